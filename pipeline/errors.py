@@ -1,0 +1,105 @@
+"""Every error of the pipeline package, split by who can act on it.
+
+    PipelineError
+    ├── ConfigError              the author of the YAML or of the command line      exit 2
+    ├── StartError               the operator: it could not be started               exit 3
+    ├── WireError                whoever sent the frame; it is dropped and counted
+    └── RequestError             the caller: this request has no answer
+        ├── InvalidRequest       what was sent does not fit the pipeline's inputs
+        ├── RequestRefused       a stage raised BadInput
+        ├── StageFailed          a stage raised something else
+        ├── StageCrashed         the request killed its worker, again and again
+        ├── StageUnavailable     its stage is broken: no worker is left to run it
+        ├── DeadlineExceeded     it was not finished in time
+        ├── Overloaded           the queue is full; try again later
+        └── Unavailable          the pipeline is not running, stopping, or has just died
+
+`shm.errors` and `stages.errors` hold the trees of the layers below.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "DeadlineExceeded",
+    "InvalidRequest",
+    "Overloaded",
+    "PipelineError",
+    "RequestError",
+    "RequestRefused",
+    "StageCrashed",
+    "StageFailed",
+    "StageUnavailable",
+    "StartError",
+    "Unavailable",
+    "WireError",
+    "request_error",
+]
+
+
+class PipelineError(Exception):
+    """Base of every error of this package."""
+
+
+class ConfigError(PipelineError):
+    """The YAML, a `--set` or an argument is wrong.
+
+    The message begins with `file:line:column:` and the path within the document, where there is one.
+    Several findings are lines of one message.
+    """
+
+
+class StartError(PipelineError):
+    """The pipeline could not be started; nothing was left running."""
+
+
+class WireError(PipelineError):
+    """A frame that is not a message of ours: unknown kind, wrong type, too large, another version."""
+
+
+class RequestError(PipelineError):
+    """A request that has no answer. The class name is what travels, and what `--output` shows as `type`."""
+
+
+class InvalidRequest(RequestError):
+    """What was sent does not fit the pipeline's inputs."""
+
+
+class RequestRefused(RequestError):
+    """A stage cannot compute this request: its own data is at fault. Shown as `BadInput`."""
+
+
+class StageFailed(RequestError):
+    """A stage raised an unexpected exception on this request alone."""
+
+
+class StageCrashed(RequestError):
+    """The request killed every worker that tried to run it."""
+
+
+class StageUnavailable(RequestError):
+    """The stage's workers died too often; it is not restarted any more."""
+
+
+class DeadlineExceeded(RequestError):
+    """The request was not finished in time."""
+
+
+class Overloaded(RequestError):
+    """The pipeline's queue is full. Try again later."""
+
+
+class Unavailable(RequestError):
+    """The pipeline is not running, is stopping, or has just died."""
+
+
+_BY_CODE: dict[str, type[RequestError]] = {
+    "BadInput": RequestRefused,
+    **{cls.__name__: cls for cls in RequestError.__subclasses__() if cls is not RequestRefused},
+}
+
+
+def request_error(code: str, message: str) -> RequestError:
+    """The error that `code` of an answer stands for; an unknown code is a plain RequestError."""
+    cls = _BY_CODE.get(code)
+    return cls(message) if cls is not None else RequestError(f"{code}: {message}")

@@ -1,0 +1,188 @@
+"""Plan: what `pipeline run` is about to start, as one frozen value.
+
+Made by `pipeline.graph.planning` out of a config, the stages' specs and the topology; read by the
+supervisor, the scheduler and the workers, to whom it travels as JSON. It never changes while a
+pipeline runs. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from stages.spec import TensorSpec
+
+__all__ = ["INGRESS", "BatchPlan", "Edge", "Field", "Plan", "PoolPlan", "StagePlan", "WorkerPlan"]
+
+#: The name that stages use for what the client sends: `inputs: [ingress.image]`.
+INGRESS = "ingress"
+
+ALIGNMENT = 64
+"""Bytes to which tensors inside a slot, and slots inside a segment, are aligned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A tensor, by who makes it. Aliases are resolved: `producer` is who really wrote the bytes."""
+
+    producer: str
+    """Name of a stage, or INGRESS."""
+    tensor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One tensor inside a stage's output slot."""
+
+    spec: TensorSpec
+    offset: int
+    """Bytes from the start of the slot, a multiple of ALIGNMENT."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """How a worker groups what waits in its inbox."""
+
+    max_size: int = 1
+    max_delay_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """One replica of a stage, and where it sits."""
+
+    stage: str
+    replica: int
+    cpus: tuple[int, ...] = ()
+    """CPUs it is bound to; empty where it may run anywhere."""
+    numa_node: int | None = None
+    threads: int = 1
+    device: str = "cpu"
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """`inference/0`: what `ps` and the log call it."""
+        return f"{self.stage}/{self.replica}"
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """One stage, checked against its neighbours."""
+
+    name: str
+    use: str
+    """`module:Class`, or `./file.py:Class`, relative to the config's folder."""
+    options: Mapping[str, Any]
+    inputs: tuple[TensorSpec, ...]
+    edges: tuple[Edge, ...]
+    """Where each of `inputs` comes from, in the same order."""
+    after: tuple[str, ...]
+    """Stages that must have finished before this one may start, including those of `edges`."""
+    outputs: tuple[TensorSpec, ...]
+    """All outputs, aliases included."""
+    fields: tuple[Field, ...]
+    """The outputs that have bytes of their own, inside this stage's slot; empty: it needs no slot."""
+    batch: BatchPlan
+    credits: int
+    """How many requests may be ordered from one worker and not finished, at most."""
+    workers: tuple[WorkerPlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """One segment of equal slots."""
+
+    name: str
+    """The stage whose outputs it holds, or `ingress/0`, `ingress/1`, ... by rising slot size."""
+    slot_bytes: int
+    """Bytes from one slot to the next: a multiple of ALIGNMENT."""
+    slots: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all slots, without the segment's header."""
+        return self.slot_bytes * self.slots
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole pipeline."""
+
+    name: str
+    config_path: str
+    base_dir: str
+    """Folder that relative paths of the config are relative to."""
+    inputs: tuple[TensorSpec, ...]
+    """What one request carries."""
+    stages: tuple[StagePlan, ...]
+    """In an order in which every stage comes after what it needs."""
+    outputs: tuple[tuple[str, Edge], ...]
+    """What an answer carries: name -> the tensor."""
+    pools: tuple[PoolPlan, ...]
+    """Ingress pools first, then the stages' that need slots."""
+    segment_kind: str = "posix"
+    """"posix" or "sysv"."""
+    drain_s: float = 10.0
+    """How long a drain may take before what is unfinished is given up."""
+
+    def stage(self, name: str) -> StagePlan:
+        """The stage of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise KeyError(name)
+
+    def output_spec(self, edge: Edge) -> TensorSpec:
+        """The spec of the tensor that `edge` names."""
+        specs = self.inputs if edge.producer == INGRESS else self.stage(edge.producer).outputs
+        return next(spec for spec in specs if spec.name == edge.tensor)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all slots of all pools."""
+        return sum(pool.nbytes for pool in self.pools)
+
+    def to_json(self) -> str:
+        """The plan as JSON; the reverse of `from_json`."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The reverse of `to_json`. The text is our own: it is not validated again."""
+        raw = json.loads(text)
+        return cls(
+            name=raw["name"],
+            config_path=raw["config_path"],
+            base_dir=raw["base_dir"],
+            inputs=tuple(TensorSpec.from_dict(s) for s in raw["inputs"]),
+            stages=tuple(_stage(s) for s in raw["stages"]),
+            outputs=tuple((name, Edge(**edge)) for name, edge in raw["outputs"]),
+            pools=tuple(PoolPlan(**p) for p in raw["pools"]),
+            segment_kind=raw["segment_kind"],
+            drain_s=raw["drain_s"],
+        )
+
+
+def _stage(raw: Mapping[str, Any]) -> StagePlan:
+    return StagePlan(
+        name=raw["name"],
+        use=raw["use"],
+        options=raw["options"],
+        inputs=tuple(TensorSpec.from_dict(s) for s in raw["inputs"]),
+        edges=tuple(Edge(**e) for e in raw["edges"]),
+        after=tuple(raw["after"]),
+        outputs=tuple(TensorSpec.from_dict(s) for s in raw["outputs"]),
+        fields=tuple(Field(TensorSpec.from_dict(f["spec"]), f["offset"]) for f in raw["fields"]),
+        batch=BatchPlan(**raw["batch"]),
+        credits=raw["credits"],
+        workers=tuple(
+            WorkerPlan(**{**w, "cpus": tuple(w["cpus"])}) for w in raw["workers"]
+        ),
+    )

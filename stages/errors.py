@@ -1,0 +1,34 @@
+"""What a stage may raise, split by what the runtime then does.
+
+    StageError
+    ├── BadInput         this request cannot be computed: it fails alone, with this message
+    ├── StageBroken      this process cannot go on: it is restarted, its requests run again
+    ├── SpecMismatch     a tensor or an edge does not fit its TensorSpec
+    └── ModelError       a model file is missing, damaged, or not what the stage needs
+
+Any other exception out of `process` fails the requests that raise it when they run alone.
+"""
+
+from __future__ import annotations
+
+__all__ = ["BadInput", "ModelError", "SpecMismatch", "StageBroken", "StageError"]
+
+
+class StageError(Exception):
+    """Base of what a stage raises on purpose."""
+
+
+class BadInput(StageError):
+    """The request's own data is at fault. Fails that request, never its batch mates or the process."""
+
+
+class StageBroken(StageError):
+    """The process is no longer able to compute (a lost device, a poisoned context). It is restarted."""
+
+
+class SpecMismatch(StageError):
+    """A tensor, or an edge of the graph, does not fit its TensorSpec."""
+
+
+class ModelError(StageError):
+    """A model cannot be loaded or is not of the expected shape."""

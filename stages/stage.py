@@ -1,0 +1,275 @@
+"""Stage: the contract between a user's computation and the process that runs it.
+
+A stage is a plain class; nothing has to be inherited. The runtime constructs it with the options
+of the YAML's `with:`, reads its specs, and calls the three hooks:
+
+    class Invert:
+        inputs = (TensorSpec("image", "uint8", (224, 224, 3)),)
+        outputs = (TensorSpec("image", "uint8", (224, 224, 3)),)
+
+        def process(self, batch):
+            np.subtract(255, batch.stack("image"), out=batch.stack_out("image"))
+
+`inputs` and `outputs` may be set in `__init__` where they depend on options or on a model file;
+`__init__` must stay cheap, for `pipeline check` constructs the stage too. Heavy things (loading a
+model, opening a device) belong in `setup`. `setup` and `teardown` may be left out.
+
+A stage never sees a process, a socket or the name of a segment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shm.handle import JSON
+from shm.view import side_by_side
+from stages.errors import BadInput, SpecMismatch
+from stages.spec import TensorSpec
+
+__all__ = ["Array", "Batch", "Stage", "StageContext"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext:
+    """What a stage is told in `setup` about the place it runs in."""
+
+    stage: str = "stage"
+    """Name of the stage in the YAML."""
+    replica: int = 0
+    """Which replica of the stage this process is, from 0."""
+    threads: int = 1
+    """How many threads the stage may keep busy; from the placement."""
+    device: str = "cpu"
+    """"cpu" or "cuda:N"."""
+    max_batch: int = 1
+    """The largest batch that `process` will be given."""
+    cpus: tuple[int, ...] = ()
+    """CPUs that this process may run on; empty where it is not bound."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Reserved to the runtime's own stages."""
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """What the runtime needs of a stage. `setup(context)` and `teardown()` are optional hooks."""
+
+    inputs: Sequence[TensorSpec]
+    outputs: Sequence[TensorSpec]
+
+    def process(self, batch: Batch) -> Mapping[str, Any] | None:
+        """Compute one batch.
+
+        Either fill `batch`'s outputs and return None, or return a mapping from output name to an
+        array of shape (len(batch), ...) or a list of one value a row, which is then copied.
+
+        Raises:
+            BadInput: one of the requests cannot be computed. Where the batch holds several, the
+                rows run again one at a time and only the guilty one fails; `batch.fail(row, ...)`
+                says it without running again.
+            StageBroken: the process must be restarted.
+        """
+        ...
+
+
+class Batch:
+    """The requests that `process` computes together: one *row* each, as views into shared memory.
+
+    Rows are in no promised order. Input views are read-only. Views are valid until `process` returns.
+    """
+
+    __slots__ = ("_allocate", "_failed", "_inputs", "_late", "_outputs", "_size", "bytes_copied")
+
+    def __init__(
+        self,
+        size: int,
+        inputs: Mapping[str, Sequence[Array]],
+        outputs: Mapping[str, TensorSpec],
+        allocate: Callable[[int, str, tuple[int, ...]], Array],
+    ) -> None:
+        """Made by the runtime (or by `Batch.of` in a test).
+
+        Args:
+            size: number of rows.
+            inputs: for each input, one array a row.
+            outputs: the stage's outputs that need memory, by name.
+            allocate: (row, name, shape) -> the writable view of that output; called once for each
+                row and name, or again where the shape is settled anew.
+        """
+        self._size = size
+        self._inputs = inputs
+        self._outputs = outputs
+        self._allocate = allocate
+        self._failed: dict[int, BaseException] = {}
+        self._late: list[tuple[str, Array]] = []
+        #: Bytes that were copied because rows did not lie side by side, or were returned by value.
+        self.bytes_copied = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    # -- inputs ---------------------------------------------------------------------------------
+
+    def rows(self, name: str) -> Sequence[Array]:
+        """The input `name` of every row: arrays of the spec's dtype and shape, never copied."""
+        try:
+            return self._inputs[name]
+        except KeyError:
+            raise SpecMismatch(f"no input {name!r}; this stage has {sorted(self._inputs)}") from None
+
+    def document(self, row: int, name: str) -> Any:
+        """The value of the "json" input `name` of one row."""
+        return json.loads(self.rows(name)[row].tobytes())
+
+    def stack(self, name: str) -> Array:
+        """The input `name` of all rows as one array (len(batch), *shape).
+
+        A view where the rows lie side by side, else a gathered copy, which is counted.
+
+        Raises:
+            BadInput: the rows are of different shapes.
+        """
+        views = self.rows(name)
+        if (view := side_by_side(views)) is not None:
+            return view
+        if len({v.shape for v in views}) > 1:
+            raise BadInput(f"input {name!r}: rows of different shapes {sorted({v.shape for v in views})} in one batch")
+        gathered = np.stack(views)
+        self.bytes_copied += gathered.nbytes
+        return gathered
+
+    # -- outputs --------------------------------------------------------------------------------
+
+    def out(self, row: int, name: str, shape: tuple[int, ...] | None = None) -> Array:
+        """The writable view of one row's output `name`; `shape` is needed where dimensions are free.
+
+        Raises:
+            SpecMismatch: there is no such output, or `shape` does not fit its spec.
+        """
+        spec = self._spec(name)
+        if shape is None:
+            if not spec.is_static:
+                raise SpecMismatch(f"output {spec} has free dimensions: give the shape, out({row}, {name!r}, shape)")
+            shape = spec.max_shape
+        elif (why := spec.misfit(spec.dtype, shape)) is not None:
+            raise SpecMismatch(f"output {name!r}: {why}")
+        return self._allocate(row, name, shape)
+
+    def stack_out(self, name: str, shape: tuple[int, ...] | None = None) -> Array:
+        """One writable array (len(batch), *shape) for output `name` of all rows.
+
+        A view where the rows lie side by side; else scratch memory that is copied into the rows
+        after `process` has returned, which is counted.
+        """
+        views = [self.out(row, name, shape) for row in range(self._size)]
+        if (view := side_by_side(views)) is not None:
+            return view
+        scratch = np.empty((self._size, *views[0].shape), views[0].dtype)
+        self._late.append((name, scratch))
+        return scratch
+
+    def write(self, row: int, name: str, value: Any) -> None:
+        """Put `value` into one row's output `name`: an array-like, or for "json" any JSON value.
+
+        Raises:
+            SpecMismatch: the value does not fit the output's spec.
+        """
+        spec = self._spec(name)
+        if spec.dtype == JSON:
+            text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+            array: Array = np.frombuffer(text, np.uint8)
+        else:
+            array = np.asarray(value)
+            if array.dtype.name != spec.dtype:
+                # Silent casts hide bugs in a model's post-processing; only value-preserving ones pass.
+                if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
+                    raise SpecMismatch(f"output {name!r}: expected dtype {spec.dtype}, found {array.dtype.name}")
+                array = array.astype(spec.dtype)
+        self.out(row, name, array.shape)[...] = array
+
+    def fail(self, row: int, error: BaseException | str) -> None:
+        """Fail one row with `error`; the others go on. Its outputs need not be filled."""
+        self._failed[row] = BadInput(error) if isinstance(error, str) else error
+
+    def _spec(self, name: str) -> TensorSpec:
+        try:
+            return self._outputs[name]
+        except KeyError:
+            raise SpecMismatch(f"no output {name!r}; this stage has {sorted(self._outputs)}") from None
+
+    # -- for whoever runs the stage -------------------------------------------------------------
+
+    @property
+    def failed(self) -> Mapping[int, BaseException]:
+        """The rows that `fail` was called for."""
+        return self._failed
+
+    def finish(self, returned: Mapping[str, Any] | None) -> None:
+        """Take what `process` returned and settle scratch outputs. Called once, by the runtime.
+
+        Raises:
+            SpecMismatch: something returned does not fit the stage's outputs.
+        """
+        for name, values in (returned or {}).items():
+            if len(values) != self._size:
+                raise SpecMismatch(f"output {name!r}: expected {self._size} rows, found {len(values)}")
+            for row in range(self._size):
+                if row not in self._failed:
+                    self.write(row, name, values[row])
+                    self.bytes_copied += getattr(values[row], "nbytes", 0)
+        for name, scratch in self._late:
+            for row in range(self._size):
+                if row not in self._failed:
+                    self.out(row, name, scratch.shape[1:])[...] = scratch[row]
+            self.bytes_copied += scratch.nbytes
+
+    # -- for tests of a stage -------------------------------------------------------------------
+
+    @classmethod
+    def of(cls, stage: Stage, **inputs: Sequence[Any]) -> Batch:
+        """A batch in plain memory, to test a stage with: `Batch.of(stage, image=[a, b])`.
+
+        Values of "json" inputs are given as JSON values. Read results with `result`.
+        """
+        specs = {spec.name: spec for spec in stage.inputs}
+        arrays: dict[str, list[Array]] = {}
+        size = 0
+        for name, values in inputs.items():
+            spec = specs[name]
+            size = len(values)
+            arrays[name] = []
+            for value in values:
+                if spec.dtype == JSON:
+                    array: Array = np.frombuffer(json.dumps(value).encode(), np.uint8)
+                else:
+                    array = np.asarray(value)
+                    if (why := spec.misfit(array.dtype.name, array.shape)) is not None:
+                        raise SpecMismatch(f"input {name!r}: {why}")
+                view = array.view()
+                view.flags.writeable = False
+                arrays[name].append(view)
+        memory: dict[tuple[int, str], Array] = {}
+
+        def allocate(row: int, name: str, shape: tuple[int, ...]) -> Array:
+            known = memory.get((row, name))
+            if known is None or known.shape != shape:
+                dtype = outputs[name].dtype
+                known = memory[row, name] = np.zeros(shape, np.uint8 if dtype == JSON else dtype)
+            return known
+
+        outputs = {spec.name: spec for spec in stage.outputs if spec.alias_of is None}
+        return cls(size, arrays, outputs, allocate)
+
+    def result(self, row: int, name: str) -> Any:
+        """What was written to one row's output: an array, or the JSON value. For tests."""
+        spec = self._spec(name)
+        if spec.dtype == JSON:
+            raise SpecMismatch("use `memory` of a test batch for json outputs")
+        return self.out(row, name)
