@@ -1,0 +1,277 @@
+"""Measuring: a `Subject`, its latency, throughput and CPU, in rounds that are fair to every subject.
+
+`bench.run` calls `measure`; subjects implement `Subject`. Nothing here knows what a subject is made of.
+
+One cell is one subject at one size in one round:
+
+    setup | warm up, latency | warm up, W = 16 | warm up, W = 64 | close
+            `----- metered: own CPU, foreign CPU, wall time -----'
+
+CPU is the time its processes' threads ran, from /proc/<pid>/task/*/schedstat (nanoseconds; Linux,
+Documentation/scheduler/sched-stats.rst). A thread that ends inside a metered stretch takes its time with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+__all__ = [
+    "QUIET_CORES",
+    "Cell",
+    "Flow",
+    "Load",
+    "Repeat",
+    "Spread",
+    "Subject",
+    "SubjectDied",
+    "allowed_windows",
+    "cpu_seconds",
+    "measure",
+    "metered",
+    "parse_busy",
+    "spread",
+]
+
+#: Foreign load, in cores, from which on a repeat counts as disturbed.
+QUIET_CORES = 0.25
+_WARM_UP_S = 0.1
+
+
+class SubjectDied(RuntimeError):
+    """A process of the subject ended, or stopped answering, in the middle of a run."""
+
+
+class Flow(NamedTuple):
+    """What went through a subject with several requests in flight."""
+
+    requests: int
+    """Requests answered and checked, including those in flight when submitting ended."""
+    seconds: float
+    """From the first submission to the last answer."""
+
+
+class Subject(Protocol):
+    """Something that takes a tensor, relays it and gives it back, and can be measured doing so."""
+
+    @property
+    def name(self) -> str:
+        """Of the subject, as tables show it."""
+
+    def setup(self, nbytes: int, window: int) -> None:
+        """Start it for uint8 tensors of `nbytes` and at most `window` in flight; return when it answers."""
+
+    def latency(self, seconds: float) -> list[float]:
+        """Microseconds of one request after the other, one in flight, for about `seconds`; at least one.
+
+        One request is: one memcpy of a private source into shared memory, a stamp in its first and last
+        8 bytes, the way around, both stamps checked.
+        """
+
+    def throughput(self, seconds: float, window: int) -> Flow:
+        """Keep `window` such requests in flight for `seconds`, then wait for those in flight."""
+
+    def pids(self) -> Sequence[int]:
+        """Every process whose CPU is the subject's, the calling one included."""
+
+    def close(self) -> None:
+        """End it; also after a failed `setup`, and twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """CPU during a metered stretch."""
+
+    seconds: float
+    """Wall time."""
+    own_s: float
+    """CPU seconds of the subject's processes."""
+    busy_s: float
+    """CPU seconds of the whole machine, stolen time included."""
+
+    @property
+    def foreign_cores(self) -> float:
+        """Cores that were busy with something else, on average."""
+        return max(0.0, self.busy_s - self.own_s) / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """One metered stretch of one cell: either a latency (window 1) or a throughput."""
+
+    requests: int
+    cpu_us: float
+    """CPU microseconds a request, over all processes of the subject."""
+    foreign_cores: float
+    rate: float
+    """Requests a second."""
+    p50_us: float | None = None
+    p99_us: float | None = None
+
+    @property
+    def quiet(self) -> bool:
+        return self.foreign_cores <= QUIET_CORES
+
+
+@dataclass(slots=True)
+class Cell:
+    """All repeats of one subject, size and window."""
+
+    subject: str
+    nbytes: int
+    window: int
+    repeats: list[Repeat] = field(default_factory=list)
+
+
+class Spread(NamedTuple):
+    """A value over the repeats of a cell."""
+
+    median: float
+    low: float
+    high: float
+    used: int
+    """Repeats behind these numbers."""
+    disturbed: bool
+    """Fewer than half of the repeats were quiet, so disturbed ones had to be used."""
+
+
+def spread(repeats: Sequence[Repeat], value: Callable[[Repeat], float | None]) -> Spread | None:
+    """`value` over the quiet repeats where these are at least half of all, else over all of them.
+
+    None where no repeat has the value.
+    """
+    quiet = [repeat for repeat in repeats if repeat.quiet]
+    disturbed = 2 * len(quiet) < len(repeats)
+    values = [v for repeat in (repeats if disturbed else quiet) if (v := value(repeat)) is not None]
+    if not values:
+        return None
+    return Spread(float(np.median(values)), min(values), max(values), len(values), disturbed)
+
+
+def allowed_windows(windows: Iterable[int], slot_bytes: int, budget_bytes: int) -> list[int]:
+    """`windows` cut to what fits into `budget_bytes` of slots; each once, ascending, at least [1]."""
+    most = max(1, budget_bytes // slot_bytes)
+    return sorted({min(window, most) for window in windows})
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """CPU seconds that the threads of `pids` have run since they began.
+
+    Raises:
+        SubjectDied: one of `pids` does not exist.
+    """
+    total = 0
+    for pid in pids:
+        try:
+            tasks = os.listdir(f"/proc/{pid}/task")
+        except FileNotFoundError:
+            raise SubjectDied(f"process {pid} ended while its CPU time was measured") from None
+        for task in tasks:
+            # ESRCH: the thread ended between the listing and the reading.
+            with (
+                contextlib.suppress(FileNotFoundError, ProcessLookupError),
+                open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as file,
+            ):
+                total += int(file.read().split()[0])
+    return total / 1e9
+
+
+def parse_busy(stat: str, ticks_per_s: int) -> float:
+    """CPU seconds of the machine that were not idle, from the text of /proc/stat (proc_stat(5)).
+
+    Counted: user, nice, system, irq, softirq, steal; not counted: idle, iowait, and guest, which user holds.
+    """
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, stat.split(None, 9)[1:9])
+    return (user + nice + system + irq + softirq + steal) / ticks_per_s
+
+
+def _busy_seconds() -> float:
+    with open("/proc/stat", encoding="ascii") as file:
+        return parse_busy(file.readline(), os.sysconf("SC_CLK_TCK"))
+
+
+@contextlib.contextmanager
+def metered(pids: Sequence[int]) -> Iterator[Callable[[], Load]]:
+    """Meter the block; the value is a function that gives its `Load` once it has ended."""
+    load: Load | None = None
+
+    def result() -> Load:
+        if load is None:
+            raise RuntimeError("the metered block has not ended")
+        return load
+
+    start, own, busy = time.perf_counter(), cpu_seconds(pids), _busy_seconds()
+    yield result
+    end, own_end, busy_end = time.perf_counter(), cpu_seconds(pids), _busy_seconds()
+    load = Load(end - start, own_end - own, busy_end - busy)
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _latency(subject: Subject, seconds: float) -> Repeat:
+    subject.latency(_WARM_UP_S)
+    with metered(subject.pids()) as load:
+        samples = subject.latency(seconds)
+    p50, p99 = np.percentile(samples, [50, 99])
+    return _repeat(len(samples), load(), len(samples) / (sum(samples) / 1e6), float(p50), float(p99))
+
+
+def _throughput(subject: Subject, seconds: float, window: int) -> Repeat:
+    subject.throughput(_WARM_UP_S, window)
+    with metered(subject.pids()) as load:
+        flow = subject.throughput(seconds, window)
+    return _repeat(flow.requests, load(), flow.requests / flow.seconds)
+
+
+def _repeat(requests: int, load: Load, rate: float, p50: float | None = None, p99: float | None = None) -> Repeat:
+    return Repeat(requests, load.own_s / requests * 1e6, load.foreign_cores, rate, p50, p99)
+
+
+def measure(
+    subjects: Sequence[Callable[[], Subject]],
+    nbytes: int,
+    windows: Sequence[int],
+    rounds: int,
+    seconds: float,
+    progress: Callable[[str], Any] = lambda _: None,
+) -> list[Cell]:
+    """Every subject once a round, for `rounds` rounds; window 1 (latency) first, then `windows`.
+
+    Subjects are made anew in every round: where the scheduler places their processes is part of the
+    spread. The order rotates from round to round, so that nobody always runs after the same neighbour.
+
+    Raises:
+        SubjectDied, bench.floors.slots.TornTensor: the run means nothing.
+    """
+    cells: dict[tuple[str, int], Cell] = {}
+    for round_ in range(rounds):
+        shift = round_ % len(subjects)
+        for make in (*subjects[shift:], *subjects[:shift]):
+            subject = make()
+            progress(f"{nbytes:,} B, round {round_ + 1} of {rounds}: {subject.name}")
+            try:
+                with _no_garbage_collection():
+                    subject.setup(nbytes, max(windows))
+                    for window in sorted({1, *windows}):
+                        repeat = _latency(subject, seconds) if window == 1 else _throughput(subject, seconds, window)
+                        cell = cells.setdefault((subject.name, window), Cell(subject.name, nbytes, window))
+                        cell.repeats.append(repeat)
+            finally:
+                subject.close()
+    order = [make().name for make in subjects]
+    return sorted(cells.values(), key=lambda cell: (order.index(cell.subject), cell.window))
