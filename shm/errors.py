@@ -11,7 +11,9 @@
     │   ├── SegmentCorrupt       not a segment of ours, another version, or truncated
     │   ├── SegmentClosed        this process has closed it
     │   └── NoRoom               /dev/shm, a limit or a cgroup is too small for it
+    ├── OwnerAlive               the lock file belongs to a living process
     ├── PoolExhausted            no slot is free; wait or shed load
+    ├── StackOverflow            an allocation is larger than what its stack can hold
     └── IllegalTransition        a bug in the caller: a verb that the slot's state does not allow
 
 Each message says what was expected, what was found, where, and what to do about it.
@@ -25,6 +27,7 @@ __all__ = [
     "HandleRefused",
     "IllegalTransition",
     "NoRoom",
+    "OwnerAlive",
     "PoolExhausted",
     "SegmentClosed",
     "SegmentCorrupt",
@@ -32,6 +35,7 @@ __all__ = [
     "SegmentExists",
     "SegmentNotFound",
     "ShmError",
+    "StackOverflow",
     "StaleHandle",
 ]
 
@@ -80,8 +84,16 @@ class NoRoom(SegmentError):
     """The segment does not fit into what the machine, a limit or a cgroup allows."""
 
 
+class OwnerAlive(ShmError):
+    """The lock file is held by a living process: what it owns may not be taken over or removed."""
+
+
 class PoolExhausted(ShmError):
     """Every slot of the pool is taken."""
+
+
+class StackOverflow(ShmError):
+    """An allocation does not fit into what is left of its stack, or into any stack at all."""
 
 
 class IllegalTransition(ShmError):

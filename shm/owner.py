@@ -1,0 +1,172 @@
+"""Whether the owner of something is alive, as a type: Alive | Dead | Unknown.
+
+An owner holds an exclusive flock(2) on a file of its own for as long as it lives; the kernel drops
+the lock when the process is gone, however it went. A pid proves nothing: pids repeat, and the
+containers of one pod have different pid namespaces but share the folder.
+
+    owner                          somebody else
+    OwnerLock.acquire(path)        probe(path) -> Alive    the lock is held
+       ...                                     -> Dead     the file is there and nobody holds it
+    release(): unlink, unlock                  -> Unknown  no such file, or it cannot be read
+
+Only `Dead` has `claim`, which takes the dead owner's lock; whoever holds that may remove what it
+left. A path belongs to one life: name it anew for each run.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from shm.errors import OwnerAlive
+
+__all__ = ["Alive", "Dead", "OwnerLock", "OwnerState", "Unknown", "probe", "start_ticks"]
+
+#: A probe holds a shared lock for microseconds, which must not turn a starting owner away.
+_ACQUIRE_ATTEMPTS = 20
+_ACQUIRE_PAUSE_S = 0.01
+
+
+def start_ticks(pid: int | str = "self") -> int:
+    """When a process started, in clock ticks since boot: field 22 of /proc/<pid>/stat, see proc(5).
+
+    Raises:
+        OSError: there is no such process in this pid namespace.
+    """
+    text = Path(f"/proc/{pid}/stat").read_text()
+    # The second field is the command in parentheses and may hold anything, also blanks and ')'.
+    return int(text.rpartition(")")[2].split()[19])
+
+
+class OwnerLock:
+    """A held lock file. Everything that names its path is known to be owned until it is released."""
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self._fd = fd
+
+    @classmethod
+    def acquire(cls, path: str | os.PathLike[str]) -> OwnerLock:
+        """Create the file (0600) and lock it until `release` or the death of this process.
+
+        The lock is not inherited by programs that this process starts.
+
+        Raises:
+            OwnerAlive: a living process holds it.
+            OSError: the file cannot be made.
+        """
+        path = os.fspath(path)
+        for _ in range(_ACQUIRE_ATTEMPTS):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                time.sleep(_ACQUIRE_PAUSE_S)
+                continue
+            except OSError:
+                os.close(fd)
+                raise
+            # Between open and flock an ending owner may have unlinked the file: a lock on a file
+            # that nobody can find any more protects nothing.
+            if _is_at(fd, path):
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"pid {os.getpid()} start {start_ticks()}\n".encode(), 0)
+                return cls(path, fd)
+            os.close(fd)
+        raise OwnerAlive(f"{path}: held by a living process ({_written(path)}); stop it, or choose another name")
+
+    def release(self) -> None:
+        """Remove the file, then drop the lock. Again: nothing."""
+        if self._fd < 0:
+            return
+        # This order: once unlocked, the file could already be somebody else's.
+        if _is_at(self._fd, self.path):
+            os.unlink(self.path)
+        os.close(self._fd)
+        self._fd = -1
+
+    def __enter__(self) -> OwnerLock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """A living process holds the lock."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """The lock file is there and nobody holds it: its owner is gone."""
+
+    path: str
+
+    def claim(self) -> OwnerLock:
+        """Take the dead owner's lock, so that one process alone removes what it left.
+
+        Releasing it removes the lock file as well.
+
+        Raises:
+            OwnerAlive: somebody else has taken it since.
+            OSError: the file cannot be opened for writing.
+        """
+        return OwnerLock.acquire(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It cannot be told, so nothing may be removed."""
+
+    path: str
+    reason: str
+
+
+OwnerState = Alive | Dead | Unknown
+
+
+def probe(path: str | os.PathLike[str]) -> OwnerState:
+    """Whether the owner that holds the lock file at `path` is alive. Never blocks, never raises OSError."""
+    path = os.fspath(path)
+    try:
+        # A path out of a foreign header may name anything: NONBLOCK keeps a FIFO from hanging us.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        return Unknown(path, f"the lock file cannot be opened: {getattr(error, 'strerror', None) or error}")
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return Unknown(path, "the lock file is not a regular file")
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return Alive(path)
+    except OSError as error:
+        return Unknown(path, f"the lock cannot be tried: {error.strerror}")
+    finally:
+        os.close(fd)
+    return Dead(path)
+
+
+def _is_at(fd: int, path: str) -> bool:
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(fd), found)
+
+
+def _written(path: str) -> str:
+    with suppress(OSError):
+        return Path(path).read_text(errors="replace").strip()[:100] or "it has not said which"
+    return "unreadable"

@@ -1,0 +1,263 @@
+"""SlotPool: which slots of a segment are out, and for what.
+
+The scheduler is the only process that has one: it alone writes the slot table, so no lock lies in
+shared memory for a dead process to hold. Everybody else reads the table through `shm.view`. A pool
+never touches the bytes of a slot.
+
+                 loan                 commit                  borrow n
+       ┌──────┐ ──────> ┌────────┐ ──────────> ┌───────────┐ ──────────> ┌──────────┐ ──┐ borrow: more readers
+       │ FREE │         │ LOANED │             │ COMMITTED │             │ BORROWED │ <─┘ release: one reader less
+       └──────┘ <────── └────────┘             └───────────┘             └──────────┘
+          ^     abandon                 abandon      │                        │
+          ├──────────────────────────────────────────┘                        │
+          └───────────────────────────────────────────────────────────────────┘ release by the last reader
+
+    state      whose the bytes are                        generation
+    FREE       nobody's                                   even
+    LOANED     one writer's; they are not valid yet       odd, the same
+    COMMITTED  nobody's; valid, and they do not change    odd    until
+    BORROWED   n readers'; valid, and they do not change  odd    FREE
+
+`loan` and the return each add one to the slot's generation, so a handle of an earlier loan can
+always be told. A verb that carries an earlier generation raises StaleHandle; one that the state does
+not allow is a bug in the caller and raises IllegalTransition with the slot's last events.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
+
+from shm.errors import HandleOutOfBounds, IllegalTransition, PoolExhausted, ShmError, StaleHandle
+from shm.segment import Segment
+
+__all__ = ["TRANSITIONS", "PoolStatistics", "SlotPool", "SlotState"]
+
+
+class SlotState(IntEnum):
+    """Where a slot is in its life; see the drawing above."""
+
+    FREE = 0
+    LOANED = 1
+    COMMITTED = 2
+    BORROWED = 3
+
+
+TRANSITIONS: dict[tuple[SlotState, str], tuple[SlotState, ...]] = {
+    (SlotState.FREE, "loan"): (SlotState.LOANED,),
+    (SlotState.LOANED, "commit"): (SlotState.COMMITTED,),
+    (SlotState.LOANED, "abandon"): (SlotState.FREE,),
+    (SlotState.COMMITTED, "borrow"): (SlotState.BORROWED,),
+    (SlotState.COMMITTED, "abandon"): (SlotState.FREE,),
+    (SlotState.BORROWED, "borrow"): (SlotState.BORROWED,),
+    (SlotState.BORROWED, "release"): (SlotState.BORROWED, SlotState.FREE),
+}
+"""(state, verb) -> the states that it can lead to. What is not here is illegal."""
+
+# Plain ints: the hot path compares them a few times for every hop of every request.
+_FREE, _LOANED, _COMMITTED, _BORROWED = (int(state) for state in SlotState)
+
+_STORY_EVENTS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """What a pool is doing now, and has done since it was made."""
+
+    slots: int
+    """How many slots there are."""
+    free: int
+    """Slots that can be loaned."""
+    loaned: int
+    """Slots that a writer has."""
+    committed: int
+    """Slots that hold valid bytes and wait for readers."""
+    borrowed: int
+    """Slots that have readers."""
+    peak_in_use: int
+    """The most slots that were out at one time."""
+    loans: int
+    """Loans since the pool was made."""
+    exhausted: int
+    """Loans that were refused because no slot was free."""
+
+
+class SlotPool:
+    """The slots of one segment. Not thread-safe: one thread of one process."""
+
+    __slots__ = (
+        "_exhausted", "_free", "_generations", "_loans", "_name", "_peak", "_readers", "_slots", "_states", "_story",
+        "_table",
+    )  # fmt: skip
+
+    def __init__(self, segment: Segment) -> None:
+        """Take over the slot table of `segment`.
+
+        Slots that an earlier pool had out come back, so that its handles are stale: only make a
+        second pool once nobody is left who could write through the first one's handles.
+        """
+        self._name = f"{segment.layout.run}.{segment.layout.pool}"
+        self._slots = segment.layout.slots
+        self._table = segment.generations
+        for slot, generation in enumerate(self._table):
+            if generation & 1:
+                self._table[slot] = generation + 1
+        # The table's own values, as ints: reading a list is cheaper than reading a memoryview.
+        self._generations: list[int] = list(self._table)
+        self._states = [_FREE] * self._slots
+        self._readers = [0] * self._slots
+        # A stack: the slot that came back last is the one whose bytes are still in a cache.
+        self._free = list(range(self._slots - 1, -1, -1))
+        self._story: deque[tuple[int, str, int]] = deque(maxlen=_STORY_EVENTS)
+        self._peak = self._loans = self._exhausted = 0
+
+    # -- verbs ----------------------------------------------------------------------------------
+
+    def loan(self) -> tuple[int, int]:
+        """FREE -> LOANED: give a slot to one writer.
+
+        Returns:
+            (slot, generation). The slot that came back last goes out first; at the start, slot 0.
+
+        Raises:
+            PoolExhausted: no slot is free.
+        """
+        free = self._free
+        if not free:
+            self._exhausted += 1
+            raise PoolExhausted(
+                f"pool {self._name}: all {self._slots} slots are out; wait for one, refuse the request, "
+                f"or give the pool more slots"
+            )
+        slot = free.pop()
+        generation = self._generations[slot] + 1
+        self._generations[slot] = self._table[slot] = generation
+        self._states[slot] = _LOANED
+        self._loans += 1
+        in_use = self._slots - len(free)
+        if in_use > self._peak:
+            self._peak = in_use
+        self._story.append((slot, "loan", generation))
+        return slot, generation
+
+    def commit(self, slot: int, generation: int) -> None:
+        """LOANED -> COMMITTED: the writer is done, the bytes are valid.
+
+        Raises:
+            StaleHandle: the slot has come back since that generation.
+            IllegalTransition: the slot is not loaned.
+        """
+        if not 0 <= slot < self._slots or self._generations[slot] != generation or self._states[slot] != _LOANED:
+            raise self._refusal("commit", slot, generation)
+        self._states[slot] = _COMMITTED
+        self._story.append((slot, "commit", generation))
+
+    def borrow(self, slot: int, generation: int, readers: int = 1) -> None:
+        """COMMITTED or BORROWED -> BORROWED: `readers` more readers have it.
+
+        Raises:
+            StaleHandle: the slot has come back since that generation.
+            IllegalTransition: its bytes are not committed.
+            ValueError: `readers` is not positive.
+        """
+        if readers < 1:
+            raise ValueError(f"expected at least one reader, found {readers}")
+        if not 0 <= slot < self._slots or self._generations[slot] != generation or self._states[slot] < _COMMITTED:
+            raise self._refusal("borrow", slot, generation)
+        self._states[slot] = _BORROWED
+        self._readers[slot] += readers
+        self._story.append((slot, "borrow", generation))
+
+    def release(self, slot: int, generation: int) -> None:
+        """One reader less; BORROWED -> FREE with the last one.
+
+        Raises:
+            StaleHandle: the slot has come back since that generation.
+            IllegalTransition: it has no reader.
+        """
+        if not 0 <= slot < self._slots or self._generations[slot] != generation or self._states[slot] != _BORROWED:
+            raise self._refusal("release", slot, generation)
+        self._story.append((slot, "release", generation))
+        readers = self._readers[slot] - 1
+        self._readers[slot] = readers
+        if not readers:
+            self._return(slot, generation)
+
+    def abandon(self, slot: int, generation: int) -> None:
+        """LOANED or COMMITTED -> FREE: the writer died or failed, or nobody will read it.
+
+        Raises:
+            StaleHandle: the slot has come back since that generation.
+            IllegalTransition: it has readers.
+        """
+        if (
+            not 0 <= slot < self._slots
+            or self._generations[slot] != generation
+            or not _LOANED <= self._states[slot] <= _COMMITTED
+        ):
+            raise self._refusal("abandon", slot, generation)
+        self._story.append((slot, "abandon", generation))
+        self._return(slot, generation)
+
+    def _return(self, slot: int, generation: int) -> None:
+        # The table before the free list: from here on every handle of this loan is refused.
+        self._generations[slot] = self._table[slot] = generation + 1
+        self._states[slot] = _FREE
+        self._free.append(slot)
+
+    # -- what it knows --------------------------------------------------------------------------
+
+    @property
+    def free(self) -> int:
+        """How many slots can be loaned."""
+        return len(self._free)
+
+    @property
+    def in_use(self) -> int:
+        """How many slots are out."""
+        return self._slots - len(self._free)
+
+    @property
+    def slots(self) -> int:
+        """How many slots there are."""
+        return self._slots
+
+    def state(self, slot: int) -> SlotState:
+        return SlotState(self._states[slot])
+
+    def readers(self, slot: int) -> int:
+        """How many readers the slot has."""
+        return self._readers[slot]
+
+    def story(self, slot: int) -> list[str]:
+        """The slot's last events, oldest first, as far as the pool's last 256 events reach."""
+        return [f"{verb}@{generation}" for number, verb, generation in self._story if number == slot]
+
+    def statistics(self) -> PoolStatistics:
+        """A snapshot. Counts every slot: for a metrics scrape, not for every request."""
+        count = self._states.count
+        return PoolStatistics(
+            slots=self._slots,
+            free=count(_FREE),
+            loaned=count(_LOANED),
+            committed=count(_COMMITTED),
+            borrowed=count(_BORROWED),
+            peak_in_use=self._peak,
+            loans=self._loans,
+            exhausted=self._exhausted,
+        )
+
+    def _refusal(self, verb: str, slot: int, generation: int) -> ShmError:
+        where = f"pool {self._name}: {verb} of slot {slot} at generation {generation}"
+        if not 0 <= slot < self._slots:
+            return HandleOutOfBounds(f"{where}: expected a slot 0..{self._slots - 1}")
+        current = self._generations[slot]
+        if generation < current:
+            return StaleHandle(f"{where}: the slot is at generation {current}; that loan is over, drop the message")
+        state = SlotState(self._states[slot])
+        allowed = ", ".join(name for start, name in TRANSITIONS if start is state)
+        return IllegalTransition(
+            f"{where}: the slot is {state.name} with {self._readers[slot]} readers at generation {current}, "
+            f"which allows: {allowed}; its story: {' '.join(self.story(slot)) or 'no recent event'}"
+        )

@@ -1,0 +1,112 @@
+"""SysvSegment: a segment of System V shared memory, by shmget(2).
+
+It does not count against the size of /dev/shm. Its name is its key, "0x" and eight digits; the key
+is the segment's number without the sign bit. The kernel has no fallocate for it, so `create` looks
+at the limits first and then touches every page; a creator that is killed while it does leaves a
+segment without a header, which only ipcs(1) and ipcrm(1) can find and remove.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from contextlib import suppress
+from pathlib import Path
+
+import sysv_ipc
+
+from shm.errors import NoRoom, SegmentCorrupt, SegmentError, SegmentExists, SegmentNotFound
+from shm.layout import HEADER_BYTES, SegmentLayout
+from shm.segment import Segment, SegmentSpec
+
+__all__ = ["SysvSegment", "refusal"]
+
+_PAGE = sysv_ipc.PAGE_SIZE
+
+
+class SysvSegment(Segment):
+    """A segment of System V shared memory."""
+
+    kind = "sysv"
+
+    @classmethod
+    def create(cls, spec: SegmentSpec) -> SysvSegment:
+        layout = spec.layout()
+        # key_t is a signed 32-bit int, and key 0 is IPC_PRIVATE, which nobody could attach.
+        key = (layout.number & 0x7FFFFFFF) or 1
+        name = f"{key:#010x}"
+        if (why := refusal(layout.size, **_limits())) is not None:
+            raise NoRoom(f"{name}: {spec.slots} slots of {layout.slot_bytes} B need {layout.size} B: {why}")
+        try:
+            # The module fills a new segment with this character: the first touch of every page.
+            shared = sysv_ipc.SharedMemory(
+                key, sysv_ipc.IPC_CREX, mode=0o600, size=layout.size, init_character=b"\0"
+            )
+        except sysv_ipc.ExistentialError:
+            raise SegmentExists(f"{name}: the key is taken; `pipeline shm gc` removes what dead runs left") from None
+        except (OSError, ValueError, MemoryError, sysv_ipc.Error) as error:
+            raise NoRoom(f"{name}: the kernel refuses {layout.size} B of System V memory: {error}") from error
+        mapping = _map(shared)
+        mapping[:HEADER_BYTES] = layout.pack()
+        return cls(name, mapping, layout, created=True)
+
+    @classmethod
+    def attach(cls, name: str) -> SysvSegment:
+        try:
+            # Once a segment is removed its key is gone, though its memory may live on in mappings.
+            shared = sysv_ipc.SharedMemory(int(name, 16))
+        except sysv_ipc.ExistentialError:
+            raise SegmentNotFound(f"{name}: no System V segment: it was never made, or is removed") from None
+        except sysv_ipc.PermissionsError:
+            raise SegmentError(f"{name}: belongs to another user; run both sides as one user") from None
+        except (ValueError, OverflowError):
+            raise SegmentNotFound(f"{name!r}: expected a key such as 0x0badcafe") from None
+        mapping = _map(shared)
+        if shared.size < HEADER_BYTES:
+            raise SegmentCorrupt(f"{name}: truncated; expected a header of {HEADER_BYTES} B, found {shared.size} B")
+        layout = SegmentLayout.parse(mapping[:HEADER_BYTES], name)
+        layout.validate(shared.size, name)
+        return cls(name, mapping, layout, created=False)
+
+    def _remove(self) -> None:
+        with suppress(sysv_ipc.ExistentialError):
+            sysv_ipc.SharedMemory(int(self.address.name, 16)).remove()
+
+
+def refusal(wanted: int, *, shmmax: int, shmall_pages: int, used_pages: int, available: int) -> str | None:
+    """Why `wanted` bytes of System V memory will not do, or None. Pure.
+
+    Args:
+        shmmax: largest segment in bytes, /proc/sys/kernel/shmmax.
+        shmall_pages: pages of all segments together, /proc/sys/kernel/shmall.
+        used_pages: pages of the segments that there are.
+        available: bytes that can be had without swapping, MemAvailable.
+    """
+    if wanted > shmmax:
+        return f"kernel.shmmax allows {shmmax} B a segment; raise it with sysctl"
+    pages = -(-wanted // _PAGE)
+    if used_pages + pages > shmall_pages:
+        return f"kernel.shmall allows {shmall_pages} pages of {_PAGE} B, {used_pages} are taken; raise it with sysctl"
+    if wanted > available:
+        return f"only {available} B of memory are available; use fewer or smaller slots"
+    return None
+
+
+def _limits() -> dict[str, int]:
+    segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+    memory = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    return {
+        "shmmax": int(Path("/proc/sys/kernel/shmmax").read_text()),
+        "shmall_pages": int(Path("/proc/sys/kernel/shmall").read_text()),
+        "used_pages": sum(-(-int(line.split()[3]) // _PAGE) for line in segments),
+        "available": int(memory["MemAvailable"].split()[0]) * 1024,
+    }
+
+
+def _map(shared: sysv_ipc.SharedMemory) -> memoryview:
+    # The module's own buffer is neither detached when it dies nor safe when it is detached by hand
+    # (a view would read unmapped memory). A ctypes array is what all views hold on to; when the last
+    # is gone, so is it, and that detaches.
+    memory = (ctypes.c_ubyte * shared.size).from_address(shared.address)
+    weakref.finalize(memory, shared.detach).atexit = False
+    return memoryview(memory).cast("B")
