@@ -4,6 +4,7 @@
     ├── BadInput         this request cannot be computed: it fails alone, with this message
     ├── StageBroken      this process cannot go on: it is restarted, its requests run again
     ├── SpecMismatch     a tensor or an edge does not fit its TensorSpec
+    ├── BadOption        `use:` names no stage, or `with:` does not suit it
     └── ModelError       a model file is missing, damaged, or not what the stage needs
 
 Any other exception out of `process` fails the requests that raise it when they run alone.
@@ -11,7 +12,7 @@ Any other exception out of `process` fails the requests that raise it when they 
 
 from __future__ import annotations
 
-__all__ = ["BadInput", "ModelError", "SpecMismatch", "StageBroken", "StageError"]
+__all__ = ["BadInput", "BadOption", "ModelError", "SpecMismatch", "StageBroken", "StageError"]
 
 
 class StageError(Exception):
@@ -28,6 +29,10 @@ class StageBroken(StageError):
 
 class SpecMismatch(StageError):
     """A tensor, or an edge of the graph, does not fit its TensorSpec."""
+
+
+class BadOption(StageError):
+    """What the author of the YAML wrote under `use:` or `with:` cannot be made into a stage."""
 
 
 class ModelError(StageError):

@@ -52,7 +52,7 @@ class TensorSpec:
                 f"slots are sized from it, so give one: max: {{{missing[0]}: ...}}"
             )
         if unknown := sorted(set(self.max) - free):
-            raise SpecMismatch(f"tensor {self.name!r}: max names {unknown[0]!r}, which is not in its shape {self.shape}")
+            raise SpecMismatch(f"tensor {self.name!r}: max names {unknown[0]!r}, not in its shape {self.shape}")
         for extent in (*(e for e in self.shape if isinstance(e, int)), *self.max.values()):
             if extent < 0:
                 raise SpecMismatch(f"tensor {self.name!r}: extent {extent} is below 0")
@@ -105,7 +105,7 @@ class TensorSpec:
                 if isinstance(given, str) or given != want:
                     return f"axis {axis}: {given!r} of {producer.describe()} into {want} of {self.describe()}"
             elif most > self.max[want]:
-                return f"axis {axis}: up to {most} of {producer.describe()} into at most {self.max[want]} of {self.describe()}"
+                return f"axis {axis}: up to {most} of {producer.describe()} into {want}<={self.max[want]}"
         return None
 
     def describe(self) -> str:

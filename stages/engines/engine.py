@@ -1,0 +1,163 @@
+"""Engine: the contract between the inference stage and what runs a model.
+
+    describe(path)          specs of the model, quickly and on any machine; may be called without the device
+    load(threads, device)   read the model, claim the device
+    warm_up(sizes)          run each batch size once, so that the first request does not pay for it
+    run(inputs, outputs)    arrays (n, *shape) in, arrays (n, *shape) out; any number of times
+    close()                 give everything back
+
+An engine sees arrays, never requests or slots. Batches larger or smaller than a model was saved for are
+cut and padded here, so that an implementation runs only what its model takes.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stages.errors import ModelError
+from stages.spec import TensorSpec
+from stages.stage import Array
+
+__all__ = ["Engine", "ModelSpecs", "TensorAxes", "model_specs"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpecs:
+    """What a model takes and gives for one request, without the batch axis."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batch: int | None
+    """The one batch size that the model was saved for; None where it takes any."""
+
+
+class Engine(abc.ABC):
+    """One model, run by one library.
+
+    Args:
+        path: the model's file.
+        max: maximum of each free dimension other than the batch, by its name in the model.
+
+    Raises:
+        ModelError: the file is missing, damaged, or holds what this engine cannot run.
+    """
+
+    def __init__(self, path: Path, max: Mapping[str, int]) -> None:
+        self.path = path
+        self.specs = self.describe(path, max)
+
+    @classmethod
+    @abc.abstractmethod
+    def describe(cls, path: Path, max: Mapping[str, int]) -> ModelSpecs:
+        """The model's specs, from the file alone, in far less time than `load` takes."""
+
+    @abc.abstractmethod
+    def load(self, threads: int, device: str) -> None:
+        """Make `run` possible. Called once.
+
+        Args:
+            threads: how many threads may be busy in `run`.
+            device: "cpu" or "cuda:N".
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Give back what `load` took. May be called twice."""
+
+    @abc.abstractmethod
+    def _execute(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """`run` for a batch size that the model takes."""
+
+    def run(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one batch.
+
+        Args:
+            inputs: for every input a C-contiguous array (n, *shape).
+            outputs: writable C-contiguous arrays (n, *shape) that are filled, for outputs whose shape is known.
+
+        Returns:
+            The outputs that are not in `outputs`, in memory of their own.
+
+        Raises:
+            BadInput: the model cannot compute these inputs.
+        """
+        size = len(next(iter(inputs.values())))
+        if self.specs.batch is None or self.specs.batch == size:
+            return self._execute(inputs, outputs)
+        parts = [self._run_part(rows, inputs, outputs) for rows in _chunks(size, self.specs.batch)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _run_part(self, rows: slice, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
+        ins = {name: array[rows] for name, array in inputs.items()}
+        outs = {name: array[rows] for name, array in outputs.items()}
+        found = rows.stop - rows.start
+        if (padding := (self.specs.batch or found) - found) == 0:
+            return self._execute(ins, outs)
+        padded = {name: np.concatenate([a, np.zeros((padding, *a.shape[1:]), a.dtype)]) for name, a in ins.items()}
+        parts = self._execute(padded, {})
+        for name, array in outs.items():
+            array[...] = parts.pop(name)[:found]
+        return {name: array[:found] for name, array in parts.items()}
+
+    def warm_up(self, sizes: Sequence[int]) -> None:
+        """Run zeros of each batch size, free dimensions at their maximum, so that memory is at its peak too."""
+        for size in sizes:
+            self.run({s.name: np.zeros((size, *s.max_shape), s.dtype) for s in self.specs.inputs}, {})
+
+
+@dataclass(frozen=True, slots=True)
+class TensorAxes:
+    """A tensor as a model file declares it, batch axis included."""
+
+    name: str
+    dtype: str
+    axes: tuple[int | str | None, ...]
+    """Number, name of a free dimension, or None for one without a name."""
+
+
+def model_specs(
+    path: Path, inputs: Sequence[TensorAxes], outputs: Sequence[TensorAxes], max: Mapping[str, int]
+) -> ModelSpecs:
+    """Take the batch axis off what a model file declares.
+
+    The first axis of every tensor is the batch: free in all of them, or the same number in all.
+
+    Raises:
+        ModelError: there is no such axis, or a free dimension has no maximum.
+    """
+    first = {tensor.axes[0] if tensor.axes else 0 for tensor in (*inputs, *outputs)}
+    fixed = {axis for axis in first if isinstance(axis, int)}
+    if fixed and (len(first) > 1 or min(fixed) < 1):
+        declared = ", ".join(f"{t.name}{list(t.axes)}" for t in (*inputs, *outputs))
+        raise ModelError(
+            f"{path}: expected the batch as first axis of each tensor, free, or one number in all; found {declared}"
+        )
+    used: set[str] = set()
+    takes = tuple(_spec(path, tensor, max, used) for tensor in inputs)
+    gives = tuple(_spec(path, tensor, max, used) for tensor in outputs)
+    if unknown := sorted(set(max) - used):
+        free = ", ".join(sorted(used)) or "none"
+        raise ModelError(f"{path}: max names {unknown[0]!r}, which is no free dimension of the model; it has: {free}")
+    return ModelSpecs(takes, gives, batch=next(iter(fixed), None))
+
+
+def _spec(path: Path, tensor: TensorAxes, max: Mapping[str, int], used: set[str]) -> TensorSpec:
+    # A dimension without a name gets one, for a maximum must be sayable: tensor.axis, counted without the batch.
+    shape = tuple(f"{tensor.name}.{i}" if axis is None else axis for i, axis in enumerate(tensor.axes[1:]))
+    free = {axis for axis in shape if isinstance(axis, str)}
+    if missing := sorted(free - set(max)):
+        raise ModelError(
+            f"{path}: {tensor.name} has the free dimension {missing[0]!r} in {list(shape)}; "
+            f"slots are sized from its maximum, so give one: max: {{{missing[0]}: ...}}"
+        )
+    used |= free
+    return TensorSpec(tensor.name, tensor.dtype, shape, {axis: max[axis] for axis in free})
+
+
+def _chunks(size: int, most: int) -> Iterator[slice]:
+    return (slice(start, min(start + most, size)) for start in range(0, size, most))

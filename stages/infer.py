@@ -1,0 +1,80 @@
+"""Infer: the inference stage. One model, run by an engine over whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from stages import catalogue
+from stages.engines import engine_class
+from stages.errors import BadOption
+from stages.spec import TensorSpec
+from stages.stage import Batch, StageContext
+
+__all__ = ["Infer"]
+
+
+class Infer:
+    """Runs a model. Inputs and outputs are the model's own, as its file declares them, without the batch axis.
+
+    Args:
+        model: a name of the catalogue, or a file, relative to the config's folder.
+        engine: "auto", or the name of one of `stages.engines.ENGINES`.
+        max: maximum of each free dimension of the model other than the batch, by its name.
+        inputs, outputs: other names for the model's tensors: {name in the graph: name in the model}. Those that
+            are not mentioned keep theirs.
+        base_dir: folder that `model` is relative to.
+
+    Raises:
+        ModelError: the model is missing, damaged, or cannot be run by the engine.
+        BadOption: there is no such engine or no such tensor.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        engine: str = "auto",
+        max: Mapping[str, int] | None = None,
+        inputs: Mapping[str, str] | None = None,
+        outputs: Mapping[str, str] | None = None,
+        base_dir: str | Path = ".",
+    ) -> None:
+        path = catalogue.find(model, Path(base_dir))
+        self._engine = engine_class(engine)(path, max or {})
+        specs = self._engine.specs
+        self.inputs, self._inputs = _renamed("inputs", specs.inputs, inputs or {})
+        self.outputs, self._outputs = _renamed("outputs", specs.outputs, outputs or {})
+
+    def setup(self, context: StageContext) -> None:
+        self._engine.load(context.threads, context.device)
+        self._engine.warm_up(sorted({1, context.max_batch}))
+
+    def process(self, batch: Batch) -> None:
+        inputs = {self._inputs[spec.name]: batch.stack(spec.name, dense=True) for spec in self.inputs}
+        # Where a dimension is free, only the model knows the shape: those come back by value.
+        outputs = {
+            self._outputs[spec.name]: batch.stack_out(spec.name, dense=True) for spec in self.outputs if spec.is_static
+        }
+        made = self._engine.run(inputs, outputs)
+        for spec in self.outputs:
+            if not spec.is_static:
+                stacked = made[self._outputs[spec.name]]
+                batch.stack_out(spec.name, stacked.shape[1:])[...] = stacked
+                batch.bytes_copied += stacked.nbytes
+
+    def teardown(self) -> None:
+        self._engine.close()
+
+
+def _renamed(
+    option: str, specs: tuple[TensorSpec, ...], names: Mapping[str, str]
+) -> tuple[tuple[TensorSpec, ...], dict[str, str]]:
+    """The specs under their names in the graph, and the way back to the model's names."""
+    own = [spec.name for spec in specs]
+    for wanted in names.values():
+        if wanted not in own:
+            raise BadOption(f"{option}: the model has no {wanted!r}; it has {', '.join(own)}")
+    back = {name: wanted for wanted, name in names.items()}
+    renamed = tuple(replace(spec, name=back.get(spec.name, spec.name)) for spec in specs)
+    return renamed, {new.name: old.name for new, old in zip(renamed, specs)}

@@ -1,0 +1,161 @@
+"""What `use:` and `with:` of the YAML name, made into a stage.
+
+Called by whoever checks a graph and by whoever runs a stage, so that both see the same object. It imports
+the user's code; nothing is called but the constructor.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from stages.errors import BadOption, SpecMismatch, StageError
+from stages.function import FunctionStage
+from stages.spec import TensorSpec
+from stages.stage import Stage
+
+__all__ = ["load_stage"]
+
+
+def load_stage(use: str, options: Mapping[str, Any], base_dir: Path) -> Stage:
+    """Import, construct and check one stage.
+
+    A constructor that has a parameter `base_dir` is given the config's folder, for options that are
+    relative paths.
+
+    Args:
+        use: `module:Class` (anything importable), or `./file.py:Class` relative to `base_dir`; a function
+            in place of the class becomes a FunctionStage.
+        options: what the constructor is called with.
+        base_dir: the config's folder.
+
+    Raises:
+        BadOption: there is no such module, file or name; an option is unknown or missing; or the
+            constructor failed, in which case its exception is the cause.
+        SpecMismatch: the specs of the object contradict themselves.
+        ModelError: the constructor needs a model that is not there.
+    """
+    made = _find(use, base_dir)
+    if inspect.isfunction(made):
+        stage = _construct(use, FunctionStage, {"function": made, **options})
+    elif inspect.isclass(made):
+        if "base_dir" in _parameters(made):
+            options = {"base_dir": base_dir, **options}
+        stage = _construct(use, made, options)
+    else:
+        raise BadOption(f"{use}: expected a class or a function, found {type(made).__name__} {made!r:.80}")
+    return _checked(use, stage)
+
+
+def _find(use: str, base_dir: Path) -> Any:
+    where, colon, name = use.rpartition(":")
+    if not colon or not where or not name:
+        raise BadOption(f"{use!r}: expected module:Class, or ./file.py:Class relative to the config")
+    module = _import_file(use, base_dir / where) if where.endswith(".py") else _import_module(use, where)
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        own = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
+        raise BadOption(f"{use}: {where} has no {name!r}{_hint(name, own)}") from None
+
+
+def _import_file(use: str, path: Path) -> ModuleType:
+    path = path.resolve()
+    if not path.is_file():
+        there = [p.name for p in path.parent.glob("*.py")]
+        raise BadOption(f"{use}: there is no file {path}{_hint(path.name, there)}")
+    # One name for one path, so that two stages out of one file share the module.
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if (known := sys.modules.get(name)) is not None:
+        return known
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # for a .py file there always is one,
+    assert spec.loader is not None  # and it has a loader
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise BadOption(f"{use}: importing {path} failed: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _import_module(use: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise BadOption(f"{use}: importing {name} needs {error.name!r}, which is not installed") from error
+        raise BadOption(
+            f"{use}: there is no module {error.name!r}{_hint(name, _stock_modules())}; "
+            "a file of your own is written ./file.py:Class"
+        ) from None
+    except Exception as error:
+        raise BadOption(f"{use}: importing {name} failed: {type(error).__name__}: {error}") from error
+
+
+def _stock_modules() -> list[str]:
+    return [f"stages.{path.stem}" for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__"]
+
+
+def _parameters(made: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(made).parameters
+
+
+def _construct(use: str, made: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    parameters = _parameters(made)
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for option in options:
+            if option not in parameters:
+                known = [name for name in parameters if name not in ("base_dir", "function")]
+                raise BadOption(f"{use}: unknown option {option!r}{_hint(option, known)}")
+    for name, parameter in parameters.items():
+        variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        if parameter.default is parameter.empty and not variadic and name not in options:
+            raise BadOption(f"{use}: option {name!r} is missing; give it under with:")
+    try:
+        return made(**options)
+    except StageError as error:
+        raise type(error)(f"{use}: {error}") from error
+    except Exception as error:
+        raise BadOption(f"{use}: constructing it failed: {type(error).__name__}: {error}") from error
+
+
+def _checked(use: str, stage: Any) -> Stage:
+    if not callable(getattr(stage, "process", None)):
+        raise BadOption(f"{use}: it has no method process(batch), so it is no stage")
+    for side in ("inputs", "outputs"):
+        specs = getattr(stage, side, None)
+        if not isinstance(specs, (tuple, list)) or not all(isinstance(spec, TensorSpec) for spec in specs):
+            raise SpecMismatch(f"{use}: {side} must be a tuple of TensorSpec, found {specs!r:.200}")
+        names = [spec.name for spec in specs]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise SpecMismatch(f"{use}: {side} name {twice[0]!r} twice")
+    inputs = {spec.name: spec for spec in stage.inputs}
+    for spec in stage.outputs:
+        if spec.alias_of is None:
+            continue
+        source = inputs.get(spec.alias_of)
+        if source is None:
+            raise SpecMismatch(
+                f"{use}: output {spec.name!r} is an alias of no input {spec.alias_of!r}{_hint(spec.alias_of, inputs)}"
+            )
+        if (source.dtype, source.shape, dict(source.max)) != (spec.dtype, spec.shape, dict(spec.max)):
+            raise SpecMismatch(f"{use}: output {spec} is an alias of {source}; expected the same dtype, shape and max")
+    checked: Stage = stage
+    return checked
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    if close := difflib.get_close_matches(name, names, n=1):
+        return f" (did you mean {close[0]}?)"
+    return f"; known: {', '.join(names[:20])}" if names else ""
