@@ -13,6 +13,7 @@ speaks DLPack (`np.from_dlpack(view)`, `torch.from_dlpack(view)`) without copyin
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -115,7 +116,7 @@ class SegmentTable:
             key = (number, slot, offset, dtype, shape, writable)
             view = self._views.get(key)
         except TypeError as error:  # a list as shape, a string as slot: nothing that we encode
-            raise HandleOutOfBounds(f"{_say(handle)}: expected ints, a dtype name and a tuple of ints: {error}") from None
+            raise HandleOutOfBounds(f"{_say(handle)}: expected ints, a name and a tuple of ints: {error}") from None
         if view is None:
             view = _make(segment, handle, writable)
             if len(self._views) >= _CACHED_VIEWS:
@@ -173,6 +174,7 @@ def _make(segment: Segment, handle: TensorHandle, writable: bool) -> Array:
     start = segment.layout.slot_offset(slot) + offset
     view: Array = np.ndarray(shape, np.uint8 if handle.dtype == JSON else handle.dtype, segment.buffer, start)
     view.flags.writeable = writable
+    _remember(view)
     return view
 
 
@@ -200,25 +202,67 @@ def side_by_side(views: Sequence[Array]) -> Array | None:
     first = views[0]
     if len(views) == 1:
         return first[np.newaxis]
-    shape, dtype, root = first.shape, first.dtype, _root(first)
-    writable = True
-    for view in views:
-        if view.shape != shape or view.dtype != dtype or not view.flags.c_contiguous or _root(view) is not root:
-            return None
-        writable = writable and view.flags.writeable
-    start = _address(first)
-    step = _address(views[1]) - start
+    shape, dtype = first.shape, first.dtype
+    start, root = _place(first)
+    step = _place(views[1])[0] - start
     if step < first.nbytes or step <= 0:
         return None
-    for n in range(2, len(views)):
-        if _address(views[n]) != start + n * step:
+    expected, writable = start, True
+    for view in views:
+        address, owner = _place(view)
+        flags = view.flags
+        if (
+            address != expected
+            or owner is not root
+            or view.shape != shape
+            or view.dtype != dtype
+            or not flags.c_contiguous
+        ):
             return None
+        writable = writable and flags.writeable
+        expected += step
     # Safe: the first and the last row lie in one allocation, so everything between them does.
     return as_strided(first, (len(views), *shape), (step, *first.strides), writeable=writable)
 
 
+class _Place(weakref.ref[Array]):
+    """Where a view of a segment lies. Asking numpy costs 1 us a view, and batches ask at every row."""
+
+    __slots__ = ("address", "key", "root")
+
+    key: int
+    address: int
+    root: object
+
+
+#: id(view) -> its place, for the views that tables made. Their address cannot change: they do not own
+#: their memory, so numpy never moves it.
+_PLACES: dict[int, _Place] = {}
+
+
+def _remember(view: Array) -> None:
+    place = _Place(view, _forget)
+    place.key, place.address, place.root = id(view), _address(view), _root(view)
+    _PLACES[place.key] = place
+
+
+def _forget(place: weakref.ref[Array]) -> None:
+    assert isinstance(place, _Place)
+    # An id is used again at once; by then the entry may be that of a younger view.
+    if _PLACES.get(place.key) is place:
+        del _PLACES[place.key]
+
+
+def _place(view: Array) -> tuple[int, object]:
+    """Address of the first element, and what owns the memory."""
+    place = _PLACES.get(id(view))
+    if place is not None and place() is view:
+        return place.address, place.root
+    return _address(view), _root(view)
+
+
 def _root(view: Array) -> object:
-    """What owns the memory: the mapping, or the array that was allocated."""
+    """The mapping, or the array that was allocated."""
     base: object = view
     while isinstance(base, np.ndarray) and base.base is not None:
         base = base.base
