@@ -1,0 +1,190 @@
+"""The config's only reader: a YAML file and the `--set`s of a command line become one checked value.
+
+Every error names file, line, column and path, what was expected, and the nearest valid name.
+Whether the stages' classes exist and fit each other is not known here: see `pipeline.graph`.
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from pipeline.config.document import read_document
+from pipeline.config.findings import Findings, Locations, NodePath, nearest
+from pipeline.config.overrides import apply_overrides
+from pipeline.config.schema import LIST_TAG, MAPPING_TAG, PipelineConfig
+from pipeline.errors import ConfigError
+from stages.errors import SpecMismatch
+from stages.spec import TensorSpec
+
+__all__ = ["LoadedConfig", "load_config"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """A checked config, and where everything in it was written."""
+
+    config: PipelineConfig
+    path: Path
+    """As it was given, for messages."""
+    inputs: tuple[TensorSpec, ...]
+    """What one request carries."""
+    locations: Locations
+
+    @property
+    def base_dir(self) -> Path:
+        """The folder that relative paths in the config are relative to."""
+        return self.path.resolve().parent
+
+    def findings(self) -> Findings:
+        """An empty list for further findings about this config."""
+        return Findings(self.locations)
+
+
+def load_config(path: Path | str, assignments: Iterable[str] = ()) -> LoadedConfig:
+    """Read, override and validate the config at `path`.
+
+    Raises:
+        ConfigError: with one line for each finding.
+    """
+    path = Path(path)
+    data, locations = read_document(path)
+    locations = apply_overrides(data, locations, list(assignments))
+    data.setdefault("name", re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40] or "pipeline")
+    findings = Findings(locations)
+    try:
+        config = PipelineConfig.model_validate(data)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            _translate(details, findings)
+        findings.refuse()
+        raise ConfigError(f"{locations.root}: {error}") from None  # pragma: no cover (an error without details)
+    _check_names(config, findings)
+    inputs = _specs(config, findings)
+    findings.refuse()
+    return LoadedConfig(config, path, inputs, locations)
+
+
+def _check_names(config: PipelineConfig, findings: Findings) -> None:
+    """What makes one word mean one thing."""
+    seen: dict[str, int] = {}
+    for index, stage in enumerate(config.stages):
+        path: NodePath = ("stages", index, "name")
+        if stage.name in seen:
+            findings.add(path, f"{stage.name!r} is the name of stages[{seen[stage.name]}] already")
+        elif stage.name in PipelineConfig.model_fields:
+            # `--set run.x=...` would have two meanings, and `ingress.image` two producers.
+            findings.add(path, f"{stage.name!r} is a field of the config; choose another name")
+        seen.setdefault(stage.name, index)
+    inputs: dict[str, int] = {}
+    for index, tensor in enumerate(config.inputs):
+        if tensor.name in inputs:
+            first = inputs[tensor.name]
+            findings.add(("inputs", index, "name"), f"{tensor.name!r} is the name of inputs[{first}] already")
+        inputs.setdefault(tensor.name, index)
+
+
+def _specs(config: PipelineConfig, findings: Findings) -> tuple[TensorSpec, ...]:
+    specs = []
+    for index, tensor in enumerate(config.inputs):
+        try:
+            specs.append(TensorSpec(tensor.name, tensor.dtype, tensor.shape, tensor.max))
+        except SpecMismatch as error:
+            findings.add(("inputs", index), str(error))
+    return tuple(specs)
+
+
+# -- pydantic's errors in our words ---------------------------------------------------------------
+
+_EXPECTED = {
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "model_attributes_type": "a mapping",
+    "model_type": "a mapping",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "union_tag_not_found": "a list or a mapping",
+}
+
+
+def _translate(error: ErrorDetails, findings: Findings) -> None:
+    path: NodePath = tuple(part for part in error["loc"] if part not in (LIST_TAG, MAPPING_TAG))
+    kind, found, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        hint = nearest(str(path[-1]), _names_at(path[:-1]))
+        findings.add(path, f"unknown field{hint}", at_key=True)
+    elif kind == "missing":
+        findings.add(path, f"missing. {_description(path)}")
+    elif kind in _EXPECTED:
+        hint = "; put it in quotes" if kind == "string_type" and isinstance(found, int | float) else ""
+        findings.add(path, f"expected {_EXPECTED[kind]}, found {_shown(found)}{hint}")
+    elif kind == "literal_error":
+        hint = nearest(found, re.findall(r"'(\w+)'", context["expected"])) if isinstance(found, str) else ""
+        findings.add(path, f"expected {context['expected']}, found {_shown(found)}{hint if 'mean' in hint else ''}")
+    elif kind == "value_error":
+        findings.add(path, f"{context['error']}, found {_shown(found)}")
+    elif kind in ("greater_than_equal", "less_than_equal"):
+        bound = f"at least {context['ge']:g}" if "ge" in context else f"at most {context['le']:g}"
+        findings.add(path, f"expected {bound}, found {_shown(found)}")
+    elif kind in ("too_short", "string_too_short"):
+        # A list whose items are wrong is short as well: pydantic counts the good ones.
+        if not found:
+            findings.add(path, f"expected at least one {'item' if kind == 'too_short' else 'character'}, found none")
+    else:
+        message = error["msg"]
+        findings.add(path, f"{message[:1].lower()}{message[1:]}, found {_shown(found)}")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _names_at(path: NodePath) -> list[str]:
+    """The fields of the model at `path`."""
+    model = _model_at(path)
+    return [field.alias or name for name, field in model.model_fields.items()] if model else []
+
+
+def _description(path: NodePath) -> str:
+    model = _model_at(path[:-1])
+    for name, field in model.model_fields.items() if model else ():
+        if path[-1] in (name, field.alias):
+            return field.description or ""
+    return ""
+
+
+def _model_at(path: NodePath) -> type[BaseModel] | None:
+    """The model that the schema has at `path`: numbers step into a list's items."""
+    annotation: Any = PipelineConfig
+    for part in path:
+        if isinstance(part, str):
+            model = _model_in(annotation)
+            fields = model.model_fields.items() if model else ()
+            annotation = next((f.annotation for name, f in fields if part in (name, f.alias)), None)
+    return _model_in(annotation)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    # `dict[str, str]` passes for a type in isinstance() before Python 3.11.
+    if not typing.get_args(annotation) and isinstance(annotation, type):
+        return annotation if issubclass(annotation, BaseModel) else None
+    return next((model for arg in typing.get_args(annotation) if (model := _model_in(arg))), None)

@@ -1,0 +1,47 @@
+"""Byte quantities as people write them: "16MiB", "10MB", "2.4gb".
+
+KiB, MiB, GiB, TiB are powers of 1024; KB, MB, GB, TB are powers of 1000. Read by the config schema,
+written by everything that shows sizes to a person.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+__all__ = ["format_bytes", "parse_bytes"]
+
+_PREFIXES = "kmgt"
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b)?\s*", re.IGNORECASE)
+
+
+def parse_bytes(value: object) -> int:
+    """The number of bytes that `value` means: an int, or text such as "608KiB", "10MB" or "1024".
+
+    A fraction of a byte is dropped: "2.4GiB" is 2576980377.
+
+    Raises:
+        ValueError: it is neither, or is below 0.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and (match := _QUANTITY.fullmatch(value)):
+        number, prefix, binary = match.groups(default="")
+        # "10ib" has a power of 1024 but no prefix to raise it to.
+        if not (binary and not prefix):
+            power = _PREFIXES.index(prefix.lower()) + 1 if prefix else 0
+            return int(Decimal(number) * (1024 if binary else 1000) ** power)
+    raise ValueError('expected bytes, such as 4096, "608KiB" (powers of 1024) or "10MB" (powers of 1000)')
+
+
+def format_bytes(nbytes: int) -> str:
+    """`nbytes` for a person, in powers of 1024: `608.0 KiB`; below 1 KiB exactly: `64 B`."""
+    size = float(nbytes)
+    if size < 1024:
+        return f"{nbytes} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        size /= 1024
+        # 1023.96 would be shown as 1024.0 of this unit.
+        if round(size, 1) < 1024:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1024:.1f} TiB"

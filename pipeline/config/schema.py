@@ -1,0 +1,231 @@
+"""The form of a pipeline's YAML, as pydantic models: every field, its type, its default, its meaning.
+
+`pipeline schema` prints it for editors; `pipeline.config.loader` fills it. Values are taken as they
+are written: a number is never read out of a text, nor a text out of a number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    WithJsonSchema,
+)
+
+from pipeline.config.quantities import parse_bytes
+
+__all__ = [
+    "AUTO",
+    "BatchConfig",
+    "IngressConfig",
+    "InputConfig",
+    "PipelineConfig",
+    "RunConfig",
+    "StageConfig",
+    "as_references",
+]
+
+AUTO: Literal["auto"] = "auto"
+Auto = Literal["auto"]
+
+
+def _count_or_auto(most: int) -> PlainValidator:
+    """Takes a whole number from 1 to `most`, or the word auto."""
+
+    def validate(value: object) -> int | str:
+        if value == AUTO:
+            return AUTO
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most:
+            return value
+        raise ValueError(f"expected a whole number from 1 to {most}, or auto")
+
+    return PlainValidator(validate)
+
+
+def _name(pattern: str, expected: str) -> Callable[[str], str]:
+    def validate(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"expected {expected}")
+        return value
+
+    return validate
+
+
+def _extent(value: object) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and value.isidentifier():
+        return value
+    raise ValueError("expected a number of at least 0, or the name of a free dimension such as H")
+
+
+def _cpu_list(value: object) -> str:
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return str(value)
+    raise ValueError('expected auto, or a list of CPUs such as "0-3,8"')
+
+
+def _reference(value: str) -> str:
+    producer, dot, tensor = value.partition(".")
+    if not (producer and dot and tensor):
+        raise ValueError("expected producer.tensor, such as ingress.image")
+    return value
+
+
+#: Tags of a union end up in pydantic's error paths; these cannot be keys of a document.
+LIST_TAG, MAPPING_TAG = "<list>", "<mapping>"
+
+
+def _list_or_mapping(value: object) -> str | None:
+    return LIST_TAG if isinstance(value, list | tuple) else MAPPING_TAG if isinstance(value, dict) else None
+
+
+_COUNT_SCHEMA = WithJsonSchema({"anyOf": [{"const": AUTO}, {"type": "integer", "minimum": 1}]})
+ReplicaCount = Annotated[int | Auto, _count_or_auto(1024), _COUNT_SCHEMA]
+ThreadCount = Annotated[int | Auto, _count_or_auto(4096), _COUNT_SCHEMA]
+SlotCount = Annotated[int | Auto, _count_or_auto(65_536), _COUNT_SCHEMA]
+PipelineName = Annotated[
+    str, AfterValidator(_name(r"[a-z0-9-]{1,40}", "1 to 40 characters of a-z, 0-9 and -")), Field(examples=["resnet"])
+]
+StageName = Annotated[
+    str, AfterValidator(_name(r"[a-z][a-z0-9_-]{0,39}", "a letter, then up to 39 characters of a-z, 0-9, _ and -"))
+]
+TensorName = Annotated[str, Field(min_length=1, max_length=200)]
+Extent = Annotated[
+    int | str,
+    PlainValidator(_extent),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}),
+]
+ByteCount = Annotated[
+    int,
+    PlainValidator(parse_bytes),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "examples": ["16MiB", "10MB"]}]}),
+]
+CpuList = Annotated[
+    str,
+    PlainValidator(_cpu_list),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}], "examples": ["auto", "0-3,8"]}),
+]
+Use = Annotated[
+    str,
+    AfterValidator(_name(r"[^:\s]+:[A-Za-z_][A-Za-z0-9_]*", "module:Class or ./file.py:Class")),
+    Field(examples=["stages.image:DecodeResize", "./my_stage.py:MyStage"]),
+]
+Reference = Annotated[str, AfterValidator(_reference), Field(examples=["ingress.image", "decode.pixels"])]
+References = Annotated[
+    Annotated[tuple[Reference, ...], Field(strict=False), Tag(LIST_TAG)]
+    | Annotated[dict[TensorName, Reference], Tag(MAPPING_TAG)],
+    Discriminator(_list_or_mapping),
+]
+
+
+class _Node(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class InputConfig(_Node):
+    """One tensor that a request carries."""
+
+    name: TensorName = Field(description="What stages and clients call it: `ingress.NAME`.")
+    dtype: str = Field(description='A numpy dtype such as uint8 or float32, or "json".')
+    shape: Annotated[tuple[Extent, ...], Field(strict=False)] = Field(
+        description="Extent of each axis, without a batch axis: a number, or the name of a free dimension."
+    )
+    max: dict[str, ByteCount] = Field(
+        default_factory=dict, description="The most that each free dimension may be; slots are sized from it."
+    )
+
+
+class BatchConfig(_Node):
+    """How a worker groups the requests that wait for it."""
+
+    max_size: int = Field(default=1, ge=1, le=4096, description="Requests in one batch, at most.")
+    max_delay_ms: float = Field(
+        default=0.0, ge=0, le=60_000, description="How long the first request of a batch may wait for others."
+    )
+
+
+class StageConfig(_Node):
+    """One stage: a class, its options, where its inputs come from, and how many processes run it."""
+
+    name: StageName = Field(description="What other stages, `--set`, the log and `ps` call it.")
+    use: Use = Field(description="The class: module:Class, or ./file.py:Class relative to this file.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, alias="with", description="Keyword arguments for the class."
+    )
+    inputs: References | None = Field(
+        default=None,
+        description="Where each input comes from: a list of producer.tensor in the order of the stage's inputs, or a "
+        "mapping from input name to producer.tensor. Default: the stage before, by name, else by order.",
+    )
+    after: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(), description="Stages that must have finished first, although no tensor of theirs is read."
+    )
+    replicas: ReplicaCount = Field(
+        default=AUTO, description="Processes that run this stage."
+    )
+    batch: BatchConfig = Field(default_factory=BatchConfig, description="How requests are grouped.")
+    cpus: CpuList = Field(default=AUTO, description='CPUs that its workers are bound to, such as "0-3,8".')
+    threads: ThreadCount = Field(
+        default=AUTO, description="Threads that each worker may keep busy."
+    )
+    credits: SlotCount = Field(
+        default=AUTO,
+        description="Requests that may wait in or be computed by one worker. Default: two batches, at least 4.",
+    )
+    env: dict[str, str] = Field(default_factory=dict, description="Environment variables of its workers.")
+
+
+class IngressConfig(_Node):
+    """What stands between the clients and the first stages."""
+
+    slots: SlotCount = Field(
+        default=AUTO, description="Requests that may be inside the pipeline at once."
+    )
+
+
+class RunConfig(_Node):
+    """Defaults of `pipeline run`."""
+
+    inputs: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(), description="Files, folders or globs to run, relative to this file, where none are given."
+    )
+
+
+class PipelineConfig(_Node):
+    """A pipeline."""
+
+    model_config = ConfigDict(title="pipeline")
+
+    name: PipelineName = Field(description="What `ps`, the log and the segments call it. Default: the file's stem.")
+    inputs: Annotated[tuple[InputConfig, ...], Field(strict=False, min_length=1)] = Field(
+        description="The tensors that a request carries."
+    )
+    stages: Annotated[tuple[StageConfig, ...], Field(strict=False, min_length=1)] = Field(
+        description="The stages, in any order."
+    )
+    outputs: References | None = Field(
+        default=None,
+        description="What an answer carries: a list of stage.tensor, or a mapping from the name in the answer to "
+        "stage.tensor. Default: all outputs of the last stage.",
+    )
+    ingress: IngressConfig = Field(default_factory=IngressConfig, description="How requests come in.")
+    segments: Literal["posix", "sysv"] = Field(default="posix", description="The kind of shared memory.")
+    drain_s: float = Field(
+        default=10.0, ge=0, le=86_400, description="How long a drain may take before what is unfinished is given up."
+    )
+    run: RunConfig = Field(default_factory=RunConfig, description="Defaults of `pipeline run`.")
+
+
+def as_references(value: tuple[str, ...] | dict[str, str]) -> list[tuple[str | int, str]]:
+    """The entries of `inputs:` or `outputs:` in either form: (position or name, producer.tensor)."""
+    return list(value.items()) if isinstance(value, dict) else list(enumerate(value))

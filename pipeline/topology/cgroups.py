@@ -1,0 +1,137 @@
+"""What the control groups of this process allow: CPUs, CPU time, memory; versions 1 and 2.
+
+A limit of any group from the process's own up to the root holds, so the smallest of them is the
+answer. Interfaces: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/{cpusets,memory}.rst of
+the Linux kernel. Only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.topology.cpulist import parse_cpu_list
+
+__all__ = ["CgroupLimits", "read_cgroup_limits"]
+
+#: Version 1 says "no limit" with the largest number of pages that a signed 64-bit number of bytes holds.
+_NO_LIMIT_V1 = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupLimits:
+    """None where nothing is limited."""
+
+    cpus: frozenset[int] | None = None
+    """The CPUs of the cpuset."""
+    cpu_quota: float | None = None
+    """CPU time per time: 2.5 is two and a half CPUs' worth, on any of the CPUs."""
+    memory_limit: int | None = None
+    """Bytes; of the group that has the least room left."""
+    memory_headroom: int | None = None
+    """Bytes that may still be charged to that group: its limit, less what it uses and cannot give back."""
+
+
+def read_cgroup_limits(root: Path) -> CgroupLimits:
+    """The limits of the process whose /proc/self lies below `root`."""
+    paths = dict(_memberships(root))
+    mount = root / "sys/fs/cgroup"
+    # The kernel has one hierarchy of version 2, and on hybrid systems it carries no controllers.
+    if (mount / "cgroup.controllers").is_file():
+        return _version_2(list(_ancestry(mount, paths.get("", "/"))))
+    return CgroupLimits(
+        cpus=_first_cpus(_ancestry(mount / "cpuset", paths.get("cpuset", "/")), "cpuset.effective_cpus", "cpuset.cpus"),
+        cpu_quota=_quota_v1(_ancestry(mount / "cpu", paths.get("cpu", "/"))),
+        **_memory(
+            _ancestry(mount / "memory", paths.get("memory", "/")),
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "total_inactive_file",
+        ),
+    )
+
+
+def _version_2(groups: list[Path]) -> CgroupLimits:
+    quotas = []
+    for group in groups:
+        quota, _, period = _text(group / "cpu.max").partition(" ")
+        if quota.isdecimal() and period.isdecimal():
+            quotas.append(int(quota) / int(period))
+    return CgroupLimits(
+        cpus=_first_cpus(groups, "cpuset.cpus.effective"),
+        cpu_quota=min(quotas, default=None),
+        **_memory(groups, "memory.max", "memory.current", "inactive_file"),
+    )
+
+
+def _memberships(root: Path) -> Iterator[tuple[str, str]]:
+    """(controller, path) of /proc/self/cgroup; the controller of version 2 is empty."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        for controller in controllers.split(","):
+            yield controller, path
+
+
+def _ancestry(mount: Path, path: str) -> Iterator[Path]:
+    """The group at `path` and those above it, innermost first.
+
+    In a container without a cgroup namespace, `path` is the host's, while the mount shows the
+    container's own group as its root: then the root is all there is.
+    """
+    group = mount / path.strip("/")
+    if ".." not in path.split("/") and group.is_dir():
+        while group != mount:
+            yield group
+            group = group.parent
+    yield mount
+
+
+def _first_cpus(groups: Iterator[Path] | list[Path], *names: str) -> frozenset[int] | None:
+    """The innermost group's own set; it lies within those above it."""
+    for group in groups:
+        for name in names:
+            if text := _text(group / name):
+                return frozenset(parse_cpu_list(text))
+    return None
+
+
+def _quota_v1(groups: Iterator[Path]) -> float | None:
+    quotas = []
+    for group in groups:
+        quota, period = _text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us")
+        if quota.isdecimal() and period.isdecimal():  # -1 is no quota
+            quotas.append(int(quota) / int(period))
+    return min(quotas, default=None)
+
+
+def _memory(groups: Iterator[Path] | list[Path], limit_file: str, usage_file: str, cache: str) -> dict[str, int | None]:
+    tightest: tuple[int, int] | None = None
+    for group in groups:
+        limit, usage = _text(group / limit_file), _text(group / usage_file)
+        if not limit.isdecimal() or int(limit) >= _NO_LIMIT_V1:
+            continue
+        # Page cache is charged too, but given back under pressure; tmpfs is not part of inactive_file.
+        used = max(0, int(usage or 0) - _statistic(group / "memory.stat", cache))
+        headroom = max(0, int(limit) - used)
+        if tightest is None or headroom < tightest[0]:
+            tightest = headroom, int(limit)
+    if tightest is None:
+        return {"memory_headroom": None, "memory_limit": None}
+    return {"memory_headroom": tightest[0], "memory_limit": tightest[1]}
+
+
+def _statistic(path: Path, name: str) -> int:
+    for line in _text(path).splitlines():
+        key, _, value = line.partition(" ")
+        if key == name:
+            return int(value)
+    return 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
