@@ -1,0 +1,103 @@
+"""Asks a child process what the stages of a config declare.
+
+The calling process never imports a user's code: see `pipeline.processes.describe`, the child.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+from pipeline.config.findings import Findings, NodePath
+from pipeline.config.loader import LoadedConfig
+from pipeline.config.schema import StageConfig
+from pipeline.errors import StartError
+from pipeline.graph.description import StageDescription
+
+__all__ = ["describe_stages"]
+
+TIMEOUT_S = 120.0
+"""For all stages together: imports of large frameworks from a cold disk take tens of seconds."""
+_STDERR_LINES = 20
+
+
+def describe_stages(loaded: LoadedConfig, timeout_s: float = TIMEOUT_S) -> dict[str, StageDescription]:
+    """What each stage of the config declares, by the stage's name.
+
+    Raises:
+        ConfigError: a class does not exist, refuses its options, or contradicts itself.
+        StartError: a stage needs a model that is not there, or ended the process that asked it.
+    """
+    stages = loaded.config.stages
+    request = {
+        "base_dir": str(loaded.base_dir),
+        "stages": [{"use": stage.use, "options": stage.options} for stage in stages],
+    }
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "pipeline.processes.describe"],
+            input=json.dumps(request).encode(),
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        output, errors, ending = child.stdout, child.stderr, _ending(child.returncode)
+    except subprocess.TimeoutExpired as expired:
+        output, errors = expired.stdout or b"", expired.stderr or b""
+        ending = f"did not end within {timeout_s:g} s"
+    # A line without its end was cut off by the child's death.
+    answers = [json.loads(line) for line in output.splitlines(keepends=True) if line.endswith(b"\n")]
+    _refuse_wrong(loaded, answers)
+    if len(answers) < len(stages):
+        stage = stages[len(answers)]
+        place = loaded.locations.value(("stages", len(answers), "use"))
+        raise StartError(
+            f"{place}: stage {stage.name}: importing or constructing {stage.use} {ending}{_tail(errors)}"
+        )
+    return {stage.name: StageDescription.from_dict(answer) for stage, answer in zip(stages, answers)}
+
+
+def _refuse_wrong(loaded: LoadedConfig, answers: list[dict[str, Any]]) -> None:
+    findings = loaded.findings()
+    missing: list[str] = []
+    for index, (stage, answer) in enumerate(zip(loaded.config.stages, answers)):
+        if "error" not in answer:
+            continue
+        if answer["error"] == "ModelError":
+            missing.append(f"{loaded.locations.value(('stages', index))}: stage {stage.name}: {answer['message']}")
+        else:
+            _add(findings, index, stage, answer)
+    findings.refuse()
+    if missing:
+        raise StartError("\n".join(missing))
+
+
+def _add(findings: Findings, index: int, stage: StageConfig, answer: dict[str, Any]) -> None:
+    message: str = answer["message"]
+    path: NodePath = ("stages", index, "use")
+    if answer["error"] not in ("BadOption", "SpecMismatch"):
+        message = f"{stage.use}: importing or constructing it raised {answer['error']}: {message}".rstrip(": ")
+    for option in stage.options:
+        if f"option {option!r}" in message:
+            path = ("stages", index, "with", option)
+            if field := difflib.get_close_matches(option, StageConfig.model_fields, n=1):
+                message += f"; or is the stage's own field {field[0]} meant?"
+    if answer["traceback"]:
+        message += "\n" + textwrap.indent(answer["traceback"].rstrip(), "    ")
+    findings.add(path, message, at_key=path[2] == "with")
+
+
+def _ending(returncode: int) -> str:
+    if returncode < 0:
+        return f"ended the process with {signal.Signals(-returncode).name}"
+    return f"ended the process with exit code {returncode}"
+
+
+def _tail(errors: bytes) -> str:
+    lines = errors.decode(errors="replace").splitlines()[-_STDERR_LINES:]
+    return "".join(f"\n    {line}" for line in lines)

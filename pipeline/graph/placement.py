@@ -1,0 +1,186 @@
+"""Placement: how many workers each stage gets, on which CPUs, with how many threads. Pure.
+
+The rules, and why:
+
+* What the config says wins: `replicas`, `cpus` (which must be CPUs that this process may use) and `threads`.
+* `replicas: auto` is 1; for inference it is one a NUMA node, since weights and activations read across
+  the socket link cost bandwidth on every batch.
+* With fewer than 4 cores nothing is bound: a light stage that is idle would keep its CPU from the
+  model. Inference may use all CPUs, divided among its workers.
+* Under a quota (a cgroup's `cpu.max`) smaller than the CPUs, nothing is bound either: the CPUs belong
+  to others too, and which of them are idle changes. The quota is then the number of CPUs; more threads
+  would use it up in a burst and stand still for the rest of the period.
+* Otherwise, on each node, light stages share a slice of a core a worker, at most a quarter of the node;
+  each inference worker has an equal part of the other cores for itself. Cores are never split: two
+  workers on hardware threads of one core would slow each other down.
+* Threads: one a core of its own for inference (the second hardware thread of a core gains a matrix
+  product nothing), one for every other stage, whose parallelism is its replicas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.config.findings import Findings
+from pipeline.config.schema import AUTO, StageConfig
+from pipeline.graph.description import StageDescription
+from pipeline.graph.plan import WorkerPlan
+from pipeline.topology.cpulist import format_cpu_list, parse_cpu_list
+from pipeline.topology.machine import Machine
+
+__all__ = ["place_workers"]
+
+_MIN_CORES_TO_BIND = 4
+_LIGHT_SHARE = 4
+
+Core = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seat:
+    """A worker's CPUs and node; empty and None where it may run anywhere."""
+
+    cpus: tuple[int, ...] = ()
+    node: int | None = None
+
+
+def place_workers(
+    stages: Sequence[StageConfig],
+    descriptions: Mapping[str, StageDescription],
+    machine: Machine,
+    findings: Findings,
+) -> dict[str, tuple[WorkerPlan, ...]]:
+    """The workers of each stage, by the stage's name; stages whose `cpus` are wrong are noted in `findings`."""
+    given = {stage.name: _given_cpus(index, stage, machine, findings) for index, stage in enumerate(stages)}
+    replicas = {stage.name: _replicas(stage, descriptions[stage.name], machine) for stage in stages}
+    seats: dict[tuple[str, int], _Seat] = {}
+    heavy: list[tuple[str, int]] = []
+    light: list[tuple[str, int]] = []
+    for stage in stages:
+        for replica in range(replicas[stage.name]):
+            cpus = given[stage.name]
+            if cpus:
+                seats[stage.name, replica] = _Seat(cpus, _node_of(cpus, machine))
+            else:
+                (heavy if descriptions[stage.name].is_inference else light).append((stage.name, replica))
+    taken = {cpu for cpus in given.values() for cpu in cpus}
+    seats.update(_seats(heavy, light, taken, machine))
+    return {
+        stage.name: tuple(
+            _worker(stage, replica, seats[stage.name, replica], descriptions[stage.name], machine, heavy)
+            for replica in range(replicas[stage.name])
+        )
+        for stage in stages
+    }
+
+
+def _replicas(stage: StageConfig, description: StageDescription, machine: Machine) -> int:
+    if stage.replicas != AUTO:
+        return stage.replicas
+    return len(machine.nodes) if description.is_inference and stage.cpus == AUTO and not machine.cpus.is_shared else 1
+
+
+def _given_cpus(index: int, stage: StageConfig, machine: Machine, findings: Findings) -> tuple[int, ...]:
+    if stage.cpus == AUTO:
+        return ()
+    path = ("stages", index, "cpus")
+    try:
+        cpus = parse_cpu_list(stage.cpus)
+    except ValueError as error:
+        findings.add(path, str(error))
+        return ()
+    if not cpus:
+        findings.add(path, 'expected auto, or CPUs such as "0-3,8", found none')
+    elif foreign := sorted(set(cpus) - set(machine.cpus.allowed)):
+        findings.add(
+            path,
+            f"expected CPUs that this process may use ({format_cpu_list(machine.cpus.allowed)}), "
+            f"found {format_cpu_list(foreign)}",
+        )
+    return cpus
+
+
+def _node_of(cpus: tuple[int, ...], machine: Machine) -> int | None:
+    """The node that holds all of `cpus`; None where they are on several."""
+    return next((node.number for node in machine.nodes if set(cpus) <= set(node.cpus)), None)
+
+
+def _seats(
+    heavy: Sequence[tuple[str, int]], light: Sequence[tuple[str, int]], taken: set[int], machine: Machine
+) -> dict[tuple[str, int], _Seat]:
+    """Seats for the workers whose CPUs are not given."""
+    nodes = {node.number: _cores(node.cpus, taken, machine) for node in machine.nodes}
+    free = sum(len(cores) for cores in nodes.values())
+    if machine.cpus.is_shared or free < _MIN_CORES_TO_BIND:
+        return dict.fromkeys((*heavy, *light), _Seat())
+    seats: dict[tuple[str, int], _Seat] = {}
+    heavy_on, light_on = _spread(heavy, nodes), _spread(light, nodes)
+    for node, cores in nodes.items():
+        for_light, for_heavy = _divide(cores, len(light_on[node]), len(heavy_on[node]))
+        seats.update({worker: _Seat(_cpus(for_light), node) for worker in light_on[node]})
+        seats.update({worker: _Seat(_cpus(part), node) for worker, part in zip(heavy_on[node], for_heavy)})
+    return seats
+
+
+def _cores(cpus: Sequence[int], taken: set[int], machine: Machine) -> list[Core]:
+    """The cores of a node, each as its CPUs, without those that a config has given away."""
+    cores: dict[int, list[int]] = {}
+    for cpu in cpus:
+        cores.setdefault(machine.cpus.core(cpu), []).append(cpu)
+    return [tuple(core) for _, core in sorted(cores.items()) if not taken.intersection(core)]
+
+
+def _spread(workers: Sequence[tuple[str, int]], nodes: Mapping[int, list[Core]]) -> dict[int, list[tuple[str, int]]]:
+    """Give each worker to the node that has the most cores left for it."""
+    on: dict[int, list[tuple[str, int]]] = {node: [] for node in nodes}
+    for worker in workers:
+        best = max(nodes, key=lambda node: (len(nodes[node]) / (len(on[node]) + 1), -node))
+        on[best].append(worker)
+    return on
+
+
+def _divide(cores: list[Core], light: int, heavy: int) -> tuple[list[Core], list[list[Core]]]:
+    """The cores that light workers share, and those of each inference worker."""
+    if not heavy:
+        return cores, []
+    shared = min(light, max(1, len(cores) // _LIGHT_SHARE))
+    if len(cores) - shared < heavy:  # not even a core for each: then all share all
+        return cores, [cores] * heavy
+    rest = cores[shared:]
+    size, more = divmod(len(rest), heavy)
+    parts = []
+    start = 0
+    for number in range(heavy):
+        end = start + size + (number < more)
+        parts.append(rest[start:end])
+        start = end
+    return cores[:shared], parts
+
+
+def _cpus(cores: Sequence[Core]) -> tuple[int, ...]:
+    return tuple(sorted(cpu for core in cores for cpu in core))
+
+
+def _worker(
+    stage: StageConfig,
+    replica: int,
+    seat: _Seat,
+    description: StageDescription,
+    machine: Machine,
+    heavy: Sequence[tuple[str, int]],
+) -> WorkerPlan:
+    if isinstance(stage.threads, int):
+        threads = stage.threads
+    elif not description.is_inference:
+        threads = 1
+    elif not seat.cpus:
+        threads = max(1, machine.cpus.effective // len(heavy))
+    else:
+        # Workers of one stage whose CPUs are given share them.
+        sharing = 1 if stage.cpus == AUTO else stage.replicas if isinstance(stage.replicas, int) else 1
+        cores = len({machine.cpus.core(cpu) for cpu in seat.cpus})
+        threads = max(1, min(cores // sharing, machine.cpus.effective))
+    # OpenMP, and with it OpenBLAS and MKL, reads this once, when it is loaded; the default is every CPU.
+    env = {"OMP_NUM_THREADS": str(threads), **stage.env}
+    return WorkerPlan(stage.name, replica, seat.cpus, seat.node, threads, env=env)

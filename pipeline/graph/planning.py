@@ -1,0 +1,63 @@
+"""Planning: config + what the stages declare + the machine -> Plan. Pure.
+
+The graph is wired first (`wiring`), then workers are placed (`placement`), then slots are counted (`pools`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.config.loader import LoadedConfig
+from pipeline.graph.description import StageDescription
+from pipeline.graph.placement import place_workers
+from pipeline.graph.plan import BatchPlan, Plan, StagePlan
+from pipeline.graph.pools import credits_of, fields_of, ingress_slots, pools_of
+from pipeline.graph.wiring import wire
+from pipeline.topology.machine import Machine
+
+__all__ = ["make_plan"]
+
+
+def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription], machine: Machine) -> Plan:
+    """The plan of a pipeline on a machine.
+
+    Args:
+        descriptions: one for each stage of the config, by its name.
+
+    Raises:
+        ConfigError: stages do not fit each other, or the machine; with where it was written.
+    """
+    config = loaded.config
+    wiring = wire(loaded, descriptions)
+    findings = loaded.findings()
+    workers = place_workers(config.stages, descriptions, machine, findings)
+    findings.refuse()
+    by_name = {stage.name: stage for stage in config.stages}
+    stages = tuple(
+        StagePlan(
+            name=name,
+            use=by_name[name].use,
+            options=by_name[name].options,
+            inputs=descriptions[name].inputs,
+            edges=wiring.edges[name],
+            after=wiring.after[name],
+            outputs=descriptions[name].outputs,
+            fields=fields_of(descriptions[name].outputs),
+            batch=BatchPlan(by_name[name].batch.max_size, by_name[name].batch.max_delay_ms),
+            credits=credits_of(by_name[name]),
+            workers=workers[name],
+        )
+        for name in wiring.order
+    )
+    slots = ingress_slots(config.ingress.slots, stages, wiring)
+    return Plan(
+        name=config.name,
+        config_path=str(loaded.path),
+        base_dir=str(loaded.base_dir),
+        inputs=loaded.inputs,
+        stages=stages,
+        outputs=wiring.outputs,
+        pools=pools_of(loaded.inputs, stages, wiring, slots),
+        segment_kind=config.segments,
+        drain_s=config.drain_s,
+    )

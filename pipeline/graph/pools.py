@@ -1,0 +1,127 @@
+"""How many slots of which size: credits, slot layouts and pools. Pure.
+
+The rules, and why:
+
+* **Credits** of a worker: two batches, so that the next one gathers while one is computed; at least 4,
+  so that a stage without batches is not idle for the length of a message's way.
+* **A stage's pool** has a slot for every request that can hold one at the same time: ordered from the
+  stage itself, ordered from a stage that reads its bytes or stands between it and such a reader, and,
+  for what is answered, one for each request that can be inside, since the client holds an answer until
+  it has read it. So a stage waits for a slot only where those behind it are the slower ones.
+* **Ingress slots**: as many as keep every worker that reads the inputs busy, at least 8 and at most 256.
+* **Ingress pools**: inputs of up to 1 MiB have one pool. Larger ones are files more often than not, and
+  a limit is many times the usual size: slots of that size for all would be mostly air. So there are
+  three pools, with slots of about 1/64, 1/8 and all of the largest request. Of N slots, N/32 (at least
+  one) are of the largest and N/4 of the middle size. A request takes the smallest slot that it fits.
+  With 16 slots and files of up to 16 MiB these are 11 x 256 KiB + 4 x 2 MiB + 1 x 16 MiB = 27 MiB
+  instead of 256: it fits a container's usual 64 MiB of /dev/shm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pipeline.config.schema import AUTO, StageConfig
+from pipeline.graph.plan import ALIGNMENT, INGRESS, Field, PoolPlan, StagePlan
+from pipeline.graph.wiring import Wiring
+from stages.spec import TensorSpec
+
+__all__ = ["credits_of", "fields_of", "ingress_slots", "pools_of", "slot_bytes"]
+
+ONE_CLASS_BYTES = 1 << 20
+_PAGE = 4096
+_MIN_CREDITS = 4
+_MIN_INGRESS, _MAX_INGRESS = 8, 256
+
+
+def align(n: int, to: int = ALIGNMENT) -> int:
+    """`n` rounded up to a multiple of `to`."""
+    return -(-n // to) * to
+
+
+def credits_of(stage: StageConfig) -> int:
+    """Requests that one worker of the stage may be ordered and not have finished."""
+    if stage.credits != AUTO:
+        return stage.credits
+    return max(_MIN_CREDITS, 2 * stage.batch.max_size)
+
+
+def fields_of(outputs: Sequence[TensorSpec]) -> tuple[Field, ...]:
+    """The outputs that have bytes of their own, laid one after the other."""
+    fields = []
+    offset = 0
+    for spec in outputs:
+        if spec.alias_of is None:
+            fields.append(Field(spec, offset))
+            offset = align(offset + spec.max_nbytes)
+    return tuple(fields)
+
+
+def slot_bytes(fields: Sequence[Field]) -> int:
+    """Bytes of a slot with these fields: a multiple of ALIGNMENT, and never 0."""
+    return max([ALIGNMENT, *(align(field.offset + field.spec.max_nbytes) for field in fields)])
+
+
+def ingress_slots(wanted: int | str, stages: Sequence[StagePlan], wiring: Wiring) -> int:
+    """How many requests may be inside at once."""
+    if isinstance(wanted, int):
+        return wanted
+    busy = _orders(stages, _holders(INGRESS, wiring))
+    return min(_MAX_INGRESS, max(_MIN_INGRESS, busy))
+
+
+def pools_of(
+    inputs: Sequence[TensorSpec], stages: Sequence[StagePlan], wiring: Wiring, slots: int
+) -> tuple[PoolPlan, ...]:
+    """All pools: the ingress's, then one a stage that has bytes of its own.
+
+    Args:
+        slots: of the ingress, in all.
+    """
+    answered = {edge.producer for _, edge in wiring.outputs}
+    pools = [
+        PoolPlan(f"{INGRESS}/{number}", size, count)
+        for number, (size, count) in enumerate(_ingress_classes(sum(align(spec.max_nbytes) for spec in inputs), slots))
+    ]
+    for stage in stages:
+        if stage.fields:
+            held = _orders(stages, {stage.name, *_holders(stage.name, wiring)})
+            kept = slots if stage.name in answered else 0
+            pools.append(PoolPlan(stage.name, slot_bytes(stage.fields), held + kept))
+    return tuple(pools)
+
+
+def _ingress_classes(most: int, slots: int) -> list[tuple[int, int]]:
+    """(bytes, count) of each size of ingress slots, by rising size."""
+    most = max(ALIGNMENT, most)
+    if most <= ONE_CLASS_BYTES:
+        return [(most, slots)]
+    largest = max(1, slots // 32)
+    middle = slots // 4
+    classes = [
+        (align(most // 64, _PAGE), slots - largest - middle),
+        (align(most // 8, _PAGE), middle),
+        (align(most, _PAGE), largest),
+    ]
+    return [(size, count) for size, count in classes if count]
+
+
+def _holders(producer: str, wiring: Wiring) -> set[str]:
+    """The stages that read the producer's bytes, and those between it and them."""
+    readers = {name for name in wiring.order if any(edge.producer == producer for edge in wiring.edges[name])}
+    before = _before(wiring.after)
+    behind = {name for name in wiring.order if producer == INGRESS or producer in before[name]}
+    return readers | {name for name in behind if any(name in before[reader] for reader in readers)}
+
+
+def _before(after: Mapping[str, Sequence[str]]) -> dict[str, set[str]]:
+    """For each stage, all that come before it; `after` is in order of the graph."""
+    before: dict[str, set[str]] = {}
+    for name, first in after.items():
+        before[name] = set(first).union(*(before[other] for other in first))
+    return before
+
+
+def _orders(stages: Sequence[StagePlan], names: set[str]) -> int:
+    """Orders that all workers of the named stages together can have."""
+    return sum(stage.credits * len(stage.workers) for stage in stages if stage.name in names)

@@ -1,0 +1,46 @@
+"""From a config's path to a plan and its budget: what `check` prints and `run` starts.
+
+The one place that puts together the reading, the asking and the deciding; it starts no process that
+outlives the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config.loader import LoadedConfig, load_config
+from pipeline.graph.budget import Budget, make_budget
+from pipeline.graph.describing import describe_stages
+from pipeline.graph.plan import Plan
+from pipeline.graph.planning import make_plan
+from pipeline.topology.machine import Machine, read_machine
+
+__all__ = ["Preparation", "prepare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """A pipeline that could be started, if its budget does not refuse."""
+
+    loaded: LoadedConfig
+    machine: Machine
+    plan: Plan
+    budget: Budget
+
+
+def prepare(config_path: Path | str, assignments: Iterable[str] = ()) -> Preparation:
+    """Load, describe, place and sum up the pipeline of `config_path`.
+
+    Args:
+        assignments: the texts of `--set`.
+
+    Raises:
+        ConfigError: the config or the assignments are wrong.
+        StartError: a stage cannot be described here. That memory is short is `budget.refuse()`'s to say.
+    """
+    loaded = load_config(config_path, assignments)
+    machine = read_machine()
+    plan = make_plan(loaded, describe_stages(loaded), machine)
+    return Preparation(loaded, machine, plan, make_budget(plan, machine.memory))

@@ -1,0 +1,229 @@
+"""Wiring: which tensor goes where, in which order, checked edge by edge. Pure.
+
+    config (`inputs:`, `after:`, `outputs:`) + what the stages declare  ->  Wiring
+
+An output that is an alias of an input has no bytes: whoever reads it reads the bytes of the real
+producer, after the stage that passed them on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.config.findings import Findings, NodePath, nearest
+from pipeline.config.loader import LoadedConfig
+from pipeline.config.schema import StageConfig, as_references
+from pipeline.graph.description import StageDescription
+from pipeline.graph.plan import INGRESS, Edge
+from stages.spec import TensorSpec
+
+__all__ = ["Wiring", "wire"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """The checked graph."""
+
+    order: tuple[str, ...]
+    """The stages; each comes after what it needs, else as listed in the config."""
+    edges: Mapping[str, tuple[Edge, ...]]
+    """For each stage, where each of its inputs comes from; aliases are resolved."""
+    after: Mapping[str, tuple[str, ...]]
+    """For each stage, those that must have finished before it, in `order`."""
+    outputs: tuple[tuple[str, Edge], ...]
+    """What an answer carries; aliases are resolved."""
+
+
+def wire(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]) -> Wiring:
+    """Connect the stages of a config.
+
+    Raises:
+        ConfigError: with everything that does not fit, and where it was written.
+    """
+    wirer = _Wirer(loaded, descriptions)
+    findings = wirer.findings
+    sources = {stage.name: wirer.sources(index, stage) for index, stage in enumerate(loaded.config.stages)}
+    outputs = wirer.outputs()
+    wirer.check_after()
+    findings.refuse()
+    needs = {
+        stage.name: {edge.producer for edge in sources[stage.name]} - {INGRESS} | set(stage.after)
+        for stage in loaded.config.stages
+    }
+    order = _in_order(loaded, needs, findings)
+    findings.refuse()
+
+    real: dict[Edge, Edge] = {}
+
+    def resolved(edge: Edge) -> Edge:
+        return real.get(edge, edge)
+
+    edges: dict[str, tuple[Edge, ...]] = {}
+    after: dict[str, tuple[str, ...]] = {}
+    for name in order:
+        edges[name] = tuple(resolved(edge) for edge in sources[name])
+        by_input = dict(zip((spec.name for spec in descriptions[name].inputs), edges[name]))
+        for spec in descriptions[name].outputs:
+            if spec.alias_of is not None:
+                real[Edge(name, spec.name)] = by_input[spec.alias_of]
+        # The passing stage stays in `needs`: its reader must not run before it.
+        first = needs[name] | {edge.producer for edge in edges[name]} - {INGRESS}
+        after[name] = tuple(other for other in order if other in first)
+        wirer.check_edges(name, sources[name], edges[name])
+    wirer.check_all_contribute(needs, {edge.producer for _, edge in outputs})
+    findings.refuse()
+    return Wiring(order, edges, after, tuple((name, resolved(edge)) for name, edge in outputs))
+
+
+class _Wirer:
+    def __init__(self, loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]) -> None:
+        self._config = loaded.config
+        self._index = {stage.name: index for index, stage in enumerate(loaded.config.stages)}
+        self._descriptions = descriptions
+        self._given: dict[str, dict[str, TensorSpec]] = {INGRESS: {spec.name: spec for spec in loaded.inputs}}
+        for name, description in descriptions.items():
+            self._given[name] = {spec.name: spec for spec in description.outputs}
+        self.findings = loaded.findings()
+
+    def sources(self, index: int, stage: StageConfig) -> tuple[Edge, ...]:
+        """Where the inputs of one stage come from, as written; incomplete where there are findings."""
+        wanted = self._descriptions[stage.name].inputs
+        path: NodePath = ("stages", index, "inputs")
+        if stage.inputs is None:
+            return self._from_before(index, stage, wanted)
+        if not isinstance(stage.inputs, dict):
+            if len(stage.inputs) != len(wanted):
+                self.findings.add(path, f"{_takes(stage, wanted)}, found {len(stage.inputs)}")
+            references = list(enumerate(stage.inputs))
+            edges = [self._edge(reference, (*path, at)) for at, reference in references]
+            return tuple(edge for edge in edges if edge is not None)
+        names = [spec.name for spec in wanted]
+        for name in stage.inputs:
+            if name not in names:
+                hint = nearest(name, names)
+                self.findings.add((*path, name), f"{stage.use} has no input {name!r}{hint}", at_key=True)
+        if missing := [name for name in names if name not in stage.inputs]:
+            self.findings.add(path, f"{_takes(stage, wanted)}; nothing is said about {missing[0]}")
+        found = [self._edge(stage.inputs[name], (*path, name)) for name in names if name in stage.inputs]
+        return tuple(edge for edge in found if edge is not None)
+
+    def _from_before(self, index: int, stage: StageConfig, wanted: Sequence[TensorSpec]) -> tuple[Edge, ...]:
+        """The default: the stage listed before, or the ingress; by name, else by order."""
+        producer = self._config.stages[index - 1].name if index else INGRESS
+        given = self._given[producer]
+        names = [spec.name for spec in wanted]
+        if all(name in given for name in names):
+            return tuple(Edge(producer, name) for name in names)
+        pairs = list(zip(names, given))
+        # By order only where no name speaks against it: a tensor of the same name elsewhere is a mistake.
+        if len(names) == len(given) and all(name == other or name not in given for name, other in pairs):
+            return tuple(Edge(producer, other) for _, other in pairs)
+        self.findings.add(
+            ("stages", index, "inputs"),
+            f"{_takes(stage, wanted)}, and {producer} gives {', '.join(given) or 'none'}; "
+            f"say where each comes from, such as inputs: {{{names[0]}: {INGRESS}.{next(iter(self._given[INGRESS]))}}}",
+        )
+        return ()
+
+    def outputs(self) -> tuple[tuple[str, Edge], ...]:
+        """Name in the answer and tensor, as written."""
+        path: NodePath = ("outputs",)
+        if self._config.outputs is None:
+            last = self._config.stages[-1].name
+            return tuple((name, Edge(last, name)) for name in self._given[last])
+        outputs: dict[str, Edge] = {}
+        for key, reference in as_references(self._config.outputs):
+            edge = self._edge(reference, (*path, key))
+            if edge is None:
+                continue
+            name = key if isinstance(key, str) else edge.tensor
+            if name in outputs:
+                self.findings.add(
+                    (*path, key),
+                    f"{name!r} names {outputs[name].producer}.{name} already; give them names, "
+                    f"such as outputs: {{{name}: {outputs[name].producer}.{name}, {name}2: {reference}}}",
+                )
+            outputs.setdefault(name, edge)
+        return tuple(outputs.items())
+
+    def _edge(self, reference: str, path: NodePath) -> Edge | None:
+        producer, _, tensor = reference.partition(".")
+        if producer not in self._given:
+            self.findings.add(path, f"there is no stage {producer!r}{nearest(producer, self._given)}")
+            return None
+        if tensor not in self._given[producer]:
+            given = self._given[producer]
+            what = "input" if producer == INGRESS else "output"
+            self.findings.add(path, f"{producer} has no {what} {tensor!r}{nearest(tensor, given)}")
+            return None
+        return Edge(producer, tensor)
+
+    def check_after(self) -> None:
+        for index, stage in enumerate(self._config.stages):
+            for at, name in enumerate(stage.after):
+                if name not in self._index:
+                    hint = nearest(name, self._index)
+                    self.findings.add(("stages", index, "after", at), f"there is no stage {name!r}{hint}")
+
+    def check_edges(self, name: str, sources: Sequence[Edge], edges: Sequence[Edge]) -> None:
+        """Compare each input with what its real producer gives."""
+        stage = self._config.stages[self._index[name]]
+        for at, (spec, source, edge) in enumerate(zip(self._descriptions[name].inputs, sources, edges)):
+            misfit = spec.misfit_of_edge(self._given[edge.producer][edge.tensor])
+            if misfit is not None:
+                key = spec.name if isinstance(stage.inputs, dict) else at
+                by_way = f" (through {source.producer}.{source.tensor})" if source != edge else ""
+                self.findings.add(
+                    ("stages", self._index[name], "inputs", *([] if stage.inputs is None else [key])),
+                    f"{edge.producer}.{edge.tensor}{by_way} does not fit {name}.{spec.name}: {misfit}",
+                )
+
+    def check_all_contribute(self, needs: Mapping[str, set[str]], roots: Iterable[str]) -> None:
+        """Refuse stages that the answer does not need."""
+        wanted = set(roots)
+        if self._config.outputs is None:
+            wanted.add(self._config.stages[-1].name)  # it may have no outputs, and then is what all is for
+        waiting = list(wanted)
+        while waiting:
+            for other in needs.get(waiting.pop(), ()):
+                if other not in wanted:
+                    wanted.add(other)
+                    waiting.append(other)
+        for name, index in self._index.items():
+            if name not in wanted:
+                self.findings.add(
+                    ("stages", index),
+                    f"no output needs the stage {name}; name one of its tensors in outputs:, or remove it",
+                )
+
+
+def _takes(stage: StageConfig, wanted: Sequence[TensorSpec]) -> str:
+    names = ", ".join(spec.name for spec in wanted)
+    return f"{stage.use} takes {len(wanted)} inputs ({names})" if wanted else f"{stage.use} takes no inputs"
+
+
+def _in_order(loaded: LoadedConfig, needs: Mapping[str, set[str]], findings: Findings) -> tuple[str, ...]:
+    """The stages sorted by what they need; those that may go first do so as they are listed."""
+    order: list[str] = []
+    waiting = [stage.name for stage in loaded.config.stages]
+    while waiting:
+        ready = next((name for name in waiting if needs[name] <= set(order)), None)
+        if ready is None:
+            cycle = _cycle(waiting, needs)
+            index = next(i for i, stage in enumerate(loaded.config.stages) if stage.name == cycle[0])
+            findings.add(("stages", index, "inputs"), f"the stages wait for each other: {' -> '.join(cycle)}")
+            break
+        order.append(ready)
+        waiting.remove(ready)
+    return tuple(order)
+
+
+def _cycle(waiting: Sequence[str], needs: Mapping[str, set[str]]) -> list[str]:
+    """One cycle among stages none of which can go first, in the direction of the data, first = last."""
+    walk = [waiting[0]]
+    while True:
+        back = min(needs[walk[-1]] & set(waiting))
+        if back in walk:
+            return [back, *reversed(walk[walk.index(back) :])]
+        walk.append(back)

@@ -1,0 +1,59 @@
+"""The process that imports the stages' classes to ask what they declare, and ends.
+
+`pipeline.graph.describing` starts it, so that code of the user's that crashes, prints or exits does
+so here. It reads one JSON object from stdin and answers with one line of JSON a stage, in order, as
+soon as it knows: where it dies, the first missing line says on which stage.
+
+    stdin    {"base_dir": "...", "stages": [{"use": "module:Class", "options": {...}}, ...]}
+    stdout   {"inputs": [spec, ...], "outputs": [spec, ...], "classes": ["module:Class", "module:Base", ...]}
+             {"error": "BadOption", "message": "...", "traceback": "..."}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from stages.errors import StageError
+from stages.loading import load_stage
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Answer the request on stdin."""
+    request = json.load(sys.stdin)
+    # What stages print, also from C, goes to stderr: stdout is the answer's alone.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)
+        for stage in request["stages"]:
+            answer = _describe(stage["use"], stage["options"], Path(request["base_dir"]))
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
+
+
+def _describe(use: str, options: dict[str, Any], base_dir: Path) -> dict[str, Any]:
+    try:
+        stage = load_stage(use, options, base_dir)
+    except BaseException as error:  # SystemExit too: a module that exits when imported is to be named
+        # Our own errors say it all; the traceback is for exceptions that a stage did not mean to raise.
+        root = error.__cause__ or error
+        told = isinstance(root, StageError)
+        return {
+            "error": type(error).__name__,
+            "message": str(error),
+            "traceback": "" if told else "".join(traceback.format_exception(type(root), root, root.__traceback__)),
+        }
+    return {
+        "inputs": [spec.to_dict() for spec in stage.inputs],
+        "outputs": [spec.to_dict() for spec in stage.outputs],
+        "classes": [f"{cls.__module__}:{cls.__qualname__}" for cls in type(stage).__mro__],
+    }
+
+
+if __name__ == "__main__":
+    main()
