@@ -32,6 +32,9 @@ __all__ = ["Alive", "Dead", "OwnerLock", "OwnerState", "Unknown", "probe", "star
 _ACQUIRE_ATTEMPTS = 20
 _ACQUIRE_PAUSE_S = 0.01
 
+#: How a lock file begins: "pid 4711 start 191556", for people to read.
+_MARK = b"pid "
+
 
 def start_ticks(pid: int | str = "self") -> int:
     """When a process started, in clock ticks since boot: field 22 of /proc/<pid>/stat, see proc(5).
@@ -77,7 +80,7 @@ class OwnerLock:
             # that nobody can find any more protects nothing.
             if _is_at(fd, path):
                 os.ftruncate(fd, 0)
-                os.pwrite(fd, f"pid {os.getpid()} start {start_ticks()}\n".encode(), 0)
+                os.pwrite(fd, _MARK + f"{os.getpid()} start {start_ticks()}\n".encode(), 0)
                 return cls(path, fd)
             os.close(fd)
         raise OwnerAlive(f"{path}: held by a living process ({_written(path)}); stop it, or choose another name")
@@ -149,6 +152,10 @@ def probe(path: str | os.PathLike[str]) -> OwnerState:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return Unknown(path, "the lock file is not a regular file")
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        # Dead means that the file may be removed, so it must be one of ours: the path may come out
+        # of a damaged header, and nobody holds a lock on /etc/passwd either.
+        if os.pread(fd, len(_MARK), 0) != _MARK:
+            return Unknown(path, "the lock file was not written by an owner")
     except BlockingIOError:
         return Alive(path)
     except OSError as error:

@@ -1,0 +1,65 @@
+"""BoundedStack: offsets into a block of fixed size, handed out upward, taken back all at once.
+
+It holds no memory: an offset means something only to who knows the block.
+"""
+
+from __future__ import annotations
+
+from shm.errors import StackOverflow
+from shm.layout import ALIGNMENT
+
+__all__ = ["BoundedStack"]
+
+
+class BoundedStack:
+    """A bump allocator.
+
+        0        allocated            nbytes
+        ├──a──┬───b───┬┄┄┄┄ available ┄┄┄┤
+
+    Each allocation is rounded up to `alignment`, so that the next one is aligned too.
+
+    Raises:
+        ValueError: a negative size, or an alignment that is no power of two.
+    """
+
+    __slots__ = ("alignment", "allocated", "nbytes")
+
+    def __init__(self, nbytes: int, alignment: int = ALIGNMENT) -> None:
+        if nbytes < 0:
+            raise ValueError(f"expected a size of at least 0 bytes, found {nbytes}")
+        if alignment < 1 or alignment & (alignment - 1):
+            raise ValueError(f"expected a power of two as alignment, found {alignment}")
+        self.nbytes = nbytes
+        self.alignment = alignment
+        #: Bytes that are taken, with what alignment costs.
+        self.allocated = 0
+
+    @property
+    def available(self) -> int:
+        """Bytes that one more allocation can have."""
+        return max(0, self.nbytes - self.allocated)
+
+    def allocate(self, nbytes: int) -> int:
+        """Take `nbytes`.
+
+        Returns:
+            The offset of the first, a multiple of `alignment`.
+
+        Raises:
+            StackOverflow: less than that is left; nothing is taken.
+            ValueError: `nbytes` is negative.
+        """
+        if nbytes < 0:
+            raise ValueError(f"expected at least 0 bytes, found {nbytes}")
+        if nbytes > self.available:
+            raise StackOverflow(
+                f"{nbytes} bytes do not fit, {self.available} of {self.nbytes} are left; reset the stack or make it larger"
+            )
+        offset = self.allocated
+        self.allocated += -(-nbytes // self.alignment) * self.alignment
+        return offset
+
+    def reset(self) -> None:
+        """Take everything back: all offsets given out so far mean nothing any more."""
+        self.allocated = 0

@@ -1,0 +1,152 @@
+"""What dead runs left in shared memory: `scan` lists our segments, `collect` removes those of the dead.
+
+Used by `pipeline shm ls` and `pipeline shm gc`, and at each start. Nothing here needs a run to be
+known: a segment's own header names its owner's lock file, and that file says whether the owner lives
+(see `shm.owner`). What cannot be told is shown and left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import posix_ipc
+import sysv_ipc
+
+from shm.errors import OwnerAlive, SegmentCorrupt
+from shm.layout import HEADER_BYTES, MAGIC, SegmentLayout
+from shm.owner import Dead, OwnerState, Unknown, probe
+from shm.segment import SegmentAddress
+from shm.segments.posix import PREFIX
+
+__all__ = ["Leftover", "collect", "scan"]
+
+_SHM = Path("/dev/shm")
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A segment of ours that exists now, of a living run or of a dead one."""
+
+    address: SegmentAddress
+    size: int
+    """Bytes of the shared-memory object."""
+    run: str
+    pool: str
+    owner_pid: int
+    owner_start: int
+    """With the pid, which process made it: clock ticks since boot, in the owner's pid namespace."""
+    state: OwnerState
+    age: float
+    """Seconds since it was created."""
+    slots: int
+    slots_in_use: int
+    """Slots that are out: those of odd generation."""
+
+
+def scan() -> list[Leftover]:
+    """Every segment of ours on this host that this user made, POSIX ones first, by name.
+
+    A file named like ours that is no segment (damaged, another version) is listed with state
+    Unknown and zeros. Segments that vanish meanwhile are left out.
+    """
+    return [*_scan_posix(), *_scan_sysv()]
+
+
+def collect() -> list[Leftover]:
+    """Remove the segments whose owner is proven dead, and their lock files.
+
+    Returns:
+        What was removed. Whatever another process collects at the same time is its business.
+    """
+    removed: list[Leftover] = []
+    dead: dict[str, tuple[Dead, list[Leftover]]] = {}
+    for leftover in scan():
+        if isinstance(leftover.state, Dead):
+            dead.setdefault(leftover.state.path, (leftover.state, []))[1].append(leftover)
+    for owner, theirs in dead.values():
+        # The lock is held meanwhile, and its file goes last: whoever dies in here leaves what is
+        # still there as provably dead as it was.
+        with suppress(OwnerAlive, OSError), owner.claim():
+            removed += [leftover for leftover in theirs if _remove(leftover.address)]
+    return removed
+
+
+def _remove(address: SegmentAddress) -> bool:
+    """Whether it was there to be removed."""
+    try:
+        if address.kind == "posix":
+            posix_ipc.unlink_shared_memory(address.name)
+        else:
+            sysv_ipc.SharedMemory(int(address.name, 16)).remove()
+    except (posix_ipc.Error, sysv_ipc.Error):
+        return False
+    return True
+
+
+def _scan_posix() -> Iterator[Leftover]:
+    for path in sorted(_SHM.glob(f"{PREFIX}*")):
+        with suppress(OSError):
+            # NOFOLLOW and NONBLOCK: anybody may put a link or a FIFO of such a name there.
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                found = os.fstat(fd)
+                # Another user's header must not tell us, least of all root, which files to remove.
+                if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+                    yield _read(SegmentAddress("posix", f"/{path.name}"), found.st_size, partial(os.pread, fd))
+            finally:
+                os.close(fd)
+
+
+def _scan_sysv() -> Iterator[Leftover]:
+    with suppress(OSError):  # a kernel without System V IPC
+        for key, size in _sysv_keys(Path("/proc/sysvipc/shm").read_text().splitlines()):
+            with suppress(sysv_ipc.Error, OSError):
+                shared = sysv_ipc.SharedMemory(key)
+                try:
+                    if shared.read(len(MAGIC)) == MAGIC:
+                        yield _read(SegmentAddress("sysv", f"{key:#010x}"), size, shared.read)
+                finally:
+                    shared.detach()
+
+
+def _sysv_keys(lines: Iterable[str]) -> list[tuple[int, int]]:
+    """(key, bytes) of the segments in /proc/sysvipc/shm that could be ours. Pure.
+
+    Ours have a key, are private to this user, and hold a header; others are not even attached.
+    """
+    found = []
+    for line in list(lines)[1:]:
+        fields = line.split()
+        key, permissions, size, uid = int(fields[0]), int(fields[2], 8), int(fields[3]), int(fields[7])
+        if key != 0 and permissions & 0o777 == 0o600 and size >= HEADER_BYTES and uid == os.geteuid():
+            found.append((key, size))
+    return sorted(found)
+
+
+def _read(address: SegmentAddress, size: int, read: Callable[[int, int], bytes]) -> Leftover:
+    try:
+        layout = SegmentLayout.parse(read(HEADER_BYTES, 0), address.name)
+    except SegmentCorrupt as error:
+        return Leftover(address, size, "", "", 0, 0, Unknown("", str(error)), 0.0, 0, 0)
+    # A segment whose creator died while making it is shorter than its header says: what is there counts.
+    table_bytes = min(layout.table.stop, size) - HEADER_BYTES
+    table = read(table_bytes, HEADER_BYTES) if table_bytes else b""
+    return Leftover(
+        address=address,
+        size=size,
+        run=layout.run,
+        pool=layout.pool,
+        owner_pid=layout.owner_pid,
+        owner_start=layout.owner_start,
+        state=probe(layout.lock_path) if layout.lock_path else Unknown("", "it was made without a lock file"),
+        age=max(0.0, (time.time_ns() - layout.created_ns) / 1e9),
+        slots=layout.slots,
+        slots_in_use=sum(byte & 1 for byte in table[::8]),
+    )
