@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pipeline.config.document import parse_value
-from pipeline.config.findings import Locations, NodePath, nearest
+from pipeline.config.findings import Locations, NodePath, Origin, nearest
 from pipeline.config.schema import PipelineConfig, StageConfig
 from pipeline.errors import ConfigError
 
@@ -36,6 +36,7 @@ def apply_overrides(data: dict[str, Any], locations: Locations, assignments: lis
         path = _put(data, _resolve(data, words, source), value, source)
         for old in [known for known in origins if known[: len(path)] == path]:
             del origins[old]
+        origins[path] = Origin(source, source)
         origins.update({(*path, *below): origin for below, origin in nodes.items()})
     return Locations(locations.root, origins)
 

@@ -1,0 +1,123 @@
+"""`pipeline check`: load, describe, place and sum up; print what would be started; start nothing."""
+
+from __future__ import annotations
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.cli.arguments import ConfigArgument, SetOption, make_console, make_table
+from pipeline.config.quantities import format_bytes
+from pipeline.graph.budget import Budget
+from pipeline.graph.plan import Plan
+from pipeline.graph.preparation import Preparation, prepare
+from pipeline.topology.cpulist import format_cpu_list
+from pipeline.topology.machine import Machine
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command()(check)
+
+
+def check(config: ConfigArgument, assignments: SetOption = []) -> None:  # noqa: B006 (typer's own form of a default)
+    """Check a config against its stages and this machine. Nothing is started."""
+    prepared = prepare(config, assignments)
+    console = make_console()
+    _show(prepared, console)
+    prepared.budget.refuse()
+    plan = prepared.plan
+    workers = sum(len(stage.workers) for stage in plan.stages)
+    console.print(
+        f"ok: {len(plan.stages)} stages, {workers} workers, {format_bytes(prepared.budget.nbytes)} of shared memory"
+    )
+
+
+def _show(prepared: Preparation, console: Console) -> None:
+    plan = prepared.plan
+    console.print(Text(f"{plan.name}  {plan.config_path}", style="bold" if console.is_terminal else ""))
+    console.print(_machine(prepared.machine))
+    for table in (
+        _stages(plan, console),
+        _edges(plan, console),
+        _workers(plan, console),
+        _pools(prepared.budget, plan.segment_kind, console),
+        _limits(prepared.budget, console),
+    ):
+        console.print()
+        console.print(table)
+    console.print()
+
+
+def _machine(machine: Machine) -> str:
+    cpus = machine.cpus
+    text = f"this machine: {len(cpus.allowed)} CPUs ({format_cpu_list(cpus.allowed)})"
+    if cpus.quota is not None:
+        text += f", a quota of {cpus.quota:g}"
+    text += f", {len(machine.nodes)} NUMA node{'s' if len(machine.nodes) > 1 else ''}"
+    return text + (f", {len(machine.gpus)} NVIDIA GPUs" if machine.gpus else "")
+
+
+def _stages(plan: Plan, console: Console) -> Table:
+    right = ("replicas", "batch", "delay ms", "credits")
+    table = make_table("stages", "stage", "class", *right, "after", right=right, console=console)
+    for stage in plan.stages:
+        table.add_row(
+            stage.name,
+            stage.use,
+            str(len(stage.workers)),
+            str(stage.batch.max_size),
+            f"{stage.batch.max_delay_ms:g}",
+            str(stage.credits),
+            ", ".join(stage.after) or "-",
+        )
+    return table
+
+
+def _edges(plan: Plan, console: Console) -> Table:
+    table = make_table("edges", "from", "to", "tensor", "up to", right=("up to",), console=console)
+    rows = [
+        (edge, f"{stage.name}.{spec.name}") for stage in plan.stages for spec, edge in zip(stage.inputs, stage.edges)
+    ]
+    rows += [(edge, f"answer.{name}") for name, edge in plan.outputs]
+    for edge, target in rows:
+        spec = plan.output_spec(edge)
+        tensor = f"{spec.dtype} {spec.describe()}"
+        table.add_row(f"{edge.producer}.{edge.tensor}", target, tensor, format_bytes(spec.max_nbytes))
+    return table
+
+
+def _workers(plan: Plan, console: Console) -> Table:
+    right = ("NUMA node", "threads")
+    table = make_table("placement", "worker", "CPUs", *right, "device", right=right, console=console)
+    for stage in plan.stages:
+        for worker in stage.workers:
+            table.add_row(
+                worker.title,
+                format_cpu_list(worker.cpus) or "any",
+                "any" if worker.numa_node is None else str(worker.numa_node),
+                str(worker.threads),
+                worker.device,
+            )
+    return table
+
+
+def _pools(budget: Budget, kind: str, console: Console) -> Table:
+    right = ("slots", "slot", "segment")
+    table = make_table(f"shared memory ({kind})", "pool", *right, right=right, console=console)
+    for line in budget.lines:
+        table.add_row(line.pool, str(line.slots), format_bytes(line.slot_bytes), format_bytes(line.nbytes))
+    table.add_row("all", str(sum(line.slots for line in budget.lines)), "", format_bytes(budget.nbytes))
+    return table
+
+
+def _limits(budget: Budget, console: Console) -> Table:
+    right = ("needed", "allowed")
+    table = make_table("limits", "limit", *right, "", right=right, console=console)
+    for limit in budget.limits:
+        verdict = Text("fits") if limit.holds else Text("too small", style="bold red")
+        table.add_row(limit.name, format_bytes(limit.needed), format_bytes(limit.allowed), verdict)
+    return table
