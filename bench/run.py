@@ -48,8 +48,8 @@ def main() -> int:
     for key, value in machine.items():
         console.out(f"{key}: {value}", highlight=False)
     console.out(
-        f"{options.rounds} rounds of {options.seconds} s a cell; x: divided by {options.reference}; "
-        f"{DISTURBED}: more than {QUIET_CORES} cores of foreign load in most rounds\n",
+        f"{options.rounds} rounds of {options.seconds} s a cell; x: p50 (W = 1) or requests/s, x CPU: CPU us, each\n"
+        f"divided by that of {options.reference}; {DISTURBED}: over {QUIET_CORES} cores of foreign load in most rounds\n",
         highlight=False,
     )
     cells: list[Cell] = []
@@ -76,10 +76,16 @@ def _measure(console: Console, nbytes: int, options: argparse.Namespace) -> tupl
     if max(windows) < max(options.windows):
         title += f" (at most W = {max(windows)}, not {max(options.windows)}: {options.slots_mib} MiB of slots)"
     makers = [SUBJECTS[name] for name in options.subjects]
-    if not console.is_terminal:
-        return measure(makers, nbytes, windows, options.rounds, options.seconds), title
-    with console.status("") as status:
-        return measure(makers, nbytes, windows, options.rounds, options.seconds, status.update), title
+
+    def say(text: str) -> None:
+        # One write, and no live display: its thread would run beside what is measured.
+        if console.is_terminal:
+            console.out(f"\r\x1b[K{text}", end="", highlight=False)
+
+    cells = measure(makers, nbytes, windows, options.rounds, options.seconds, say)
+    if console.is_terminal:
+        console.out("\r\x1b[K", end="", highlight=False)
+    return cells, title
 
 
 def _report(machine: Mapping[str, str], options: argparse.Namespace, cells: list[Cell]) -> dict[str, Any]:
@@ -105,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=_positive, default=3)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each metered stretch")
     parser.add_argument("--slots-mib", type=_positive, default=1024, help="most memory for slots; cuts the windows")
-    parser.add_argument("--reference", choices=SUBJECTS, default="zmq-2", help="what the columns x divide by")
+    parser.add_argument("--reference", choices=SUBJECTS, default="zmq-2", help="what x and x CPU divide by")
     parser.add_argument("--json", type=Path, metavar="bench/results/NAME.json", help="write every repeat there")
     return parser
 
