@@ -49,7 +49,7 @@ def main() -> int:
         console.out(f"{key}: {value}", highlight=False)
     console.out(
         f"{options.rounds} rounds of {options.seconds} s a cell; x: p50 (W = 1) or requests/s, x CPU: CPU us, each\n"
-        f"divided by that of {options.reference}; {DISTURBED}: over {QUIET_CORES} cores of foreign load in most rounds\n",
+        f"divided by that of {options.reference}; {DISTURBED}: foreign load over {QUIET_CORES} cores in most rounds\n",
         highlight=False,
     )
     cells: list[Cell] = []
