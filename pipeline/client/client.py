@@ -1,0 +1,381 @@
+"""Client: what an application uses to send requests to a running pipeline of the same host or pod.
+
+    with Client.connect("resnet") as client:
+        result = client.submit(image=jpeg_bytes).get()
+        print(result["labels"], result["scores"])
+
+Tensors are written once, into a slot of shared memory that the pipeline has granted; what is sent is
+the handle. A client holds as many slots as it has requests under way, and waits for a slot when it
+has none: the pipeline's memory never grows.
+
+A client belongs to one thread. Its death is seen by a lock that the kernel drops.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.client.future import Future, Lease, Result
+from pipeline.errors import InvalidRequest, Unavailable
+from pipeline.graph.plan import ALIGNMENT, INGRESS, Plan
+from pipeline.wire.messages import (
+    OK,
+    Answers,
+    AskStatus,
+    Bye,
+    Hello,
+    Loan,
+    SlotRef,
+    Status,
+    Submission,
+    Submit,
+    Welcome,
+)
+from pipeline.wire.run_dir import SCHEDULER_LOCK, find_run
+from pipeline.wire.sockets import Connection, address_of
+from shm import segments
+from shm.handle import JSON, TensorHandle, itemsize
+from shm.owner import Alive, OwnerLock, probe
+from shm.view import SegmentTable
+from stages.spec import TensorSpec
+
+__all__ = ["Client", "Draft"]
+
+Array = NDArray[Any]
+
+#: While nothing comes, the scheduler's lock is looked at this often: its death is seen within this time.
+_ALIVE_CHECK_MS = 50
+
+
+class Draft:
+    """A slot that is being filled: one writable array for each input. `submit` sends it off."""
+
+    __slots__ = ("_client", "_handles", "_slot", "inputs")
+
+    def __init__(self, client: Client, slot: SlotRef, handles: tuple[TensorHandle, ...], views: Mapping[str, Array]):
+        self._client = client
+        self._slot: SlotRef | None = slot
+        self._handles = handles
+        #: name -> writable view; "json" inputs are their UTF-8 bytes.
+        self.inputs = views
+
+    def submit(self, *, deadline_ms: float | None = None, priority: int = 0, flush: bool = True) -> Future:
+        """Send the request; see `Client.submit`. A draft is submitted, or discarded, once."""
+        if self._slot is None:
+            raise InvalidRequest("this draft was submitted or discarded before")
+        slot, self._slot = self._slot, None
+        return self._client._submit(slot, self._handles, deadline_ms, priority, flush)
+
+    def discard(self) -> None:
+        """Keep the slot for another draft."""
+        if self._slot is not None:
+            self._client._keep(self._slot)
+            self._slot = None
+
+
+class Client:
+    """A connection to one running pipeline. Use `connect`."""
+
+    def __init__(self, run_dir: Path, name: str, lock: OwnerLock, connection: Connection, welcome: Welcome) -> None:
+        self._run_dir = run_dir
+        self._name = name
+        self._lock = lock
+        self._connection = connection
+        #: What runs on the other side.
+        self.plan = Plan.from_json(welcome.plan)
+        self._table = SegmentTable()
+        #: The ingress pools by rising slot size: (slot bytes, segment number, slots).
+        self._pools: list[tuple[int, int, int]] = []
+        for address in welcome.pools:
+            segment = segments.attach((address.kind, address.name))
+            self._table.add(segment)
+            if address.pool.startswith(f"{INGRESS}/"):
+                self._pools.append((segment.layout.slot_bytes, segment.number, segment.layout.slots))
+        self._pools.sort()
+        self._specs: dict[str, TensorSpec] = {spec.name: spec for spec in self.plan.inputs}
+        self._output_names = tuple(name for name, _ in self.plan.outputs)
+        self._stage_names = tuple(stage.name for stage in self.plan.stages)
+        self._granted: dict[int, list[SlotRef]] = {number: [] for _, number, _ in self._pools}
+        self._levels = dict.fromkeys(self._granted, 0)
+        self._futures: dict[int, Future] = {}
+        self._next_tag = 1
+        self._submissions: list[Submission] = []
+        self._returns: deque[SlotRef] = deque()
+        self._status: str | None = None
+        self._lost: Unavailable | None = None
+
+    # -- coming and going -----------------------------------------------------------------------
+
+    @classmethod
+    def connect(cls, run: str | Path | None = None, *, name: str = "client", timeout_s: float = 60.0) -> Client:
+        """Connect to a running pipeline, and wait until it is ready.
+
+        Args:
+            run: the pipeline's name, the path of its run folder, or None for the only one running.
+            name: what `pipeline status` calls this client.
+            timeout_s: seconds to wait for the pipeline to be ready.
+
+        Raises:
+            Unavailable: it is not running, or not ready in time.
+        """
+        run_dir = find_run(run)
+        identity = secrets.token_bytes(8)
+        lock_name = f"{identity.hex()}.lock"
+        try:
+            lock = OwnerLock.acquire(run_dir / "clients" / lock_name)
+        except OSError as error:
+            raise Unavailable(f"no pipeline runs in {run_dir}: {error}") from error
+        connection = Connection(address_of(run_dir, "ingress"), identity)
+        try:
+            connection.send(Hello(name, lock_name))
+            end = time.monotonic() + timeout_s
+            while (left := end - time.monotonic()) > 0:
+                for message in connection.receive(min(_ALIVE_CHECK_MS, int(left * 1000) + 1)):
+                    if isinstance(message, Welcome):
+                        return cls(run_dir, name, lock, connection, message)
+                if not isinstance(probe(run_dir / "owner.lock"), Alive):
+                    raise Unavailable(f"the pipeline in {run_dir} has stopped")
+            raise Unavailable(f"the pipeline in {run_dir} was not ready within {timeout_s:g} s")
+        except BaseException:
+            connection.close()
+            lock.release()
+            raise
+
+    def close(self) -> None:
+        """Leave. Whatever this client still holds comes back to the pipeline."""
+        if self._lock is None:
+            return
+        if self._lost is None:
+            self.flush()
+            self._connection.send(Bye())
+        self._connection.close()
+        self._table.close()
+        # Last: the lock says that this client may still touch its slots.
+        self._lock.release()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- requests -------------------------------------------------------------------------------
+
+    def draft(self, *, timeout_s: float | None = None, **shapes: tuple[int, ...]) -> Draft:
+        """A slot to write a request's inputs into, by the shape of each.
+
+        Waits for a free slot, at most `timeout_s` seconds.
+
+        Raises:
+            InvalidRequest: a shape does not fit the pipeline's inputs.
+            TimeoutError: no slot became free in time.
+            Unavailable: the pipeline has stopped or died.
+        """
+        draft = self.draft_nowait(**shapes)
+        if draft is not None:
+            return draft
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while draft is None:
+            left = 3600.0 if end is None else end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"no slot became free within {timeout_s} s")
+            self.pump(left)
+            draft = self.draft_nowait(**shapes)
+        return draft
+
+    def draft_nowait(self, **shapes: tuple[int, ...]) -> Draft | None:
+        """As `draft`, but None where no slot is free now; one is asked for."""
+        if self._lost is not None:
+            raise self._lost
+        offset = 0
+        layout: list[tuple[int, str, tuple[int, ...]]] = []
+        if shapes.keys() != self._specs.keys():
+            raise InvalidRequest(f"expected the inputs {', '.join(self._specs)}; found {', '.join(shapes) or 'none'}")
+        for name, spec in self._specs.items():
+            shape = shapes[name]
+            if (why := spec.misfit(spec.dtype, shape)) is not None:
+                raise InvalidRequest(f"input {name!r}: {why}")
+            layout.append((offset, spec.dtype, shape))
+            nbytes = itemsize(spec.dtype)
+            for extent in shape:
+                nbytes *= extent
+            offset += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        for slot_bytes, number, slots in self._pools:
+            if offset <= slot_bytes:
+                break
+        else:
+            raise InvalidRequest(f"the inputs take {offset} bytes; the largest slot has {self._pools[-1][0]}")
+        granted = self._granted[number]
+        if not granted:
+            level = self._levels[number]
+            if level < slots:
+                self._levels[number] = min(slots, max(4, 2 * level))
+                self._connection.send(Loan(number, self._levels[number]))
+            return None
+        slot = granted.pop()
+        handles = tuple([TensorHandle(*slot, *where) for where in layout])
+        views = {name: self._table.view(handle, writable=True) for name, handle in zip(self._specs, handles)}
+        return Draft(self, slot, handles, views)
+
+    def submit(
+        self,
+        *,
+        deadline_ms: float | None = None,
+        priority: int = 0,
+        timeout_s: float | None = None,
+        flush: bool = True,
+        **inputs: Any,
+    ) -> Future:
+        """Send one request: arrays or bytes by input name, a JSON value for a "json" input.
+
+        Args:
+            deadline_ms: milliseconds from now after which the answer is not wanted any more.
+            priority: 0 is the highest.
+            timeout_s: seconds to wait for a free slot.
+            flush: False keeps it back until `flush`, `pump` or the next submit that flushes, so that
+                many requests share one message.
+
+        Raises:
+            InvalidRequest: an input is missing, unknown, or does not fit its spec.
+            TimeoutError: no slot became free in time.
+            Unavailable: the pipeline has stopped or died.
+        """
+        arrays: dict[str, Array] = {}
+        for name, value in inputs.items():
+            spec = self._specs.get(name)
+            if spec is not None and spec.dtype == JSON:
+                arrays[name] = np.frombuffer(json.dumps(value).encode(), np.uint8)
+            elif isinstance(value, (bytes, bytearray, memoryview)):
+                arrays[name] = np.frombuffer(value, np.uint8)
+            else:
+                arrays[name] = np.asarray(value)
+            if spec is not None and spec.dtype not in (JSON, arrays[name].dtype.name):
+                raise InvalidRequest(f"input {name!r}: expected dtype {spec.dtype}, found {arrays[name].dtype.name}")
+        draft = self.draft(timeout_s=timeout_s, **{name: array.shape for name, array in arrays.items()})
+        for name, array in arrays.items():
+            draft.inputs[name][...] = array
+        return draft.submit(deadline_ms=deadline_ms, priority=priority, flush=flush)
+
+    def _submit(
+        self, slot: SlotRef, handles: tuple[TensorHandle, ...], deadline_ms: float | None, priority: int, flush: bool
+    ) -> Future:
+        now = time.monotonic_ns()
+        tag = self._next_tag
+        self._next_tag += 1
+        deadline = 0 if deadline_ms is None else now + int(deadline_ms * 1e6)
+        future = self._futures[tag] = Future(tag, self.pump, self._result, now)
+        self._submissions.append(Submission(tag, slot, handles, deadline, priority))
+        if flush:
+            self.flush()
+        return future
+
+    def _keep(self, slot: SlotRef) -> None:
+        self._granted[slot.segment].append(slot)
+
+    def flush(self) -> None:
+        """Send what was kept back: submissions, and slots that are not needed any more."""
+        if not self._submissions and not self._returns:
+            return
+        submissions, self._submissions = tuple(self._submissions), []
+        releases = []
+        while self._returns:
+            releases.append(self._returns.popleft())
+        if self._lost is None:
+            self._connection.send(Submit(submissions, tuple(releases)))
+
+    # -- answers --------------------------------------------------------------------------------
+
+    def pump(self, timeout_s: float = 0.0) -> int:
+        """Take in what has come, waiting up to `timeout_s` seconds for something; how many answers came.
+
+        Raises:
+            Unavailable: the pipeline has died; every request under way has failed with the same.
+        """
+        if self._lost is not None:
+            raise self._lost
+        self.flush()
+        waited = 0.0
+        while True:
+            step = min(_ALIVE_CHECK_MS, int((timeout_s - waited) * 1000) + 1) if timeout_s > waited else 0
+            messages = self._connection.receive(step)
+            if messages:
+                return sum(self._take(message) for message in messages)
+            waited += step / 1000
+            if step and not isinstance(probe(self._run_dir / SCHEDULER_LOCK), Alive):
+                self._lose()
+            if waited >= timeout_s:
+                return 0
+
+    def _take(self, message: object) -> int:
+        if isinstance(message, Answers):
+            now = time.monotonic_ns()
+            for grant in message.grants:
+                self._granted[grant.slot.segment].append(grant.slot)
+            for answer in message.answers:
+                future = self._futures.pop(answer.tag, None)
+                if future is None:
+                    continue
+                for handle in answer.outputs:
+                    ref = SlotRef(handle.segment, handle.slot, handle.generation)
+                    if ref not in future.leases:
+                        future.leases[ref] = Lease(ref, self._returns)
+                future.answer = answer
+                future.answered_ns = now
+            return len(message.answers)
+        if isinstance(message, Status):
+            self._status = message.document
+        return 0
+
+    def _lose(self) -> None:
+        self._lost = Unavailable(f"the pipeline {self.plan.name} has died; connect again")
+        now = time.monotonic_ns()
+        for future in self._futures.values():
+            future.fail(self._lost, now)
+        self._futures.clear()
+        raise self._lost
+
+    def _result(self, future: Future) -> Result:
+        answer = future.answer
+        assert answer is not None
+        assert answer.code == OK
+        stages = {
+            self._stage_names[t.stage]: {
+                "queue_ms": t.queue_us / 1000,
+                "compute_ms": t.compute_us / 1000,
+                "batch": t.batch,
+                "copied_bytes": t.copied,
+            }
+            for t in answer.trace
+        }
+        return Result(self._output_names, answer.outputs, future.leases, self._table.view, stages)
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that have no answer yet."""
+        return len(self._futures)
+
+    def status(self, timeout_s: float = 5.0) -> dict[str, Any]:
+        """How the pipeline is: the scheduler's view, as plain values.
+
+        Raises:
+            TimeoutError: it does not answer.
+            Unavailable: the pipeline has died.
+        """
+        self._status = None
+        self._connection.send(AskStatus())
+        end = time.monotonic() + timeout_s
+        while self._status is None:
+            if (left := end - time.monotonic()) <= 0:
+                raise TimeoutError(f"the scheduler did not answer within {timeout_s} s")
+            self.pump(left)
+        document: dict[str, Any] = json.loads(self._status)
+        return document

@@ -1,0 +1,140 @@
+"""Child: what every child process does first, whatever its role.
+
+The supervisor spawns a child with a pipe as its stdin. The first line is the boot document; after
+it the pipe stays open and silent for as long as the supervisor lives. Its end is the child's end:
+
+    supervisor ──boot document──▶ child
+    supervisor dies, even by kill -9 ──▶ the kernel closes the pipe ──▶ end of file ──▶ child exits
+
+A child that is deep in a C call does not look at the pipe, so the kernel is also asked to kill it
+when its parent dies (PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import setproctitle
+
+from pipeline.graph.plan import Plan
+from shm.segment import SegmentAddress
+
+__all__ = ["Boot", "boot", "freeze_heap"]
+
+_PR_SET_PDEATHSIG = 1
+
+_BOOT_LIMIT = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """What the supervisor tells a child at birth."""
+
+    plan: Plan
+    run_dir: Path
+    epoch: int
+    segments: tuple[SegmentAddress, ...]
+    """One for each pool of the plan, and the recorder's as the last."""
+    worker: int
+    """Number of the worker; -1 for other roles."""
+    stage: int
+    replica: int
+    record: int
+    """The worker's slot in the recorder segment."""
+    extra: dict[str, Any]
+    """What only this role needs."""
+    lifeline: int
+    """A descriptor that becomes readable (end of file) when the supervisor is dead."""
+
+    @staticmethod
+    def document(
+        plan: Plan,
+        run_dir: Path,
+        epoch: int,
+        segments: tuple[SegmentAddress, ...],
+        *,
+        worker: int = -1,
+        stage: int = -1,
+        replica: int = 0,
+        record: int = 0,
+        extra: dict[str, Any] | None = None,
+    ) -> bytes:
+        """The line that `boot` reads."""
+        body = {
+            "plan": plan.to_json(),
+            "run_dir": str(run_dir),
+            "epoch": epoch,
+            "segments": [list(address) for address in segments],
+            "worker": worker,
+            "stage": stage,
+            "replica": replica,
+            "record": record,
+            "extra": extra or {},
+            "parent": os.getpid(),
+        }
+        return json.dumps(body).encode() + b"\n"
+
+
+def boot(role: str) -> Boot:
+    """Read the boot document, bind this process's life to its parent's, and name it for `ps`.
+
+    Args:
+        role: "scheduler", "feeder", or "" for a worker, which is named by its stage and replica.
+    """
+    line = bytearray()
+    # Unbuffered, so that nothing but this line is taken from the pipe.
+    while not line.endswith(b"\n"):
+        chunk = os.read(0, 65536)
+        if not chunk or len(line) > _BOOT_LIMIT:
+            sys.exit(3)
+        line += chunk
+    raw = json.loads(line)
+    lifeline = os.dup(0)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    _die_with_parent(raw["parent"])
+    # Ctrl-C reaches the whole foreground group; only the supervisor decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    plan = Plan.from_json(raw["plan"])
+    title = role or f"{plan.stages[raw['stage']].name}/{raw['replica']}"
+    setproctitle.setproctitle(f"pipeline[{plan.name}] {title}")
+    return Boot(
+        plan=plan,
+        run_dir=Path(raw["run_dir"]),
+        epoch=raw["epoch"],
+        segments=tuple(SegmentAddress(*address) for address in raw["segments"]),
+        worker=raw["worker"],
+        stage=raw["stage"],
+        replica=raw["replica"],
+        record=raw["record"],
+        extra=raw["extra"],
+        lifeline=lifeline,
+    )
+
+
+def freeze_heap() -> None:
+    """Keep the collector away from what start-up has made, and off the hot path.
+
+    A collection over a large heap stops a worker for milliseconds in the middle of a batch; the
+    process's loop collects when it has nothing else to do.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def _die_with_parent(parent: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # It may have died between our birth and the call; then nobody is left to send the signal.
+    if os.getppid() != parent:
+        sys.exit(3)

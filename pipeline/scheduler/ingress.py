@@ -1,0 +1,97 @@
+"""Ingress: who may fill which slot, client by client.
+
+A client says how many slots of each ingress pool it wants to hold (its level); free slots are
+granted in turn among those who hold fewer than they want. Pure, apart from the pools' own tables.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from pipeline.scheduler.ledger import Lease
+from shm.pool import SlotPool
+
+__all__ = ["Client", "Ingress"]
+
+
+class Client:
+    """One connected client."""
+
+    __slots__ = ("borrowed", "granted", "level", "lock", "name", "number", "out", "requests")
+
+    def __init__(self, number: bytes, name: str, lock: str) -> None:
+        self.number = number
+        self.name = name
+        self.lock = lock
+        #: Wanted slots, by pool.
+        self.level: dict[int, int] = {}
+        #: Slots of each ingress pool that it has out, in whatever state.
+        self.out: dict[int, int] = {}
+        #: Slots that it may fill.
+        self.granted: set[Lease] = set()
+        #: Slots of answers that it still reads.
+        self.borrowed: set[Lease] = set()
+        #: Requests that it waits for.
+        self.requests: set[int] = set()
+
+
+class Ingress:
+    """All clients, and the pools they fill."""
+
+    def __init__(self, pools: Sequence[SlotPool], ingress_pools: Sequence[int]) -> None:
+        self._pools = pools
+        self._slots = [pool.statistics().slots for pool in pools]
+        self._ingress = frozenset(ingress_pools)
+        self.clients: dict[bytes, Client] = {}
+        #: For each pool, the clients that want more of it, in turn.
+        self._waiting: dict[int, deque[Client]] = {pool: deque() for pool in ingress_pools}
+
+    def join(self, number: bytes, name: str, lock: str) -> Client:
+        """A client has said hello."""
+        client = self.clients[number] = Client(number, name, lock)
+        return client
+
+    def quota(self, pool: int) -> int:
+        """How many slots of a pool one client may have out.
+
+        A quarter is kept back from a client that is alone, and all share alike as soon as there are
+        several: one that never gives anything back exhausts its own quota, and nobody else's.
+        """
+        slots = self._slots[pool]
+        alone = slots - slots // 4
+        return max(1, min(alone, slots // max(1, len(self.clients))))
+
+    def want(self, client: Client, pool: int, level: int) -> bool:
+        """Set a client's level; False where the pool is not one that clients fill."""
+        if pool not in self._ingress:
+            return False
+        client.level[pool] = level
+        if client not in self._waiting[pool]:
+            self._waiting[pool].append(client)
+        return True
+
+    def grants(self) -> Iterator[tuple[Client, Lease]]:
+        """Give every free slot to the next client that wants one."""
+        for index, waiting in self._waiting.items():
+            pool = self._pools[index]
+            # Each client is passed at most once after the last grant: those at their level drop out.
+            while waiting and pool.free:
+                client = waiting.popleft()
+                out = client.out.get(index, 0)
+                if out >= min(client.level.get(index, 0), self.quota(index)):
+                    continue
+                lease = Lease(index, *pool.loan())
+                client.out[index] = out + 1
+                client.granted.add(lease)
+                waiting.append(client)
+                yield client, lease
+
+    def came_back(self, client: Client | None, lease: Lease) -> None:
+        """An ingress slot that `client` had out is free again; it may be granted once more."""
+        if client is None:
+            return
+        client.out[lease.pool] -= 1
+        waiting = self._waiting[lease.pool]
+        if client not in waiting:
+            waiting.append(client)

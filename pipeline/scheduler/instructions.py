@@ -1,0 +1,33 @@
+"""Instructions: what the scheduler has decided, for its shell to carry out.
+
+Grouped by receiver, so that many orders, answers and grants share one message.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from pipeline.wire.messages import Answer, Fence, Grant, Message, Order
+
+__all__ = ["Instructions"]
+
+
+@dataclass(slots=True)
+class Instructions:
+    """Everything to send, by receiver. Orders go before fences: a fence names an order sent earlier."""
+
+    orders: dict[int, list[Order]] = field(default_factory=lambda: defaultdict(list))
+    """By worker number."""
+    fences: dict[int, list[Fence]] = field(default_factory=lambda: defaultdict(list))
+    """By worker number."""
+    answers: dict[bytes, list[Answer]] = field(default_factory=lambda: defaultdict(list))
+    """By client."""
+    grants: dict[bytes, list[Grant]] = field(default_factory=lambda: defaultdict(list))
+    """By client."""
+    gone: list[int] = field(default_factory=list)
+    """Workers that died: every other worker hears of it."""
+    supervisor: list[Message] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.orders or self.answers or self.grants or self.fences or self.gone or self.supervisor)

@@ -1,0 +1,111 @@
+"""Process: one child of the supervisor, as the operating system sees it.
+
+Spawned, never forked: a fresh interpreter, so that no lock, thread or CUDA context is inherited.
+Its stdin is its boot document and then its lifeline (see `pipeline.processes.child`); what it
+prints is passed on line by line, and the last lines are kept for the day it dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping
+
+__all__ = ["ChildProcess", "describe_exit"]
+
+_KEPT_LINES = 12
+_LONGEST_LINE = 2000
+
+
+def describe_exit(returncode: int) -> str:
+    """An exit status for people: "exit code 1", "killed by signal 11 (SIGSEGV)"."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:
+        name = "unknown"
+    hint = "; the kernel's out-of-memory killer does this too" if -returncode == signal.SIGKILL else ""
+    return f"killed by signal {-returncode} ({name}{hint})"
+
+
+class ChildProcess:
+    """A running child.
+
+    Args:
+        module: what `python -m` runs.
+        boot: the first line of its stdin.
+        env: variables to add to this process's.
+        own_terminal: whether it prints to our stdout and stderr itself (the feeder does).
+    """
+
+    def __init__(self, module: str, boot: bytes, env: Mapping[str, str], *, own_terminal: bool = False) -> None:
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=None if own_terminal else subprocess.PIPE,
+            stderr=None if own_terminal else subprocess.STDOUT,
+            env={**os.environ, **env},
+        )
+        self.pid = self._popen.pid
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._partial = b""
+        assert self._popen.stdin is not None
+        try:
+            self._popen.stdin.write(boot)
+            self._popen.stdin.flush()
+        except BrokenPipeError:
+            pass  # It is dead already; its exit status will say why.
+        #: What it prints can be read from here; None where it has its own terminal.
+        self.output: int | None = None
+        if self._popen.stdout is not None:
+            self.output = self._popen.stdout.fileno()
+            os.set_blocking(self.output, False)
+
+    def read(self) -> Iterator[str]:
+        """The complete lines that it has printed since the last call."""
+        while self.output is not None:
+            try:
+                chunk = os.read(self.output, 65536)
+            except BlockingIOError:
+                return
+            if not chunk:
+                self.output = None
+                if self._partial:
+                    chunk = b"\n"
+                else:
+                    return
+            *lines, self._partial = (self._partial + chunk).split(b"\n")
+            if len(self._partial) > _LONGEST_LINE:
+                lines.append(self._partial)
+                self._partial = b""
+            for line in lines:
+                text = line[:_LONGEST_LINE].decode(errors="replace").rstrip("\r")
+                self._lines.append(text)
+                yield text
+
+    def exit_status(self) -> int | None:
+        """Its return code, negative for a signal; None while it lives."""
+        return self._popen.poll()
+
+    def story(self) -> str:
+        """How it ended, with the last lines that it printed."""
+        how = describe_exit(self._popen.returncode)
+        tail = [line for line in self._lines if line.strip()]
+        return how if not tail else how + "; it printed last:\n" + "\n".join(f"    {line}" for line in tail)
+
+    def send_signal(self, number: int) -> None:
+        """Signal it, where it is still there."""
+        self._popen.send_signal(number)
+
+    def close(self) -> None:
+        """Close our ends of its pipes. Once it is dead: its lifeline ends here too."""
+        for stream in (self._popen.stdin, self._popen.stdout):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+        self.output = None

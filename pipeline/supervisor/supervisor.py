@@ -1,0 +1,321 @@
+"""The supervisor process, `pipeline run` itself: the thin shell around `supervision`.
+
+It makes the run's folder and segments, spawns the children, collects their exit statuses, passes on
+what they print, and leaves nothing behind. It touches no request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import StartError, WireError
+from pipeline.graph.plan import Plan
+from pipeline.processes.child import Boot
+from pipeline.supervisor.process import ChildProcess
+from pipeline.supervisor.supervision import (
+    FEEDER,
+    SCHEDULER,
+    Child,
+    Instruction,
+    Interrupt,
+    Kill,
+    Log,
+    Phase,
+    Spawn,
+    Supervision,
+    Tell,
+)
+from pipeline.wire.messages import Drained, Failed, Ready
+from pipeline.wire.run_dir import LOCK, make_run_dir, remove_dead_runs
+from pipeline.wire.sockets import Inbox, Outbox, Poller, address_of
+from pipeline.worker.recorder import RECORD_BYTES, Recorder
+from shm import leftovers, segments
+from shm.errors import SegmentError
+from shm.owner import OwnerLock
+from shm.placement import prefault
+from shm.segment import Segment, SegmentSpec
+
+__all__ = ["supervise"]
+
+_TICK_S = 0.5
+
+
+def supervise(
+    plan: Plan,
+    *,
+    feeder: dict[str, Any] | None = None,
+    log: Callable[[str, str], None],
+    on_ready: Callable[[Path], None] | None = None,
+) -> int:
+    """Run a pipeline until its feeder is done, or until it is told to stop; the exit code.
+
+    Args:
+        plan: what to run.
+        feeder: what the feeder is to send (see `pipeline.processes.feeder`); None: serve until a signal.
+        log: (level, text) -> for people.
+        on_ready: called with the run's folder once every stage is ready.
+
+    Raises:
+        StartError: it could not be started; nothing is left running or in /dev/shm.
+    """
+    for leftover in leftovers.collect():
+        log("info", f"removed {leftover.name}, left by a run that is dead")
+    remove_dead_runs()
+    run_dir = make_run_dir(plan.name)
+    lock = OwnerLock.acquire(run_dir / LOCK)
+    made: list[Segment] = []
+    try:
+        _make_segments(plan, run_dir, made)
+        shell = _Shell(plan, run_dir, made, feeder, log, on_ready)
+        try:
+            return shell.run()
+        finally:
+            shell.close()
+    finally:
+        for segment in made:
+            segment.close()
+            segment.unlink()
+        _remove_run_dir(run_dir, lock)
+
+
+def _make_segments(plan: Plan, run_dir: Path, made: list[Segment]) -> None:
+    workers = sum(len(stage.workers) for stage in plan.stages)
+    wanted = [(pool.name, pool.slot_bytes, pool.slots) for pool in plan.pools]
+    wanted.append(("recorder", RECORD_BYTES, workers))
+    for name, slot_bytes, slots in wanted:
+        spec = SegmentSpec(
+            run=run_dir.name,
+            pool=name.replace("/", "-"),
+            slot_bytes=slot_bytes,
+            slots=slots,
+            lock_path=str(run_dir / LOCK),
+        )
+        try:
+            segment = segments.create(plan.segment_kind, spec)
+        except SegmentError as error:
+            raise StartError(str(error)) from error
+        made.append(segment)
+        # A first touch in the middle of a request costs 28 times what the copy itself does.
+        prefault(segment)
+
+
+def _remove_run_dir(run_dir: Path, lock: OwnerLock) -> None:
+    for folder in (run_dir / "clients", run_dir):
+        for entry in folder.iterdir() if folder.is_dir() else ():
+            if entry.name != LOCK and not entry.is_dir():
+                entry.unlink(missing_ok=True)
+    (run_dir / "clients").rmdir()
+    # The lock goes last: until then everything here has a living owner.
+    lock.release()
+    run_dir.rmdir()
+
+
+class _Shell:
+    def __init__(
+        self,
+        plan: Plan,
+        run_dir: Path,
+        made: list[Segment],
+        feeder: dict[str, Any] | None,
+        log: Callable[[str, str], None],
+        on_ready: Callable[[Path], None] | None,
+    ) -> None:
+        self._plan = plan
+        self._run_dir = run_dir
+        self._addresses = tuple(segment.address for segment in made)
+        self._records = made[-1]
+        self._feeder = feeder
+        self._log = log
+        self._on_ready = on_ready
+        self._supervision = Supervision(plan, feeder=feeder is not None)
+        self._processes: dict[int, ChildProcess] = {}
+        self._outboxes: dict[int, Outbox] = {}
+        self._inbox = Inbox(address_of(run_dir, "supervisor"))
+        self._poller = Poller()
+        self._poller.add(self._inbox)
+        self._wake_read, self._wake_write = os.pipe()
+        for end in (self._wake_read, self._wake_write):
+            os.set_blocking(end, False)
+        self._poller.add(self._wake_read)
+        self._outputs: dict[int, int] = {}
+        self._signals: list[int] = []
+
+    def run(self) -> int:
+        """The loop: returns when no child is left."""
+        supervision = self._supervision
+        handled = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+        before = {number: signal.signal(number, self._on_signal) for number in handled}
+        # A signal that comes just before the wait must end the wait: the descriptor sees to it.
+        old_wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        try:
+            self._carry_out(supervision.start())
+            while supervision.phase is not Phase.STOPPED:
+                self._step()
+        except BaseException:
+            for process in self._processes.values():
+                process.send_signal(signal.SIGKILL)
+            raise
+        finally:
+            signal.set_wakeup_fd(old_wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if supervision.failure is not None:
+            raise StartError(supervision.failure)
+        return supervision.exit_code
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if number != signal.SIGCHLD:
+            self._signals.append(number)
+
+    def _step(self) -> None:
+        supervision = self._supervision
+        now = time.monotonic()
+        wake = supervision.wake_at
+        wait = _TICK_S if wake is None else min(_TICK_S, max(0.0, wake - now))
+        readable = self._poller.wait(wait * 1000)
+        if self._wake_read in readable:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_read, 4096)
+        while self._signals:
+            self._signals.pop()
+            self._carry_out(supervision.interrupted(time.monotonic()))
+        for fd in readable & self._outputs.keys():
+            self._pass_on(self._outputs[fd])
+        for message in self._inbox.drain():
+            self._take(message)
+        self._bury()
+        self._carry_out(supervision.tick(time.monotonic()))
+
+    def _take(self, message: object) -> None:
+        supervision = self._supervision
+        if isinstance(message, Ready):
+            was = supervision.phase
+            self._carry_out(supervision.ready(message.worker))
+            if was is Phase.STARTING and supervision.phase is Phase.RUNNING and self._on_ready is not None:
+                self._on_ready(self._run_dir)
+        elif isinstance(message, Failed):
+            self._carry_out(supervision.failed(message.worker, message.error, message.traceback))
+        elif isinstance(message, Drained):
+            self._carry_out(supervision.drained(message.document, time.monotonic()))
+        elif isinstance(message, WireError):
+            self._log("warning", f"refused a message: {message}")
+
+    def _pass_on(self, number: int) -> None:
+        process = self._processes[number]
+        fd = process.output
+        child = self._supervision.children.get(number)
+        for line in process.read():
+            print(f"{child.title if child else number} | {line}", file=sys.stderr, flush=True)
+        if process.output is None and fd is not None:
+            self._poller.remove(fd)
+            del self._outputs[fd]
+
+    def _bury(self) -> None:
+        """Collect the exit status of every child that is dead."""
+        for number, process in list(self._processes.items()):
+            status = process.exit_status()
+            if status is None:
+                continue
+            child = self._supervision.children.get(number)
+            # A failed child has said why before it died; that is read before its death is reported.
+            for message in self._inbox.drain():
+                self._take(message)
+            if process.output is not None:
+                fd = process.output
+                self._pass_on(number)
+                if self._outputs.pop(fd, None) is not None:
+                    self._poller.remove(fd)
+            running: tuple[int, ...] = ()
+            if child is not None and child.stage >= 0:
+                recorder = Recorder(self._records.slot(child.record))
+                running = recorder.running
+                recorder.end()
+                recorder.close()
+            outbox = self._outboxes.pop(number, None)
+            if outbox is not None:
+                outbox.close()
+            del self._processes[number]
+            process.close()
+            how = process.story()
+            self._carry_out(
+                self._supervision.exited(number, how, clean=status == 0, running=running, now=time.monotonic())
+            )
+            if number >= 0:
+                # A killed worker cannot remove its own socket.
+                (self._run_dir / f"w{number}.sock").unlink(missing_ok=True)
+
+    def _carry_out(self, instructions: Iterable[Instruction]) -> None:
+        for instruction in instructions:
+            if isinstance(instruction, Spawn):
+                self._spawn(instruction.child)
+            elif isinstance(instruction, Tell):
+                self._tell(instruction)
+            elif isinstance(instruction, Interrupt):
+                self._processes[instruction.number].send_signal(signal.SIGTERM)
+            elif isinstance(instruction, Kill):
+                self._processes[instruction.number].send_signal(signal.SIGKILL)
+            elif isinstance(instruction, Log):
+                self._log(instruction.level, instruction.text)
+
+    def _spawn(self, child: Child) -> None:
+        env: dict[str, str] = {}
+        extra: dict[str, Any] = {}
+        if child.number == SCHEDULER:
+            module = "pipeline.processes.scheduler"
+        elif child.number == FEEDER:
+            module = "pipeline.processes.feeder"
+            extra = self._feeder or {}
+        else:
+            module = "pipeline.processes.worker"
+            placed = self._plan.stages[child.stage].workers[child.replica]
+            # Libraries that size their thread pools at import look here; the stage's own env wins.
+            env = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(placed.threads))
+            env.update(placed.env)
+        boot = Boot.document(
+            self._plan,
+            self._run_dir,
+            0,
+            self._addresses,
+            worker=child.number,
+            stage=child.stage,
+            replica=child.replica,
+            record=child.record,
+            extra=extra,
+        )
+        process = ChildProcess(module, boot, env, own_terminal=child.number == FEEDER)
+        self._processes[child.number] = process
+        if process.output is not None:
+            self._outputs[process.output] = child.number
+            self._poller.add(process.output)
+
+    def _tell(self, instruction: Tell) -> None:
+        number = instruction.number
+        if number not in self._processes:
+            return
+        outbox = self._outboxes.get(number)
+        if outbox is None:
+            who = "scheduler" if number == SCHEDULER else f"w{number}"
+            outbox = self._outboxes[number] = Outbox(address_of(self._run_dir, who))
+        outbox.send(instruction.message)
+
+    def close(self) -> None:
+        """Let go of every descriptor; all children are dead, or are killed and waited for."""
+        for process in self._processes.values():
+            process.send_signal(signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        for process in self._processes.values():
+            while process.exit_status() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.close()
+        for outbox in self._outboxes.values():
+            outbox.close()
+        self._inbox.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)

@@ -1,0 +1,392 @@
+"""Every message that passes between processes, field by field. No tensor is ever among them.
+
+    client ──Hello, Loan, Submit──▶ scheduler ──Orders, Fences, PeerGone──▶ worker ──Orders──▶ worker
+    client ◀──Welcome, Answers───── scheduler ◀──Ready, Notices, Fenced──── worker
+    supervisor ──WorkerGone, StageBroken, Drain, AskStatus──▶ scheduler ──Drained, Status──▶ supervisor
+    supervisor ──Stop──▶ worker                  any child ──Ready, Failed──▶ supervisor
+
+On the wire a message is one MessagePack array: [PROTOCOL, kind, field, field, ...]; a record inside
+a message is the array of its fields. `codec` encodes and decodes; adding, removing or reordering a
+field means raising PROTOCOL, since both ends must then be of one version.
+
+Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a host share.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from shm.handle import TensorHandle
+
+__all__ = [
+    "MESSAGES",
+    "OK",
+    "PROTOCOL",
+    "Answer",
+    "Answers",
+    "AskStatus",
+    "Bye",
+    "Drain",
+    "Drained",
+    "Failed",
+    "Fence",
+    "Fenced",
+    "Fences",
+    "Grant",
+    "Hello",
+    "Hop",
+    "Loan",
+    "Message",
+    "Notice",
+    "Notices",
+    "Order",
+    "Orders",
+    "PeerGone",
+    "PoolAddress",
+    "Ready",
+    "SlotRef",
+    "StageBroken",
+    "Status",
+    "Stop",
+    "Submission",
+    "Submit",
+    "Trace",
+    "Welcome",
+    "WorkerGone",
+    "WorkerReport",
+]
+
+PROTOCOL = 1
+
+#: The code of an answer or notice without an error; other codes are names of `pipeline.errors`.
+OK = ""
+
+
+# -- records ------------------------------------------------------------------------------------
+
+
+class SlotRef(NamedTuple):
+    """One loan of one slot."""
+
+    segment: int
+    slot: int
+    generation: int
+
+
+class Trace(NamedTuple):
+    """What one stage did with one request."""
+
+    stage: int
+    """Index of the stage in the plan."""
+    queue_us: int
+    """From the order's arrival in the worker's inbox to the start of its batch."""
+    compute_us: int
+    """What `process` took, for the whole batch."""
+    batch: int
+    """How many requests the batch had."""
+    copied: int
+    """Bytes of this request that were copied to gather or scatter the batch."""
+
+
+class Hop(NamedTuple):
+    """One stage's part of an order."""
+
+    stage: int
+    worker: int
+    """Number of the worker; never used twice in a run, so a restarted worker has another one."""
+    segment: int
+    """The slot to fill: segment, slot and generation; generation 0: the stage gives no bytes of its own."""
+    slot: int
+    generation: int
+    inputs: tuple[TensorHandle | int, ...]
+    """In the order of the stage's inputs. An int is the number of a tensor that an earlier hop of
+    this order makes, and puts here before it forwards the order."""
+
+
+class Order(NamedTuple):
+    """Work for the worker of the first hop, and where it goes from there without asking anybody."""
+
+    request: int
+    attempt: int
+    """Raised each time the request is ordered again; a message of an older attempt is dropped."""
+    deadline: int
+    """0: none."""
+    group: int
+    """0: batched freely. Else: batched only with orders of the same group (see quarantine)."""
+    hops: tuple[Hop, ...]
+    trace: tuple[Trace, ...]
+    """What the hops before the first one did."""
+
+
+class Notice(NamedTuple):
+    """A worker has finished its part of an order."""
+
+    request: int
+    attempt: int
+    code: str
+    """OK, or what went wrong."""
+    message: str
+    outputs: tuple[TensorHandle, ...]
+    """In the order of the stage's fields; empty where it failed."""
+    trace: tuple[Trace, ...]
+    """Of every hop so far, this one last."""
+
+
+class Fence(NamedTuple):
+    """One order that a worker must not run any more."""
+
+    request: int
+    attempt: int
+
+
+class PoolAddress(NamedTuple):
+    """Where a client finds one segment."""
+
+    kind: str
+    name: str
+    pool: str
+
+
+class Grant(NamedTuple):
+    """A slot that the client may fill now."""
+
+    slot: SlotRef
+
+
+class Submission(NamedTuple):
+    """One request."""
+
+    tag: int
+    """The client's own number for it; comes back in the answer."""
+    slot: SlotRef
+    """The granted slot that holds all of `inputs`."""
+    inputs: tuple[TensorHandle, ...]
+    """In the order of the pipeline's inputs."""
+    deadline: int
+    """0: none."""
+    priority: int
+    """0 is the highest."""
+
+
+class Answer(NamedTuple):
+    """The one answer to a request."""
+
+    tag: int
+    code: str
+    message: str
+    outputs: tuple[TensorHandle, ...]
+    """In the order of the pipeline's outputs. The slots are borrowed until `Submit.releases` names them."""
+    trace: tuple[Trace, ...]
+
+
+# -- client <-> scheduler -----------------------------------------------------------------------
+
+
+class Hello(NamedTuple):
+    """The first message of a client. Its death is seen by `lock`, a file of the run's folder."""
+
+    name: str
+    lock: str
+
+
+class Welcome(NamedTuple):
+    """What a client needs to know: where the segments are and what goes in and out."""
+
+    epoch: int
+    plan: str
+    """The plan as JSON."""
+    pools: tuple[PoolAddress, ...]
+
+
+class Loan(NamedTuple):
+    """How many slots of an ingress segment the client wants to hold, from now on.
+
+    Grants come with `Answers` as slots become free; a slot whose request was answered is granted
+    again as long as the client holds fewer than `level`.
+    """
+
+    segment: int
+    level: int
+
+
+class Submit(NamedTuple):
+    """Requests, and slots that the client has finished with: outputs, or grants it does not need."""
+
+    submissions: tuple[Submission, ...]
+    releases: tuple[SlotRef, ...]
+
+
+class Answers(NamedTuple):
+    """Answers and fresh grants."""
+
+    answers: tuple[Answer, ...]
+    grants: tuple[Grant, ...]
+
+
+class Bye(NamedTuple):
+    """The client leaves; whatever it still holds comes back."""
+
+
+class AskStatus(NamedTuple):
+    """Anybody may ask how things are."""
+
+
+class Status(NamedTuple):
+    """The scheduler's state, as a JSON document (see `Scheduler.status`)."""
+
+    document: str
+
+
+# -- scheduler and workers ----------------------------------------------------------------------
+
+
+class Orders(NamedTuple):
+    """From the scheduler, or forwarded by the worker of the hop before."""
+
+    epoch: int
+    """Which life of the scheduler they are from; workers drop those of an earlier one."""
+    orders: tuple[Order, ...]
+
+
+class Notices(NamedTuple):
+    """From a worker to the scheduler, after each batch."""
+
+    epoch: int
+    worker: int
+    notices: tuple[Notice, ...]
+
+
+class Fences(NamedTuple):
+    """Orders to forget. The worker answers `Fenced` once none of them runs here or ever will."""
+
+    epoch: int
+    fences: tuple[Fence, ...]
+
+
+class Fenced(NamedTuple):
+    """The worker's answer to `Fences`."""
+
+    epoch: int
+    worker: int
+    fences: tuple[Fence, ...]
+
+
+class PeerGone(NamedTuple):
+    """A worker has died; whoever is connected to it disconnects."""
+
+    worker: int
+
+
+class WorkerReport(NamedTuple):
+    """A worker's counters since it started, now and then and when it stops."""
+
+    worker: int
+    batches: int
+    rows: int
+    closed: tuple[int, ...]
+    """Batches by the reason they closed, in the order of `inbox.CLOSE_REASONS`."""
+    refused: int
+    """Frames and handles that were refused."""
+
+
+# -- supervisor and its children ----------------------------------------------------------------
+
+
+class Ready(NamedTuple):
+    """A worker has set its stage up and waits for orders (to supervisor and scheduler);
+    or the scheduler has bound its sockets (worker -1, to the supervisor)."""
+
+    worker: int
+    stage: int
+    replica: int
+    pid: int
+
+
+class Failed(NamedTuple):
+    """A child could not start; it exits right after."""
+
+    worker: int
+    error: str
+    """One line."""
+    traceback: str
+
+
+class WorkerGone(NamedTuple):
+    """A worker is dead for certain: its exit status has been collected."""
+
+    worker: int
+    how: str
+    """For people: `killed by signal 11 (SIGSEGV)`, with its last lines of stderr."""
+    running: tuple[int, ...]
+    """The requests of the batch that it was computing, read from its flight recorder."""
+
+
+class StageBroken(NamedTuple):
+    """A stage will not be restarted any more."""
+
+    stage: int
+    reason: str
+
+
+class Drain(NamedTuple):
+    """Refuse new requests, finish those that are inside, then say `Drained`."""
+
+
+class Drained(NamedTuple):
+    """Nothing is inside any more. Carries the scheduler's last status document."""
+
+    document: str
+
+
+class Stop(NamedTuple):
+    """Finish what runs, tear the stage down, exit 0."""
+
+
+Message = (
+    Answers
+    | AskStatus
+    | Bye
+    | Drain
+    | Drained
+    | Failed
+    | Fenced
+    | Fences
+    | Hello
+    | Loan
+    | Notices
+    | Orders
+    | PeerGone
+    | Ready
+    | StageBroken
+    | Status
+    | Stop
+    | Submit
+    | Welcome
+    | WorkerGone
+    | WorkerReport
+)
+
+#: The number of each kind on the wire. Numbers are never used again for something else.
+MESSAGES: dict[int, type[Message]] = {
+    1: Hello,
+    2: Welcome,
+    3: Loan,
+    4: Submit,
+    5: Answers,
+    6: Bye,
+    7: AskStatus,
+    8: Status,
+    20: Orders,
+    21: Notices,
+    22: Fences,
+    23: Fenced,
+    24: PeerGone,
+    25: WorkerReport,
+    40: Ready,
+    41: Failed,
+    42: WorkerGone,
+    43: StageBroken,
+    44: Drain,
+    45: Drained,
+    46: Stop,
+}

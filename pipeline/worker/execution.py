@@ -1,0 +1,176 @@
+"""Execution: runs a stage over the views of a batch's slots, and says what came of each row.
+
+Talks to nobody: orders in, notices and forwarded orders out. The worker's process sends them.
+Whatever a stage raises ends here, in the notices of the rows it concerns, except StageBroken.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+
+from pipeline.graph.plan import StagePlan
+from pipeline.wire.messages import OK, Notice, Order, Trace
+from pipeline.worker.inbox import Waiting
+from shm.errors import HandleRefused
+from shm.handle import TensorHandle
+from shm.view import SegmentTable
+from stages.errors import BadInput, StageBroken
+from stages.stage import Array, Batch, Stage
+
+__all__ = ["Execution", "Outcome"]
+
+_Result = tuple[str, str, tuple[TensorHandle, ...]]
+
+
+class Outcome:
+    """What one batch came to."""
+
+    __slots__ = ("forwards", "notices")
+
+    def __init__(self) -> None:
+        self.notices: list[Notice] = []
+        #: Orders for the workers of the next hops, by worker number.
+        self.forwards: dict[int, list[Order]] = {}
+
+
+class Execution:
+    """One stage, ready to run batches of orders.
+
+    Args:
+        plan: the stage.
+        index: its index in the pipeline's plan.
+        base: the number of its first tensor (see `pipeline.scheduler.routes`).
+        stage: the user's object, set up.
+        table: every segment of the run.
+        clock: monotonic nanoseconds.
+    """
+
+    def __init__(
+        self,
+        plan: StagePlan,
+        index: int,
+        base: int,
+        stage: Stage,
+        table: SegmentTable,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._name = plan.name
+        self._index = index
+        self._base = base
+        self._stage = stage
+        self._table = table
+        self._clock = clock
+        self._inputs = tuple(spec.name for spec in plan.inputs)
+        self._fields = {field.spec.name: (position, field) for position, field in enumerate(plan.fields)}
+        self._outputs = {field.spec.name: field.spec for field in plan.fields}
+        #: Handles that named no bytes here; each one failed its row.
+        self.refused = 0
+
+    def run(self, rows: Sequence[Waiting]) -> Outcome:
+        """Compute one batch.
+
+        Raises:
+            StageBroken: the process must not be used any more.
+        """
+        outcome = Outcome()
+        began = self._clock()
+        alive: list[Waiting] = []
+        views: list[list[Array]] = []
+        for row in rows:
+            order = row.order
+            if order.deadline and order.deadline <= began:
+                late = (began - order.deadline) / 1e6
+                self._settle(outcome, row, began, began, 1, 0, ("DeadlineExceeded", f"{late:.1f} ms late", ()))
+                continue
+            try:
+                views.append([self._view(handle) for handle in order.hops[0].inputs])
+            except HandleRefused as error:
+                self.refused += 1
+                why = f"stage {self._name}: {type(error).__name__}: {error}"
+                self._settle(outcome, row, began, began, 1, 0, ("StageFailed", why, ()))
+                continue
+            alive.append(row)
+        if alive:
+            self._run(outcome, alive, views)
+        return outcome
+
+    def _view(self, handle: TensorHandle | int) -> Array:
+        if type(handle) is int:
+            raise HandleRefused(f"tensor {handle} was not filled in by the stage before")
+        return self._table.view(handle)  # type: ignore[arg-type]
+
+    def _run(self, outcome: Outcome, rows: Sequence[Waiting], views: Sequence[Sequence[Array]]) -> None:
+        size = len(rows)
+        handles: list[dict[int, TensorHandle]] = [{} for _ in rows]
+
+        def allocate(row: int, name: str, shape: tuple[int, ...]) -> Array:
+            position, field = self._fields[name]
+            hop = rows[row].order.hops[0]
+            handle = TensorHandle(hop.segment, hop.slot, hop.generation, field.offset, field.spec.dtype, shape)
+            view = self._table.view(handle, writable=True)
+            handles[row][position] = handle
+            return view
+
+        inputs = {name: [of_row[index] for of_row in views] for index, name in enumerate(self._inputs)}
+        batch = Batch(size, inputs, self._outputs, allocate)
+        began = self._clock()
+        try:
+            batch.finish(self._stage.process(batch))
+        except StageBroken:
+            raise
+        except Exception as error:
+            if size > 1:
+                # Which row is at fault is not known; alone, only the guilty one fails again.
+                for row, of_row in zip(rows, views):
+                    self._run(outcome, [row], [of_row])
+                return
+            self._settle(outcome, rows[0], began, self._clock(), 1, 0, self._failure(error))
+            return
+        ended = self._clock()
+        failed: Mapping[int, BaseException] = batch.failed
+        copied = batch.bytes_copied // size
+        for number, row in enumerate(rows):
+            result: _Result
+            if number in failed:
+                result = self._failure(failed[number])
+            elif len(handles[number]) < len(self._fields):
+                missing = [name for name, (position, _) in self._fields.items() if position not in handles[number]]
+                result = ("StageFailed", f"stage {self._name}: process left output {missing[0]!r} unfilled", ())
+            else:
+                filled = handles[number]
+                result = (OK, "", tuple([filled[position] for position in range(len(filled))]))
+            self._settle(outcome, row, began, ended, size, copied, result)
+
+    def _settle(
+        self, outcome: Outcome, row: Waiting, began: int, ended: int, size: int, copied: int, result: _Result
+    ) -> None:
+        order = row.order
+        code, message, outputs = result
+        trace = (
+            *order.trace,
+            Trace(self._index, (began - row.arrived) // 1000, (ended - began) // 1000, size, copied),
+        )
+        outcome.notices.append(Notice(order.request, order.attempt, code, message, outputs, trace))
+        if code == OK and len(order.hops) > 1:
+            rest = order.hops[1:]
+            if outputs:
+                base, end = self._base, self._base + len(outputs)
+                rest = tuple(
+                    hop._replace(
+                        inputs=tuple(
+                            [outputs[t - base] if type(t) is int and base <= t < end else t for t in hop.inputs]
+                        )
+                    )
+                    for hop in rest
+                )
+            forward = Order(order.request, order.attempt, order.deadline, order.group, rest, trace)
+            outcome.forwards.setdefault(rest[0].worker, []).append(forward)
+
+    def _failure(self, error: BaseException) -> _Result:
+        if isinstance(error, BadInput):
+            return ("BadInput", str(error), ())
+        frame = traceback.extract_tb(error.__traceback__)[-1:] if error.__traceback__ else []
+        where = f" ({frame[0].filename.rsplit('/', 1)[-1]}:{frame[0].lineno})" if frame else ""
+        return ("StageFailed", f"stage {self._name}: {type(error).__name__}: {error}{where}", ())

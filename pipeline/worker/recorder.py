@@ -1,0 +1,61 @@
+"""Flight recorder: which requests a worker is computing right now, where its death cannot erase it.
+
+    slot of the worker in the run's recorder segment
+    0        8        16                                  16 + 8 * MAX_ROWS
+    +--------+--------+--------+--------+-------- ... ----+
+    | since  | count  | request| request|                 |   unsigned 64-bit, native order
+    +--------+--------+--------+--------+-------- ... ----+
+
+`since` is the monotonic time at which the batch began, in nanoseconds; 0 while none is computed. It
+is written last and cleared first, so that whoever reads a nonzero `since` finds the requests there.
+
+The worker writes its own slot before and after `process`; the supervisor reads it when the worker
+is dead (who is suspect?) and while it lives (does it overrun its time?).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["MAX_ROWS", "RECORD_BYTES", "Recorder"]
+
+MAX_ROWS = 510
+"""Requests of a batch that are recorded; later rows of a larger batch are not suspected."""
+
+RECORD_BYTES = 4096
+
+
+class Recorder:
+    """One worker's record, over a memoryview of its slot (at least RECORD_BYTES)."""
+
+    def __init__(self, slot: memoryview) -> None:
+        self._words = slot[:RECORD_BYTES].cast("B").cast("Q")
+
+    def begin(self, requests: Sequence[int], now: int) -> None:
+        """A batch begins."""
+        words = self._words
+        count = min(len(requests), MAX_ROWS)
+        for index in range(count):
+            words[2 + index] = requests[index]
+        words[1] = count
+        words[0] = now
+
+    def end(self) -> None:
+        """The batch is over."""
+        self._words[0] = 0
+
+    @property
+    def since(self) -> int:
+        """When the running batch began; 0: none runs."""
+        return self._words[0]
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """The requests of the running batch."""
+        if not self._words[0]:
+            return ()
+        return tuple(self._words[2 : 2 + min(self._words[1], MAX_ROWS)])
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._words.release()
