@@ -47,9 +47,11 @@ def _show(prepared: Preparation, console: Console) -> None:
         _pools(prepared.budget, plan.segment_kind, console),
         _limits(prepared.budget, console),
     ):
-        console.print()
+        if not console.is_terminal:  # there, the table's own box keeps its distance
+            console.print()
         console.print(table)
-    console.print()
+    if not console.is_terminal:
+        console.print()
 
 
 def _machine(machine: Machine) -> str:
@@ -110,6 +112,7 @@ def _pools(budget: Budget, kind: str, console: Console) -> Table:
     table = make_table(f"shared memory ({kind})", "pool", *right, right=right, console=console)
     for line in budget.lines:
         table.add_row(line.pool, str(line.slots), format_bytes(line.slot_bytes), format_bytes(line.nbytes))
+    table.add_section()
     table.add_row("all", str(sum(line.slots for line in budget.lines)), "", format_bytes(budget.nbytes))
     return table
 

@@ -106,6 +106,7 @@ def _specs(config: PipelineConfig, findings: Findings) -> tuple[TensorSpec, ...]
 _EXPECTED = {
     "bool_type": "true or false",
     "dict_type": "a mapping",
+    "finite_number": "a finite number",
     "float_type": "a number",
     "int_type": "a whole number",
     "list_type": "a list",

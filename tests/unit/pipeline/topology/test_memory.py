@@ -1,0 +1,56 @@
+"""Limits of shared memory, from the mount, the process and the kernel."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pipeline.topology.cgroups import CgroupLimits
+from pipeline.topology.memory import MemoryLimits, read_memory_limits
+
+Tree = Callable[[Mapping[str, str]], Path]
+
+
+def unlimited(_: int) -> tuple[int, int]:
+    return resource.RLIM_INFINITY, resource.RLIM_INFINITY
+
+
+def docker_shm(path: Path) -> os.statvfs_result:
+    assert path.parts[-2:] == ("dev", "shm")
+    return os.statvfs_result((4096, 4096, 16384, 10240, 10000, 100, 100, 100, 0, 255))
+
+
+def missing(path: Path) -> os.statvfs_result:
+    raise FileNotFoundError(path)
+
+
+def test_every_limit_is_read(tree: Tree) -> None:
+    root = tree(
+        {
+            "proc/meminfo": "MemTotal: 100 kB\nMemAvailable:   50 kB",
+            "proc/sys/kernel/shmmax": "18446744073692774399",
+            "proc/sys/kernel/shmall": "1000",
+        }
+    )
+    soft = {resource.RLIMIT_AS: 5, resource.RLIMIT_FSIZE: 6, resource.RLIMIT_NOFILE: 7}
+    limits = read_memory_limits(
+        root, CgroupLimits(memory_limit=30, memory_headroom=20), statvfs=docker_shm, getrlimit=lambda which: (soft[which], 99)
+    )
+    assert limits == MemoryLimits(
+        shm_size=64 << 20,
+        shm_free=10000 * 4096,
+        available=50 * 1024,
+        cgroup_limit=30,
+        cgroup_headroom=20,
+        address_space=5,
+        file_size=6,
+        open_files=7,
+        sysv_segment=18446744073692774399,
+        sysv_total=1000 * resource.getpagesize(),
+    )
+
+
+def test_what_is_not_there_or_unlimited_is_none(tree: Tree) -> None:
+    assert read_memory_limits(tree({}), CgroupLimits(), statvfs=missing, getrlimit=unlimited) == MemoryLimits()
