@@ -19,10 +19,11 @@ from pathlib import Path
 import posix_ipc
 import sysv_ipc
 
-from shm.errors import OwnerAlive, SegmentCorrupt
+from shm.errors import OwnerAlive, SegmentCorrupt, SegmentError
 from shm.layout import HEADER_BYTES, MAGIC, SegmentLayout
 from shm.owner import Dead, OwnerState, Unknown, probe
 from shm.segment import SegmentAddress
+from shm.segments import sysv
 from shm.segments.posix import PREFIX
 
 __all__ = ["Leftover", "collect", "scan"]
@@ -84,8 +85,8 @@ def _remove(address: SegmentAddress) -> bool:
         if address.kind == "posix":
             posix_ipc.unlink_shared_memory(address.name)
         else:
-            sysv_ipc.SharedMemory(int(address.name, 16)).remove()
-    except (posix_ipc.Error, sysv_ipc.Error):
+            sysv.remove(address.name)
+    except (posix_ipc.Error, SegmentError):
         return False
     return True
 

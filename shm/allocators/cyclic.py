@@ -122,10 +122,10 @@ class CyclicAllocator:
         Raises:
             PoolExhausted: they do not fit into the current stack, and no slot is free.
             StackOverflow: more than a slot holds; no waiting will help.
-            ValueError: `nbytes` is negative.
+            ValueError: `nbytes` is not positive.
         """
-        if nbytes < 0:
-            raise ValueError(f"expected at least 0 bytes, found {nbytes}")
+        if nbytes < 1:
+            raise ValueError(f"expected at least 1 byte, found {nbytes}")
         if nbytes > self.max_allocation:
             raise StackOverflow(f"{nbytes} bytes never fit: a slot holds {self.max_allocation}; make the slots larger")
         life = self._current

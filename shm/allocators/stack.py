@@ -48,13 +48,13 @@ class BoundedStack:
 
         Raises:
             StackOverflow: less than that is left; nothing is taken.
-            ValueError: `nbytes` is negative.
+            ValueError: `nbytes` is not positive.
         """
-        if nbytes < 0:
-            raise ValueError(f"expected at least 0 bytes, found {nbytes}")
+        if nbytes < 1:
+            raise ValueError(f"expected at least 1 byte, found {nbytes}")
         if nbytes > self.available:
             raise StackOverflow(
-                f"{nbytes} bytes do not fit, {self.available} of {self.nbytes} are left; reset the stack or make it larger"
+                f"{nbytes} bytes do not fit, {self.available} of {self.nbytes} are left; reset it or make it larger"
             )
         offset = self.allocated
         self.allocated += -(-nbytes // self.alignment) * self.alignment

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import re
 from contextlib import suppress
 
 import posix_ipc
@@ -22,6 +23,7 @@ __all__ = ["PREFIX", "PosixSegment"]
 PREFIX = "trtlab."
 """How the names of all our segments begin."""
 
+_NAME = re.compile(rf"/{re.escape(PREFIX)}[A-Za-z0-9._-]{{1,240}}")
 _NO_ROOM = (errno.ENOSPC, errno.ENOMEM, errno.EFBIG)
 
 
@@ -57,14 +59,15 @@ class PosixSegment(Segment):
 
     @classmethod
     def attach(cls, name: str) -> PosixSegment:
+        # Some names crash posix_ipc 1.3.2 instead of being refused by it.
+        if not _NAME.fullmatch(name):
+            raise SegmentNotFound(f"{name!r}: expected a name such as /{PREFIX}run.pool.0badcafe")
         try:
             shared = posix_ipc.SharedMemory(name)
         except posix_ipc.ExistentialError:
             raise SegmentNotFound(f"{name}: not in /dev/shm: it was never made, or is unlinked") from None
         except posix_ipc.PermissionsError:
             raise SegmentError(f"{name}: belongs to another user; run both sides as one user") from None
-        except (OSError, ValueError) as error:
-            raise SegmentNotFound(f"{name!r}: cannot be a name in /dev/shm: {error}") from None
         try:
             size = os.fstat(shared.fd).st_size
             layout = SegmentLayout.parse(os.pread(shared.fd, HEADER_BYTES, 0), name)

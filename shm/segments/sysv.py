@@ -9,6 +9,7 @@ segment without a header, which only ipcs(1) and ipcrm(1) can find and remove.
 from __future__ import annotations
 
 import ctypes
+import re
 import weakref
 from contextlib import suppress
 from pathlib import Path
@@ -19,9 +20,10 @@ from shm.errors import NoRoom, SegmentCorrupt, SegmentError, SegmentExists, Segm
 from shm.layout import HEADER_BYTES, SegmentLayout
 from shm.segment import Segment, SegmentSpec
 
-__all__ = ["SysvSegment", "refusal"]
+__all__ = ["SysvSegment", "refusal", "remove"]
 
 _PAGE = sysv_ipc.PAGE_SIZE
+_NAME = re.compile(r"0x[0-7][0-9a-f]{7}")
 
 
 class SysvSegment(Segment):
@@ -54,13 +56,11 @@ class SysvSegment(Segment):
     def attach(cls, name: str) -> SysvSegment:
         try:
             # Once a segment is removed its key is gone, though its memory may live on in mappings.
-            shared = sysv_ipc.SharedMemory(int(name, 16))
+            shared = sysv_ipc.SharedMemory(_key(name))
         except sysv_ipc.ExistentialError:
             raise SegmentNotFound(f"{name}: no System V segment: it was never made, or is removed") from None
         except sysv_ipc.PermissionsError:
             raise SegmentError(f"{name}: belongs to another user; run both sides as one user") from None
-        except (ValueError, OverflowError):
-            raise SegmentNotFound(f"{name!r}: expected a key such as 0x0badcafe") from None
         mapping = _map(shared)
         if shared.size < HEADER_BYTES:
             raise SegmentCorrupt(f"{name}: truncated; expected a header of {HEADER_BYTES} B, found {shared.size} B")
@@ -69,8 +69,28 @@ class SysvSegment(Segment):
         return cls(name, mapping, layout, created=False)
 
     def _remove(self) -> None:
-        with suppress(sysv_ipc.ExistentialError):
-            sysv_ipc.SharedMemory(int(self.address.name, 16)).remove()
+        with suppress(SegmentNotFound):
+            remove(self.address.name)
+
+
+def remove(name: str) -> None:
+    """Remove the segment of that name; mappings of it stay valid.
+
+    Raises:
+        SegmentNotFound: there is none.
+        SegmentError: it is another user's.
+    """
+    try:
+        shared = sysv_ipc.SharedMemory(_key(name))
+        try:
+            shared.remove()
+        finally:
+            # The module does not do it when the object goes, and a segment lives while it is attached.
+            shared.detach()
+    except sysv_ipc.ExistentialError:
+        raise SegmentNotFound(f"{name}: no System V segment of that key") from None
+    except sysv_ipc.PermissionsError:
+        raise SegmentError(f"{name}: belongs to another user") from None
 
 
 def refusal(wanted: int, *, shmmax: int, shmall_pages: int, used_pages: int, available: int) -> str | None:
@@ -101,6 +121,12 @@ def _limits() -> dict[str, int]:
         "used_pages": sum(-(-int(line.split()[3]) // _PAGE) for line in segments),
         "available": int(memory["MemAvailable"].split()[0]) * 1024,
     }
+
+
+def _key(name: str) -> int:
+    if not _NAME.fullmatch(name):
+        raise SegmentNotFound(f"{name!r}: expected a key such as 0x0badcafe")
+    return int(name, 16)
 
 
 def _map(shared: sysv_ipc.SharedMemory) -> memoryview:

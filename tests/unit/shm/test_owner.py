@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import shm
+from shm.errors import OwnerAlive
+from shm.owner import Alive, Dead, OwnerLock, Unknown, probe, start_ticks
+
+OWNER = """
+import sys, time
+from shm.owner import OwnerLock
+lock = OwnerLock.acquire(sys.argv[1])
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "owner.lock")
+
+
+@pytest.fixture
+def owner(path: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock at `path`."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(shm.__file__).parents[1])}
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, path], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_living_owner_is_alive_and_one_that_was_killed_is_dead(owner: subprocess.Popen[str], path: str) -> None:
+    assert probe(path) == Alive(path)
+    with pytest.raises(OwnerAlive, match=rf"held by a living process \(pid {owner.pid} start {start_ticks(owner.pid)}\)"):
+        OwnerLock.acquire(path)
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    assert probe(path) == Dead(path)
+
+
+def test_a_stopped_owner_is_alive(owner: subprocess.Popen[str], path: str) -> None:
+    owner.send_signal(signal.SIGSTOP)
+    assert probe(path) == Alive(path)
+
+
+def test_only_one_claims_a_dead_owner_and_the_file_goes_with_the_claim(owner: subprocess.Popen[str], path: str) -> None:
+    owner.kill()
+    owner.wait()
+    dead = probe(path)
+    assert isinstance(dead, Dead)
+    with dead.claim():
+        assert probe(path) == Alive(path)
+        with pytest.raises(OwnerAlive):
+            dead.claim()
+    assert not os.path.exists(path)
+    assert not hasattr(Alive(path), "claim")
+    assert not hasattr(Unknown(path, ""), "claim")
+
+
+def test_the_file_says_who_and_is_this_users_alone(path: str) -> None:
+    with OwnerLock.acquire(path):
+        assert Path(path).read_text() == f"pid {os.getpid()} start {start_ticks()}\n"
+        assert os.stat(path).st_mode & 0o777 == 0o600
+    assert not os.path.exists(path)
+
+
+def test_the_lock_is_not_inherited_by_programs_that_the_owner_starts(path: str) -> None:
+    lock = OwnerLock.acquire(path)
+    with subprocess.Popen(["sleep", "60"], close_fds=False) as child:
+        os.close(lock._fd)  # dies without a word, while its child lives
+        assert probe(path) == Dead(path)
+        child.kill()
+
+
+def test_release_twice_does_nothing_more(path: str) -> None:
+    lock = OwnerLock.acquire(path)
+    lock.release()
+    with OwnerLock.acquire(path):
+        lock.release()
+        assert probe(path) == Alive(path)
+
+
+def test_release_leaves_a_file_that_is_another_owners(path: str) -> None:
+    lock = OwnerLock.acquire(path)
+    os.unlink(path)
+    with OwnerLock.acquire(path):
+        lock.release()
+        assert probe(path) == Alive(path)
+
+
+def test_a_starting_owner_is_not_turned_away_by_a_probe(path: str) -> None:
+    Path(path).write_text("pid 1 start 1\n")
+    with open(path) as prober:
+        fcntl.flock(prober, fcntl.LOCK_SH)
+        timer = threading.Timer(0.03, lambda: fcntl.flock(prober, fcntl.LOCK_UN))
+        timer.start()
+        OwnerLock.acquire(path).release()
+        timer.join()
+
+
+def test_a_lock_on_a_file_that_was_unlinked_meanwhile_is_not_taken_for_the_path(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, raced = fcntl.flock, []
+
+    def flock(fd: int, operation: int) -> None:
+        if not raced:
+            raced.append(fd)
+            os.unlink(path)
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with OwnerLock.acquire(path):
+        assert raced
+        assert probe(path) == Alive(path)
+
+
+def test_what_cannot_be_told_is_unknown_with_the_reason(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "letter").write_text("dear all")
+    for name, reason in (
+        ("missing", os.strerror(errno.ENOENT)),
+        ("fifo", "not a regular file"),
+        (".", "not a regular file"),
+        ("link", os.strerror(errno.ELOOP)),
+        ("letter", "not written by an owner"),
+        ("a\0b", "null"),
+    ):
+        state = probe(f"{tmp_path}/{name}")
+        assert isinstance(state, Unknown), name
+        assert reason in state.reason, name
+
+
+def test_a_lock_where_no_file_can_be_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        OwnerLock.acquire(tmp_path / "no" / "such" / "folder")
+
+
+def test_the_start_of_a_process_is_read_behind_any_command_name() -> None:
+    with subprocess.Popen(["bash", "-c", 'printf "a) b (c" > /proc/$$/comm; echo; read'], stdin=-1, stdout=-1) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert Path(f"/proc/{child.pid}/comm").read_text() == "a) b (c\n"
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - start_ticks(child.pid) / os.sysconf("SC_CLK_TCK")
+        assert age > -0.1
+        assert start_ticks(child.pid) >= start_ticks()
+        child.kill()

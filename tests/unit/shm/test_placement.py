@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shm import placement
+from shm.errors import NoRoom
+from shm.placement import ShmRoom, advise_hugepages, parse_numa_maps, prefault, residency, room, touch
+from shm.segment import Segment, SegmentSpec
+from shm.segments import KINDS, attach, create
+
+SLOTS, SLOT_BYTES = 4, 3 * 4096
+
+
+@pytest.fixture(params=KINDS)
+def segment(request: pytest.FixtureRequest) -> Iterator[Segment]:
+    with create(request.param, SegmentSpec("placement", "pool", SLOT_BYTES, SLOTS)) as made:
+        yield made
+
+
+def test_prefault_maps_every_page_and_changes_no_byte(segment: Segment) -> None:
+    for slot in range(SLOTS):
+        segment.slot(slot)[:] = bytes([slot + 1]) * SLOT_BYTES
+    with attach(segment.address) as other:
+        prefault(other)
+        pages = residency(other)
+        assert sum(pages.values()) == other.layout.size // os.sysconf("SC_PAGE_SIZE")
+        assert pages.reason is None
+        assert [set(other.slot(slot)) for slot in range(SLOTS)] == [{1}, {2}, {3}, {4}]
+
+
+def test_a_mapping_that_was_not_touched_says_so() -> None:
+    with create("posix", SegmentSpec("placement", "pool", SLOT_BYTES, SLOTS)) as segment:
+        other = attach(segment.address)
+        lines = [f"{placement._address(other):x} default file=/dev/shm/x"]
+        assert parse_numa_maps(lines, placement._address(other), 4096) == {}
+        other.close()
+
+
+def test_touch_maps_the_free_slots_and_leaves_those_that_are_out(segment: Segment) -> None:
+    for slot in range(SLOTS):
+        segment.slot(slot)[:] = b"x" * SLOT_BYTES
+    segment.generations[1] = 7
+    segment.generations[2] = 8
+    touch(segment)
+    assert set(segment.slot(1)) == {ord("x")}
+    for slot in (0, 2, 3):
+        assert segment.slot(slot)[0] == segment.slot(slot)[4096] == segment.slot(slot)[SLOT_BYTES - 1] == 0
+
+
+def test_an_old_kernel_gets_the_pages_by_hand(segment: Segment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "_MADV_POPULATE_WRITE", 9999)
+    segment.slot(0)[0] = 1
+    prefault(segment)
+    assert segment.slot(0)[0] == 0
+
+
+def test_pages_that_cannot_be_had_are_no_room(segment: Segment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "_madvise", lambda segment, advice: errno.ENOMEM)
+    with pytest.raises(NoRoom, match="Cannot allocate memory"):
+        prefault(segment)
+
+
+def test_refused_huge_pages_come_with_a_reason_and_are_no_error(segment: Segment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "_MADV_HUGEPAGE", 9999)
+    assert advise_hugepages(segment) == f"{segment!r}: no huge pages: Invalid argument"
+    prefault(segment, hugepages=True)
+    assert sum(residency(segment).values()) == segment.layout.size // os.sysconf("SC_PAGE_SIZE")
+
+
+def test_numa_maps_are_summed_over_the_parts_of_a_mapping() -> None:
+    text = """\
+7f0000000000 default file=/dev/shm/a dirty=9 N0=3 N1=6 kernelpagesize_kB=4
+7f0000009000 default file=/dev/shm/a N1=2 Nx=4 kernelpagesize_kB=4
+7f000000b000 default file=/dev/shm/b N0=100
+"""
+    assert parse_numa_maps(text.splitlines(), 0x7F0000000000, 0xB000) == {0: 3, 1: 8}
+    assert parse_numa_maps(text.splitlines(), 0x7F0000009000, 0x2000) == {1: 2}
+
+
+def test_without_numa_in_the_kernel_the_residency_says_why(segment: Segment, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> str:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    pages = residency(segment)
+    assert pages == {}
+    assert "built without NUMA" in str(pages.reason)
+
+
+def test_room_is_what_the_file_system_says() -> None:
+    found = room()
+    assert 0 <= found.free <= found.total
+    assert found.path == "/dev/shm"
+    assert str(ShmRoom("/dev/shm", 100, 7)).startswith("/dev/shm has 7 B free of 100 B")
