@@ -22,7 +22,7 @@ from stages.stage import Array, Batch
 __all__ = ["FORMATS", "DecodeResize"]
 
 #: What is decoded. Pillow knows more, among them formats that start other programs (EPS, PDF).
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "MPO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 _MODES = {"rgb": "RGB", "bgr": "RGB", "gray": "L"}
 _FILTERS = {

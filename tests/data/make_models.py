@@ -1,0 +1,57 @@
+"""Make the tiny models of tests/data/models/: `pip install onnx && python tests/data/make_models.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
+TWO = numpy_helper.from_array(np.float32(2), "two")
+TABLE = numpy_helper.from_array(np.arange(4, dtype=np.float32) * 10, "table")
+LAST = numpy_helper.from_array(np.array([1]), "last")
+
+
+def save(name, nodes, inputs, outputs, constants=()):
+    def values(declared):
+        return [helper.make_tensor_value_info(*value) for value in declared]
+
+    made = [helper.make_node(operator, ins, outs, **attributes) for operator, ins, outs, attributes in nodes]
+    graph = helper.make_graph(made, name, values(inputs), values(outputs), list(constants))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], producer_name="trtlab", ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, Path(__file__).with_name("models") / f"{name}.onnx")
+
+
+def main() -> None:
+    double = [("Mul", ["x", "two"], ["y"], {})]
+    save("double", double, [("x", FLOAT, ["N", 3])], [("y", FLOAT, ["N", 3])], [TWO])
+    save("double_in_twos", double, [("x", FLOAT, [2, 3])], [("y", FLOAT, [2, 3])], [TWO])
+    save("double_batch_2_or_3", double, [("x", FLOAT, [2, 3])], [("y", FLOAT, ["N", 3])], [TWO])
+    total = ("ReduceSum", ["y", "last"], ["total"], {"keepdims": 0})
+    save(
+        "double_any_length",
+        [*double, total],
+        [("x", FLOAT, ["N", "length"])],
+        [("y", FLOAT, ["N", "length"]), ("total", FLOAT, ["N"])],
+        [TWO, LAST],
+    )
+    save(
+        "double_any_length_in_twos",
+        double,
+        [("x", FLOAT, [2, "length"])],
+        [("y", FLOAT, [2, "length"])],
+        [TWO],
+    )
+    save("double_unnamed", double, [("x", FLOAT, ["N", None])], [("y", FLOAT, ["N", None])], [TWO])
+    add = [("Cast", ["b"], ["c"], {"to": FLOAT}), ("Add", ["a", "c"], ["sum"], {})]
+    save("add", add, [("a", FLOAT, ["N", 4]), ("b", INT64, ["N", 4])], [("sum", FLOAT, ["N", 4])])
+    look_up = [("Gather", ["table", "index"], ["value"], {"axis": 0})]
+    save("look_up", look_up, [("index", INT64, ["N", 1])], [("value", FLOAT, ["N", 1])], [TABLE])
+    save("strings", [("Identity", ["x"], ["y"], {})], [("x", STRING, ["N", 1])], [("y", STRING, ["N", 1])])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.errors import BadOption, SpecMismatch
+from stages.function import FunctionStage
+from stages.testing import run
+
+X = {"name": "x", "dtype": "float32", "shape": ["n"], "max": {"n": 4}}
+Y = {"name": "y", "dtype": "float32", "shape": ["n"], "max": {"n": 4}}
+NOTE = {"name": "note", "dtype": "json", "shape": ["bytes"], "max": {"bytes": 64}}
+
+
+def scale(x: Any, times: float = 2.0) -> Any:
+    return x * times
+
+
+def split(x: Any, note: Any) -> Any:
+    return {"y": x + note["add"], "note": {"sum": float(x.sum())}}
+
+
+def test_a_function_is_called_for_each_request_with_its_options() -> None:
+    done = run(FunctionStage(scale, [X], [Y], times=3.0), x=[np.float32([1, 2]), np.float32([3])])
+    assert done.result(0, "y").tolist() == [3, 6]
+    assert done.result(1, "y").tolist() == [9]
+
+
+def test_several_outputs_are_returned_by_name_and_json_is_a_value() -> None:
+    done = run(FunctionStage(split, [X, NOTE], [Y, NOTE]), x=[np.float32([1, 2])], note=[{"add": 10}])
+    assert done.result(0, "y").tolist() == [11, 12]
+    assert done.result(0, "note") == {"sum": 3.0}
+
+
+def test_what_the_function_returns_must_fit_the_spec() -> None:
+    with pytest.raises(SpecMismatch, match="output 'y': expected at most 4 for 'n'"):
+        run(FunctionStage(lambda x: np.zeros(5, np.float32), [X], [Y]), x=[np.float32([1])])
+
+
+@pytest.mark.parametrize("spec", [{"name": "x"}, "x", {"name": "x", "dtype": "float32", "shape": 3}])
+def test_an_incomplete_spec_is_refused(spec: Any) -> None:
+    with pytest.raises(BadOption, match="inputs: expected {name: ..., dtype: ..., shape"):
+        FunctionStage(scale, [spec], [Y])
+
+
+def test_a_function_that_takes_other_arguments_is_refused_before_anything_runs() -> None:
+    with pytest.raises(BadOption, match=r"scale\(x: .* cannot be called so: got an unexpected keyword argument 'z'"):
+        FunctionStage(scale, [X], [Y], z=1)
+    with pytest.raises(BadOption, match="missing a required argument: 'note'"):
+        FunctionStage(split, [X], [Y])

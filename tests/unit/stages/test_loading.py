@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stages.errors import BadOption, ModelError, SpecMismatch
+from stages.function import FunctionStage
+from stages.loading import load_stage
+from stages.relay import Relay
+from stages.stage import Stage
+
+STAGES = """
+import numpy as np
+from stages.spec import TensorSpec
+
+X = TensorSpec("x", "float32", ("n",), {"n": 4})
+
+class Scale:
+    inputs = (X,)
+    outputs = (TensorSpec("y", "float32", ("n",), {"n": 4}),)
+
+    def __init__(self, factor, offset=0.0):
+        self.factor, self.offset = float(factor), offset
+
+    def process(self, batch):
+        return {"y": [row * self.factor + self.offset for row in batch.rows("x")]}
+
+class Located:
+    inputs, outputs = (), ()
+    def __init__(self, file, base_dir): self.path = base_dir / file
+    def process(self, batch): pass
+
+class NoProcess:
+    inputs, outputs = (X,), (X,)
+
+class NoSpecs:
+    inputs, outputs = (X,), ["x"]
+    def process(self, batch): pass
+
+class Twice:
+    inputs, outputs = (X, X), ()
+    def process(self, batch): pass
+
+class Aliased:
+    inputs = (X,)
+    def __init__(self, of, most): self.outputs = (TensorSpec("y", "float32", ("n",), {"n": most}, alias_of=of),)
+    def process(self, batch): pass
+
+def double(x, times=2):
+    return x * times
+
+NUMBER = 7
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(STAGES)
+    return tmp_path
+
+
+def test_a_class_of_a_module_is_constructed_with_its_options(folder: Path) -> None:
+    stage = load_stage("stages.relay:Relay", {"shape": [8]}, folder)
+    assert isinstance(stage, Relay)
+    assert stage.inputs[0].shape == (8,)
+
+
+def test_a_class_of_a_file_beside_the_config_is_a_stage(folder: Path) -> None:
+    stage = load_stage("./mine.py:Scale", {"factor": 3}, folder)
+    assert isinstance(stage, Stage)
+    assert stage.factor == 3
+
+
+def test_two_stages_of_one_file_share_its_module(folder: Path) -> None:
+    first = load_stage("./mine.py:Scale", {"factor": 1}, folder)
+    second = load_stage("mine.py:Scale", {"factor": 2}, folder)
+    assert type(first) is type(second)
+
+
+def test_two_files_of_one_name_are_two_modules(folder: Path) -> None:
+    other = folder / "other"
+    other.mkdir()
+    (other / "mine.py").write_text(STAGES.replace("* self.factor", "/ self.factor"))
+    assert type(load_stage("./mine.py:Scale", {"factor": 1}, folder)) is not type(
+        load_stage("./mine.py:Scale", {"factor": 1}, other)
+    )
+
+
+def test_a_constructor_that_asks_for_it_is_given_the_configs_folder(folder: Path) -> None:
+    assert load_stage("./mine.py:Located", {"file": "a.txt"}, folder).path == folder / "a.txt"
+
+
+def test_a_function_becomes_a_stage_with_the_specs_of_the_yaml(folder: Path) -> None:
+    spec = {"dtype": "float32", "shape": [2]}
+    options = {"inputs": [{"name": "x", **spec}], "outputs": [{"name": "y", **spec}], "times": 3}
+    assert isinstance(load_stage("./mine.py:double", options, folder), FunctionStage)
+
+
+@pytest.mark.parametrize(
+    ("use", "options", "why"),
+    [
+        ("Relay", {}, "expected module:Class, or ./file.py:Class"),
+        ("stages.relay:", {}, "expected module:Class"),
+        ("./main.py:Scale", {}, r"there is no file .*main\.py \(did you mean mine\.py\?\)"),
+        ("./mine.py:Scales", {}, r"\./mine\.py has no 'Scales' \(did you mean Scale\?\)"),
+        ("./mine.py:Qqq", {}, "has no 'Qqq'; known: Aliased, Located, .*double"),
+        ("stages.imge:DecodeResize", {}, r"no module 'stages\.imge' \(did you mean stages\.image\?\)"),
+        ("./mine.py:NUMBER", {}, "expected a class or a function, found int 7"),
+        ("./mine.py:Scale", {"factor": 1, "ofset": 2}, r"unknown option 'ofset' \(did you mean offset\?\)"),
+        ("./mine.py:Scale", {}, "option 'factor' is missing"),
+        ("./mine.py:Scale", {"factor": "much"}, "constructing it failed: ValueError: could not convert"),
+        ("./mine.py:double", {"inputs": []}, "option 'outputs' is missing"),
+        ("./mine.py:NoProcess", {}, r"no method process\(batch\)"),
+    ],
+)
+def test_what_the_yaml_got_wrong_is_said_with_the_nearest_right_thing(
+    folder: Path, use: str, options: dict[str, object], why: str
+) -> None:
+    with pytest.raises(BadOption, match=why):
+        load_stage(use, options, folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "why"),
+    [
+        ("NoSpecs", {}, r"outputs must be a tuple of TensorSpec, found \['x'\]"),
+        ("Twice", {}, "inputs name 'x' twice"),
+        ("Aliased", {"of": "z", "most": 4}, "output 'y' is an alias of no input 'z'; known: x"),
+        ("Aliased", {"of": "x", "most": 5}, "expected the same dtype, shape and max"),
+    ],
+)
+def test_specs_that_contradict_themselves_are_refused(
+    folder: Path, name: str, options: dict[str, object], why: str
+) -> None:
+    with pytest.raises(SpecMismatch, match=f"mine.py:{name}: .*{why}"):
+        load_stage(f"./mine.py:{name}", options, folder)
+
+
+def test_a_file_that_cannot_be_imported_is_named_with_the_reason_and_may_be_mended(folder: Path) -> None:
+    (folder / "late.py").write_text("import surely_not_installed\n")
+    with pytest.raises(BadOption, match=r"importing .*late\.py failed: ModuleNotFoundError: .*surely_not_installed"):
+        load_stage("./late.py:Scale", {"factor": 1}, folder)
+    (folder / "late.py").write_text(STAGES)
+    load_stage("./late.py:Scale", {"factor": 1}, folder)
+
+
+def test_a_module_whose_own_import_fails_says_what_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "needs_more.py").write_text("import surely_not_installed\n")
+    (folder / "is_broken.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(str(folder))
+    with pytest.raises(BadOption, match="importing needs_more needs 'surely_not_installed', which is not installed"):
+        load_stage("needs_more:Scale", {}, folder)
+    with pytest.raises(BadOption, match="importing is_broken failed: ZeroDivisionError"):
+        load_stage("is_broken:Scale", {}, folder)
+
+
+def test_an_error_of_the_stages_own_keeps_its_kind_and_gets_the_stages_name(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"stages\.infer:Infer: no file .*resnet\.onnx"):
+        load_stage("stages.infer:Infer", {"model": "resnet.onnx"}, folder)

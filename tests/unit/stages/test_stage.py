@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from stages.errors import BadInput, SpecMismatch
+from stages.spec import TensorSpec
+from stages.stage import Array, Batch, Stage
+from stages.testing import run
+
+IMAGE = TensorSpec("image", "float32", (2, 3))
+TAGS = TensorSpec.json("tags", 32)
+BOXES = TensorSpec("boxes", "int32", ("n", 4), {"n": 5})
+
+
+class Slots:
+    """Room for outputs in one allocation: row r at `order[r]`, `gap` bytes between rows."""
+
+    def __init__(self, specs: Sequence[TensorSpec], order: Sequence[int], gap: int = 0) -> None:
+        self.order = order
+        self.memory = {s.name: np.full((len(order), s.max_nbytes + gap), 0xAA, np.uint8) for s in specs}
+        self.dtypes = {s.name: np.dtype(np.uint8 if s.dtype == "json" else s.dtype) for s in specs}
+        self.shapes: dict[tuple[int, str], tuple[int, ...]] = {}
+
+    def allocate(self, row: int, name: str, shape: tuple[int, ...]) -> Array:
+        self.shapes[row, name] = shape
+        dtype = self.dtypes[name]
+        return self.memory[name][self.order[row]][: dtype.itemsize * math.prod(shape)].view(dtype).reshape(shape)
+
+    def read(self, row: int, name: str) -> Array:
+        return self.allocate(row, name, self.shapes[row, name])
+
+
+def batch(
+    rows: Sequence[Array] = (), specs: Sequence[TensorSpec] = (), order: Sequence[int] = (0, 1, 2), gap: int = 0
+) -> tuple[Batch, Slots]:
+    slots = Slots(specs, order, gap)
+    return Batch(len(order), {"image": list(rows)}, {s.name: s for s in specs}, slots.allocate), slots
+
+
+@pytest.fixture
+def pixels() -> Array:
+    return np.arange(18, dtype=np.float32).reshape(3, 2, 3)
+
+
+# -- inputs ----------------------------------------------------------------------------------------
+
+
+def test_rows_that_lie_side_by_side_are_stacked_without_a_copy(pixels: Array) -> None:
+    b, _ = batch(list(pixels))
+    stacked = b.stack("image")
+    assert np.shares_memory(stacked, pixels)
+    assert (stacked == pixels).all()
+    assert b.bytes_copied == 0
+
+
+def test_rows_in_another_order_are_gathered_and_the_bytes_counted(pixels: Array) -> None:
+    b, _ = batch([pixels[2], pixels[0], pixels[1]])
+    stacked = b.stack("image")
+    assert (stacked == pixels[[2, 0, 1]]).all()
+    assert b.bytes_copied == pixels.nbytes
+
+
+def test_rows_with_gaps_are_a_view_unless_it_must_be_dense() -> None:
+    wide = np.arange(24, dtype=np.float32).reshape(3, 8)
+    b, _ = batch([row[:6].reshape(2, 3) for row in wide])
+    view = b.stack("image")
+    assert np.shares_memory(view, wide)
+    assert not view.flags.c_contiguous
+    dense = b.stack("image", dense=True)
+    assert dense.flags.c_contiguous
+    assert (dense == view).all()
+    assert b.bytes_copied == dense.nbytes
+
+
+def test_rows_of_different_shapes_cannot_be_stacked_but_can_be_read() -> None:
+    b, _ = batch([np.zeros((2, 3)), np.zeros((4, 3)), np.zeros((2, 3))])
+    with pytest.raises(BadInput, match=r"different shapes \[\(2, 3\), \(4, 3\)\]"):
+        b.stack("image")
+    assert [row.shape for row in b.rows("image")] == [(2, 3), (4, 3), (2, 3)]
+
+
+def test_an_unknown_input_is_refused_with_those_there_are(pixels: Array) -> None:
+    b, _ = batch(list(pixels))
+    with pytest.raises(SpecMismatch, match=r"no input 'picture'; this stage has \['image'\]"):
+        b.rows("picture")
+
+
+def test_a_document_is_read_from_a_json_row() -> None:
+    text = '{"größe": [1, 2]}'.encode()
+    b = Batch(1, {"doc": [np.frombuffer(text, np.uint8)]}, {}, lambda *_: np.empty(0))
+    assert b.document(0, "doc") == {"größe": [1, 2]}
+
+
+# -- outputs ---------------------------------------------------------------------------------------
+
+
+def test_an_output_is_written_where_the_row_lies() -> None:
+    b, slots = batch(specs=[IMAGE], order=[2, 0, 1])
+    for row in range(3):
+        b.out(row, "image")[...] = row
+    b.finish(None)
+    assert [slots.memory["image"][i].view(np.float32)[0] for i in range(3)] == [1, 2, 0]
+
+
+def test_outputs_side_by_side_are_stacked_without_a_copy() -> None:
+    b, slots = batch(specs=[IMAGE])
+    b.stack_out("image")[...] = np.arange(18).reshape(3, 2, 3)
+    b.finish(None)
+    assert b.bytes_copied == 0
+    assert (slots.read(2, "image") == [[12, 13, 14], [15, 16, 17]]).all()
+
+
+@pytest.mark.parametrize(("order", "gap", "dense"), [([2, 0, 1], 0, False), ([0, 1, 2], 8, True)])
+def test_outputs_that_lie_apart_are_scattered_after_process(order: list[int], gap: int, dense: bool) -> None:
+    b, slots = batch(specs=[IMAGE], order=order, gap=gap)
+    stacked = b.stack_out("image", dense=dense)
+    assert stacked.flags.c_contiguous
+    stacked[...] = np.arange(18).reshape(3, 2, 3)
+    b.finish(None)
+    assert b.bytes_copied == stacked.nbytes
+    for row in range(3):
+        assert (slots.read(row, "image") == stacked[row]).all()
+
+
+def test_outputs_with_gaps_are_written_through_a_view() -> None:
+    b, slots = batch(specs=[IMAGE], gap=8)
+    b.stack_out("image")[...] = 7
+    b.finish(None)
+    assert b.bytes_copied == 0
+    assert (slots.read(2, "image") == 7).all()
+    assert (slots.memory["image"][:, 24:] == 0xAA).all()
+
+
+def test_a_failed_row_is_not_written_by_the_scatter() -> None:
+    b, slots = batch(specs=[IMAGE], order=[2, 1, 0])
+    b.stack_out("image")[...] = 0
+    b.fail(1, "no face on it")
+    b.finish(None)
+    assert (slots.memory["image"][1] == 0xAA).all()
+    assert (slots.memory["image"][[0, 2]] == 0).all()
+
+
+def test_a_free_dimension_is_settled_per_row() -> None:
+    b, slots = batch(specs=[BOXES])
+    for row in range(3):
+        b.out(row, "boxes", (row, 4))[...] = row
+    b.finish(None)
+    assert slots.read(2, "boxes").tolist() == [[2] * 4] * 2
+
+
+def test_a_free_dimension_must_be_given_and_stay_below_its_maximum() -> None:
+    b, _ = batch(specs=[BOXES])
+    with pytest.raises(SpecMismatch, match="free dimensions: give the shape"):
+        b.out(0, "boxes")
+    with pytest.raises(SpecMismatch, match="expected at most 5 for 'n'"):
+        b.out(0, "boxes", (6, 4))
+
+
+def test_an_unknown_output_is_refused_with_those_there_are() -> None:
+    b, _ = batch(specs=[IMAGE, TAGS])
+    with pytest.raises(SpecMismatch, match=r"no output 'labels'; this stage has \['image', 'tags'\]"):
+        b.out(0, "labels")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("float32", np.ones(2)),
+        ("float32", [1, 2]),
+        ("float16", np.float32([1, 2])),
+        ("uint8", [0, 255]),
+        ("int64", np.int8([-1, 1])),
+        ("uint8", [True, False]),
+    ],
+)
+def test_a_cast_that_loses_nothing_is_made(dtype: str, value: object) -> None:
+    b, slots = batch(specs=[TensorSpec("y", dtype, (2,))], order=[0])
+    b.write(0, "y", value)
+    assert (slots.read(0, "y") == np.asarray(value)).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "why"),
+    [
+        ("uint8", [0, 256], "int64 values that do not fit into uint8"),
+        ("uint8", [-1, 0], "do not fit into uint8"),
+        ("int8", np.int64([0, 200]), "do not fit into int8"),
+        ("int32", [0.5, 1], "expected dtype int32, found float64"),
+        ("bool", [0, 1], "expected dtype bool, found int64"),
+        ("float32", ["a", "b"], "expected dtype float32, found str"),
+    ],
+)
+def test_a_cast_that_loses_values_is_refused(dtype: str, value: object, why: str) -> None:
+    b, _ = batch(specs=[TensorSpec("y", dtype, (2,))], order=[0])
+    with pytest.raises(SpecMismatch, match=why):
+        b.write(0, "y", value)
+
+
+def test_json_is_written_compactly_and_must_fit() -> None:
+    b, slots = batch(specs=[TAGS], order=[0])
+    b.write(0, "tags", {"é": [1, None]})
+    assert slots.read(0, "tags").tobytes() == '{"é":[1,null]}'.encode()
+    with pytest.raises(SpecMismatch, match="expected at most 32 for 'bytes'"):
+        b.write(0, "tags", "x" * 31)
+
+
+# -- what process returns --------------------------------------------------------------------------
+
+
+def test_returned_arrays_and_values_are_copied_into_the_rows_and_counted(pixels: Array) -> None:
+    b, slots = batch(specs=[IMAGE, TAGS])
+    b.finish({"image": pixels, "tags": [["a"], [], None]})
+    assert (slots.read(1, "image") == pixels[1]).all()
+    assert slots.read(0, "tags").tobytes() == b'["a"]'
+    assert b.bytes_copied == pixels.nbytes
+
+
+def test_a_wrong_number_of_returned_rows_is_refused(pixels: Array) -> None:
+    b, _ = batch(specs=[IMAGE])
+    with pytest.raises(SpecMismatch, match="expected 3 rows, found 2"):
+        b.finish({"image": pixels[:2]})
+
+
+def test_an_output_that_was_forgotten_is_refused_for_its_slot_holds_another_requests_bytes(pixels: Array) -> None:
+    b, _ = batch(specs=[IMAGE, TAGS])
+    with pytest.raises(SpecMismatch, match="output 'tags' of row 0: process neither filled nor returned it"):
+        b.finish({"image": pixels})
+
+
+def test_a_failed_row_needs_no_outputs(pixels: Array) -> None:
+    b, _ = batch(specs=[IMAGE])
+    b.out(0, "image")[...] = 0
+    b.fail(1, "empty file")
+    b.fail(2, ZeroDivisionError("two"))
+    b.finish(None)
+    assert isinstance(b.failed[1], BadInput)
+    assert str(b.failed[1]) == "empty file"
+    assert isinstance(b.failed[2], ZeroDivisionError)
+
+
+# -- the contract's own example --------------------------------------------------------------------
+
+
+class Invert:
+    inputs = (TensorSpec("image", "uint8", (4, 4, 3)),)
+    outputs = (TensorSpec("image", "uint8", (4, 4, 3)),)
+
+    def process(self, batch: Batch) -> None:
+        np.subtract(255, batch.stack("image"), out=batch.stack_out("image"))
+
+
+def test_the_stage_of_the_docstring_is_a_stage_and_works() -> None:
+    stage = Invert()
+    assert isinstance(stage, Stage)
+    pictures = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)
+    done = run(stage, image=pictures)
+    assert (done.result(1, "image") == 255 - pictures[1]).all()
+    assert done.bytes_copied == 0

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stages.errors import BadInput, SpecMismatch
+from stages.relay import Relay
+from stages.spec import TensorSpec
+from stages.stage import Batch
+from stages.testing import batch_of, run
+
+
+class Count:
+    """Counts the pixels of a document's classes; refuses an empty mask."""
+
+    inputs = (TensorSpec("mask", "uint8", ("n",), {"n": 8}), TensorSpec.json("names", 64))
+    outputs = (TensorSpec.json("counts", 128), TensorSpec("total", "int64", ()))
+
+    def process(self, batch: Batch) -> None:
+        for row, mask in enumerate(batch.rows("mask")):
+            if not mask.size:
+                batch.fail(row, "empty mask")
+                continue
+            names = batch.document(row, "names")
+            batch.write(row, "counts", {name: int((mask == i).sum()) for i, name in enumerate(names)})
+            batch.out(row, "total")[...] = mask.size
+
+
+def test_json_goes_in_and_comes_out_as_values() -> None:
+    done = run(Count(), mask=[np.uint8([0, 1, 1]), np.uint8([0])], names=[["sky", "sea"], ["sky"]])
+    assert done.result(0, "counts") == {"sky": 1, "sea": 2}
+    assert done.result(1, "counts") == {"sky": 1}
+    assert done.result(0, "total") == 3
+
+
+def test_the_result_of_a_failed_row_is_its_error() -> None:
+    done = run(Count(), mask=[np.uint8([]), np.uint8([1])], names=[[], []])
+    with pytest.raises(BadInput, match="empty mask"):
+        done.result(0, "counts")
+    assert done.result(1, "total") == 1
+
+
+def test_a_result_is_a_copy_and_inputs_are_read_only() -> None:
+    batch = batch_of(Count(), mask=[np.uint8([1])], names=[[]])
+    with pytest.raises(ValueError, match="read-only"):
+        batch.rows("mask")[0][0] = 2
+    Count().process(batch)
+    before = batch.result(0, "total")
+    batch.out(0, "total")[...] = 9
+    assert before == 1
+
+
+def test_what_does_not_fit_the_specs_is_refused() -> None:
+    with pytest.raises(SpecMismatch, match=r"expected the inputs \['mask uint8\[n<=8\]', .*found \['mask'\]"):
+        batch_of(Count(), mask=[np.uint8([1])])
+    with pytest.raises(SpecMismatch, match=r"as many rows for each input, found \[1, 2\]"):
+        batch_of(Count(), mask=[np.uint8([1])], names=[[], []])
+    with pytest.raises(SpecMismatch, match="input 'mask': expected dtype uint8, found float64"):
+        batch_of(Count(), mask=[np.zeros(3)], names=[[]])
+    with pytest.raises(SpecMismatch, match="expected at most 8"):
+        batch_of(Count(), mask=[np.zeros(9, np.uint8)], names=[[]])
+
+
+def test_a_result_that_was_never_written_is_refused() -> None:
+    batch = batch_of(Count(), mask=[np.uint8([1])], names=[[]])
+    with pytest.raises(SpecMismatch, match="output 'counts' of row 0 was not written"):
+        batch.result(0, "counts")
+
+
+def test_an_alias_has_no_memory_of_its_own() -> None:
+    done = run(Relay(shape=[4]), tensor=[np.arange(4, dtype=np.uint8)])
+    with pytest.raises(SpecMismatch, match="no output 'tensor'"):
+        done.result(0, "tensor")
