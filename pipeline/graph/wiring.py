@@ -200,7 +200,9 @@ class _Wirer:
 
 def _takes(stage: StageConfig, wanted: Sequence[TensorSpec]) -> str:
     names = ", ".join(spec.name for spec in wanted)
-    return f"{stage.use} takes {len(wanted)} inputs ({names})" if wanted else f"{stage.use} takes no inputs"
+    if not wanted:
+        return f"{stage.use} takes no inputs"
+    return f"{stage.use} takes {len(wanted)} input{'s' if len(wanted) > 1 else ''} ({names})"
 
 
 def _in_order(loaded: LoadedConfig, needs: Mapping[str, set[str]], findings: Findings) -> tuple[str, ...]:

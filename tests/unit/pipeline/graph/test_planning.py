@@ -1,0 +1,73 @@
+"""A whole plan: what ends up in it, and that it survives the way to other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipeline.config.loader import LoadedConfig
+from pipeline.errors import ConfigError
+from pipeline.graph.description import StageDescription
+from pipeline.graph.plan import BatchPlan, Plan
+from pipeline.graph.planning import make_plan
+from pipeline.topology.cpus import Cpus
+from pipeline.topology.machine import Machine
+from pipeline.topology.numa import NumaNode
+
+Load = Callable[..., LoadedConfig]
+MACHINE = Machine(Cpus(tuple(range(8))), (NumaNode(0, tuple(range(8))),))
+
+STAGES = """\
+- name: post
+  use: m:Post
+  inputs: [net.prob]
+- name: net
+  use: m:Net
+  with: {deep: {a: [1, 2.5, null, "x"]}}
+  inputs: [ingress.image]
+  replicas: 2
+  batch: {max_size: 8, max_delay_ms: 2}
+  env: {KEY: value}
+outputs: {best: post.label}
+segments: sysv
+drain_s: 3
+"""
+
+
+@pytest.fixture
+def plan(load: Load, describe: Callable[..., StageDescription]) -> Plan:
+    descriptions = {
+        "post": describe("prob float32 10 -> label json 30"),
+        "net": describe("image uint8 4 -> prob float32 10", inference=True),
+    }
+    return make_plan(load(STAGES), descriptions, MACHINE)
+
+
+def test_the_plan_holds_what_the_config_says(plan: Plan) -> None:
+    assert (plan.name, plan.segment_kind, plan.drain_s) == ("demo", "sysv", 3.0)
+    assert [stage.name for stage in plan.stages] == ["net", "post"]
+    net = plan.stage("net")
+    assert (net.use, net.options, net.batch, net.credits) == ("m:Net", {"deep": {"a": [1, 2.5, None, "x"]}}, BatchPlan(8, 2.0), 16)
+    assert [worker.title for worker in net.workers] == ["net/0", "net/1"]
+    assert net.workers[0].env["KEY"] == "value"
+    assert plan.outputs[0][0] == "best"
+    assert [pool.name for pool in plan.pools] == ["ingress/0", "net", "post"]
+
+
+def test_the_plan_survives_the_way_to_another_process(plan: Plan) -> None:
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_every_edge_of_the_plan_has_a_spec(plan: Plan) -> None:
+    for stage in plan.stages:
+        for spec, edge in zip(stage.inputs, stage.edges):
+            assert spec.misfit_of_edge(plan.output_spec(edge)) is None
+    assert plan.output_spec(plan.outputs[0][1]).name == "label"
+
+
+def test_wrong_cpus_stop_the_planning(load: Load, described: Callable[..., Any]) -> None:
+    loaded = load('- {name: a, use: m:C, cpus: "9"}\n')
+    with pytest.raises(ConfigError, match=r"stages\[0\]\.cpus: expected CPUs that this process may use \(0-7\), found 9"):
+        make_plan(loaded, described(a="image uint8 4 -> y int8 1"), MACHINE)

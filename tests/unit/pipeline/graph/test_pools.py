@@ -1,0 +1,118 @@
+"""How many slots of which size, and why a stage does not wait for one in vain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config.loader import LoadedConfig
+from pipeline.graph.plan import Plan, PoolPlan
+from pipeline.graph.planning import make_plan
+from pipeline.graph.pools import _ingress_classes, fields_of, slot_bytes
+from pipeline.topology.cpus import Cpus
+from pipeline.topology.machine import Machine
+from pipeline.topology.numa import NumaNode
+from stages.spec import TensorSpec
+
+Load = Callable[..., LoadedConfig]
+MACHINE = Machine(Cpus((0, 1)), (NumaNode(0, (0, 1)),))
+
+
+@pytest.fixture
+def planned(load: Load, described: Callable[..., Any]) -> Callable[..., Plan]:
+    def planned(stages: str, **texts: str) -> Plan:
+        return make_plan(load(stages), described(**texts), MACHINE)
+
+    return planned
+
+
+def slots(plan: Plan) -> dict[str, int]:
+    return {pool.name: pool.slots for pool in plan.pools}
+
+
+def test_fields_begin_at_multiples_of_64_and_aliases_take_no_room() -> None:
+    specs = [
+        TensorSpec("a", "uint8", (65,)),
+        TensorSpec("b", "uint8", (9,), alias_of="x"),
+        TensorSpec("c", "float32", (1,)),
+        TensorSpec("d", "float32", ("N",), {"N": 100}),
+    ]
+    fields = fields_of(specs)
+    assert [(field.spec.name, field.offset) for field in fields] == [("a", 0), ("c", 128), ("d", 192)]
+    assert slot_bytes(fields) == 192 + 448
+    assert slot_bytes(fields_of([TensorSpec("empty", "uint8", (0,))])) == 64
+
+
+def test_a_chain_has_slots_for_both_ends_of_each_edge(planned: Callable[..., Plan]) -> None:
+    plan = planned(
+        "- {name: a, use: m:C, replicas: 2, batch: {max_size: 4}}\n- {name: b, use: m:C, batch: {max_size: 8}}\n- {name: c, use: m:C}\n",
+        a="image uint8 4 -> p uint8 2", b="p uint8 2 -> q uint8 2", c="q uint8 2 -> r uint8 2",
+    )  # fmt: skip
+    assert [stage.credits for stage in plan.stages] == [8, 16, 4]
+    # a: 2 workers x 8, b: 16, c: 4; what c writes is answered: its own 4, and the 16 that can be inside.
+    assert slots(plan) == {"ingress/0": 16, "a": 16 + 16, "b": 16 + 4, "c": 4 + 16}
+
+
+def test_credits_can_be_given(planned: Callable[..., Plan]) -> None:
+    plan = planned("- {name: a, use: m:C, credits: 3, batch: {max_size: 9}}\ningress: {slots: 5}\n", a="image uint8 4 -> p uint8 2")
+    assert plan.stages[0].credits == 3
+    assert slots(plan) == {"ingress/0": 5, "a": 3 + 5}
+
+
+def test_who_stands_between_a_tensor_and_its_late_reader_counts(planned: Callable[..., Plan]) -> None:
+    plan = planned(
+        "- {name: a, use: m:C}\n- {name: b, use: m:C, credits: 10}\n- {name: c, use: m:C, inputs: [b.q, a.p], credits: 100}\n",
+        a="image uint8 4 -> p uint8 2", b="p uint8 2 -> q uint8 2", c="q uint8 2, p uint8 2 -> r uint8 2",
+    )  # fmt: skip
+    assert slots(plan)["a"] == 4 + 10 + 100
+
+
+def test_readers_through_an_alias_count_and_the_alias_has_no_pool(planned: Callable[..., Plan]) -> None:
+    plan = planned(
+        "- {name: a, use: m:C}\n- {name: b, use: m:C, credits: 10}\n- {name: c, use: m:C, credits: 100}\n",
+        a="image uint8 4 -> p uint8 2", b="p uint8 2 -> q uint8 2 = p", c="q uint8 2 -> r uint8 2",
+    )  # fmt: skip
+    assert slots(plan) == {"ingress/0": 8, "a": 4 + 10 + 100, "c": 100 + 8}
+
+
+def test_the_ingress_keeps_every_stage_busy_that_needs_its_bytes(planned: Callable[..., Plan]) -> None:
+    relay = "image uint8 4 -> image uint8 4 = image"
+    plan = planned("- {name: a, use: m:C, credits: 50}\n- {name: b, use: m:C, credits: 60}\n", a=relay, b=relay)
+    assert slots(plan) == {"ingress/0": 110}
+
+
+def test_the_ingress_is_bounded(planned: Callable[..., Plan]) -> None:
+    assert slots(planned("- {name: a, use: m:C, credits: 5000}\n", a="image uint8 4 -> p uint8 2"))["ingress/0"] == 256
+
+
+def test_a_slot_of_the_ingress_holds_all_inputs_aligned(planned: Callable[..., Plan]) -> None:
+    plan = planned("- {name: a, use: m:C}\n", a="image uint8 4 -> p uint8 2")
+    assert plan.pools[0] == PoolPlan("ingress/0", 128, 8)  # 4 bytes and 8 bytes, each on 64
+
+
+@pytest.mark.parametrize(
+    ("most", "count", "classes"),
+    [
+        (1 << 20, 16, [(1 << 20, 16)]),
+        (16 << 20, 16, [(256 << 10, 11), (2 << 20, 4), (16 << 20, 1)]),
+        (16 << 20, 256, [(256 << 10, 184), (2 << 20, 64), (16 << 20, 8)]),
+        (16 << 20, 1, [(16 << 20, 1)]),
+        (16 << 20, 2, [(256 << 10, 1), (16 << 20, 1)]),
+        ((16 << 20) + 64, 8, [((256 << 10) + 4096, 5), ((2 << 20) + 4096, 2), ((16 << 20) + 4096, 1)]),
+    ],
+)
+def test_large_inputs_have_slots_of_three_sizes(most: int, count: int, classes: list[tuple[int, int]]) -> None:
+    assert _ingress_classes(most, count) == classes
+
+
+@given(st.integers(64, 1 << 34), st.integers(1, 65_536))
+def test_classes_keep_the_count_the_order_and_room_for_the_largest(most: int, count: int) -> None:
+    classes = _ingress_classes(most, count)
+    assert sum(number for _, number in classes) == count
+    assert [size for size, _ in classes] == sorted({size for size, _ in classes})
+    assert classes[-1][0] >= most
+    assert all(number > 0 for _, number in classes)
