@@ -95,7 +95,7 @@ def _scan_posix() -> Iterator[Leftover]:
     for path in sorted(_SHM.glob(f"{PREFIX}*")):
         with suppress(OSError):
             # NOFOLLOW and NONBLOCK: anybody may put a link or a FIFO of such a name there.
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 found = os.fstat(fd)
                 # Another user's header must not tell us, least of all root, which files to remove.

@@ -66,7 +66,7 @@ class OwnerLock:
         """
         path = os.fspath(path)
         for _ in range(_ACQUIRE_ATTEMPTS):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -145,7 +145,7 @@ def probe(path: str | os.PathLike[str]) -> OwnerState:
     path = os.fspath(path)
     try:
         # A path out of a foreign header may name anything: NONBLOCK keeps a FIFO from hanging us.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         return Unknown(path, f"the lock file cannot be opened: {getattr(error, 'strerror', None) or error}")
     try:
