@@ -50,6 +50,11 @@ class Leftover:
     slots_in_use: int
     """Slots that are out: those of odd generation."""
 
+    @property
+    def name(self) -> str:
+        """The name within its kind: a file of /dev/shm with a slash before it, or a System V key."""
+        return self.address.name
+
 
 def scan() -> list[Leftover]:
     """Every segment of ours on this host that this user made, POSIX ones first, by name.

@@ -69,6 +69,7 @@ def test_a_living_run_is_listed_with_what_it_holds_and_never_collected(
     posix, sysv = ours()
     for leftover, kind in ((posix, "posix"), (sysv, "sysv")):
         assert leftover.address.kind == leftover.pool == kind
+        assert leftover.name == leftover.address.name
         assert leftover.state == Alive(lock_path)
         assert (leftover.slots, leftover.slots_in_use) == (4, 2)
         assert (leftover.owner_pid, leftover.owner_start) == (owner.pid, start_ticks(owner.pid))
