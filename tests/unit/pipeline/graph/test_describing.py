@@ -91,10 +91,10 @@ def test_a_stage_that_never_returns_is_named(config: Describe) -> None:
 
 def test_every_wrong_stage_is_told_at_once(config: Describe, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        describe_stages(config(GOOD, "Gut", "Good', with: {sise: 7}, cpus: '0", "Good"))
+        describe_stages(config(GOOD, "Goods", "Good', with: {sise: 7}, cpus: '0", "Good"))
     first, second = str(caught.value).replace(f"{tmp_path}/", "").splitlines()
-    assert first.startswith("demo.yaml:3:19: stages[0].use: ./mine.py:Gut: ")
-    assert "has no 'Gut' (did you mean Good?)" in first
+    assert first.startswith("demo.yaml:3:19: stages[0].use: ./mine.py:Goods: ")
+    assert "has no 'Goods' (did you mean Good?)" in first
     assert second == "demo.yaml:4:44: stages[1].with.sise: ./mine.py:Good: unknown option 'sise' (did you mean size?)"
 
 
