@@ -29,7 +29,9 @@ def main() -> None:
     double = [("Mul", ["x", "two"], ["y"], {})]
     save("double", double, [("x", FLOAT, ["N", 3])], [("y", FLOAT, ["N", 3])], [TWO])
     save("double_in_twos", double, [("x", FLOAT, [2, 3])], [("y", FLOAT, [2, 3])], [TWO])
-    save("double_batch_2_or_3", double, [("x", FLOAT, [2, 3])], [("y", FLOAT, ["N", 3])], [TWO])
+    over = numpy_helper.from_array(np.array([0]), "over")
+    across = [("ReduceSum", ["x", "over"], ["y"], {"keepdims": 1})]
+    save("sum_of_batch", across, [("x", FLOAT, ["N", 3])], [("y", FLOAT, [1, 3])], [over])
     total = ("ReduceSum", ["y", "last"], ["total"], {"keepdims": 0})
     save(
         "double_any_length",

@@ -50,7 +50,7 @@ def test_the_longest_possible_answer_fits_exactly(k: int) -> None:
 def test_scores_that_are_not_finite_fail_their_row_alone(bad: float) -> None:
     done = run(TopK(PETS), scores=np.float32([[0, 1, 2, 3], [0, bad, 2, 3]]))
     assert done.result(0, "labels")[0] == "naïve 犬"
-    with pytest.raises(BadInput, match="scores are not finite: .* for 'dog'"):
+    with pytest.raises(BadInput, match=r"scores are not finite: .* for 'dog'"):
         done.result(1, "labels")
 
 

@@ -41,7 +41,7 @@ def test_what_the_function_returns_must_fit_the_spec() -> None:
 
 @pytest.mark.parametrize("spec", [{"name": "x"}, "x", {"name": "x", "dtype": "float32", "shape": 3}])
 def test_an_incomplete_spec_is_refused(spec: Any) -> None:
-    with pytest.raises(BadOption, match="inputs: expected {name: ..., dtype: ..., shape"):
+    with pytest.raises(BadOption, match=r"inputs: expected {name: ..., dtype: ..., shape"):
         FunctionStage(scale, [spec], [Y])
 
 

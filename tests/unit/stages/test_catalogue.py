@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stages import catalogue
+from stages.catalogue import ASSETS
+from stages.engines.onnxruntime import OnnxRuntime
+from stages.errors import ModelError
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TRTLAB_MODELS", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("asset", ASSETS.values(), ids=str)
+def test_every_entry_is_complete(asset: catalogue.Asset) -> None:
+    assert ASSETS[asset.name] is asset
+    assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", asset.package)
+    assert re.fullmatch(r"[0-9a-f]{64}", asset.sha256)
+    assert re.fullmatch(r"[0-9a-f]{64}", asset.member_sha256)
+    assert asset.nbytes > 0
+    assert asset.licence
+    assert asset.homepage.startswith("https://")
+    assert asset.kind in ("model", "labels")
+    assert bool(asset.preprocessing) == bool(asset.inputs) == bool(asset.outputs) == (asset.kind == "model")
+
+
+@pytest.mark.parametrize("asset", [a for a in ASSETS.values() if a.kind == "model"], ids=str)
+def test_what_an_entry_says_of_its_tensors_is_true(asset: catalogue.Asset, pulled: Callable[[str], Path]) -> None:
+    specs = OnnxRuntime.describe(pulled(asset.name), {})
+    for said, (spec,) in ((asset.inputs, specs.inputs), (asset.outputs, specs.outputs)):
+        shape = ", ".join(map(str, spec.shape))
+        assert said.startswith(f"{spec.name} {spec.dtype} (N, {shape})")
+
+
+def test_a_path_is_relative_to_the_config(tmp_path: Path) -> None:
+    (tmp_path / "my.onnx").touch()
+    assert catalogue.find("my.onnx", tmp_path) == tmp_path / "my.onnx"
+    assert catalogue.find(str(tmp_path / "my.onnx"), Path("/")) == tmp_path / "my.onnx"
+
+
+def test_a_pulled_model_is_found_by_its_name(cache: Path) -> None:
+    (cache / "imagenet-labels.json").write_bytes(b" " * ASSETS["imagenet"].nbytes)
+    assert catalogue.find("imagenet", Path()) == cache / "imagenet-labels.json"
+
+
+def test_a_model_that_was_not_pulled_says_the_command(cache: Path) -> None:
+    with pytest.raises(ModelError, match=r"has not been pulled: expected .*; run: pipeline models pull open-nsfw"):
+        catalogue.find("open-nsfw", Path())
+
+
+def test_a_model_of_the_wrong_size_is_not_loaded(cache: Path) -> None:
+    (cache / "open-nsfw.onnx").write_bytes(b"half")
+    with pytest.raises(ModelError, match="expected 23590724 bytes, found 4; run: pipeline models pull open-nsfw"):
+        catalogue.find("open-nsfw", Path())
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ModelError, match=r"in the model catalogue \(did you mean open-nsfw\?\)"):
+        catalogue.find("open_nsfw", Path())
+    with pytest.raises(ModelError, match="it has open-nsfw, efficientnet-lite0, imagenet"):
+        catalogue.asset("zzz")
+
+
+def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRTLAB_MODELS", "/models")
+    assert catalogue.cache_dir() == Path("/models")
+    monkeypatch.delenv("TRTLAB_MODELS")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert catalogue.cache_dir() == Path("/cache/trtlab/models")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert catalogue.cache_dir() == Path("/home/somebody/.cache/trtlab/models")
+
+
+def test_the_imagenet_labels_are_a_thousand_in_order(pulled: Callable[[str], Path]) -> None:
+    pulled("imagenet")
+    names = catalogue.labels("imagenet", Path())
+    assert len(names) == 1000
+    assert (names[0], names[872], names[967], names[999]) == (
+        "tench, Tinca tinca",
+        "tripod",
+        "espresso",
+        "toilet tissue, toilet paper, bathroom tissue",
+    )
