@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich import box
@@ -46,9 +46,12 @@ def make_table(title: str, *columns: str, right: tuple[str, ...] = (), console: 
         title_justify="left",
         box=box.SIMPLE_HEAD if console.is_terminal else None,
         header_style="bold" if console.is_terminal else "",
-        pad_edge=console.is_terminal,
-        padding=(0, 2, 0, 0) if not console.is_terminal else (0, 1),
+        pad_edge=False,
+        # Two spaces between columns; the box brings one of them.
+        padding=(0, 1, 0, 0) if console.is_terminal else (0, 2, 0, 0),
     )
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for number, column in enumerate(columns):
+        # The first column names the row: a name in two pieces cannot be copied.
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=number == 0)
     return table

@@ -64,15 +64,12 @@ def _machine(machine: Machine) -> str:
 
 
 def _stages(plan: Plan, console: Console) -> Table:
-    right = ("replicas", "batch", "delay ms", "credits")
-    table = make_table("stages", "stage", "class", *right, "after", right=right, console=console)
+    table = make_table("stages", "stage", "class", "batch", "credits", "after", right=("credits",), console=console)
     for stage in plan.stages:
         table.add_row(
             stage.name,
             stage.use,
-            str(len(stage.workers)),
-            str(stage.batch.max_size),
-            f"{stage.batch.max_delay_ms:g}",
+            f"{stage.batch.max_size} in {stage.batch.max_delay_ms:g} ms" if stage.batch.max_size > 1 else "1",
             str(stage.credits),
             ", ".join(stage.after) or "-",
         )

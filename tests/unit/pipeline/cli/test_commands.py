@@ -59,7 +59,7 @@ def test_check_shows_the_plan_and_starts_nothing(run: Run, config: Path) -> None
     lines = rows(out)
     assert lines[0] == f"relay {config}"
     for line in (
-        "two stages.relay:Relay 2 4 1.5 8 one",
+        "two stages.relay:Relay 4 in 1.5 ms 8 one",
         "ingress.tensor two.tensor uint8 [602112] 588.0 KiB",
         "ingress.tensor answer.tensor uint8 [602112] 588.0 KiB",
         "ingress/0 20 588.0 KiB 11.5 MiB",

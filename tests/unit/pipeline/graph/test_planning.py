@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.config.loader import LoadedConfig
+from pipeline.config.loader import LoadedConfig, load_config
 from pipeline.errors import ConfigError
+from pipeline.graph.budget import make_budget
 from pipeline.graph.description import StageDescription
 from pipeline.graph.plan import BatchPlan, Plan
 from pipeline.graph.planning import make_plan
 from pipeline.topology.cpus import Cpus
 from pipeline.topology.machine import Machine
+from pipeline.topology.memory import MemoryLimits
 from pipeline.topology.numa import NumaNode
+from stages.spec import TensorSpec
 
 Load = Callable[..., LoadedConfig]
 MACHINE = Machine(Cpus(tuple(range(8))), (NumaNode(0, tuple(range(8))),))
@@ -71,3 +75,17 @@ def test_wrong_cpus_stop_the_planning(load: Load, described: Callable[..., Any])
     loaded = load('- {name: a, use: m:C, cpus: "9"}\n')
     with pytest.raises(ConfigError, match=r"stages\[0\]\.cpus: expected CPUs that this process may use \(0-7\), found 9"):
         make_plan(loaded, described(a="image uint8 4 -> y int8 1"), MACHINE)
+
+
+@pytest.mark.parametrize("cpus", [1, 8, 64])
+def test_the_resnet_config_fits_a_containers_usual_dev_shm(describe: Callable[..., StageDescription], cpus: int) -> None:
+    loaded = load_config(Path(__file__).parents[4] / "configs" / "resnet.yaml")
+    descriptions = {
+        "preprocess": StageDescription(loaded.inputs, (TensorSpec("image", "float32", (224, 224, 3)),)),
+        "inference": describe("x float32 224 224 3 -> scores float32 2", inference=True),
+        "postprocess": describe("s float32 2 -> labels json 14, scores float32 2"),
+    }
+    everything = tuple(range(cpus))
+    plan = make_plan(loaded, descriptions, Machine(Cpus(everything), (NumaNode(0, everything),)))
+    assert plan.pools[-4].slot_bytes == 16 << 20  # the largest of the ingress takes the largest file
+    make_budget(plan, MemoryLimits(shm_size=64 << 20, shm_free=64 << 20)).refuse()
