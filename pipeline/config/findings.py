@@ -70,7 +70,11 @@ class Findings:
             ConfigError: there is at least one finding; each is a line of the message.
         """
         if self._lines:
-            raise ConfigError("\n".join(self._lines))
+            raise self.error()
+
+    def error(self) -> ConfigError:
+        """What was found, as an error to raise."""
+        return ConfigError("\n".join(self._lines))
 
 
 def dotted(path: NodePath) -> str:

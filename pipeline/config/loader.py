@@ -20,7 +20,6 @@ from pipeline.config.document import read_document
 from pipeline.config.findings import Findings, Locations, NodePath, nearest
 from pipeline.config.overrides import apply_overrides
 from pipeline.config.schema import LIST_TAG, MAPPING_TAG, PipelineConfig
-from pipeline.errors import ConfigError
 from stages.errors import SpecMismatch
 from stages.spec import TensorSpec
 
@@ -64,8 +63,7 @@ def load_config(path: Path | str, assignments: Iterable[str] = ()) -> LoadedConf
     except ValidationError as error:
         for details in error.errors(include_url=False):
             _translate(details, findings)
-        findings.refuse()
-        raise ConfigError(f"{locations.root}: {error}") from None  # pragma: no cover (an error without details)
+        raise findings.error() from None
     _check_names(config, findings)
     inputs = _specs(config, findings)
     findings.refuse()

@@ -199,6 +199,9 @@ class RunConfig(_Node):
     inputs: Annotated[tuple[str, ...], Field(strict=False)] = Field(
         default=(), description="Files, folders or globs to run, relative to this file, where none are given."
     )
+    files: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(
+        default=("*",), description="Which files of a folder are meant: *.jpg, *.png."
+    )
 
 
 class PipelineConfig(_Node):
