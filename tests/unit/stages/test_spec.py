@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.errors import SpecMismatch
+from stages.spec import TensorSpec
+
+FRAME = TensorSpec("frame", "uint8", ("H", "W", 3), {"H": 4, "W": 6})
+SQUARE = TensorSpec("square", "float32", ("n", "n"), {"n": 5})
+
+
+def test_a_spec_knows_its_largest_tensor() -> None:
+    assert FRAME.max_shape == (4, 6, 3)
+    assert FRAME.max_nbytes == 72
+    assert SQUARE.max_nbytes == 100
+    assert TensorSpec("scalar", "int64", ()).max_nbytes == 8
+    assert TensorSpec.json("doc", 64).max_nbytes == 64
+
+
+def test_a_spec_is_static_where_no_dimension_is_free() -> None:
+    assert TensorSpec("x", "uint8", (3,)).is_static
+    assert not FRAME.is_static
+
+
+def test_a_spec_reads_as_a_person_writes_it() -> None:
+    assert str(FRAME) == "frame uint8[H<=4, W<=6, 3]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("x", "uint8", ("n",)), "free dimension 'n' has no maximum"),
+        (("x", "uint8", (3,), {"n": 4}), "max names 'n', not in its shape"),
+        (("x", "uint8", (-1,)), "extent -1 is below 0"),
+        (("x", "uint8", ("n",), {"n": -4}), "extent -4 is below 0"),
+        (("x", "object", (1,)), "'object' cannot lie in shared memory"),
+        (("x", "str", (1,)), "'str' cannot lie in shared memory"),
+        (("x", "float", (1,)), "expected a numpy name"),
+    ],
+)
+def test_a_spec_that_contradicts_itself_is_refused(arguments: tuple[Any, ...], why: str) -> None:
+    with pytest.raises(SpecMismatch, match=f"tensor 'x': .*{why}"):
+        TensorSpec(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("spec", "dtype", "shape", "why"),
+    [
+        (FRAME, "uint8", (4, 6, 3), None),
+        (FRAME, "uint8", (0, 1, 3), None),
+        (FRAME, "float32", (4, 6, 3), "expected dtype uint8, found float32"),
+        (FRAME, "uint8", (4, 6), "expected 3 dimensions [H<=4, W<=6, 3], found [4, 6]"),
+        (FRAME, "uint8", (4, 6, 4), "expected 3 along axis 2 of [H<=4, W<=6, 3], found 4"),
+        (FRAME, "uint8", (5, 6, 3), "expected at most 4 for 'H' of [H<=4, W<=6, 3], found 5"),
+        (SQUARE, "float32", (2, 2), None),
+        (SQUARE, "float32", (2, 3), "'n' of [n<=5, n<=5] is both 2 and 3"),
+    ],
+)
+def test_a_tensor_fits_or_is_told_why_not(spec: TensorSpec, dtype: str, shape: tuple[int, ...], why: str | None) -> None:
+    assert spec.misfit(dtype, shape) == why
+
+
+def x(*shape: int | str, dtype: str = "uint8", **max: int) -> TensorSpec:
+    return TensorSpec("x", dtype, shape, max)
+
+
+@pytest.mark.parametrize(
+    ("wants", "producer", "why"),
+    [
+        (x(3), x(3), None),
+        (x("n", n=4), x(3), None),
+        (x("n", n=4), x("m", m=4), None),
+        (x(3), x(4), "axis 0: 4 of [4] into 3 of [3]"),
+        (x(3), x("m", m=3), "axis 0: 'm' of [m<=3] into 3 of [3]"),
+        (x("n", n=4), x("m", m=5), "axis 0: up to 5 of [m<=5] into"),
+        (x(3), x(3, dtype="int8"), "dtype int8 into uint8"),
+        (x(3), x(3, 1), "2 dimensions [3, 1] into 1 [3]"),
+    ],
+)
+def test_an_edge_fits_or_is_told_why_not(wants: TensorSpec, producer: TensorSpec, why: str | None) -> None:
+    found = wants.misfit_of_edge(producer)
+    assert found == why or (why is not None and found is not None and found.startswith(why))
+
+
+EXTENTS = st.lists(st.integers(0, 5) | st.sampled_from(["a", "b"]), max_size=3)
+
+
+@given(shape=EXTENTS, other=EXTENTS, most=st.integers(0, 5), size=st.data())
+def test_what_an_edge_lets_through_always_fits(
+    shape: list[int | str], other: list[int | str], most: int, size: st.DataObject
+) -> None:
+    def spec(extents: list[int | str], most: int) -> TensorSpec:
+        return TensorSpec("x", "uint8", tuple(extents), {e: most for e in extents if isinstance(e, str)})
+
+    wants, producer = spec(shape, 5), spec(other, most)
+    if wants.misfit_of_edge(producer) is not None or len({e for e in shape if isinstance(e, str)}) < sum(
+        isinstance(e, str) for e in shape
+    ):
+        return  # refused; or a dimension named twice, which only the tensor itself can tell
+    tensor = tuple(size.draw(st.integers(0, most)) if isinstance(e, str) else e for e in other)
+    assert wants.misfit("uint8", tensor) is None
+
+
+@given(shape=EXTENTS, most=st.integers(0, 5))
+def test_a_spec_survives_being_written_down(shape: list[int | str], most: int) -> None:
+    spec = TensorSpec("x", "float32", tuple(shape), {e: most for e in shape if isinstance(e, str)})
+    assert TensorSpec.from_dict(spec.to_dict()) == spec
