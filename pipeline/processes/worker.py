@@ -41,8 +41,9 @@ from stages.stage import Stage, StageContext
 
 __all__ = ["main"]
 
-_REPORT_NS = 500_000_000
+_REPORT_NS = 100_000_000
 _IDLE_COLLECT_NS = 1_000_000_000
+_IDLE_WAIT_MS = 2000
 
 
 class _Worker:
@@ -127,7 +128,10 @@ class _Worker:
                 idle_since = now
             wake = inbox.wake_at()
             # poll counts in milliseconds: a wait rounded up would add up to one to every small batch.
-            timeout = _REPORT_NS / 1e6 if wake is None else (wake - now) / 1e6
+            if wake is None:
+                timeout = _IDLE_WAIT_MS if self._batches == self._reported_batches else _REPORT_NS / 1e6
+            else:
+                timeout = (wake - now) / 1e6
             if 0 < timeout < 1:
                 time.sleep(min(timeout / 1000, 0.0001))
                 continue
@@ -181,6 +185,7 @@ class _Worker:
             self._scheduler.send(
                 WorkerReport(
                     self._boot.worker,
+                    self._boot.stage,
                     self._batches,
                     self._rows,
                     tuple(self._closed[reason] for reason in CLOSE_REASONS),

@@ -281,6 +281,7 @@ class WorkerReport(NamedTuple):
     """A worker's counters since it started, now and then and when it stops."""
 
     worker: int
+    stage: int
     batches: int
     rows: int
     closed: tuple[int, ...]

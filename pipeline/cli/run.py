@@ -1,0 +1,86 @@
+"""`pipeline run`: start the pipeline of a config, run files through it, or serve until told to stop."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.arguments import ConfigArgument, SetOption, make_console
+from pipeline.config.loader import LoadedConfig, load_config
+from pipeline.errors import ConfigError, StartError
+from pipeline.feeding.sources import expand
+from pipeline.graph.preparation import prepare
+from pipeline.models.pull import pull
+from pipeline.supervisor.supervisor import supervise
+from stages.catalogue import ASSETS, cache_dir
+from stages.errors import ModelError
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command()(run)
+
+
+def run(
+    config: ConfigArgument,
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="[PATH|DIR|GLOB]...", help="What to run; default: the config's run.inputs.")
+    ] = [],  # noqa: B006 (typer's own form of a default)
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write one JSON object a request to this file.", show_default=False)
+    ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Run no files; serve clients until SIGTERM or Ctrl-C.")
+    ] = False,
+    assignments: SetOption = [],  # noqa: B006
+) -> None:
+    """Run files through a pipeline, or serve it to clients."""
+    loaded = load_config(config, assignments)
+    feeder = None if serve else _feeder(loaded, inputs, output)
+    if serve and (inputs or output):
+        raise ConfigError("--serve runs no files: leave out the files and --output, or leave out --serve")
+    _pull_models(loaded)
+    prepared = prepare(config, assignments)
+    prepared.budget.refuse()
+    console = make_console(stderr=True)
+
+    def log(level: str, text: str) -> None:
+        if level != "info" or serve:
+            console.print(f"{level}: {text}", soft_wrap=True, style={"error": "red", "warning": "yellow"}.get(level))
+
+    def on_ready(run_dir: Path) -> None:
+        if serve:
+            print(f"serving {prepared.plan.name} in {run_dir}", flush=True)
+
+    sys.exit(supervise(prepared.plan, feeder=feeder, log=log, on_ready=on_ready))
+
+
+def _feeder(loaded: LoadedConfig, inputs: list[str], output: Path | None) -> dict[str, object]:
+    if inputs:
+        files = expand(inputs, Path(), loaded.config.run.files)
+    elif loaded.config.run.inputs:
+        files = [os.path.relpath(f) for f in expand(loaded.config.run.inputs, loaded.base_dir, loaded.config.run.files)]
+    else:
+        raise ConfigError(f"nothing to run: name files, or give {loaded.path} a run.inputs, or use --serve")
+    if output is not None and not output.absolute().parent.is_dir():
+        raise ConfigError(f"--output {output}: the folder {output.absolute().parent} does not exist")
+    return {"files": files, "output": None if output is None else str(output)}
+
+
+def _pull_models(loaded: LoadedConfig) -> None:
+    """Fetch what the stages' options name out of the catalogue, where it is not here yet."""
+    for stage in loaded.config.stages:
+        for value in stage.options.values():
+            if isinstance(value, str) and value in ASSETS and not (cache_dir() / ASSETS[value].file).exists():
+                asset = ASSETS[value]
+                print(f"fetching {value} ({asset.nbytes / 1e6:.1f} MB, {asset.licence}) ...", file=sys.stderr)
+                try:
+                    pull(value)
+                except ModelError as error:
+                    raise StartError(str(error)) from error

@@ -1,0 +1,187 @@
+"""Display: what a person sees of a run. On a terminal a progress bar, a table and a summary; elsewhere lines."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.feeding.record import Record
+from pipeline.feeding.summary import Summary
+
+__all__ = ["Display", "PlainDisplay", "TerminalDisplay", "make_display"]
+
+_MOST_ROWS = 40
+
+
+class Display(AbstractContextManager["Display"], Protocol):
+    """Told of every record, and of the summary at the end."""
+
+    def add(self, record: Record) -> None:
+        """The next record, in the order of the files."""
+
+    def tick(self) -> None:
+        """Some time has passed."""
+
+    def finish(self, summary: Summary) -> None:
+        """The end."""
+
+
+def make_display(pipeline: str, total: int, *, quiet: bool = False) -> Display:
+    """The display that fits what stdout is."""
+    console = Console(highlight=False, emoji=False, markup=False)
+    if console.is_terminal and not quiet:
+        return TerminalDisplay(console, pipeline, total)
+    return PlainDisplay(Console(highlight=False, emoji=False, markup=False, width=1000), quiet)
+
+
+class TerminalDisplay:
+    """A progress bar with rate and remaining time; then the table, then the summary."""
+
+    def __init__(self, console: Console, pipeline: str, total: int) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn(f"{pipeline}"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            # Drawn by us, between answers: a thread of its own would take the feeder's turn.
+            auto_refresh=False,
+        )
+        self._task = self._progress.add_task("", total=total, rate="")
+        self._rows: list[Record] = []
+        self._failed: list[Record] = []
+        self._count = 0
+
+    def __enter__(self) -> TerminalDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def add(self, record: Record) -> None:
+        self._count += 1
+        if record.error is not None:
+            self._failed.append(record)
+        elif len(self._rows) < _MOST_ROWS:
+            self._rows.append(record)
+        if self._progress.tasks[self._task].completed == self._count - 1:
+            self._progress.update(self._task, completed=self._count)
+        self.tick()
+
+    def tick(self) -> None:
+        task = self._progress.tasks[self._task]
+        speed = task.finished_speed or task.speed
+        now = self._progress.get_time()
+        if now - getattr(self, "_drawn", 0.0) >= 0.1:
+            self._drawn = now
+            self._progress.update(self._task, rate=f"{speed:.1f}/s" if speed else "")
+            self._progress.refresh()
+
+    def finish(self, summary: Summary) -> None:
+        self._progress.stop()
+        self._console.print(_results(self._rows, self._failed, self._count))
+        self._console.print(_summary(summary, rich=True))
+
+
+class PlainDisplay:
+    """One line a request, then the summary as lines."""
+
+    def __init__(self, console: Console, quiet: bool) -> None:
+        self._console = console
+        self._quiet = quiet
+
+    def __enter__(self) -> PlainDisplay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
+
+    def add(self, record: Record) -> None:
+        if record.error is not None:
+            kind, message = record.error
+            self._console.print(f"{record.input}  FAILED  {kind}: {message}", soft_wrap=True)
+        elif not self._quiet:
+            label, score = record.headline()
+            self._console.print(f"{record.input}  {label}  {score}".rstrip(), soft_wrap=True)
+
+    def tick(self) -> None:
+        pass
+
+    def finish(self, summary: Summary) -> None:
+        self._console.print(_summary(summary, rich=False))
+
+
+def _results(rows: list[Record], failed: list[Record], count: int) -> RenderableType:
+    scored = any(record.headline()[1] for record in rows)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("file", overflow="fold")
+    table.add_column("top label" if scored else "outputs", overflow="fold")
+    if scored:
+        table.add_column("probability", justify="right")
+    for record in rows:
+        label, score = record.headline()
+        table.add_row(Text(record.input), Text(label), *([score] if scored else []))
+    parts: list[RenderableType] = [table] if rows else []
+    if (more := count - len(failed) - len(rows)) > 0:
+        parts.append(Text(f"... and {more} more; --output FILE.jsonl writes all of them\n", style="dim"))
+    for record in failed[:_MOST_ROWS]:
+        assert record.error is not None
+        parts.append(Text.assemble((record.input, "red"), f"  {record.error[0]}: {record.error[1]}"))
+    if len(failed) > _MOST_ROWS:
+        parts.append(Text(f"... and {len(failed) - _MOST_ROWS} more failures", style="red"))
+    return Group(*parts)
+
+
+def _summary(summary: Summary, *, rich: bool) -> RenderableType:
+    latencies = summary.latencies
+    line = f"{summary.requests} requests, {summary.failures} failed"
+    if summary.not_sent:
+        line += f", {summary.not_sent} not sent"
+    line += f" in {summary.seconds:.2f} s: {summary.rate:.1f}/s"
+    quantiles = ", ".join(f"p{percent} {latencies.percentile(percent):.1f}" for percent in (50, 90, 99))
+    text = Text()
+    text.append(f"\n{line}\n", style="bold" if rich else "")
+    text.append(f"latency ms: {quantiles}    copied: {_bytes(summary.copied_per_request)} per request\n")
+    return Group(text, _stage_table(summary, rich=rich))
+
+
+def _stage_table(summary: Summary, *, rich: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD if rich else None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("stage")
+    for name in ("queue ms", "compute ms", "mean batch", "copied"):
+        table.add_column(name, justify="right")
+    table.add_column("batches closed because")
+    for name, stage in summary.stages.items():
+        count = stage.requests or 1
+        reasons = ", ".join(f"{reason} {n}" for reason, n in summary.closed.get(name, {}).items() if n)
+        table.add_row(
+            name,
+            f"{stage.queue_ms / count:.2f}",
+            f"{stage.compute_ms / count:.2f}",
+            f"{stage.mean_batch:.2f}",
+            _bytes(stage.copied_bytes / count),
+            reasons or "-",
+        )
+    return table
+
+
+def _bytes(count: float) -> str:
+    if count < 1024:
+        return f"{count:.0f} B"
+    return f"{count / 1024:.1f} KiB" if count < 1024 * 1024 else f"{count / 1024 / 1024:.1f} MiB"
