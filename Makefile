@@ -1,0 +1,63 @@
+# make run and make test are all that a new user needs; both set up what is missing. `make` alone lists the rest.
+#
+# Variables: PYTHON (the interpreter that makes .venv), CONFIG and ARGS (of make run), ARGS (of make test, make bench).
+
+VENV   := .venv
+CONFIG ?= configs/resnet.yaml
+ARGS   ?=
+
+# The first one that is new enough. Each is started, since a name on the PATH need not be a Python that works.
+ifeq ($(origin PYTHON), undefined)
+PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo "$$python"; break; }; done)
+endif
+
+# -qq: errors only.
+PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench clean
+
+help:  ## list these commands
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+run: $(VENV)/.core  ## set up what is missing, then: pipeline run configs/resnet.yaml
+	@$(VENV)/bin/pipeline run $(CONFIG) $(ARGS)
+
+test: $(VENV)/.dev  ## set up what is missing, then pass the whole test suite
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev  ## types (mypy --strict), style (ruff), and which package may import which (import-linter)
+	$(VENV)/bin/mypy --strict -p shm -p stages -p pipeline -p bench
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/lint-imports
+
+bench: $(VENV)/.core  ## measure the runtime against its floors; bench/README.md says how to read it
+	@$(VENV)/bin/python -m bench.run $(ARGS)
+
+clean:  ## remove what make has made here: .venv, build outputs, caches (pulled models stay)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What is installed is as new as pyproject.toml, which alone says what has to be.
+$(VENV)/.core: pyproject.toml | $(VENV)/bin/python
+	@echo "installing what the pipeline needs into $(VENV) ..." >&2
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	@echo "installing what the pipeline and its tests need into $(VENV) ..." >&2
+	@$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.core
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { \
+		echo "found no Python >= 3.10; on Debian and Ubuntu: sudo apt install python3 python3-venv" >&2; \
+		echo "or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "$(PYTHON) is not a Python >= 3.10; name another one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: sudo apt install python$$version-venv" >&2; \
+		exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
