@@ -40,12 +40,12 @@ clean:  ## remove what make has made here: .venv, build outputs, caches (pulled 
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What is installed is as new as pyproject.toml, which alone says what has to be.
-$(VENV)/.core: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.core: pyproject.toml $(VENV)/bin/python
 	@echo "installing what the pipeline needs into $(VENV) ..." >&2
 	@$(PIP) -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml $(VENV)/bin/python
 	@echo "installing what the pipeline and its tests need into $(VENV) ..." >&2
 	@$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.core
