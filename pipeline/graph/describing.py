@@ -9,7 +9,6 @@ import difflib
 import json
 import signal
 import subprocess
-import sys
 import textwrap
 from typing import Any
 
@@ -18,6 +17,7 @@ from pipeline.config.loader import LoadedConfig
 from pipeline.config.schema import StageConfig
 from pipeline.errors import StartError
 from pipeline.graph.description import StageDescription
+from pipeline.interpreter import python_command
 
 __all__ = ["describe_stages"]
 
@@ -40,7 +40,7 @@ def describe_stages(loaded: LoadedConfig, timeout_s: float = TIMEOUT_S) -> dict[
     }
     try:
         child = subprocess.run(
-            [sys.executable, "-m", "pipeline.processes.describe"],
+            python_command("pipeline.processes.describe", folders=[str(loaded.base_dir)]),
             input=json.dumps(request).encode(),
             capture_output=True,
             timeout=timeout_s,

@@ -11,9 +11,8 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["ChildProcess", "describe_exit"]
 
@@ -37,15 +36,17 @@ class ChildProcess:
     """A running child.
 
     Args:
-        module: what `python -m` runs.
+        command: what is executed; see `pipeline.interpreter`.
         boot: the first line of its stdin.
         env: variables to add to this process's.
         own_terminal: whether it prints to our stdout and stderr itself (the feeder does).
     """
 
-    def __init__(self, module: str, boot: bytes, env: Mapping[str, str], *, own_terminal: bool = False) -> None:
+    def __init__(
+        self, command: Sequence[str], boot: bytes, env: Mapping[str, str], *, own_terminal: bool = False
+    ) -> None:
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", module],
+            command,
             stdin=subprocess.PIPE,
             stdout=None if own_terminal else subprocess.PIPE,
             stderr=None if own_terminal else subprocess.STDOUT,

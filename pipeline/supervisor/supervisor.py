@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.errors import StartError, WireError
 from pipeline.graph.plan import Plan
+from pipeline.interpreter import python_command
 from pipeline.processes.child import Boot
 from pipeline.supervisor.process import ChildProcess
 from pipeline.supervisor.supervision import (
@@ -289,7 +290,8 @@ class _Shell:
             record=child.record,
             extra=extra,
         )
-        process = ChildProcess(module, boot, env, own_terminal=child.number == FEEDER)
+        command = python_command(module, folders=[self._plan.base_dir])
+        process = ChildProcess(command, boot, env, own_terminal=child.number == FEEDER)
         self._processes[child.number] = process
         if process.output is not None:
             self._outputs[process.output] = child.number

@@ -1,0 +1,27 @@
+"""Interpreter: the command line of a fresh Python that runs one of our modules.
+
+Used by whoever spawns a process of ours. `python -m` would put the current folder before everything
+else, so that a user's `queue.py`, `types.py` or `stages.py` would be imported in place of the
+standard library's or ours. Here the user's folders come last: what lies in them can be imported,
+and hides nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+__all__ = ["python_command"]
+
+
+def python_command(module: str, *, folders: Iterable[str] = ()) -> list[str]:
+    """What to spawn to have `module`'s `main()` called in a process of its own; arguments may be added.
+
+    Args:
+        module: one of ours, with a function `main()`.
+        folders: where else to import from, before the current folder and after everything else.
+    """
+    # Only what the interpreter has imported already may be imported before the path is in order;
+    # "" is the current folder, also where -P or PYTHONSAFEPATH has left it out.
+    path = f"[entry for entry in sys.path if entry] + {[*folders, '']!r}"
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {path}; from {module} import main; main()"]
