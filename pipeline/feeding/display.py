@@ -47,12 +47,13 @@ class TerminalDisplay:
     def __init__(self, console: Console, pipeline: str, total: int) -> None:
         self._console = console
         self._progress = Progress(
-            TextColumn(f"{pipeline}"),
+            TextColumn(pipeline, style="bold"),
             BarColumn(bar_width=None),
             TaskProgressColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
             console=console,
             transient=True,
             # Drawn by us, between answers: a thread of its own would take the feeder's turn.
@@ -142,9 +143,11 @@ def _results(rows: list[Record], failed: list[Record], count: int) -> Renderable
         parts.append(Text(f"... and {more} more; --output FILE.jsonl writes all of them\n", style="dim"))
     for record in failed[:_MOST_ROWS]:
         assert record.error is not None
-        parts.append(Text.assemble((record.input, "red"), f"  {record.error[0]}: {record.error[1]}"))
+        parts.append(Text.assemble((f"{record.input}  FAILED", "red"), f"  {record.error[0]}: {record.error[1]}"))
     if len(failed) > _MOST_ROWS:
         parts.append(Text(f"... and {len(failed) - _MOST_ROWS} more failures", style="red"))
+    if failed:
+        parts.append(Text())
     return Group(*parts)
 
 
@@ -155,9 +158,12 @@ def _summary(summary: Summary, *, rich: bool) -> RenderableType:
         line += f", {summary.not_sent} not sent"
     line += f" in {summary.seconds:.2f} s: {summary.rate:.1f}/s"
     quantiles = ", ".join(f"p{percent} {latencies.percentile(percent):.1f}" for percent in (50, 90, 99))
-    text = Text()
-    text.append(f"\n{line}\n", style="bold" if rich else "")
-    text.append(f"latency ms: {quantiles}    copied: {_bytes(summary.copied_per_request)} per request\n")
+    # On a terminal each table brings an empty line above and below it.
+    text = Text("" if rich else "\n")
+    text.append(line, style="bold" if rich else "")
+    text.append(f"\nlatency ms: {quantiles}    copied: {_bytes(summary.copied_per_request)} per request")
+    if not rich:
+        text.append("\n")
     return Group(text, _stage_table(summary, rich=rich))
 
 
@@ -169,7 +175,10 @@ def _stage_table(summary: Summary, *, rich: bool) -> Table:
     table.add_column("batches closed because")
     for name, stage in summary.stages.items():
         count = stage.requests or 1
-        reasons = ", ".join(f"{reason} {n}" for reason, n in summary.closed.get(name, {}).items() if n)
+        closed = {reason: n for reason, n in summary.closed.get(name, {}).items() if n}
+        # Batches of one that are always full are those of a stage without batches: no reason to tell.
+        single = stage.mean_batch == 1 and closed.keys() == {"full"}
+        reasons = "" if single else ", ".join(f"{reason} {n}" for reason, n in closed.items())
         table.add_row(
             name,
             f"{stage.queue_ms / count:.2f}",
