@@ -143,7 +143,7 @@ class Feed:
 
 def _read_into(fd: int, view: NDArray[np.uint8]) -> int:
     """Read a file straight into its slot; how many bytes it had."""
-    memory = memoryview(view)
+    memory = view.data
     filled = 0
     while filled < len(memory) and (count := os.readv(fd, [memory[filled:]])):
         filled += count

@@ -29,23 +29,6 @@ def spec(**changes: object) -> SegmentSpec:
     return replace(SegmentSpec(run=RUN, pool="frames", slot_bytes=1000, slots=5), **changes)  # type: ignore[arg-type]
 
 
-def names_left() -> set[str]:
-    """Every shared-memory object of this user that this test run could have made."""
-    posix = {path.name for path in Path("/dev/shm").glob(f"trtlab.{RUN}.*")}
-    rows = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
-    return posix | {f"sysv {row[1]}" for row in rows if int(row[4]) == os.getpid()}
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_behind() -> Iterator[None]:
-    gc.collect()
-    names, fds = names_left(), len(os.listdir("/proc/self/fd"))
-    yield
-    gc.collect()
-    assert names_left() == names
-    assert len(os.listdir("/proc/self/fd")) == fds
-
-
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -1,0 +1,138 @@
+"""Running: a pipeline in processes of its own for the length of a `with` block.
+
+It starts what a user starts, `pipeline run CONFIG --serve`, waits until it is ready, and leaves
+nothing behind however the block ends. It looks at the run from outside only: by its client, its
+process ids, its exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from pipeline.client.client import Client
+from pipeline.errors import StartError
+from pipeline.interpreter import python_command
+
+__all__ = ["RunningPipeline", "running"]
+
+
+class RunningPipeline:
+    """A pipeline that serves. Made by `running`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], run_dir: Path, log: IO[bytes]) -> None:
+        self._process = process
+        self._log = log
+        #: The run's folder, which `Client.connect` takes.
+        self.run_dir = run_dir
+
+    @property
+    def pid(self) -> int:
+        """Process id of the supervisor."""
+        return self._process.pid
+
+    def client(self, name: str = "test") -> Client:
+        """A new connected client; the caller closes it."""
+        return Client.connect(self.run_dir, name=name)
+
+    def status(self) -> dict[str, Any]:
+        """The scheduler's view of the run, as `Client.status` gives it."""
+        with self.client("status") as client:
+            return client.status()
+
+    def worker_pids(self, stage: str) -> list[int]:
+        """Process ids of a stage's workers that are ready, by replica.
+
+        Raises:
+            KeyError: the pipeline has no such stage.
+        """
+        workers = {entry["name"]: entry["workers"] for entry in self.status()["stages"]}[stage]
+        return [worker["pid"] for worker in sorted(workers, key=lambda worker: worker["replica"])]
+
+    def log(self) -> str:
+        """What the run has printed to stderr so far, its stages' own output included."""
+        return _read(self._log)
+
+    def wait(self, timeout_s: float = 30.0) -> int:
+        """The exit code, negative for a signal.
+
+        Raises:
+            TimeoutError: it still runs after `timeout_s` seconds.
+        """
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"the pipeline still runs after {timeout_s:g} s; it printed:\n{self.log()}") from None
+
+    def stop(self, timeout_s: float = 30.0) -> int:
+        """Drain it as SIGTERM does; the exit code. Once it has ended: the exit code it had.
+
+        Raises:
+            TimeoutError: it still runs after `timeout_s` seconds.
+        """
+        self._process.send_signal(signal.SIGTERM)
+        return self.wait(timeout_s)
+
+
+@contextmanager
+def running(
+    config: str | os.PathLike[str], assignments: Sequence[str] = (), *, timeout_s: float = 60.0
+) -> Iterator[RunningPipeline]:
+    """Serve the pipeline of a config while the block runs.
+
+    Args:
+        config: path of the YAML file.
+        assignments: what `--set` takes: "inference.replicas=2".
+        timeout_s: seconds to wait until it is ready, and again until it has drained at the end.
+
+    Raises:
+        StartError: it ended, or was not ready in time; with what it printed.
+    """
+    command = [*python_command("pipeline.cli.main"), "run", os.fspath(config), "--serve"]
+    for assignment in assignments:
+        command += ["--set", assignment]
+    with tempfile.TemporaryFile() as log:
+        # A session of its own: a Ctrl-C that ends the tests lets the block below end the pipeline.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
+        try:
+            pipeline = RunningPipeline(process, _run_dir(process, log, timeout_s), log)
+            yield pipeline
+            pipeline.stop(timeout_s)
+        finally:
+            if process.poll() is None:
+                # Its children go with it: their lifelines end.
+                process.kill()
+                process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def _run_dir(process: subprocess.Popen[bytes], log: IO[bytes], timeout_s: float) -> Path:
+    """Out of the line "serving NAME in FOLDER", which says that it is ready."""
+    assert process.stdout is not None
+    printed = bytearray()
+    end = time.monotonic() + timeout_s
+    while not printed.endswith(b"\n"):
+        readable, _, _ = select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))
+        if not readable:
+            raise StartError(f"the pipeline was not ready within {timeout_s:g} s; it printed:\n{_read(log)}")
+        chunk = os.read(process.stdout.fileno(), 4096)
+        if not chunk:
+            raise StartError(f"the pipeline ended with exit code {process.wait()}; it printed:\n{_read(log)}")
+        printed += chunk
+    return Path(printed.decode().strip().partition(" in ")[2])
+
+
+def _read(log: IO[bytes]) -> str:
+    # The child writes through the same open file: its position must not be moved.
+    return os.pread(log.fileno(), os.fstat(log.fileno()).st_size, 0).decode(errors="replace")

