@@ -1,0 +1,104 @@
+"""Writes docs/config.md out of the schema: `python docs/make_config.py`. A test holds the two together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.cli.schema import json_schema
+
+__all__ = ["render"]
+
+PAGE = Path(__file__).with_name("config.md")
+
+_INTRODUCTION = """\
+# The YAML, field by field
+
+<!-- Written by docs/make_config.py out of pipeline/config/schema.py. -->
+
+A pipeline is one YAML file: the tensors that a request carries, the stages, and what an answer carries.
+[configs/resnet.yaml](../configs/resnet.yaml) is one to start from. `pipeline check FILE` tells what is wrong with a
+file, by line and column, and `pipeline schema` prints what editors need to complete and check it; with the YAML
+extension of an editor, the first line of a file can be
+
+    # yaml-language-server: $schema=./pipeline.schema.json
+
+after `pipeline schema --output pipeline.schema.json`.
+
+* Unknown fields are refused. Values are taken as written: `8` is no text and `"8"` no number.
+* The scalars are those of YAML 1.2: `no` and `on` are text. Anchors, aliases and merge keys work; tags and duplicate
+  keys are refused.
+* Relative paths are relative to the file.
+* Bytes are numbers, or texts such as `"608KiB"` (powers of 1024) and `"10MB"` (powers of 1000).
+* `--set NAME=VALUE` changes a value from the command line: `--set drain_s=1`, and after a stage's name its fields or
+  its options: `--set inference.batch.max_size=16`, `--set postprocess.k=1`.
+"""
+
+_TITLES = {
+    "PipelineConfig": "The file",
+    "InputConfig": "`inputs[]`",
+    "StageConfig": "`stages[]`",
+    "BatchConfig": "`stages[].batch`",
+    "IngressConfig": "`ingress`",
+    "RunConfig": "`run`",
+}
+
+
+def render() -> str:
+    """The page."""
+    schema = json.loads(json_schema())
+    models = {"PipelineConfig": schema, **schema["$defs"]}
+    return "\n".join([_INTRODUCTION, *(_section(title, models[name]) for name, title in _TITLES.items())])
+
+
+def _section(title: str, model: dict[str, Any]) -> str:
+    lines = [f"## {title}", "", model["description"], "", "| field | value | default | meaning |"]
+    lines.append("| --- | --- | --- | --- |")
+    for name, field in model["properties"].items():
+        default = "required" if name in model.get("required", ()) else _default(field)
+        lines.append(f"| `{name}` | {_value(field)} | {default} | {_meaning(field)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(field: dict[str, Any]) -> str:
+    default = field.get("default")
+    if default is None or default in ([], {}) or "$ref" in field:
+        return "-"
+    return f"`{json.dumps(default) if not isinstance(default, str) else default}`"
+
+
+def _value(field: dict[str, Any]) -> str:
+    if "$ref" in field:
+        return "a mapping, below"
+    if "anyOf" in field:
+        return " or ".join(dict.fromkeys(_value(choice) for choice in field["anyOf"] if choice.get("type") != "null"))
+    if "oneOf" in field:
+        return " or ".join(_value(choice) for choice in field["oneOf"])
+    if "const" in field:
+        return f"`{field['const']}`"
+    if "enum" in field:
+        return " or ".join(f"`{choice}`" for choice in field["enum"])
+    kind = field.get("type")
+    if kind == "array":
+        return "list of mappings, below" if "$ref" in field["items"] else f"list of {_value(field['items'])}"
+    if kind == "object":
+        values = field.get("additionalProperties")
+        return f"mapping to {_value(values)}" if isinstance(values, dict) and values else "mapping"
+    if kind == "string":
+        return f"text, such as `{field['examples'][0]}`" if "examples" in field else "text"
+    if kind in ("integer", "number"):
+        word = "whole number" if kind == "integer" else "number"
+        if "maximum" in field:
+            return f"{word}, {field['minimum']:g} to {field['maximum']:g}"
+        return f"{word} >= {field['minimum']:g}" if "minimum" in field else word
+    return "any"
+
+
+def _meaning(field: dict[str, Any]) -> str:
+    # pydantic leaves a description out where the model's own says the same.
+    return " ".join(field.get("description", "See below.").split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8")
