@@ -22,12 +22,14 @@ from bench.floors.slots import TornTensor, stride_of
 from bench.floors.zmq_ring import ZmqRing
 from bench.machine import describe_machine
 from bench.measure import QUIET_CORES, Cell, Subject, SubjectDied, allowed_windows, measure
+from bench.relay import PipelineRelay
 from bench.table import DISTURBED, show
 
 __all__ = ["SUBJECTS", "main"]
 
 #: Every subject there is. To measure something else, implement `bench.measure.Subject` and name it here.
 SUBJECTS: Mapping[str, Callable[[], Subject]] = {
+    "pipeline": PipelineRelay,
     "zmq-2": lambda: ZmqRing(2),
     "zmq-3": lambda: ZmqRing(3),
     "eventfd-2": lambda: EventfdRing(2),

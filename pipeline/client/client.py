@@ -40,8 +40,8 @@ from pipeline.wire.messages import (
     Submit,
     Welcome,
 )
-from pipeline.wire.run_dir import SCHEDULER_LOCK, find_run
-from pipeline.wire.sockets import Connection, address_of
+from pipeline.wire.run_dir import LOCK, SCHEDULER_LOCK, find_run
+from pipeline.wire.sockets import Inbox, Outbox, address_of
 from shm import segments
 from shm.handle import JSON, TensorHandle, itemsize
 from shm.owner import Alive, OwnerLock, probe
@@ -85,11 +85,15 @@ class Draft:
 class Client:
     """A connection to one running pipeline. Use `connect`."""
 
-    def __init__(self, run_dir: Path, name: str, lock: OwnerLock, connection: Connection, welcome: Welcome) -> None:
+    def __init__(
+        self, run_dir: Path, number: int, lock: OwnerLock, inbox: Inbox, scheduler: Outbox, welcome: Welcome
+    ) -> None:
         self._run_dir = run_dir
-        self._name = name
+        self._number = number
         self._lock = lock
-        self._connection = connection
+        self._inbox = inbox
+        self._scheduler = scheduler
+        self._closed = False
         #: What runs on the other side.
         self.plan = Plan.from_json(welcome.plan)
         self._table = SegmentTable()
@@ -110,7 +114,7 @@ class Client:
         self._next_tag = 1
         self._submissions: list[Submission] = []
         self._returns: deque[SlotRef] = deque()
-        self._status: str | None = None
+        self._statuses: list[str] = []
         self._lost: Unavailable | None = None
 
     # -- coming and going -----------------------------------------------------------------------
@@ -128,36 +132,39 @@ class Client:
             Unavailable: it is not running, or not ready in time.
         """
         run_dir = find_run(run)
-        identity = secrets.token_bytes(8)
-        lock_name = f"{identity.hex()}.lock"
+        number = secrets.randbits(63)
         try:
-            lock = OwnerLock.acquire(run_dir / "clients" / lock_name)
+            lock = OwnerLock.acquire(run_dir / "clients" / f"{number:x}.lock")
         except OSError as error:
             raise Unavailable(f"no pipeline runs in {run_dir}: {error}") from error
-        connection = Connection(address_of(run_dir, "ingress"), identity)
+        inbox = Inbox(address_of(run_dir, f"clients/{number:x}"))
+        scheduler = Outbox(address_of(run_dir, "scheduler"))
         try:
-            connection.send(Hello(name, lock_name))
+            scheduler.send(Hello(number, name))
             end = time.monotonic() + timeout_s
             while (left := end - time.monotonic()) > 0:
-                for message in connection.receive(min(_ALIVE_CHECK_MS, int(left * 1000) + 1)):
+                for message in inbox.receive(min(_ALIVE_CHECK_MS, int(left * 1000) + 1)):
                     if isinstance(message, Welcome):
-                        return cls(run_dir, name, lock, connection, message)
-                if not isinstance(probe(run_dir / "owner.lock"), Alive):
+                        return cls(run_dir, number, lock, inbox, scheduler, message)
+                if not isinstance(probe(run_dir / LOCK), Alive):
                     raise Unavailable(f"the pipeline in {run_dir} has stopped")
             raise Unavailable(f"the pipeline in {run_dir} was not ready within {timeout_s:g} s")
         except BaseException:
-            connection.close()
+            scheduler.close()
+            inbox.close()
             lock.release()
             raise
 
     def close(self) -> None:
         """Leave. Whatever this client still holds comes back to the pipeline."""
-        if self._lock is None:
+        if self._closed:
             return
+        self._closed = True
         if self._lost is None:
             self.flush()
-            self._connection.send(Bye())
-        self._connection.close()
+            self._scheduler.send(Bye(self._number))
+        self._scheduler.close(linger_ms=200)
+        self._inbox.close()
         self._table.close()
         # Last: the lock says that this client may still touch its slots.
         self._lock.release()
@@ -209,17 +216,16 @@ class Client:
             for extent in shape:
                 nbytes *= extent
             offset += -(-nbytes // ALIGNMENT) * ALIGNMENT
-        for slot_bytes, number, slots in self._pools:
-            if offset <= slot_bytes:
-                break
-        else:
+        fitting = next((pool for pool in self._pools if offset <= pool[0]), None)
+        if fitting is None:
             raise InvalidRequest(f"the inputs take {offset} bytes; the largest slot has {self._pools[-1][0]}")
+        _, number, slots = fitting
         granted = self._granted[number]
         if not granted:
             level = self._levels[number]
             if level < slots:
                 self._levels[number] = min(slots, max(4, 2 * level))
-                self._connection.send(Loan(number, self._levels[number]))
+                self._scheduler.send(Loan(self._number, number, self._levels[number]))
             return None
         slot = granted.pop()
         handles = tuple([TensorHandle(*slot, *where) for where in layout])
@@ -290,7 +296,7 @@ class Client:
         while self._returns:
             releases.append(self._returns.popleft())
         if self._lost is None:
-            self._connection.send(Submit(submissions, tuple(releases)))
+            self._scheduler.send(Submit(self._number, submissions, tuple(releases)))
 
     # -- answers --------------------------------------------------------------------------------
 
@@ -306,7 +312,7 @@ class Client:
         waited = 0.0
         while True:
             step = min(_ALIVE_CHECK_MS, int((timeout_s - waited) * 1000) + 1) if timeout_s > waited else 0
-            messages = self._connection.receive(step)
+            messages = self._inbox.receive(step)
             if messages:
                 return sum(self._take(message) for message in messages)
             waited += step / 1000
@@ -332,7 +338,7 @@ class Client:
                 future.answered_ns = now
             return len(message.answers)
         if isinstance(message, Status):
-            self._status = message.document
+            self._statuses.append(message.document)
         return 0
 
     def _lose(self) -> None:
@@ -370,12 +376,12 @@ class Client:
             TimeoutError: it does not answer.
             Unavailable: the pipeline has died.
         """
-        self._status = None
-        self._connection.send(AskStatus())
+        self._statuses.clear()
+        self._scheduler.send(AskStatus(self._number))
         end = time.monotonic() + timeout_s
-        while self._status is None:
+        while not self._statuses:
             if (left := end - time.monotonic()) <= 0:
                 raise TimeoutError(f"the scheduler did not answer within {timeout_s} s")
             self.pump(left)
-        document: dict[str, Any] = json.loads(self._status)
+        document: dict[str, Any] = json.loads(self._statuses.pop())
         return document

@@ -6,8 +6,8 @@ it the pipe stays open and silent for as long as the supervisor lives. Its end i
     supervisor ──boot document──▶ child
     supervisor dies, even by kill -9 ──▶ the kernel closes the pipe ──▶ end of file ──▶ child exits
 
-A child that is deep in a C call does not look at the pipe, so the kernel is also asked to kill it
-when its parent dies (PR_SET_PDEATHSIG).
+A thread waits for that end. A child that is deep in a C call may not let it run, so the kernel is
+also asked to kill the child when its parent dies (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,6 @@ class Boot:
     """The worker's slot in the recorder segment."""
     extra: dict[str, Any]
     """What only this role needs."""
-    lifeline: int
-    """A descriptor that becomes readable (end of file) when the supervisor is dead."""
 
     @staticmethod
     def document(
@@ -102,6 +101,7 @@ def boot(role: str) -> Boot:
     os.dup2(null, 0)
     os.close(null)
     _die_with_parent(raw["parent"])
+    threading.Thread(target=_watch, args=(lifeline,), name="lifeline", daemon=True).start()
     # Ctrl-C reaches the whole foreground group; only the supervisor decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     plan = Plan.from_json(raw["plan"])
@@ -117,7 +117,6 @@ def boot(role: str) -> Boot:
         replica=raw["replica"],
         record=raw["record"],
         extra=raw["extra"],
-        lifeline=lifeline,
     )
 
 
@@ -130,6 +129,13 @@ def freeze_heap() -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
+
+
+def _watch(lifeline: int) -> None:
+    while os.read(lifeline, 4096):
+        pass
+    # Not sys.exit: nobody is left to tear anything down for, and the main thread may hang.
+    os._exit(3)
 
 
 def _die_with_parent(parent: int) -> None:

@@ -36,7 +36,7 @@ from pipeline.wire.messages import (
     Welcome,
 )
 from pipeline.wire.run_dir import SCHEDULER_LOCK
-from pipeline.wire.sockets import Inbox, Ingress, Outbox, Poller, address_of
+from pipeline.wire.sockets import Inbox, Outbox, address_of
 from shm import segments
 from shm.owner import Alive, OwnerLock, probe
 from shm.pool import SlotPool
@@ -58,11 +58,11 @@ class _Shell:
         )
         self._lock = OwnerLock.acquire(boot.run_dir / SCHEDULER_LOCK)
         self._inbox = Inbox(address_of(boot.run_dir, "scheduler"))
-        self._ingress = Ingress(address_of(boot.run_dir, "ingress"))
         self._supervisor = Outbox(address_of(boot.run_dir, "supervisor"))
         self._workers: dict[int, Outbox] = {}
+        self._clients: dict[int, Outbox] = {}
         #: Clients that said hello before the pipeline was ready.
-        self._early: list[tuple[bytes, Hello]] = []
+        self._early: list[Hello] = []
         self._stopping = False
         self._welcome = Welcome(
             boot.epoch,
@@ -73,21 +73,14 @@ class _Shell:
     def run(self) -> None:
         self._supervisor.send(Ready(-1, -1, 0, os.getpid()))
         freeze_heap()
-        poller = Poller()
-        poller.add(self._inbox)
-        poller.add(self._ingress)
-        poller.add(self._boot.lifeline)
-        scheduler = self._scheduler
+        scheduler, inbox = self._scheduler, self._inbox
         tick_at = clients_at = collect_at = 0
         while not self._stopping:
-            if self._boot.lifeline in poller.wait(_TICK_NS // 1_000_000):
-                sys.exit(3)
             # Take in everything that is here before deciding: the more is known, the fewer messages go out.
+            messages = inbox.receive(_TICK_NS // 1_000_000)
             now = time.monotonic_ns()
-            for message in self._inbox.drain():
-                self._from_inside(message, now)
-            for client, message in self._ingress.drain():
-                self._from_client(client, message, now)
+            for message in messages:
+                self._take(message, now)
             if now >= tick_at:
                 tick_at = now + _TICK_NS
                 scheduler.tick(now)
@@ -99,53 +92,54 @@ class _Shell:
                 collect_at = now + _COLLECT_NS
                 gc.collect(1)
 
-    def _from_inside(self, message: Message | WireError, now: int) -> None:
-        if isinstance(message, WireError):
-            self._scheduler.counts["refused_frames"] += 1
-            print(f"refused a message: {message}", file=sys.stderr)
-            return
-        if type(message) is Ready and message.worker >= 0:
-            self._workers[message.worker] = Outbox(address_of(self._boot.run_dir, f"w{message.worker}"))
-        elif type(message) is Stop:
-            self._stopping = True
-            return
-        elif type(message) is AskStatus:
-            self._supervisor.send(Status(self._document()))
-            return
-        self._scheduler.handle(message, now)
-        if self._early and self._scheduler.ready:
-            early, self._early = self._early, []
-            for client, hello in early:
-                self._from_client(client, hello, now)
-
-    def _from_client(self, client: bytes, message: Message | WireError, now: int) -> None:
+    def _take(self, message: Message | WireError, now: int) -> None:
         scheduler = self._scheduler
-        if type(message) is Submit:
-            scheduler.submit(client, message, now)
-        elif type(message) is Loan:
-            scheduler.loan(client, message.segment, message.level)
-        elif type(message) is Hello:
-            if not scheduler.ready:
-                self._early.append((client, message))
-                return
-            scheduler.hello(client, message.name, message.lock, now)
-            self._ingress.send(client, self._welcome)
-        elif type(message) is Bye:
-            scheduler.client_gone(client, now)
-        elif type(message) is AskStatus:
-            self._ingress.send(client, Status(self._document()))
-        else:
+        kind = type(message)
+        if kind is Submit:
+            scheduler.submit(message, now)  # type: ignore[arg-type]
+        elif isinstance(message, WireError):
             scheduler.counts["refused_frames"] += 1
-            why = message if isinstance(message, WireError) else f"a client may not send {type(message).__name__}"
-            print(f"refused a client's message: {why}", file=sys.stderr)
+            print(f"refused a message: {message}", file=sys.stderr)
+        elif isinstance(message, Loan):
+            scheduler.loan(message)
+        elif isinstance(message, Hello):
+            self._hello(message, now)
+        elif isinstance(message, Bye):
+            self._goodbye(message.client, now)
+        elif isinstance(message, AskStatus):
+            if message.client in self._clients:
+                self._clients[message.client].send(Status(self._document()))
+        elif isinstance(message, Stop):
+            self._stopping = True
+        else:
+            if isinstance(message, Ready):
+                self._workers[message.worker] = Outbox(address_of(self._boot.run_dir, f"w{message.worker}"))
+            scheduler.handle(message, now)
+            if self._early and scheduler.ready:
+                early, self._early = self._early, []
+                for hello in early:
+                    self._hello(hello, now)
+
+    def _hello(self, hello: Hello, now: int) -> None:
+        if not self._scheduler.ready:
+            self._early.append(hello)
+            return
+        self._scheduler.hello(hello.client, hello.name, now)
+        outbox = self._clients[hello.client] = Outbox(address_of(self._boot.run_dir, f"clients/{hello.client:x}"))
+        outbox.send(self._welcome)
+
+    def _goodbye(self, number: int, now: int) -> None:
+        self._scheduler.client_gone(number, now)
+        outbox = self._clients.pop(number, None)
+        if outbox is not None:
+            outbox.close()
 
     def _look_after_clients(self, now: int) -> None:
-        for number, client in list(self._scheduler.ingress.clients.items()):
-            # The lock is the client's own file, in a folder of ours: a name, never a path.
-            # Not there any more: it left, and its goodbye was lost.
-            if not isinstance(probe(self._boot.run_dir / "clients" / os.path.basename(client.lock)), Alive):
+        for number in tuple(self._clients):
+            # Held: it lives. Free: it is dead. Not there: it has left, and its goodbye was lost.
+            if not isinstance(probe(self._boot.run_dir / "clients" / f"{number:x}.lock"), Alive):
                 self._scheduler.counts["client_deaths"] += 1
-                self._scheduler.client_gone(number, now)
+                self._goodbye(number, now)
 
     def _carry_out(self, todo: Instructions) -> None:
         epoch = self._boot.epoch
@@ -154,9 +148,8 @@ class _Shell:
         for number, fences in todo.fences.items():
             self._workers[number].send(Fences(epoch, tuple(fences)))
         for client in todo.answers.keys() | todo.grants.keys():
-            self._ingress.send(
-                client, Answers(tuple(todo.answers.get(client, ())), tuple(todo.grants.get(client, ())))
-            )
+            if (outbox := self._clients.get(client)) is not None:
+                outbox.send(Answers(tuple(todo.answers.get(client, ())), tuple(todo.grants.get(client, ()))))
         for number in todo.gone:
             outbox = self._workers.pop(number, None)
             if outbox is not None:
@@ -172,7 +165,9 @@ class _Shell:
     def close(self) -> None:
         for outbox in self._workers.values():
             outbox.close()
-        self._ingress.close()
+        for outbox in self._clients.values():
+            # The last answers were sent a moment ago.
+            outbox.close(linger_ms=1000)
         self._inbox.close()
         self._supervisor.close(linger_ms=1000)
         for segment in self._segments:

@@ -13,6 +13,8 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Sequence
+from pathlib import Path
 
 from pipeline.errors import WireError
 from pipeline.processes.child import Boot, boot, freeze_heap
@@ -22,6 +24,7 @@ from pipeline.wire.messages import (
     Fenced,
     Fences,
     Message,
+    Notice,
     Notices,
     Orders,
     PeerGone,
@@ -30,9 +33,9 @@ from pipeline.wire.messages import (
     WorkerReport,
 )
 from pipeline.wire.sockets import Inbox as Socket
-from pipeline.wire.sockets import Outbox, Poller, address_of
+from pipeline.wire.sockets import Outbox, address_of
 from pipeline.worker.execution import Execution
-from pipeline.worker.inbox import CLOSE_REASONS, Inbox
+from pipeline.worker.inbox import CLOSE_REASONS, Inbox, Waiting
 from pipeline.worker.recorder import Recorder
 from shm import segments
 from shm.view import SegmentTable
@@ -42,6 +45,7 @@ from stages.stage import Stage, StageContext
 __all__ = ["main"]
 
 _REPORT_NS = 100_000_000
+_LATE_NS = 5_000_000
 _IDLE_COLLECT_NS = 1_000_000_000
 _IDLE_WAIT_MS = 2000
 
@@ -70,6 +74,11 @@ class _Worker:
         self._rows = 0
         self._refused = 0
         self._closed = dict.fromkeys(CLOSE_REASONS, 0)
+        #: Notices of forwarded orders: the scheduler hears of them by the order's last notice anyway,
+        #: and needs them only to know sooner what is free, and who had what when somebody dies.
+        self._late: list[Notice] = []
+        self._late_at = 0
+        self._late_limit = max(1, self._plan.credits // 4)
         self._reported_at = 0
         self._reported_batches = 0
 
@@ -77,7 +86,7 @@ class _Worker:
         """Load the user's stage and make it ready; then tell everybody."""
         boot, plan = self._boot, self._plan
         placed = plan.workers[boot.replica]
-        stage = load_stage(plan.use, plan.options, _base_dir(boot))
+        stage = load_stage(plan.use, plan.options, Path(boot.plan.base_dir))
         setup = getattr(stage, "setup", None)
         if setup is not None:
             setup(
@@ -101,16 +110,18 @@ class _Worker:
     def run(self) -> None:
         """Work until told to stop."""
         freeze_heap()
-        poller = Poller()
-        poller.add(self._socket)
-        poller.add(self._boot.lifeline)
-        inbox = self._inbox
+        inbox, socket = self._inbox, self._socket
         clock = time.monotonic_ns
         idle_since = 0
+        timeout = 0
         while True:
-            for message in self._socket.drain():
+            for message in socket.receive(timeout):
                 self._take(message)
-            batch = inbox.take(clock())
+            timeout = 0
+            now = clock()
+            batch = inbox.take(now)
+            if self._late and (len(self._late) >= self._late_limit or now >= self._late_at):
+                self._tell_late()
             if batch is not None:
                 self._closed[batch.reason] += 1
                 self._compute(batch.rows)
@@ -118,25 +129,29 @@ class _Worker:
                 continue
             if self._stopping:
                 return
-            now = clock()
-            if now - self._reported_at >= _REPORT_NS:
-                self._report(now)
             if not idle_since:
                 idle_since = now
-            elif now - idle_since > _IDLE_COLLECT_NS:
-                gc.collect()
-                idle_since = now
-            wake = inbox.wake_at()
-            # poll counts in milliseconds: a wait rounded up would add up to one to every small batch.
-            if wake is None:
-                timeout = _IDLE_WAIT_MS if self._batches == self._reported_batches else _REPORT_NS / 1e6
-            else:
-                timeout = (wake - now) / 1e6
-            if 0 < timeout < 1:
-                time.sleep(min(timeout / 1000, 0.0001))
-                continue
-            if self._boot.lifeline in poller.wait(int(timeout)):
-                sys.exit(3)
+            timeout = self._wait_ms(now, idle_since)
+
+    def _wait_ms(self, now: int, idle_since: int) -> int:
+        """How long there is nothing to do unless something comes; does what can be done meanwhile."""
+        wake = self._inbox.wake_at()
+        if wake is not None:
+            left = wake - now
+            if left < 1_000_000:
+                # Sockets wait in whole milliseconds; rounding up would add up to one to every small batch.
+                time.sleep(max(0, min(left, 100_000)) / 1e9)
+                return 0
+            return left // 1_000_000
+        if self._late:
+            return _LATE_NS // 1_000_000
+        if self._batches != self._reported_batches:
+            if now - self._reported_at >= _REPORT_NS:
+                self._report(now)
+            return _REPORT_NS // 1_000_000
+        if now - idle_since > _IDLE_COLLECT_NS:
+            gc.collect()
+        return _IDLE_WAIT_MS
 
     def _take(self, message: Message | WireError) -> None:
         kind = type(message)
@@ -154,6 +169,9 @@ class _Worker:
             peer = self._peers.pop(message.worker, None)
             if peer is not None:
                 peer.close()
+            if self._late:
+                # What was sent to the dead one is lost, and is ordered again once the scheduler knows it was sent.
+                self._tell_late()
         elif isinstance(message, Stop):
             self._stopping = self._inbox.draining = True
         elif isinstance(message, WireError):
@@ -163,7 +181,7 @@ class _Worker:
             self._refused += 1
             print(f"did not expect a {kind.__name__}", file=sys.stderr)
 
-    def _compute(self, rows: list) -> None:  # type: ignore[type-arg]
+    def _compute(self, rows: list[Waiting]) -> None:
         self._recorder.begin([row.order.request for row in rows], time.monotonic_ns())
         outcome = self._execution.run(rows)
         self._recorder.end()
@@ -174,9 +192,19 @@ class _Worker:
                 peer = self._peers[number] = Outbox(address_of(self._boot.run_dir, f"w{number}"))
             # False: it is dead. The scheduler knows or will know, and orders again.
             peer.send(Orders(self._boot.epoch, tuple(orders)))
-        self._scheduler.send(Notices(self._boot.epoch, self._boot.worker, tuple(outcome.notices)))
+        if outcome.late:
+            if not self._late:
+                self._late_at = time.monotonic_ns() + _LATE_NS
+            self._late += outcome.late
+        if outcome.notices:
+            self._tell_late(outcome.notices)
         self._batches += 1
         self._rows += len(rows)
+
+    def _tell_late(self, also: Sequence[Notice] = ()) -> None:
+        """Send the notices that nobody has been waiting for, with those that somebody is."""
+        notices, self._late = (*self._late, *also), []
+        self._scheduler.send(Notices(self._boot.epoch, self._boot.worker, notices))
 
     def _report(self, now: int) -> None:
         self._reported_at = now
@@ -198,6 +226,8 @@ class _Worker:
         teardown = getattr(self._stage, "teardown", None)
         if teardown is not None:
             teardown()
+        if self._late:
+            self._tell_late()
         if self._stage is not None:
             self._report(time.monotonic_ns())
         for peer in self._peers.values():
@@ -206,12 +236,6 @@ class _Worker:
         self._recorder.close()
         self._records.close()
         self._table.close()
-
-
-def _base_dir(boot: Boot):  # type: ignore[no-untyped-def]
-    from pathlib import Path
-
-    return Path(boot.plan.base_dir)
 
 
 def main() -> None:

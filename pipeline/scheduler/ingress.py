@@ -18,12 +18,11 @@ __all__ = ["Client", "Ingress"]
 class Client:
     """One connected client."""
 
-    __slots__ = ("borrowed", "granted", "level", "lock", "name", "number", "out", "requests")
+    __slots__ = ("borrowed", "granted", "level", "name", "number", "out", "requests")
 
-    def __init__(self, number: bytes, name: str, lock: str) -> None:
+    def __init__(self, number: int, name: str) -> None:
         self.number = number
         self.name = name
-        self.lock = lock
         #: Wanted slots, by pool.
         self.level: dict[int, int] = {}
         #: Slots of each ingress pool that it has out, in whatever state.
@@ -43,13 +42,13 @@ class Ingress:
         self._pools = pools
         self._slots = [pool.statistics().slots for pool in pools]
         self._ingress = frozenset(ingress_pools)
-        self.clients: dict[bytes, Client] = {}
+        self.clients: dict[int, Client] = {}
         #: For each pool, the clients that want more of it, in turn.
         self._waiting: dict[int, deque[Client]] = {pool: deque() for pool in ingress_pools}
 
-    def join(self, number: bytes, name: str, lock: str) -> Client:
+    def join(self, number: int, name: str) -> Client:
         """A client has said hello."""
-        client = self.clients[number] = Client(number, name, lock)
+        client = self.clients[number] = Client(number, name)
         return client
 
     def quota(self, pool: int) -> int:

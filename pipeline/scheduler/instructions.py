@@ -21,9 +21,9 @@ class Instructions:
     """By worker number."""
     fences: dict[int, list[Fence]] = field(default_factory=lambda: defaultdict(list))
     """By worker number."""
-    answers: dict[bytes, list[Answer]] = field(default_factory=lambda: defaultdict(list))
+    answers: dict[int, list[Answer]] = field(default_factory=lambda: defaultdict(list))
     """By client."""
-    grants: dict[bytes, list[Grant]] = field(default_factory=lambda: defaultdict(list))
+    grants: dict[int, list[Grant]] = field(default_factory=lambda: defaultdict(list))
     """By client."""
     gone: list[int] = field(default_factory=list)
     """Workers that died: every other worker hears of it."""

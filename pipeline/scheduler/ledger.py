@@ -64,7 +64,7 @@ class Request:
     def __init__(
         self,
         number: int,
-        client: bytes,
+        client: int,
         tag: int,
         ingress: Lease,
         inputs: tuple[TensorHandle, ...],

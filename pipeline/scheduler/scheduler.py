@@ -41,6 +41,7 @@ from pipeline.wire.messages import (
     Fenced,
     Grant,
     Hop,
+    Loan,
     Notice,
     Notices,
     Order,
@@ -113,35 +114,34 @@ class Scheduler:
         else:
             handler(self, message)
 
-    def hello(self, number: bytes, name: str, lock: str, now: int) -> Client:
+    def hello(self, number: int, name: str, now: int) -> Client:
         """A client has connected. One that says hello again has lost its memory: it starts anew."""
         self._now = now
         if number in self.ingress.clients:
             self.client_gone(number, now)
-        return self.ingress.join(number, name, lock)
+        return self.ingress.join(number, name)
 
-    def loan(self, number: bytes, segment: int, level: int) -> None:
-        """A client wants to hold `level` slots of an ingress segment."""
-        client = self.ingress.clients.get(number)
-        pool = self._pool_of_segment.get(segment, NO_POOL)
-        if client is None or not self.ingress.want(client, pool, level):
+    def loan(self, message: Loan) -> None:
+        """A client wants to hold so many slots of an ingress segment."""
+        client = self.ingress.clients.get(message.client)
+        pool = self._pool_of_segment.get(message.segment, NO_POOL)
+        if client is None or not self.ingress.want(client, pool, message.level):
             self.counts["refused_loans"] += 1
 
-    def submit(self, number: bytes, message: Submit, now: int) -> None:
+    def submit(self, message: Submit, now: int) -> None:
         """A client's requests, and the slots that it has finished with."""
         self._now = now
-        client = self.ingress.clients.get(number)
+        client = self.ingress.clients.get(message.client)
         if client is None:
-            # It connected to an earlier life of the scheduler: what it sends means nothing here.
-            for submission in message.submissions:
-                self._refuse(number, submission, "Unavailable", "the pipeline was restarted; connect again")
+            # Unknown, or gone: it holds no slot that could be read.
+            self.counts["refused_submissions"] += len(message.submissions)
             return
         for submission in message.submissions:
             self._submission(client, submission)
         for ref in message.releases:
             self._release(client, ref)
 
-    def client_gone(self, number: bytes, now: int) -> None:
+    def client_gone(self, number: int, now: int) -> None:
         """A client said goodbye or is dead: nobody writes or reads its slots any more."""
         self._now = now
         client = self.ingress.clients.pop(number, None)
@@ -255,7 +255,7 @@ class Scheduler:
             return f"input {spec.name!r}: {handle.nbytes} bytes at {handle.offset} do not fit a slot of {slot_bytes}"
         return None
 
-    def _refuse(self, client: bytes, submission: Submission, code: str, message: str) -> None:
+    def _refuse(self, client: int, submission: Submission, code: str, message: str) -> None:
         self.counts[f"refused_{code}"] += 1
         self._out.answers[client].append(Answer(submission.tag, code, message, (), ()))
 
@@ -399,7 +399,8 @@ class Scheduler:
             request.claimed |= route.bit
             request.steps[route.index] = Step(worker.number, request.attempt, lease)
             inputs = tuple([tensor if (handle := values[tensor]) is None else handle for tensor in route.sources])
-            hops.append(Hop(route.index, worker.number, *ref, inputs))
+            prompt = len(route.followers) > 1 or self.routes.kept[route.index + 1]
+            hops.append(Hop(route.index, worker.number, *ref, prompt, inputs))
             ahead |= route.bit
             for index in route.followers:
                 follower = stages[index]
@@ -423,10 +424,10 @@ class Scheduler:
         """Answer, and let go of every slot, as soon as nobody can touch it any more."""
         request.answered = True
         client = self.ingress.clients.get(request.client)
-        if code != OK:
+        if code == OK:
+            self._close_steps(request)
+        else:
             self._cancel(request, self.routes.everything & ~request.done)
-        # Else every step has run: the last could not have run before those it needs, whose notices
-        # may still be on their way.
         kept = self.routes.kept
         outputs: tuple[TensorHandle, ...] = ()
         if code == OK:
@@ -452,6 +453,18 @@ class Scheduler:
             self._out.answers[client.number].append(Answer(request.tag, code, message, outputs, request.traces))
         if not request.fences:
             del self.requests[request.id]
+
+    def _close_steps(self, request: Request) -> None:
+        """Every step has run: the last one could not have, before those it needs.
+
+        Their notices may come much later, so what they would say is taken for said.
+        """
+        for step in request.steps:
+            if step is not None and (worker := self.workers.get(step.worker)) is not None:
+                key = (request.id, step.attempt)
+                if key in worker.orders:
+                    worker.orders.remove(key)
+                    worker.credits += 1
 
     def _give_back(self, request: Request, lease: Lease) -> None:
         if request.fences:
@@ -487,8 +500,9 @@ class Scheduler:
             return
         worker = self.workers.get(message.worker)
         for fence in message.fences:
-            if worker is not None and tuple(fence) in worker.orders:
-                worker.orders.remove(tuple(fence))
+            key = (fence.request, fence.attempt)
+            if worker is not None and key in worker.orders:
+                worker.orders.remove(key)
                 worker.credits += 1
             request = self.requests.get(fence.request)
             if request is not None:

@@ -169,7 +169,9 @@ class Supervision:
         else:
             yield Log("error", f"{title} could not start again: {error}")
 
-    def exited(self, number: int, how: str, *, clean: bool, running: tuple[int, ...], now: float) -> Iterator[Instruction]:
+    def exited(
+        self, number: int, how: str, *, clean: bool, running: tuple[int, ...], now: float
+    ) -> Iterator[Instruction]:
         """A child is dead for certain.
 
         Args:

@@ -180,7 +180,7 @@ class _Shell:
         now = time.monotonic()
         wake = supervision.wake_at
         wait = _TICK_S if wake is None else min(_TICK_S, max(0.0, wake - now))
-        readable = self._poller.wait(wait * 1000)
+        readable = self._poller.wait(int(wait * 1000))
         if self._wake_read in readable:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_read, 4096)
@@ -189,7 +189,7 @@ class _Shell:
             self._carry_out(supervision.interrupted(time.monotonic()))
         for fd in readable & self._outputs.keys():
             self._pass_on(self._outputs[fd])
-        for message in self._inbox.drain():
+        for message in self._inbox.receive():
             self._take(message)
         self._bury()
         self._carry_out(supervision.tick(time.monotonic()))
@@ -226,7 +226,7 @@ class _Shell:
                 continue
             child = self._supervision.children.get(number)
             # A failed child has said why before it died; that is read before its death is reported.
-            for message in self._inbox.drain():
+            for message in self._inbox.receive():
                 self._take(message)
             if process.output is not None:
                 fd = process.output

@@ -122,7 +122,7 @@ def _record(cls: type[Any]) -> _Decoder:
     if cls in _records:
         return _records[cls]
     hints = typing.get_type_hints(cls)
-    names: tuple[str, ...] = cls._fields  # type: ignore[attr-defined]
+    names: tuple[str, ...] = cls._fields
     signatures = frozenset(itertools.product(*(_wire_types(hints[name]) for name in names)))
     nested = tuple(
         (index, f"{cls.__name__}.{name}", inner)

@@ -1,8 +1,8 @@
 """Every message that passes between processes, field by field. No tensor is ever among them.
 
-    client ──Hello, Loan, Submit──▶ scheduler ──Orders, Fences, PeerGone──▶ worker ──Orders──▶ worker
-    client ◀──Welcome, Answers───── scheduler ◀──Ready, Notices, Fenced──── worker
-    supervisor ──WorkerGone, StageBroken, Drain, AskStatus──▶ scheduler ──Drained, Status──▶ supervisor
+    client ──Hello, Loan, Submit, AskStatus, Bye──▶ scheduler ──Orders, Fences, PeerGone──▶ worker ──Orders──▶ worker
+    client ◀──Welcome, Answers, Status── scheduler ◀──Ready, Notices, Fenced──── worker
+    supervisor ──WorkerGone, StageBroken, Drain──▶ scheduler ──Drained──▶ supervisor
     supervisor ──Stop──▶ worker                  any child ──Ready, Failed──▶ supervisor
 
 On the wire a message is one MessagePack array: [PROTOCOL, kind, field, field, ...]; a record inside
@@ -98,6 +98,8 @@ class Hop(NamedTuple):
     """The slot to fill: segment, slot and generation; generation 0: the stage gives no bytes of its own."""
     slot: int
     generation: int
+    prompt: bool
+    """Whether the scheduler waits for this hop's notice though the order goes on; else it may come late."""
     inputs: tuple[TensorHandle | int, ...]
     """In the order of the stage's inputs. An int is the number of a tensor that an earlier hop of
     this order makes, and puts here before it forwards the order."""
@@ -183,10 +185,14 @@ class Answer(NamedTuple):
 
 
 class Hello(NamedTuple):
-    """The first message of a client. Its death is seen by `lock`, a file of the run's folder."""
+    """The first message of a client, whose inbox is `clients/<client>.sock`, in hexadecimal.
 
+    Its death is seen by `clients/<client>.lock`, which it holds for as long as it lives.
+    """
+
+    client: int
+    """Random, of 63 bits: nobody speaks for another client by accident or by guessing."""
     name: str
-    lock: str
 
 
 class Welcome(NamedTuple):
@@ -205,6 +211,7 @@ class Loan(NamedTuple):
     again as long as the client holds fewer than `level`.
     """
 
+    client: int
     segment: int
     level: int
 
@@ -212,6 +219,7 @@ class Loan(NamedTuple):
 class Submit(NamedTuple):
     """Requests, and slots that the client has finished with: outputs, or grants it does not need."""
 
+    client: int
     submissions: tuple[Submission, ...]
     releases: tuple[SlotRef, ...]
 
@@ -226,9 +234,13 @@ class Answers(NamedTuple):
 class Bye(NamedTuple):
     """The client leaves; whatever it still holds comes back."""
 
+    client: int
+
 
 class AskStatus(NamedTuple):
-    """Anybody may ask how things are."""
+    """A client asks how things are."""
+
+    client: int
 
 
 class Status(NamedTuple):

@@ -81,7 +81,9 @@ def find_run(pipeline: str | Path | None = None) -> Path:
     found = runs(None if pipeline is None else str(pipeline))
     if not found:
         what = f"pipeline {pipeline!r}" if pipeline is not None else "pipeline"
-        raise Unavailable(f"no {what} is running here (looked in {runs_home()}); start one with: pipeline run CONFIG --serve")
+        raise Unavailable(
+            f"no {what} is running here (looked in {runs_home()}); start one with: pipeline run CONFIG --serve"
+        )
     if pipeline is None and len(found) > 1:
         names = ", ".join(folder.name for folder in found)
         raise Unavailable(f"several pipelines are running ({names}); name one")

@@ -27,10 +27,13 @@ _Result = tuple[str, str, tuple[TensorHandle, ...]]
 class Outcome:
     """What one batch came to."""
 
-    __slots__ = ("forwards", "notices")
+    __slots__ = ("forwards", "late", "notices")
 
     def __init__(self) -> None:
+        #: For the scheduler, now.
         self.notices: list[Notice] = []
+        #: For the scheduler, some time: the order goes on without it.
+        self.late: list[Notice] = []
         #: Orders for the workers of the next hops, by worker number.
         self.forwards: dict[int, list[Order]] = {}
 
@@ -152,8 +155,10 @@ class Execution:
             *order.trace,
             Trace(self._index, (began - row.arrived) // 1000, (ended - began) // 1000, size, copied),
         )
-        outcome.notices.append(Notice(order.request, order.attempt, code, message, outputs, trace))
-        if code == OK and len(order.hops) > 1:
+        goes_on = code == OK and len(order.hops) > 1
+        notice = Notice(order.request, order.attempt, code, message, outputs, trace)
+        (outcome.late if goes_on and not order.hops[0].prompt else outcome.notices).append(notice)
+        if goes_on:
             rest = order.hops[1:]
             if outputs:
                 base, end = self._base, self._base + len(outputs)
