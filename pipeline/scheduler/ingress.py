@@ -51,6 +51,15 @@ class Ingress:
         client = self.clients[number] = Client(number, name)
         return client
 
+    def leave(self, number: int) -> Client | None:
+        """A client has gone: it waits for no slot any more. None where it is not known."""
+        client = self.clients.pop(number, None)
+        if client is not None:
+            for waiting in self._waiting.values():
+                if client in waiting:
+                    waiting.remove(client)
+        return client
+
     def quota(self, pool: int) -> int:
         """How many slots of a pool one client may have out.
 

@@ -28,6 +28,8 @@ class Step(NamedTuple):
     attempt: int
     lease: Lease | None
     """The slot it fills; None where the stage has none, or once the slot has been given back."""
+    sender: int
+    """The worker that forwards the order to it; negative: the scheduler sent it itself."""
 
 
 class Request:

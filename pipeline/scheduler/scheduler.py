@@ -63,6 +63,9 @@ MAX_DEATHS = 2
 
 _NO_SLOT = (0, 0, 0)
 
+_NOBODY = -1
+"""No client, and no worker, has this number."""
+
 
 class Scheduler:
     """The state of everything that is inside the pipeline."""
@@ -84,6 +87,8 @@ class Scheduler:
         self.ingress = Ingress(pools, self.routes.ingress_pools)
         self.requests: dict[int, Request] = {}
         self.workers: dict[int, Worker] = {}
+        #: Numbers of the dead, so that a Ready that was still on its way does not raise them.
+        self._gone: set[int] = set()
         self._crews: list[list[Worker]] = [[] for _ in plan.stages]
         self._backlogs = [Backlog() for _ in plan.stages]
         self._broken: dict[int, str] = {}
@@ -144,7 +149,7 @@ class Scheduler:
     def client_gone(self, number: int, now: int) -> None:
         """A client said goodbye or is dead: nobody writes or reads its slots any more."""
         self._now = now
-        client = self.ingress.clients.pop(number, None)
+        client = self.ingress.leave(number)
         if client is None:
             return
         for lease in client.granted:
@@ -156,6 +161,8 @@ class Scheduler:
             # Ordered work finishes and is dropped; what still waits here need not run at all.
             if all(step is None for step in request.steps):
                 self._finish(request, "Unavailable", "its client has gone")
+            # Its number may come again, with another life behind it.
+            request.client = _NOBODY
 
     def tick(self, now: int) -> None:
         """Expire deadlines. Called now and then."""
@@ -263,20 +270,18 @@ class Scheduler:
         lease = Lease(self._pool_of_segment.get(ref.segment, NO_POOL), ref.slot, ref.generation)
         if lease in client.borrowed:
             client.borrowed.remove(lease)
-            self._pools[lease.pool].release(lease.slot, lease.generation)
         elif lease in client.granted:
             client.granted.remove(lease)
-            self._pools[lease.pool].abandon(lease.slot, lease.generation)
         else:
             self.counts["refused_releases"] += 1
             return
-        if lease.pool in client.out:
-            self.ingress.came_back(client, lease)
+        self._let_go(client, lease)
 
     # -- workers ----------------------------------------------------------------------------------
 
     def _worker_ready(self, message: Ready) -> None:
-        if message.worker in self.workers or not 0 <= message.stage < len(self.routes.stages):
+        known = message.worker in self.workers or message.worker in self._gone
+        if known or not 0 <= message.stage < len(self.routes.stages):
             return
         worker = Worker(
             message.worker, message.stage, message.replica, message.pid, self.routes.stages[message.stage].credits
@@ -294,7 +299,12 @@ class Scheduler:
         worker.orders.remove(key)
         worker.credits += 1
         request = self.requests.get(notice.request)
-        if request is None or request.answered:
+        if request is None:
+            return
+        if request.fences:
+            # It has run: as good as the answer to its fence, which may never come if the worker dies now.
+            self._unfence(request, number, notice.attempt)
+        if request.answered:
             return
         route = self.routes.stages[worker.stage]
         step = request.steps[route.index]
@@ -316,11 +326,33 @@ class Scheduler:
         if len(notice.trace) > len(request.traces):
             request.traces = notice.trace
         request.done |= route.bit
+        self._settle_before(request, route)
         if not self.routes.last & ~request.done and self._has_outputs(request):
             self._finish(request, OK, "")
             return
         self._inputs_read(request, route)
         self._queue_followers(request, route)
+
+    def _settle_before(self, request: Request, route: Route) -> None:
+        """What had to run before `route` has run, or `route` could not have.
+
+        Where all that follow a stage have finished, nothing is missed of its notice, which may come much
+        later or die with its worker: it is taken for said. Else a stage could run again, for nobody, and
+        read and write while the request is answered.
+        """
+        for stage in self.routes.stages:
+            if not stage.bit & route.needs & ~request.done or self.routes.kept[stage.index + 1]:
+                continue
+            if any(not self.routes.stages[index].bit & request.done for index in stage.followers):
+                continue
+            request.done |= stage.bit
+            step = request.steps[stage.index]
+            worker = None if step is None else self.workers.get(step.worker)
+            if step is not None and worker is not None and (request.id, step.attempt) in worker.orders:
+                worker.orders.remove((request.id, step.attempt))
+                worker.credits += 1
+            self._inputs_read(request, stage)
+            self._settle_before(request, stage)
 
     def _has_outputs(self, request: Request) -> bool:
         values = request.values
@@ -386,6 +418,7 @@ class Scheduler:
         key = (request.id, request.attempt)
         values = request.values
         hops: list[Hop] = []
+        sender = _NOBODY
         ahead = request.done
         while True:
             lease = None
@@ -397,7 +430,7 @@ class Scheduler:
             worker.credits -= 1
             worker.orders.add(key)
             request.claimed |= route.bit
-            request.steps[route.index] = Step(worker.number, request.attempt, lease)
+            request.steps[route.index] = Step(worker.number, request.attempt, lease, sender)
             inputs = tuple([tensor if (handle := values[tensor]) is None else handle for tensor in route.sources])
             prompt = len(route.followers) > 1 or self.routes.kept[route.index + 1]
             hops.append(Hop(route.index, worker.number, *ref, prompt, inputs))
@@ -410,6 +443,7 @@ class Scheduler:
                     and not self._backlogs[index]
                     and (idle := self._idle(follower)) is not None
                 ):
+                    sender = worker.number
                     route, worker = follower, idle
                     break
             else:
@@ -424,9 +458,7 @@ class Scheduler:
         """Answer, and let go of every slot, as soon as nobody can touch it any more."""
         request.answered = True
         client = self.ingress.clients.get(request.client)
-        if code == OK:
-            self._close_steps(request)
-        else:
+        if code != OK:
             self._cancel(request, self.routes.everything & ~request.done)
         kept = self.routes.kept
         outputs: tuple[TensorHandle, ...] = ()
@@ -445,6 +477,10 @@ class Scheduler:
                 continue
             if code == OK and client is not None and kept[producer + 1]:
                 client.borrowed.add(lease)
+                if request.fences:
+                    # A cancelled order may still read it, also after the client has let go.
+                    self._pools[lease.pool].borrow(lease.slot, lease.generation)
+                    request.scrap.append(lease)
             else:
                 self._give_back(request, lease)
         self.counts["answered" if code == OK else f"failed_{code}"] += 1
@@ -454,29 +490,21 @@ class Scheduler:
         if not request.fences:
             del self.requests[request.id]
 
-    def _close_steps(self, request: Request) -> None:
-        """Every step has run: the last one could not have, before those it needs.
-
-        Their notices may come much later, so what they would say is taken for said.
-        """
-        for step in request.steps:
-            if step is not None and (worker := self.workers.get(step.worker)) is not None:
-                key = (request.id, step.attempt)
-                if key in worker.orders:
-                    worker.orders.remove(key)
-                    worker.credits += 1
-
     def _give_back(self, request: Request, lease: Lease) -> None:
         if request.fences:
             request.scrap.append(lease)
-            return
+        else:
+            self._let_go(self.ingress.clients.get(request.client), lease)
+
+    def _let_go(self, client: Client | None, lease: Lease) -> None:
+        """One holder of a slot less; the last one frees it, for the client to fill again if it is of the ingress."""
         pool = self._pools[lease.pool]
-        if pool.readers(lease.slot):
+        readers = pool.readers(lease.slot)
+        if readers:
             pool.release(lease.slot, lease.generation)
         else:
             pool.abandon(lease.slot, lease.generation)
-        client = self.ingress.clients.get(request.client)
-        if client is not None and lease.pool in client.out:
+        if readers <= 1 and client is not None and lease.pool in client.out:
             self.ingress.came_back(client, lease)
 
     def _cancel(self, request: Request, stages: int) -> None:
@@ -521,6 +549,7 @@ class Scheduler:
     # -- death ------------------------------------------------------------------------------------
 
     def _worker_gone(self, message: WorkerGone) -> None:
+        self._gone.add(message.worker)
         worker = self.workers.pop(message.worker, None)
         if worker is None:
             return
@@ -545,6 +574,13 @@ class Scheduler:
                     retried.append(request)
             # Dead: it can touch nothing any more, and will never answer a fence.
             self._unfence(request, worker.number, attempt)
+        for request in self.requests.values():
+            # What it was to forward may have died with it, though its notice has come.
+            for stage in () if request.answered else self.routes.stages:
+                step = request.steps[stage.index]
+                if step is not None and step.sender == worker.number and not stage.bit & request.done:
+                    self._retry(request, stage)
+                    retried.append(request)
         for request in reversed(retried):
             self._requeue(request)
 

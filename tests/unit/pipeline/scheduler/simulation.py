@@ -1,0 +1,585 @@
+"""Simulation: a whole pipeline in one thread, where every interleaving can be played.
+
+The scheduler, the pools, the workers' inboxes and executions are the real ones. Modelled are
+
+    connections   one queue for each pair (sender, receiver); in order within, in any order between
+    workers       idle or computing; a batch reads and half-writes its slots, and ends in a later event
+    clients       well behaved or not; they check that an answer's bytes stay as they are until released
+    death         at any point; of what the dead one has sent, some first part still arrives
+
+Whoever drives it says which event comes next (`choose`): a random walk, or Hypothesis.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipeline.graph.plan import Plan
+from pipeline.scheduler.scheduler import Scheduler
+from pipeline.wire.codec import decode, encode
+from pipeline.wire.messages import (
+    OK,
+    Answer,
+    Answers,
+    Bye,
+    Drain,
+    Drained,
+    Fenced,
+    Fences,
+    Hello,
+    Loan,
+    Message,
+    Notice,
+    Notices,
+    Orders,
+    Ready,
+    SlotRef,
+    Submission,
+    Submit,
+    WorkerGone,
+)
+from pipeline.worker.execution import Execution
+from pipeline.worker.inbox import Inbox, Waiting
+from shm import segments
+from shm.handle import TensorHandle
+from shm.pool import SlotPool
+from shm.segment import SegmentSpec
+from shm.view import SegmentTable
+from tests.unit.pipeline.scheduler.graphs import BAD, TENSOR_BYTES, Hash, expected_answer
+
+__all__ = ["ACTIONS", "Client", "Simulation", "Worker"]
+
+EPOCH = 1
+MS = 1_000_000
+SCHEDULER = "scheduler"
+SUPERVISOR = "supervisor"
+
+Peer = str | tuple[str, int]
+
+
+@dataclass
+class Worker:
+    """One worker process."""
+
+    number: int
+    stage: int
+    replica: int
+    inbox: Inbox
+    execution: Execution
+    alive: bool = True
+    #: The batch that is computed, and what its inputs and generations were when it began.
+    rows: list[Waiting] = field(default_factory=list)
+    read: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
+    wrote: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
+    late: list[Notice] = field(default_factory=list)
+
+    @property
+    def peer(self) -> Peer:
+        return ("w", self.number)
+
+
+@dataclass
+class Expected:
+    """What may come for one request."""
+
+    outputs: dict[str, bytes]
+    deadline: int
+    bad: bool
+
+
+@dataclass
+class Client:
+    """One client process."""
+
+    number: int
+    alive: bool = True
+    granted: list[SlotRef] = field(default_factory=list)
+    waiting: dict[int, Expected] = field(default_factory=dict)
+    #: Answers whose slots it still reads.
+    held: list[list[tuple[TensorHandle, bytes]]] = field(default_factory=list)
+    tags: int = 0
+
+    @property
+    def peer(self) -> Peer:
+        return ("c", self.number)
+
+
+class Simulation:
+    """A pipeline of `plan`; its workers are started and ready.
+
+    Args:
+        choose: choose(n) is a number 0..n-1.
+    """
+
+    def __init__(self, plan: Plan, choose: Callable[[int], int]) -> None:
+        self.plan = plan
+        self.choose = choose
+        self.now = 1_000 * MS
+        made = [
+            segments.create("local", SegmentSpec("sim", pool.name.replace("/", "-"), pool.slot_bytes, pool.slots))
+            for pool in plan.pools
+        ]
+        self._made = made
+        self.table = SegmentTable()
+        for segment in made:
+            self.table.add(segment)
+        self.pools = [SlotPool(segment) for segment in made]
+        self.scheduler = Scheduler(plan, self.pools, [segment.number for segment in made], EPOCH)
+        self.ingress_segments = [made[index].number for index in self.scheduler.routes.ingress_pools]
+        self.connections: defaultdict[tuple[Peer, Peer], deque[Message]] = defaultdict(deque)
+        self.workers: dict[int, Worker] = {}
+        self.clients: dict[int, Client] = {}
+        #: Replicas that run or are about to: (stage, replica) -> worker number.
+        self.crew: dict[tuple[int, int], int | None] = {}
+        #: request number -> how many workers died while they computed it.
+        self.deaths: defaultdict[int, int] = defaultdict(int)
+        self.draining = False
+        self.drained = False
+        self.answered = 0
+        self._next_worker = 0
+        for stage, stage_plan in enumerate(plan.stages):
+            for replica in range(len(stage_plan.workers)):
+                self.crew[stage, replica] = None
+        while self.start_worker():
+            pass
+        self.join()
+        self._deliver_everything()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.table.close()
+        for segment in self._made:
+            segment.unlink()
+
+    # -- the network ------------------------------------------------------------------------------
+
+    def send(self, sender: Peer, receiver: Peer, message: Message) -> None:
+        # Through the codec, as it travels.
+        self.connections[sender, receiver].append(decode(encode(message)))
+
+    def _cut(self, sender: Peer) -> None:
+        """`sender` is dead: some last part of what it sent is lost, on every connection."""
+        for (who, _), queue in self.connections.items():
+            if who == sender and queue:
+                for _ in range(self.choose(len(queue) + 1)):
+                    queue.pop()
+
+    def _open(self) -> list[tuple[Peer, Peer]]:
+        """Connections whose next message can be received now."""
+        ready = []
+        for (sender, receiver), queue in self.connections.items():
+            if not queue:
+                continue
+            if isinstance(receiver, tuple) and receiver[0] == "w":
+                worker = self.workers[receiver[1]]
+                if not worker.alive:
+                    queue.clear()
+                    continue
+                if worker.rows:
+                    continue  # it looks at its socket between batches only
+            ready.append((sender, receiver))
+        return ready
+
+    def deliver(self) -> bool:
+        """One message arrives; the scheduler may take in several before it decides."""
+        ready = self._open()
+        if not ready:
+            return False
+        self._deliver(ready[self.choose(len(ready))])
+        return True
+
+    def _deliver(self, connection: tuple[Peer, Peer], decide: bool | None = None) -> None:
+        sender, receiver = connection
+        message = self.connections[connection].popleft()
+        if receiver == SCHEDULER:
+            self._scheduler_takes(message)
+            if decide or (decide is None and self.choose(3)):
+                self.decide()
+        elif receiver == SUPERVISOR:
+            assert isinstance(message, Drained)
+            self.drained = True
+        elif receiver[0] == "w":
+            self._worker_takes(self.workers[receiver[1]], message)  # type: ignore[arg-type]
+        else:
+            self._client_takes(self.clients[receiver[1]], message)  # type: ignore[arg-type]
+
+    def _deliver_everything(self) -> None:
+        while ready := self._open():
+            self._deliver(ready[0], decide=True)
+
+    # -- the scheduler's shell --------------------------------------------------------------------
+
+    def _scheduler_takes(self, message: Message) -> None:
+        scheduler = self.scheduler
+        if isinstance(message, Submit):
+            scheduler.submit(message, self.now)
+        elif isinstance(message, Loan):
+            scheduler.loan(message)
+        elif isinstance(message, Hello):
+            scheduler.hello(message.client, message.name, self.now)
+        elif isinstance(message, Bye):
+            scheduler.client_gone(message.client, self.now)
+        else:
+            scheduler.handle(message, self.now)
+
+    def decide(self) -> None:
+        """The scheduler decides; what it says is sent."""
+        todo = self.scheduler.decide(self.now)
+        for number, orders in todo.orders.items():
+            self.send(SCHEDULER, ("w", number), Orders(EPOCH, tuple(orders)))
+        for number, fences in todo.fences.items():
+            self.send(SCHEDULER, ("w", number), Fences(EPOCH, tuple(fences)))
+        for client in sorted(todo.answers.keys() | todo.grants.keys()):
+            answers = Answers(tuple(todo.answers.get(client, ())), tuple(todo.grants.get(client, ())))
+            self.send(SCHEDULER, ("c", client), answers)
+        for message in todo.supervisor:
+            self.send(SCHEDULER, SUPERVISOR, message)
+        self.check()
+
+    def tick(self) -> None:
+        """Time passes."""
+        self.now += (1, 5, 40)[self.choose(3)] * MS
+        self.scheduler.tick(self.now)
+        self.decide()
+
+    # -- workers ----------------------------------------------------------------------------------
+
+    def start_worker(self) -> bool:
+        """The supervisor starts a replica that is missing."""
+        missing = [place for place, number in self.crew.items() if number is None]
+        if not missing:
+            return False
+        stage, replica = missing[self.choose(len(missing))]
+        plan = self.plan.stages[stage]
+        number = self._next_worker
+        self._next_worker += 1
+        base = self.scheduler.routes.stages[stage].base
+        self.workers[number] = Worker(
+            number,
+            stage,
+            replica,
+            Inbox(plan.batch.max_size, int(plan.batch.max_delay_ms * MS), plan.credits),
+            Execution(plan, stage, base, Hash(plan), self.table, lambda: self.now),
+        )
+        self.crew[stage, replica] = number
+        self.send(("w", number), SCHEDULER, Ready(number, stage, replica, 1000 + number))
+        return True
+
+    def _worker_takes(self, worker: Worker, message: Message) -> None:
+        if isinstance(message, Orders):
+            for order in message.orders:
+                assert order.hops[0].worker == worker.number
+                worker.inbox.add(order, self.now)
+            assert len(worker.inbox) <= self.plan.stages[worker.stage].credits, "more was ordered than credits allow"
+        else:
+            assert isinstance(message, Fences)
+            for fence in message.fences:
+                worker.inbox.fence(fence.request, fence.attempt)
+            self.send(worker.peer, SCHEDULER, Fenced(EPOCH, worker.number, message.fences))
+
+    def _living(self) -> list[Worker]:
+        return [worker for worker in self.workers.values() if worker.alive]
+
+    def begin(self) -> bool:
+        """A worker begins a batch: it reads its inputs, and writes the first half of its outputs."""
+        for worker in self._turned(self._living()):
+            if worker.rows or (batch := worker.inbox.take(self.now)) is None:
+                continue
+            worker.rows = batch.rows
+            assert len(batch.rows) <= self.plan.stages[worker.stage].batch.max_size or batch.rows[0].order.group
+            for row in batch.rows:
+                hop = row.order.hops[0]
+                for handle in hop.inputs:
+                    assert isinstance(handle, TensorHandle), f"{handle} was not filled in by the hop before"
+                    worker.read.append((handle, self.table.view(handle).tobytes()))
+                for place in self.plan.stages[worker.stage].fields:
+                    handle = TensorHandle(hop.segment, hop.slot, hop.generation, place.offset, "uint8", (TENSOR_BYTES,))
+                    mark = compute_mark(worker.number, row.order.request, row.order.attempt)
+                    self.table.view(handle, writable=True)[: TENSOR_BYTES // 2] = np.frombuffer(mark, np.uint8)
+                    worker.wrote.append((handle, mark))
+            return True
+        return False
+
+    def finish(self) -> bool:
+        """A worker ends its batch: nobody may have touched its slots. It sends forwards, then notices."""
+        computing = [worker for worker in self._living() if worker.rows]
+        if not computing:
+            return False
+        worker = computing[self.choose(len(computing))]
+        for handle, data in worker.read:
+            assert self.table.view(handle).tobytes() == data, f"{handle}: changed while worker {worker.number} read it"
+        for handle, mark in worker.wrote:
+            found = self.table.view(handle)[: TENSOR_BYTES // 2].tobytes()
+            assert found == mark, f"{handle}: somebody else wrote while worker {worker.number} did"
+        outcome = worker.execution.run(worker.rows)
+        worker.rows, worker.read, worker.wrote = [], [], []
+        for number, orders in outcome.forwards.items():
+            self.send(worker.peer, ("w", number), Orders(EPOCH, tuple(orders)))
+        worker.late += outcome.late
+        if outcome.notices:
+            self._send_notices(worker, outcome.notices)
+        return True
+
+    def flush(self) -> bool:
+        """A worker sends the notices that nobody waits for."""
+        late = [worker for worker in self._living() if worker.late]
+        if not late:
+            return False
+        self._send_notices(late[self.choose(len(late))], [])
+        return True
+
+    def _send_notices(self, worker: Worker, notices: list[Notice]) -> None:
+        notices = worker.late + notices
+        worker.late = []
+        self.send(worker.peer, SCHEDULER, Notices(EPOCH, worker.number, tuple(notices)))
+
+    def kill_worker(self) -> bool:
+        """A worker dies, whatever it is doing; some of what it sent is lost. The supervisor tells."""
+        living = self._living()
+        if not living:
+            return False
+        busy = [worker for worker in living if worker.rows]
+        among = busy if busy and self.choose(2) else living
+        self.kill(among[self.choose(len(among))])
+        return True
+
+    def kill(self, worker: Worker) -> None:
+        """This one dies."""
+        worker.alive = False
+        self._cut(worker.peer)
+        running = tuple(row.order.request for row in worker.rows)
+        outside = not self.choose(4)
+        for number in running:
+            self.deaths[number] += not outside
+        self.crew[worker.stage, worker.replica] = None
+        self.send(SUPERVISOR, SCHEDULER, WorkerGone(worker.number, "killed by signal 11 (SIGSEGV)", running, outside))
+
+    # -- clients ----------------------------------------------------------------------------------
+
+    def join(self) -> bool:
+        """A client connects and asks for slots."""
+        if len(self._connected()) >= 3:
+            return False
+        client = Client(100 + len(self.clients))
+        self.clients[client.number] = client
+        self.send(client.peer, SCHEDULER, Hello(client.number, "client"))
+        self.want(client, 1 + self.choose(5))
+        return True
+
+    def want(self, client: Client, level: int) -> None:
+        for segment in self.ingress_segments:
+            self.send(client.peer, SCHEDULER, Loan(client.number, segment, level))
+
+    def _connected(self) -> list[Client]:
+        return [client for client in self.clients.values() if client.alive]
+
+    def submit(self) -> bool:
+        """A client fills the slots it was granted, and submits some."""
+        able = [client for client in self._connected() if client.granted]
+        if not able:
+            return False
+        client = able[self.choose(len(able))]
+        submissions = []
+        for _ in range(1 + self.choose(min(2, len(client.granted)))):
+            submissions.append(self._fill(client, client.granted.pop(self.choose(len(client.granted)))))
+        self.send(client.peer, SCHEDULER, Submit(client.number, tuple(submissions), ()))
+        return True
+
+    def _fill(self, client: Client, slot: SlotRef) -> Submission:
+        client.tags += 1
+        bad = self.choose(12) == 11
+        deadline = 0 if self.choose(4) else self.now + (self.choose(60) - 2) * MS
+        handles, inputs = [], {}
+        for index, spec in enumerate(self.plan.inputs):
+            number = (client.number << 24 | client.tags << 4 | index).to_bytes(7, "little")
+            data = bytes([BAD if bad else 1]) + number + number + b"\0"
+            inputs[spec.name] = data
+            handles.append(TensorHandle(*slot, 64 * index, "uint8", (TENSOR_BYTES,)))
+            self.table.view(handles[-1], writable=True)[...] = np.frombuffer(data, np.uint8)
+        client.waiting[client.tags] = Expected(expected_answer(self.plan, inputs), deadline, bad)
+        return Submission(client.tags, slot, tuple(handles), deadline, self.choose(3))
+
+    def _client_takes(self, client: Client, message: Message) -> None:
+        if not client.alive:
+            return
+        assert isinstance(message, Answers)
+        client.granted += [grant.slot for grant in message.grants]
+        for answer in message.answers:
+            self._answer(client, answer)
+
+    def _answer(self, client: Client, answer: Answer) -> None:
+        assert answer.tag in client.waiting, f"{answer} was answered before, or never asked"
+        expected = client.waiting.pop(answer.tag)
+        self.answered += 1
+        if answer.code == OK:
+            assert not expected.bad or not self._reads_first(), f"{answer} should have been refused"
+            names = [name for name, _ in self.plan.outputs]
+            found = [(handle, self.table.view(handle).tobytes()) for handle in answer.outputs]
+            assert {name: data for name, (_, data) in zip(names, found)} == expected.outputs, f"wrong answer {answer}"
+            client.held.append(found)
+            return
+        assert answer.outputs == ()
+        allowed = {
+            "BadInput": expected.bad,
+            "DeadlineExceeded": 0 < expected.deadline <= self.now,
+            "StageCrashed": max(self.deaths.values(), default=0) >= 2,
+            "Unavailable": self.draining,
+        }
+        assert allowed.get(answer.code), f"unexpected {answer}"
+
+    def _reads_first(self) -> bool:
+        return bool(self.plan.stages)
+
+    def release(self) -> bool:
+        """A client lets go of an answer, which must be as it was."""
+        able = [client for client in self._connected() if client.held]
+        if not able:
+            return False
+        client = able[self.choose(len(able))]
+        self._release(client, self.choose(len(client.held)))
+        return True
+
+    def _release(self, client: Client, index: int) -> None:
+        found = client.held.pop(index)
+        for handle, data in found:
+            assert self.table.view(handle).tobytes() == data, f"{handle}: changed while client {client.number} read it"
+        slots = dict.fromkeys(SlotRef(*handle[:3]) for handle, _ in found)
+        self.send(client.peer, SCHEDULER, Submit(client.number, (), tuple(slots)))
+
+    def give_back(self) -> bool:
+        """A client returns a slot that it was granted and does not need."""
+        able = [client for client in self._connected() if client.granted]
+        if not able:
+            return False
+        client = able[self.choose(len(able))]
+        slot = client.granted.pop()
+        self.send(client.peer, SCHEDULER, Submit(client.number, (), (slot,)))
+        return True
+
+    def leave(self) -> bool:
+        """A client says goodbye."""
+        connected = self._connected()
+        if not connected:
+            return False
+        client = connected[self.choose(len(connected))]
+        client.alive = False
+        self.send(client.peer, SCHEDULER, Bye(client.number))
+        return True
+
+    def kill_client(self) -> bool:
+        """A client dies; some of what it sent last is lost. The scheduler will see it by its lock."""
+        connected = self._connected()
+        if not connected:
+            return False
+        client = connected[self.choose(len(connected))]
+        client.alive = False
+        self._cut(client.peer)
+        return True
+
+    def probe(self) -> bool:
+        """The scheduler looks at the locks of the clients that it knows."""
+        for number in list(self.scheduler.ingress.clients):
+            if not self.clients[number].alive:
+                self.scheduler.client_gone(number, self.now)
+        self.decide()
+        return True
+
+    # -- what must always hold ----------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Credits, slots and the size of the queue."""
+        scheduler = self.scheduler
+        for worker in scheduler.workers.values():
+            most = scheduler.routes.stages[worker.stage].credits
+            assert worker.credits + len(worker.orders) == most, f"worker {worker.number} has credits {worker.credits}"
+            assert 0 <= worker.credits <= most
+        assert len(scheduler.requests) <= sum(pool.slots for pool in self.pools), "requests hold no slot"
+        for index in scheduler.routes.ingress_pools:
+            out = sum(client.out.get(index, 0) for client in scheduler.ingress.clients.values())
+            assert 0 <= out <= self.pools[index].in_use
+
+    def settle(self) -> None:
+        """No more trouble: everything that was asked is answered, and everything comes back."""
+        for _ in range(100_000):
+            if not self._progress():
+                break
+        else:
+            raise AssertionError("it never comes to rest")
+        for client in self._connected():
+            assert not client.waiting, f"no answer for {sorted(client.waiting)} of client {client.number}: {self.story()}"
+        for worker in self.scheduler.workers.values():
+            assert not worker.orders, f"worker {worker.number} still has {sorted(worker.orders)}: {self.story()}"
+        assert sorted(self.scheduler.workers) == sorted(worker.number for worker in self._living())
+        for client in self._connected():
+            client.alive = False
+            self.send(client.peer, SCHEDULER, Bye(client.number))
+        self._deliver_everything()
+        self.probe()
+        assert not self.scheduler.requests, self.story()
+        assert [pool.free for pool in self.pools] == [pool.slots for pool in self.pools], self.story()
+        for worker in self._living():
+            assert len(worker.inbox) == 0
+
+    def _progress(self) -> bool:
+        moved = self.start_worker()
+        while ready := self._open():
+            self._deliver(ready[self.choose(len(ready))], decide=True)
+            moved = True
+        self.probe()
+        for client in self._connected():
+            while client.held:
+                self._release(client, 0)
+                moved = True
+        moved = self.begin() or self.finish() or self.flush() or bool(self._open()) or moved
+        if not moved and any(len(worker.inbox) for worker in self._living()):
+            self.now += 1000 * MS
+            moved = True
+        return moved
+
+    def story(self) -> str:
+        """The state, for a failed assertion."""
+        return f"{self.scheduler.requests} {json.dumps(self.scheduler.status(), default=str)}"
+
+    def drain(self) -> bool:
+        """The supervisor asks for a drain."""
+        if self.draining:
+            return False
+        self.draining = True
+        self.send(SUPERVISOR, SCHEDULER, Drain(self.now + 3_600_000 * MS))
+        return True
+
+    def _turned(self, items: list[Any]) -> Iterator[Any]:
+        if items:
+            start = self.choose(len(items))
+            yield from items[start:]
+            yield from items[:start]
+
+
+def compute_mark(worker: int, request: int, attempt: int) -> bytes:
+    """What a worker writes first: nobody else writes the same."""
+    return (worker << 52 | (request & 0xFFFF_FFFF) << 12 | attempt).to_bytes(8, "little")
+
+
+#: Event -> how often a random walk picks it.
+ACTIONS: dict[str, int] = {
+    "deliver": 60,
+    "begin": 20,
+    "finish": 20,
+    "flush": 3,
+    "submit": 20,
+    "release": 10,
+    "give_back": 1,
+    "tick": 3,
+    "join": 3,
+    "leave": 1,
+    "kill_client": 1,
+    "probe": 2,
+    "kill_worker": 2,
+    "start_worker": 5,
+}
