@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from pipeline.cli.schema import json_schema
 __all__ = ["render"]
 
 PAGE = Path(__file__).with_name("config.md")
+
+_LEAST = {"minimum": ">=", "exclusiveMinimum": ">"}
 
 _INTRODUCTION = """\
 # The YAML, field by field
@@ -35,26 +38,27 @@ after `pipeline schema --output pipeline.schema.json`.
   its options: `--set inference.batch.max_size=16`, `--set postprocess.k=1`.
 """
 
-_TITLES = {
-    "PipelineConfig": "The file",
-    "InputConfig": "`inputs[]`",
-    "StageConfig": "`stages[]`",
-    "BatchConfig": "`stages[].batch`",
-    "IngressConfig": "`ingress`",
-    "RunConfig": "`run`",
-}
-
 
 def render() -> str:
     """The page."""
     schema = json.loads(json_schema())
-    models = {"PipelineConfig": schema, **schema["$defs"]}
-    return "\n".join([_INTRODUCTION, *(_section(title, models[name]) for name, title in _TITLES.items())])
+    sections = [_section(title, model) for title, model in _mappings("", schema, schema["$defs"])]
+    return "\n".join([_INTRODUCTION, *sections])
+
+
+def _mappings(title: str, model: dict[str, Any], models: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where it is written, model) of every mapping that the file may hold, each before those within it."""
+    yield title, model
+    for name, field in model["properties"].items():
+        inside = f"{title}.{name}".lstrip(".") + ("[]" if field.get("type") == "array" else "")
+        for choice in [field, field.get("items", {}), *field.get("anyOf", ())]:
+            if "$ref" in choice:
+                yield from _mappings(inside, models[choice["$ref"].rpartition("/")[2]], models)
 
 
 def _section(title: str, model: dict[str, Any]) -> str:
-    lines = [f"## {title}", "", model["description"], "", "| field | value | default | meaning |"]
-    lines.append("| --- | --- | --- | --- |")
+    lines = [f"## `{title}`" if title else "## The file", "", model["description"], ""]
+    lines += ["| field | value | default | meaning |", "| --- | --- | --- | --- |"]
     for name, field in model["properties"].items():
         default = "required" if name in model.get("required", ()) else _default(field)
         lines.append(f"| `{name}` | {_value(field)} | {default} | {_meaning(field)} |")
@@ -89,9 +93,10 @@ def _value(field: dict[str, Any]) -> str:
         return f"text, such as `{field['examples'][0]}`" if "examples" in field else "text"
     if kind in ("integer", "number"):
         word = "whole number" if kind == "integer" else "number"
-        if "maximum" in field:
-            return f"{word}, {field['minimum']:g} to {field['maximum']:g}"
-        return f"{word} >= {field['minimum']:g}" if "minimum" in field else word
+        # ".10g", for ":g" alone writes a million as 1e+06.
+        least = [f"{sign} {field[key]:.10g}" for key, sign in _LEAST.items() if key in field]
+        most = [f"<= {field['maximum']:.10g}"] if "maximum" in field else []
+        return ", ".join([f"{word} {least[0]}" if least else word, *most])
     return "any"
 
 

@@ -1,0 +1,69 @@
+"""The pages name what the code has: commands, fields, errors, reasons, files."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import runpy
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer.main
+
+import pipeline.errors
+import shm.errors
+import stages.errors
+from pipeline.cli.main import app
+from pipeline.worker.inbox import CLOSE_REASONS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands() -> list[str]:
+    """Every command line that `pipeline` has, such as "models pull"."""
+    found = []
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        found += [f"{name} {sub}" for sub in getattr(command, "commands", {})] or [name]
+    return found
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_readme_names_every_command(command: str) -> None:
+    assert f"pipeline {command}" in (ROOT / "README.md").read_text()
+
+
+def test_the_page_of_the_yaml_is_the_schemas() -> None:
+    script = runpy.run_path(str(ROOT / "docs/make_config.py"))
+    assert (ROOT / "docs/config.md").read_text() == script["render"](), "run: python docs/make_config.py"
+
+
+@pytest.mark.parametrize("module", [pipeline.errors, stages.errors, shm.errors], ids=lambda module: module.__name__)
+def test_every_error_has_its_line(module: ModuleType) -> None:
+    page = (ROOT / "docs/faq.md").read_text()
+    section = page[page.index(f"| `{module.__name__}`") :]
+    own = [name for name, value in vars(module).items() if inspect.isclass(value) and issubclass(value, Exception)]
+    assert [name for name in own if f"\n| `{name}` |" not in section] == []
+
+
+def test_every_reason_why_a_batch_closes_has_its_line() -> None:
+    page = (ROOT / "docs/faq.md").read_text()
+    assert [reason for reason in CLOSE_REASONS if f"\n| `{reason}` |" not in page] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        led_to = (page.parent / path) if path else page
+        assert led_to.exists(), target
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", led_to.read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads], target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_modules_that_a_page_names_exist(page: Path) -> None:
+    for name in re.findall(r"`((?:pipeline|stages|shm|bench|docs|tests|configs|models|photos)/[\w./]+)`", page.read_text()):
+        assert (ROOT / name).exists(), name
