@@ -10,6 +10,7 @@ Nothing here evaluates, imports or unpickles what it reads.
 from __future__ import annotations
 
 import itertools
+import reprlib
 import types
 import typing
 from collections.abc import Callable
@@ -28,6 +29,8 @@ MAX_FRAME_BYTES = 4 * 1024 * 1024
 _Decoder = Callable[[Any, str], Any]
 
 _kinds: dict[type[Any], int] = {cls: kind for kind, cls in MESSAGES.items()}
+_SHORT = reprlib.Repr()
+
 _packer = msgpack.Packer(autoreset=True)
 
 
@@ -63,7 +66,8 @@ def decode(frame: bytes | memoryview) -> Message:
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
+    # Not repr: of nesting that MessagePack allows, it runs out of stack.
+    text = _SHORT.repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

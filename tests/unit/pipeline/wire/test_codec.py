@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import types
+import typing
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import WireError
+from pipeline.wire import messages
+from pipeline.wire.codec import MAX_FRAME_BYTES, decode, encode
+from pipeline.wire.messages import MESSAGES, PROTOCOL, Bye, Hello, Message, Orders
+
+_SCALARS: dict[Any, st.SearchStrategy[Any]] = {
+    int: st.integers(-(2**63), 2**64 - 1),
+    bool: st.booleans(),
+    str: st.text(max_size=20),
+}
+
+
+def values_of(annotation: Any) -> st.SearchStrategy[Any]:
+    """Anything that `annotation` allows."""
+    if annotation in _SCALARS:
+        return _SCALARS[annotation]
+    origin = typing.get_origin(annotation)
+    if origin is tuple:
+        return st.lists(values_of(typing.get_args(annotation)[0]), max_size=3).map(tuple)
+    if origin in (types.UnionType, typing.Union):
+        return st.one_of([values_of(member) for member in typing.get_args(annotation)])
+    hints = typing.get_type_hints(annotation)
+    return st.builds(annotation, **{name: values_of(hint) for name, hint in hints.items()})
+
+
+ANY_MESSAGE = st.one_of([values_of(cls) for cls in MESSAGES.values()])
+
+
+def least(annotation: Any) -> Any:
+    """One valid value, with something in every sequence."""
+    if annotation in _SCALARS:
+        return annotation()
+    origin = typing.get_origin(annotation)
+    if origin is tuple:
+        return (least(typing.get_args(annotation)[0]),)
+    if origin in (types.UnionType, typing.Union):
+        return least(typing.get_args(annotation)[0])
+    return annotation(*[least(hint) for hint in typing.get_type_hints(annotation).values()])
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal in value and in every type: 1 == True and a record == a tuple would hide a mistake."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+@given(ANY_MESSAGE)
+@settings(max_examples=300)
+def test_what_is_encoded_is_decoded_with_every_type(message: Message) -> None:
+    assert same(decode(encode(message)), message)
+
+
+@pytest.mark.parametrize("cls", MESSAGES.values(), ids=lambda cls: cls.__name__)
+def test_every_kind_has_a_form_on_the_wire(cls: type[Any]) -> None:
+    message = least(cls)
+    frame = encode(message)
+    assert msgpack.unpackb(frame)[0] == PROTOCOL
+    assert same(decode(frame), message)
+    assert same(decode(memoryview(frame)), message)
+
+
+def test_the_table_names_every_message_and_the_picture_shows_where_it_goes() -> None:
+    union = set(typing.get_args(Message))
+    assert set(MESSAGES.values()) == union
+    assert len(set(MESSAGES.values())) == len(MESSAGES)
+    picture = str(messages.__doc__)
+    assert [cls.__name__ for cls in MESSAGES.values() if cls.__name__ not in picture] == []
+
+
+# -- what is refused --------------------------------------------------------------------------------
+
+
+def refusal(body: Any) -> str:
+    with pytest.raises(WireError) as refused:
+        decode(msgpack.packb(body))
+    return str(refused.value)
+
+
+def body_of(message: Message) -> list[Any]:
+    body: list[Any] = msgpack.unpackb(encode(message))
+    return body
+
+
+@pytest.mark.parametrize("kind", [0, 99, -1, 2**64 - 1, "1", 1.0, True, None, [1]])
+def test_an_unknown_kind_is_refused(kind: object) -> None:
+    assert "unknown kind of message" in refusal([PROTOCOL, kind, 1, "name"])
+
+
+@pytest.mark.parametrize("protocol", [0, PROTOCOL + 1, str(PROTOCOL), float(PROTOCOL), True, None])
+def test_another_protocol_is_refused_and_says_what_to_do(protocol: object) -> None:
+    assert "start both ends from one version" in refusal([protocol, *body_of(Hello(1, "a"))[1:]])
+
+
+@pytest.mark.parametrize("body", [{}, [], [PROTOCOL], 1, "text", None, {"kind": 1}, b"\0" * 9])
+def test_what_is_no_message_is_refused(body: object) -> None:
+    assert "expected an array [protocol, kind, ...]" in refusal(body)
+
+
+@pytest.mark.parametrize("cls", MESSAGES.values(), ids=lambda cls: cls.__name__)
+def test_a_missing_or_additional_field_is_refused(cls: type[Any]) -> None:
+    body = body_of(least(cls))
+    assert f"{cls.__name__} has {len(body) - 2} fields" in refusal([*body, 0])
+    if len(body) > 2:
+        assert f"found {len(body) - 3}" in refusal(body[:-1])
+
+
+def _paths(annotation: Any, path: tuple[int, ...] = ()) -> list[tuple[tuple[int, ...], Any]]:
+    """Where in the body of `least(annotation)` each field of each record lies, and its annotation."""
+    found = []
+    for index, hint in enumerate(typing.get_type_hints(annotation).values()):
+        here = (*path, index)
+        found.append((here, hint))
+        if typing.get_origin(hint) is tuple:
+            item = typing.get_args(hint)[0]
+            found.append(((*here, 0), item))
+            if typing.get_origin(item) in (types.UnionType, typing.Union):
+                item = typing.get_args(item)[0]
+            if hasattr(item, "_fields"):
+                found += _paths(item, (*here, 0))
+        elif hasattr(hint, "_fields"):
+            found += _paths(hint, here)
+    return found
+
+
+_EVERY_FIELD = [
+    pytest.param(cls, path, hint, id=f"{cls.__name__}-{'.'.join(map(str, path))}")
+    for cls in MESSAGES.values()
+    for path, hint in _paths(cls)
+]
+
+_WRONG = (None, True, 0, 1.0, "text", b"bytes", [], {}, msgpack.ExtType(1, b"x"), msgpack.Timestamp(1))
+
+
+@pytest.mark.parametrize(("cls", "path", "hint"), _EVERY_FIELD)
+def test_a_field_of_another_type_is_refused(cls: type[Any], path: tuple[int, ...], hint: Any) -> None:
+    allowed = _python_types(hint)
+    for wrong in _WRONG:
+        if type(wrong) in allowed:
+            continue
+        body = body_of(least(cls))
+        place = body
+        for index in (2 + path[0], *path[1:])[:-1]:
+            place = place[index]
+        place[path[-1] if len(path) > 1 else 2 + path[0]] = wrong
+        assert refusal(body)
+
+
+def _python_types(hint: Any) -> set[type]:
+    if hint in _SCALARS:
+        return {hint}
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return {t for member in typing.get_args(hint) for t in _python_types(member)}
+    # An empty array is a sequence without items; a record has fields.
+    return {list} if typing.get_origin(hint) is tuple else set()
+
+
+def test_the_refusal_names_the_record_and_the_field() -> None:
+    assert refusal([PROTOCOL, 1, True, "name"]) == "Hello.client: expected int, found True"
+    order = body_of(least(Orders))
+    order[3][0][4][0][0] = "x"
+    assert refusal(order) == "Order.hops: Hop.stage: expected int, found 'x'"
+
+
+def test_a_frame_above_the_limit_is_refused_unread() -> None:
+    with pytest.raises(WireError, match=rf"frame of {MAX_FRAME_BYTES + 1} bytes; expected at most"):
+        decode(bytes(MAX_FRAME_BYTES + 1))
+
+
+def test_a_frame_that_announces_more_than_it_has_is_refused() -> None:
+    for head in (b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\xc9\xff\xff\xff\xff\x01"):
+        with pytest.raises(WireError):
+            decode(head)
+
+
+@pytest.mark.parametrize("depth", [10, 200, 500, 900, 1000, 1023, 1024, 5000, 1_000_000])
+@pytest.mark.parametrize("head", [b"", b"\x92", b"\x92\x01", b"\x93\x01\x01"], ids=["bare", "protocol", "kind", "field"])
+def test_deep_nesting_is_refused(head: bytes, depth: int) -> None:
+    with pytest.raises(WireError):
+        decode(head + b"\x91" * depth + b"\xc0")
+
+
+def test_a_huge_value_does_not_make_a_huge_message() -> None:
+    assert len(refusal([PROTOCOL, 1, "x" * 1_000_000, "name"])) < 300
+    assert len(refusal([PROTOCOL, [0] * 100_000])) < 300
+    assert len(refusal([PROTOCOL, 1, {str(n): n for n in range(10_000)}, ""])) < 300
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1])
+def test_an_int_beyond_64_bits_cannot_be_sent(number: int) -> None:
+    with pytest.raises(OverflowError):
+        encode(Bye(number))
+
+
+def test_text_that_is_not_utf_8_is_refused() -> None:
+    frame = encode(Hello(1, "abc")).replace(b"abc", b"a\xffc")
+    with pytest.raises(WireError, match="UnicodeDecodeError"):
+        decode(frame)
+
+
+def decoded_or_refused(frame: bytes) -> None:
+    try:
+        message = decode(frame)
+    except WireError as error:
+        assert str(error)
+        return
+    assert type(message) in MESSAGES.values()
+    assert same(decode(encode(message)), message)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=300)
+def test_random_bytes_are_refused_and_nothing_else_happens(frame: bytes) -> None:
+    decoded_or_refused(frame)
+
+
+@given(st.data(), ANY_MESSAGE)
+@settings(max_examples=400)
+def test_a_damaged_frame_is_a_message_or_refused_and_nothing_else_happens(data: st.DataObject, message: Message) -> None:
+    frame = bytearray(encode(message))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(frame) - 1))
+        what = data.draw(st.sampled_from(["flip", "cut", "insert", "delete"]))
+        if what == "flip":
+            frame[at] ^= data.draw(st.integers(1, 255))
+        elif what == "cut" and at:
+            del frame[at:]
+        elif what == "insert":
+            frame[at:at] = data.draw(st.binary(max_size=5))
+        elif len(frame) > 1:
+            del frame[at]
+    decoded_or_refused(bytes(frame))
+
+
+_JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=5) | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.sampled_from(sorted(MESSAGES)), st.lists(_JUNK, max_size=6))
+@settings(max_examples=400)
+def test_any_document_of_a_known_kind_is_a_message_or_refused(kind: int, fields: list[Any]) -> None:
+    decoded_or_refused(msgpack.packb([PROTOCOL, kind, *fields]))
