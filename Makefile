@@ -27,15 +27,15 @@ run: $(VENV)/.core  ## set up what is missing, then: pipeline run configs/resnet
 test: $(VENV)/.dev  ## set up what is missing, then pass the whole test suite
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
-check: $(VENV)/.dev  ## types (mypy --strict), style (ruff), and which package may import which (import-linter)
+check: $(VENV)/.dev  ## types (mypy --strict), style (ruff), who may import whom (import-linter)
 	$(VENV)/bin/mypy --strict -p shm -p stages -p pipeline -p bench
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/lint-imports
 
-bench: $(VENV)/.core  ## measure the runtime against its floors; bench/README.md says how to read it
+bench: $(VENV)/.core  ## measure the runtime against its floors; see bench/README.md
 	@$(VENV)/bin/python -m bench.run $(ARGS)
 
-clean:  ## remove what make has made here: .venv, build outputs, caches (pulled models stay)
+clean:  ## remove .venv, build outputs and caches; pulled models stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -169,9 +169,10 @@ def _summary(summary: Summary, *, rich: bool) -> RenderableType:
 
 def _stage_table(summary: Summary, *, rich: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD if rich else None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("stage")
+    # Only the last column may wrap: a name or a number in two pieces is none.
+    table.add_column("stage", no_wrap=True)
     for name in ("queue ms", "compute ms", "mean batch", "copied"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("batches closed because")
     for name, stage in summary.stages.items():
         count = stage.requests or 1
