@@ -70,6 +70,8 @@ def _feeder(loaded: LoadedConfig, inputs: list[str], output: Path | None) -> dic
         raise ConfigError(f"nothing to run: name files, or give {loaded.path} a run.inputs, or use --serve")
     if output is not None and not output.absolute().parent.is_dir():
         raise ConfigError(f"--output {output}: the folder {output.absolute().parent} does not exist")
+    if output is not None and output.is_dir():
+        raise ConfigError(f"--output {output}: expected a file, found a folder")
     return {"files": files, "output": None if output is None else str(output)}
 
 

@@ -104,6 +104,8 @@ def boot(role: str) -> Boot:
     threading.Thread(target=_watch, args=(lifeline,), name="lifeline", daemon=True).start()
     # Ctrl-C reaches the whole foreground group; only the supervisor decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The supervisor has us born with it blocked, so that none is lost on the way to here.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     plan = Plan.from_json(raw["plan"])
     title = role or f"{plan.stages[raw['stage']].name}/{raw['replica']}"
     setproctitle.setproctitle(f"pipeline[{plan.name}] {title}")

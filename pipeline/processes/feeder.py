@@ -32,10 +32,11 @@ def _run(boot: Boot) -> int:
     names = [stage.name for stage in plan.stages]
     summary = Summary.of(names)
     with ExitStack() as stack:
+        client = stack.enter_context(Client.connect(boot.run_dir, name="feeder"))
+        # Not before the pipeline is ready: one that cannot start leaves the last run's file alone.
         output: TextIO | None = None
         if boot.extra["output"] is not None:
             output = stack.enter_context(open(boot.extra["output"], "w", encoding="utf-8"))
-        client = stack.enter_context(Client.connect(boot.run_dir, name="feeder"))
         feed = Feed(client, files, boot.extra.get("deadline_ms"))
         signal.signal(signal.SIGTERM, lambda *_: feed.stop())
         display = stack.enter_context(make_display(plan.name, len(files)))

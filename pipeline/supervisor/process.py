@@ -13,8 +13,9 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-__all__ = ["ChildProcess", "describe_exit"]
+__all__ = ["ChildProcess", "describe_exit", "out_of_memory_kills"]
 
 _KEPT_LINES = 12
 _LONGEST_LINE = 2000
@@ -28,8 +29,21 @@ def describe_exit(returncode: int) -> str:
         name = signal.Signals(-returncode).name
     except ValueError:
         name = "unknown"
-    hint = "; the kernel's out-of-memory killer does this too" if -returncode == signal.SIGKILL else ""
-    return f"killed by signal {-returncode} ({name}{hint})"
+    return f"killed by signal {-returncode} ({name})"
+
+
+def out_of_memory_kills() -> int:
+    """How many processes the kernel has killed for want of memory since boot; 0 where it does not say.
+
+    The field `oom_kill` of /proc/vmstat, which counts for the whole host.
+    """
+    try:
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
 
 
 class ChildProcess:
@@ -45,13 +59,19 @@ class ChildProcess:
     def __init__(
         self, command: Sequence[str], boot: bytes, env: Mapping[str, str], *, own_terminal: bool = False
     ) -> None:
-        self._popen = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=None if own_terminal else subprocess.PIPE,
-            stderr=None if own_terminal else subprocess.STDOUT,
-            env={**os.environ, **env},
-        )
+        # Ctrl-C reaches the whole foreground group. A child is born with SIGINT blocked, until its `boot`
+        # ignores it: one that still imports would die of it. Ours, if one comes meanwhile, comes afterwards.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._popen = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=None if own_terminal else subprocess.PIPE,
+                stderr=None if own_terminal else subprocess.STDOUT,
+                env={**os.environ, **env},
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self.pid = self._popen.pid
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._partial = b""
