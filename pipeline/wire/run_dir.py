@@ -41,7 +41,7 @@ def make_run_dir(pipeline: str) -> Path:
     """A fresh folder for a run of this process, for this user alone.
 
     Raises:
-        StartError: it cannot be made, or the home belongs to somebody else.
+        StartError: it cannot be made, the home belongs to somebody else, or a living run has the same name.
     """
     home = runs_home()
     try:
@@ -50,7 +50,11 @@ def make_run_dir(pipeline: str) -> Path:
             raise StartError(f"{home} belongs to another user; set TRTLAB_RUN_DIR to a folder of yours")
         run_dir = home / f"{pipeline}-{os.getpid()}"
         if run_dir.exists():
-            # Our own pid in its name: whoever made it is dead.
+            # Our own pid in its name, so whoever made it is dead, or lives in another pid namespace.
+            if isinstance(probe(run_dir / LOCK), Alive):
+                raise StartError(
+                    f"the run in {run_dir} is alive; set TRTLAB_RUN_DIR to a folder of this container's own"
+                )
             shutil.rmtree(run_dir)
         run_dir.mkdir(mode=0o700)
         (run_dir / "clients").mkdir(mode=0o700)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from pipeline.errors import StartError, WireError
+from pipeline.wire.codec import MAX_FRAME_BYTES
+from pipeline.wire.messages import Bye, Hello, Message, PeerGone
+from pipeline.wire.sockets import Inbox, Outbox, Poller, address_of
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> str:
+    return address_of(tmp_path, "w1")
+
+
+@pytest.fixture
+def inbox(endpoint: str) -> Iterator[Inbox]:
+    made = Inbox(endpoint)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def outbox(endpoint: str) -> Iterator[Outbox]:
+    made = Outbox(endpoint)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def stranger(endpoint: str) -> Iterator[zmq.Socket[bytes]]:
+    """Somebody who speaks ZeroMQ and nothing else of ours."""
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.connect(endpoint)
+    yield socket
+    socket.close()
+
+
+def receive(inbox: Inbox, count: int) -> list[Message | WireError]:
+    found: list[Message | WireError] = []
+    while len(found) < count:
+        found += inbox.receive(5000)
+    return found
+
+
+def test_messages_of_one_sender_come_in_order(inbox: Inbox, outbox: Outbox) -> None:
+    sent = [Hello(number, "client") for number in range(1200)]
+    assert all(outbox.send(message) for message in sent)
+    assert receive(inbox, 1200) == sent
+
+
+def test_without_a_message_a_receive_ends_with_its_timeout(inbox: Inbox) -> None:
+    assert inbox.receive() == []
+    assert inbox.receive(1) == []
+    assert inbox.receive(2) == []
+
+
+def test_messages_wait_for_an_inbox_that_is_bound_later(endpoint: str, outbox: Outbox) -> None:
+    outbox.send(Bye(1))
+    late = Inbox(endpoint)
+    assert receive(late, 1) == [Bye(1)]
+    late.close()
+
+
+def test_a_bad_frame_comes_as_its_error_and_the_next_message_after_it(
+    inbox: Inbox, stranger: zmq.Socket[bytes]
+) -> None:
+    stranger.send(b"junk")
+    stranger.send_multipart([b"", b"parts"])
+    stranger.send(bytes([0x94, 1, 24, 1, 2]))
+    found = receive(inbox, 4)
+    assert [type(message) for message in found] == [WireError] * 4
+
+
+def test_a_frame_above_the_limit_never_arrives_and_harms_nobody(
+    inbox: Inbox, outbox: Outbox, stranger: zmq.Socket[bytes]
+) -> None:
+    stranger.send(bytes(MAX_FRAME_BYTES + 1))
+    outbox.send(PeerGone(1))
+    assert receive(inbox, 1) == [PeerGone(1)]
+    assert inbox.receive(100) == []
+
+
+def test_the_socket_is_for_this_user_alone_and_goes_with_its_inbox(endpoint: str) -> None:
+    inbox = Inbox(endpoint)
+    path = endpoint.removeprefix("ipc://")
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    inbox.close()
+    assert not os.path.lexists(path)
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="cannot bind ipc://"):
+        Inbox(address_of(tmp_path / "nothing", "w1"))
+
+
+def test_a_poller_tells_descriptors_and_wakes_for_sockets(inbox: Inbox, outbox: Outbox) -> None:
+    poller = Poller()
+    read, write = os.pipe()
+    poller.add(inbox)
+    poller.add(read)
+    assert poller.wait(0) == set()
+    outbox.send(Bye(1))
+    assert poller.wait(5000) == set()
+    assert inbox.receive(5000) == [Bye(1)]
+    os.write(write, b"x")
+    assert poller.wait(5000) == {read}
+    poller.remove(read)
+    assert poller.wait(-1) == set()
+    os.close(read)
+    os.close(write)
