@@ -33,11 +33,22 @@ _SHORT = reprlib.Repr()
 
 _packer = msgpack.Packer(autoreset=True)
 
+#: For text that is not Unicode, such as the name of a file: slower, and never refuses.
+_lenient_packer = msgpack.Packer(autoreset=True, unicode_errors="backslashreplace")
+
 
 def encode(message: Message) -> bytes:
-    """The frame of `message`."""
+    """The frame of `message`.
+
+    Raises:
+        OverflowError: an int of it has more than 64 bits.
+    """
     # Records are tuples, which MessagePack packs as the arrays they are on the wire.
-    frame: bytes = _packer.pack((PROTOCOL, _kinds[type(message)], *message))
+    body = (PROTOCOL, _kinds[type(message)], *message)
+    try:
+        frame: bytes = _packer.pack(body)
+    except UnicodeEncodeError:
+        frame = _lenient_packer.pack(body)
     return frame
 
 

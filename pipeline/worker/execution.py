@@ -21,6 +21,8 @@ from stages.stage import Array, Batch, Stage
 
 __all__ = ["Execution", "Outcome"]
 
+_LONGEST_TEXT = 2000
+
 _Result = tuple[str, str, tuple[TensorHandle, ...]]
 
 
@@ -174,8 +176,15 @@ class Execution:
             outcome.forwards.setdefault(rest[0].worker, []).append(forward)
 
     def _failure(self, error: BaseException) -> _Result:
+        try:
+            text = str(error)
+        except Exception:  # a user's own __str__
+            text = "which cannot be shown"
+        if len(text) > _LONGEST_TEXT:
+            # A notice that does not fit a frame would never arrive.
+            text = text[:_LONGEST_TEXT] + "..."
         if isinstance(error, BadInput):
-            return ("BadInput", str(error), ())
+            return ("BadInput", text, ())
         frame = traceback.extract_tb(error.__traceback__)[-1:] if error.__traceback__ else []
         where = f" ({frame[0].filename.rsplit('/', 1)[-1]}:{frame[0].lineno})" if frame else ""
-        return ("StageFailed", f"stage {self._name}: {type(error).__name__}: {error}{where}", ())
+        return ("StageFailed", f"stage {self._name}: {type(error).__name__}: {text}{where}", ())

@@ -205,6 +205,11 @@ def test_an_int_beyond_64_bits_cannot_be_sent(number: int) -> None:
         encode(Bye(number))
 
 
+def test_text_with_bytes_of_no_text_is_sent_readably_and_the_next_message_is_whole() -> None:
+    assert decode(encode(Hello(1, "bad \udcff name"))) == Hello(1, "bad \\udcff name")
+    assert decode(encode(Hello(2, "good"))) == Hello(2, "good")
+
+
 def test_text_that_is_not_utf_8_is_refused() -> None:
     frame = encode(Hello(1, "abc")).replace(b"abc", b"a\xffc")
     with pytest.raises(WireError, match="UnicodeDecodeError"):

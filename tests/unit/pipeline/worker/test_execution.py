@@ -1,0 +1,329 @@
+"""Execution over real slots: one stage between a pool of inputs and a pool of outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.graph.plan import BatchPlan, Edge, StagePlan, WorkerPlan
+from pipeline.graph.pools import fields_of, slot_bytes
+from pipeline.wire.codec import decode, encode
+from pipeline.wire.messages import OK, Hop, Notice, Notices, Order, Trace
+from pipeline.worker.execution import Execution, Outcome
+from pipeline.worker.inbox import Waiting
+from shm.handle import TensorHandle
+from shm.pool import SlotPool
+from shm.segment import SegmentSpec
+from shm.segments import create
+from shm.view import SegmentTable
+from stages.errors import BadInput, StageBroken
+from stages.spec import TensorSpec
+from stages.stage import Batch
+
+INPUT = TensorSpec("x", "int32", (4,))
+OUTPUTS = (TensorSpec("y", "int32", (4,)), TensorSpec("n", "int64", ("N",), {"N": 8}))
+INDEX, BASE = 3, 10
+NOW = 1_000_000_000
+
+Process = Callable[[Batch], Any]
+
+
+class Stage:
+    """Does what the test says; remembers how large the batches were."""
+
+    def __init__(self, process: Process) -> None:
+        self.inputs = (INPUT,)
+        self.outputs = OUTPUTS
+        self.batches: list[int] = []
+        self._process = process
+
+    def process(self, batch: Batch) -> Any:
+        self.batches.append(len(batch))
+        return self._process(batch)
+
+
+def fill(batch: Batch) -> None:
+    """y = x + 1 and n = sum(x), row by row."""
+    for row, x in enumerate(batch.rows("x")):
+        batch.out(row, "y")[...] = x + 1
+        batch.write(row, "n", np.array([x.sum()], np.int64))
+
+
+def refuse_negative(batch: Batch) -> None:
+    for x in batch.rows("x"):
+        if x[0] < 0:
+            raise BadInput(f"{x[0]} is negative")
+    fill(batch)
+
+
+class Bench:
+    """Two pools, and orders over them."""
+
+    def __init__(self) -> None:
+        self.table = SegmentTable()
+        fields = fields_of(OUTPUTS)
+        self.segments = [
+            create("local", SegmentSpec("run", name, size, 8)) for name, size in (("in", 64), ("out", slot_bytes(fields)))
+        ]
+        for segment in self.segments:
+            self.table.add(segment)
+        self.pools = [SlotPool(segment) for segment in self.segments]
+        self.plan = StagePlan(
+            name="middle", use="m:C", options={}, inputs=(INPUT,), edges=(Edge("ingress", "x"),), after=(),
+            outputs=OUTPUTS, fields=fields, batch=BatchPlan(4), credits=8, workers=(WorkerPlan("middle", 0),),
+        )  # fmt: skip
+        self.now = NOW
+
+    def run(self, stage: Stage, *rows: Waiting) -> Outcome:
+        execution = Execution(self.plan, INDEX, BASE, stage, self.table, self.clock)
+        outcome = execution.run(rows)
+        self.refused = execution.refused
+        return outcome
+
+    def clock(self) -> int:
+        self.now += 1_000_000
+        return self.now
+
+    def handle(self, *values: int) -> TensorHandle:
+        slot, generation = self.pools[0].loan()
+        handle = TensorHandle(self.segments[0].number, slot, generation, 0, "int32", (4,))
+        self.table.view(handle, writable=True)[...] = values
+        return handle
+
+    def order(self, request: int, given: TensorHandle | int, *rest: Hop, deadline: int = 0, prompt: bool = False) -> Waiting:
+        slot, generation = self.pools[1].loan()
+        hop = Hop(INDEX, 5, self.segments[1].number, slot, generation, prompt, (given,))
+        return Waiting(Order(request, 2, deadline, 0, (hop, *rest), (Trace(0, 1, 2, 3, 4),)), NOW - 5_000_000)
+
+    def read(self, notice: Notice) -> dict[str, list[int]]:
+        assert (notice.code, notice.message) == (OK, "")
+        return {spec.name: self.table.view(handle).tolist() for spec, handle in zip(OUTPUTS, notice.outputs)}
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.table.close()
+    for segment in made.segments:
+        segment.unlink()
+
+
+def codes(outcome: Outcome) -> dict[int, str]:
+    return {notice.request: notice.code for notice in outcome.notices}
+
+
+def test_a_batch_fills_the_slots_of_its_orders(bench: Bench) -> None:
+    stage = Stage(fill)
+    outcome = bench.run(stage, bench.order(1, bench.handle(1, 2, 3, 4)), bench.order(2, bench.handle(5, 6, 7, 8)))
+    assert stage.batches == [2]
+    assert [bench.read(notice) for notice in outcome.notices] == [
+        {"y": [2, 3, 4, 5], "n": [10]},
+        {"y": [6, 7, 8, 9], "n": [26]},
+    ]
+    assert [(notice.request, notice.attempt) for notice in outcome.notices] == [(1, 2), (2, 2)]
+    assert outcome.forwards == {}
+    assert outcome.late == []
+
+
+def test_outputs_are_named_in_the_order_of_the_fields_whatever_the_order_of_writing(bench: Bench) -> None:
+    def backwards(batch: Batch) -> None:
+        batch.write(0, "n", np.array([7], np.int64))
+        batch.out(0, "y")[...] = 1
+
+    (notice,) = bench.run(Stage(backwards), bench.order(1, bench.handle(0, 0, 0, 0))).notices
+    assert bench.read(notice) == {"y": [1, 1, 1, 1], "n": [7]}
+    assert [handle.offset for handle in notice.outputs] == [field.offset for field in bench.plan.fields]
+
+
+def test_one_bad_row_fails_alone_and_its_mates_succeed(bench: Bench) -> None:
+    stage = Stage(refuse_negative)
+    outcome = bench.run(stage, *(bench.order(n, bench.handle(first, 0, 0, 0)) for n, first in enumerate((5, -6, 7))))
+    assert codes(outcome) == {0: OK, 1: "BadInput", 2: OK}
+    assert outcome.notices[1].message == "-6 is negative"
+    assert outcome.notices[1].outputs == ()
+    assert bench.read(outcome.notices[2])["y"][0] == 8
+    assert stage.batches == [3, 1, 1, 1]
+    assert {notice.trace[-1].batch for notice in outcome.notices} == {1}
+
+
+def test_a_row_that_the_stage_fails_itself_costs_no_second_run(bench: Bench) -> None:
+    def mark(batch: Batch) -> None:
+        fill(batch)
+        batch.fail(1, "not this one")
+
+    stage = Stage(mark)
+    outcome = bench.run(stage, *(bench.order(n, bench.handle(n, 0, 0, 0)) for n in range(3)))
+    assert codes(outcome) == {0: OK, 1: "BadInput", 2: OK}
+    assert outcome.notices[1].message == "not this one"
+    assert stage.batches == [3]
+
+
+def test_a_broken_stage_ends_the_process_and_no_notice_is_given(bench: Bench) -> None:
+    def broken(batch: Batch) -> None:
+        raise StageBroken("the device is lost")
+
+    with pytest.raises(StageBroken, match="the device is lost"):
+        bench.run(Stage(broken), bench.order(1, bench.handle(0, 0, 0, 0)), bench.order(2, bench.handle(0, 0, 0, 0)))
+
+
+def test_any_other_exception_fails_the_row_and_says_where(bench: Bench) -> None:
+    def divide(batch: Batch) -> None:
+        1 // int(batch.rows("x")[0][0])
+        fill(batch)
+
+    stage = Stage(divide)
+    outcome = bench.run(stage, bench.order(1, bench.handle(0, 0, 0, 0)), bench.order(2, bench.handle(1, 0, 0, 0)))
+    assert codes(outcome) == {1: "StageFailed", 2: OK}
+    line = divide.__code__.co_firstlineno + 1
+    expected = f"stage middle: ZeroDivisionError: integer division or modulo by zero (test_execution.py:{line})"
+    assert outcome.notices[0].message == expected
+
+
+def test_an_output_that_was_not_filled_fails_the_row(bench: Bench) -> None:
+    def half(batch: Batch) -> None:
+        batch.out(0, "y")[...] = 1
+
+    (notice,) = bench.run(Stage(half), bench.order(1, bench.handle(0, 0, 0, 0))).notices
+    assert notice.code == "StageFailed"
+    assert "output 'n' of row 0: process neither filled nor returned it" in notice.message
+
+
+@pytest.mark.parametrize("text", ["x" * 10_000_000, "bad \udcff name"], ids=["huge", "surrogate"])
+@pytest.mark.parametrize("kind", [BadInput, RuntimeError])
+def test_whatever_a_stage_says_its_notice_can_be_sent(bench: Bench, kind: type[Exception], text: str) -> None:
+    def complain(batch: Batch) -> None:
+        raise kind(text)
+
+    outcome = bench.run(Stage(complain), bench.order(1, bench.handle(0, 0, 0, 0)))
+    message = Notices(0, 5, tuple(outcome.notices))
+    assert len(encode(message)) < 10_000
+    assert type(decode(encode(message))) is Notices
+    assert text[:3] in outcome.notices[0].message
+
+
+def test_an_exception_that_cannot_say_what_it_is_fails_the_row(bench: Bench) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    def complain(batch: Batch) -> None:
+        raise Mute
+
+    (notice,) = bench.run(Stage(complain), bench.order(1, bench.handle(0, 0, 0, 0))).notices
+    assert notice.code == "StageFailed"
+    assert "Mute" in notice.message
+
+
+def test_a_stale_handle_fails_its_row_and_is_never_read(bench: Bench) -> None:
+    stale = bench.handle(6, 6, 6, 6)
+    bench.pools[0].abandon(stale.slot, stale.generation)
+    seen: list[int] = []
+
+    def watch(batch: Batch) -> None:
+        seen.extend(int(x[0]) for x in batch.rows("x"))
+        fill(batch)
+
+    outcome = bench.run(Stage(watch), bench.order(1, stale), bench.order(2, bench.handle(7, 0, 0, 0)))
+    assert codes(outcome) == {1: "StageFailed", 2: OK}
+    assert "StaleHandle" in outcome.notices[0].message
+    assert seen == [7]
+    assert bench.refused == 1
+
+
+def test_a_tensor_that_nobody_filled_in_fails_its_row(bench: Bench) -> None:
+    (notice,) = bench.run(Stage(fill), bench.order(1, 12)).notices
+    assert notice.code == "StageFailed"
+    assert "tensor 12 was not filled in by the stage before" in notice.message
+    assert bench.refused == 1
+
+
+def test_a_slot_that_was_given_to_somebody_else_is_not_written(bench: Bench) -> None:
+    late = bench.order(1, bench.handle(1, 1, 1, 1))
+    hop = late.order.hops[0]
+    bench.pools[1].abandon(hop.slot, hop.generation)
+    slot, generation = bench.pools[1].loan()
+    assert slot == hop.slot
+    theirs = TensorHandle(hop.segment, slot, generation, 0, "int32", (4,))
+    bench.table.view(theirs, writable=True)[...] = 9
+    outcome = bench.run(Stage(fill), late, bench.order(2, bench.handle(1, 1, 1, 1)))
+    assert codes(outcome) == {1: "StageFailed", 2: OK}
+    assert bench.table.view(theirs).tolist() == [9, 9, 9, 9]
+
+
+def test_a_row_that_is_late_is_not_computed(bench: Bench) -> None:
+    stage = Stage(fill)
+    outcome = bench.run(
+        stage,
+        bench.order(1, bench.handle(1, 1, 1, 1), deadline=NOW - 2_000_000),
+        bench.order(2, bench.handle(1, 1, 1, 1), deadline=NOW + 10**9),
+    )
+    assert codes(outcome) == {1: "DeadlineExceeded", 2: OK}
+    assert outcome.notices[0].message == "3.0 ms late"
+    assert stage.batches == [1]
+    outcome = bench.run(stage, bench.order(3, bench.handle(1, 1, 1, 1), deadline=1))
+    assert codes(outcome) == {3: "DeadlineExceeded"}
+    assert stage.batches == [1]
+
+
+def test_an_order_goes_on_with_what_this_stage_made(bench: Bench) -> None:
+    other = bench.handle(0, 0, 0, 0)
+    second = Hop(4, 8, 1, 2, 3, True, (BASE + 1, other, BASE, BASE + 2, BASE - 1))
+    third = Hop(5, 9, 1, 2, 3, True, (BASE + 2, BASE))
+    row = bench.order(1, bench.handle(1, 2, 3, 4), second, third, deadline=NOW + 10**12)
+    outcome = bench.run(Stage(fill), row)
+    assert outcome.notices == []
+    (notice,) = outcome.late
+    y, n = notice.outputs
+    (forward,) = outcome.forwards.pop(8)
+    assert not outcome.forwards
+    assert forward == row.order._replace(
+        # Tensors of other stages stay as they are: numbers are global.
+        hops=(second._replace(inputs=(n, other, y, BASE + 2, BASE - 1)), third._replace(inputs=(BASE + 2, y))),
+        trace=notice.trace,
+    )
+    assert decode(encode(Notices(0, 5, (notice,)))) == Notices(0, 5, (notice,))
+
+
+def test_a_notice_that_is_waited_for_is_not_late(bench: Bench) -> None:
+    outcome = bench.run(Stage(fill), bench.order(1, bench.handle(1, 1, 1, 1), Hop(4, 8, 1, 2, 3, True, ()), prompt=True))
+    assert [notice.request for notice in outcome.notices] == [1]
+    assert outcome.late == []
+    assert list(outcome.forwards) == [8]
+
+
+def test_a_row_that_failed_goes_no_further(bench: Bench) -> None:
+    on = Hop(4, 8, 1, 2, 3, True, (BASE,))
+    outcome = bench.run(
+        Stage(refuse_negative), bench.order(1, bench.handle(-1, 0, 0, 0), on), bench.order(2, bench.handle(1, 0, 0, 0), on)
+    )
+    assert codes(outcome) == {1: "BadInput"}
+    assert [order.request for order in outcome.forwards[8]] == [2]
+
+
+def test_the_trace_says_how_long_how_many_and_how_much_was_copied(bench: Bench) -> None:
+    def returns(batch: Batch) -> dict[str, Any]:
+        return {"y": batch.stack("x") + 1, "n": [np.array([1], np.int64)] * len(batch)}
+
+    apart = [bench.handle(1, 1, 1, 1), bench.handle(2, 2, 2, 2), bench.handle(3, 3, 3, 3)]
+    outcome = bench.run(Stage(returns), bench.order(1, apart[0]), bench.order(2, apart[2]), bench.order(3, apart[1]))
+    for notice in outcome.notices:
+        assert notice.trace[0] == Trace(0, 1, 2, 3, 4)
+        # Gathered, since the rows are not in order of address: 16 B. Returned: 16 B of y and 8 B of n.
+        assert notice.trace[1:] == (Trace(INDEX, 7_000, 1_000, 3, 16 + 16 + 8),)
+
+
+def test_a_stage_without_bytes_of_its_own_answers_without_handles(bench: Bench) -> None:
+    stage = Stage(lambda batch: None)
+    stage.outputs = ()
+    plan = bench.plan
+    bench.plan = StagePlan(
+        name="relay", use="m:C", options={}, inputs=plan.inputs, edges=plan.edges, after=(), outputs=(),
+        fields=(), batch=plan.batch, credits=8, workers=plan.workers,
+    )  # fmt: skip
+    outcome = bench.run(stage, bench.order(1, bench.handle(1, 1, 1, 1), Hop(4, 8, 0, 0, 0, True, (BASE,))))
+    assert [(notice.code, notice.outputs) for notice in outcome.late] == [(OK, ())]
+    assert outcome.forwards[8][0].hops[0].inputs == (BASE,)
