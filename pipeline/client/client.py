@@ -32,6 +32,7 @@ from pipeline.wire.messages import (
     Answers,
     AskStatus,
     Bye,
+    Gone,
     Hello,
     Loan,
     SlotRef,
@@ -51,6 +52,9 @@ from stages.spec import TensorSpec
 __all__ = ["Client", "Draft"]
 
 Array = NDArray[Any]
+
+#: A hello that came to a scheduler which was about to die is lost.
+_ASK_AGAIN_S = 0.5
 
 #: While nothing comes, the scheduler's lock is looked at this often: its death is seen within this time.
 _ALIVE_CHECK_MS = 50
@@ -85,37 +89,30 @@ class Draft:
 class Client:
     """A connection to one running pipeline. Use `connect`."""
 
-    def __init__(
-        self, run_dir: Path, number: int, lock: OwnerLock, inbox: Inbox, scheduler: Outbox, welcome: Welcome
-    ) -> None:
+    plan: Plan
+    """What runs on the other side."""
+
+    def __init__(self, run_dir: Path, number: int, name: str, lock: OwnerLock) -> None:
         self._run_dir = run_dir
         self._number = number
+        self._name = name
         self._lock = lock
-        self._inbox = inbox
-        self._scheduler = scheduler
+        self._inbox = Inbox(address_of(run_dir, f"clients/{number:x}"))
+        self._scheduler = Outbox(address_of(run_dir, "scheduler"))
         self._closed = False
-        #: What runs on the other side.
-        self.plan = Plan.from_json(welcome.plan)
         self._table = SegmentTable()
         #: The ingress pools by rising slot size: (slot bytes, segment number, slots).
         self._pools: list[tuple[int, int, int]] = []
-        for address in welcome.pools:
-            segment = segments.attach((address.kind, address.name))
-            self._table.add(segment)
-            if address.pool.startswith(f"{INGRESS}/"):
-                self._pools.append((segment.layout.slot_bytes, segment.number, segment.layout.slots))
-        self._pools.sort()
-        self._specs: dict[str, TensorSpec] = {spec.name: spec for spec in self.plan.inputs}
-        self._output_names = tuple(name for name, _ in self.plan.outputs)
-        self._stage_names = tuple(stage.name for stage in self.plan.stages)
-        self._granted: dict[int, list[SlotRef]] = {number: [] for _, number, _ in self._pools}
-        self._levels = dict.fromkeys(self._granted, 0)
+        self._granted: dict[int, list[SlotRef]] = {}
+        self._levels: dict[int, int] = {}
         self._futures: dict[int, Future] = {}
         self._next_tag = 1
         self._submissions: list[Submission] = []
         self._returns: deque[SlotRef] = deque()
         self._statuses: list[str] = []
-        self._lost: Unavailable | None = None
+        #: Why there is no connection; None while there is one.
+        self._lost: Unavailable | None = Unavailable("not connected yet")
+        self._asked_at = 0.0
 
     # -- coming and going -----------------------------------------------------------------------
 
@@ -137,23 +134,59 @@ class Client:
             lock = OwnerLock.acquire(run_dir / "clients" / f"{number:x}.lock")
         except OSError as error:
             raise Unavailable(f"no pipeline runs in {run_dir}: {error}") from error
-        inbox = Inbox(address_of(run_dir, f"clients/{number:x}"))
-        scheduler = Outbox(address_of(run_dir, "scheduler"))
+        client = cls(run_dir, number, name, lock)
         try:
-            scheduler.send(Hello(number, name))
-            end = time.monotonic() + timeout_s
-            while (left := end - time.monotonic()) > 0:
-                for message in inbox.receive(min(_ALIVE_CHECK_MS, int(left * 1000) + 1)):
-                    if isinstance(message, Welcome):
-                        return cls(run_dir, number, lock, inbox, scheduler, message)
-                if not isinstance(probe(run_dir / LOCK), Alive):
-                    raise Unavailable(f"the pipeline in {run_dir} has stopped")
-            raise Unavailable(f"the pipeline in {run_dir} was not ready within {timeout_s:g} s")
+            client.reconnect(timeout_s)
         except BaseException:
-            scheduler.close()
-            inbox.close()
-            lock.release()
+            client.close()
             raise
+        return client
+
+    def reconnect(self, timeout_s: float = 60.0) -> None:
+        """Wait until the pipeline is there again; at once where the connection was not lost.
+
+        Raises:
+            Unavailable: it has stopped for good, or is not ready within `timeout_s` seconds.
+        """
+        end = time.monotonic() + timeout_s
+        while self._lost is not None:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise Unavailable(f"the pipeline in {self._run_dir} was not ready within {timeout_s:g} s")
+            self._say_hello(min(_ALIVE_CHECK_MS, int(left * 1000) + 1))
+
+    def _say_hello(self, wait_ms: int) -> None:
+        """Ask to be let in, unless that was done a moment ago, and take in a welcome that has come."""
+        now = time.monotonic()
+        if now - self._asked_at > _ASK_AGAIN_S:
+            self._asked_at = now
+            self._scheduler.send(Hello(self._number, self._name))
+        for message in self._inbox.receive(wait_ms):
+            if isinstance(message, Welcome):
+                self._join(message)
+            elif self._lost is None:
+                self._take(message)
+        if self._lost is not None and not isinstance(probe(self._run_dir / LOCK), Alive):
+            raise Unavailable(f"the pipeline in {self._run_dir} has stopped")
+
+    def _join(self, welcome: Welcome) -> None:
+        self.plan = Plan.from_json(welcome.plan)
+        # Another table, not the old one emptied: results of before still refer to it.
+        self._table = SegmentTable()
+        self._pools = []
+        for address in welcome.pools:
+            segment = segments.attach((address.kind, address.name))
+            self._table.add(segment)
+            if address.pool.startswith(f"{INGRESS}/"):
+                self._pools.append((segment.layout.slot_bytes, segment.number, segment.layout.slots))
+        self._pools.sort()
+        self._specs: dict[str, TensorSpec] = {spec.name: spec for spec in self.plan.inputs}
+        self._output_names = tuple(name for name, _ in self.plan.outputs)
+        self._stage_names = tuple(stage.name for stage in self.plan.stages)
+        self._granted = {number: [] for _, number, _ in self._pools}
+        self._levels = dict.fromkeys(self._granted, 0)
+        self._returns.clear()
+        self._lost = None
 
     def close(self) -> None:
         """Leave. Whatever this client still holds comes back to the pipeline."""
@@ -202,7 +235,10 @@ class Client:
     def draft_nowait(self, **shapes: tuple[int, ...]) -> Draft | None:
         """As `draft`, but None where no slot is free now; one is asked for."""
         if self._lost is not None:
-            raise self._lost
+            # The scheduler may be back by now; whoever asks again and again gets through.
+            self._say_hello(0)
+            if self._lost is not None:
+                raise self._lost
         offset = 0
         layout: list[tuple[int, str, tuple[int, ...]]] = []
         if shapes.keys() != self._specs.keys():
@@ -278,7 +314,7 @@ class Client:
         tag = self._next_tag
         self._next_tag += 1
         deadline = 0 if deadline_ms is None else now + int(deadline_ms * 1e6)
-        future = self._futures[tag] = Future(tag, self.pump, self._result, now)
+        future = self._futures[tag] = Future(tag, self.pump, self._result, self._table, now)
         self._submissions.append(Submission(tag, slot, handles, deadline, priority))
         if flush:
             self.flush()
@@ -339,10 +375,16 @@ class Client:
             return len(message.answers)
         if isinstance(message, Status):
             self._statuses.append(message.document)
+        elif isinstance(message, Gone):
+            self._lose()
         return 0
 
     def _lose(self) -> None:
-        self._lost = Unavailable(f"the pipeline {self.plan.name} has died; connect again")
+        """The scheduler that knew this client is dead: nothing that it held will be answered."""
+        self._lost = Unavailable(f"the scheduler of pipeline {self.plan.name} has died; ask again in a moment")
+        self._submissions.clear()
+        # Hello is said at the next request, and again after a while.
+        self._asked_at = 0.0
         now = time.monotonic_ns()
         for future in self._futures.values():
             future.fail(self._lost, now)
@@ -362,7 +404,7 @@ class Client:
             }
             for t in answer.trace
         }
-        return Result(self._output_names, answer.outputs, future.leases, self._table.view, stages)
+        return Result(self._output_names, answer.outputs, future.leases, future.table.view, stages)
 
     @property
     def outstanding(self) -> int:

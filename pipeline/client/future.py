@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pipeline.errors import RequestError, request_error
 from pipeline.wire.messages import OK, Answer, SlotRef
 from shm.handle import JSON, TensorHandle
+from shm.view import SegmentTable
 
 __all__ = ["Future", "Lease", "Result"]
 
@@ -105,10 +106,21 @@ class Result(Mapping[str, Any]):
 class Future:
     """A request on its way. Made by `Client.submit`; belongs to the client's thread."""
 
-    __slots__ = ("_error", "_make", "_pump", "_result", "answer", "answered_ns", "leases", "submitted_ns", "tag")
+    __slots__ = (
+        "_error", "_make", "_pump", "_result", "answer", "answered_ns", "leases", "submitted_ns", "table", "tag",
+    )  # fmt: skip
 
-    def __init__(self, tag: int, pump: Callable[[float], int], make: Callable[[Future], Result], now: int) -> None:
+    def __init__(
+        self,
+        tag: int,
+        pump: Callable[[float], int],
+        make: Callable[[Future], Result],
+        table: SegmentTable,
+        now: int,
+    ) -> None:
         self.tag = tag
+        #: What its handles refer to, also after the client has connected to other segments.
+        self.table = table
         self._pump = pump
         self._make = make
         self._result: Result | None = None

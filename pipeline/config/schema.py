@@ -26,9 +26,13 @@ from pipeline.config.quantities import parse_bytes
 __all__ = [
     "AUTO",
     "BatchConfig",
+    "CanaryConfig",
+    "CapsulesConfig",
     "IngressConfig",
     "InputConfig",
     "PipelineConfig",
+    "QueueConfig",
+    "RestartConfig",
     "RunConfig",
     "StageConfig",
     "as_references",
@@ -154,6 +158,15 @@ class BatchConfig(_Node):
     )
 
 
+class RestartConfig(_Node):
+    """When to give a stage up."""
+
+    max: int = Field(
+        default=5, ge=0, le=10_000, description="Deaths without progress within `per_s`; one more breaks the stage."
+    )
+    per_s: float = Field(default=60.0, gt=0, le=86_400, description="Seconds that deaths are remembered.")
+
+
 class StageConfig(_Node):
     """One stage: a class, its options, where its inputs come from, and how many processes run it."""
 
@@ -183,6 +196,16 @@ class StageConfig(_Node):
         description="Requests that may wait in or be computed by one worker. Default: two batches, at least 4.",
     )
     env: dict[str, str] = Field(default_factory=dict, description="Environment variables of its workers.")
+    timeout_ms: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400_000,
+        description="A worker that computes one batch for longer is killed, also in the middle of a C call; the "
+        "batch runs again, and what keeps overrunning fails alone. Default: no limit.",
+    )
+    restart: RestartConfig = Field(
+        default_factory=lambda: RestartConfig(), description="How often its workers are started again."
+    )
 
 
 class IngressConfig(_Node):
@@ -202,6 +225,33 @@ class RunConfig(_Node):
     files: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(
         default=("*",), description="Which files of a folder are meant: *.jpg, *.png."
     )
+
+
+class QueueConfig(_Node):
+    """Overload."""
+
+    max: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Requests that may wait for a worker of a first stage; one more is refused at once, as "
+        "Overloaded. Default: clients wait for a slot instead.",
+    )
+
+
+class CanaryConfig(_Node):
+    """A known good request, sent now and then while the pipeline serves: readiness is what it finds out."""
+
+    input: str = Field(description="Its file, relative to this one.")
+    every_s: float = Field(default=5.0, ge=0.1, le=3600, description="Seconds from one to the next.")
+
+
+class CapsulesConfig(_Node):
+    """What is kept of requests that killed their worker, for `pipeline replay`."""
+
+    folder: str = Field(default="capsules", description="Where, relative to where the pipeline is started.")
+    max_count: int = Field(default=20, ge=0, le=10_000, description="The newest that are kept; 0 writes none.")
+    max_bytes: ByteCount = Field(default=64 * 1024 * 1024, description="Larger inputs are not kept.")
 
 
 class PipelineConfig(_Node):
@@ -225,6 +275,18 @@ class PipelineConfig(_Node):
     segments: Literal["posix", "sysv"] = Field(default="posix", description="The kind of shared memory.")
     drain_s: float = Field(
         default=10.0, ge=0, le=86_400, description="How long a drain may take before what is unfinished is given up."
+    )
+    deadline_ms: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400_000,
+        description="A request that is not answered within this time fails; what is left of it is not computed. "
+        "A request may bring its own. Default: none.",
+    )
+    queue: QueueConfig = Field(default_factory=QueueConfig, description="What happens under overload.")
+    canary: CanaryConfig | None = Field(default=None, description="A known good request that tests readiness.")
+    capsules: CapsulesConfig = Field(
+        default_factory=CapsulesConfig, description="What is kept of requests that killed their worker."
     )
     run: RunConfig = Field(default_factory=RunConfig, description="Defaults of `pipeline run`.")
 

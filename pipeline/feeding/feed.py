@@ -26,9 +26,25 @@ __all__ = ["Feed"]
 
 _MAX_AHEAD = 4096
 
+_MAX_TRIES = 5
+
+
+class _Entry:
+    """One file on its way."""
+
+    __slots__ = ("outcome", "path", "tries")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.outcome: Future | Record | None = None
+        self.tries = 0
+
 
 class Feed:
     """Runs `files` through a pipeline.
+
+    A request whose scheduler died is sent again: stages are functions of their inputs, so nothing
+    happens twice that matters.
 
     Args:
         client: connected.
@@ -41,56 +57,77 @@ class Feed:
         self._files = files
         self._deadline_ms = deadline_ms
         self._bytes_of = client.plan.inputs[0] if takes_bytes(client.plan.inputs) else None
-        self._under_way: deque[tuple[str, Future | Record]] = deque()
+        self._under_way: deque[_Entry] = deque()
+        self._to_send: deque[_Entry] = deque()
         self._stopped = False
-        #: Files that have been sent, or have failed before they could be.
+        #: Files that have been taken up.
         self.taken = 0
 
     def stop(self) -> None:
-        """Send nothing more; what is under way is finished."""
+        """Take up no more files; what is under way is finished."""
         self._stopped = True
 
     def run(self, on_progress: Callable[[], None] = lambda: None) -> Iterator[Record]:
         """The records, in the order of the files. `on_progress` is called while nothing comes, too.
 
         Raises:
-            Unavailable: the pipeline has died.
+            Unavailable: the pipeline has stopped for good.
         """
         while self._under_way or (self.taken < len(self._files) and not self._stopped):
-            self._send()
-            first = self._under_way[0][1] if self._under_way else None
-            # Nothing to hand out yet: wait for an answer, or for the first slot.
-            if first is None or (isinstance(first, Future) and not first.done()):
-                self._client.pump(0.1)
-                on_progress()
-            while self._under_way:
-                path, outcome = self._under_way[0]
-                if isinstance(outcome, Future):
-                    if not outcome.done():
-                        break
-                    record = self._record(path, outcome)
-                else:
-                    record = outcome
-                self._under_way.popleft()
-                yield record
+            try:
+                self._send()
+                outcome = self._under_way[0].outcome if self._under_way else None
+                # Nothing to hand out yet: wait for an answer, or for the first slot.
+                if outcome is None or (isinstance(outcome, Future) and not outcome.done()):
+                    self._client.pump(0.1)
+                    on_progress()
+            except Unavailable:
+                self._client.reconnect()
+            yield from self._finished()
+
+    def _finished(self) -> Iterator[Record]:
+        while self._under_way:
+            entry = self._under_way[0]
+            outcome = entry.outcome
+            if outcome is None:
+                return
+            if isinstance(outcome, Future):
+                if not outcome.done():
+                    return
+                if isinstance(outcome.error(), Unavailable) and outcome.answer is None and entry.tries < _MAX_TRIES:
+                    # All that were under way died with it; those behind come to their turn here.
+                    entry.outcome = None
+                    self._to_send.append(entry)
+                    return
+                outcome = self._record(entry.path, outcome)
+            self._under_way.popleft()
+            yield outcome
 
     def _send(self) -> None:
-        """Send as many as there are slots for."""
-        while self.taken < len(self._files) and not self._stopped and len(self._under_way) < _MAX_AHEAD:
-            path = self._files[self.taken]
-            future: Future | Record | None
+        """Send as many as there are slots for, first those that are to be sent again."""
+        while True:
+            if not self._to_send:
+                if self._stopped or self.taken == len(self._files) or len(self._under_way) >= _MAX_AHEAD:
+                    break
+                entry = _Entry(self._files[self.taken])
+                self.taken += 1
+                self._under_way.append(entry)
+                self._to_send.append(entry)
+            entry = self._to_send[0]
             try:
-                future = self._submit(path)
+                entry.outcome = self._submit(entry.path)
             except Unavailable:
                 raise
             except RequestError as error:
-                future = Record(path, (type(error).__name__, str(error)))
+                entry.outcome = Record(entry.path, (type(error).__name__, str(error)))
             except OSError as error:
-                future = Record(path, ("InvalidRequest", f"cannot be read: {error.strerror or error}"))
-            if future is None:
+                entry.outcome = Record(
+                    entry.path, ("InvalidRequest", f"cannot be read: {error.strerror or error}")
+                )
+            if entry.outcome is None:
                 break
-            self._under_way.append((path, future))
-            self.taken += 1
+            entry.tries += 1
+            self._to_send.popleft()
         # One message for all of them.
         self._client.flush()
 

@@ -14,7 +14,18 @@ from typing import Any
 
 from stages.spec import TensorSpec
 
-__all__ = ["INGRESS", "BatchPlan", "Edge", "Field", "Plan", "PoolPlan", "StagePlan", "WorkerPlan"]
+__all__ = [
+    "INGRESS",
+    "BatchPlan",
+    "CanaryPlan",
+    "CapsulePlan",
+    "Edge",
+    "Field",
+    "Plan",
+    "PoolPlan",
+    "StagePlan",
+    "WorkerPlan",
+]
 
 #: The name that stages use for what the client sends: `inputs: [ingress.image]`.
 INGRESS = "ingress"
@@ -89,6 +100,11 @@ class StagePlan:
     credits: int
     """How many requests may be ordered from one worker and not finished, at most."""
     workers: tuple[WorkerPlan, ...]
+    timeout_ms: float | None = None
+    """A worker that computes one batch for longer is killed; None: it never is."""
+    max_restarts: int = 5
+    """Deaths without a sign of progress within `restart_window_s`, after which the stage is broken."""
+    restart_window_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +121,26 @@ class PoolPlan:
     def nbytes(self) -> int:
         """Bytes of all slots, without the segment's header."""
         return self.slot_bytes * self.slots
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryPlan:
+    """A known good request, sent now and then to see whether every stage still answers."""
+
+    input: str
+    """Path of its file."""
+    every_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CapsulePlan:
+    """What is kept of requests that killed their worker."""
+
+    folder: str = "capsules"
+    max_count: int = 20
+    """Older ones are removed; 0: none is written."""
+    max_bytes: int = 64 * 1024 * 1024
+    """Inputs above this are not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +163,12 @@ class Plan:
     """"posix" or "sysv"."""
     drain_s: float = 10.0
     """How long a drain may take before what is unfinished is given up."""
+    deadline_ms: float | None = None
+    """Of every request that brings none of its own, from its submission."""
+    queue_max: int | None = None
+    """Requests that may wait for their first worker; one more is refused. None: the ingress slots bound them."""
+    canary: CanaryPlan | None = None
+    capsules: CapsulePlan = CapsulePlan()
 
     def stage(self, name: str) -> StagePlan:
         """The stage of that name.
@@ -167,6 +209,10 @@ class Plan:
             pools=tuple(PoolPlan(**p) for p in raw["pools"]),
             segment_kind=raw["segment_kind"],
             drain_s=raw["drain_s"],
+            deadline_ms=raw["deadline_ms"],
+            queue_max=raw["queue_max"],
+            canary=None if raw["canary"] is None else CanaryPlan(**raw["canary"]),
+            capsules=CapsulePlan(**raw["capsules"]),
         )
 
 
@@ -182,6 +228,9 @@ def _stage(raw: Mapping[str, Any]) -> StagePlan:
         fields=tuple(Field(TensorSpec.from_dict(f["spec"]), f["offset"]) for f in raw["fields"]),
         batch=BatchPlan(**raw["batch"]),
         credits=raw["credits"],
+        timeout_ms=raw["timeout_ms"],
+        max_restarts=raw["max_restarts"],
+        restart_window_s=raw["restart_window_s"],
         workers=tuple(
             WorkerPlan(**{**w, "cpus": tuple(w["cpus"])}) for w in raw["workers"]
         ),

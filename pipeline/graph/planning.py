@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pipeline.config.loader import LoadedConfig
 from pipeline.graph.description import StageDescription
 from pipeline.graph.placement import place_workers
-from pipeline.graph.plan import BatchPlan, Plan, StagePlan
+from pipeline.graph.plan import BatchPlan, CanaryPlan, CapsulePlan, Plan, StagePlan
 from pipeline.graph.pools import credits_of, fields_of, ingress_slots, pools_of
 from pipeline.graph.wiring import wire
 from pipeline.topology.machine import Machine
@@ -46,6 +46,9 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
             batch=BatchPlan(by_name[name].batch.max_size, by_name[name].batch.max_delay_ms),
             credits=credits_of(by_name[name]),
             workers=workers[name],
+            timeout_ms=by_name[name].timeout_ms,
+            max_restarts=by_name[name].restart.max,
+            restart_window_s=by_name[name].restart.per_s,
         )
         for name in wiring.order
     )
@@ -60,4 +63,13 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         pools=pools_of(loaded.inputs, stages, wiring, slots),
         segment_kind=config.segments,
         drain_s=config.drain_s,
+        deadline_ms=config.deadline_ms,
+        queue_max=config.queue.max,
+        canary=None if config.canary is None else CanaryPlan(_canary_file(loaded), config.canary.every_s),
+        capsules=CapsulePlan(config.capsules.folder, config.capsules.max_count, config.capsules.max_bytes),
     )
+
+
+def _canary_file(loaded: LoadedConfig) -> str:
+    assert loaded.config.canary is not None
+    return str(loaded.base_dir / loaded.config.canary.input)

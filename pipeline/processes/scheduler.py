@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 from pipeline.errors import WireError
 from pipeline.processes.child import Boot, boot, freeze_heap
@@ -23,6 +24,7 @@ from pipeline.wire.messages import (
     Bye,
     Drained,
     Fences,
+    Gone,
     Hello,
     Loan,
     Message,
@@ -71,7 +73,7 @@ class _Shell:
         )
 
     def run(self) -> None:
-        self._supervisor.send(Ready(-1, -1, 0, os.getpid()))
+        self._supervisor.send(Ready(-1, -1, 0, os.getpid(), self._boot.epoch))
         freeze_heap()
         scheduler, inbox = self._scheduler, self._inbox
         tick_at = clients_at = collect_at = 0
@@ -94,9 +96,11 @@ class _Shell:
 
     def _take(self, message: Message | WireError, now: int) -> None:
         scheduler = self._scheduler
-        kind = type(message)
-        if kind is Submit:
-            scheduler.submit(message, now)  # type: ignore[arg-type]
+        if isinstance(message, Submit):
+            if message.client in self._clients:
+                scheduler.submit(message, now)
+            else:
+                self._stranger(message.client, Gone(self._boot.epoch))
         elif isinstance(message, WireError):
             scheduler.counts["refused_frames"] += 1
             print(f"refused a message: {message}", file=sys.stderr)
@@ -107,26 +111,41 @@ class _Shell:
         elif isinstance(message, Bye):
             self._goodbye(message.client, now)
         elif isinstance(message, AskStatus):
+            status = Status(self._document())
             if message.client in self._clients:
-                self._clients[message.client].send(Status(self._document()))
+                self._clients[message.client].send(status)
+            else:
+                self._stranger(message.client, status)
         elif isinstance(message, Stop):
             self._stopping = True
         else:
             if isinstance(message, Ready):
                 self._workers[message.worker] = Outbox(address_of(self._boot.run_dir, f"w{message.worker}"))
             scheduler.handle(message, now)
-            if self._early and scheduler.ready:
+            if self._early and scheduler.staffed:
                 early, self._early = self._early, []
                 for hello in early:
                     self._hello(hello, now)
 
     def _hello(self, hello: Hello, now: int) -> None:
-        if not self._scheduler.ready:
+        if not self._scheduler.staffed:
             self._early.append(hello)
             return
         self._scheduler.hello(hello.client, hello.name, now)
         outbox = self._clients[hello.client] = Outbox(address_of(self._boot.run_dir, f"clients/{hello.client:x}"))
         outbox.send(self._welcome)
+
+    def _stranger(self, number: int, message: Message) -> None:
+        """Answer somebody who has not said hello here, perhaps because it was to a scheduler that is dead."""
+        if number < 0 or not isinstance(probe(self._lock_of(number)), Alive):
+            return
+        outbox = Outbox(address_of(self._boot.run_dir, f"clients/{number:x}"))
+        outbox.send(message)
+        # In the background: whoever does not take it must not hold anybody up.
+        outbox.close(linger_ms=1000)
+
+    def _lock_of(self, client: int) -> Path:
+        return self._boot.run_dir / "clients" / f"{client:x}.lock"
 
     def _goodbye(self, number: int, now: int) -> None:
         self._scheduler.client_gone(number, now)
@@ -137,7 +156,7 @@ class _Shell:
     def _look_after_clients(self, now: int) -> None:
         for number in tuple(self._clients):
             # Held: it lives. Free: it is dead. Not there: it has left, and its goodbye was lost.
-            if not isinstance(probe(self._boot.run_dir / "clients" / f"{number:x}.lock"), Alive):
+            if not isinstance(probe(self._lock_of(number)), Alive):
                 self._scheduler.counts["client_deaths"] += 1
                 self._goodbye(number, now)
 

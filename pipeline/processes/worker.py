@@ -29,6 +29,7 @@ from pipeline.wire.messages import (
     Orders,
     PeerGone,
     Ready,
+    Reset,
     Stop,
     WorkerReport,
 )
@@ -63,9 +64,9 @@ class _Worker:
         self._inbox = Inbox(
             self._plan.batch.max_size, int(self._plan.batch.max_delay_ms * 1e6), self._plan.credits
         )
+        self._epoch = boot.epoch
         self._table = SegmentTable()
-        for address in boot.segments[:-1]:
-            self._table.add(segments.attach(address))
+        self._attach(boot.segments[:-1])
         self._records = segments.attach(boot.segments[-1])
         self._recorder = Recorder(self._records.slot(boot.record))
         self._stage: Stage | None = None
@@ -103,9 +104,25 @@ class _Worker:
         self._execution = Execution(
             plan, boot.stage, Routes.of(boot.plan).stages[boot.stage].base, stage, self._table
         )
-        ready = Ready(boot.worker, boot.stage, boot.replica, os.getpid())
+        self._say_ready()
+
+    def _attach(self, addresses: Sequence[tuple[str, str]]) -> None:
+        for address in addresses:
+            self._table.add(segments.attach(address))
+
+    def _say_ready(self) -> None:
+        ready = Ready(self._boot.worker, self._boot.stage, self._boot.replica, os.getpid(), self._epoch)
         self._scheduler.send(ready)
         self._supervisor.send(ready)
+
+    def _reset(self, message: Reset) -> None:
+        """Another scheduler: its slots are others, and what the last one ordered is nobody's any more."""
+        self._epoch = message.epoch
+        self._inbox.clear()
+        self._late.clear()
+        self._table.close()
+        self._attach([(pool.kind, pool.name) for pool in message.pools])
+        self._say_ready()
 
     def run(self) -> None:
         """Work until told to stop."""
@@ -157,11 +174,13 @@ class _Worker:
         kind = type(message)
         if kind is Orders:
             assert isinstance(message, Orders)
-            if message.epoch == self._boot.epoch:
+            if message.epoch == self._epoch:
                 now = time.monotonic_ns()
                 for order in message.orders:
                     self._inbox.add(order, now)
         elif isinstance(message, Fences):
+            if message.epoch != self._epoch:
+                return
             for fence in message.fences:
                 self._inbox.fence(fence.request, fence.attempt)
             self._scheduler.send(Fenced(message.epoch, self._boot.worker, message.fences))
@@ -172,6 +191,8 @@ class _Worker:
             if self._late:
                 # What was sent to the dead one is lost, and is ordered again once the scheduler knows it was sent.
                 self._tell_late()
+        elif isinstance(message, Reset):
+            self._reset(message)
         elif isinstance(message, Stop):
             self._stopping = self._inbox.draining = True
         elif isinstance(message, WireError):
@@ -191,7 +212,7 @@ class _Worker:
             if peer is None:
                 peer = self._peers[number] = Outbox(address_of(self._boot.run_dir, f"w{number}"))
             # False: it is dead. The scheduler knows or will know, and orders again.
-            peer.send(Orders(self._boot.epoch, tuple(orders)))
+            peer.send(Orders(self._epoch, tuple(orders)))
         if outcome.late:
             if not self._late:
                 self._late_at = time.monotonic_ns() + _LATE_NS
@@ -204,7 +225,7 @@ class _Worker:
     def _tell_late(self, also: Sequence[Notice] = ()) -> None:
         """Send the notices that nobody has been waiting for, with those that somebody is."""
         notices, self._late = (*self._late, *also), []
-        self._scheduler.send(Notices(self._boot.epoch, self._boot.worker, notices))
+        self._scheduler.send(Notices(self._epoch, self._boot.worker, notices))
 
     def _report(self, now: int) -> None:
         self._reported_at = now

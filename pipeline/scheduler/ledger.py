@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pipeline.wire.messages import SlotRef, Trace
+from pipeline.wire.messages import Trace
 from shm.handle import TensorHandle
 
 __all__ = ["Lease", "Request", "Step", "Worker"]
@@ -51,6 +51,7 @@ class Request:
         "done",
         "fences",
         "group",
+        "how",
         "id",
         "ingress",
         "priority",
@@ -101,8 +102,10 @@ class Request:
         #: What comes back once `fences` is empty.
         self.scrap: list[Lease] = []
         self.answered = False
-        #: How many workers died while they ran it.
+        #: What its suspicion weighs: deaths of workers that ran it alone (see `recovery`).
         self.deaths = 0
+        #: How the last worker died that ran it.
+        self.how = ""
         #: Nonzero: it runs only together with requests of the same group.
         self.group = 0
 
@@ -126,8 +129,3 @@ class Worker:
         self.credits = credits
         #: (request, attempt) of every order that it has not finished or given up.
         self.orders: set[tuple[int, int]] = set()
-
-
-def slot_ref(segment: int, lease: Lease) -> SlotRef:
-    """The lease as it is named on the wire."""
-    return SlotRef(segment, lease.slot, lease.generation)

@@ -13,22 +13,27 @@ waits; nothing here does.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from signal import SIGKILL
 
 from pipeline.graph.plan import Plan
 from pipeline.wire.messages import Drain, Message, StageBroken, Stop, WorkerGone
 
 __all__ = [
+    "CANARY",
     "FEEDER",
     "SCHEDULER",
     "Child",
+    "Exit",
     "Instruction",
     "Interrupt",
     "Kill",
     "Log",
+    "NewEpoch",
     "Phase",
     "Spawn",
     "Supervision",
@@ -37,10 +42,13 @@ __all__ = [
 
 SCHEDULER = -1
 FEEDER = -2
+CANARY = -3
 
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 10.0
 _STOP_GRACE_S = 5.0
+_SCHEDULER_RESTARTS = 5
+_SCHEDULER_WINDOW_S = 60.0
 
 
 class Phase(Enum):
@@ -64,6 +72,8 @@ class Child:
     record: int = 0
     """Its slot in the recorder segment."""
     ready: bool = False
+    overran_ms: float = 0.0
+    """It is being killed, since one batch took longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +106,13 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class NewEpoch:
+    """Replace every segment by a new one, and let every worker know."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """Something for the person who watches."""
 
@@ -103,7 +120,23 @@ class Log:
     text: str
 
 
-Instruction = Spawn | Tell | Interrupt | Kill | Log
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a child has ended, as far as the shell can tell."""
+
+    how: str
+    """For people: "exit code 1", "killed by signal 9 (SIGKILL)", with its last lines."""
+    code: int
+    """Exit code; negative: the signal that killed it."""
+    running: tuple[int, ...] = ()
+    """The requests that it was computing."""
+    batches: int = 0
+    """How many batches it had finished."""
+    out_of_memory: bool = False
+    """The kernel killed something for want of memory while it lived."""
+
+
+Instruction = Spawn | Tell | Interrupt | Kill | NewEpoch | Log
 
 
 class Supervision:
@@ -112,21 +145,21 @@ class Supervision:
     Args:
         plan: what runs.
         feeder: whether a feeder process sends requests; the run ends with it.
-        max_restarts: deaths of a stage's workers within `window_s` seconds after which the stage is
-            not restarted any more.
     """
 
-    def __init__(self, plan: Plan, *, feeder: bool, max_restarts: int = 5, window_s: float = 60.0) -> None:
+    def __init__(self, plan: Plan, *, feeder: bool) -> None:
         self._plan = plan
         self._with_feeder = feeder
-        self._max_restarts = max_restarts
-        self._window_s = window_s
         self.phase = Phase.STARTING
+        self.epoch = 0
         self.children: dict[int, Child] = {}
         self._next_worker = 0
         self._deaths: list[deque[float]] = [deque() for _ in plan.stages]
-        #: (when, stage, replica, record) of workers that are to be started again.
-        self._respawns: list[tuple[float, int, int, int]] = []
+        self._last_running = [0] * len(plan.stages)
+        self._broken: set[int] = set()
+        self._scheduler_deaths: deque[float] = deque()
+        #: (when, child) of those that are to be started again.
+        self._respawns: list[tuple[float, Child]] = []
         self._give_up_at: float | None = None
         #: 0 finished, 1 some requests failed or something died, 3 could not start.
         self.exit_code = 0
@@ -147,6 +180,8 @@ class Supervision:
                 record += 1
         if self._with_feeder:
             yield self._spawn(Child(FEEDER, "feeder"))
+        elif self._plan.canary is not None:
+            yield self._spawn(Child(CANARY, "canary"))
 
     def ready(self, number: int) -> Iterator[Instruction]:
         """A child has said that it is ready."""
@@ -154,7 +189,9 @@ class Supervision:
         if child is None:
             return
         child.ready = True
-        if self.phase is Phase.STARTING and all(c.ready for c in self.children.values() if c.number != FEEDER):
+        if self.phase is Phase.STARTING and all(
+            c.ready for c in self.children.values() if c.number not in (FEEDER, CANARY)
+        ):
             self.phase = Phase.RUNNING
             yield Log("info", "ready")
 
@@ -169,40 +206,43 @@ class Supervision:
         else:
             yield Log("error", f"{title} could not start again: {error}")
 
-    def exited(
-        self, number: int, how: str, *, clean: bool, running: tuple[int, ...], now: float
-    ) -> Iterator[Instruction]:
-        """A child is dead for certain.
-
-        Args:
-            how: for people: "exit code 1", "killed by signal 9 (SIGKILL)", with its last lines.
-            clean: whether it exited with 0.
-            running: the requests that it was computing.
-            now: monotonic seconds.
-        """
+    def exited(self, number: int, exit: Exit, now: float) -> Iterator[Instruction]:
+        """A child is dead for certain. `now`: monotonic seconds."""
         child = self.children.pop(number, None)
         if child is None:
             return
         if number == FEEDER:
-            yield from self._feeder_exited(how, clean, now)
+            yield from self._feeder_exited(exit, now)
         elif self.phase is Phase.STARTING:
             if self.failure is None:
-                self.failure = f"{child.title} died while it was starting: {how}"
+                self.failure = f"{child.title} died while it was starting: {exit.how}"
             yield from self._stop(3)
-        elif number == SCHEDULER and self.phase in (Phase.RUNNING, Phase.DRAINING):
-            yield Log("error", f"the scheduler died: {how}")
-            yield from self._stop(1)
         elif self.phase in (Phase.RUNNING, Phase.DRAINING):
-            yield from self._worker_died(child, how, running, now)
+            if number == SCHEDULER:
+                yield from self._scheduler_died(exit, now)
+            elif number == CANARY:
+                yield Log("warning", f"the canary died ({exit.how}); started again")
+                self._respawns.append((now + _FIRST_DELAY_S, Child(CANARY, "canary")))
+            else:
+                yield from self._worker_died(child, exit, now)
         if not self.children and self.phase is Phase.STOPPING:
             self.phase = Phase.STOPPED
+
+    def overran(self, number: int, for_ms: float) -> Iterator[Instruction]:
+        """A worker has been computing one batch for longer than its stage's `timeout_ms`."""
+        child = self.children.get(number)
+        if child is not None and not child.overran_ms:
+            child.overran_ms = for_ms
+            yield Log("warning", f"{child.title} has been computing one batch for {for_ms:.0f} ms; killed")
+            yield Kill(number)
 
     def interrupted(self, now: float) -> Iterator[Instruction]:
         """Ctrl-C or SIGTERM: the first drains, the second stops at once."""
         if self.phase is Phase.RUNNING:
             if FEEDER in self.children:
                 yield Log("info", "finishing what is under way; once more to stop at once")
-                self._give_up_at = now + self._plan.drain_s
+                # The feeder's turn first, then the scheduler's: either may take its time.
+                self._give_up_at = now + 2 * self._plan.drain_s
                 yield Interrupt(FEEDER)
                 self.phase = Phase.DRAINING
             else:
@@ -217,17 +257,24 @@ class Supervision:
                 self.phase = Phase.STOPPED
 
     def drained(self, document: str, now: float) -> Iterator[Instruction]:
-        """Nothing is inside any more."""
+        """Nothing is inside any more. `document`: the scheduler's last status."""
         self.last_status = document
+        for request in json.loads(document).get("unfinished", ()):
+            self.exit_code = self.exit_code or 1
+            yield Log(
+                "warning",
+                f"not finished within {self._plan.drain_s:g} s: request {request['request']} of {request['client']}, "
+                f"which waited for {', '.join(request['stages'])}",
+            )
         yield from self._stop(self.exit_code, now)
 
     def tick(self, now: float) -> Iterator[Instruction]:
         """Time has passed."""
         if self.phase in (Phase.RUNNING, Phase.DRAINING):
-            due = [respawn for respawn in self._respawns if respawn[0] <= now]
+            due = [child for when, child in self._respawns if when <= now]
             self._respawns = [respawn for respawn in self._respawns if respawn[0] > now]
-            for _, stage, replica, record in due:
-                yield self._spawn(self._worker(stage, replica, record))
+            for child in due:
+                yield self._spawn(child)
         if self._give_up_at is not None and now >= self._give_up_at:
             self._give_up_at = None
             left = ", ".join(child.title for child in self.children.values())
@@ -260,21 +307,21 @@ class Supervision:
         self.children[child.number] = child
         return Spawn(child)
 
-    def _feeder_exited(self, how: str, clean: bool, now: float) -> Iterator[Instruction]:
+    def _feeder_exited(self, exit: Exit, now: float) -> Iterator[Instruction]:
+        if exit.code not in (0, 1, 2):
+            yield Log("error", f"the feeder died: {exit.how}")
+        self.exit_code = exit.code if exit.code in (0, 2) else 1
         if self.phase is Phase.STARTING:
             yield from self._stop(self.exit_code)
-            return
-        if not clean and how not in ("exit code 1", "exit code 2"):
-            yield Log("error", f"the feeder died: {how}")
-        self.exit_code = 2 if how == "exit code 2" else 0 if clean else 1
         if self.phase in (Phase.RUNNING, Phase.DRAINING):
             yield from self._drain(now)
 
     def _drain(self, now: float) -> Iterator[Instruction]:
         self.phase = Phase.DRAINING
-        self._give_up_at = now + self._plan.drain_s
+        # The scheduler gives up first, and tells every client; this is for the case that it does not.
+        self._give_up_at = now + self._plan.drain_s + _STOP_GRACE_S
         if SCHEDULER in self.children:
-            yield Tell(SCHEDULER, Drain())
+            yield Tell(SCHEDULER, Drain(int((now + self._plan.drain_s) * 1e9)))
 
     def _stop(self, exit_code: int, now: float | None = None) -> Iterator[Instruction]:
         """Tell everybody to stop; at a failed start kill them, since they may not listen yet."""
@@ -285,22 +332,59 @@ class Supervision:
         self.exit_code = exit_code
         self._respawns.clear()
         for number in self.children:
-            yield Kill(number) if at_once or number == FEEDER else Tell(number, Stop())
+            yield Kill(number) if at_once or number in (FEEDER, CANARY) else Tell(number, Stop())
         self._give_up_at = None if now is None else now + _STOP_GRACE_S
         if not self.children:
             self.phase = Phase.STOPPED
 
-    def _worker_died(self, child: Child, how: str, running: tuple[int, ...], now: float) -> Iterator[Instruction]:
-        yield Tell(SCHEDULER, WorkerGone(child.number, how, running))
+    def _worker_died(self, child: Child, exit: Exit, now: float) -> Iterator[Instruction]:
+        how = exit.how
+        if child.overran_ms:
+            how = f"killed, since it had been computing one batch for {child.overran_ms:.0f} ms"
+        # A SIGKILL that neither we nor the kernel's out-of-memory killer has sent comes from a person or
+        # from another program, and says nothing about what was being computed.
+        outside = exit.code == -SIGKILL and not child.overran_ms and not exit.out_of_memory
+        yield Tell(SCHEDULER, WorkerGone(child.number, how, exit.running, outside))
+        plan = self._plan.stages[child.stage]
         deaths = self._deaths[child.stage]
-        deaths.append(now)
-        while deaths and deaths[0] < now - self._window_s:
+        if self._counts_as_failure(child.stage, exit, outside):
+            deaths.append(now)
+        while deaths and deaths[0] < now - plan.restart_window_s:
             deaths.popleft()
-        if len(deaths) > self._max_restarts:
-            reason = f"its workers died {len(deaths)} times within {self._window_s:g} s; the last: {how}"
-            yield Log("error", f"stage {self._plan.stages[child.stage].name} is broken: {reason}")
-            yield Tell(SCHEDULER, StageBroken(child.stage, reason))
+        if len(deaths) > plan.max_restarts:
+            if child.stage not in self._broken:
+                self._broken.add(child.stage)
+                reason = f"its workers died {len(deaths)} times within {plan.restart_window_s:g} s; the last: {how}"
+                yield Log("error", f"stage {plan.name} is broken: {reason}")
+                yield Tell(SCHEDULER, StageBroken(child.stage, reason))
             return
-        delay = 0.0 if len(deaths) == 1 else min(_FIRST_DELAY_S * 2 ** (len(deaths) - 2), _LONGEST_DELAY_S)
-        yield Log("warning", f"{child.title} died ({how}); started again in {delay:g} s")
-        self._respawns.append((now + delay, child.stage, child.replica, child.record))
+        delay = min(_FIRST_DELAY_S * 2 ** (len(deaths) - 2), _LONGEST_DELAY_S) if len(deaths) > 1 else 0.0
+        yield Log("warning", f"{child.title} died ({how}); started again" + (f" in {delay:g} s" if delay else ""))
+        self._respawns.append((now + delay, self._worker(child.stage, child.replica, child.record)))
+
+    def _counts_as_failure(self, stage: int, exit: Exit, outside: bool) -> bool:
+        """Whether a death brings the stage nearer to being given up.
+
+        Not when it was somebody else's doing, when the worker had been of use before it died, or when
+        the search for a deadly request gets on: then it ends by itself.
+        """
+        before, self._last_running[stage] = self._last_running[stage], len(exit.running)
+        narrowed = 0 < len(exit.running) < before
+        return not (outside or (exit.running and exit.batches) or narrowed)
+
+    def _scheduler_died(self, exit: Exit, now: float) -> Iterator[Instruction]:
+        deaths = self._scheduler_deaths
+        deaths.append(now)
+        while deaths[0] < now - _SCHEDULER_WINDOW_S:
+            deaths.popleft()
+        if len(deaths) > _SCHEDULER_RESTARTS or self.phase is Phase.DRAINING:
+            yield Log("error", f"the scheduler died: {exit.how}")
+            yield from self._stop(1)
+            return
+        yield Log("error", f"the scheduler died ({exit.how}); started again with empty slots")
+        self.epoch += 1
+        # New segments: a client of the old one may still write into a slot of the old ones.
+        yield NewEpoch(self.epoch)
+        yield self._spawn(Child(SCHEDULER, "scheduler"))
+        for stage in sorted(self._broken):
+            yield Tell(SCHEDULER, StageBroken(stage, "its workers died too often"))

@@ -19,26 +19,30 @@ from pipeline.errors import StartError, WireError
 from pipeline.graph.plan import Plan
 from pipeline.interpreter import python_command
 from pipeline.processes.child import Boot
-from pipeline.supervisor.process import ChildProcess
+from pipeline.supervisor.capsule import write_capsule
+from pipeline.supervisor.process import ChildProcess, out_of_memory_kills
 from pipeline.supervisor.supervision import (
+    CANARY,
     FEEDER,
     SCHEDULER,
     Child,
+    Exit,
     Instruction,
     Interrupt,
     Kill,
     Log,
+    NewEpoch,
     Phase,
     Spawn,
     Supervision,
     Tell,
 )
-from pipeline.wire.messages import Drained, Failed, Ready
+from pipeline.wire.messages import Drained, Failed, Kept, PoolAddress, Ready, Relic, Reset
 from pipeline.wire.run_dir import LOCK, make_run_dir, remove_dead_runs
 from pipeline.wire.sockets import Inbox, Outbox, Poller, address_of
 from pipeline.worker.recorder import RECORD_BYTES, Recorder
 from shm import leftovers, segments
-from shm.errors import SegmentError
+from shm.errors import SegmentError, ShmError
 from shm.owner import OwnerLock
 from shm.placement import prefault
 from shm.segment import Segment, SegmentSpec
@@ -46,6 +50,7 @@ from shm.segment import Segment, SegmentSpec
 __all__ = ["supervise"]
 
 _TICK_S = 0.5
+_SHORTEST_TICK_S = 0.005
 
 
 def supervise(
@@ -73,23 +78,22 @@ def supervise(
     lock = OwnerLock.acquire(run_dir / LOCK)
     made: list[Segment] = []
     try:
-        _make_segments(plan, run_dir, made)
+        _make_segments(plan, run_dir, made, recorder=True)
         shell = _Shell(plan, run_dir, made, feeder, log, on_ready)
         try:
             return shell.run()
         finally:
             shell.close()
     finally:
-        for segment in made:
-            segment.close()
-            segment.unlink()
+        _unlink(made)
         _remove_run_dir(run_dir, lock)
 
 
-def _make_segments(plan: Plan, run_dir: Path, made: list[Segment]) -> None:
-    workers = sum(len(stage.workers) for stage in plan.stages)
+def _make_segments(plan: Plan, run_dir: Path, made: list[Segment], *, recorder: bool) -> None:
+    """Append a new segment for each pool, and one for the flight records, to `made`."""
     wanted = [(pool.name, pool.slot_bytes, pool.slots) for pool in plan.pools]
-    wanted.append(("recorder", RECORD_BYTES, workers))
+    if recorder:
+        wanted.append(("recorder", RECORD_BYTES, sum(len(stage.workers) for stage in plan.stages)))
     for name, slot_bytes, slots in wanted:
         spec = SegmentSpec(
             run=run_dir.name,
@@ -105,6 +109,12 @@ def _make_segments(plan: Plan, run_dir: Path, made: list[Segment]) -> None:
         made.append(segment)
         # A first touch in the middle of a request costs 28 times what the copy itself does.
         prefault(segment)
+
+
+def _unlink(made: list[Segment]) -> None:
+    for segment in made:
+        segment.close()
+        segment.unlink()
 
 
 def _remove_run_dir(run_dir: Path, lock: OwnerLock) -> None:
@@ -130,8 +140,8 @@ class _Shell:
     ) -> None:
         self._plan = plan
         self._run_dir = run_dir
-        self._addresses = tuple(segment.address for segment in made)
-        self._records = made[-1]
+        #: One for each pool of the plan, and the flight records as the last; the caller unlinks them.
+        self._made = made
         self._feeder = feeder
         self._log = log
         self._on_ready = on_ready
@@ -147,6 +157,11 @@ class _Shell:
         self._poller.add(self._wake_read)
         self._outputs: dict[int, int] = {}
         self._signals: list[int] = []
+        self._recorders: dict[int, Recorder] = {}
+        self._out_of_memory_kills: dict[int, int] = {}
+        timeouts = [stage.timeout_ms / 1000 for stage in plan.stages if stage.timeout_ms is not None]
+        #: A hung worker is seen a quarter of its time late, at most.
+        self._tick_s = min([_TICK_S, *(max(_SHORTEST_TICK_S, timeout / 4) for timeout in timeouts)])
 
     def run(self) -> int:
         """The loop: returns when no child is left."""
@@ -179,7 +194,7 @@ class _Shell:
         supervision = self._supervision
         now = time.monotonic()
         wake = supervision.wake_at
-        wait = _TICK_S if wake is None else min(_TICK_S, max(0.0, wake - now))
+        wait = self._tick_s if wake is None else min(self._tick_s, max(0.0, wake - now))
         readable = self._poller.wait(int(wait * 1000))
         if self._wake_read in readable:
             with contextlib.suppress(BlockingIOError):
@@ -192,6 +207,7 @@ class _Shell:
         for message in self._inbox.receive():
             self._take(message)
         self._bury()
+        self._look_for_hung()
         self._carry_out(supervision.tick(time.monotonic()))
 
     def _take(self, message: object) -> None:
@@ -205,8 +221,31 @@ class _Shell:
             self._carry_out(supervision.failed(message.worker, message.error, message.traceback))
         elif isinstance(message, Drained):
             self._carry_out(supervision.drained(message.document, time.monotonic()))
+        elif isinstance(message, Relic):
+            self._keep(message)
         elif isinstance(message, WireError):
             self._log("warning", f"refused a message: {message}")
+
+    def _keep(self, relic: Relic) -> None:
+        """Write the capsule of a request that killed its workers; its slots wait until then."""
+        path = ""
+        try:
+            path = write_capsule(self._plan, relic, self._made[:-1])
+        except (OSError, ShmError) as error:
+            self._log("warning", f"the capsule of request {relic.request} could not be written: {error}")
+        if path:
+            name = self._plan.stages[relic.stage].name
+            self._log("error", f"a request killed its workers in stage {name}; kept in {path}: pipeline replay {path}")
+        self._tell(Tell(SCHEDULER, Kept(relic.request, path)))
+
+    def _look_for_hung(self) -> None:
+        now = time.monotonic_ns()
+        for number, recorder in self._recorders.items():
+            child = self._supervision.children.get(number)
+            limit = None if child is None else self._plan.stages[child.stage].timeout_ms
+            since = recorder.since
+            if limit is not None and since and now - since > limit * 1e6:
+                self._carry_out(self._supervision.overran(number, (now - since) / 1e6))
 
     def _pass_on(self, number: int) -> None:
         process = self._processes[number]
@@ -224,7 +263,6 @@ class _Shell:
             status = process.exit_status()
             if status is None:
                 continue
-            child = self._supervision.children.get(number)
             # A failed child has said why before it died; that is read before its death is reported.
             for message in self._inbox.receive():
                 self._take(message)
@@ -233,24 +271,26 @@ class _Shell:
                 self._pass_on(number)
                 if self._outputs.pop(fd, None) is not None:
                     self._poller.remove(fd)
-            running: tuple[int, ...] = ()
-            if child is not None and child.stage >= 0:
-                recorder = Recorder(self._records.slot(child.record))
-                running = recorder.running
-                recorder.end()
-                recorder.close()
             outbox = self._outboxes.pop(number, None)
             if outbox is not None:
                 outbox.close()
             del self._processes[number]
             process.close()
-            how = process.story()
-            self._carry_out(
-                self._supervision.exited(number, how, clean=status == 0, running=running, now=time.monotonic())
-            )
+            exit = self._exit_of(number, process, status)
+            self._carry_out(self._supervision.exited(number, exit, time.monotonic()))
             if number >= 0:
                 # A killed worker cannot remove its own socket.
                 (self._run_dir / f"w{number}.sock").unlink(missing_ok=True)
+
+    def _exit_of(self, number: int, process: ChildProcess, status: int) -> Exit:
+        before = self._out_of_memory_kills.pop(number)
+        out_of_memory = out_of_memory_kills() != before
+        recorder = self._recorders.pop(number, None)
+        if recorder is None:
+            return Exit(process.story(), status, out_of_memory=out_of_memory)
+        exit = Exit(process.story(), status, recorder.running, recorder.done, out_of_memory)
+        recorder.close()
+        return exit
 
     def _carry_out(self, instructions: Iterable[Instruction]) -> None:
         for instruction in instructions:
@@ -262,8 +302,22 @@ class _Shell:
                 self._processes[instruction.number].send_signal(signal.SIGTERM)
             elif isinstance(instruction, Kill):
                 self._processes[instruction.number].send_signal(signal.SIGKILL)
+            elif isinstance(instruction, NewEpoch):
+                self._new_epoch(instruction.epoch)
             elif isinstance(instruction, Log):
                 self._log(instruction.level, instruction.text)
+
+    def _new_epoch(self, epoch: int) -> None:
+        """Other segments in place of all, and every worker told; its Ready goes to the next scheduler."""
+        *old, records = self._made
+        fresh: list[Segment] = []
+        # The old names go first: their memory comes back as soon as workers and clients let go of it.
+        _unlink(old)
+        _make_segments(self._plan, self._run_dir, fresh, recorder=False)
+        self._made[:] = [*fresh, records]
+        pools = tuple(PoolAddress(s.address.kind, s.address.name, p.name) for s, p in zip(fresh, self._plan.pools))
+        for number in self._recorders:
+            self._tell(Tell(number, Reset(epoch, pools)))
 
     def _spawn(self, child: Child) -> None:
         env: dict[str, str] = {}
@@ -273,8 +327,12 @@ class _Shell:
         elif child.number == FEEDER:
             module = "pipeline.processes.feeder"
             extra = self._feeder or {}
+        elif child.number == CANARY:
+            module = "pipeline.processes.canary"
         else:
             module = "pipeline.processes.worker"
+            recorder = self._recorders[child.number] = Recorder(self._made[-1].slot(child.record))
+            recorder.clear()
             placed = self._plan.stages[child.stage].workers[child.replica]
             # Libraries that size their thread pools at import look here; the stage's own env wins.
             env = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(placed.threads))
@@ -282,14 +340,15 @@ class _Shell:
         boot = Boot.document(
             self._plan,
             self._run_dir,
-            0,
-            self._addresses,
+            self._supervision.epoch,
+            tuple(segment.address for segment in self._made),
             worker=child.number,
             stage=child.stage,
             replica=child.replica,
             record=child.record,
             extra=extra,
         )
+        self._out_of_memory_kills[child.number] = out_of_memory_kills()
         command = python_command(module, folders=[self._plan.base_dir])
         process = ChildProcess(command, boot, env, own_terminal=child.number == FEEDER)
         self._processes[child.number] = process
@@ -318,6 +377,8 @@ class _Shell:
             process.close()
         for outbox in self._outboxes.values():
             outbox.close()
+        for recorder in self._recorders.values():
+            recorder.close()
         self._inbox.close()
         os.close(self._wake_read)
         os.close(self._wake_write)

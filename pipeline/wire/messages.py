@@ -1,9 +1,10 @@
 """Every message that passes between processes, field by field. No tensor is ever among them.
 
-    client ──Hello, Loan, Submit, AskStatus, Bye──▶ scheduler ──Orders, Fences, PeerGone──▶ worker ──Orders──▶ worker
-    client ◀──Welcome, Answers, Status── scheduler ◀──Ready, Notices, Fenced──── worker
-    supervisor ──WorkerGone, StageBroken, Drain──▶ scheduler ──Drained──▶ supervisor
-    supervisor ──Stop──▶ worker                  any child ──Ready, Failed──▶ supervisor
+    client ──Hello, Loan, Submit, AskStatus, Bye──▶ scheduler ──Orders, Fences, PeerGone──▶ worker
+    client ◀──Welcome, Answers, Status, Gone─────── scheduler ◀──Ready, Notices, Fenced, WorkerReport── worker
+                                                    worker ──Orders──▶ worker
+    supervisor ──WorkerGone, StageBroken, Kept, Drain, Stop──▶ scheduler ──Ready, Relic, Drained──▶ supervisor
+    supervisor ──Reset, Stop──▶ worker ──Ready, Failed──▶ supervisor
 
 On the wire a message is one MessagePack array: [PROTOCOL, kind, field, field, ...]; a record inside
 a message is the array of its fields. `codec` encodes and decodes; adding, removing or reordering a
@@ -32,9 +33,11 @@ __all__ = [
     "Fence",
     "Fenced",
     "Fences",
+    "Gone",
     "Grant",
     "Hello",
     "Hop",
+    "Kept",
     "Loan",
     "Message",
     "Notice",
@@ -44,6 +47,8 @@ __all__ = [
     "PeerGone",
     "PoolAddress",
     "Ready",
+    "Relic",
+    "Reset",
     "SlotRef",
     "StageBroken",
     "Status",
@@ -237,8 +242,14 @@ class Bye(NamedTuple):
     client: int
 
 
+class Gone(NamedTuple):
+    """The scheduler does not know this client: it is another one than the one that welcomed it."""
+
+    epoch: int
+
+
 class AskStatus(NamedTuple):
-    """A client asks how things are."""
+    """Anybody with an inbox in the run's folder of clients asks how things are."""
 
     client: int
 
@@ -313,6 +324,8 @@ class Ready(NamedTuple):
     stage: int
     replica: int
     pid: int
+    epoch: int
+    """Which life of the scheduler it is ready for."""
 
 
 class Failed(NamedTuple):
@@ -332,6 +345,8 @@ class WorkerGone(NamedTuple):
     """For people: `killed by signal 11 (SIGSEGV)`, with its last lines of stderr."""
     running: tuple[int, ...]
     """The requests of the batch that it was computing, read from its flight recorder."""
+    outside: bool
+    """Somebody else's SIGKILL, as far as can be told: not a sign of what it was computing."""
 
 
 class StageBroken(NamedTuple):
@@ -344,11 +359,40 @@ class StageBroken(NamedTuple):
 class Drain(NamedTuple):
     """Refuse new requests, finish those that are inside, then say `Drained`."""
 
+    until: int
+    """Whatever is not finished by then fails."""
+
 
 class Drained(NamedTuple):
     """Nothing is inside any more. Carries the scheduler's last status document."""
 
     document: str
+
+
+class Reset(NamedTuple):
+    """The scheduler has died: forget its orders, attach the segments of the new one, say `Ready` to it."""
+
+    epoch: int
+    pools: tuple[PoolAddress, ...]
+    """As in `Welcome`."""
+
+
+class Relic(NamedTuple):
+    """A request has killed its workers: keep its inputs, so that it can be looked into. Answered by `Kept`."""
+
+    request: int
+    stage: int
+    how: str
+    inputs: tuple[TensorHandle, ...]
+    """In the order of the stage's inputs; their slots wait for `Kept`."""
+
+
+class Kept(NamedTuple):
+    """The supervisor has done what `Relic` asks."""
+
+    request: int
+    path: str
+    """The capsule; empty where none was written."""
 
 
 class Stop(NamedTuple):
@@ -364,12 +408,16 @@ Message = (
     | Failed
     | Fenced
     | Fences
+    | Gone
     | Hello
+    | Kept
     | Loan
     | Notices
     | Orders
     | PeerGone
     | Ready
+    | Relic
+    | Reset
     | StageBroken
     | Status
     | Stop
@@ -389,6 +437,7 @@ MESSAGES: dict[int, type[Message]] = {
     6: Bye,
     7: AskStatus,
     8: Status,
+    9: Gone,
     20: Orders,
     21: Notices,
     22: Fences,
@@ -402,4 +451,7 @@ MESSAGES: dict[int, type[Message]] = {
     44: Drain,
     45: Drained,
     46: Stop,
+    47: Reset,
+    48: Relic,
+    49: Kept,
 }

@@ -103,7 +103,7 @@ class Inbox(_Bound):
             return []
         messages = [_decoded(frame)]
         # Asking whether there is more costs half of what running into an exception does.
-        while len(messages) < _RECEIVE_LIMIT and socket.get(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+        while len(messages) < _RECEIVE_LIMIT and socket.get(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[arg-type, operator]
             messages.append(_decoded(socket.recv(zmq.NOBLOCK)))
         return messages
 

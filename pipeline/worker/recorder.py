@@ -1,13 +1,14 @@
 """Flight recorder: which requests a worker is computing right now, where its death cannot erase it.
 
     slot of the worker in the run's recorder segment
-    0        8        16                                  16 + 8 * MAX_ROWS
+    0        8        16       24                         24 + 8 * MAX_ROWS
     +--------+--------+--------+--------+-------- ... ----+
-    | since  | count  | request| request|                 |   unsigned 64-bit, native order
+    | since  | done   | count  | request|                 |   unsigned 64-bit, native order
     +--------+--------+--------+--------+-------- ... ----+
 
 `since` is the monotonic time at which the batch began, in nanoseconds; 0 while none is computed. It
 is written last and cleared first, so that whoever reads a nonzero `since` finds the requests there.
+`done` counts the batches that this worker has finished.
 
 The worker writes its own slot before and after `process`; the supervisor reads it when the worker
 is dead (who is suspect?) and while it lives (does it overrun its time?).
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 
 __all__ = ["MAX_ROWS", "RECORD_BYTES", "Recorder"]
 
-MAX_ROWS = 510
+MAX_ROWS = 509
 """Requests of a batch that are recorded; later rows of a larger batch are not suspected."""
 
 RECORD_BYTES = 4096
@@ -36,13 +37,18 @@ class Recorder:
         words = self._words
         count = min(len(requests), MAX_ROWS)
         for index in range(count):
-            words[2 + index] = requests[index]
-        words[1] = count
+            words[3 + index] = requests[index]
+        words[2] = count
         words[0] = now
 
     def end(self) -> None:
         """The batch is over."""
         self._words[0] = 0
+        self._words[1] += 1
+
+    def clear(self) -> None:
+        """A new worker takes the record over."""
+        self._words[0] = self._words[1] = 0
 
     @property
     def since(self) -> int:
@@ -54,7 +60,12 @@ class Recorder:
         """The requests of the running batch."""
         if not self._words[0]:
             return ()
-        return tuple(self._words[2 : 2 + min(self._words[1], MAX_ROWS)])
+        return tuple(self._words[3 : 3 + min(self._words[2], MAX_ROWS)])
+
+    @property
+    def done(self) -> int:
+        """Batches that this worker has finished."""
+        return self._words[1]
 
     def close(self) -> None:
         """Let go of the memory."""

@@ -1,0 +1,80 @@
+"""`pipeline replay`: run the one request of a capsule through its stage, here in the foreground."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import pdb
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from pipeline.supervisor.capsule import Capsule, read_capsule
+from shm.handle import JSON
+from stages.loading import load_stage
+from stages.stage import Stage, StageContext
+from stages.testing import MemoryBatch, batch_of
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command()(replay)
+
+
+def replay(
+    capsule: Annotated[Path, typer.Argument(help="A .cap file of the capsules folder.", show_default=False)],
+    debugger: Annotated[bool, typer.Option("--debugger", help="Stop in pdb before `process`.")] = False,
+) -> None:
+    """Run a request that killed its worker once more, in this process, under faulthandler."""
+    # A crash in C shows the Python line that led there.
+    faulthandler.enable(all_threads=True)
+    found = read_capsule(capsule)
+    print(f"{found.pipeline}: stage {found.stage} ({found.use}), {found.time}")
+    print(f"it died: {found.how}")
+    for name, array in found.inputs.items():
+        print(f"input {name}: {array.dtype} {list(array.shape)}, {array.nbytes} bytes")
+    sys.stdout.flush()
+    sys.path.append(found.base_dir)
+    stage = load_stage(found.use, found.options, Path(found.base_dir))
+    setup = getattr(stage, "setup", None)
+    if setup is not None:
+        setup(StageContext(stage=found.stage, threads=found.threads))
+    try:
+        batch = _process(stage, found, debugger)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+    for row, error in batch.failed.items():
+        print(f"row {row} failed: {type(error).__name__}: {error}")
+    for spec in stage.outputs:
+        if spec.alias_of is None and 0 not in batch.failed:
+            print(f"output {spec.name}: {_brief(batch.result(0, spec.name))}")
+    print("it did not crash this time")
+
+
+def _process(stage: Stage, found: Capsule, debugger: bool) -> MemoryBatch:
+    documents = {spec.name for spec in stage.inputs if spec.dtype == JSON}
+    batch = batch_of(
+        stage,
+        **{name: [json.loads(a.tobytes()) if name in documents else a] for name, a in found.inputs.items()},
+    )
+    process = stage.process
+    if debugger:
+        print("`s` steps into process(batch); `c` goes on")
+        returned = pdb.runcall(process, batch)
+    else:
+        returned = process(batch)
+    batch.finish(returned)
+    return batch
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {list(value.shape)} {np.array2string(value.reshape(-1), threshold=8)}"
+    return repr(value)

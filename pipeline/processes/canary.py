@@ -1,0 +1,47 @@
+"""The canary process: sends a known good request now and then while the pipeline serves.
+
+What it finds out is read off the requests themselves: the scheduler knows when each stage last
+answered one. It is a client like any other, with a request of its own and no other right.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from pipeline.client.client import Client
+from pipeline.errors import RequestError, Unavailable
+from pipeline.feeding.feed import Feed
+from pipeline.processes.child import boot
+
+__all__ = ["main"]
+
+_PRIORITY = 0
+
+
+def main() -> None:
+    """Entry point of the process."""
+    boot_ = boot("canary")
+    plan = boot_.plan.canary
+    assert plan is not None
+    if not Path(plan.input).is_file():
+        print(f"no canary: {plan.input} is not a file", file=sys.stderr)
+    complained = ""
+    while True:
+        try:
+            with Client.connect(boot_.run_dir, name="canary") as client:
+                while True:
+                    (record,) = Feed(client, [plan.input]).run()
+                    complaint = "" if record.error is None else f"{record.error[0]}: {record.error[1]}"
+                    # Once for each new reason: a broken pipeline must not fill the log.
+                    if complaint and complaint != complained:
+                        print(f"the canary request failed: {complaint}", file=sys.stderr)
+                    complained = complaint
+                    time.sleep(plan.every_s)
+        except (Unavailable, RequestError):
+            time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Admission: what a client sends, looked at before anything is done with it. Pure."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+from pipeline.scheduler.ingress import Client
+from pipeline.scheduler.ledger import Lease, Request
+from pipeline.scheduler.state import State
+from pipeline.wire.messages import Answer, Grant, SlotRef, Submission
+from shm.handle import TensorHandle, itemsize
+
+__all__ = ["Admission"]
+
+_KNOWN_FORMS = 4096
+
+
+class Admission:
+    """Lets requests in, or refuses them.
+
+    Args:
+        dispatch: hands out what waits; called before a request is refused for want of room.
+    """
+
+    def __init__(self, state: State, dispatch: Callable[[], None]) -> None:
+        self._state = state
+        self._dispatch = dispatch
+        # Numbers of an earlier epoch never come again, so that a late message cannot hit a new request.
+        self._next_request = (state.epoch << 40) + 1
+        self._deadlines: list[tuple[int, int]] = []
+        #: Why a handle of this form does not fit, or None where it does, by (input, offset, dtype, shape, pool).
+        self._forms: dict[tuple[int, int, str, tuple[int, ...], int], str | None] = {}
+
+    def submit(self, client: Client, submission: Submission) -> None:
+        """One request."""
+        lease = self._state.lease_of(submission.slot)
+        if lease not in client.granted:
+            slot = tuple(submission.slot)
+            why = f"slot {slot} was not granted to this client, or was submitted already"
+            self._refuse(client, submission, "InvalidRequest", why)
+            return
+        refusal = self._refusal(lease, submission)
+        if refusal is None:
+            self._admit(client, lease, submission)
+        else:
+            self._refuse(client, submission, *refusal)
+            # The slot stays with the client, to fill again.
+            self._state.out.grants[client.number].append(Grant(submission.slot))
+
+    def release(self, client: Client, ref: SlotRef) -> None:
+        """A slot that the client has finished with."""
+        lease = self._state.lease_of(ref)
+        for held in (client.borrowed, client.granted):
+            if lease in held:
+                held.remove(lease)
+                self._state.let_go(client, lease)
+                return
+        self._state.counts["refused_releases"] += 1
+
+    def late(self) -> list[Request]:
+        """The requests whose deadline has passed, each once."""
+        requests = []
+        while self._deadlines and self._deadlines[0][0] <= self._state.now:
+            request = self._state.requests.get(heapq.heappop(self._deadlines)[1])
+            if request is not None and not request.answered:
+                requests.append(request)
+        return requests
+
+    def _admit(self, client: Client, lease: Lease, submission: Submission) -> None:
+        state, routes = self._state, self._state.routes
+        client.granted.remove(lease)
+        pool = state.pools[lease.pool]
+        pool.commit(lease.slot, lease.generation)
+        pool.borrow(lease.slot, lease.generation)
+        number = self._next_request
+        self._next_request += 1
+        deadline = submission.deadline
+        if not deadline and state.plan.deadline_ms is not None:
+            deadline = state.now + int(state.plan.deadline_ms * 1e6)
+        request = Request(
+            number,
+            client.number,
+            submission.tag,
+            lease,
+            submission.inputs,
+            stages=len(routes.stages),
+            tensors=routes.tensors,
+            readers=routes.readers,
+            deadline=deadline,
+            priority=submission.priority,
+            submitted=state.now,
+        )
+        state.requests[number] = request
+        client.requests.add(number)
+        if deadline:
+            heapq.heappush(self._deadlines, (deadline, number))
+        for stage in routes.first:
+            request.claimed |= 1 << stage
+            state.backlogs[stage].push(request)
+        state.counts["requests"] += 1
+
+    def _refusal(self, lease: Lease, submission: Submission) -> tuple[str, str] | None:
+        """(code, message) where the request is not let in."""
+        state = self._state
+        if (why := self._misfit(lease, submission)) is not None:
+            return "InvalidRequest", why
+        if state.draining:
+            return "Unavailable", "the pipeline is stopping"
+        if (broken := state.broken()) is not None:
+            return "StageUnavailable", f"stage {broken[0].name}: {broken[1]}"
+        most = state.plan.queue_max
+        if most is not None and self._waiting() >= most:
+            # What came in the same breath may have credit waiting for it.
+            self._dispatch()
+            if (waiting := self._waiting()) >= most:
+                return "Overloaded", f"{waiting} requests wait already, queue.max is {most}; try again later"
+        return None
+
+    def _waiting(self) -> int:
+        return max(len(self._state.backlogs[stage]) for stage in self._state.routes.first)
+
+    def _misfit(self, lease: Lease, submission: Submission) -> str | None:
+        specs = self._state.plan.inputs
+        if len(submission.inputs) != len(specs):
+            return f"expected {len(specs)} inputs, found {len(submission.inputs)}"
+        for index, handle in enumerate(submission.inputs):
+            if (handle.segment, handle.slot, handle.generation) != submission.slot:
+                return f"input {specs[index].name!r} does not lie in the submitted slot"
+            form = (index, handle.offset, handle.dtype, handle.shape, lease.pool)
+            if form in self._forms:
+                why = self._forms[form]
+            else:
+                why = self._misfit_of(index, handle, self._state.plan.pools[lease.pool].slot_bytes)
+                if len(self._forms) > _KNOWN_FORMS:
+                    self._forms.clear()
+                self._forms[form] = why
+            if why is not None:
+                return why
+        return None
+
+    def _misfit_of(self, index: int, handle: TensorHandle, slot_bytes: int) -> str | None:
+        spec = self._state.plan.inputs[index]
+        why = spec.misfit(handle.dtype, handle.shape)
+        if why is not None:
+            return f"input {spec.name!r}: {why}"
+        if min(handle.shape, default=0) < 0 or handle.offset < 0 or handle.offset % itemsize(handle.dtype):
+            return f"input {spec.name!r}: offset {handle.offset} or shape {list(handle.shape)} is no place for a tensor"
+        if handle.offset + handle.nbytes > slot_bytes:
+            return f"input {spec.name!r}: {handle.nbytes} bytes at {handle.offset} do not fit a slot of {slot_bytes}"
+        return None
+
+    def _refuse(self, client: Client, submission: Submission, code: str, message: str) -> None:
+        self._state.counts[f"refused_{code}"] += 1
+        self._state.out.answers[client.number].append(Answer(submission.tag, code, message, (), ()))

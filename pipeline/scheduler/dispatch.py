@@ -1,0 +1,98 @@
+"""Dispatch: hands work to workers, as far ahead as can be told now. Pure.
+
+An order begins with the stage that the request waits for. While the next stage has a worker with
+credit and a free slot, and nobody waits for it, that stage becomes a further hop of the same order,
+and the worker before it forwards the request without coming back here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipeline.scheduler.ledger import Lease, Request, Step, Worker
+from pipeline.scheduler.routes import NO_POOL, Route
+from pipeline.scheduler.state import NOBODY, State
+from pipeline.wire.messages import Grant, Hop, Order
+
+__all__ = ["Dispatch"]
+
+_NO_SLOT = (0, 0, 0)
+
+
+class Dispatch:
+    """Orders and grants.
+
+    Args:
+        condemn: asked of a request before it is ordered: whether it must not run any more.
+    """
+
+    def __init__(self, state: State, condemn: Callable[[Request, Route], bool]) -> None:
+        self._state = state
+        self._condemn = condemn
+
+    def orders(self) -> None:
+        """Order as much as there is credit and room for."""
+        # Later stages first: what is nearest to its end frees slots soonest.
+        for route in reversed(self._state.routes.stages):
+            backlog = self._state.backlogs[route.index]
+            while backlog and (worker := self._idle(route)) is not None:
+                request = backlog.pop()
+                if not (request.deaths and self._condemn(request, route)):
+                    self._order(request, route, worker)
+
+    def grants(self) -> None:
+        """Give every free ingress slot to a client that wants one."""
+        state = self._state
+        for client, lease in state.ingress.grants():
+            state.out.grants[client.number].append(Grant(state.ref_of(lease)))
+
+    def _idle(self, route: Route) -> Worker | None:
+        """The worker of a stage with the most credit, where there is also a slot for it to fill."""
+        if route.pool != NO_POOL and not self._state.pools[route.pool].free:
+            return None
+        best: Worker | None = None
+        most = 0
+        for worker in self._state.crews[route.index]:
+            if worker.credits > most:
+                best, most = worker, worker.credits
+        return best
+
+    def _order(self, request: Request, route: Route, worker: Worker) -> None:
+        stages = self._state.routes.stages
+        first = worker.number
+        key = (request.id, request.attempt)
+        values = request.values
+        hops: list[Hop] = []
+        sender = NOBODY
+        ahead = request.done
+        while True:
+            lease = None
+            ref = _NO_SLOT
+            if route.pool != NO_POOL:
+                slot, generation = self._state.pools[route.pool].loan()
+                lease = Lease(route.pool, slot, generation)
+                ref = (self._state.segments[route.pool], slot, generation)
+            worker.credits -= 1
+            worker.orders.add(key)
+            request.claimed |= route.bit
+            request.steps[route.index] = Step(worker.number, request.attempt, lease, sender)
+            inputs = tuple([tensor if (handle := values[tensor]) is None else handle for tensor in route.sources])
+            prompt = len(route.followers) > 1 or self._state.routes.kept[route.index + 1]
+            hops.append(Hop(route.index, worker.number, *ref, prompt, inputs))
+            ahead |= route.bit
+            for index in route.followers:
+                follower = stages[index]
+                if (
+                    not follower.needs & ~ahead
+                    and not (request.claimed | request.done) & follower.bit
+                    and not self._state.backlogs[index]
+                    and (idle := self._idle(follower)) is not None
+                ):
+                    sender = worker.number
+                    route, worker = follower, idle
+                    break
+            else:
+                break
+        self._state.out.orders[first].append(
+            Order(request.id, request.attempt, request.deadline, request.group, tuple(hops), request.traces)
+        )

@@ -1,0 +1,156 @@
+"""Recovery: what happens to requests whose worker has died. Pure.
+
+A request of a dead worker runs again, as the next attempt, on fresh slots; what its worker had been
+computing when it died is suspect. Suspects are put into *groups*, which no other request shares a
+batch with: the halves of the batch that killed, then their halves, until one runs alone. So one
+deadly request among n costs at most ceil(log2 n) + 1 further deaths, and only it fails.
+
+    a batch of 8 kills   -> two groups of 4 -> one kills -> two of 2 -> one kills -> 1 + 1 -> one kills
+                                                            alone: it may try once more -> StageCrashed
+
+A SIGKILL from outside says little about what was being computed: it counts for less.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from pipeline.scheduler.completion import Completion
+from pipeline.scheduler.ledger import Request
+from pipeline.scheduler.routes import Route
+from pipeline.scheduler.state import State
+from pipeline.wire.messages import Kept, Relic, StageBroken, WorkerGone
+
+__all__ = ["Recovery"]
+
+CONDEMNED = 6
+"""A request that died alone for so much does not run any more: two crashes, or three kills from outside."""
+
+_CRASH, _KILL = 3, 2
+
+_KEEPER = (-1, 0)
+"""Stands for the supervisor among a request's fences, while it keeps the inputs."""
+
+
+class Recovery:
+    """Deaths, retries and quarantine."""
+
+    def __init__(self, state: State, completion: Completion) -> None:
+        self._state = state
+        self._completion = completion
+        self._next_group = 1
+        #: The stage that each condemned request waits for, while its inputs are being kept.
+        self._condemned: dict[int, Route] = {}
+
+    def worker_gone(self, message: WorkerGone) -> None:
+        """A worker is dead for certain."""
+        state = self._state
+        state.gone.add(message.worker)
+        worker = state.workers.pop(message.worker, None)
+        if worker is None:
+            return
+        state.counts["worker_deaths"] += 1
+        state.crews[worker.stage].remove(worker)
+        state.reports.pop(worker.number, None)
+        state.out.gone.append(worker.number)
+        route = state.routes.stages[worker.stage]
+        running = set(message.running)
+        suspects: list[Request] = []
+        retried: deque[Request] = deque()
+        for number, attempt in sorted(worker.orders):
+            request = state.requests.get(number)
+            if request is None:
+                continue
+            step = request.steps[route.index]
+            if not request.answered and step is not None and (step.worker, step.attempt) == (worker.number, attempt):
+                if number in running:
+                    suspects.append(request)
+                self._retry(request, route)
+                retried.append(request)
+            # Dead: it can touch nothing any more, and will never answer a fence.
+            self._completion.unfence(request, worker.number, attempt)
+        for request in state.unanswered():
+            # What it was to forward may have died with it, though its notice has come.
+            for stage in state.routes.stages:
+                step = request.steps[stage.index]
+                if step is not None and step.sender == worker.number and not stage.bit & request.done:
+                    self._retry(request, stage)
+                    retried.append(request)
+        self._quarantine(suspects, message)
+        for request in reversed(retried):
+            self._requeue(request)
+        self._fail_if_broken()
+
+    def condemn(self, request: Request, route: Route) -> bool:
+        """Whether a request that waits for `route` must not run; its inputs are kept, then it fails."""
+        if request.deaths < CONDEMNED:
+            return False
+        state = self._state
+        request.claimed &= ~route.bit
+        # Its slots stay until the supervisor has read them.
+        request.fences.add(_KEEPER)
+        self._condemned[request.id] = route
+        handles = tuple([handle for tensor in route.sources if (handle := request.values[tensor]) is not None])
+        state.out.supervisor.append(Relic(request.id, route.index, request.how, handles))
+        return True
+
+    def kept(self, message: Kept) -> None:
+        """The supervisor has kept the inputs of a condemned request: now it fails."""
+        request = self._state.requests.get(message.request)
+        route = self._condemned.pop(message.request, None)
+        if request is None or route is None:
+            return
+        if not request.answered:
+            where = f"; its inputs are in {message.path}: pipeline replay {message.path}" if message.path else ""
+            self._completion.finish(request, "StageCrashed", f"stage {route.name}: {request.how}{where}")
+        self._completion.unfence(request, *_KEEPER)
+
+    def stage_broken(self, message: StageBroken) -> None:
+        """A stage's dead workers will not be started again."""
+        self._state.given_up[message.stage] = message.reason
+        self._fail_if_broken()
+
+    def _fail_if_broken(self) -> None:
+        """Fail what waits for a stage that has no worker left and gets none."""
+        broken = self._state.broken()
+        if broken is None:
+            return
+        route, reason = broken
+        for request in tuple(self._state.unanswered()):
+            if not request.done & route.bit:
+                self._completion.finish(request, "StageUnavailable", f"stage {route.name}: {reason}")
+
+    def _quarantine(self, suspects: list[Request], message: WorkerGone) -> None:
+        for request in suspects:
+            request.how = message.how
+        if len(suspects) == 1:
+            suspects[0].deaths += _KILL if message.outside else _CRASH
+        half = len(suspects) // 2
+        for group in (suspects[:half], suspects[half:]):
+            for request in group:
+                request.group = self._next_group
+            self._next_group += 1
+
+    def _retry(self, request: Request, route: Route) -> None:
+        """The worker of `route` died with this request. It and what was to come after run again."""
+        reopened = route.bit
+        for stage in self._state.routes.stages[route.index + 1 :]:
+            step = request.steps[stage.index]
+            if stage.needs & reopened and step is not None and not stage.bit & request.done:
+                reopened |= stage.bit
+        # Cancel first: `_give_back` keeps slots back while a fence is out.
+        self._completion.cancel(request, reopened)
+        for stage in self._state.routes.stages[route.index :]:
+            if stage.bit & reopened:
+                step = request.steps[stage.index]
+                request.steps[stage.index] = None
+                if step is not None and step.lease is not None:
+                    self._completion.give_back(request, step.lease)
+        request.attempt += 1
+        self._state.counts["retries"] += 1
+
+    def _requeue(self, request: Request) -> None:
+        for route in self._state.routes.stages:
+            if not route.needs & ~request.done and not (request.claimed | request.done) & route.bit:
+                request.claimed |= route.bit
+                self._state.backlogs[route.index].push_front(request)

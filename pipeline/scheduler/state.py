@@ -1,0 +1,96 @@
+"""State: everything that the scheduler knows. Data, and the few verbs that all of its parts share.
+
+`scheduler` composes the parts that act on it: `admission`, `dispatch`, `completion`, `recovery`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from pipeline.graph.plan import Plan
+from pipeline.scheduler.backlog import Backlog
+from pipeline.scheduler.ingress import Client, Ingress
+from pipeline.scheduler.instructions import Instructions
+from pipeline.scheduler.ledger import Lease, Request, Worker
+from pipeline.scheduler.routes import NO_POOL, Route, Routes
+from pipeline.wire.messages import SlotRef, WorkerReport
+from shm.pool import SlotPool
+
+__all__ = ["NOBODY", "State"]
+
+NOBODY = -1
+"""No client, and no worker, has this number."""
+
+
+class State:
+    """The ledger, the pools and everybody who is there.
+
+    Args:
+        plan: what runs.
+        pools: one for each of `plan.pools`, in that order.
+        segments: the segment number of each pool.
+        epoch: which life of the scheduler this is; workers and clients drop what is older.
+    """
+
+    def __init__(self, plan: Plan, pools: Sequence[SlotPool], segments: Sequence[int], epoch: int) -> None:
+        self.plan = plan
+        self.routes = Routes.of(plan)
+        self.epoch = epoch
+        self.pools = pools
+        self.segments = segments
+        self._pool_of_segment = {number: index for index, number in enumerate(segments)}
+        self.ingress = Ingress(pools, self.routes.ingress_pools)
+        self.requests: dict[int, Request] = {}
+        self.workers: dict[int, Worker] = {}
+        #: Numbers of the dead, so that a Ready that was still on its way does not raise them.
+        self.gone: set[int] = set()
+        #: The living workers of each stage.
+        self.crews: list[list[Worker]] = [[] for _ in plan.stages]
+        #: The requests that wait for each stage.
+        self.backlogs = [Backlog() for _ in plan.stages]
+        #: Stages whose dead workers are not started again, and why.
+        self.given_up: dict[int, str] = {}
+        #: When each stage last finished a request; 0: never.
+        self.last_ok = [0] * len(plan.stages)
+        self.draining = False
+        self.counts: Counter[str] = Counter()
+        self.reports: dict[int, WorkerReport] = {}
+        #: What has been decided and not been handed out yet.
+        self.out = Instructions()
+        #: Monotonic nanoseconds of the event that is being handled.
+        self.now = 0
+
+    def lease_of(self, ref: SlotRef) -> Lease:
+        """A slot that somebody names; pool NO_POOL where its segment is none of ours."""
+        return Lease(self._pool_of_segment.get(ref.segment, NO_POOL), ref.slot, ref.generation)
+
+    def pool_of(self, segment: int) -> int:
+        """The index of a segment's pool, or NO_POOL."""
+        return self._pool_of_segment.get(segment, NO_POOL)
+
+    def ref_of(self, lease: Lease) -> SlotRef:
+        """The reverse of `lease_of`."""
+        return SlotRef(self.segments[lease.pool], lease.slot, lease.generation)
+
+    def unanswered(self) -> Iterator[Request]:
+        """The requests that still wait for their answer."""
+        return (request for request in self.requests.values() if not request.answered)
+
+    def broken(self) -> tuple[Route, str] | None:
+        """The first stage that has been given up and has no worker left, and why."""
+        for index, reason in self.given_up.items():
+            if not self.crews[index]:
+                return self.routes.stages[index], reason
+        return None
+
+    def let_go(self, client: Client | None, lease: Lease) -> None:
+        """One holder of a slot less; the last one frees it, for the client to fill again if it is of the ingress."""
+        pool = self.pools[lease.pool]
+        readers = pool.readers(lease.slot)
+        if readers:
+            pool.release(lease.slot, lease.generation)
+        else:
+            pool.abandon(lease.slot, lease.generation)
+        if readers <= 1 and client is not None and lease.pool in client.out:
+            self.ingress.came_back(client, lease)

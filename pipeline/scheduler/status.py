@@ -1,0 +1,77 @@
+"""Status: the scheduler's state as plain values, for people, probes and metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.scheduler.state import State
+
+__all__ = ["readiness", "status_of"]
+
+_STALE_PERIODS = 3
+"""A stage that no request has passed for so many periods of the canary is not ready."""
+
+
+def readiness(state: State) -> dict[str, str]:
+    """Why the pipeline is not ready, by stage ("" is the whole pipeline); empty: it is.
+
+    With a canary in the plan, ready means that a request has passed every stage a moment ago; without
+    one, that every stage has a worker.
+    """
+    reasons: dict[str, str] = {}
+    if state.draining:
+        reasons[""] = "stopping"
+    canary = state.plan.canary
+    for route in state.routes.stages:
+        if not state.crews[route.index]:
+            given_up = state.given_up.get(route.index)
+            reasons[route.name] = f"broken: {given_up}" if given_up else "no worker is ready"
+        elif canary is not None:
+            last = state.last_ok[route.index]
+            age = (state.now - last) / 1e9
+            if not last:
+                reasons[route.name] = "no request has passed it yet"
+            elif age > _STALE_PERIODS * canary.every_s:
+                reasons[route.name] = f"no request has passed it for {age:.0f} s"
+    return reasons
+
+
+def status_of(state: State) -> dict[str, Any]:
+    """Everything a person may want to know."""
+    reasons = readiness(state)
+    return {
+        "pipeline": state.plan.name,
+        "epoch": state.epoch,
+        "ready": not reasons,
+        "reasons": reasons,
+        "inside": sum(1 for _ in state.unanswered()),
+        "counts": dict(state.counts),
+        "stages": [
+            {
+                "name": route.name,
+                "waiting": len(state.backlogs[route.index]),
+                "given_up": state.given_up.get(route.index),
+                "last_ok_s": None if not (last := state.last_ok[route.index]) else (state.now - last) / 1e9,
+                "workers": [
+                    {
+                        "worker": worker.number,
+                        "replica": worker.replica,
+                        "pid": worker.pid,
+                        "ordered": len(worker.orders),
+                        "credits": worker.credits,
+                    }
+                    for worker in state.crews[route.index]
+                ],
+            }
+            for route in state.routes.stages
+        ],
+        "pools": [
+            {"name": pool.name, "slots": pool.slots, "free": state.pools[index].free}
+            for index, pool in enumerate(state.plan.pools)
+        ],
+        "clients": [
+            {"name": c.name, "granted": len(c.granted), "borrowed": len(c.borrowed), "requests": len(c.requests)}
+            for c in state.ingress.clients.values()
+        ],
+        "workers": [list(report) for report in state.reports.values()],
+    }

@@ -1,0 +1,151 @@
+"""Capsule: the exact inputs of a request that killed its workers, and what is needed to run it again.
+
+    <folder>/<UTC time>-<stage>.cap     a zip file
+        capsule.json                    the stage, its options and folder, how it died, versions
+        inputs/<n>.npy                  each input as it lay in its slot
+
+Written by the supervisor, which has the segments mapped and is in no request's way; read by
+`pipeline replay`. Folder and files are the user's alone: requests can be private.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError
+from pipeline.graph.plan import Plan
+from pipeline.wire.messages import Relic
+from shm.handle import TensorHandle
+from shm.segment import Segment
+from shm.view import SegmentTable
+
+__all__ = ["Capsule", "read_capsule", "write_capsule"]
+
+_FORMAT = 1
+_VERSIONS = ("trtlab", "numpy", "onnxruntime", "pillow", "tensorrt")
+
+
+@dataclass(frozen=True, slots=True)
+class Capsule:
+    """What a capsule holds."""
+
+    pipeline: str
+    stage: str
+    use: str
+    options: Mapping[str, Any]
+    base_dir: str
+    how: str
+    """How its worker died."""
+    time: str
+    versions: Mapping[str, str]
+    threads: int
+    inputs: Mapping[str, NDArray[Any]]
+
+
+def write_capsule(plan: Plan, relic: Relic, segments: Sequence[Segment]) -> str:
+    """Write the capsule of one request; its path, or "" where the plan wants none or it is too large.
+
+    Raises:
+        OSError: the folder or the file cannot be written.
+        HandleRefused: a handle does not name bytes of these segments.
+    """
+    limits = plan.capsules
+    if not limits.max_count or sum(handle.nbytes for handle in relic.inputs) > limits.max_bytes:
+        return ""
+    stage = plan.stages[relic.stage]
+    now = datetime.now(timezone.utc)
+    document = {
+        "format": _FORMAT,
+        "pipeline": plan.name,
+        "config": plan.config_path,
+        "stage": stage.name,
+        "use": stage.use,
+        "options": dict(stage.options),
+        "base_dir": plan.base_dir,
+        "threads": stage.workers[0].threads,
+        "how": relic.how,
+        "time": now.isoformat(timespec="milliseconds"),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "inputs": [
+            {"name": spec.name, "dtype": handle.dtype, "shape": list(handle.shape)}
+            for spec, handle in zip(stage.inputs, relic.inputs)
+        ],
+    }
+    folder = Path(limits.folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / f"{now:%Y%m%dT%H%M%S.%f}-{stage.name}.cap"
+    unfinished = path.with_suffix(".part")
+    with (
+        open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        archive.writestr("capsule.json", json.dumps(document, indent=1))
+        for number, array in enumerate(_arrays(relic.inputs, segments)):
+            with archive.open(f"inputs/{number}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    os.replace(unfinished, path)
+    for old in sorted(folder.glob("*.cap"))[: -limits.max_count]:
+        old.unlink(missing_ok=True)
+    return str(path)
+
+
+def _arrays(handles: Sequence[TensorHandle], segments: Sequence[Segment]) -> list[NDArray[Any]]:
+    # A table of its own, never closed: closing it would close the supervisor's segments.
+    table = SegmentTable()
+    for segment in segments:
+        table.add(segment)
+    return [table.view(handle) for handle in handles]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _VERSIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def read_capsule(path: Path) -> Capsule:
+    """Read a capsule back. Nothing in it is unpickled or run.
+
+    Raises:
+        ConfigError: the file is not there, or is not a capsule of this version.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            raw = json.loads(archive.read("capsule.json"))
+            if raw["format"] != _FORMAT:
+                raise ConfigError(f"{path}: a capsule of format {raw['format']}; this version reads {_FORMAT}")
+            inputs = {
+                entry["name"]: np.load(io.BytesIO(archive.read(f"inputs/{number}.npy")), allow_pickle=False)
+                for number, entry in enumerate(raw["inputs"])
+            }
+            return Capsule(
+                raw["pipeline"],
+                raw["stage"],
+                raw["use"],
+                raw["options"],
+                raw["base_dir"],
+                raw["how"],
+                raw["time"],
+                raw["versions"],
+                raw["threads"],
+                inputs,
+            )
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: not a capsule: {type(error).__name__}: {error}") from None
