@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 from pipeline.errors import StartError, Unavailable
+from shm import leftovers
 from shm.owner import Alive, Dead, probe
 
 __all__ = ["LOCK", "SCHEDULER_LOCK", "find_run", "make_run_dir", "remove_dead_runs", "runs", "runs_home"]
@@ -95,11 +96,14 @@ def find_run(pipeline: str | Path | None = None) -> Path:
 
 
 def remove_dead_runs() -> list[Path]:
-    """Remove the folders of runs whose owner is proven dead."""
+    """Remove what runs whose owner is proven dead have left: segments and folders; the folders.
+
+    Segments of dead owners are removed also where their folder is gone.
+    """
     home = runs_home()
-    removed = []
-    for folder in home.iterdir() if home.is_dir() else ():
-        if isinstance(probe(folder / LOCK), Dead):
-            shutil.rmtree(folder, ignore_errors=True)
-            removed.append(folder)
-    return removed
+    dead = [folder for folder in (home.iterdir() if home.is_dir() else ()) if isinstance(probe(folder / LOCK), Dead)]
+    # Segments first, folders looked up before: the lock in the folder proves both dead, and goes with the segments.
+    leftovers.collect()
+    for folder in dead:
+        shutil.rmtree(folder, ignore_errors=True)
+    return dead
