@@ -41,7 +41,7 @@ from pipeline.wire.messages import Drained, Failed, Kept, PoolAddress, Ready, Re
 from pipeline.wire.run_dir import LOCK, make_run_dir, remove_dead_runs
 from pipeline.wire.sockets import Inbox, Outbox, Poller, address_of
 from pipeline.worker.recorder import RECORD_BYTES, Recorder
-from shm import leftovers, segments
+from shm import segments
 from shm.errors import SegmentError, ShmError
 from shm.owner import OwnerLock
 from shm.placement import prefault
@@ -71,9 +71,8 @@ def supervise(
     Raises:
         StartError: it could not be started; nothing is left running or in /dev/shm.
     """
-    for leftover in leftovers.collect():
-        log("info", f"removed {leftover.name}, left by a run that is dead")
-    remove_dead_runs()
+    for dead in remove_dead_runs():
+        log("info", f"removed what {dead.name} left, a run that is dead")
     run_dir = make_run_dir(plan.name)
     lock = OwnerLock.acquire(run_dir / LOCK)
     made: list[Segment] = []

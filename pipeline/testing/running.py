@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +23,9 @@ from pipeline.errors import StartError
 from pipeline.interpreter import python_command
 
 __all__ = ["RunningPipeline", "running"]
+
+#: After a test that failed: seconds to drain, and again to stop.
+_GRACE_S = 5.0
 
 
 class RunningPipeline:
@@ -109,10 +112,15 @@ def running(
             yield pipeline
             pipeline.stop(timeout_s)
         finally:
-            if process.poll() is None:
-                # Its children go with it: their lifelines end.
-                process.kill()
-                process.wait()
+            # Once drains; twice, where that takes too long, stops at once and clears up all the same.
+            for _ in range(2):
+                if process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(_GRACE_S)
+            # Its children go with it: their lifelines end.
+            process.kill()
+            process.wait()
             assert process.stdout is not None
             process.stdout.close()
 
