@@ -87,6 +87,9 @@ class Recovery:
             return False
         state = self._state
         request.claimed &= ~route.bit
+        if request.id in self._condemned:
+            # Two stages of it were waiting: it is being kept already.
+            return True
         # Its slots stay until the supervisor has read them.
         request.fences.add(_KEEPER)
         self._condemned[request.id] = route
@@ -123,7 +126,8 @@ class Recovery:
     def _quarantine(self, suspects: list[Request], message: WorkerGone) -> None:
         for request in suspects:
             request.how = message.how
-        if len(suspects) == 1:
+        # Not where it is the only one left of a batch of several: another one may be guilty.
+        if len(suspects) == len(message.running) == 1:
             suspects[0].deaths += _KILL if message.outside else _CRASH
         half = len(suspects) // 2
         for group in (suspects[:half], suspects[half:]):

@@ -130,8 +130,8 @@ class Exit:
     """Exit code; negative: the signal that killed it."""
     running: tuple[int, ...] = ()
     """The requests that it was computing."""
-    batches: int = 0
-    """How many batches it had finished."""
+    finished: int = 0
+    """Batches that all workers of its stage have finished so far, dead ones included."""
     out_of_memory: bool = False
     """The kernel killed something for want of memory while it lived."""
 
@@ -156,6 +156,7 @@ class Supervision:
         self._next_worker = 0
         self._deaths: list[deque[float]] = [deque() for _ in plan.stages]
         self._last_running = [0] * len(plan.stages)
+        self._last_finished = [0] * len(plan.stages)
         self._broken: set[int] = set()
         self._scheduler_deaths: deque[float] = deque()
         #: (when, child) of those that are to be started again.
@@ -365,12 +366,18 @@ class Supervision:
     def _counts_as_failure(self, stage: int, exit: Exit, outside: bool) -> bool:
         """Whether a death brings the stage nearer to being given up.
 
-        Not when it was somebody else's doing, when the worker had been of use before it died, or when
-        the search for a deadly request gets on: then it ends by itself.
+        Not when it was somebody else's doing, when the stage has been of use since the last death and
+        a request can be blamed for this one, or when the search for a deadly request gets on: then it
+        ends by itself.
         """
         before, self._last_running[stage] = self._last_running[stage], len(exit.running)
-        narrowed = 0 < len(exit.running) < before
-        return not (outside or (exit.running and exit.batches) or narrowed)
+        worked = exit.finished > self._last_finished[stage]
+        self._last_finished[stage] = exit.finished
+        if worked:
+            self._deaths[stage].clear()
+        if outside:
+            return False
+        return not exit.running or not (worked or len(exit.running) < before)
 
     def _scheduler_died(self, exit: Exit, now: float) -> Iterator[Instruction]:
         deaths = self._scheduler_deaths

@@ -157,6 +157,8 @@ class _Shell:
         self._outputs: dict[int, int] = {}
         self._signals: list[int] = []
         self._recorders: dict[int, Recorder] = {}
+        #: Batches that the dead workers of each stage had finished.
+        self._retired = [0] * len(plan.stages)
         self._out_of_memory_kills: dict[int, int] = {}
         timeouts = [stage.timeout_ms / 1000 for stage in plan.stages if stage.timeout_ms is not None]
         #: A hung worker is seen a quarter of its time late, at most.
@@ -287,7 +289,10 @@ class _Shell:
         recorder = self._recorders.pop(number, None)
         if recorder is None:
             return Exit(process.story(), status, out_of_memory=out_of_memory)
-        exit = Exit(process.story(), status, recorder.running, recorder.done, out_of_memory)
+        stage = self._supervision.children[number].stage
+        self._retired[stage] += recorder.done
+        alive = sum(r.done for n, r in self._recorders.items() if self._supervision.children[n].stage == stage)
+        exit = Exit(process.story(), status, recorder.running, self._retired[stage] + alive, out_of_memory)
         recorder.close()
         return exit
 

@@ -1,0 +1,72 @@
+"""`pipeline status`: is it ready, and if not, why; who runs where, what waits, what went through."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pipeline.cli.arguments import make_console, make_table
+from pipeline.client.asking import ask_status
+from pipeline.errors import Unavailable
+from pipeline.wire.run_dir import find_run
+
+__all__ = ["register"]
+
+_NOT_READY = 1
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command()(status)
+
+
+def status(
+    run: Annotated[str | None, typer.Argument(help="Its name, or its run folder; default: the only one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole state as JSON.")] = False,
+) -> None:
+    """Show how a running pipeline is. Exit code 0: ready; 1: not ready, or not running."""
+    try:
+        document = ask_status(find_run(run))
+    except Unavailable as error:
+        print(error, file=sys.stderr)
+        sys.exit(_NOT_READY)
+    if as_json:
+        print(json.dumps(document, indent=1))
+    else:
+        _show(document, make_console())
+    sys.exit(0 if document["ready"] else _NOT_READY)
+
+
+def _show(document: Mapping[str, Any], console: Console) -> None:
+    if document["ready"]:
+        console.print(f"{document['pipeline']}: ready", style="bold green" if console.is_terminal else None)
+    else:
+        console.print(f"{document['pipeline']}: not ready", style="bold red" if console.is_terminal else None)
+        for stage, reason in document["reasons"].items():
+            console.print(f"  {stage + ': ' if stage else ''}{reason}")
+    right = ("waiting", "ordered", "last answer")
+    table = make_table("stages", "stage", "workers (pid)", *right, right=right, console=console)
+    for stage in document["stages"]:
+        workers = ", ".join(f"{w['replica']} ({w['pid']})" for w in stage["workers"])
+        last = stage["last_ok_s"]
+        table.add_row(
+            stage["name"],
+            workers or "none",
+            str(stage["waiting"]),
+            str(sum(w["ordered"] for w in stage["workers"])),
+            "never" if last is None else f"{last:.1f} s ago",
+        )
+    console.print(table)
+    pools = make_table("slots", "pool", "in use", "of", right=("in use", "of"), console=console)
+    for pool in document["pools"]:
+        pools.add_row(pool["name"], str(pool["slots"] - pool["free"]), str(pool["slots"]))
+    console.print(pools)
+    names = ", ".join(client["name"] for client in document["clients"]) or "none"
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(document["counts"].items())) or "nothing yet"
+    console.print(f"inside: {document['inside']}; clients: {names}")
+    console.print(f"since the start: {counts}")

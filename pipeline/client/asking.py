@@ -1,0 +1,47 @@
+"""Asking a running pipeline how it is, without being one of its clients: also while it is not ready."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import Unavailable
+from pipeline.wire.messages import AskStatus, Status
+from pipeline.wire.run_dir import SCHEDULER_LOCK
+from pipeline.wire.sockets import Inbox, Outbox, address_of
+from shm.owner import Alive, OwnerLock, probe
+
+__all__ = ["ask_status"]
+
+
+def ask_status(run_dir: Path, timeout_s: float = 2.0) -> dict[str, Any]:
+    """The scheduler's state (see `pipeline.scheduler.status`), as plain values.
+
+    Raises:
+        Unavailable: the scheduler is dead, or does not answer within `timeout_s` seconds.
+    """
+    number = secrets.randbits(63)
+    try:
+        lock = OwnerLock.acquire(run_dir / "clients" / f"{number:x}.lock")
+    except OSError as error:
+        raise Unavailable(f"no pipeline runs in {run_dir}: {error}") from error
+    inbox = Inbox(address_of(run_dir, f"clients/{number:x}"))
+    scheduler = Outbox(address_of(run_dir, "scheduler"))
+    try:
+        end = time.monotonic() + timeout_s
+        scheduler.send(AskStatus(number))
+        while time.monotonic() < end:
+            for message in inbox.receive(50):
+                if isinstance(message, Status):
+                    document: dict[str, Any] = json.loads(message.document)
+                    return document
+            if not isinstance(probe(run_dir / SCHEDULER_LOCK), Alive):
+                raise Unavailable(f"the scheduler of {run_dir.name} is dead; its supervisor starts another one")
+        raise Unavailable(f"the scheduler of {run_dir.name} does not answer within {timeout_s:g} s")
+    finally:
+        scheduler.close()
+        inbox.close()
+        lock.release()
