@@ -13,16 +13,15 @@ Whoever drives it says which event comes next (`choose`): a random walk, or Hypo
 from __future__ import annotations
 
 import json
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from pipeline.graph.plan import Plan
 from pipeline.scheduler.scheduler import Scheduler
-from pipeline.wire.codec import decode, encode
 from pipeline.wire.messages import (
     OK,
     Answer,
@@ -33,82 +32,41 @@ from pipeline.wire.messages import (
     Fenced,
     Fences,
     Hello,
+    Kept,
     Loan,
     Message,
     Notice,
     Notices,
     Orders,
     Ready,
+    Relic,
     SlotRef,
     Submission,
     Submit,
     WorkerGone,
 )
 from pipeline.worker.execution import Execution
-from pipeline.worker.inbox import Inbox, Waiting
+from pipeline.worker.inbox import Inbox
 from shm import segments
 from shm.handle import TensorHandle
 from shm.pool import SlotPool
 from shm.segment import SegmentSpec
 from shm.view import SegmentTable
+from tests.unit.pipeline.scheduler.actors import (
+    EPOCH,
+    MS,
+    SCHEDULER,
+    SUPERVISOR,
+    Client,
+    Expected,
+    Peer,
+    Worker,
+    mark_of,
+)
 from tests.unit.pipeline.scheduler.graphs import BAD, TENSOR_BYTES, Hash, expected_answer
+from tests.unit.pipeline.scheduler.network import Network
 
-__all__ = ["ACTIONS", "Client", "Simulation", "Worker"]
-
-EPOCH = 1
-MS = 1_000_000
-SCHEDULER = "scheduler"
-SUPERVISOR = "supervisor"
-
-Peer = str | tuple[str, int]
-
-
-@dataclass
-class Worker:
-    """One worker process."""
-
-    number: int
-    stage: int
-    replica: int
-    inbox: Inbox
-    execution: Execution
-    alive: bool = True
-    #: The batch that is computed, and what its inputs and generations were when it began.
-    rows: list[Waiting] = field(default_factory=list)
-    read: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
-    wrote: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
-    late: list[Notice] = field(default_factory=list)
-
-    @property
-    def peer(self) -> Peer:
-        return ("w", self.number)
-
-
-@dataclass
-class Expected:
-    """What may come for one request."""
-
-    outputs: dict[str, bytes]
-    deadline: int
-    bad: bool
-
-
-@dataclass
-class Client:
-    """One client process."""
-
-    number: int
-    alive: bool = True
-    granted: list[SlotRef] = field(default_factory=list)
-    waiting: dict[int, Expected] = field(default_factory=dict)
-    #: Answers whose slots it still reads.
-    held: list[list[tuple[TensorHandle, bytes]]] = field(default_factory=list)
-    tags: int = 0
-
-    @property
-    def peer(self) -> Peer:
-        return ("c", self.number)
-
+__all__ = ["Simulation"]
 
 class Simulation:
     """A pipeline of `plan`; its workers are started and ready.
@@ -132,13 +90,16 @@ class Simulation:
         self.pools = [SlotPool(segment) for segment in made]
         self.scheduler = Scheduler(plan, self.pools, [segment.number for segment in made], EPOCH)
         self.ingress_segments = [made[index].number for index in self.scheduler.routes.ingress_pools]
-        self.connections: defaultdict[tuple[Peer, Peer], deque[Message]] = defaultdict(deque)
+        self.network = Network()
         self.workers: dict[int, Worker] = {}
         self.clients: dict[int, Client] = {}
         #: Replicas that run or are about to: (stage, replica) -> worker number.
         self.crew: dict[tuple[int, int], int | None] = {}
-        #: request number -> how many workers died while they computed it.
-        self.deaths: defaultdict[int, int] = defaultdict(int)
+        #: (client, tag) -> for how much its workers died while they computed it, and nothing else: a
+        #: crash counts a half, a kill from outside a third.
+        self.guilt: defaultdict[tuple[int, int], Fraction] = defaultdict(Fraction)
+        # Relays look at nothing.
+        self._stage_reads_x = any(stage.fields for stage in plan.stages)
         self.draining = False
         self.drained = False
         self.answered = 0
@@ -159,59 +120,44 @@ class Simulation:
 
     # -- the network ------------------------------------------------------------------------------
 
-    def send(self, sender: Peer, receiver: Peer, message: Message) -> None:
-        # Through the codec, as it travels.
-        self.connections[sender, receiver].append(decode(encode(message)))
-
-    def _cut(self, sender: Peer) -> None:
-        """`sender` is dead: some last part of what it sent is lost, on every connection."""
-        for (who, _), queue in self.connections.items():
-            if who == sender and queue:
-                for _ in range(self.choose(len(queue) + 1)):
-                    queue.pop()
-
-    def _open(self) -> list[tuple[Peer, Peer]]:
-        """Connections whose next message can be received now."""
-        ready = []
-        for (sender, receiver), queue in self.connections.items():
-            if not queue:
-                continue
-            if isinstance(receiver, tuple) and receiver[0] == "w":
-                worker = self.workers[receiver[1]]
-                if not worker.alive:
-                    queue.clear()
-                    continue
-                if worker.rows:
-                    continue  # it looks at its socket between batches only
-            ready.append((sender, receiver))
-        return ready
+    def _deaf(self, receiver: Peer) -> bool:
+        """It is computing: a worker looks at its socket between batches only."""
+        return isinstance(receiver, tuple) and receiver[0] == "w" and bool(self.workers[receiver[1]].rows)
 
     def deliver(self) -> bool:
         """One message arrives; the scheduler may take in several before it decides."""
-        ready = self._open()
+        ready = self.network.open(self._deaf)
         if not ready:
             return False
         self._deliver(ready[self.choose(len(ready))])
         return True
 
     def _deliver(self, connection: tuple[Peer, Peer], decide: bool | None = None) -> None:
-        sender, receiver = connection
-        message = self.connections[connection].popleft()
+        _, receiver = connection
+        message = self.network.take(connection)
         if receiver == SCHEDULER:
             self._scheduler_takes(message)
             if decide or (decide is None and self.choose(3)):
                 self.decide()
         elif receiver == SUPERVISOR:
-            assert isinstance(message, Drained)
-            self.drained = True
+            self._supervisor_takes(message)
         elif receiver[0] == "w":
             self._worker_takes(self.workers[receiver[1]], message)  # type: ignore[arg-type]
         else:
             self._client_takes(self.clients[receiver[1]], message)  # type: ignore[arg-type]
 
     def _deliver_everything(self) -> None:
-        while ready := self._open():
+        while ready := self.network.open(self._deaf):
             self._deliver(ready[0], decide=True)
+
+    def _supervisor_takes(self, message: Message) -> None:
+        if isinstance(message, Drained):
+            self.drained = True
+            return
+        assert isinstance(message, Relic)
+        for handle in message.inputs:
+            self.table.view(handle)  # it copies them: they must still be there
+        self.network.send(SUPERVISOR, SCHEDULER, Kept(message.request, ""))
 
     # -- the scheduler's shell --------------------------------------------------------------------
 
@@ -232,14 +178,14 @@ class Simulation:
         """The scheduler decides; what it says is sent."""
         todo = self.scheduler.decide(self.now)
         for number, orders in todo.orders.items():
-            self.send(SCHEDULER, ("w", number), Orders(EPOCH, tuple(orders)))
+            self.network.send(SCHEDULER, ("w", number), Orders(EPOCH, tuple(orders)))
         for number, fences in todo.fences.items():
-            self.send(SCHEDULER, ("w", number), Fences(EPOCH, tuple(fences)))
+            self.network.send(SCHEDULER, ("w", number), Fences(EPOCH, tuple(fences)))
         for client in sorted(todo.answers.keys() | todo.grants.keys()):
             answers = Answers(tuple(todo.answers.get(client, ())), tuple(todo.grants.get(client, ())))
-            self.send(SCHEDULER, ("c", client), answers)
+            self.network.send(SCHEDULER, ("c", client), answers)
         for message in todo.supervisor:
-            self.send(SCHEDULER, SUPERVISOR, message)
+            self.network.send(SCHEDULER, SUPERVISOR, message)
         self.check()
 
     def tick(self) -> None:
@@ -268,7 +214,7 @@ class Simulation:
             Execution(plan, stage, base, Hash(plan), self.table, lambda: self.now),
         )
         self.crew[stage, replica] = number
-        self.send(("w", number), SCHEDULER, Ready(number, stage, replica, 1000 + number))
+        self.network.send(("w", number), SCHEDULER, Ready(number, stage, replica, 1000 + number, EPOCH))
         return True
 
     def _worker_takes(self, worker: Worker, message: Message) -> None:
@@ -281,7 +227,7 @@ class Simulation:
             assert isinstance(message, Fences)
             for fence in message.fences:
                 worker.inbox.fence(fence.request, fence.attempt)
-            self.send(worker.peer, SCHEDULER, Fenced(EPOCH, worker.number, message.fences))
+            self.network.send(worker.peer, SCHEDULER, Fenced(EPOCH, worker.number, message.fences))
 
     def _living(self) -> list[Worker]:
         return [worker for worker in self.workers.values() if worker.alive]
@@ -300,7 +246,7 @@ class Simulation:
                     worker.read.append((handle, self.table.view(handle).tobytes()))
                 for place in self.plan.stages[worker.stage].fields:
                     handle = TensorHandle(hop.segment, hop.slot, hop.generation, place.offset, "uint8", (TENSOR_BYTES,))
-                    mark = compute_mark(worker.number, row.order.request, row.order.attempt)
+                    mark = mark_of(worker.number, row.order.request, row.order.attempt)
                     self.table.view(handle, writable=True)[: TENSOR_BYTES // 2] = np.frombuffer(mark, np.uint8)
                     worker.wrote.append((handle, mark))
             return True
@@ -320,7 +266,7 @@ class Simulation:
         outcome = worker.execution.run(worker.rows)
         worker.rows, worker.read, worker.wrote = [], [], []
         for number, orders in outcome.forwards.items():
-            self.send(worker.peer, ("w", number), Orders(EPOCH, tuple(orders)))
+            self.network.send(worker.peer, ("w", number), Orders(EPOCH, tuple(orders)))
         worker.late += outcome.late
         if outcome.notices:
             self._send_notices(worker, outcome.notices)
@@ -337,7 +283,7 @@ class Simulation:
     def _send_notices(self, worker: Worker, notices: list[Notice]) -> None:
         notices = worker.late + notices
         worker.late = []
-        self.send(worker.peer, SCHEDULER, Notices(EPOCH, worker.number, tuple(notices)))
+        self.network.send(worker.peer, SCHEDULER, Notices(EPOCH, worker.number, tuple(notices)))
 
     def kill_worker(self) -> bool:
         """A worker dies, whatever it is doing; some of what it sent is lost. The supervisor tells."""
@@ -352,13 +298,13 @@ class Simulation:
     def kill(self, worker: Worker) -> None:
         """This one dies."""
         worker.alive = False
-        self._cut(worker.peer)
+        self.network.dies(worker.peer, self.choose)
         running = tuple(row.order.request for row in worker.rows)
         outside = not self.choose(4)
-        for number in running:
-            self.deaths[number] += not outside
+        if len(running) == 1 and (request := self.scheduler.requests.get(running[0])) is not None:
+            self.guilt[request.client, request.tag] += Fraction(1, 3 if outside else 2)
         self.crew[worker.stage, worker.replica] = None
-        self.send(SUPERVISOR, SCHEDULER, WorkerGone(worker.number, "killed by signal 11 (SIGSEGV)", running, outside))
+        self.network.send(SUPERVISOR, SCHEDULER, WorkerGone(worker.number, "killed by signal 11 (SIGSEGV)", running, outside))
 
     # -- clients ----------------------------------------------------------------------------------
 
@@ -368,13 +314,10 @@ class Simulation:
             return False
         client = Client(100 + len(self.clients))
         self.clients[client.number] = client
-        self.send(client.peer, SCHEDULER, Hello(client.number, "client"))
-        self.want(client, 1 + self.choose(5))
-        return True
-
-    def want(self, client: Client, level: int) -> None:
+        self.network.send(client.peer, SCHEDULER, Hello(client.number, "client"))
         for segment in self.ingress_segments:
-            self.send(client.peer, SCHEDULER, Loan(client.number, segment, level))
+            self.network.send(client.peer, SCHEDULER, Loan(client.number, segment, 1 + self.choose(5)))
+        return True
 
     def _connected(self) -> list[Client]:
         return [client for client in self.clients.values() if client.alive]
@@ -388,7 +331,7 @@ class Simulation:
         submissions = []
         for _ in range(1 + self.choose(min(2, len(client.granted)))):
             submissions.append(self._fill(client, client.granted.pop(self.choose(len(client.granted)))))
-        self.send(client.peer, SCHEDULER, Submit(client.number, tuple(submissions), ()))
+        self.network.send(client.peer, SCHEDULER, Submit(client.number, tuple(submissions), ()))
         return True
 
     def _fill(self, client: Client, slot: SlotRef) -> Submission:
@@ -418,7 +361,7 @@ class Simulation:
         expected = client.waiting.pop(answer.tag)
         self.answered += 1
         if answer.code == OK:
-            assert not expected.bad or not self._reads_first(), f"{answer} should have been refused"
+            assert not expected.bad or not self._stage_reads_x, f"{answer} should have been refused"
             names = [name for name, _ in self.plan.outputs]
             found = [(handle, self.table.view(handle).tobytes()) for handle in answer.outputs]
             assert {name: data for name, (_, data) in zip(names, found)} == expected.outputs, f"wrong answer {answer}"
@@ -428,13 +371,10 @@ class Simulation:
         allowed = {
             "BadInput": expected.bad,
             "DeadlineExceeded": 0 < expected.deadline <= self.now,
-            "StageCrashed": max(self.deaths.values(), default=0) >= 2,
+            "StageCrashed": self.guilt[client.number, answer.tag] >= 1,
             "Unavailable": self.draining,
         }
         assert allowed.get(answer.code), f"unexpected {answer}"
-
-    def _reads_first(self) -> bool:
-        return bool(self.plan.stages)
 
     def release(self) -> bool:
         """A client lets go of an answer, which must be as it was."""
@@ -449,8 +389,8 @@ class Simulation:
         found = client.held.pop(index)
         for handle, data in found:
             assert self.table.view(handle).tobytes() == data, f"{handle}: changed while client {client.number} read it"
-        slots = dict.fromkeys(SlotRef(*handle[:3]) for handle, _ in found)
-        self.send(client.peer, SCHEDULER, Submit(client.number, (), tuple(slots)))
+        slots = {SlotRef(*handle[:3]): None for handle, _ in found}
+        self.network.send(client.peer, SCHEDULER, Submit(client.number, (), tuple(slots)))
 
     def give_back(self) -> bool:
         """A client returns a slot that it was granted and does not need."""
@@ -459,7 +399,7 @@ class Simulation:
             return False
         client = able[self.choose(len(able))]
         slot = client.granted.pop()
-        self.send(client.peer, SCHEDULER, Submit(client.number, (), (slot,)))
+        self.network.send(client.peer, SCHEDULER, Submit(client.number, (), (slot,)))
         return True
 
     def leave(self) -> bool:
@@ -469,7 +409,7 @@ class Simulation:
             return False
         client = connected[self.choose(len(connected))]
         client.alive = False
-        self.send(client.peer, SCHEDULER, Bye(client.number))
+        self.network.send(client.peer, SCHEDULER, Bye(client.number))
         return True
 
     def kill_client(self) -> bool:
@@ -479,7 +419,7 @@ class Simulation:
             return False
         client = connected[self.choose(len(connected))]
         client.alive = False
-        self._cut(client.peer)
+        self.network.dies(client.peer, self.choose)
         return True
 
     def probe(self) -> bool:
@@ -518,7 +458,7 @@ class Simulation:
         assert sorted(self.scheduler.workers) == sorted(worker.number for worker in self._living())
         for client in self._connected():
             client.alive = False
-            self.send(client.peer, SCHEDULER, Bye(client.number))
+            self.network.send(client.peer, SCHEDULER, Bye(client.number))
         self._deliver_everything()
         self.probe()
         assert not self.scheduler.requests, self.story()
@@ -528,7 +468,7 @@ class Simulation:
 
     def _progress(self) -> bool:
         moved = self.start_worker()
-        while ready := self._open():
+        while ready := self.network.open(self._deaf):
             self._deliver(ready[self.choose(len(ready))], decide=True)
             moved = True
         self.probe()
@@ -536,7 +476,7 @@ class Simulation:
             while client.held:
                 self._release(client, 0)
                 moved = True
-        moved = self.begin() or self.finish() or self.flush() or bool(self._open()) or moved
+        moved = self.begin() or self.finish() or self.flush() or bool(self.network.open(self._deaf)) or moved
         if not moved and any(len(worker.inbox) for worker in self._living()):
             self.now += 1000 * MS
             moved = True
@@ -551,7 +491,7 @@ class Simulation:
         if self.draining:
             return False
         self.draining = True
-        self.send(SUPERVISOR, SCHEDULER, Drain(self.now + 3_600_000 * MS))
+        self.network.send(SUPERVISOR, SCHEDULER, Drain(self.now + 3_600_000 * MS))
         return True
 
     def _turned(self, items: list[Any]) -> Iterator[Any]:
@@ -559,27 +499,3 @@ class Simulation:
             start = self.choose(len(items))
             yield from items[start:]
             yield from items[:start]
-
-
-def compute_mark(worker: int, request: int, attempt: int) -> bytes:
-    """What a worker writes first: nobody else writes the same."""
-    return (worker << 52 | (request & 0xFFFF_FFFF) << 12 | attempt).to_bytes(8, "little")
-
-
-#: Event -> how often a random walk picks it.
-ACTIONS: dict[str, int] = {
-    "deliver": 60,
-    "begin": 20,
-    "finish": 20,
-    "flush": 3,
-    "submit": 20,
-    "release": 10,
-    "give_back": 1,
-    "tick": 3,
-    "join": 3,
-    "leave": 1,
-    "kill_client": 1,
-    "probe": 2,
-    "kill_worker": 2,
-    "start_worker": 5,
-}

@@ -219,8 +219,7 @@ def test_text_that_is_not_utf_8_is_refused() -> None:
 def decoded_or_refused(frame: bytes) -> None:
     try:
         message = decode(frame)
-    except WireError as error:
-        assert str(error)
+    except WireError:
         return
     assert type(message) in MESSAGES.values()
     assert same(decode(encode(message)), message)

@@ -1,0 +1,71 @@
+"""Who takes part in a simulation: workers and clients, as far as they are modelled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pipeline.wire.messages import Notice, SlotRef
+from pipeline.worker.execution import Execution
+from pipeline.worker.inbox import Inbox, Waiting
+from shm.handle import TensorHandle
+
+__all__ = ["EPOCH", "MS", "SCHEDULER", "SUPERVISOR", "Client", "Expected", "Peer", "Worker", "mark_of"]
+
+EPOCH = 1
+MS = 1_000_000
+SCHEDULER = "scheduler"
+SUPERVISOR = "supervisor"
+
+Peer = str | tuple[str, int]
+
+
+@dataclass
+class Worker:
+    """One worker process."""
+
+    number: int
+    stage: int
+    replica: int
+    inbox: Inbox
+    execution: Execution
+    alive: bool = True
+    #: The batch that is computed, and what its inputs and generations were when it began.
+    rows: list[Waiting] = field(default_factory=list)
+    read: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
+    wrote: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
+    late: list[Notice] = field(default_factory=list)
+
+    @property
+    def peer(self) -> Peer:
+        return ("w", self.number)
+
+
+@dataclass
+class Expected:
+    """What may come for one request."""
+
+    outputs: dict[str, bytes]
+    deadline: int
+    bad: bool
+
+
+@dataclass
+class Client:
+    """One client process."""
+
+    number: int
+    alive: bool = True
+    granted: list[SlotRef] = field(default_factory=list)
+    waiting: dict[int, Expected] = field(default_factory=dict)
+    #: Answers whose slots it still reads.
+    held: list[list[tuple[TensorHandle, bytes]]] = field(default_factory=list)
+    tags: int = 0
+
+    @property
+    def peer(self) -> Peer:
+        return ("c", self.number)
+
+
+def mark_of(worker: int, request: int, attempt: int) -> bytes:
+    """What a worker writes first: nobody else writes the same."""
+    return (worker << 52 | (request & 0xFFFF_FFFF) << 12 | attempt).to_bytes(8, "little")

@@ -1,0 +1,45 @@
+"""The network of a simulation: a queue for each pair of processes, in order within, in no order between."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable
+
+from pipeline.wire.codec import decode, encode
+from pipeline.wire.messages import Message
+from tests.unit.pipeline.scheduler.actors import Peer
+
+__all__ = ["Network"]
+
+Connection = tuple[Peer, Peer]
+
+
+class Network:
+    """What has been sent and not been received."""
+
+    def __init__(self) -> None:
+        self._connections: defaultdict[Connection, deque[Message]] = defaultdict(deque)
+        self._dead: set[Peer] = set()
+
+    def send(self, sender: Peer, receiver: Peer, message: Message) -> None:
+        """Through the codec, as it travels. To the dead: nothing."""
+        if receiver not in self._dead:
+            self._connections[sender, receiver].append(decode(encode(message)))
+
+    def open(self, deaf: Callable[[Peer], bool]) -> list[Connection]:
+        """The connections whose next message can be received now; `deaf` receivers wait."""
+        return [pair for pair, queue in self._connections.items() if queue and not deaf(pair[1])]
+
+    def take(self, connection: Connection) -> Message:
+        """The next message of a connection."""
+        return self._connections[connection].popleft()
+
+    def dies(self, peer: Peer, choose: Callable[[int], int]) -> None:
+        """What was sent to it is lost, and some last part, on every connection, of what it sent itself."""
+        self._dead.add(peer)
+        for (sender, receiver), queue in self._connections.items():
+            if receiver == peer:
+                queue.clear()
+            elif sender == peer and queue:
+                for _ in range(choose(len(queue) + 1)):
+                    queue.pop()
