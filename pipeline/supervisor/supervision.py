@@ -252,6 +252,7 @@ class Supervision:
             self.exit_code = self.exit_code or 1
             yield Log("warning", "stopping at once")
             self.phase = Phase.STOPPING
+            self._respawns.clear()
             for number in self.children:
                 yield Kill(number)
             if not self.children:
@@ -309,6 +310,9 @@ class Supervision:
         return Spawn(child)
 
     def _feeder_exited(self, exit: Exit, now: float) -> Iterator[Instruction]:
+        if self.phase is Phase.STOPPING:
+            # Killed by us, for a reason that has said already what the run ends with.
+            return
         if exit.code not in (0, 1, 2):
             yield Log("error", f"the feeder died: {exit.how}")
         self.exit_code = exit.code if exit.code in (0, 2) else 1

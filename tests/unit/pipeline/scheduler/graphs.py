@@ -125,8 +125,8 @@ class Hash:
 
     def __init__(self, plan: StagePlan) -> None:
         self._name = plan.name
-        self.inputs = plan.inputs
-        self.outputs = plan.outputs
+        self.inputs: Sequence[TensorSpec] = plan.inputs
+        self.outputs: Sequence[TensorSpec] = plan.outputs
         self._makes = [field.spec.name for field in plan.fields]
 
     def process(self, batch: Batch) -> None:

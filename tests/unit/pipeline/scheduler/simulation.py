@@ -453,8 +453,8 @@ class Simulation:
             raise AssertionError("it never comes to rest")
         for client in self._connected():
             assert not client.waiting, f"no answer for {sorted(client.waiting)} of client {client.number}: {self.story()}"
-        for worker in self.scheduler.workers.values():
-            assert not worker.orders, f"worker {worker.number} still has {sorted(worker.orders)}: {self.story()}"
+        for known in self.scheduler.workers.values():
+            assert not known.orders, f"worker {known.number} still has {sorted(known.orders)}: {self.story()}"
         assert sorted(self.scheduler.workers) == sorted(worker.number for worker in self._living())
         for client in self._connected():
             client.alive = False

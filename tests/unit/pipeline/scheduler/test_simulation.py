@@ -101,7 +101,7 @@ class SimulationMachine(RuleBasedStateMachine):
         tight=st.booleans(),
     )
     def start(self, data: st.DataObject, graph: str, tight: bool, **sizes: int) -> None:
-        plan = make_plan(graph, tight=tight, **sizes)  # type: ignore[arg-type]
+        plan = make_plan(graph, tight=tight, **sizes)
         self.simulation = Simulation(plan, lambda n: data.draw(st.integers(0, n - 1)) if n > 1 else 0)
 
     def _use(self, data: st.DataObject) -> Simulation:

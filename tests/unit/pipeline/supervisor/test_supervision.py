@@ -1,0 +1,403 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from signal import SIGKILL, SIGSEGV
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from pipeline.graph.plan import BatchPlan, CanaryPlan, Plan, StagePlan, WorkerPlan
+from pipeline.supervisor import supervision as module
+from pipeline.supervisor.supervision import (
+    CANARY,
+    FEEDER,
+    SCHEDULER,
+    Exit,
+    Instruction,
+    Interrupt,
+    Kill,
+    Log,
+    NewEpoch,
+    Phase,
+    Spawn,
+    Supervision,
+    Tell,
+)
+from pipeline.wire.messages import Drain, StageBroken, Stop, WorkerGone
+
+SEGV = Exit("killed by signal 11 (SIGSEGV)", -SIGSEGV, (7,))
+KILLED = Exit("killed by signal 9 (SIGKILL)", -SIGKILL, (7,))
+CLEAN = Exit("exit code 0", 0)
+NOTHING_LEFT = json.dumps({"unfinished": []})
+
+
+def stage(name: str, replicas: int, **more: Any) -> StagePlan:
+    workers = tuple(WorkerPlan(name, replica) for replica in range(replicas))
+    return StagePlan(name, "m:C", {}, (), (), (), (), (), BatchPlan(), 4, workers, **more)
+
+
+PLAN = Plan(
+    "demo", "demo.yaml", ".", (), (stage("a", 2, max_restarts=2, restart_window_s=10.0), stage("b", 1)), (), (),
+    drain_s=3.0,
+)  # fmt: skip
+
+
+def said(instructions: Iterable[Instruction], kind: type[Any]) -> list[Any]:
+    return [instruction for instruction in instructions if isinstance(instruction, kind)]
+
+
+def told(instructions: Iterable[Instruction]) -> list[tuple[int, type[Any]]]:
+    return [(tell.number, type(tell.message)) for tell in said(instructions, Tell)]
+
+
+def running(plan: Plan = PLAN, *, feeder: bool = False) -> Supervision:
+    supervision = Supervision(plan, feeder=feeder)
+    list(supervision.start())
+    for number in list(supervision.children):
+        list(supervision.ready(number))
+    assert supervision.phase is Phase.RUNNING
+    return supervision
+
+
+def end(supervision: Supervision, now: float = 100.0) -> None:
+    """Every child that is left exits."""
+    for number in list(supervision.children):
+        list(supervision.exited(number, CLEAN, now))
+    assert supervision.phase is Phase.STOPPED
+
+
+# -- the start --------------------------------------------------------------------------------------
+
+
+def test_everybody_is_started_at_once_and_each_worker_has_its_own_record() -> None:
+    spawned = [spawn.child for spawn in said(Supervision(PLAN, feeder=True).start(), Spawn)]
+    assert [child.title for child in spawned] == ["scheduler", "a/0", "a/1", "b/0", "feeder"]
+    assert [child.record for child in spawned if child.stage >= 0] == [0, 1, 2]
+
+
+def test_a_canary_sings_where_no_feeder_runs() -> None:
+    plan = replace(PLAN, canary=CanaryPlan("x.jpg"))
+    assert [s.child.number for s in said(Supervision(plan, feeder=False).start(), Spawn)][-1] == CANARY
+    assert [s.child.number for s in said(Supervision(plan, feeder=True).start(), Spawn)][-1] == FEEDER
+
+
+def test_it_runs_once_all_but_the_feeder_are_ready() -> None:
+    supervision = Supervision(PLAN, feeder=True)
+    list(supervision.start())
+    for number in (SCHEDULER, 0, 1):
+        assert list(supervision.ready(number)) == []
+    assert list(supervision.ready(99)) == []
+    assert list(supervision.ready(2)) == [Log("info", "ready")]
+    assert supervision.phase is Phase.RUNNING
+
+
+def test_a_child_that_cannot_start_ends_the_run_with_its_traceback() -> None:
+    supervision = Supervision(PLAN, feeder=True)
+    list(supervision.start())
+    stopped = list(supervision.failed(1, "ModelError: no file", "Traceback ...\nModelError: no file\n"))
+    assert sorted(kill.number for kill in said(stopped, Kill)) == [FEEDER, SCHEDULER, 0, 1, 2]
+    assert supervision.failure == "a/1 could not start: ModelError: no file\n\nTraceback ...\nModelError: no file"
+    list(supervision.failed(2, "another", ""))
+    for number in list(supervision.children):
+        list(supervision.exited(number, KILLED, 1.0))
+    assert (supervision.phase, supervision.exit_code) == (Phase.STOPPED, 3)
+    assert "no file" in supervision.failure
+
+
+def test_a_child_that_dies_at_the_start_ends_the_run_and_is_not_killed_again() -> None:
+    supervision = Supervision(PLAN, feeder=False)
+    list(supervision.start())
+    stopped = list(supervision.exited(0, SEGV, 0.0))
+    assert sorted(kill.number for kill in said(stopped, Kill)) == [SCHEDULER, 1, 2]
+    assert supervision.failure == "a/0 died while it was starting: killed by signal 11 (SIGSEGV)"
+    end(supervision)
+    assert supervision.exit_code == 3
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (1, 1), (2, 2), (-SIGSEGV, 1)])
+def test_a_feeder_that_ends_before_the_start_ends_the_run_with_its_code(code: int, expected: int) -> None:
+    supervision = Supervision(PLAN, feeder=True)
+    list(supervision.start())
+    stopped = list(supervision.exited(FEEDER, Exit("ended", code), 0.0))
+    assert sorted(kill.number for kill in said(stopped, Kill)) == [SCHEDULER, 0, 1, 2]
+    end(supervision)
+    assert supervision.exit_code == expected
+
+
+# -- workers that die -------------------------------------------------------------------------------
+
+
+def test_the_scheduler_hears_of_a_death_before_the_worker_is_started_again_under_another_number() -> None:
+    supervision = running()
+    told_first = list(supervision.exited(0, SEGV, 5.0))
+    assert said(told_first, Tell) == [Tell(SCHEDULER, WorkerGone(0, SEGV.how, (7,), False))]
+    assert said(told_first, Spawn) == []
+    assert supervision.wake_at == 5.0
+    (spawn,) = said(supervision.tick(5.0), Spawn)
+    assert (spawn.child.number, spawn.child.title, spawn.child.record) == (3, "a/0", 0)
+    assert supervision.wake_at is None
+    assert list(supervision.exited(0, SEGV, 6.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("exit", "overran", "outside"),
+    [
+        (SEGV, False, False),
+        (Exit("exit code 0", 0), False, False),
+        (KILLED, False, True),
+        (KILLED, True, False),
+        (replace(KILLED, out_of_memory=True), False, False),
+    ],
+    ids=["crash", "exit", "killed", "too slow", "out of memory"],
+)
+def test_only_a_kill_that_nobody_here_caused_is_from_outside(exit: Exit, overran: bool, outside: bool) -> None:
+    supervision = running()
+    if overran:
+        assert said(supervision.overran(0, 1500.0), Kill) == [Kill(0)]
+        assert list(supervision.overran(0, 1600.0)) == []
+    (tell,) = said(supervision.exited(0, exit, 1.0), Tell)
+    assert tell.message.outside is outside
+    assert ("for 1500 ms" in tell.message.how) is overran
+
+
+def test_what_overran_and_is_gone_is_not_killed() -> None:
+    supervision = running()
+    list(supervision.exited(0, SEGV, 1.0))
+    assert list(supervision.overran(0, 100.0)) == []
+
+
+def _die(supervision: Supervision, now: float, exit: Exit) -> list[Instruction]:
+    """The latest worker of stage a dies, after it was started."""
+    list(supervision.tick(now))
+    number = max(n for n, child in supervision.children.items() if child.stage == 0)
+    return list(supervision.exited(number, exit, now))
+
+
+def test_restarts_come_later_and_later_and_then_the_stage_is_broken() -> None:
+    supervision = running()
+    nothing = Exit("exit code 1", 1)
+    _die(supervision, 1.0, nothing)
+    assert supervision.wake_at == 1.0
+    _die(supervision, 2.0, nothing)
+    assert supervision.wake_at == pytest.approx(2.1)
+    last = _die(supervision, 3.0, nothing)
+    assert told(last) == [(SCHEDULER, WorkerGone), (SCHEDULER, StageBroken)]
+    (broken,) = [tell.message for tell in said(last, Tell) if isinstance(tell.message, StageBroken)]
+    assert broken.stage == 0
+    assert "died 3 times within 10 s; the last: exit code 1" in broken.reason
+    assert supervision.wake_at is None
+
+
+def test_old_deaths_are_forgotten() -> None:
+    supervision = running()
+    for death in range(10):
+        instructions = _die(supervision, 20.0 * death, Exit("exit code 1", 1))
+        assert told(instructions) == [(SCHEDULER, WorkerGone)]
+
+
+def test_deaths_from_outside_never_break_a_stage() -> None:
+    supervision = running()
+    for death in range(10):
+        assert told(_die(supervision, float(death), KILLED)) == [(SCHEDULER, WorkerGone)]
+
+
+def test_a_worker_that_cannot_start_again_is_told_and_its_exit_counts() -> None:
+    supervision = running()
+    assert list(supervision.failed(0, "ModelError: gone", "...")) == [Log("error", "a/0 could not start again: ModelError: gone")]
+    assert told(supervision.exited(0, Exit("exit code 1", 1), 1.0)) == [(SCHEDULER, WorkerGone)]
+
+
+def test_a_dead_scheduler_is_started_with_new_segments_a_few_times() -> None:
+    supervision = running()
+    for epoch in range(1, 6):
+        instructions = list(supervision.exited(SCHEDULER, SEGV, float(epoch)))
+        assert said(instructions, NewEpoch) == [NewEpoch(epoch)]
+        assert [spawn.child.number for spawn in said(instructions, Spawn)] == [SCHEDULER]
+        assert instructions.index(NewEpoch(epoch)) < [type(i) for i in instructions].index(Spawn)
+    last = list(supervision.exited(SCHEDULER, SEGV, 6.0))
+    assert sorted(kill.number for kill in said(last, Kill)) == [0, 1, 2]
+    end(supervision)
+    assert supervision.exit_code == 1
+
+
+# -- the end ----------------------------------------------------------------------------------------
+
+
+def test_the_first_interrupt_drains_and_the_second_kills() -> None:
+    supervision = running()
+    assert list(supervision.interrupted(10.0)) == [Tell(SCHEDULER, Drain(13_000_000_000))]
+    assert supervision.phase is Phase.DRAINING
+    assert sorted(kill.number for kill in said(supervision.interrupted(11.0), Kill)) == [SCHEDULER, 0, 1, 2]
+    end(supervision)
+    assert supervision.exit_code == 1
+
+
+def test_a_drained_run_stops_everybody_and_ends_well() -> None:
+    supervision = running()
+    list(supervision.interrupted(10.0))
+    stopped = list(supervision.drained(NOTHING_LEFT, 11.0))
+    assert told(stopped) == [(number, Stop) for number in (SCHEDULER, 0, 1, 2)]
+    end(supervision)
+    assert supervision.exit_code == 0
+    assert supervision.last_status == NOTHING_LEFT
+
+
+def test_what_was_not_finished_is_named_and_the_run_ends_with_1() -> None:
+    supervision = running()
+    list(supervision.interrupted(10.0))
+    document = json.dumps({"unfinished": [{"request": 4, "client": "app", "stages": ["a", "b"]}]})
+    (log, *_) = supervision.drained(document, 13.0)
+    assert log == Log("warning", "not finished within 3 s: request 4 of app, which waited for a, b")
+    end(supervision)
+    assert supervision.exit_code == 1
+
+
+def test_an_interrupt_lets_the_feeder_finish_first() -> None:
+    supervision = running(feeder=True)
+    assert said(supervision.interrupted(10.0), Interrupt) == [Interrupt(FEEDER)]
+    assert told(supervision.exited(FEEDER, Exit("exit code 1", 1), 11.0)) == [(SCHEDULER, Drain)]
+    list(supervision.drained(NOTHING_LEFT, 12.0))
+    end(supervision)
+    assert supervision.exit_code == 1
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (1, 1), (2, 2), (-SIGSEGV, 1), (3, 1)])
+def test_the_run_ends_with_its_feeder_and_its_code(code: int, expected: int) -> None:
+    supervision = running(feeder=True)
+    instructions = list(supervision.exited(FEEDER, Exit("how", code), 10.0))
+    assert told(instructions) == [(SCHEDULER, Drain)]
+    assert bool(said(instructions, Log)) is (code not in (0, 1, 2))
+    list(supervision.drained(NOTHING_LEFT, 11.0))
+    end(supervision)
+    assert supervision.exit_code == expected
+
+
+def test_the_death_of_a_feeder_that_was_killed_changes_nothing_and_is_no_news() -> None:
+    supervision = running(feeder=True)
+    list(supervision.interrupted(10.0))
+    list(supervision.interrupted(11.0))
+    assert list(supervision.exited(FEEDER, CLEAN, 12.0)) == []
+    end(supervision)
+    assert supervision.exit_code == 1
+
+
+def test_a_drain_that_takes_too_long_is_given_up_and_what_does_not_stop_is_killed() -> None:
+    supervision = running()
+    list(supervision.interrupted(10.0))
+    wake = supervision.wake_at
+    assert wake is not None
+    assert list(supervision.tick(wake - 0.001)) == []
+    given_up = list(supervision.tick(wake))
+    assert told(given_up) == [(number, Stop) for number in (SCHEDULER, 0, 1, 2)]
+    assert "not drained" in said(given_up, Log)[0].text
+    list(supervision.exited(1, CLEAN, wake))
+    later = supervision.wake_at
+    assert later is not None
+    assert [kill.number for kill in said(supervision.tick(later), Kill)] == [SCHEDULER, 0, 2]
+    end(supervision)
+    assert supervision.exit_code == 1
+
+
+def test_a_worker_that_dies_in_a_drain_is_started_again() -> None:
+    supervision = running()
+    list(supervision.interrupted(10.0))
+    list(supervision.exited(2, SEGV, 10.5))
+    assert [spawn.child.title for spawn in said(supervision.tick(10.5), Spawn)] == ["b/0"]
+
+
+def test_nothing_is_started_again_once_it_stops() -> None:
+    for stop in (lambda s: s.drained(NOTHING_LEFT, 3.0), lambda s: s.interrupted(3.0)):
+        supervision = running()
+        list(supervision.interrupted(1.0))
+        list(supervision.exited(0, SEGV, 2.0))
+        list(stop(supervision))
+        assert said(supervision.tick(1000.0), Spawn) == []
+        assert supervision.wake_at is None or supervision.wake_at > 3.0
+
+
+class SupervisionMachine(RuleBasedStateMachine):
+    """Whatever happens: nobody dead is spoken to, and two interrupts and all exits end it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.supervision = Supervision(replace(PLAN, canary=CanaryPlan("x")), feeder=False)
+        self.alive: set[int] = set()
+        self.now = 0.0
+        self.carry_out(self.supervision.start())
+
+    def carry_out(self, instructions: Iterable[Instruction]) -> None:
+        for instruction in instructions:
+            if isinstance(instruction, Spawn):
+                assert instruction.child.number not in self.alive
+                assert self.supervision.phase not in (Phase.STOPPING, Phase.STOPPED)
+                self.alive.add(instruction.child.number)
+            elif isinstance(instruction, (Tell, Kill, Interrupt)):
+                assert instruction.number in self.alive, f"{instruction} for the dead"
+
+    def one(self, pick: int) -> int:
+        return sorted(self.alive)[pick % len(self.alive)]
+
+    @precondition(lambda self: self.alive)
+    @rule(pick=st.integers(0, 9))
+    def ready(self, pick: int) -> None:
+        self.carry_out(self.supervision.ready(self.one(pick)))
+
+    @rule()
+    def all_ready(self) -> None:
+        for number in sorted(self.alive):
+            self.carry_out(self.supervision.ready(number))
+
+    @precondition(lambda self: self.alive)
+    @rule(pick=st.integers(0, 9))
+    def failed(self, pick: int) -> None:
+        self.carry_out(self.supervision.failed(self.one(pick), "error", "traceback"))
+
+    @precondition(lambda self: self.alive)
+    @rule(pick=st.integers(0, 9), exit=st.sampled_from([CLEAN, SEGV, KILLED, Exit("exit code 1", 1)]))
+    def exited(self, pick: int, exit: Exit) -> None:
+        number = self.one(pick)
+        self.alive.remove(number)
+        self.carry_out(self.supervision.exited(number, exit, self.now))
+
+    @precondition(lambda self: self.alive)
+    @rule(pick=st.integers(0, 9))
+    def overran(self, pick: int) -> None:
+        self.carry_out(self.supervision.overran(self.one(pick), 100.0))
+
+    @rule()
+    def interrupted(self) -> None:
+        self.carry_out(self.supervision.interrupted(self.now))
+
+    @precondition(lambda self: self.supervision.phase is Phase.DRAINING)
+    @rule()
+    def drained(self) -> None:
+        self.carry_out(self.supervision.drained(NOTHING_LEFT, self.now))
+
+    @rule(passed=st.sampled_from([0.0, 0.1, 1.0, 20.0]))
+    def tick(self, passed: float) -> None:
+        self.now += passed
+        self.carry_out(self.supervision.tick(self.now))
+        wake = self.supervision.wake_at
+        assert wake is None or wake > self.now, "it would spin"
+
+    @invariant()
+    def children_are_those_alive(self) -> None:
+        assert set(self.supervision.children) == self.alive
+
+    def teardown(self) -> None:
+        self.interrupted()
+        self.interrupted()
+        while self.alive:
+            self.exited(0, CLEAN)
+        assert self.supervision.phase is Phase.STOPPED
+
+
+TestSupervisionMachine = SupervisionMachine.TestCase
+
+
+def test_the_drawing_names_every_phase() -> None:
+    assert [phase for phase in Phase if phase.name not in str(module.__doc__)] == []
