@@ -172,7 +172,7 @@ class Submission(NamedTuple):
     deadline: int
     """0: none."""
     priority: int
-    """0 is the highest."""
+    """0 is the highest, 9 the lowest."""
 
 
 class Answer(NamedTuple):

@@ -113,9 +113,10 @@ def test_what_is_no_message_is_refused(body: object) -> None:
 @pytest.mark.parametrize("cls", MESSAGES.values(), ids=lambda cls: cls.__name__)
 def test_a_missing_or_additional_field_is_refused(cls: type[Any]) -> None:
     body = body_of(least(cls))
-    assert f"{cls.__name__} has {len(body) - 2} fields" in refusal([*body, 0])
-    if len(body) > 2:
-        assert f"found {len(body) - 3}" in refusal(body[:-1])
+    fields = len(body) - 2
+    assert refusal([*body, 0]) == f"{cls.__name__}: expected array of length {fields}, found {fields + 1}"
+    if fields:
+        assert refusal(body[:-1]) == f"{cls.__name__}: expected array of length {fields}, found {fields - 1}"
 
 
 def _paths(annotation: Any, path: tuple[int, ...] = ()) -> list[tuple[tuple[int, ...], Any]]:
@@ -169,10 +170,10 @@ def _python_types(hint: Any) -> set[type]:
 
 
 def test_the_refusal_names_the_record_and_the_field() -> None:
-    assert refusal([PROTOCOL, 1, True, "name"]) == "Hello.client: expected int, found True"
+    assert refusal([PROTOCOL, 1, True, "name"]) == "Hello.client: expected int, found bool"
     order = body_of(least(Orders))
     order[3][0][4][0][0] = "x"
-    assert refusal(order) == "Order.hops: Hop.stage: expected int, found 'x'"
+    assert refusal(order) == "Orders.orders[0].hops[0].stage: expected int, found str"
 
 
 def test_a_frame_above_the_limit_is_refused_unread() -> None:
