@@ -59,6 +59,8 @@ class Feed:
         self._bytes_of = client.plan.inputs[0] if takes_bytes(client.plan.inputs) else None
         self._under_way: deque[_Entry] = deque()
         self._to_send: deque[_Entry] = deque()
+        #: Those that have been sent and are not answered, in the order in which they were sent.
+        self._waiting: list[_Entry] = []
         self._stopped = False
         #: Files that have been taken up.
         self.taken = 0
@@ -86,22 +88,28 @@ class Feed:
             yield from self._finished()
 
     def _finished(self) -> Iterator[Record]:
-        while self._under_way:
-            entry = self._under_way[0]
-            outcome = entry.outcome
-            if outcome is None:
-                return
-            if isinstance(outcome, Future):
-                if not outcome.done():
-                    return
-                if isinstance(outcome.error(), Unavailable) and outcome.answer is None and entry.tries < _MAX_TRIES:
-                    # All that were under way died with it; those behind come to their turn here.
-                    entry.outcome = None
-                    self._to_send.append(entry)
-                    return
-                outcome = self._record(entry.path, outcome)
+        self._take_in()
+        while self._under_way and isinstance(record := self._under_way[0].outcome, Record):
             self._under_way.popleft()
-            yield outcome
+            yield record
+
+    def _take_in(self) -> None:
+        """Turn every answer into its record, whatever its turn.
+
+        An answer that waits for its turn keeps its slot, and the file whose turn it is may need just that one.
+        """
+        waiting = []
+        for entry in self._waiting:
+            future = entry.outcome
+            assert isinstance(future, Future)
+            if not future.done():
+                waiting.append(entry)
+            elif isinstance(future.error(), Unavailable) and future.answer is None and entry.tries < _MAX_TRIES:
+                entry.outcome = None
+                self._to_send.append(entry)
+            else:
+                entry.outcome = self._record(entry.path, future)
+        self._waiting = waiting
 
     def _send(self) -> None:
         """Send as many as there are slots for, first those that are to be sent again."""
@@ -126,6 +134,8 @@ class Feed:
                 )
             if entry.outcome is None:
                 break
+            if isinstance(entry.outcome, Future):
+                self._waiting.append(entry)
             entry.tries += 1
             self._to_send.popleft()
         # One message for all of them.
