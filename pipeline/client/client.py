@@ -112,7 +112,7 @@ class Client:
         self._statuses: list[str] = []
         #: Why there is no connection; None while there is one.
         self._lost: Unavailable | None = Unavailable("not connected yet")
-        self._asked_at = 0.0
+        self._asked_at = self._looked_at = 0.0
 
     # -- coming and going -----------------------------------------------------------------------
 
@@ -281,7 +281,7 @@ class Client:
 
         Args:
             deadline_ms: milliseconds from now after which the answer is not wanted any more.
-            priority: 0 is the highest.
+            priority: 0 is the highest, 9 the lowest.
             timeout_s: seconds to wait for a free slot.
             flush: False keeps it back until `flush`, `pump` or the next submit that flushes, so that
                 many requests share one message.
@@ -295,7 +295,10 @@ class Client:
         for name, value in inputs.items():
             spec = self._specs.get(name)
             if spec is not None and spec.dtype == JSON:
-                arrays[name] = np.frombuffer(json.dumps(value).encode(), np.uint8)
+                try:
+                    arrays[name] = np.frombuffer(json.dumps(value).encode(), np.uint8)
+                except (TypeError, ValueError) as error:
+                    raise InvalidRequest(f"input {name!r}: no JSON value: {error}") from error
             elif isinstance(value, (bytes, bytearray, memoryview)):
                 arrays[name] = np.frombuffer(value, np.uint8)
             else:
@@ -310,6 +313,10 @@ class Client:
     def _submit(
         self, slot: SlotRef, handles: tuple[TensorHandle, ...], deadline_ms: float | None, priority: int, flush: bool
     ) -> Future:
+        if self._lost is not None:
+            raise self._lost
+        if slot.segment not in self._granted:
+            raise Unavailable("this draft's slot went with the scheduler that has died; make another draft")
         now = time.monotonic_ns()
         tag = self._next_tag
         self._next_tag += 1
@@ -321,7 +328,9 @@ class Client:
         return future
 
     def _keep(self, slot: SlotRef) -> None:
-        self._granted[slot.segment].append(slot)
+        # Else it went with a scheduler that has died.
+        if slot.segment in self._granted:
+            self._granted[slot.segment].append(slot)
 
     def flush(self) -> None:
         """Send what was kept back: submissions, and slots that are not needed any more."""
@@ -352,10 +361,22 @@ class Client:
             if messages:
                 return sum(self._take(message) for message in messages)
             waited += step / 1000
-            if step and not isinstance(probe(self._run_dir / SCHEDULER_LOCK), Alive):
-                self._lose()
+            self._look_after_scheduler()
             if waited >= timeout_s:
                 return 0
+
+    def _look_after_scheduler(self) -> None:
+        """Nothing comes: see whether somebody is there who knows this client."""
+        now = time.monotonic()
+        if now - self._looked_at < _ALIVE_CHECK_MS / 1000:
+            return
+        self._looked_at = now
+        if not isinstance(probe(self._run_dir / SCHEDULER_LOCK), Alive):
+            self._lose()
+        if now - self._asked_at > _ASK_AGAIN_S:
+            # The lock may be the next scheduler's by now, which does not know this client, and says so.
+            self._asked_at = now
+            self._scheduler.send(Submit(self._number, (), ()))
 
     def _take(self, message: object) -> int:
         if isinstance(message, Answers):

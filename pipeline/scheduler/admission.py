@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
+from pipeline.scheduler.backlog import LOWEST_PRIORITY
 from pipeline.scheduler.ingress import Client
 from pipeline.scheduler.ledger import Lease, Request
 from pipeline.scheduler.state import State
@@ -124,6 +125,8 @@ class Admission:
         specs = self._state.plan.inputs
         if len(submission.inputs) != len(specs):
             return f"expected {len(specs)} inputs, found {len(submission.inputs)}"
+        if not 0 <= submission.priority <= LOWEST_PRIORITY:
+            return f"expected a priority 0..{LOWEST_PRIORITY}, found {submission.priority}"
         for index, handle in enumerate(submission.inputs):
             if (handle.segment, handle.slot, handle.generation) != submission.slot:
                 return f"input {specs[index].name!r} does not lie in the submitted slot"

@@ -1,0 +1,138 @@
+"""A pipeline in the client's own thread: the real scheduler and executions, run while the client waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.errors import WireError
+from pipeline.graph.plan import Plan
+from pipeline.scheduler.scheduler import Scheduler
+from pipeline.wire.messages import (
+    Answers,
+    AskStatus,
+    Bye,
+    Gone,
+    Hello,
+    Loan,
+    Message,
+    Notices,
+    Order,
+    PoolAddress,
+    Ready,
+    Status,
+    Submit,
+    Welcome,
+)
+from pipeline.wire.run_dir import LOCK, SCHEDULER_LOCK
+from pipeline.wire.sockets import Inbox, Outbox, address_of
+from pipeline.worker.execution import Execution
+from pipeline.worker.inbox import Waiting
+from shm import segments
+from shm.owner import OwnerLock
+from shm.pool import SlotPool
+from shm.segment import SegmentSpec
+from shm.view import SegmentTable
+from tests.unit.pipeline.scheduler.graphs import Hash
+
+__all__ = ["ClientInbox", "Pipeline"]
+
+
+class Pipeline:
+    """One life of a scheduler, with one worker a stage. `held` keeps its answers back."""
+
+    def __init__(self, run_dir: Path, plan: Plan, epoch: int = 0) -> None:
+        self.plan = plan
+        self.epoch = epoch
+        self.held = False
+        self.now = 1
+        self._run_dir = run_dir
+        self._made = [
+            segments.create("local", SegmentSpec("loop", pool.name.replace("/", "-"), pool.slot_bytes, pool.slots))
+            for pool in plan.pools
+        ]
+        self._table = SegmentTable()
+        for segment in self._made:
+            self._table.add(segment)
+        self.pools = [SlotPool(segment) for segment in self._made]
+        self.scheduler = Scheduler(plan, self.pools, [segment.number for segment in self._made], epoch)
+        self._executions = []
+        for index, stage in enumerate(plan.stages):
+            base = self.scheduler.routes.stages[index].base
+            self._executions.append(Execution(stage, index, base, Hash(stage), self._table))
+            self.scheduler.handle(Ready(index, index, 0, 1, epoch), 1)
+        self._inbox = Inbox(address_of(run_dir, "scheduler"))
+        self._clients: dict[int, Outbox] = {}
+        self._lock = OwnerLock.acquire(run_dir / SCHEDULER_LOCK)
+
+    def die(self) -> None:
+        """As by kill -9: the lock is free, nobody is told."""
+        self._lock.release()
+        self._inbox.close()
+        for outbox in self._clients.values():
+            outbox.close()
+        self._table.close()
+        for segment in self._made:
+            segment.unlink()
+
+    def step(self) -> None:
+        """Take in what has come, and do all there is to do."""
+        for message in self._inbox.receive():
+            assert not isinstance(message, WireError)
+            self._take(message)
+        while not self.held:
+            todo = self.scheduler.decide(self.now)
+            for client in {*todo.answers, *todo.grants}:
+                answers = Answers(tuple(todo.answers.get(client, ())), tuple(todo.grants.get(client, ())))
+                self._clients[client].send(answers)
+            if not todo.orders:
+                return
+            for number, orders in todo.orders.items():
+                self._compute(number, orders)
+
+    def _take(self, message: Message) -> None:
+        scheduler = self.scheduler
+        assert isinstance(message, (Hello, Loan, Submit, Bye, AskStatus))
+        if message.client not in self._clients:
+            self._clients[message.client] = Outbox(address_of(self._run_dir, f"clients/{message.client:x}"))
+            if not isinstance(message, Hello):
+                self._clients[message.client].send(Gone(self.epoch))
+                return
+        if isinstance(message, Hello):
+            scheduler.hello(message.client, message.name, self.now)
+            pools = tuple(PoolAddress(*s.address, p.name) for s, p in zip(self._made, self.plan.pools))
+            self._clients[message.client].send(Welcome(self.epoch, self.plan.to_json(), pools))
+        elif isinstance(message, Loan):
+            scheduler.loan(message)
+        elif isinstance(message, Submit):
+            scheduler.submit(message, self.now)
+        elif isinstance(message, Bye):
+            scheduler.client_gone(message.client, self.now)
+        else:
+            self._clients[message.client].send(Status('{"demo": 1}'))
+
+    def _compute(self, number: int, orders: list[Order]) -> None:
+        outcome = self._executions[number].run([Waiting(order, self.now) for order in orders])
+        for following, forwarded in outcome.forwards.items():
+            self._compute(following, forwarded)
+        self.scheduler.handle(Notices(self.epoch, number, tuple(outcome.late + outcome.notices)), self.now)
+
+    @property
+    def in_use(self) -> list[int]:
+        """Slots that are out, by pool."""
+        return [pool.in_use for pool in self.pools]
+
+
+class ClientInbox(Inbox):
+    """The client's inbox: while the client waits, `running` works."""
+
+    running: Pipeline | None = None
+
+    def receive(self, timeout_ms: int = 0) -> list[Message | WireError]:
+        if ClientInbox.running is not None:
+            ClientInbox.running.step()
+        return super().receive(min(timeout_ms, 2))
+
+
+def owner_lock(run_dir: Path) -> OwnerLock:
+    """The supervisor's lock: without it, nobody waits for the pipeline."""
+    return OwnerLock.acquire(run_dir / LOCK)

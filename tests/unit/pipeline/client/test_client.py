@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.client.client import Client
+from pipeline.client.future import Lease
+from pipeline.errors import InvalidRequest, RequestRefused, Unavailable
+from pipeline.graph.plan import Plan
+from pipeline.wire.messages import SlotRef
+from stages.spec import TensorSpec
+from tests.unit.pipeline.client.loopback import ClientInbox, Pipeline, owner_lock
+from tests.unit.pipeline.scheduler.graphs import BAD, expected_answer, make_plan
+
+X = bytes(range(1, 17))
+Y = bytes(range(101, 117))
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=os.environ["TRTLAB_RUN_DIR"]) as folder:
+        (Path(folder) / "clients").mkdir()
+        with owner_lock(Path(folder)):
+            yield Path(folder)
+
+
+@pytest.fixture
+def start(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Pipeline]]:
+    """Start a pipeline; one that runs already is dead from then on."""
+    monkeypatch.setattr("pipeline.client.client.Inbox", ClientInbox)
+
+    def die() -> None:
+        if ClientInbox.running is not None:
+            ClientInbox.running.die()
+        ClientInbox.running = None
+
+    def start(plan: Plan | None = None, epoch: int = 0) -> Pipeline:
+        die()
+        ClientInbox.running = Pipeline(run_dir, plan or make_plan("early outputs", slots=8, credits=4), epoch)
+        return ClientInbox.running
+
+    yield start
+    die()
+
+
+@pytest.fixture
+def pipeline(start: Callable[..., Pipeline]) -> Pipeline:
+    return start()
+
+
+@pytest.fixture
+def client(pipeline: Pipeline, run_dir: Path) -> Iterator[Client]:
+    with Client.connect(run_dir) as client:
+        yield client
+
+
+def arrived(client: Client, pipeline: Pipeline, condition: Callable[[], bool]) -> None:
+    """Wait until what the client has sent has been dealt with."""
+    for _ in range(2000):
+        if condition():
+            return
+        client.pump(0.002)
+    raise AssertionError(f"it never came; slots in use: {pipeline.in_use}")
+
+
+# -- requests and answers ---------------------------------------------------------------------------
+
+
+def test_a_request_is_answered_with_the_outputs_by_name(client: Client, pipeline: Pipeline) -> None:
+    future = client.submit(x=np.frombuffer(X, np.uint8), y=Y)
+    assert client.outstanding == 1
+    assert not future.done()
+    result = future.get(10)
+    assert {name: array.tobytes() for name, array in result.items()} == expected_answer(pipeline.plan, {"x": X, "y": Y})
+    assert list(result) == ["z", "q", "y"]
+    assert len(result) == 3
+    assert list(result.stages) == ["a", "b", "c"]
+    assert future.done()
+    assert future.error() is None
+    assert future.get() is result
+    assert client.outstanding == 0
+
+
+def test_many_requests_share_a_message_and_slots(client: Client, pipeline: Pipeline) -> None:
+    futures = []
+    for number in range(40):
+        futures.append(client.submit(x=bytes([1, number] * 8), y=Y, flush=False))
+        if len(futures) > 2:
+            futures.pop(0).get(10).release()
+    for future in futures:
+        future.get(10)
+    assert pipeline.scheduler.counts["answered"] == 40
+
+
+def test_a_draft_is_written_in_place_and_sent_once(client: Client, pipeline: Pipeline) -> None:
+    draft = client.draft(timeout_s=10, x=(16,), y=(16,))
+    draft.inputs["x"][...] = np.frombuffer(X, np.uint8)
+    draft.inputs["y"][...] = np.frombuffer(Y, np.uint8)
+    future = draft.submit()
+    with pytest.raises(InvalidRequest, match="submitted or discarded before"):
+        draft.submit()
+    draft.discard()
+    assert future.get(10)["z"].tobytes() == expected_answer(pipeline.plan, {"x": X, "y": Y})["z"]
+
+
+def test_a_discarded_draft_is_the_next_one(client: Client) -> None:
+    draft = client.draft(timeout_s=10, x=(16,), y=(16,))
+    where = draft.inputs["x"].ctypes.data
+    draft.discard()
+    again = client.draft_nowait(x=(16,), y=(16,))
+    assert again is not None
+    assert again.inputs["x"].ctypes.data == where
+
+
+def test_an_error_of_a_stage_is_an_exception_of_its_kind(client: Client) -> None:
+    future = client.submit(x=bytes([BAD]) + bytes(15), y=Y)
+    with pytest.raises(RequestRefused, match="a bad one"):
+        future.get(10)
+    assert isinstance(future.error(), RequestRefused)
+    assert future.leases == {}
+
+
+def test_no_answer_in_time_is_a_timeout_and_the_request_goes_on(client: Client, pipeline: Pipeline) -> None:
+    warm = client.draft(timeout_s=10, x=(16,), y=(16,))
+    warm.discard()
+    pipeline.held = True
+    future = client.submit(x=X, y=Y)
+    assert not future.wait(0.02)
+    with pytest.raises(TimeoutError, match=f"request {future.tag} is not answered after"):
+        future.get(0.02)
+    pipeline.held = False
+    assert future.wait()
+
+
+def test_no_slot_in_time_is_a_timeout(client: Client, pipeline: Pipeline) -> None:
+    pipeline.held = True
+    with pytest.raises(TimeoutError, match=r"no slot became free within 0\.02 s"):
+        client.submit(x=X, y=Y, timeout_s=0.02)
+
+
+def test_a_status_is_a_document(client: Client) -> None:
+    assert client.status(10) == {"demo": 1}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "why"),
+    [
+        ({"x": X}, "expected the inputs x, y; found x"),
+        ({}, "expected the inputs x, y; found none"),
+        ({"x": X, "y": Y, "z": X}, "expected the inputs x, y; found x, y, z"),
+        ({"x": X, "y": np.zeros(16, np.float32)}, "input 'y': expected dtype uint8, found float32"),
+        ({"x": X, "y": "text"}, "input 'y': expected dtype uint8, found str"),
+        ({"x": X, "y": object()}, "input 'y': expected dtype uint8, found object"),
+        ({"x": X, "y": Y[:15]}, "input 'y': expected 16 along axis 0"),
+        ({"x": X, "y": np.zeros((1, 16), np.uint8)}, "input 'y': expected 1 dimensions"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_it_takes_a_slot(
+    client: Client, pipeline: Pipeline, inputs: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        client.submit(**inputs)
+    assert why in str(refused.value)
+    assert pipeline.in_use == [0] * len(pipeline.pools)
+
+
+def test_a_value_that_is_no_json_is_refused(start: Callable[..., Pipeline], run_dir: Path) -> None:
+    plan = make_plan("relays", slots=2)
+    start(replace(plan, inputs=(TensorSpec.json("x", 16),)))
+    with Client.connect(run_dir) as client:
+        with pytest.raises(InvalidRequest, match="input 'x': no JSON value"):
+            client.submit(x=object())
+        with pytest.raises(InvalidRequest, match="input 'x': expected at most 16"):
+            client.submit(x="a long text in quotes")
+        assert client.submit(x=["é", 1]).get(10)["t"] == ["é", 1]
+
+
+def test_who_only_polls_sees_the_death_too(client: Client, pipeline: Pipeline) -> None:
+    pipeline.die()
+    ClientInbox.running = None
+
+    def poll() -> None:
+        while True:
+            client.pump()
+
+    with pytest.raises(Unavailable, match="has died"):
+        poll()
+
+
+@pytest.mark.parametrize("priority", [-1, 10, 2**63])
+def test_a_priority_that_nobody_could_overtake_or_be_overtaken_by_is_refused(client: Client, priority: int) -> None:
+    with pytest.raises(InvalidRequest, match=r"expected a priority 0\.\.9"):
+        client.submit(x=X, y=Y, priority=priority).get(10)
+
+
+# -- slots ------------------------------------------------------------------------------------------
+
+
+def _held_by_answers(pipeline: Pipeline) -> int:
+    return pipeline.in_use[-1]
+
+
+def test_a_slot_comes_back_with_the_last_array_of_its_result(client: Client, pipeline: Pipeline) -> None:
+    result = client.submit(x=X, y=Y).get(10)
+    z = result["z"]
+    row = z[3:5]
+    expected = row.tobytes()
+    del result, z
+    gc.collect()
+    client.pump(0.01)
+    assert _held_by_answers(pipeline) == 1
+    assert row.tobytes() == expected
+    del row
+    arrived(client, pipeline, lambda: _held_by_answers(pipeline) == 0)
+
+
+def test_release_gives_the_slots_back_at_once_and_again_changes_nothing(client: Client, pipeline: Pipeline) -> None:
+    with client.submit(x=X, y=Y).get(10) as result:
+        kept = result["z"]
+    assert len(result) == 0
+    arrived(client, pipeline, lambda: _held_by_answers(pipeline) == 0)
+    result.release()
+    del kept
+    client.pump(0.01)
+    assert pipeline.scheduler.counts["refused_releases"] == 0
+
+
+def test_an_answer_that_nobody_looks_at_gives_its_slots_back(client: Client, pipeline: Pipeline) -> None:
+    future = client.submit(x=X, y=Y)
+    assert future.wait(10)
+    del future
+    arrived(client, pipeline, lambda: _held_by_answers(pipeline) == 0)
+
+
+def test_results_are_read_only(client: Client) -> None:
+    result = client.submit(x=X, y=Y).get(10)
+    with pytest.raises(ValueError, match="read-only"):
+        result["z"][0] = 1
+
+
+def test_a_lease_is_returned_once() -> None:
+    returns: deque[SlotRef] = deque()
+    lease = Lease(SlotRef(1, 2, 3), returns)
+    lease.release()
+    lease.release()
+    del lease
+    assert list(returns) == [SlotRef(1, 2, 3)]
+    Lease(SlotRef(1, 2, 5), returns)  # dropped at once
+    assert returns[-1] == SlotRef(1, 2, 5)
+
+
+def test_a_client_that_leaves_leaves_nothing(client: Client, pipeline: Pipeline, run_dir: Path) -> None:
+    result = client.submit(x=X, y=Y).get(10)
+    client.submit(x=X, y=Y, flush=False)
+    client.close()
+    client.close()
+    for _ in range(2000):
+        pipeline.step()
+        if not pipeline.scheduler.ingress.clients and not any(pipeline.in_use):
+            break
+    assert pipeline.in_use == [0] * len(pipeline.pools)
+    assert list((run_dir / "clients").iterdir()) == []
+    assert result["z"].nbytes == 16  # still mapped; its bytes may be somebody else's now
+
+
+# -- the scheduler's death --------------------------------------------------------------------------
+
+
+def test_a_dead_scheduler_fails_everything_under_way(client: Client, pipeline: Pipeline) -> None:
+    client.draft(timeout_s=10, x=(16,), y=(16,)).discard()
+    pipeline.held = True
+    futures = [client.submit(x=X, y=Y, flush=flush) for flush in (True, False)]
+    pipeline.die()
+    ClientInbox.running = None
+    with pytest.raises(Unavailable, match="has died"):
+        futures[0].get(10)
+    assert all(isinstance(future.error(), Unavailable) for future in futures)
+    assert client.outstanding == 0
+    with pytest.raises(Unavailable):
+        client.submit(x=X, y=Y)
+    with pytest.raises(Unavailable):
+        client.pump()
+
+
+def test_a_client_goes_on_with_the_next_scheduler(
+    client: Client, pipeline: Pipeline, start: Callable[..., Pipeline]
+) -> None:
+    before = client.submit(x=X, y=Y).get(10)
+    bytes_before = before["z"].tobytes()
+    draft = client.draft(timeout_s=10, x=(16,), y=(16,))
+    unsent = client.draft(timeout_s=10, x=(16,), y=(16,))
+    under_way = client.submit(x=X, y=Y)
+    start(epoch=1)
+    with pytest.raises(Unavailable, match="has died"):
+        under_way.get(10)
+    with pytest.raises(Unavailable, match="has died"):
+        draft.submit()
+    client.reconnect(10)
+    with pytest.raises(Unavailable, match="make another draft"):
+        unsent.submit()
+    unsent.discard()
+    assert client.submit(x=X, y=Y).get(10)["z"].tobytes() == bytes_before
+    assert before["z"].tobytes() == bytes_before
+
+
+def test_a_pipeline_that_is_not_there_cannot_be_connected_to(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="no pipeline runs in"):
+        Client.connect(tmp_path)
+
+
+def test_a_pipeline_that_stopped_or_never_gets_ready_is_not_waited_for(
+    start: Callable[..., Pipeline], run_dir: Path
+) -> None:
+    with pytest.raises(Unavailable, match=r"was not ready within 0\.05 s"):
+        Client.connect(run_dir, timeout_s=0.05)
+    (run_dir / "owner.lock").unlink()
+    with pytest.raises(Unavailable, match="has stopped"):
+        Client.connect(run_dir, timeout_s=10)
+    assert list((run_dir / "clients").iterdir()) == []
