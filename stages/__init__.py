@@ -1,0 +1,1 @@
+"""Computation. A stage does not know that processes exist."""

@@ -1,0 +1,1 @@
+"""The command `pipeline`, one file a command."""

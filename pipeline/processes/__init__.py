@@ -1,0 +1,1 @@
+"""The bodies of the child processes, one file a role."""

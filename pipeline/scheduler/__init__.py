@@ -1,0 +1,1 @@
+"""Which request is where, and which slot belongs to whom: state machines without any I/O."""

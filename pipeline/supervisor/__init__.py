@@ -1,0 +1,1 @@
+"""Spawns, watches, starts again and stops the processes of a run."""

@@ -1,0 +1,1 @@
+"""The machine as values: CPUs, NUMA nodes, GPUs, memory and their limits."""

@@ -1,0 +1,1 @@
+"""What a worker does with its orders: batches, runs, and notes of what it runs."""

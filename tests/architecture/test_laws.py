@@ -1,0 +1,176 @@
+"""The laws of the house, read off the sources."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from importlinter.cli import lint_imports
+
+from shm import pool
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted(path for package in ("shm", "stages", "pipeline") for path in (ROOT / package).rglob("*.py"))
+LONGEST = 500
+
+VAGUE = {"common", "helper", "helpers", "manager", "misc", "util", "utils"}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def text_files() -> Iterator[tuple[Path, str]]:
+    """Everything that is tracked and is text."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in listed.stdout.decode().split("\0")[:-1]:
+        path = ROOT / name
+        if path.is_file():
+            try:
+                yield path, path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue
+
+
+def test_imports_keep_to_the_contracts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    broken = lint_imports(config_filename="pyproject.toml", no_cache=True)
+    assert broken == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", ["pipeline.client", "pipeline.client.client", "pipeline.wire.sockets"])
+def test_an_application_that_imports_the_client_loads_no_heavy_library(module: str) -> None:
+    heavy = ("pydantic", "yaml", "onnxruntime", "PIL", "cv2", "rich", "typer", "structlog", "onnx")
+    code = f"import sys, {module}; print(*[name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_module_says_what_it_is_and_what_it_exports(path: Path) -> None:
+    tree = tree_of(path)
+    assert ast.get_docstring(tree), "no docstring"
+    defines = any(isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)) for node in tree.body)
+    if not defines and not any(isinstance(node, ast.ImportFrom) and node.module != "__future__" for node in tree.body):
+        return  # a package that is only its docstring
+    if path.name == "__main__.py":
+        return
+    exported = next(
+        (
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        ),
+        None,
+    )
+    assert exported is not None, "no __all__"
+    # Constants, then classes, then functions: the order that ruff's RUF022 keeps.
+    assert exported == sorted(exported, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+    bound = {name for node in tree.body for name in _names(node)}
+    assert set(exported) <= bound
+
+
+def _names(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        yield node.name
+    elif isinstance(node, (ast.Import, ast.ImportFrom)):
+        yield from (alias.asname or alias.name for alias in node.names)
+    elif isinstance(node, ast.Assign):
+        yield from (name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name))
+    elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        yield node.target.id
+    elif isinstance(node, ast.If):
+        for child in (*node.body, *node.orelse):
+            yield from _names(child)
+
+
+def test_no_file_is_long_enough_to_hold_two_ideas() -> None:
+    tracked = [path for path, _ in text_files() if path.suffix == ".py"]
+    long = {name_of(path): lines for path in tracked if (lines := len(path.read_text().splitlines())) > LONGEST}
+    assert long == {}
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    assert [name_of(path) for path in SOURCES if VAGUE & set(path.relative_to(ROOT).with_suffix("").parts)] == []
+
+
+def test_nothing_is_unpickled_or_evaluated() -> None:
+    found = []
+    for path in SOURCES:
+        if name_of(path) == "pipeline.models.checkpoint":
+            continue
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Import) and any(alias.name in ("pickle", "marshal", "shelve") for alias in node.names):
+                found.append(f"{name_of(path)}:{node.lineno}")
+            elif isinstance(node, ast.ImportFrom) and node.module in ("pickle", "marshal", "shelve"):
+                found.append(f"{name_of(path)}:{node.lineno}")
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec"):
+                found.append(f"{name_of(path)}:{node.lineno}")
+            elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                if not (isinstance(node.value, ast.Constant) and node.value.value is False):
+                    found.append(f"{name_of(path)}:{node.lineno}")
+    assert found == []
+
+
+def test_nothing_names_a_machine_or_a_package_index() -> None:
+    # Spelled in pieces, so that this file does not name them either.
+    machine = re.compile("|".join(("/work" + "/", "/root" + "/", "/Users" + "/", r"--(extra-)?index" + "-url", "arti" + "factory")))
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path, text in text_files()
+        for number, line in enumerate(text.splitlines(), 1)
+        if machine.search(line)
+    ]
+    assert found == []
+
+
+def test_every_stage_that_a_config_or_a_page_names_exists() -> None:
+    named = set()
+    for path, text in text_files():
+        if path.suffix in (".md", ".yaml"):
+            named |= set(re.findall(r"\b((?:stages|pipeline)\.[\w.]+):([A-Z]\w*)", text))
+    assert ("stages.image", "DecodeResize") in named
+    assert [f"{m}:{n}" for m, n in sorted(named) if not hasattr(importlib.import_module(m), n)] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_file_that_a_config_names_exists(path: Path) -> None:
+    config = yaml.safe_load(path.read_text())
+    for pattern in config["run"]["inputs"]:
+        assert list(path.parent.glob(pattern)), pattern
+    for stage in config["stages"]:
+        for value in (stage.get("with") or {}).values():
+            if isinstance(value, str) and "/" in value:
+                assert (path.parent / value).is_file(), value
+
+
+def test_the_pools_transitions_are_those_of_its_drawing() -> None:
+    drawing = (pool.__doc__ or "").split("    state ")[0]
+    assert {verb for _, verb in pool.TRANSITIONS} == set(re.findall(r"\b(?:loan|commit|borrow|release|abandon)\b", drawing))
+    row = next(line for line in drawing.splitlines() if "FREE" in line)
+    verbs = next(line for line in drawing.splitlines() if "loan" in line)
+    states = re.findall(r"[A-Z]{4,}", row)
+    assert states == [state.name for state in pool.SlotState]
+    # The upper arrows, from box to box; the verb stands over its arrow.
+    for start, end, verb in zip(states, states[1:], re.findall(r"[a-z]+", verbs)):
+        assert pool.TRANSITIONS[pool.SlotState[start], verb] == (pool.SlotState[end],)
+        assert row.index(start) < verbs.index(verb) < row.index(end)
+    # The lower arrows all lead home, and only BORROWED has a loop.
+    home = {start.name for (start, verb), ends in pool.TRANSITIONS.items() if pool.SlotState.FREE in ends}
+    assert home == {"LOANED", "COMMITTED", "BORROWED"}
+    assert {start.name for (start, _), ends in pool.TRANSITIONS.items() if start in ends} == {"BORROWED"}
+    assert drawing.count("abandon") == sum(verb == "abandon" for _, verb in pool.TRANSITIONS)
+    assert drawing.count("release") == 2  # one reader less, and the last reader
