@@ -7,11 +7,13 @@ import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import psutil
 import typer
 from rich.console import Console
 
 from pipeline.cli.arguments import make_console, make_table
 from pipeline.client.asking import ask_status
+from pipeline.config.quantities import format_bytes
 from pipeline.errors import Unavailable
 from pipeline.wire.run_dir import find_run
 
@@ -42,6 +44,19 @@ def status(
     sys.exit(0 if document["ready"] else _NOT_READY)
 
 
+def _usage(pid: int, title: str) -> tuple[str, str, str]:
+    """CPU seconds, resident memory and threads of a worker; dashes where its pid means nothing here."""
+    try:
+        process = psutil.Process(pid)
+        # Another pid namespace has other pids: the title tells whether it is the worker.
+        if not " ".join(process.cmdline()).rstrip().endswith(f"] {title}"):
+            return "-", "-", "-"
+        times = process.cpu_times()
+        return f"{times.user + times.system:.1f}", format_bytes(process.memory_info().rss), str(process.num_threads())
+    except psutil.Error:
+        return "-", "-", "-"
+
+
 def _show(document: Mapping[str, Any], console: Console) -> None:
     if document["ready"]:
         console.print(f"{document['pipeline']}: ready", style="bold green" if console.is_terminal else None)
@@ -49,19 +64,24 @@ def _show(document: Mapping[str, Any], console: Console) -> None:
         console.print(f"{document['pipeline']}: not ready", style="bold red" if console.is_terminal else None)
         for stage, reason in document["reasons"].items():
             console.print(f"  {stage + ': ' if stage else ''}{reason}")
-    right = ("waiting", "ordered", "last answer")
-    table = make_table("stages", "stage", "workers (pid)", *right, right=right, console=console)
+    right = ("waiting", "last answer")
+    table = make_table("stages", "stage", "workers", *right, right=right, console=console)
     for stage in document["stages"]:
-        workers = ", ".join(f"{w['replica']} ({w['pid']})" for w in stage["workers"])
         last = stage["last_ok_s"]
         table.add_row(
             stage["name"],
-            workers or "none",
+            str(len(stage["workers"])) if stage["workers"] else "none",
             str(stage["waiting"]),
-            str(sum(w["ordered"] for w in stage["workers"])),
             "never" if last is None else f"{last:.1f} s ago",
         )
     console.print(table)
+    right = ("pid", "ordered", "CPU s", "memory", "threads")
+    workers = make_table("workers", "worker", *right, right=right, console=console)
+    for stage in document["stages"]:
+        for worker in sorted(stage["workers"], key=lambda worker: int(worker["replica"])):
+            title = f"{stage['name']}/{worker['replica']}"
+            workers.add_row(title, str(worker["pid"]), str(worker["ordered"]), *_usage(worker["pid"], title))
+    console.print(workers)
     pools = make_table("slots", "pool", "in use", "of", right=("in use", "of"), console=console)
     for pool in document["pools"]:
         pools.add_row(pool["name"], str(pool["slots"] - pool["free"]), str(pool["slots"]))

@@ -102,8 +102,10 @@ def boot(role: str) -> Boot:
     os.close(null)
     _die_with_parent(raw["parent"])
     threading.Thread(target=_watch, args=(lifeline,), name="lifeline", daemon=True).start()
-    # Ctrl-C reaches the whole foreground group; only the supervisor decides what it means.
+    # Both may reach the whole process group (Ctrl-C, `timeout`, systemd); only the supervisor decides
+    # what they mean. The feeder listens to the SIGTERM that the supervisor sends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # The supervisor has us born with it blocked, so that none is lost on the way to here.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     plan = Plan.from_json(raw["plan"])

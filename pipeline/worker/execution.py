@@ -172,7 +172,8 @@ class Execution:
                     )
                     for hop in rest
                 )
-            forward = Order(order.request, order.attempt, order.deadline, order.group, rest, trace)
+            # Without its group: a request that this stage has survived is no suspect for the next.
+            forward = Order(order.request, order.attempt, order.deadline, 0, rest, trace)
             outcome.forwards.setdefault(rest[0].worker, []).append(forward)
 
     def _failure(self, error: BaseException) -> _Result:

@@ -133,7 +133,7 @@ class Inbox:
         return min((w.arrived + w.order.deadline) // 2 for w in self._waiting if w.order.deadline)
 
     def _take_group(self, group: int) -> list[Waiting]:
-        rows = [w for w in self._waiting if w.order.group == group]
+        rows = [w for w in self._waiting if w.order.group == group][: self._max_size]
         for row in rows:
             self._waiting.remove(row)
             self._deadlines -= bool(row.order.deadline)
