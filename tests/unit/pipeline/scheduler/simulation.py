@@ -69,11 +69,7 @@ from tests.unit.pipeline.scheduler.network import Network
 __all__ = ["Simulation"]
 
 class Simulation:
-    """A pipeline of `plan`; its workers are started and ready.
-
-    Args:
-        choose: choose(n) is a number 0..n-1.
-    """
+    """A pipeline of `plan` whose workers are ready; choose(n) is a number 0..n-1."""
 
     def __init__(self, plan: Plan, choose: Callable[[int], int]) -> None:
         self.plan = plan
@@ -141,10 +137,11 @@ class Simulation:
                 self.decide()
         elif receiver == SUPERVISOR:
             self._supervisor_takes(message)
-        elif receiver[0] == "w":
-            self._worker_takes(self.workers[receiver[1]], message)  # type: ignore[arg-type]
-        else:
-            self._client_takes(self.clients[receiver[1]], message)  # type: ignore[arg-type]
+        elif isinstance(receiver, tuple):
+            if receiver[0] == "w":
+                self._worker_takes(self.workers[receiver[1]], message)
+            else:
+                self._client_takes(self.clients[receiver[1]], message)
 
     def _deliver_everything(self) -> None:
         while ready := self.network.open(self._deaf):
@@ -423,7 +420,7 @@ class Simulation:
         return True
 
     def probe(self) -> bool:
-        """The scheduler looks at the locks of the clients that it knows."""
+        """The scheduler looks at the locks of its clients."""
         for number in list(self.scheduler.ingress.clients):
             if not self.clients[number].alive:
                 self.scheduler.client_gone(number, self.now)
@@ -483,7 +480,6 @@ class Simulation:
         return moved
 
     def story(self) -> str:
-        """The state, for a failed assertion."""
         return f"{self.scheduler.requests} {json.dumps(self.scheduler.status(), default=str)}"
 
     def drain(self) -> bool:

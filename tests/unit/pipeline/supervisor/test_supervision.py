@@ -310,11 +310,11 @@ def test_a_worker_that_dies_in_a_drain_is_started_again() -> None:
 
 
 def test_nothing_is_started_again_once_it_stops() -> None:
-    for stop in (lambda s: s.drained(NOTHING_LEFT, 3.0), lambda s: s.interrupted(3.0)):
+    for drained in (True, False):
         supervision = running()
         list(supervision.interrupted(1.0))
         list(supervision.exited(0, SEGV, 2.0))
-        list(stop(supervision))
+        list(supervision.drained(NOTHING_LEFT, 3.0) if drained else supervision.interrupted(3.0))
         assert said(supervision.tick(1000.0), Spawn) == []
         assert supervision.wake_at is None or supervision.wake_at > 3.0
 

@@ -143,7 +143,7 @@ _EVERY_FIELD = [
     for path, hint in _paths(cls)
 ]
 
-_WRONG = (None, True, 0, 1.0, "text", b"bytes", [], {}, msgpack.ExtType(1, b"x"), msgpack.Timestamp(1))
+_WRONG: tuple[Any, ...] = (None, True, 0, 1.0, "text", b"bytes", [], {}, msgpack.ExtType(1, b"x"), msgpack.Timestamp(1))
 
 
 @pytest.mark.parametrize(("cls", "path", "hint"), _EVERY_FIELD)

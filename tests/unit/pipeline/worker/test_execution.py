@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,8 @@ class Stage:
     """Does what the test says; remembers how large the batches were."""
 
     def __init__(self, process: Process) -> None:
-        self.inputs = (INPUT,)
-        self.outputs = OUTPUTS
+        self.inputs: Sequence[TensorSpec] = (INPUT,)
+        self.outputs: Sequence[TensorSpec] = OUTPUTS
         self.batches: list[int] = []
         self._process = process
 
