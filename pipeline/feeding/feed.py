@@ -8,7 +8,6 @@ of order by `_MAX_AHEAD`.
 from __future__ import annotations
 
 import os
-import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from pipeline.client.client import Client
 from pipeline.client.future import Future
 from pipeline.errors import InvalidRequest, RequestError, Unavailable
 from pipeline.feeding.record import Record, plain
-from pipeline.feeding.sources import load_arrays, takes_bytes
+from pipeline.feeding.sources import load_arrays, open_file, takes_bytes
 
 __all__ = ["Feed"]
 
@@ -151,13 +150,9 @@ class Feed:
             for name, array in arrays.items():
                 draft.inputs[name][...] = array
             return draft.submit(deadline_ms=self._deadline_ms, flush=False)
-        # O_NONBLOCK: a FIFO among the files must not hang the run.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd, size = open_file(Path(path))
         try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise InvalidRequest("expected a file" + (", found a folder" if stat.S_ISDIR(status.st_mode) else ""))
-            size, most = status.st_size, spec.max[str(spec.shape[0])]
+            most = spec.max[str(spec.shape[0])]
             if size > most:
                 raise InvalidRequest(
                     f"the file has {size} bytes, input {spec.name!r} takes at most {most}; "

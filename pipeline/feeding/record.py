@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,13 +14,23 @@ __all__ = ["Record", "plain"]
 
 
 def plain(value: Any) -> Any:
-    """A value of plain JSON types; float32 and float16 with the digits that they have, not those of a float64."""
+    """A value of plain JSON types.
+
+    float32 and float16 have the digits that they have, not those of a float64; what JSON has no number
+    for, NaN and the infinities, is null.
+    """
     if isinstance(value, np.ndarray):
         return [plain(item) for item in value] if value.ndim else plain(value[()])
     if isinstance(value, (np.float32, np.float16)):
-        return float(str(value))
+        return float(str(value)) if np.isfinite(value) else None
     if isinstance(value, np.generic):
-        return value.item()
+        return plain(value.item())
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return value
 
 

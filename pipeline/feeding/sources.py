@@ -13,7 +13,8 @@ from __future__ import annotations
 import fnmatch
 import glob
 import io
-import zipfile
+import os
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError, InvalidRequest
 from stages.spec import TensorSpec
 
-__all__ = ["expand", "load_arrays", "takes_bytes"]
+__all__ = ["expand", "load_arrays", "open_file", "takes_bytes"]
 
 
 def expand(named: Iterable[str], base_dir: Path, patterns: Sequence[str] = ("*",)) -> list[str]:
@@ -64,6 +65,22 @@ def takes_bytes(inputs: Sequence[TensorSpec]) -> bool:
     return len(inputs) == 1 and inputs[0].dtype == "uint8" and len(inputs[0].shape) == 1 and not inputs[0].is_static
 
 
+def open_file(path: Path) -> tuple[int, int]:
+    """A descriptor to read a regular file from, and its size in bytes; the caller closes it.
+
+    Raises:
+        InvalidRequest: it is something else: a folder, a FIFO, a device.
+        OSError: it cannot be opened.
+    """
+    # O_NONBLOCK: a FIFO among the files must not hang the run.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise InvalidRequest("expected a file" + (", found a folder" if stat.S_ISDIR(status.st_mode) else ""))
+    return fd, status.st_size
+
+
 def load_arrays(path: Path, inputs: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]:
     """The inputs of one request out of a .npy or .npz file. Nothing is unpickled.
 
@@ -72,14 +89,21 @@ def load_arrays(path: Path, inputs: Sequence[TensorSpec]) -> dict[str, NDArray[A
         OSError: it cannot be read.
     """
     names = [spec.name for spec in inputs]
+    fd, _ = open_file(path)
+    with open(fd, "rb") as file:
+        data = file.read()
     try:
-        loaded = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InvalidRequest(f"expected a .npy or .npz file with {', '.join(map(str, inputs))}: {error}") from None
+        loaded = np.load(io.BytesIO(data), allow_pickle=False)
+        # A .npz file is read array by array, when asked for it.
+        found = {"": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in names if n in loaded.files}
+    except Exception as error:  # whatever the parsers below numpy raise at nonsense: tokenize, zipfile, zlib, ...
+        raise InvalidRequest(
+            f"expected a .npy or .npz file with {', '.join(map(str, inputs))}: {type(error).__name__}: {error}"
+        ) from None
     if isinstance(loaded, np.ndarray):
         if len(names) != 1:
             raise InvalidRequest(f"expected a .npz file with the inputs {', '.join(names)}; found one array")
         return {names[0]: loaded}
-    if missing := sorted(set(names) - set(loaded.files)):
+    if missing := sorted(set(names) - set(found)):
         raise InvalidRequest(f"no array {missing[0]!r} in the file; it has {', '.join(loaded.files)}")
-    return {name: loaded[name] for name in names}
+    return found

@@ -1,0 +1,98 @@
+"""What tests with real processes share: a command line, and a user's folder with stages and configs of their own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+import yaml
+
+from pipeline.interpreter import python_command
+
+HERE = Path(__file__).parent
+
+COMMAND = python_command("pipeline.cli.main")
+"""What the installed script `pipeline` does."""
+
+
+class Finished(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli() -> Callable[..., Finished]:
+    """Run one command line in a process of its own, to its end."""
+
+    def cli(*arguments: object, cwd: Path | None = None) -> Finished:
+        done = subprocess.run(
+            [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    return cli
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
+    """Start one command line; it is killed at the end of the test where it still runs."""
+    processes: list[subprocess.Popen[Any]] = []
+
+    def started(*arguments: object, command: list[str] = COMMAND, **options: Any) -> subprocess.Popen[Any]:
+        process = subprocess.Popen([*command, *map(str, arguments)], **options)
+        processes.append(process)
+        return process
+
+    yield started
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+class Folder:
+    """A user's folder: sample_stages.py, and configs over it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        shutil.copy(HERE / "sample_stages.py", path)
+
+    def config(self, *stages: dict[str, Any], name: str = "sample", **fields: Any) -> Path:
+        """A chain of stages, Work where they do not say what they use; bytes in, the same bytes out."""
+        document = {
+            "inputs": [{"name": "data", "dtype": "uint8", "shape": ["bytes"], "max": {"bytes": 65536}}],
+            "stages": [{"name": f"s{i}", "use": "./sample_stages.py:Work", **stage} for i, stage in enumerate(stages)],
+            **fields,
+        }
+        path = self.path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
+        return path
+
+    def file(self, name: str, data: bytes = b"some bytes") -> Path:
+        path = self.path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+    def files(self, count: int, data: bytes = b"some bytes") -> list[Path]:
+        return [self.file(f"files/{number:04}.bin", data) for number in range(count)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+@pytest.fixture
+def children_of() -> Callable[[int], dict[str, psutil.Process]]:
+    """The children of a supervisor, by what `ps` shows."""
+
+    def children_of(pid: int) -> dict[str, psutil.Process]:
+        return {" ".join(child.cmdline()).strip(): child for child in psutil.Process(pid).children()}
+
+    return children_of

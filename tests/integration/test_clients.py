@@ -1,0 +1,143 @@
+"""Several clients at once, and one pipeline's memory when more comes than it can take."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import psutil
+import pytest
+
+from pipeline.client import Client
+from pipeline.errors import Unavailable
+from pipeline.testing import running
+
+MEBI = 2**20
+
+
+def test_two_clients_get_their_own_answers_only(folder: Any) -> None:
+    with running(folder.config({"replicas": 2, "batch": {"max_size": 4, "max_delay_ms": 1}}, {})) as pipeline:
+        with pipeline.client("a") as first, pipeline.client("b") as second:
+            pairs = []
+            for number in range(40):
+                for client, name in ((first, b"a"), (second, b"b")):
+                    data = name * (number + 1)
+                    pairs.append((client.submit(data=data), data))
+                if len(pairs) >= 8:
+                    for future, data in pairs:
+                        with future.get() as result:
+                            assert result["data"].tobytes() == data
+                    pairs.clear()
+            assert first.outstanding == second.outstanding == 0
+        assert pipeline.stop() == 0
+
+
+def test_a_client_that_fills_no_draft_it_took_starves_nobody_else(folder: Any) -> None:
+    with running(folder.config({}, {})) as pipeline, pipeline.client("greedy") as greedy:
+        drafts = []
+        while (draft := _draft(greedy)) is not None:
+            drafts.append(draft)
+        assert drafts
+        with pipeline.client("modest") as modest:
+            for number in range(50):
+                with modest.submit(data=number.to_bytes(2, "big"), timeout_s=10).get(10) as result:
+                    assert int.from_bytes(result["data"].tobytes(), "big") == number
+        for draft in drafts:
+            draft.discard()
+        with greedy.submit(data=b"again", timeout_s=10).get(10) as result:
+            assert result["data"].tobytes() == b"again"
+        assert pipeline.stop() == 0
+
+
+@pytest.mark.xfail(strict=True, raises=TimeoutError, reason="slots of answers have no share for each client yet")
+def test_a_client_that_keeps_its_results_starves_nobody_else(folder: Any) -> None:
+    with running(folder.config({}, {})) as pipeline, pipeline.client("greedy") as greedy:
+        kept = []
+        # Until it gets nothing more: a result that is not released keeps its slot.
+        while (draft := _draft(greedy)) is not None:
+            future = draft.submit()
+            if not future.wait(1.0):
+                break
+            kept.append(future.get())
+        assert kept
+        try:
+            with pipeline.client("modest") as modest, modest.submit(data=b"m", timeout_s=3).get(3) as result:
+                assert result["data"].tobytes() == b"m"
+            assert all(result["data"].tobytes() == b"gg" for result in kept)
+        finally:
+            while kept:
+                kept.pop().release()
+            del draft, future
+        with greedy.submit(data=b"again", timeout_s=10).get(10) as result:
+            assert result["data"].tobytes() == b"again"
+        assert pipeline.stop() == 0
+
+
+def _draft(client: Client) -> Any:
+    try:
+        draft = client.draft(data=(2,), timeout_s=0.3)
+    except TimeoutError:
+        return None
+    draft.inputs["data"][:] = memoryview(b"gg")
+    return draft
+
+
+def test_answers_that_wait_for_the_turn_of_a_slow_one_keep_no_slot_from_it(
+    cli: Callable[..., Any], folder: Any
+) -> None:
+    # While the first is computed, as many others are answered as there are slots for answers, and more.
+    files = [folder.file("a.bin", b"slow"), *folder.files(60)]
+    code, out, err = cli("run", folder.config({"replicas": 2}, {}), *files)
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()[: len(files)]] == [str(file) for file in files]
+
+
+def test_with_input_faster_than_the_slowest_stage_memory_stays_flat(
+    folder: Any,
+    started: Callable[..., subprocess.Popen[Any]],
+    children_of: Callable[[int], dict[str, psutil.Process]],
+) -> None:
+    # 50 MB of files through less than 4 MiB of slots, far faster read than computed.
+    data = os.urandom(50_000)
+    files = folder.files(1000, data)
+    slow = {"use": "./sample_stages.py:Count", "with": {"seconds": 0.003}}
+    config = folder.config({}, slow, name="flat", ingress={"slots": 8})
+    with open(folder.path / "stdout", "w") as stdout:
+        process = started("run", config, folder.path / "files", stdout=stdout)
+    client = None
+    while client is None:
+        assert process.poll() is None
+        with suppress(Unavailable):
+            client = Client.connect("flat", name="watcher")
+    sizes: dict[str, list[int]] = {}
+    inside = []
+    in_use = []
+    slots = 0
+    with client:
+        while process.poll() is None:
+            try:
+                status = client.status()
+                for name, child in children_of(process.pid).items():
+                    sizes.setdefault(name, []).append(child.memory_info().rss)
+            except (Unavailable, TimeoutError, psutil.Error):
+                break  # it has just ended
+            slots = sum(pool["slots"] for pool in status["pools"])
+            inside.append(status["inside"])
+            in_use.append(sum(pool["slots"] - pool["free"] for pool in status["pools"]))
+            time.sleep(0.05)
+    assert process.wait(10) == 0
+    assert f"{len(files)} requests, 0 failed" in (folder.path / "stdout").read_text()
+    assert len(inside) >= 20
+    # Each request inside holds a slot; after the first stage it is no longer one of the ingress.
+    assert 0 < max(inside) <= slots
+    half = len(inside) // 2
+    assert max(inside[half:]) <= max(inside[:half]) + 2
+    assert max(in_use[half:]) <= max(in_use[:half]) + 2
+    for name in ("scheduler", "feeder", "s0/0", "s1/0"):
+        found = sizes[f"pipeline[flat] {name}"]
+        quarter = len(found) // 4
+        assert max(found[-quarter:]) - min(found[quarter : 2 * quarter]) < 4 * MEBI, (name, found)

@@ -1,0 +1,123 @@
+"""What a person sees, rendered to a recorded console."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from pipeline.feeding.display import PlainDisplay, TerminalDisplay, make_display
+from pipeline.feeding.record import Record
+from pipeline.feeding.summary import Summary
+
+STAGE = {"queue_ms": 1.0, "compute_ms": 2.0, "batch": 2, "copied_bytes": 2048}
+
+
+def ok(name: str, label: str = "cat", score: float = 0.9) -> Record:
+    return Record(name, outputs={"labels": [label], "scores": [score]}, latency_ms=10.0, stages={"infer": STAGE})
+
+
+def bad(name: str) -> Record:
+    return Record(name, ("BadInput", "no picture [bold]at all[/bold]"))
+
+
+def summary_of(records: list[Record], not_sent: int = 0) -> Summary:
+    summary = Summary.of(["infer"])
+    for record in records:
+        summary.add(record)
+    summary.seconds = 2.0
+    summary.not_sent = not_sent
+    summary.closed = {"infer": {"full": 1, "delay": 2, "drained": 0}}
+    return summary
+
+
+def on_terminal(records: list[Record], not_sent: int = 0, width: int = 100) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=width, markup=False, highlight=False, emoji=False, legacy_windows=False)
+    with TerminalDisplay(console, "pets", len(records) + not_sent) as display:
+        for record in records:
+            display.add(record)
+        display.finish(summary_of(records, not_sent))
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+
+
+def in_pipe(records: list[Record], *, quiet: bool = False, not_sent: int = 0) -> str:
+    stream = io.StringIO()
+    with PlainDisplay(Console(file=stream, width=1000, markup=False, highlight=False, emoji=False), quiet) as display:
+        for record in records:
+            display.add(record)
+        display.tick()
+        display.finish(summary_of(records, not_sent))
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def test_a_pipe_gets_one_line_a_request_then_the_summary() -> None:
+    text = in_pipe([ok("a.jpg"), bad("b.jpg"), ok("c.jpg", "dog", 0.12345)])
+    assert text.splitlines()[:3] == [
+        "a.jpg  cat  0.9000",
+        "b.jpg  FAILED  BadInput: no picture [bold]at all[/bold]",
+        "c.jpg  dog  0.1235",
+    ]
+    assert "3 requests, 1 failed in 2.00 s: 1.0/s" in text
+    assert re.search(r"latency ms: p50 (9\.9|10\.[01]), p90 \S+, p99 \S+ +copied: 2\.0 KiB per request", text)
+    assert re.search(r"^infer +1\.00 +2\.00 +2\.00 +2\.0 KiB +full 1, delay 2$", text, re.MULTILINE)
+    assert "\x1b" not in text
+
+
+def test_a_quiet_pipe_gets_failures_and_the_summary_only() -> None:
+    text = in_pipe([ok("a.jpg"), bad("b.jpg")], quiet=True)
+    assert "a.jpg" not in text
+    assert text.startswith("b.jpg  FAILED  BadInput: ")
+    assert "2 requests, 1 failed" in text
+
+
+def test_a_long_name_is_never_cut_in_a_pipe() -> None:
+    name = "x" * 3000 + ".jpg"
+    assert f"{name}  cat  0.9000" in in_pipe([ok(name)]).splitlines()
+
+
+def test_what_was_not_sent_is_counted() -> None:
+    assert "1 requests, 0 failed, 7 not sent in" in in_pipe([ok("a")], not_sent=7)
+    assert "1 requests, 0 failed, 7 not sent in" in on_terminal([ok("a")], not_sent=7)
+
+
+def test_a_terminal_gets_a_table_then_the_failures_then_the_summary() -> None:
+    text = on_terminal([ok("a.jpg"), bad("b.jpg"), ok("c.jpg", "dog", 0.5)])
+    parts = [
+        r"file +top label +probability",
+        r"a\.jpg +cat +0\.9000",
+        r"c\.jpg +dog +0\.5000",
+        r"b\.jpg  FAILED  BadInput: no picture \[bold\]at all\[/bold\]",
+        r"3 requests, 1 failed in 2\.00 s",
+        r"infer +1\.00 +2\.00 +2\.00 +2\.0 KiB +full 1, delay 2",
+    ]
+    assert re.search(r"[\s\S]*".join(parts), text)
+
+
+def test_a_terminal_shows_the_first_rows_and_says_how_many_more_there_are() -> None:
+    text = on_terminal([ok(f"{number}.jpg") for number in range(100)])
+    assert len(re.findall(r"^ ?\d+\.jpg +cat", text, re.MULTILINE)) == 40
+    assert "... and 60 more; --output FILE.jsonl writes all of them" in text
+    text = on_terminal([bad(f"{number}.jpg") for number in range(100)])
+    assert "... and 60 more failures" in text
+    assert "top label" not in text
+
+
+def test_outputs_that_are_no_scores_are_shown_in_short() -> None:
+    text = on_terminal([Record("a.bin", outputs={"count": 3}, stages={"infer": STAGE})])
+    assert re.search(r"file +outputs", text)
+    assert "probability" not in text
+    assert re.search(r'a\.bin +\{"count": 3\}', text)
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_no_name_and_no_number_of_the_summary_is_broken_on_a_narrow_terminal(width: int) -> None:
+    text = on_terminal([ok("a.jpg")], width=width)
+    for word in ("infer", "2.0 KiB"):
+        assert word in text
+
+
+def test_a_display_fits_what_stdout_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert isinstance(make_display("pets", 1), PlainDisplay)
