@@ -75,8 +75,8 @@ def _show(document: Mapping[str, Any], console: Console) -> None:
             "never" if last is None else f"{last:.1f} s ago",
         )
     console.print(table)
-    right = ("pid", "ordered", "CPU s", "memory", "threads")
-    workers = make_table("workers", "worker", *right, right=right, console=console)
+    numbers = ("pid", "ordered", "CPU s", "memory", "threads")
+    workers = make_table("workers", "worker", *numbers, right=numbers, console=console)
     for stage in document["stages"]:
         for worker in sorted(stage["workers"], key=lambda worker: int(worker["replica"])):
             title = f"{stage['name']}/{worker['replica']}"

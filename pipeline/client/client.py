@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.client.future import Future, Lease, Result
-from pipeline.errors import InvalidRequest, Unavailable
+from pipeline.errors import InvalidRequest, Overloaded, Unavailable
 from pipeline.graph.plan import ALIGNMENT, INGRESS, Plan
 from pipeline.wire.messages import (
     OK,
@@ -52,6 +52,11 @@ from stages.spec import TensorSpec
 __all__ = ["Client", "Draft"]
 
 Array = NDArray[Any]
+
+_LONGEST_DEADLINE_MS = 86_400_000.0
+
+#: Waiting for a slot so long, with nothing under way, means that the own results hold them.
+_OWN_FAULT_S = 5.0
 
 #: A hello that came to a scheduler which was about to die is lost.
 _ASK_AGAIN_S = 0.5
@@ -109,6 +114,8 @@ class Client:
         self._next_tag = 1
         self._submissions: list[Submission] = []
         self._returns: deque[SlotRef] = deque()
+        #: Slots of answers that have not been given back.
+        self._borrowed = 0
         self._statuses: list[str] = []
         #: Why there is no connection; None while there is one.
         self._lost: Unavailable | None = Unavailable("not connected yet")
@@ -185,7 +192,9 @@ class Client:
         self._stage_names = tuple(stage.name for stage in self.plan.stages)
         self._granted = {number: [] for _, number, _ in self._pools}
         self._levels = dict.fromkeys(self._granted, 0)
-        self._returns.clear()
+        # The results of before return into the old deque, where nobody looks any more.
+        self._returns = deque()
+        self._borrowed = 0
         self._lost = None
 
     def close(self) -> None:
@@ -218,18 +227,20 @@ class Client:
         Raises:
             InvalidRequest: a shape does not fit the pipeline's inputs.
             TimeoutError: no slot became free in time.
+            Overloaded: none will: this client itself keeps too many results, and waits for nothing else.
             Unavailable: the pipeline has stopped or died.
         """
-        draft = self.draft_nowait(**shapes)
-        if draft is not None:
-            return draft
-        end = None if timeout_s is None else time.monotonic() + timeout_s
-        while draft is None:
-            left = 3600.0 if end is None else end - time.monotonic()
-            if left <= 0:
+        began = time.monotonic()
+        while (draft := self.draft_nowait(**shapes)) is None:
+            waited = time.monotonic() - began
+            if timeout_s is not None and waited >= timeout_s:
                 raise TimeoutError(f"no slot became free within {timeout_s} s")
-            self.pump(left)
-            draft = self.draft_nowait(**shapes)
+            if waited > _OWN_FAULT_S and self._borrowed and not self._futures:
+                raise Overloaded(
+                    f"no slot will become free: this client keeps {self._borrowed} slots of earlier results. "
+                    f"Release results when they are read (`with future.get() as result`), or copy what is needed"
+                )
+            self.pump(1.0 if timeout_s is None else min(1.0, timeout_s - waited))
         return draft
 
     def draft_nowait(self, **shapes: tuple[int, ...]) -> Draft | None:
@@ -317,6 +328,11 @@ class Client:
             raise self._lost
         if slot.segment not in self._granted:
             raise Unavailable("this draft's slot went with the scheduler that has died; make another draft")
+        if deadline_ms is not None and not 0 < deadline_ms <= _LONGEST_DEADLINE_MS:
+            self._keep(slot)
+            raise InvalidRequest(
+                f"deadline_ms: expected above 0 and at most {_LONGEST_DEADLINE_MS:g}, found {deadline_ms}"
+            )
         now = time.monotonic_ns()
         tag = self._next_tag
         self._next_tag += 1
@@ -340,6 +356,7 @@ class Client:
         releases = []
         while self._returns:
             releases.append(self._returns.popleft())
+        self._borrowed -= len(releases)
         if self._lost is None:
             self._scheduler.send(Submit(self._number, submissions, tuple(releases)))
 
@@ -391,6 +408,7 @@ class Client:
                     ref = SlotRef(handle.segment, handle.slot, handle.generation)
                     if ref not in future.leases:
                         future.leases[ref] = Lease(ref, self._returns)
+                        self._borrowed += 1
                 future.answer = answer
                 future.answered_ns = now
             return len(message.answers)

@@ -1,1 +1,1 @@
-"""From a config to a plan: the checked graph, its pools, and which worker runs where. Pure but for asking the stages."""
+"""From a config to a plan: the checked graph, its pools, and which worker runs where."""

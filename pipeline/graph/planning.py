@@ -52,7 +52,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         )
         for name in wiring.order
     )
-    slots = ingress_slots(config.ingress.slots, stages, wiring)
+    slots = ingress_slots(config.ingress.slots, stages)
     return Plan(
         name=config.name,
         config_path=str(loaded.path),

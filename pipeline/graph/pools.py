@@ -8,7 +8,8 @@ The rules, and why:
   stage itself, ordered from a stage that reads its bytes or stands between it and such a reader, and,
   for what is answered, one for each request that can be inside, since the client holds an answer until
   it has read it. So a stage waits for a slot only where those behind it are the slower ones.
-* **Ingress slots**: as many as keep every worker that reads the inputs busy, at least 8 and at most 256.
+* **Ingress slots** bound the requests that are inside: as many as keep every worker busy, and a third more,
+  since one client alone gets three quarters; at least 8 and at most 256.
 * **Ingress pools**: inputs of up to 1 MiB have one pool. Larger ones are files more often than not, and
   a limit is many times the usual size: slots of that size for all would be mostly air. So there are
   three pools, with slots of about 1/64, 1/8 and all of the largest request. Of N slots, N/32 (at least
@@ -62,12 +63,12 @@ def slot_bytes(fields: Sequence[Field]) -> int:
     return max([ALIGNMENT, *(align(field.offset + field.spec.max_nbytes) for field in fields)])
 
 
-def ingress_slots(wanted: int | str, stages: Sequence[StagePlan], wiring: Wiring) -> int:
+def ingress_slots(wanted: int | str, stages: Sequence[StagePlan]) -> int:
     """How many requests may be inside at once."""
     if isinstance(wanted, int):
         return wanted
-    busy = _orders(stages, _holders(INGRESS, wiring))
-    return min(_MAX_INGRESS, max(_MIN_INGRESS, busy))
+    busy = sum(stage.credits * len(stage.workers) for stage in stages)
+    return min(_MAX_INGRESS, max(_MIN_INGRESS, -(-4 * busy // 3)))
 
 
 def pools_of(

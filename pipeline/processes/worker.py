@@ -49,6 +49,7 @@ _REPORT_NS = 100_000_000
 _LATE_NS = 5_000_000
 _IDLE_COLLECT_NS = 1_000_000_000
 _IDLE_WAIT_MS = 2000
+_TRACEBACK_CHARACTERS = 20_000
 
 
 class _Worker:
@@ -275,7 +276,8 @@ def main() -> None:
         worker = _Worker(boot_, socket, supervisor)
         worker.set_up()
     except Exception as error:
-        supervisor.send(Failed(boot_.worker, f"{type(error).__name__}: {error}", traceback.format_exc()))
+        story = traceback.format_exc()[-_TRACEBACK_CHARACTERS:]
+        supervisor.send(Failed(boot_.worker, f"{type(error).__name__}: {error}"[:_TRACEBACK_CHARACTERS], story))
         status = 1
     else:
         worker.run()

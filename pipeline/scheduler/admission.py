@@ -15,6 +15,7 @@ from shm.handle import TensorHandle, itemsize
 __all__ = ["Admission"]
 
 _KNOWN_FORMS = 4096
+_FORGOTTEN_DEADLINES = 1024
 
 
 class Admission:
@@ -56,6 +57,7 @@ class Admission:
             if lease in held:
                 held.remove(lease)
                 self._state.let_go(client, lease)
+                self._state.ingress.wake(client)
                 return
         self._state.counts["refused_releases"] += 1
 
@@ -96,6 +98,10 @@ class Admission:
         client.requests.add(number)
         if deadline:
             heapq.heappush(self._deadlines, (deadline, number))
+            if len(self._deadlines) > 2 * len(state.requests) + _FORGOTTEN_DEADLINES:
+                # Most requests are answered long before; what is left of them must not pile up.
+                self._deadlines = [entry for entry in self._deadlines if entry[1] in state.requests]
+                heapq.heapify(self._deadlines)
         for stage in routes.first:
             request.claimed |= 1 << stage
             state.backlogs[stage].push(request)

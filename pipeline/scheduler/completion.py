@@ -56,8 +56,11 @@ class Completion:
             pool.commit(lease.slot, lease.generation)
             pool.borrow(lease.slot, lease.generation)
             request.values[route.base : route.base + route.fields] = notice.outputs
-        if len(notice.trace) > len(request.traces):
+        if notice.trace[: len(request.traces)] == request.traces:
             request.traces = notice.trace
+        else:
+            # Branches run side by side; each brings what was before it, and its own.
+            request.traces += tuple(trace for trace in notice.trace if trace not in request.traces)
         request.done |= route.bit
         # It has survived this stage: whatever killed its worker before, it was not this request.
         request.deaths = request.group = 0
@@ -150,6 +153,7 @@ class Completion:
         self._state.counts["answered" if code == OK else f"failed_{code}"] += 1
         if client is not None:
             client.requests.discard(request.id)
+            self._state.ingress.wake(client)
             self._state.out.answers[client.number].append(Answer(request.tag, code, message, outputs, request.traces))
         if not request.fences:
             del self._state.requests[request.id]

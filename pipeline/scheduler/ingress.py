@@ -2,6 +2,9 @@
 
 A client says how many slots of each ingress pool it wants to hold (its level); free slots are
 granted in turn among those who hold fewer than they want. Pure, apart from the pools' own tables.
+
+Two bounds keep one client from taking what others need: its quota of each pool, and its share of the
+requests that may be inside, where an answer that it has not released counts as one that still is.
 """
 
 from __future__ import annotations
@@ -38,8 +41,15 @@ class Client:
 class Ingress:
     """All clients, and the pools they fill."""
 
-    def __init__(self, pools: Sequence[SlotPool], ingress_pools: Sequence[int]) -> None:
+    def __init__(self, pools: Sequence[SlotPool], ingress_pools: Sequence[int], leases_per_answer: int) -> None:
+        """
+        Args:
+            pools: all pools of the plan.
+            ingress_pools: which of them clients fill.
+            leases_per_answer: how many slots one answer refers to.
+        """
         self._pools = pools
+        self._leases_per_answer = max(1, leases_per_answer)
         self._slots = [pool.statistics().slots for pool in pools]
         self._ingress = frozenset(ingress_pools)
         self.clients: dict[int, Client] = {}
@@ -66,9 +76,18 @@ class Ingress:
         A quarter is kept back from a client that is alone, and all share alike as soon as there are
         several: one that never gives anything back exhausts its own quota, and nobody else's.
         """
-        slots = self._slots[pool]
-        alone = slots - slots // 4
-        return max(1, min(alone, slots // max(1, len(self.clients))))
+        return self._part(self._slots[pool])
+
+    def share(self) -> int:
+        """How many requests one client may have inside, answers that it keeps included; parted as `quota`."""
+        return self._part(sum(self._slots[pool] for pool in self._ingress))
+
+    def _part(self, whole: int) -> int:
+        return max(1, min(whole - whole // 4, whole // max(1, len(self.clients))))
+
+    def _inside(self, client: Client) -> int:
+        answers = -(-len(client.borrowed) // self._leases_per_answer)
+        return len(client.granted) + len(client.requests) + answers
 
     def want(self, client: Client, pool: int, level: int) -> bool:
         """Set a client's level; False where the pool is not one that clients fill."""
@@ -81,13 +100,16 @@ class Ingress:
 
     def grants(self) -> Iterator[tuple[Client, Lease]]:
         """Give every free slot to the next client that wants one."""
+        share = self.share()
         for index, waiting in self._waiting.items():
             pool = self._pools[index]
+            quota = self.quota(index)
             # Each client is passed at most once after the last grant: those at their level drop out.
             while waiting and pool.free:
                 client = waiting.popleft()
                 out = client.out.get(index, 0)
-                if out >= min(client.level.get(index, 0), self.quota(index)):
+                if out >= min(client.level.get(index, 0), quota) or self._inside(client) >= share:
+                    # Back in the row when something of its own comes back: see `wake`.
                     continue
                 lease = Lease(index, *pool.loan())
                 client.out[index] = out + 1
@@ -95,11 +117,12 @@ class Ingress:
                 waiting.append(client)
                 yield client, lease
 
-    def came_back(self, client: Client | None, lease: Lease) -> None:
+    def came_back(self, client: Client, lease: Lease) -> None:
         """An ingress slot that `client` had out is free again; it may be granted once more."""
-        if client is None:
-            return
         client.out[lease.pool] -= 1
-        waiting = self._waiting[lease.pool]
-        if client not in waiting:
-            waiting.append(client)
+
+    def wake(self, client: Client) -> None:
+        """Something of a client's has ended, so it may hold more again."""
+        for pool, waiting in self._waiting.items():
+            if client.level.get(pool, 0) > client.out.get(pool, 0) and client not in waiting:
+                waiting.append(client)

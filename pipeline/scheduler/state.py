@@ -40,7 +40,7 @@ class State:
         self.pools = pools
         self.segments = segments
         self._pool_of_segment = {number: index for index, number in enumerate(segments)}
-        self.ingress = Ingress(pools, self.routes.ingress_pools)
+        self.ingress = Ingress(pools, self.routes.ingress_pools, sum(self.routes.kept))
         self.requests: dict[int, Request] = {}
         self.workers: dict[int, Worker] = {}
         #: Numbers of the dead, so that a Ready that was still on its way does not raise them.
@@ -94,3 +94,4 @@ class State:
             pool.abandon(lease.slot, lease.generation)
         if readers <= 1 and client is not None and lease.pool in client.out:
             self.ingress.came_back(client, lease)
+            self.ingress.wake(client)

@@ -72,7 +72,14 @@ def runs(pipeline: str | None = None) -> list[Path]:
         name, _, pid = folder.name.rpartition("-")
         if pid.isdigit() and pipeline in (None, name) and isinstance(probe(folder / LOCK), Alive):
             found.append(folder)
-    return sorted(found, key=lambda folder: folder.stat().st_mtime, reverse=True)
+    return sorted(found, key=_made_at, reverse=True)
+
+
+def _made_at(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0  # It has ended since.
 
 
 def find_run(pipeline: str | Path | None = None) -> Path:

@@ -53,7 +53,6 @@ def test_a_client_that_fills_no_draft_it_took_starves_nobody_else(folder: Any) -
         assert pipeline.stop() == 0
 
 
-@pytest.mark.xfail(strict=True, raises=TimeoutError, reason="slots of answers have no share for each client yet")
 def test_a_client_that_keeps_its_results_starves_nobody_else(folder: Any) -> None:
     with running(folder.config({}, {})) as pipeline, pipeline.client("greedy") as greedy:
         kept = []
