@@ -62,9 +62,9 @@ def test_check_shows_the_plan_and_starts_nothing(run: Run, config: Path) -> None
         "two stages.relay:Relay 4 in 1.5 ms 8 one",
         "ingress.tensor two.tensor uint8 [602112] 588.0 KiB",
         "ingress.tensor answer.tensor uint8 [602112] 588.0 KiB",
-        "ingress/0 20 588.0 KiB 11.5 MiB",
-        "all 20 11.5 MiB",
-        "ok: 2 stages, 3 workers, 11.5 MiB of shared memory",
+        "ingress/0 27 588.0 KiB 15.5 MiB",
+        "all 27 15.5 MiB",
+        "ok: 2 stages, 3 workers, 15.5 MiB of shared memory",
     ):
         assert line in lines
     assert sum(line.startswith(("one/0 ", "two/0 ", "two/1 ")) for line in lines) == 3
@@ -125,7 +125,10 @@ def test_the_schema_is_json_that_describes_the_yaml(run: Run, tmp_path: Path) ->
     assert code == 0
     document = json.loads(out)
     assert document["required"] == ["inputs", "stages"]
-    assert set(document["properties"]) == {"name", "inputs", "stages", "outputs", "ingress", "segments", "drain_s", "run"}
+    assert set(document["properties"]) == {
+        "name", "inputs", "stages", "outputs", "ingress", "segments", "drain_s", "run",
+        "deadline_ms", "queue", "canary", "capsules",
+    }  # fmt: skip
     assert run("schema", "--output", str(tmp_path / "schema.json")) == (0, "", "")
     assert (tmp_path / "schema.json").read_text() == out
 

@@ -91,7 +91,7 @@ def test_one_cpu_needs_no_quotes(load: Load) -> None:
         (["batch: {max_sise: 4}"], "demo.yaml:6:13: stages[0].batch.max_sise: unknown field (did you mean max_size?)"),
         (["batch: {zzz: 4}"], "demo.yaml:6:13: stages[0].batch.zzz: unknown field; there is max_delay_ms, max_size"),
         (["replica: 2"], "demo.yaml:6:5: stages[0].replica: unknown field (did you mean replicas?)"),
-        (["options: {}"], "demo.yaml:6:5: stages[0].options: unknown field; there is after, batch, cpus, credits, env, inputs, name, replicas, threads, use, with"),
+        (["options: {}"], "demo.yaml:6:5: stages[0].options: unknown field; there is after, batch, cpus, credits, env, inputs, name, replicas, restart, threads, timeout_ms, use, with"),
         (["batch: 4"], "demo.yaml:6:12: stages[0].batch: expected a mapping, found 4"),
         (["batch:"], "demo.yaml:6:11: stages[0].batch: expected a mapping, found nothing"),
         (["batch: {max_size: '4'}"], "demo.yaml:6:23: stages[0].batch.max_size: expected a whole number, found '4'"),
@@ -131,7 +131,7 @@ def test_a_mistake_in_a_stage_is_found_at_its_place(complaints: Complaints, line
         ("output: []", "demo.yaml:6:1: output: unknown field (did you mean outputs?)"),
         ("ingress: {slots: none}", "demo.yaml:6:18: ingress.slots: expected a whole number from 1 to 65536, or auto, found 'none'"),
         ("run: {input: []}", "demo.yaml:6:7: run.input: unknown field (did you mean inputs?)"),
-        ("deadline_ms: 5", "demo.yaml:6:1: deadline_ms: unknown field (did you mean drain_s?)"),
+        ("drain_ms: 5", "demo.yaml:6:1: drain_ms: unknown field (did you mean drain_s?)"),
     ],
 )
 def test_a_mistake_at_the_top_is_found_at_its_place(complaints: Complaints, line: str, complaint: str) -> None:

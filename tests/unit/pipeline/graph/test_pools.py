@@ -53,8 +53,8 @@ def test_a_chain_has_slots_for_both_ends_of_each_edge(planned: Callable[..., Pla
         a="image uint8 4 -> p uint8 2", b="p uint8 2 -> q uint8 2", c="q uint8 2 -> r uint8 2",
     )  # fmt: skip
     assert [stage.credits for stage in plan.stages] == [8, 16, 4]
-    # a: 2 workers x 8, b: 16, c: 4; what c writes is answered: its own 4, and the 16 that can be inside.
-    assert slots(plan) == {"ingress/0": 16, "a": 16 + 16, "b": 16 + 4, "c": 4 + 16}
+    # a: 2 workers x 8, b: 16, c: 4, a third more inside; what c writes is answered: its own 4, and all inside.
+    assert slots(plan) == {"ingress/0": 48, "a": 16 + 16, "b": 16 + 4, "c": 4 + 48}
 
 
 def test_credits_can_be_given(planned: Callable[..., Plan]) -> None:
@@ -76,13 +76,13 @@ def test_readers_through_an_alias_count_and_the_alias_has_no_pool(planned: Calla
         "- {name: a, use: m:C}\n- {name: b, use: m:C, credits: 10}\n- {name: c, use: m:C, credits: 100}\n",
         a="image uint8 4 -> p uint8 2", b="p uint8 2 -> q uint8 2 = p", c="q uint8 2 -> r uint8 2",
     )  # fmt: skip
-    assert slots(plan) == {"ingress/0": 8, "a": 4 + 10 + 100, "c": 100 + 8}
+    assert slots(plan) == {"ingress/0": 152, "a": 4 + 10 + 100, "c": 100 + 152}
 
 
-def test_the_ingress_keeps_every_stage_busy_that_needs_its_bytes(planned: Callable[..., Plan]) -> None:
+def test_the_ingress_keeps_every_stage_busy_and_has_a_third_more_for_other_clients(planned: Callable[..., Plan]) -> None:
     relay = "image uint8 4 -> image uint8 4 = image"
     plan = planned("- {name: a, use: m:C, credits: 50}\n- {name: b, use: m:C, credits: 60}\n", a=relay, b=relay)
-    assert slots(plan) == {"ingress/0": 110}
+    assert slots(plan) == {"ingress/0": 147}
 
 
 def test_the_ingress_is_bounded(planned: Callable[..., Plan]) -> None:
