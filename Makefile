@@ -1,6 +1,6 @@
 # make run and make test are all that a new user needs; both set up what is missing. `make` alone lists the rest.
 #
-# Variables: PYTHON (the interpreter that makes .venv), CONFIG and ARGS (of make run), ARGS (of make test, make bench).
+# Variables: PYTHON (the interpreter that makes .venv), CONFIG and ARGS (of make run), ARGS (of make test, bench, chaos).
 
 VENV   := .venv
 CONFIG ?= configs/resnet.yaml
@@ -16,7 +16,7 @@ endif
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench clean
+.PHONY: help run test check bench chaos clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -34,6 +34,9 @@ check: $(VENV)/.dev  ## types (mypy --strict), style (ruff), who may import whom
 
 bench: $(VENV)/.core  ## measure the runtime against its floors; see bench/README.md
 	@$(VENV)/bin/python -m bench.run $(ARGS)
+
+chaos: $(VENV)/.dev  ## kill everything again and again under load, and count what was lost; see docs/reliability.md
+	@$(VENV)/bin/python -m bench.chaos $(ARGS)
 
 clean:  ## remove .venv, build outputs and caches; pulled models stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

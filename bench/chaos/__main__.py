@@ -1,0 +1,39 @@
+"""The command line of the soak; see `bench.chaos`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from bench.chaos.requests import Rates
+from bench.chaos.soak import Soak, soak
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run one soak; exit code 1 where something happened that must not."""
+    default = Soak()
+    parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
+    parser.add_argument("--requests", type=int, default=default.requests)
+    parser.add_argument("--kills", type=int, default=default.kills)
+    parser.add_argument("--seconds", type=float, default=default.seconds, help="over which both are spread")
+    parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument("--deadly", type=float, default=default.rates.deadly, help="share of deadly requests, of 1")
+    parser.add_argument("--quiet", action="store_true", help="only the figures")
+    given = parser.parse_args()
+
+    def say(line: str) -> None:
+        if not given.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    wanted = Soak(given.requests, given.kills, given.seconds, given.seed, Rates(deadly=given.deadly))
+    tally = soak(wanted, say)
+    print(tally.table())
+    faults = tally.faults()
+    print("FAILED: " + "; ".join(faults) if faults else "nothing was lost")
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""Soak: runs a pipeline of three stages and its clients, and does to them what the events say."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import yaml
+
+from bench.chaos.events import CLIENTS, LEAKER, Event, draw
+from bench.chaos.garbage import throw
+from bench.chaos.requests import HEAD, Rates, Request, request
+from bench.chaos.tally import Tally, count
+from pipeline.client.asking import ask_status
+from pipeline.errors import Unavailable
+from pipeline.testing.running import RunningPipeline, running
+from shm import leftovers
+
+__all__ = ["PIPELINE", "Soak", "soak"]
+
+_PLACES = 3
+
+_GRACE_S = 10.0
+"""How long the slots of the last dead client may take to come back."""
+
+_DIED = re.compile(r": (?:the )?(\S+) died \((?:killed by signal \d+ \((\w+)\)|(exit code \d+|killed))")
+
+PIPELINE: dict[str, Any] = {
+    "name": "chaos",
+    "inputs": [{"name": "values", "dtype": "int64", "shape": ["n"], "max": {"n": 64}}],
+    "ingress": {"slots": 96},
+    "canary": {"input": "canary.npy", "every_s": 0.5},
+    "stages": [
+        {"name": "first", "with": {"place": 0, "plus": 1, "ms": 5}, "batch": {"max_size": 4}},
+        {
+            "name": "second",
+            "with": {"place": 1, "times": 3, "ms": 10},
+            "batch": {"max_size": 8, "max_delay_ms": 2},
+            "replicas": 2,
+        },
+        {"name": "third", "with": {"place": 2, "plus": -7, "ms": 5}, "batch": {"max_size": 4}},
+    ],
+}
+"""Its stages all have a time limit, for the requests that hang; see `_config`."""
+
+_TIMEOUT_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Soak:
+    """What is asked for."""
+
+    requests: int = 10_000
+    kills: int = 100
+    seconds: float = 180.0
+    seed: int = 1
+    rates: Rates = field(default_factory=Rates)
+
+
+def soak(wanted: Soak, say: Callable[[str], None] = lambda line: None) -> Tally:
+    """Run one soak to its end, and count."""
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        return _Run(wanted, Path(folder), say).run()
+
+
+def _config(folder: Path) -> Path:
+    stages = [
+        {"use": "bench.chaos.stages:Step", "timeout_ms": _TIMEOUT_MS, **stage} for stage in PIPELINE["stages"]
+    ]
+    config = folder / "chaos.yaml"
+    config.write_text(
+        yaml.safe_dump({**PIPELINE, "stages": stages, "capsules": {"folder": str(folder / "capsules")}})
+    )
+    canary = np.zeros(HEAD + 1, np.int64)
+    canary[2] = -1
+    np.save(folder / "canary.npy", canary)
+    return config
+
+
+class _Run:
+    def __init__(self, wanted: Soak, folder: Path, say: Callable[[str], None]) -> None:
+        self._wanted = wanted
+        self._folder = folder
+        self._say = say
+        self._rng = random.Random(wanted.seed)
+        requests = [request(wanted.seed, n, wanted.rates, _PLACES) for n in range(1, wanted.requests + 1)]
+        self._deeds = {request.number: request.deed for request in requests}
+        self._shares: list[list[Request]] = [requests[share::CLIENTS] for share in range(CLIENTS)]
+        self._events = deque(draw(wanted.seed, wanted.seconds, wanted.kills))
+        #: Those whose victim was dead when they were due.
+        self._late: list[Event] = []
+        self._clients: dict[str, subprocess.Popen[bytes]] = {}
+        self._finished: set[str] = set()
+        #: (when, process) of those that are stopped.
+        self._stopped: list[tuple[float, psutil.Process]] = []
+        self._kills: Counter[str] = Counter()
+        self._stops = self._garbage = 0
+        #: The last counts of each scheduler, by epoch.
+        self._counts: dict[int, Mapping[str, int]] = {}
+
+    def run(self) -> Tally:
+        began = time.monotonic()
+        with running(_config(self._folder)) as pipeline:
+            try:
+                hung = not self._endure(pipeline)
+                slots = self._slots_out(pipeline)
+            finally:
+                for process in self._clients.values():
+                    process.kill()
+                    process.wait()
+            exit_code = pipeline.stop()
+            log = pipeline.log()
+            name = pipeline.run_dir.name
+        lines = [line for path in self._folder.glob("*.journal") for line in path.read_text().splitlines()]
+        tally = count(self._deeds, lines)
+        tally.hung, tally.slots_leaked, tally.exit_code = hung, slots, exit_code
+        tally.segments_leaked = sum(found.run == name for found in leftovers.scan())
+        tally.kills, tally.stops, tally.garbage = self._kills, self._stops, self._garbage
+        for who, signalled, otherwise in _DIED.findall(log):
+            tally.deaths[f"{who.split('/')[0]} {signalled or otherwise}"] += 1
+        for counts in self._counts.values():
+            tally.counts.update(counts)
+        tally.seconds = time.monotonic() - began
+        if tally.faults():
+            self._say(log)
+        return tally
+
+    # -- while it goes on -----------------------------------------------------------------------
+
+    def _endure(self, pipeline: RunningPipeline) -> bool:
+        """Until every client has finished, and every event has happened; False where that does not come."""
+        began = asked = time.monotonic()
+        give_up = began + 3 * self._wanted.seconds + 60
+        while self._events or self._late or len(self._finished) < CLIENTS:
+            now = time.monotonic()
+            if now > give_up:
+                return False
+            self._look_after_clients(pipeline.run_dir)
+            late, self._late = self._late, []
+            while self._events and self._events[0].at_s <= now - began:
+                late.append(self._events.popleft())
+            for event in late:
+                self._happen(event, pipeline, now)
+            self._wake(now)
+            if now - asked > 1.0:
+                asked = now
+                self._ask(pipeline.run_dir)
+                kills = sum(self._kills.values())
+                self._say(f"{now - began:4.0f} s: {kills} kills, {len(self._events)} events to come")
+            time.sleep(0.02)
+        self._wake(float("inf"))
+        return True
+
+    def _look_after_clients(self, run_dir: Path) -> None:
+        for number in range(CLIENTS):
+            name = f"client/{number}"
+            process = self._clients.get(name)
+            if name in self._finished or (process is not None and process.poll() is None):
+                continue
+            if process is not None and process.returncode == 0:
+                self._finished.add(name)
+            else:
+                self._clients[name] = self._start_client(run_dir, number)
+        leaker = self._clients.get(LEAKER)
+        if leaker is None or leaker.poll() is not None:
+            self._clients[LEAKER] = _start(run_dir)
+
+    def _start_client(self, run_dir: Path, number: int) -> subprocess.Popen[bytes]:
+        journal = self._folder / f"{number}.journal"
+        lines = journal.read_text().splitlines() if journal.exists() else []
+        over = {int(line.split()[1]) for line in lines if line.startswith("a ")}
+        told = {
+            "seed": self._wanted.seed,
+            "numbers": [request.number for request in self._shares[number] if request.number not in over],
+            "rate": self._wanted.requests / CLIENTS / self._wanted.seconds,
+            "rates": asdict(self._wanted.rates),
+            "places": _PLACES,
+            "name": f"client-{number}",
+        }
+        return _start(run_dir, str(journal), json.dumps(told))
+
+    def _happen(self, event: Event, pipeline: RunningPipeline, now: float) -> None:
+        if event.kind == "garbage":
+            self._garbage += throw(pipeline.run_dir, self._rng)
+            return
+        process = self._find(event.victim, pipeline.pid)
+        if process is None:
+            # It is dead already: what was to happen to it happens to whoever takes its place.
+            if event.victim not in self._finished:
+                self._late.append(event)
+            return
+        if event.kind == "kill":
+            process.send_signal(event.signal)
+            role = event.victim.split("/")[0]
+            self._kills[f"{role} {signal.Signals(event.signal).name}"] += 1
+        else:
+            process.send_signal(signal.SIGSTOP)
+            self._stops += 1
+            self._stopped.append((now + event.for_s, process))
+
+    def _wake(self, now: float) -> None:
+        for when, process in self._stopped:
+            if when <= now and process.is_running():
+                process.send_signal(signal.SIGCONT)
+        self._stopped = [entry for entry in self._stopped if entry[0] > now]
+
+    def _find(self, victim: str, supervisor: int) -> psutil.Process | None:
+        """The living process that plays the role of `victim`."""
+        if victim == "supervisor":
+            return psutil.Process(supervisor)
+        if victim in self._clients:
+            process = self._clients[victim]
+            return psutil.Process(process.pid) if process.poll() is None else None
+        for child in psutil.Process(supervisor).children():
+            try:
+                if child.status() != psutil.STATUS_ZOMBIE and " ".join(child.cmdline()).split()[1:2] == [victim]:
+                    return child
+            except psutil.NoSuchProcess:
+                continue
+        return None
+
+    def _ask(self, run_dir: Path) -> dict[str, Any] | None:
+        try:
+            status = ask_status(run_dir, timeout_s=1.0)
+        except Unavailable:
+            return None
+        self._counts[status["epoch"]] = status["counts"]
+        return status
+
+    def _slots_out(self, pipeline: RunningPipeline) -> int:
+        """Slots that are not free although no client is left."""
+        leaker = self._clients[LEAKER]
+        leaker.kill()
+        leaker.wait()
+        # The canary holds slots of its own; its supervisor starts it again, with nothing.
+        end = time.monotonic() + _GRACE_S
+        while True:
+            status = self._ask(pipeline.run_dir)
+            out = -1 if status is None else sum(p["slots"] - p["free"] for p in status["pools"])
+            if status is not None:
+                canary = [client for client in status["clients"] if client["name"] == "canary"]
+                out -= sum(client["granted"] + client["borrowed"] + client["requests"] for client in canary)
+            if out == 0 or time.monotonic() > end:
+                return out
+            time.sleep(0.05)
+
+
+def _start(run_dir: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "bench.chaos.client", str(run_dir), *arguments], cwd=os.getcwd())

@@ -1,0 +1,68 @@
+"""Stages of the soak: each takes one step of the computation, and does what a request tells it to."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+
+from bench.chaos.requests import DEEDS, HEAD, LONGEST
+from stages.errors import BadInput
+from stages.spec import TensorSpec
+from stages.stage import Batch
+
+__all__ = ["Step"]
+
+_NAMES = tuple(DEEDS)
+
+_VALUES = TensorSpec("values", "int64", ("n",), {"n": LONGEST})
+
+
+class Step:
+    """values -> times * values + plus, without the head of the request.
+
+    Args:
+        place: which stage of the pipeline this is.
+        times, plus: what is computed.
+        ms: milliseconds that one batch takes, beside the computation.
+    """
+
+    inputs = (_VALUES,)
+    outputs = (_VALUES,)
+
+    def __init__(self, place: int, times: int = 1, plus: int = 0, ms: float = 1.0) -> None:
+        self._place = place
+        self._times = times
+        self._plus = plus
+        self._seconds = ms / 1000
+
+    def process(self, batch: Batch) -> None:
+        """One batch."""
+        for row, values in enumerate(batch.rows("values")):
+            if values[2] == self._place:
+                try:
+                    _do(_NAMES[values[1]])
+                except BadInput as error:
+                    batch.fail(row, error)
+                    continue
+            out = batch.out(row, "values", values.shape)
+            out[:HEAD] = values[:HEAD]
+            out[HEAD:] = self._times * values[HEAD:] + self._plus
+        time.sleep(self._seconds)
+
+
+def _do(deed: str) -> None:
+    if deed == "segfault":
+        ctypes.string_at(0)
+    elif deed == "abort":
+        os.abort()
+    elif deed == "exit":
+        os._exit(5)
+    elif deed == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif deed == "hang":
+        # A C call that keeps the interpreter's lock: no thread of this process runs any more.
+        ctypes.PyDLL(None).sleep(3600)
+    elif deed == "bad":
+        raise BadInput("refused on purpose")

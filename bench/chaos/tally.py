@@ -1,0 +1,117 @@
+"""Tally: what became of the requests of a soak, counted out of the journals. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from bench.chaos.requests import DEEDS
+
+__all__ = ["Tally", "count"]
+
+
+@dataclass
+class Tally:
+    """The figures of one soak. `faults` names those that must be zero and are not."""
+
+    sent: int = 0
+    """How often a request was sent, again and again included."""
+    resent: int = 0
+    """Of these: since the scheduler, or the client, had died."""
+    ends: Counter[str] = field(default_factory=Counter)
+    """How many requests came to which end."""
+    lost: list[int] = field(default_factory=list)
+    """Innocent requests that were not answered."""
+    wrong: list[int] = field(default_factory=list)
+    """Answered with something else than the function of their inputs."""
+    misjudged: list[str] = field(default_factory=list)
+    """Deadly or bad requests that came to an end which is not theirs."""
+    twice: int = 0
+    slots_leaked: int = 0
+    segments_leaked: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    """What was sent to whom, as "SIGKILL worker"."""
+    stops: int = 0
+    garbage: int = 0
+    deaths: Counter[str] = field(default_factory=Counter)
+    """What the supervisor saw dying, as "worker SIGSEGV"."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Of the schedulers, one after the other."""
+    exit_code: int = 0
+    seconds: float = 0.0
+    hung: bool = False
+
+    def faults(self) -> list[str]:
+        """What must not have happened."""
+        must_be_none = {
+            "innocent requests lost": len(self.lost),
+            "answered twice": self.twice,
+            "wrong answers": len(self.wrong),
+            "ended as they should not": len(self.misjudged),
+            "slots leaked": self.slots_leaked,
+            "segments leaked": self.segments_leaked,
+            "exit code of the pipeline": self.exit_code,
+            "did not come to an end": int(self.hung),
+        }
+        return [f"{what}: {figure}" for what, figure in must_be_none.items() if figure]
+
+    def table(self) -> str:
+        """For people."""
+        deaths = sum(self.deaths.values())
+        lines = [
+            ("requests", f"{sum(self.ends.values())}, sent {self.sent} times, {self.resent} of them again"),
+            ("answered", str(self.ends["ok"])),
+            *((f"failed, {end}", str(number)) for end, number in sorted(self.ends.items()) if end != "ok"),
+            ("kills", f"{sum(self.kills.values())}: {_listed(self.kills)}"),
+            ("stopped for a while, garbage", f"{self.stops}, {self.garbage} pieces"),
+            ("deaths survived", f"{deaths}: {_listed(self.deaths)}"),
+            ("retries", str(self.counts["retries"])),
+            ("innocent requests lost", _named(self.lost)),
+            ("answered twice", str(self.twice)),
+            ("wrong answers", _named(self.wrong)),
+            ("ended as they should not", _named(self.misjudged)),
+            ("slots leaked", str(self.slots_leaked)),
+            ("segments leaked", str(self.segments_leaked)),
+            ("exit code of the pipeline", str(self.exit_code)),
+            ("seconds", f"{self.seconds:.0f}"),
+        ]
+        return "\n".join(f"{what:30} {figure}" for what, figure in lines)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {what}" for what, number in sorted(counts.items())) or "none"
+
+
+def _named(what: list[int] | list[str]) -> str:
+    return f"{len(what)}: {', '.join(map(str, what[:10]))}" if what else "0"
+
+
+def count(deeds: Mapping[int, str], journal: Iterable[str]) -> Tally:
+    """What became of the requests `deeds` (number -> deed), by the lines of all journals."""
+    tally = Tally()
+    sent: Counter[int] = Counter()
+    ends: dict[int, str] = {}
+    for line in journal:
+        kind, number, end = (*line.split(), "")[:3]
+        if kind == "s":
+            sent[int(number)] += 1
+        elif kind == "t":
+            tally.twice += int(number)
+        elif kind == "a":
+            # Its client writes one end for each future, and sends nothing again that has one.
+            tally.twice += int(number) in ends
+            ends[int(number)] = end
+    tally.sent = sum(sent.values())
+    tally.resent = sum(times - 1 for times in sent.values())
+    tally.ends = Counter(ends.values())
+    for request, deed in deeds.items():
+        came_to = ends.get(request, "nothing")
+        if came_to == "wrong":
+            tally.wrong.append(request)
+        elif came_to not in DEEDS[deed]:
+            if deed == "innocent":
+                tally.lost.append(request)
+            else:
+                tally.misjudged.append(f"{request} ({deed}: {came_to})")
+    return tally

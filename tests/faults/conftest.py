@@ -1,0 +1,102 @@
+"""What the tests of dying share: a user's folder with stages that die, a command line, and processes of ours."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+import yaml
+
+from pipeline.interpreter import python_command
+
+HERE = Path(__file__).parent
+
+COMMAND = python_command("pipeline.cli.main")
+"""What the installed script `pipeline` does."""
+
+
+class Finished(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Folder:
+    """A user's folder: deadly_stages.py, and configs over it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.capsules = path / "capsules"
+        shutil.copy(HERE / "deadly_stages.py", path)
+
+    def config(self, *stages: dict[str, Any], name: str = "faulty", **fields: Any) -> Path:
+        """A chain of stages of `Work`: bytes in, the same bytes out. An option's key is "with.option"."""
+        document = {
+            "inputs": [{"name": "data", "dtype": "uint8", "shape": ["bytes"], "max": {"bytes": 1024}}],
+            "stages": [_stage(number, dict(stage)) for number, stage in enumerate(stages)],
+            "capsules": {"folder": str(self.capsules)},
+            **fields,
+        }
+        path = self.path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
+        return path
+
+
+def _stage(number: int, stage: dict[str, Any]) -> dict[str, Any]:
+    options = {key[5:]: stage.pop(key) for key in list(stage) if key.startswith("with.")}
+    return {"name": f"s{number}", "use": "./deadly_stages.py:Work", "with": options, **stage}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+@pytest.fixture
+def cli() -> Callable[..., Finished]:
+    """Run one command line in a process of its own, to its end."""
+
+    def cli(*arguments: object) -> Finished:
+        done = subprocess.run(
+            [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    return cli
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
+    """Start one command line; it is killed at the end of the test where it still runs."""
+    processes: list[subprocess.Popen[Any]] = []
+
+    def started(*arguments: object, command: list[str] = COMMAND, **options: Any) -> subprocess.Popen[Any]:
+        process = subprocess.Popen([*command, *map(str, arguments)], **options)
+        processes.append(process)
+        return process
+
+    yield started
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def child_of() -> Callable[[int, str], psutil.Process | None]:
+    """The child of a supervisor that plays a role ("scheduler", "s0/1"), as `ps` shows it; None: it has none now."""
+
+    def child_of(supervisor: int, role: str) -> psutil.Process | None:
+        for child in psutil.Process(supervisor).children():
+            try:
+                if " ".join(child.cmdline()).split()[1:2] == [role]:
+                    return child
+            except psutil.NoSuchProcess:
+                continue
+        return None
+
+    return child_of

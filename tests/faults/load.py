@@ -1,0 +1,74 @@
+"""Load: numbered requests through one client, as many under way as there are slots, each answer compared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from pipeline.client import Client
+from pipeline.client.future import Future
+from pipeline.errors import Unavailable
+
+__all__ = ["Load", "until"]
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait; what never comes ends in the test's own timeout."""
+    while not condition():
+        time.sleep(0.01)
+
+
+class Load:
+    """Requests 0, 1, 2 ... whose bytes are their number; resent where the scheduler died, as the feeder does."""
+
+    def __init__(self, client: Client, most: int = 64) -> None:
+        self.client = client
+        self.most = most
+        self.sent = self.answered = self.resent = 0
+        self._again: list[int] = []
+        self._under_way: dict[int, Future] = {}
+
+    def step(self, *, new: bool = True) -> None:
+        """Send what can be sent, and take in what has come."""
+        try:
+            while (self._again or new) and len(self._under_way) < self.most:
+                draft = self.client.draft_nowait(data=(8,))
+                if draft is None:
+                    break
+                if self._again:
+                    number = self._again.pop()
+                else:
+                    number, self.sent = self.sent, self.sent + 1
+                draft.inputs["data"][:] = memoryview(number.to_bytes(8, "little"))
+                self._under_way[number] = draft.submit(flush=False)
+            self.client.pump(0.02)
+        except Unavailable:
+            self.client.reconnect(30)
+        for number, future in list(self._under_way.items()):
+            if not future.done():
+                continue
+            del self._under_way[number]
+            if isinstance(future.error(), Unavailable):
+                self._again.append(number)
+                self.resent += 1
+                continue
+            with future.get() as result:
+                assert int.from_bytes(result["data"].tobytes(), "little") == number
+            self.answered += 1
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Keep it up until something has come about."""
+        while not condition():
+            self.step()
+
+    def more(self, count: int) -> None:
+        """Keep it up for so many answers more."""
+        enough = self.answered + count
+        self.until(lambda: self.answered >= enough)
+
+    def finish(self) -> None:
+        """Until all are answered; and no answer comes twice."""
+        while self._under_way or self._again:
+            self.step(new=False)
+        assert self.answered == self.sent
+        assert self.client.pump(0.1) == 0

@@ -1,0 +1,72 @@
+"""What a deadly request leaves: a file of its exact inputs, that kills whoever replays it."""
+
+from __future__ import annotations
+
+import signal
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import StageCrashed
+from pipeline.supervisor.capsule import read_capsule
+from pipeline.testing import RunningPipeline, running
+
+
+def crash(pipeline: RunningPipeline, deed: bytes) -> StageCrashed:
+    with pipeline.client() as client:
+        future = client.submit(data=deed)
+        assert future.wait(30)
+        error = future.error()
+        assert isinstance(error, StageCrashed)
+        # A stage that computes something now and then is not given up for its deadly requests.
+        with client.submit(data=b"innocent").get(30) as result:
+            assert result["data"].tobytes() == b"innocent"
+        return error
+
+
+def test_a_capsule_is_private_and_replay_dies_the_same_death_showing_the_line(
+    folder: Any, cli: Callable[..., Any]
+) -> None:
+    with running(folder.config({}, {"with.deadly": True})) as pipeline:
+        error = crash(pipeline, b"segfault")
+        (path,) = folder.capsules.iterdir()
+        assert f"pipeline replay {path}" in str(error)
+        assert f"kept in {path}" in pipeline.log()
+        assert pipeline.stop() == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.capsules.stat().st_mode) == 0o700
+    capsule = read_capsule(path)
+    assert (capsule.pipeline, capsule.stage) == ("faulty", "s1")
+    assert capsule.inputs["data"].tobytes() == b"segfault"
+    assert "numpy" in capsule.versions
+    replayed = cli("replay", path)
+    assert replayed.code == -signal.SIGSEGV
+    assert "input data: uint8 [8], 8 bytes" in replayed.out
+    assert "Segmentation fault" in replayed.err
+    assert "deadly_stages.py" in replayed.err
+
+
+def test_the_newest_capsules_are_kept_and_large_inputs_are_not(folder: Any) -> None:
+    limits = {"folder": str(folder.capsules), "max_count": 2, "max_bytes": 6}
+    with running(folder.config({"with.deadly": True}, capsules=limits)) as pipeline:
+        found: list[set[Path]] = []
+        for _ in range(3):
+            assert "pipeline replay" in str(crash(pipeline, b"exit"))
+            found.append(set(folder.capsules.iterdir()))
+        assert [len(paths) for paths in found] == [1, 2, 2]
+        assert not found[2] & found[0]
+        # Eight bytes: it fails all the same, and nothing is written.
+        assert "pipeline replay" not in str(crash(pipeline, b"segfault"))
+        assert set(folder.capsules.iterdir()) == found[2]
+        assert pipeline.stop() == 0
+
+
+def test_a_folder_that_cannot_be_written_costs_the_capsule_and_nothing_else(folder: Any) -> None:
+    folder.capsules.write_text("a file")
+    with running(folder.config({"with.deadly": True})) as pipeline, pipeline.client() as client:
+        assert "pipeline replay" not in str(crash(pipeline, b"exit"))
+        assert "could not be written" in pipeline.log()
+        with client.submit(data=b"later").get(30) as result:
+            assert result["data"].tobytes() == b"later"
+        assert pipeline.stop() == 0

@@ -1,0 +1,60 @@
+"""More comes than can be computed: what is too much is refused at once, and who is first is decided by priority and age."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import Overloaded
+from pipeline.testing import running
+from tests.faults.load import until
+
+
+def test_what_is_beyond_the_queue_is_refused_at_once_and_what_was_accepted_is_answered(folder: Any) -> None:
+    config = folder.config({"with.seconds": 1.0, "credits": 1}, {}, queue={"max": 3}, ingress={"slots": 16})
+    with running(config) as pipeline, pipeline.client() as client:
+        first = client.submit(data=b"x")
+        until(lambda: client.status()["stages"][0]["workers"][0]["ordered"] == 1)
+        drafts = [client.draft(data=(1,), timeout_s=10) for _ in range(8)]
+        for number, draft in enumerate(drafts):
+            draft.inputs["data"][:] = ord(b"%d" % number)
+        futures = [draft.submit(flush=False) for draft in drafts]
+        client.flush()
+        while sum(future.done() for future in futures) < 5:
+            client.pump(0.05)
+        # Nothing has been computed yet: a batch takes a second.
+        assert not any(future.done() for future in (first, *futures[:3]))
+        for future in futures[3:]:
+            assert isinstance(future.error(), Overloaded)
+            assert "queue.max is 3" in str(future.error())
+        for number, future in enumerate(futures[:3]):
+            with future.get(30) as result:
+                assert result["data"].tobytes() == b"%d" % number
+        first.get(30).release()
+        with client.submit(data=b"later").get(30) as result:
+            assert result["data"].tobytes() == b"later"
+        assert pipeline.stop() == 0
+
+
+def test_a_high_priority_overtakes_and_the_lowest_is_not_starved(folder: Any, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    config = folder.config({"with.seconds": 0.03, "with.journal": str(journal), "credits": 1}, ingress={"slots": 64})
+    with running(config) as pipeline, pipeline.client() as client:
+        busy = client.submit(data=b"busy")
+        until(journal.exists)
+        # Priority 3 waits at most 300 ms longer than what comes later with priority 0.
+        low = [client.submit(data=b"low", priority=3, flush=False) for _ in range(3)]
+        high = [client.submit(data=b"high", priority=0, flush=False) for _ in range(3)]
+        client.flush()
+        while not all(future.done() for future in low):
+            # More of the highest, for as long as it takes.
+            high.append(client.submit(data=b"high", priority=0, timeout_s=30))
+            for future in high[-2:-1]:
+                future.get(30).release()
+        for future in (busy, *low, *high):
+            future.get(30).release()
+        order = journal.read_bytes().split()
+        assert order[:4] == [b"busy", b"high", b"high", b"high"]
+        # The last of the low was computed before the last of the high: it was not put off for ever.
+        assert max(i for i, data in enumerate(order) if data == b"low") < len(order) - 1
+        assert pipeline.stop() == 0

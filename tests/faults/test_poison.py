@@ -1,0 +1,62 @@
+"""A request that kills every worker it meets: it alone fails, after few deaths, and whoever shared its batch is answered."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from pipeline.errors import StageCrashed
+from pipeline.testing import running
+
+
+@pytest.mark.parametrize(
+    ("deed", "size", "how"),
+    [
+        (b"exit", 1, "exit code 9"),
+        (b"abort", 4, "SIGABRT"),
+        (b"segfault", 8, "SIGSEGV"),
+        (b"kill", 8, "SIGKILL"),
+    ],
+)
+def test_a_deadly_request_fails_alone_after_few_deaths(folder: Any, deed: bytes, size: int, how: str) -> None:
+    config = folder.config({"with.deadly": True, "batch": {"max_size": size, "max_delay_ms": 100}}, {})
+    with running(config) as pipeline, pipeline.client() as client:
+        data = [b"innocent %d" % number for number in range(size)]
+        data[size // 2] = deed
+        futures = [client.submit(data=each, flush=False) for each in data]
+        client.flush()
+        for each, future in zip(data, futures):
+            assert future.wait(60)
+            if each == deed:
+                error = future.error()
+                assert isinstance(error, StageCrashed)
+                assert "stage s0" in str(error)
+                assert how in str(error)
+                assert ("about to read address 0" in str(error)) == (deed == b"segfault")
+            else:
+                with future.get() as result:
+                    assert result["data"].tobytes() == each
+        deaths = client.status()["counts"]["worker_deaths"]
+        # The first death, then those of the search; a SIGKILL may be anybody's, and takes one more to convince.
+        assert deaths <= 1 + math.ceil(math.log2(size)) + 1 + (deed == b"kill")
+        # And never again in that run.
+        for number in range(20):
+            with client.submit(data=b"later %d" % number).get(30) as result:
+                assert result["data"].tobytes() == b"later %d" % number
+        assert client.status()["counts"]["worker_deaths"] == deaths
+        assert pipeline.stop() == 0
+
+
+def test_deadly_requests_one_after_the_other_do_not_break_a_stage_that_works(folder: Any) -> None:
+    config = folder.config({"with.deadly": True, "restart": {"max": 2}})
+    with running(config) as pipeline, pipeline.client() as client:
+        for number in range(4):
+            deadly = client.submit(data=b"exit")
+            assert deadly.wait(30)
+            assert isinstance(deadly.error(), StageCrashed)
+            with client.submit(data=b"%d" % number).get(30) as result:
+                assert result["data"].tobytes() == b"%d" % number
+        assert client.status()["reasons"] == {}
+        assert pipeline.stop() == 0
