@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 __all__ = ["python_command"]
+
+_ROOT = str(Path(__file__).resolve().parents[1])
 
 
 def python_command(module: str, *, folders: Iterable[str] = ()) -> list[str]:
@@ -23,5 +26,6 @@ def python_command(module: str, *, folders: Iterable[str] = ()) -> list[str]:
     """
     # Only what the interpreter has imported already may be imported before the path is in order;
     # "" is the current folder, also where -P or PYTHONSAFEPATH has left it out.
-    path = f"[entry for entry in sys.path if entry] + {[*folders, '']!r}"
+    # Our own root stands before them: an editable install may find us by a hook that Python asks last.
+    path = f"[entry for entry in sys.path if entry] + {[_ROOT, *folders, '']!r}"
     return [sys.executable, "-c", f"import sys; sys.path[:] = {path}; from {module} import main; main()"]

