@@ -1,0 +1,56 @@
+"""The supervisor is killed with -9: nothing of its run goes on, and what it left is found and removed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+from pipeline.testing import running
+from shm import leftovers
+from tests.faults.load import until
+
+
+def test_every_child_ends_also_the_hung_and_the_stopped_and_gc_removes_what_is_left(
+    folder: Any, cli: Callable[..., Any]
+) -> None:
+    config = folder.config({"with.deadly": True}, {"with.deadly": True}, {"replicas": 2})
+    with running(config) as pipeline:
+        children = psutil.Process(pipeline.pid).children()
+        assert len(children) == 5
+        with pipeline.client() as client:
+            # One worker sleeps in a C call that keeps the interpreter's lock; another one is stopped.
+            client.submit(data=b"hold")
+            until(lambda: client.status()["inside"] == 1)
+            until(lambda: len(pipeline.worker_pids("s2")) == 2)
+            os.kill(pipeline.worker_pids("s2")[1], signal.SIGSTOP)
+            os.kill(pipeline.pid, signal.SIGKILL)
+            killed = time.monotonic()
+            assert psutil.wait_procs(children, timeout=10)[1] == []
+            print(f"all children gone after {(time.monotonic() - killed) * 1000:.0f} ms")
+        assert pipeline.wait() == -signal.SIGKILL
+        name = pipeline.run_dir.name
+        left = [found for found in leftovers.scan() if found.run == name]
+        assert len(left) == 5
+        listed = cli("shm", "ls")
+        assert listed.code == 0
+        assert listed.out.count(name) == 5
+        assert "dead" in listed.out
+        removed = cli("shm", "gc")
+        assert removed.code == 0
+        assert "5 segments removed" in removed.out
+        assert not [found for found in leftovers.scan() if found.run == name]
+        assert not pipeline.run_dir.exists()
+
+
+def test_gc_leaves_a_living_run_alone(folder: Any, cli: Callable[..., Any]) -> None:
+    with running(folder.config({})) as pipeline, pipeline.client() as client:
+        assert "alive" in cli("shm", "ls").out
+        assert "0 segments removed" in cli("shm", "gc").out
+        with client.submit(data=b"x").get(30) as result:
+            assert result["data"].tobytes() == b"x"
+        assert pipeline.stop() == 0
