@@ -73,6 +73,8 @@ def test_a_worker_killed_under_load_costs_no_request_and_no_answer_comes_twice(f
     config = folder.config({"with": {"seconds": 0.005}, "replicas": 2, "batch": {"max_size": 4}}, {})
     count = 300
     with running(config) as pipeline, pipeline.client() as client:
+        # A client is let in as soon as each stage has one worker.
+        until(lambda: len(pipeline.worker_pids("s0")) == 2)
         before = pipeline.worker_pids("s0")
         answers = 0
         under_way: dict[int, Any] = {}
