@@ -108,9 +108,17 @@ def remove_dead_runs() -> list[Path]:
     Segments of dead owners are removed also where their folder is gone.
     """
     home = runs_home()
-    dead = [folder for folder in (home.iterdir() if home.is_dir() else ()) if isinstance(probe(folder / LOCK), Dead)]
+    dead = [folder for folder in (home.iterdir() if home.is_dir() else ()) if _is_dead(folder)]
     # Segments first, folders looked up before: the lock in the folder proves both dead, and goes with the segments.
     leftovers.collect()
     for folder in dead:
         shutil.rmtree(folder, ignore_errors=True)
     return dead
+
+
+def _is_dead(folder: Path) -> bool:
+    # Sockets are made after the lock and removed before it. Where they are without one, somebody with
+    # another home has collected the dead run's segments, and the lock with them. Looked at in this
+    # order, a run that starts or ends meanwhile is never taken for dead.
+    has_sockets = any(folder.glob("*.sock"))
+    return isinstance(probe(folder / LOCK), Dead) or (has_sockets and not (folder / LOCK).exists())

@@ -107,6 +107,15 @@ def test_dead_runs_are_removed_and_living_and_unknown_ones_stay(home: Path) -> N
     assert sorted(entry.name for entry in home.iterdir()) == ["demo-2", "starting-3"]
 
 
+def test_a_folder_with_sockets_whose_lock_was_collected_from_elsewhere_is_that_of_a_dead_run(home: Path) -> None:
+    gone = dead(home, "demo-1")
+    (gone / LOCK).unlink()
+    assert remove_dead_runs() == []
+    (gone / "supervisor.sock").touch()
+    assert remove_dead_runs() == [gone]
+    assert not gone.exists()
+
+
 def test_a_path_too_long_for_a_socket_says_what_to_set() -> None:
     longest = "x" * (107 - len("/.sock"))
     assert address_of(Path("/"), longest) == f"ipc:///{longest}.sock"
