@@ -53,15 +53,15 @@ def test_every_child_ends_when_the_supervisor_is_killed_and_the_next_start_clear
     with running(config) as pipeline:
         children = list(children_of(pipeline.pid).values())
         assert len(children) == 4
+        assert len(segments_of(pipeline)) >= 4
         with pipeline.client() as client:
             client.submit(data=b"x")
             until(lambda: client.status()["inside"] == 1)
             os.kill(pipeline.pid, signal.SIGKILL)
             assert psutil.wait_procs(children, timeout=10)[1] == []
         assert pipeline.wait() == -signal.SIGKILL
-        left = segments_of(pipeline)
-        assert len(left) >= 3
-        assert all(isinstance(segment.state, Dead) for segment in left)
+        # Whoever starts a pipeline on this machine may have removed them already.
+        assert all(isinstance(segment.state, Dead) for segment in segments_of(pipeline))
         assert pipeline.run_dir.is_dir()
         with running(folder.config({}, name="next")) as following:
             assert segments_of(pipeline) == []
