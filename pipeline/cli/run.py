@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 from pathlib import Path
@@ -58,6 +59,8 @@ def run(
         if serve:
             print(f"serving {prepared.plan.name} in {run_dir}", flush=True)
 
+    # Whatever kills the supervisor itself takes the run down with it: then at least it says where.
+    faulthandler.enable(all_threads=False)
     sys.exit(supervise(prepared.plan, feeder=feeder, log=log, on_ready=on_ready))
 
 

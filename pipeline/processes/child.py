@@ -13,6 +13,7 @@ also asked to kill the child when its parent dies (PR_SET_PDEATHSIG).
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import gc
 import json
 import os
@@ -88,6 +89,8 @@ def boot(role: str) -> Boot:
     Args:
         role: "scheduler", "feeder", or "" for a worker, which is named by its stage and replica.
     """
+    # A crash in C leaves the Python line that led there among the last lines printed, which its request fails with.
+    faulthandler.enable(all_threads=False)
     line = bytearray()
     # Unbuffered, so that nothing but this line is taken from the pipe.
     while not line.endswith(b"\n"):

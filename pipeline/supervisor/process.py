@@ -17,7 +17,7 @@ from pathlib import Path
 
 __all__ = ["ChildProcess", "describe_exit", "out_of_memory_kills"]
 
-_KEPT_LINES = 12
+_KEPT_LINES = 24
 _LONGEST_LINE = 2000
 
 

@@ -72,6 +72,8 @@ class Child:
     record: int = 0
     """Its slot in the recorder segment."""
     ready: bool = False
+    epoch: int = 0
+    """Whose segments it was told to attach."""
     overran_ms: float = 0.0
     """It is being killed, since one batch took longer than this."""
 
@@ -204,7 +206,7 @@ class Supervision:
             if self.failure is None:
                 self.failure = f"{title} could not start: {error}\n\n{traceback.rstrip()}"
             yield from self._stop(3)
-        else:
+        elif child is None or not self._outdated(child):
             yield Log("error", f"{title} could not start again: {error}")
 
     def exited(self, number: int, exit: Exit, now: float) -> Iterator[Instruction]:
@@ -306,6 +308,7 @@ class Supervision:
         return child
 
     def _spawn(self, child: Child) -> Spawn:
+        child.epoch = self.epoch
         self.children[child.number] = child
         return Spawn(child)
 
@@ -346,9 +349,12 @@ class Supervision:
         how = exit.how
         if child.overran_ms:
             how = f"killed, since it had been computing one batch for {child.overran_ms:.0f} ms"
+        if self._outdated(child):
+            how = "while it was starting, the segments were replaced"
         # A SIGKILL that neither we nor the kernel's out-of-memory killer has sent comes from a person or
         # from another program, and says nothing about what was being computed.
-        outside = exit.code == -SIGKILL and not child.overran_ms and not exit.out_of_memory
+        killed = exit.code == -SIGKILL and not child.overran_ms and not exit.out_of_memory
+        outside = killed or self._outdated(child)
         yield Tell(SCHEDULER, WorkerGone(child.number, how, exit.running, outside))
         plan = self._plan.stages[child.stage]
         deaths = self._deaths[child.stage]
@@ -366,6 +372,10 @@ class Supervision:
         delay = min(_FIRST_DELAY_S * 2 ** (len(deaths) - 2), _LONGEST_DELAY_S) if len(deaths) > 1 else 0.0
         yield Log("warning", f"{child.title} died ({how}); started again" + (f" in {delay:g} s" if delay else ""))
         self._respawns.append((now + delay, self._worker(child.stage, child.replica, child.record)))
+
+    def _outdated(self, child: Child) -> bool:
+        """Whether a worker that was starting when the scheduler died looked for segments that are gone."""
+        return not child.ready and child.epoch != self.epoch
 
     def _counts_as_failure(self, stage: int, exit: Exit, outside: bool) -> bool:
         """Whether a death brings the stage nearer to being given up.

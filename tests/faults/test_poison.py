@@ -34,7 +34,9 @@ def test_a_deadly_request_fails_alone_after_few_deaths(folder: Any, deed: bytes,
                 assert isinstance(error, StageCrashed)
                 assert "stage s0" in str(error)
                 assert how in str(error)
+                # What it printed last, and the line of Python that led there; a SIGKILL and an exit leave none.
                 assert ("about to read address 0" in str(error)) == (deed == b"segfault")
+                assert ("deadly_stages.py" in str(error)) == (deed in (b"segfault", b"abort"))
             else:
                 with future.get() as result:
                     assert result["data"].tobytes() == each

@@ -211,6 +211,24 @@ def test_a_worker_that_cannot_start_again_is_told_and_its_exit_counts() -> None:
     assert told(supervision.exited(0, Exit("exit code 1", 1), 1.0)) == [(SCHEDULER, WorkerGone)]
 
 
+def test_a_worker_that_was_starting_when_the_segments_were_replaced_is_started_again_for_nothing() -> None:
+    supervision = running()
+    list(supervision.exited(1, KILLED, 1.0))
+    list(supervision.tick(2.0))
+    (starting,) = (number for number, child in supervision.children.items() if not child.ready)
+    list(supervision.exited(SCHEDULER, SEGV, 2.0))
+    for epoch in range(1, 4):
+        # It looks for segments that are gone: neither an error, nor a reason to give a stage up after two deaths.
+        assert list(supervision.failed(starting, "SegmentNotFound: gone", "...")) == []
+        assert told(supervision.exited(starting, Exit("exit code 1", 1), 2.0 + epoch)) == [(SCHEDULER, WorkerGone)]
+        (spawn,) = said(supervision.tick(3.0 + epoch), Spawn)
+        starting = spawn.child.number
+        if epoch < 3:
+            list(supervision.exited(SCHEDULER, SEGV, 3.0 + epoch))
+    # It has been told of the new ones: now it would be an error.
+    assert said(supervision.failed(starting, "ModelError: gone", "..."), Log)
+
+
 def test_a_dead_scheduler_is_started_with_new_segments_a_few_times() -> None:
     supervision = running()
     for epoch in range(1, 6):

@@ -1,0 +1,68 @@
+"""/dev/shm is too small: refused at the start with the sum; and once it runs, a full one hurts nobody."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipeline.interpreter import python_command
+
+#: A mount namespace of its own: a small tmpfs over /dev/shm that nobody else sees.
+PRIVATE = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size="$0" tmpfs /dev/shm && exec "$@"']
+
+#: Fills what is left of /dev/shm, has a worker killed, and asks for answers.
+FILLED = """\
+import os, signal, sys
+from pathlib import Path
+from pipeline.testing import running
+with running(sys.argv[1]) as pipeline, pipeline.client() as client:
+    free = os.statvfs("/dev/shm")
+    with open("/dev/shm/filler", "wb") as filler:
+        os.posix_fallocate(filler.fileno(), 0, free.f_bavail * free.f_frsize)
+        assert os.statvfs("/dev/shm").f_bavail == 0
+        for round in range(3):
+            for number in range(200):
+                with client.submit(data=b"%d" % number).get(20) as result:
+                    assert result["data"].tobytes() == b"%d" % number
+            if round == 0:
+                os.kill(pipeline.worker_pids("s0")[0], signal.SIGKILL)
+            if round == 1:
+                SCHEDULER
+    os.unlink("/dev/shm/filler")
+    assert pipeline.stop() == 0
+print("answered all")
+"""
+
+
+@pytest.fixture(scope="module")
+def private() -> list[str]:
+    """What is put before a command line: the first argument is the size of its /dev/shm."""
+    tried = subprocess.run([*PRIVATE, "1m", "true"], capture_output=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"no mount namespace of one's own here: {tried.stderr.decode().strip()}")
+    return PRIVATE
+
+
+def test_too_little_room_is_refused_at_the_start_with_the_sum(folder: Any, private: list[str]) -> None:
+    config = folder.config({}, {})
+    done = subprocess.run(
+        [*private, "16k", *python_command("pipeline.cli.main"), "run", str(config), "--serve"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    print(done.stderr)
+    assert "/dev/shm" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_dev_shm_harms_nothing_that_runs(folder: Any, private: list[str], cli: Callable[..., Any]) -> None:
+    config = folder.config({"with.seconds": 0.001}, {})
+    done = subprocess.run(
+        [*private, "2m", sys.executable, "-c", FILLED.replace("SCHEDULER", "pass"), str(config)],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.stdout == "answered all\n", done.stderr

@@ -1,0 +1,50 @@
+"""Somebody truncates a segment of a living run: who touches it dies by SIGBUS; the run goes on with new segments, or ends and says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.testing import RunningPipeline, running
+from shm import leftovers
+from tests.faults.load import Load
+
+SHM = Path("/dev/shm")
+
+
+def truncate(pipeline: RunningPipeline, pool: str) -> Path:
+    (found,) = [found for found in leftovers.scan() if (found.run, found.pool) == (pipeline.run_dir.name, pool)]
+    path = SHM / found.name.lstrip("/")
+    os.truncate(path, 0)
+    return path
+
+
+@pytest.mark.parametrize("pool", ["s0", "s1"])
+def test_a_run_whose_slots_are_cut_off_goes_on_with_new_segments(folder: Any, pool: str) -> None:
+    with running(folder.config({"with.seconds": 0.002, "restart": {"max": 2}}, {}, {})) as pipeline, pipeline.client() as client:
+        load = Load(client)
+        load.more(30)
+        truncate(pipeline, pool)
+        load.until(lambda: "the scheduler died (killed by signal 7 (SIGBUS)" in pipeline.log())
+        load.more(60)
+        load.finish()
+        assert client.status()["reasons"] == {}
+        assert pipeline.stop() == 0
+
+
+def test_a_run_whose_flight_records_are_cut_off_ends_and_says_where(folder: Any) -> None:
+    with running(folder.config({})) as pipeline:
+        path = truncate(pipeline, "recorder")
+        assert pipeline.wait() == -signal.SIGBUS
+        log = pipeline.log()
+        assert "Fatal Python error: Bus error" in log
+        assert "recorder.py" in log
+        # Nothing says any more whose it was: `pipeline shm gc` leaves it alone.
+        path.unlink()
+    with running(folder.config({}, name="next")) as following:
+        assert not pipeline.run_dir.exists()
+        assert following.stop() == 0
