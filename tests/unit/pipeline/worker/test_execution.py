@@ -308,12 +308,25 @@ def test_the_trace_says_how_long_how_many_and_how_much_was_copied(bench: Bench) 
     def returns(batch: Batch) -> dict[str, Any]:
         return {"y": batch.stack("x") + 1, "n": [np.array([1], np.int64)] * len(batch)}
 
-    apart = [bench.handle(1, 1, 1, 1), bench.handle(2, 2, 2, 2), bench.handle(3, 3, 3, 3)]
-    outcome = bench.run(Stage(returns), bench.order(1, apart[0]), bench.order(2, apart[2]), bench.order(3, apart[1]))
+    a, b, c, d = (bench.handle(n, n, n, n) for n in (1, 2, 3, 4))
+    del c  # a gap between the rows
+    outcome = bench.run(Stage(returns), bench.order(1, a), bench.order(2, d), bench.order(3, b))
     for notice in outcome.notices:
         assert notice.trace[0] == Trace(0, 1, 2, 3, 4)
-        # Gathered, since the rows are not in order of address: 16 B. Returned: 16 B of y and 8 B of n.
+        # Gathered, since one row lies apart: 16 B. Returned: 16 B of y and 8 B of n.
         assert notice.trace[1:] == (Trace(INDEX, 7_000, 1_000, 3, 16 + 16 + 8),)
+
+
+def test_rows_side_by_side_are_one_view_in_whatever_order_they_came(bench: Bench) -> None:
+    def looks(batch: Batch) -> dict[str, Any]:
+        assert batch.stack("x")[:, 0].tolist() == [1, 2, 3]
+        return {"y": list(batch.rows("x")), "n": [np.array([1], np.int64)] * len(batch)}
+
+    a, b, c = (bench.handle(n, n, n, n) for n in (1, 2, 3))
+    outcome = bench.run(Stage(looks), bench.order(1, c), bench.order(2, a), bench.order(3, b))
+    # Nothing gathered; returned: 16 B of y and 8 B of n. And each row's own answer.
+    assert {notice.trace[1].copied for notice in outcome.notices} == {16 + 8}
+    assert [notice.code for notice in outcome.notices] == [OK] * 3
 
 
 def test_a_stage_without_bytes_of_its_own_answers_without_handles(bench: Bench) -> None:
