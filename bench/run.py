@@ -32,6 +32,7 @@ SUBJECTS: Mapping[str, Callable[[], Subject]] = {
     "pipeline": PipelineRelay,
     "zmq-2": lambda: ZmqRing(2),
     "zmq-3": lambda: ZmqRing(3),
+    "zmq-5": lambda: ZmqRing(5),
     "eventfd-2": lambda: EventfdRing(2),
     "eventfd-3": lambda: EventfdRing(3),
 }
