@@ -422,6 +422,8 @@ class Client:
         """The scheduler that knew this client is dead: nothing that it held will be answered."""
         self._lost = Unavailable(f"the scheduler of pipeline {self.plan.name} has died; ask again in a moment")
         self._submissions.clear()
+        # Let go of its memory, so that there is room for that of the next; what is still read keeps its own.
+        self._table = SegmentTable()
         # Hello is said at the next request, and again after a while.
         self._asked_at = 0.0
         now = time.monotonic_ns()

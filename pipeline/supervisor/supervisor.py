@@ -51,6 +51,8 @@ __all__ = ["supervise"]
 
 _TICK_S = 0.5
 _SHORTEST_TICK_S = 0.005
+_ROOM_S = 10.0
+"""How long memory of the epoch before may take to come back, where there is not enough for both."""
 
 
 def supervise(
@@ -103,11 +105,11 @@ def _make_segments(plan: Plan, run_dir: Path, made: list[Segment], *, recorder: 
         )
         try:
             segment = segments.create(plan.segment_kind, spec)
+            made.append(segment)
+            # A first touch in the middle of a request costs 28 times what the copy itself does.
+            prefault(segment)
         except SegmentError as error:
             raise StartError(str(error)) from error
-        made.append(segment)
-        # A first touch in the middle of a request costs 28 times what the copy itself does.
-        prefault(segment)
 
 
 def _unlink(made: list[Segment]) -> None:
@@ -314,14 +316,34 @@ class _Shell:
     def _new_epoch(self, epoch: int) -> None:
         """Other segments in place of all, and every worker told; its Ready goes to the next scheduler."""
         *old, records = self._made
-        fresh: list[Segment] = []
         # The old names go first: their memory comes back as soon as workers and clients let go of it.
         _unlink(old)
-        _make_segments(self._plan, self._run_dir, fresh, recorder=False)
+        fresh = self._new_segments()
         self._made[:] = [*fresh, records]
         pools = tuple(PoolAddress(s.address.kind, s.address.name, p.name) for s, p in zip(fresh, self._plan.pools))
         for number in self._recorders:
             self._tell(Tell(number, Reset(epoch, pools)))
+
+    def _new_segments(self) -> list[Segment]:
+        """One for each pool. Where there is no room beside the old ones, those who still map them go first."""
+        end = time.monotonic() + _ROOM_S
+        waiting = False
+        while True:
+            fresh: list[Segment] = []
+            try:
+                _make_segments(self._plan, self._run_dir, fresh, recorder=False)
+                return fresh
+            except StartError as error:
+                _unlink(fresh)
+                if time.monotonic() >= end:
+                    raise
+                if not waiting:
+                    waiting = True
+                    self._log("warning", f"no room beside the old segments, so every worker starts again: {error}")
+                    # Clients let go by themselves, as soon as they hear of the death.
+                    for number in self._recorders:
+                        self._processes[number].send_signal(signal.SIGKILL)
+                time.sleep(_SHORTEST_TICK_S)
 
     def _spawn(self, child: Child) -> None:
         env: dict[str, str] = {}
