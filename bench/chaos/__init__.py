@@ -1,6 +1,6 @@
 """Chaos: a bounded soak of one pipeline, in which everything dies that can die.
 
-    python -m bench.chaos --requests 10000 --kills 100 --seconds 180 --seed 1
+    python -m bench.chaos --requests 10000 --kills 160 --seconds 200 --seed 1
 
     events.py      what is done to whom and when: drawn from the seed (pure)
     requests.py    what each request is, and what its answer has to be (pure)

@@ -18,7 +18,8 @@ CLIENTS = 4
 """Those that send requests, named client/0 ..."""
 
 Kind = str
-"""kill, stop (SIGSTOP, and SIGCONT after a while), garbage."""
+"""kill; stop (SIGSTOP, and SIGCONT after a while); garbage on every socket; truncate (a segment of slots, to nothing);
+fill (what is free in /dev/shm, for a while)."""
 
 _SCHEDULER_APART_S = 13.0
 """A scheduler that dies more than five times a minute is given up."""
@@ -39,7 +40,8 @@ class Event:
 
 
 def draw(seed: int, seconds: float, kills: int) -> list[Event]:
-    """The events of a soak in the order of time: `kills` kills, a stop for every four, garbage for every ten."""
+    """The events of a soak in the order of time: `kills` kills, a stop for every four, garbage and a
+    full /dev/shm for every ten."""
     rng = random.Random(seed)
     events: list[Event] = []
     last_scheduler = last_crash = float("-inf")
@@ -48,6 +50,10 @@ def draw(seed: int, seconds: float, kills: int) -> list[Event]:
         number = signal.SIGKILL
         if roll < 0.12 and at - last_scheduler > _SCHEDULER_APART_S:
             victim, last_scheduler = SCHEDULER, at
+            if rng.random() < 0.3:
+                # The scheduler touches it and dies of it; so may others, clients too.
+                events.append(Event(at, "truncate"))
+                victim = rng.choice(WORKERS)
         elif roll < 0.18:
             victim = CANARY
         elif roll < 0.28:
@@ -66,4 +72,5 @@ def draw(seed: int, seconds: float, kills: int) -> list[Event]:
         events.append(Event(rng.uniform(0.5, 0.95 * seconds), "stop", victim, for_s=rng.uniform(0.05, 0.6)))
     for _ in range(max(1, kills // 10)):
         events.append(Event(rng.uniform(0.5, 0.95 * seconds), "garbage"))
+        events.append(Event(rng.uniform(0.5, 0.95 * seconds), "fill", for_s=rng.uniform(0.5, 3.0)))
     return sorted(events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -34,6 +35,9 @@ __all__ = ["PIPELINE", "Soak", "soak"]
 
 _PLACES = 3
 
+_SHM = Path("/dev/shm")
+_FILLER = _SHM / "chaos-filler"
+
 _GRACE_S = 10.0
 """How long the slots of the last dead client may take to come back."""
 
@@ -65,10 +69,12 @@ class Soak:
     """What is asked for."""
 
     requests: int = 10_000
-    kills: int = 100
-    seconds: float = 180.0
+    kills: int = 160
+    seconds: float = 200.0
     seed: int = 1
     rates: Rates = field(default_factory=Rates)
+    fill: bool = False
+    """Whether /dev/shm is nobody else's, and may be filled."""
 
 
 def soak(wanted: Soak, say: Callable[[str], None] = lambda line: None) -> Tally:
@@ -108,7 +114,8 @@ class _Run:
         #: (when, process) of those that are stopped.
         self._stopped: list[tuple[float, psutil.Process]] = []
         self._kills: Counter[str] = Counter()
-        self._stops = self._garbage = 0
+        self._stops = self._garbage = self._truncated = self._fills = 0
+        self._filled_until: float | None = None
         #: The last counts of each scheduler, by epoch.
         self._counts: dict[int, Mapping[str, int]] = {}
 
@@ -130,6 +137,7 @@ class _Run:
         tally.hung, tally.slots_leaked, tally.exit_code = hung, slots, exit_code
         tally.segments_leaked = sum(found.run == name for found in leftovers.scan())
         tally.kills, tally.stops, tally.garbage = self._kills, self._stops, self._garbage
+        tally.truncated, tally.fills = self._truncated, self._fills
         for who, signalled, otherwise in _DIED.findall(log):
             tally.deaths[f"{who.split('/')[0]} {signalled or otherwise}"] += 1
         for counts in self._counts.values():
@@ -197,6 +205,13 @@ class _Run:
         if event.kind == "garbage":
             self._garbage += throw(pipeline.run_dir, self._rng)
             return
+        if event.kind == "truncate":
+            self._truncate(pipeline.run_dir.name)
+            return
+        if event.kind == "fill":
+            if self._wanted.fill:
+                self._fill(now + event.for_s)
+            return
         process = self._find(event.victim, pipeline.pid)
         if process is None:
             # It is dead already: what was to happen to it happens to whoever takes its place.
@@ -212,7 +227,23 @@ class _Run:
             self._stops += 1
             self._stopped.append((now + event.for_s, process))
 
+    def _truncate(self, run: str) -> None:
+        """Cut off the slots of one pool, as somebody does who tidies up /dev/shm by hand."""
+        pools = [found for found in leftovers.scan() if found.run == run and found.pool != "recorder"]
+        os.truncate(_SHM / self._rng.choice(pools).name.lstrip("/"), 0)
+        self._truncated += 1
+
+    def _fill(self, until: float) -> None:
+        free = os.statvfs(_SHM)
+        with _FILLER.open("wb") as file, contextlib.suppress(OSError):  # somebody was faster
+            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+        self._filled_until = until
+        self._fills += 1
+
     def _wake(self, now: float) -> None:
+        if self._filled_until is not None and self._filled_until <= now:
+            _FILLER.unlink()
+            self._filled_until = None
         for when, process in self._stopped:
             if when <= now and process.is_running():
                 process.send_signal(signal.SIGCONT)

@@ -34,6 +34,8 @@ class Tally:
     """What was sent to whom, as "SIGKILL worker"."""
     stops: int = 0
     garbage: int = 0
+    truncated: int = 0
+    fills: int = 0
     deaths: Counter[str] = field(default_factory=Counter)
     """What the supervisor saw dying, as "worker SIGSEGV"."""
     counts: Counter[str] = field(default_factory=Counter)
@@ -64,7 +66,10 @@ class Tally:
             ("answered", str(self.ends["ok"])),
             *((f"failed, {end}", str(number)) for end, number in sorted(self.ends.items()) if end != "ok"),
             ("kills", f"{sum(self.kills.values())}: {_listed(self.kills)}"),
-            ("stopped for a while, garbage", f"{self.stops}, {self.garbage} pieces"),
+            ("stopped for a while", str(self.stops)),
+            ("garbage on sockets", f"{self.garbage} pieces"),
+            ("segments truncated", str(self.truncated)),
+            ("/dev/shm filled", str(self.fills)),
             ("deaths survived", f"{deaths}: {_listed(self.deaths)}"),
             ("retries", str(self.counts["retries"])),
             ("innocent requests lost", _named(self.lost)),

@@ -1,0 +1,51 @@
+"""A slice of the soak: everything is killed, stopped and garbled at random, and nothing is lost, twice, wrong or left."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from bench.chaos.events import SCHEDULER, draw
+from bench.chaos.requests import Rates, expected, request
+from bench.chaos.soak import Soak, soak
+from bench.chaos.tally import count
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_whatever_dies() -> None:
+    tally = soak(Soak(requests=1500, kills=25, seconds=25.0, seed=7, rates=Rates(deadly=0.004)), print)
+    print(tally.table())
+    assert tally.faults() == []
+    assert sum(tally.ends.values()) == 1500
+    assert sum(tally.kills.values()) == 25
+    assert tally.ends["StageCrashed"] > 0
+    assert tally.deaths["scheduler SIGKILL"] > 0
+    assert tally.counts["retries"] > 0
+
+
+def test_a_seed_gives_the_same_events_and_requests_again() -> None:
+    events = draw(3, 60.0, 40)
+    assert events == draw(3, 60.0, 40) != draw(4, 60.0, 40)
+    assert sum(event.kind == "kill" for event in events) == 40
+    schedulers = [event.at_s for event in events if event.victim == SCHEDULER and event.kind == "kill"]
+    assert all(later - earlier > 12 for earlier, later in pairwise(schedulers))
+    first, again = (request(3, 17, Rates(), 3) for _ in range(2))
+    assert first.deed == again.deed
+    assert (first.values == again.values).all()
+
+
+def test_what_must_not_happen_is_counted() -> None:
+    deeds = {1: "innocent", 2: "innocent", 3: "innocent", 4: "segfault", 5: "hurried", 6: "innocent"}
+    journal = ["s 1", "s 1", "a 1 ok", "s 2", "a 2 StageCrashed", "s 3", "a 3 wrong", "s 4", "a 4 ok", "s 5",
+               "a 5 DeadlineExceeded", "a 1 ok", "t 1"]  # fmt: skip
+    tally = count(deeds, journal)
+    assert (tally.sent, tally.resent, tally.twice) == (6, 1, 2)
+    assert (tally.lost, tally.wrong, tally.misjudged) == ([2, 6], [3], ["4 (segfault: ok)"])
+    assert tally.faults() == [
+        "innocent requests lost: 2", "answered twice: 2", "wrong answers: 1", "ended as they should not: 1",
+    ]  # fmt: skip
+    assert "innocent requests lost         2: 2, 6" in tally.table()
+    assert count({1: "innocent"}, ["s 1", "a 1 ok", "t 0"]).faults() == []
+    values = request(3, 17, Rates(), 3).values
+    assert (expected(values)[3:] == 3 * values[3:] - 4).all()
