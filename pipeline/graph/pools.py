@@ -2,15 +2,16 @@
 
 The rules, and why:
 
-* **Credits** of a worker: two batches, so that the next one gathers while one is computed; at least 4,
-  so that a stage without batches is not idle for the length of a message's way.
+* **Credits** of a worker: one batch more than it computes at once, so that the next one gathers
+  meanwhile: two, unless the stage has several in flight; at least 4, so that a stage without batches is
+  not idle for the length of a message's way.
 * **A stage's pool** has a slot for every request that can hold one at the same time: ordered from the
   stage itself, ordered from a stage that reads its bytes or stands between it and such a reader, and,
   for what is answered, one for each request that can be inside, since the client holds an answer until
   it has read it. So a stage waits for a slot only where those behind it are the slower ones.
 * **Ingress slots** bound the requests that are inside: as many as keep every worker busy, and a third more,
   since one client alone gets three quarters; at least 8 and at most 256.
-* **Ingress pools**: inputs of up to 1 MiB have one pool. Larger ones are files more often than not, and
+* **Ingress pools**: inputs of up to 1 MiB, or of fixed shapes, have one pool. Larger ones are files more often than not, and
   a limit is many times the usual size: slots of that size for all would be mostly air. So there are
   three pools, with slots of about 1/64, 1/8 and all of the largest request. Of N slots, N/32 (at least
   one) are of the largest and N/4 of the middle size. A request takes the smallest slot that it fits.
@@ -40,11 +41,15 @@ def align(n: int, to: int = ALIGNMENT) -> int:
     return -(-n // to) * to
 
 
-def credits_of(stage: StageConfig) -> int:
-    """Requests that one worker of the stage may be ordered and not have finished."""
+def credits_of(stage: StageConfig, concurrency: int = 1) -> int:
+    """Requests that one worker of the stage may be ordered and not have finished.
+
+    Args:
+        concurrency: batches that the worker computes at once.
+    """
     if stage.credits != AUTO:
         return stage.credits
-    return max(_MIN_CREDITS, 2 * stage.batch.max_size)
+    return max(_MIN_CREDITS, (concurrency + 1) * stage.batch.max_size)
 
 
 def fields_of(outputs: Sequence[TensorSpec]) -> tuple[Field, ...]:
@@ -82,7 +87,7 @@ def pools_of(
     answered = {edge.producer for _, edge in wiring.outputs}
     pools = [
         PoolPlan(f"{INGRESS}/{number}", size, count)
-        for number, (size, count) in enumerate(_ingress_classes(sum(align(spec.max_nbytes) for spec in inputs), slots))
+        for number, (size, count) in enumerate(_ingress_classes(inputs, slots))
     ]
     for stage in stages:
         if stage.fields:
@@ -92,10 +97,10 @@ def pools_of(
     return tuple(pools)
 
 
-def _ingress_classes(most: int, slots: int) -> list[tuple[int, int]]:
+def _ingress_classes(inputs: Sequence[TensorSpec], slots: int) -> list[tuple[int, int]]:
     """(bytes, count) of each size of ingress slots, by rising size."""
-    most = max(ALIGNMENT, most)
-    if most <= ONE_CLASS_BYTES:
+    most = max(ALIGNMENT, sum(align(spec.max_nbytes) for spec in inputs))
+    if most <= ONE_CLASS_BYTES or all(spec.is_static for spec in inputs):
         return [(most, slots)]
     largest = max(1, slots // 32)
     middle = slots // 4

@@ -106,12 +106,16 @@ def test_a_slot_of_the_ingress_holds_all_inputs_aligned(planned: Callable[..., P
     ],
 )
 def test_large_inputs_have_slots_of_three_sizes(most: int, count: int, classes: list[tuple[int, int]]) -> None:
-    assert _ingress_classes(most, count) == classes
+    assert _ingress_classes([TensorSpec("file", "uint8", ("bytes",), {"bytes": most})], count) == classes
+
+
+def test_large_inputs_of_a_fixed_shape_have_slots_of_that_size_only() -> None:
+    assert _ingress_classes([TensorSpec("frame", "uint8", (1080, 1920, 3))], 16) == [(1080 * 1920 * 3, 16)]
 
 
 @given(st.integers(64, 1 << 34), st.integers(1, 65_536))
 def test_classes_keep_the_count_the_order_and_room_for_the_largest(most: int, count: int) -> None:
-    classes = _ingress_classes(most, count)
+    classes = _ingress_classes([TensorSpec("file", "uint8", ("bytes",), {"bytes": most})], count)
     assert sum(number for _, number in classes) == count
     assert [size for size, _ in classes] == sorted({size for size, _ in classes})
     assert classes[-1][0] >= most
