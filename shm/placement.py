@@ -20,7 +20,17 @@ import numpy as np
 from shm.errors import NoRoom
 from shm.segment import Segment
 
-__all__ = ["Residency", "ShmRoom", "advise_hugepages", "parse_numa_maps", "prefault", "residency", "room", "touch"]
+__all__ = [
+    "Residency",
+    "ShmRoom",
+    "advise_hugepages",
+    "map_pages",
+    "parse_numa_maps",
+    "prefault",
+    "residency",
+    "room",
+    "touch",
+]
 
 _MADV_HUGEPAGE = 14
 _MADV_POPULATE_WRITE = 23  # Linux 5.14
@@ -65,6 +75,18 @@ def prefault(segment: Segment, hugepages: bool = False) -> None:
         touch(segment)
     elif code:
         raise NoRoom(f"{segment!r}: its pages cannot be mapped: {os.strerror(code)}; free memory or use fewer slots")
+
+
+def map_pages(segment: Segment) -> bool:
+    """Map every page of an attached segment into this process now; no byte is written.
+
+    For those who attach while others already use the slots. The pages are there; what it spares is
+    the fault at this process's own first touch of each: a slot of 24.9 MB has 6,075 of them.
+
+    Returns:
+        Whether the kernel did it; where it cannot (before Linux 5.14), pages are mapped one by one in use.
+    """
+    return _madvise(segment, _MADV_POPULATE_WRITE) == 0
 
 
 def touch(segment: Segment) -> None:

@@ -46,6 +46,7 @@ from pipeline.wire.sockets import Inbox, Outbox, address_of
 from shm import segments
 from shm.handle import JSON, TensorHandle, itemsize
 from shm.owner import Alive, OwnerLock, probe
+from shm.placement import map_pages
 from shm.view import SegmentTable
 from stages.spec import TensorSpec
 
@@ -186,6 +187,7 @@ class Client:
             self._table.add(segment)
             if address.pool.startswith(f"{INGRESS}/"):
                 self._pools.append((segment.layout.slot_bytes, segment.number, segment.layout.slots))
+                map_pages(segment)
         self._pools.sort()
         self._specs: dict[str, TensorSpec] = {spec.name: spec for spec in self.plan.inputs}
         self._output_names = tuple(name for name, _ in self.plan.outputs)

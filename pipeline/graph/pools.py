@@ -11,8 +11,9 @@ The rules, and why:
   it has read it. So a stage waits for a slot only where those behind it are the slower ones.
 * **Ingress slots** bound the requests that are inside: as many as keep every worker busy, and a third more,
   since one client alone gets three quarters; at least 8 and at most 256.
-* **Ingress pools**: inputs of up to 1 MiB, or of fixed shapes, have one pool. Larger ones are files more often than not, and
-  a limit is many times the usual size: slots of that size for all would be mostly air. So there are
+* **Ingress pools**: inputs of up to 1 MiB, or of fixed shapes, have one pool. Larger ones are files more
+  often than not, and a limit is many times the usual size: slots of that size for all would be mostly
+  air. So there are
   three pools, with slots of about 1/64, 1/8 and all of the largest request. Of N slots, N/32 (at least
   one) are of the largest and N/4 of the middle size. A request takes the smallest slot that it fits.
   With 16 slots and files of up to 16 MiB these are 11 x 256 KiB + 4 x 2 MiB + 1 x 16 MiB = 27 MiB

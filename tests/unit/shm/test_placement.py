@@ -9,7 +9,7 @@ import pytest
 
 from shm import placement
 from shm.errors import NoRoom
-from shm.placement import ShmRoom, advise_hugepages, parse_numa_maps, prefault, residency, room, touch
+from shm.placement import ShmRoom, advise_hugepages, map_pages, parse_numa_maps, prefault, residency, room, touch
 from shm.segment import Segment, SegmentSpec
 from shm.segments import KINDS, attach, create
 
@@ -20,6 +20,16 @@ SLOTS, SLOT_BYTES = 4, 3 * 4096
 def segment(request: pytest.FixtureRequest) -> Iterator[Segment]:
     with create(request.param, SegmentSpec("placement", "pool", SLOT_BYTES, SLOTS)) as made:
         yield made
+
+
+def test_mapping_the_pages_of_an_attached_segment_changes_no_byte_even_of_slots_that_are_out(segment: Segment) -> None:
+    segment.generations[0] = 1
+    for slot in range(SLOTS):
+        segment.slot(slot)[:] = bytes([slot + 1]) * SLOT_BYTES
+    with attach(segment.address) as other:
+        assert map_pages(other) in (True, False)
+        for slot in range(SLOTS):
+            assert bytes(segment.slot(slot)) == bytes([slot + 1]) * SLOT_BYTES
 
 
 def test_prefault_maps_every_page_and_changes_no_byte(segment: Segment) -> None:
