@@ -154,6 +154,8 @@ class Supervision:
         self._with_feeder = feeder
         self.phase = Phase.STARTING
         self.epoch = 0
+        #: Segments of this epoch are no longer whole, and are about to be replaced.
+        self._damaged = False
         self.children: dict[int, Child] = {}
         self._next_worker = 0
         self._deaths: list[deque[float]] = [deque() for _ in plan.stages]
@@ -238,6 +240,13 @@ class Supervision:
             child.overran_ms = for_ms
             yield Log("warning", f"{child.title} has been computing one batch for {for_ms:.0f} ms; killed")
             yield Kill(number)
+
+    def damaged(self, why: str) -> Iterator[Instruction]:
+        """A segment was truncated or removed under us: all are replaced, as when the scheduler dies."""
+        if self.phase in (Phase.RUNNING, Phase.DRAINING) and not self._damaged:
+            self._damaged = True
+            yield Log("error", f"a segment is damaged, so all are replaced: {why}")
+            yield Kill(SCHEDULER)
 
     def interrupted(self, now: float) -> Iterator[Instruction]:
         """Ctrl-C or SIGTERM: the first drains, the second stops at once."""
@@ -374,8 +383,8 @@ class Supervision:
         self._respawns.append((now + delay, self._worker(child.stage, child.replica, child.record)))
 
     def _outdated(self, child: Child) -> bool:
-        """Whether a worker that was starting when the scheduler died looked for segments that are gone."""
-        return not child.ready and child.epoch != self.epoch
+        """Whether a worker that was starting looked for segments that are gone, or are about to be."""
+        return not child.ready and (self._damaged or child.epoch != self.epoch)
 
     def _counts_as_failure(self, stage: int, exit: Exit, outside: bool) -> bool:
         """Whether a death brings the stage nearer to being given up.
@@ -404,6 +413,7 @@ class Supervision:
             return
         yield Log("error", f"the scheduler died ({exit.how}); started again with empty slots")
         self.epoch += 1
+        self._damaged = False
         # New segments: a client of the old one may still write into a slot of the old ones.
         yield NewEpoch(self.epoch)
         yield self._spawn(Child(SCHEDULER, "scheduler"))

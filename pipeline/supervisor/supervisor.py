@@ -51,6 +51,7 @@ __all__ = ["supervise"]
 
 _TICK_S = 0.5
 _SHORTEST_TICK_S = 0.005
+_WHOLE_S = 1.0
 _ROOM_S = 10.0
 """How long memory of the epoch before may take to come back, where there is not enough for both."""
 
@@ -118,6 +119,15 @@ def _unlink(made: list[Segment]) -> None:
         segment.unlink()
 
 
+def _damage(segment: Segment) -> str | None:
+    """Why it could not be attached now, or None."""
+    try:
+        segments.attach(segment.address).close()
+    except SegmentError as error:
+        return str(error)
+    return None
+
+
 def _remove_run_dir(run_dir: Path, lock: OwnerLock) -> None:
     for folder in (run_dir / "clients", run_dir):
         for entry in folder.iterdir() if folder.is_dir() else ():
@@ -163,6 +173,8 @@ class _Shell:
         self._retired = [0] * len(plan.stages)
         self._out_of_memory_kills: dict[int, int] = {}
         timeouts = [stage.timeout_ms / 1000 for stage in plan.stages if stage.timeout_ms is not None]
+        #: When the segments are looked at again.
+        self._whole_until = 0.0
         #: A hung worker is seen a quarter of its time late, at most.
         self._tick_s = min([_TICK_S, *(max(_SHORTEST_TICK_S, timeout / 4) for timeout in timeouts)])
 
@@ -211,6 +223,8 @@ class _Shell:
             self._take(message)
         self._bury()
         self._look_for_hung()
+        if time.monotonic() >= self._whole_until:
+            self._look_for_damage()
         self._carry_out(supervision.tick(time.monotonic()))
 
     def _take(self, message: object) -> None:
@@ -221,6 +235,8 @@ class _Shell:
             if was is Phase.STARTING and supervision.phase is Phase.RUNNING and self._on_ready is not None:
                 self._on_ready(self._run_dir)
         elif isinstance(message, Failed):
+            # Was it its own fault? Before its exit is: one that found no segments must not count against its stage.
+            self._look_for_damage()
             self._carry_out(supervision.failed(message.worker, message.error, message.traceback))
         elif isinstance(message, Drained):
             self._carry_out(supervision.drained(message.document, time.monotonic()))
@@ -240,6 +256,14 @@ class _Shell:
             name = self._plan.stages[relic.stage].name
             self._log("error", f"a request killed its workers in stage {name}; kept in {path}: pipeline replay {path}")
         self._tell(Tell(SCHEDULER, Kept(relic.request, path)))
+
+    def _look_for_damage(self) -> None:
+        """Whether somebody has truncated or removed a segment: nobody could attach it any more."""
+        self._whole_until = time.monotonic() + _WHOLE_S
+        for segment in self._made:
+            if (why := _damage(segment)) is not None:
+                self._carry_out(self._supervision.damaged(why))
+                return
 
     def _look_for_hung(self) -> None:
         now = time.monotonic_ns()
@@ -316,22 +340,32 @@ class _Shell:
     def _new_epoch(self, epoch: int) -> None:
         """Other segments in place of all, and every worker told; its Ready goes to the next scheduler."""
         *old, records = self._made
+        recorder = _damage(records) is not None
         # The old names go first: their memory comes back as soon as workers and clients let go of it.
-        _unlink(old)
-        fresh = self._new_segments()
-        self._made[:] = [*fresh, records]
+        _unlink(self._made if recorder else old)
+        fresh = self._new_segments(recorder=recorder)
+        self._made[:] = fresh if recorder else [*fresh, records]
+        if recorder:
+            # No worker can be told of another record: they are started again with it.
+            self._kill_workers()
         pools = tuple(PoolAddress(s.address.kind, s.address.name, p.name) for s, p in zip(fresh, self._plan.pools))
         for number in self._recorders:
             self._tell(Tell(number, Reset(epoch, pools)))
 
-    def _new_segments(self) -> list[Segment]:
-        """One for each pool. Where there is no room beside the old ones, those who still map them go first."""
+    def _new_segments(self, *, recorder: bool) -> list[Segment]:
+        """One for each pool, perhaps one for the flight records.
+
+        Where there is no room beside the old ones, those who still map them go first.
+
+        Raises:
+            StartError: there was no room in time.
+        """
         end = time.monotonic() + _ROOM_S
         waiting = False
         while True:
             fresh: list[Segment] = []
             try:
-                _make_segments(self._plan, self._run_dir, fresh, recorder=False)
+                _make_segments(self._plan, self._run_dir, fresh, recorder=recorder)
                 return fresh
             except StartError as error:
                 _unlink(fresh)
@@ -341,9 +375,12 @@ class _Shell:
                     waiting = True
                     self._log("warning", f"no room beside the old segments, so every worker starts again: {error}")
                     # Clients let go by themselves, as soon as they hear of the death.
-                    for number in self._recorders:
-                        self._processes[number].send_signal(signal.SIGKILL)
+                    self._kill_workers()
                 time.sleep(_SHORTEST_TICK_S)
+
+    def _kill_workers(self) -> None:
+        for number in self._recorders:
+            self._processes[number].send_signal(signal.SIGKILL)
 
     def _spawn(self, child: Child) -> None:
         env: dict[str, str] = {}

@@ -229,6 +229,29 @@ def test_a_worker_that_was_starting_when_the_segments_were_replaced_is_started_a
     assert said(supervision.failed(starting, "ModelError: gone", "..."), Log)
 
 
+def test_damaged_segments_are_replaced_once_and_cost_no_stage_anything() -> None:
+    supervision = running()
+    list(supervision.exited(0, KILLED, 1.0))
+    (spawn,) = said(supervision.tick(2.0), Spawn)
+    damaged = list(supervision.damaged("truncated"))
+    assert said(damaged, Kill) == [Kill(SCHEDULER)]
+    assert "truncated" in said(damaged, Log)[0].text
+    # The scheduler is not dead yet: whoever starts meanwhile cannot attach them, and is not to blame.
+    assert list(supervision.damaged("truncated")) == []
+    for death in range(5):
+        assert list(supervision.failed(spawn.child.number, "SegmentCorrupt: truncated", "...")) == []
+        assert told(supervision.exited(spawn.child.number, Exit("exit code 1", 1), 2.0 + death)) == [(SCHEDULER, WorkerGone)]
+        (spawn,) = said(supervision.tick(3.0 + death), Spawn)
+    assert said(supervision.exited(SCHEDULER, KILLED, 9.0), NewEpoch) == [NewEpoch(1)]
+    assert said(supervision.damaged("again"), Kill) == [Kill(SCHEDULER)]
+
+
+def test_damage_is_nobodys_business_while_it_stops() -> None:
+    supervision = running()
+    list(supervision.drained(NOTHING_LEFT, 1.0))
+    assert list(supervision.damaged("removed")) == []
+
+
 def test_a_dead_scheduler_is_started_with_new_segments_a_few_times() -> None:
     supervision = running()
     for epoch in range(1, 6):
