@@ -243,7 +243,8 @@ class Supervision:
 
     def damaged(self, why: str) -> Iterator[Instruction]:
         """A segment was truncated or removed under us: all are replaced, as when the scheduler dies."""
-        if self.phase in (Phase.RUNNING, Phase.DRAINING) and not self._damaged:
+        # Not in a drain: what is under way goes on where it is, and nothing else is to come.
+        if self.phase is Phase.RUNNING and not self._damaged:
             self._damaged = True
             yield Log("error", f"a segment is damaged, so all are replaced: {why}")
             yield Kill(SCHEDULER)

@@ -246,9 +246,9 @@ def test_damaged_segments_are_replaced_once_and_cost_no_stage_anything() -> None
     assert said(supervision.damaged("again"), Kill) == [Kill(SCHEDULER)]
 
 
-def test_damage_is_nobodys_business_while_it_stops() -> None:
+def test_damage_is_nobodys_business_while_it_drains() -> None:
     supervision = running()
-    list(supervision.drained(NOTHING_LEFT, 1.0))
+    list(supervision.interrupted(1.0))
     assert list(supervision.damaged("removed")) == []
 
 
