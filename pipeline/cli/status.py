@@ -70,7 +70,7 @@ def _show(document: Mapping[str, Any], console: Console) -> None:
         last = stage["last_ok_s"]
         table.add_row(
             stage["name"],
-            str(len(stage["workers"])) if stage["workers"] else "none",
+            f"{len(stage['workers'])} of {stage['replicas']}",
             str(stage["waiting"]),
             "never" if last is None else f"{last:.1f} s ago",
         )

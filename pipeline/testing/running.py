@@ -109,6 +109,7 @@ def running(
         )
         try:
             pipeline = RunningPipeline(process, _run_dir(process, log, timeout_s), log)
+            _wait_until_staffed(pipeline, timeout_s)
             yield pipeline
             pipeline.stop(timeout_s)
         finally:
@@ -139,6 +140,15 @@ def _run_dir(process: subprocess.Popen[bytes], log: IO[bytes], timeout_s: float)
             raise StartError(f"the pipeline ended with exit code {process.wait()}; it printed:\n{_read(log)}")
         printed += chunk
     return Path(printed.decode().strip().partition(" in ")[2])
+
+
+def _wait_until_staffed(pipeline: RunningPipeline, timeout_s: float) -> None:
+    """The supervisor hears that a worker is ready on another way than the scheduler does, perhaps sooner."""
+    end = time.monotonic() + timeout_s
+    while any(len(stage["workers"]) < stage["replicas"] for stage in pipeline.status()["stages"]):
+        if time.monotonic() > end:
+            raise StartError(f"the scheduler did not hear of every worker within {timeout_s:g} s")
+        time.sleep(0.01)
 
 
 def _read(log: IO[bytes]) -> str:
