@@ -14,6 +14,17 @@ of the YAML's `with:`, reads its specs, and calls the three hooks:
 `__init__` must stay cheap, for `pipeline check` constructs the stage too. Heavy things (loading a
 model, opening a device) belong in `setup`. `setup` and `teardown` may be left out.
 
+Three more hooks are for stages over a device that computes beside the CPU, and may be left out too:
+
+    attach_memory(buffers)   after `setup`, and again when the runtime has other memory: the segments that
+                             all views will lie in, as memoryviews, for whoever wants to pin them
+    concurrency              attribute: batches that the stage can have under way; above 1 it needs
+    start(batch) -> token    instead of `process`: begin, having asked for every output with `out`, and return
+    done(token) -> bool      is it over? Called until it returns True, in any order of the tokens. Only then
+                             are the batch's views given back. It may raise what `process` may raise
+
+`process` is still needed: after an error the rows of a batch run alone through it.
+
 A stage never sees a process, a socket or the name of a segment.
 """
 

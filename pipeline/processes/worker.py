@@ -35,10 +35,11 @@ from pipeline.wire.messages import (
 )
 from pipeline.wire.sockets import Inbox as Socket
 from pipeline.wire.sockets import Outbox, address_of
-from pipeline.worker.execution import Execution
+from pipeline.worker.execution import Execution, Flight, Outcome
 from pipeline.worker.inbox import CLOSE_REASONS, Inbox, Waiting
 from pipeline.worker.recorder import Recorder
 from shm import segments
+from shm.placement import map_pages
 from shm.view import SegmentTable
 from stages.loading import load_stage
 from stages.stage import Stage, StageContext
@@ -49,6 +50,9 @@ _REPORT_NS = 100_000_000
 _LATE_NS = 5_000_000
 _IDLE_COLLECT_NS = 1_000_000_000
 _IDLE_WAIT_MS = 2000
+#: Batches in flight are asked for without a pause for so long, then with one.
+_SPIN_NS = 300_000
+_NAP_S = 50e-6
 _TRACEBACK_CHARACTERS = 20_000
 
 
@@ -67,10 +71,14 @@ class _Worker:
         )
         self._epoch = boot.epoch
         self._table = SegmentTable()
+        self._buffers: list[memoryview] = []
         self._attach(boot.segments[:-1])
         self._records = segments.attach(boot.segments[-1])
         self._recorder = Recorder(self._records.slot(boot.record))
         self._stage: Stage | None = None
+        #: Batches in flight, the oldest first; more than one only where the stage has a `concurrency` above 1.
+        self._flights: list[Flight] = []
+        self._concurrency = 1
         self._stopping = False
         self._batches = 0
         self._rows = 0
@@ -102,14 +110,29 @@ class _Worker:
                 )
             )
         self._stage = stage
+        self._concurrency = getattr(stage, "concurrency", 1)
+        self._attach_stage()
         self._execution = Execution(
             plan, boot.stage, Routes.of(boot.plan).stages[boot.stage].base, stage, self._table
         )
         self._say_ready()
 
     def _attach(self, addresses: Sequence[tuple[str, str]]) -> None:
-        for address in addresses:
-            self._table.add(segments.attach(address))
+        self._buffers = []
+        touched = {self._plan.name, *(edge.producer for edge in self._plan.edges)}
+        for address, pool in zip(addresses, self._boot.plan.pools):
+            segment = segments.attach(address)
+            self._table.add(segment)
+            if pool.name.partition("/")[0] in touched:
+                map_pages(segment)
+                self._buffers.append(segment.buffer)
+
+    def _attach_stage(self) -> None:
+        """Show the stage the memory that it will be given views of, where it cares."""
+        attach = getattr(self._stage, "attach_memory", None)
+        if attach is not None:
+            attach(self._buffers)
+        self._buffers = []
 
     def _say_ready(self) -> None:
         ready = Ready(self._boot.worker, self._boot.stage, self._boot.replica, os.getpid(), self._epoch)
@@ -118,11 +141,13 @@ class _Worker:
 
     def _reset(self, message: Reset) -> None:
         """Another scheduler: its slots are others, and what the last one ordered is nobody's any more."""
+        self._land_all()
         self._epoch = message.epoch
         self._inbox.clear()
         self._late.clear()
         self._table.close()
         self._attach([(pool.kind, pool.name) for pool in message.pools])
+        self._attach_stage()
         self._say_ready()
 
     def run(self) -> None:
@@ -137,13 +162,23 @@ class _Worker:
                 self._take(message)
             timeout = 0
             now = clock()
-            batch = inbox.take(now)
+            landed = bool(self._flights) and self._land()
+            batch = inbox.take(now) if len(self._flights) < self._concurrency else None
             if self._late and (len(self._late) >= self._late_limit or now >= self._late_at):
                 self._tell_late()
             if batch is not None:
                 self._closed[batch.reason] += 1
                 self._compute(batch.rows)
                 idle_since = 0
+                continue
+            if self._flights:
+                if landed:
+                    idle_since = 0
+                elif not idle_since:
+                    idle_since = now
+                elif now - idle_since > _SPIN_NS:
+                    # A batch that takes long is not worth a busy core.
+                    time.sleep(_NAP_S)
                 continue
             if self._stopping:
                 return
@@ -182,6 +217,8 @@ class _Worker:
         elif isinstance(message, Fences):
             if message.epoch != self._epoch:
                 return
+            # The answer says that nothing of these is written any more.
+            self._land_all()
             for fence in message.fences:
                 self._inbox.fence(fence.request, fence.attempt)
             self._scheduler.send(Fenced(message.epoch, self._boot.worker, message.fences))
@@ -204,9 +241,54 @@ class _Worker:
             print(f"did not expect a {kind.__name__}", file=sys.stderr)
 
     def _compute(self, rows: list[Waiting]) -> None:
+        if self._concurrency > 1:
+            self._launch(rows)
+            return
         self._recorder.begin([row.order.request for row in rows], time.monotonic_ns())
         outcome = self._execution.run(rows)
         self._recorder.end()
+        self._batches += 1
+        self._rows += len(rows)
+        self._pass_on(outcome)
+
+    def _launch(self, rows: list[Waiting]) -> None:
+        now = time.monotonic_ns()
+        self._recorder.begin(self._flying() + [row.order.request for row in rows], self._oldest(now))
+        outcome, flight = self._execution.start(rows)
+        self._batches += 1
+        self._rows += len(rows)
+        if flight is None:
+            self._recorder.end(self._flying(), self._oldest(now))
+        else:
+            self._flights.append(flight)
+            self._inbox.flying += len(flight.rows)
+        self._pass_on(outcome)
+
+    def _land(self) -> bool:
+        """Settle the batches that are over, in whatever order they end; whether there was one."""
+        landed = False
+        for flight in tuple(self._flights):
+            outcome = self._execution.finish(flight)
+            if outcome is not None:
+                landed = True
+                self._flights.remove(flight)
+                self._inbox.flying -= len(flight.rows)
+                self._recorder.end(self._flying(), self._oldest(0))
+                self._pass_on(outcome)
+        return landed
+
+    def _land_all(self) -> None:
+        """Wait for every batch in flight."""
+        while self._flights:
+            self._land()
+
+    def _flying(self) -> list[int]:
+        return [request for flight in self._flights for request in flight.requests]
+
+    def _oldest(self, now: int) -> int:
+        return self._flights[0].began if self._flights else now
+
+    def _pass_on(self, outcome: Outcome) -> None:
         # Forward first: the next stage can begin while the scheduler is told.
         for number, orders in outcome.forwards.items():
             peer = self._peers.get(number)
@@ -220,8 +302,6 @@ class _Worker:
             self._late += outcome.late
         if outcome.notices:
             self._tell_late(outcome.notices)
-        self._batches += 1
-        self._rows += len(rows)
 
     def _tell_late(self, also: Sequence[Notice] = ()) -> None:
         """Send the notices that nobody has been waiting for, with those that somebody is."""

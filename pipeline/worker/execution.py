@@ -1,6 +1,8 @@
 """Execution: runs a stage over the views of a batch's slots, and says what came of each row.
 
 Talks to nobody: orders in, notices and forwarded orders out. The worker's process sends them.
+A batch is either computed on the spot (`run`), or started and finished later, where the stage can do
+that (`start` and `finish`): then several are in flight.
 Whatever a stage raises ends here, in the notices of the rows it concerns, except StageBroken.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from pipeline.graph.plan import StagePlan
 from pipeline.wire.messages import OK, Notice, Order, Trace
@@ -19,7 +22,7 @@ from shm.view import SegmentTable
 from stages.errors import BadInput, StageBroken
 from stages.stage import Array, Batch, Stage
 
-__all__ = ["Execution", "Outcome"]
+__all__ = ["Execution", "Flight", "Outcome"]
 
 _LONGEST_TEXT = 2000
 
@@ -38,6 +41,33 @@ class Outcome:
         self.late: list[Notice] = []
         #: Orders for the workers of the next hops, by worker number.
         self.forwards: dict[int, list[Order]] = {}
+
+
+class Flight:
+    """A batch that the stage has begun and that is not settled."""
+
+    __slots__ = ("batch", "began", "handles", "rows", "token", "views")
+
+    def __init__(
+        self,
+        rows: Sequence[Waiting],
+        views: Sequence[Sequence[Array]],
+        handles: Sequence[Mapping[int, TensorHandle]],
+        batch: Batch,
+        began: int,
+    ) -> None:
+        self.rows = rows
+        self.views = views
+        self.handles = handles
+        self.batch = batch
+        #: Monotonic nanoseconds.
+        self.began = began
+        #: What the stage's `start` returned.
+        self.token: Any = None
+
+    @property
+    def requests(self) -> list[int]:
+        return [row.order.request for row in self.rows]
 
 
 class Execution:
@@ -80,6 +110,55 @@ class Execution:
             StageBroken: the process must not be used any more.
         """
         outcome = Outcome()
+        alive, views = self._admit(outcome, rows)
+        if alive:
+            self._run(outcome, alive, views)
+        return outcome
+
+    def start(self, rows: Sequence[Waiting]) -> tuple[Outcome, Flight | None]:
+        """Begin one batch of a stage that has `start` and `done`.
+
+        Returns:
+            What is settled already, and the batch, None where nothing of it is left.
+
+        Raises:
+            StageBroken: the process must not be used any more.
+        """
+        outcome = Outcome()
+        alive, views = self._admit(outcome, rows)
+        if not alive:
+            return outcome, None
+        flight = self._flight(alive, views)
+        try:
+            flight.token = self._stage.start(flight.batch)  # type: ignore[attr-defined]
+        except StageBroken:
+            raise
+        except Exception as error:
+            self._recover(outcome, flight, error)
+            return outcome, None
+        return outcome, flight
+
+    def finish(self, flight: Flight) -> Outcome | None:
+        """What a batch has come to; None while it is computed.
+
+        Raises:
+            StageBroken: the process must not be used any more.
+        """
+        outcome = Outcome()
+        try:
+            if not self._stage.done(flight.token):  # type: ignore[attr-defined]
+                return None
+            flight.batch.finish(None)
+        except StageBroken:
+            raise
+        except Exception as error:
+            self._recover(outcome, flight, error)
+        else:
+            self._conclude(outcome, flight)
+        return outcome
+
+    def _admit(self, outcome: Outcome, rows: Sequence[Waiting]) -> tuple[list[Waiting], list[list[Array]]]:
+        """The rows that can be computed, with their inputs; the others are settled."""
         began = self._clock()
         alive: list[Waiting] = []
         views: list[list[Array]] = []
@@ -101,17 +180,14 @@ class Execution:
                 self._settle(outcome, row, began, began, 1, 0, ("StageFailed", why, ()))
                 continue
             alive.append(row)
-        if alive:
-            self._run(outcome, alive, views)
-        return outcome
+        return alive, views
 
     def _view(self, handle: TensorHandle | int) -> Array:
         if type(handle) is int:
             raise HandleRefused(f"tensor {handle} was not filled in by the stage before")
         return self._table.view(handle)  # type: ignore[arg-type]
 
-    def _run(self, outcome: Outcome, rows: Sequence[Waiting], views: Sequence[Sequence[Array]]) -> None:
-        size = len(rows)
+    def _flight(self, rows: Sequence[Waiting], views: Sequence[Sequence[Array]]) -> Flight:
         handles: list[dict[int, TensorHandle]] = [{} for _ in rows]
 
         def allocate(row: int, name: str, shape: tuple[int, ...]) -> Array:
@@ -123,24 +199,33 @@ class Execution:
             return view
 
         inputs = {name: [of_row[index] for of_row in views] for index, name in enumerate(self._inputs)}
-        batch = Batch(size, inputs, self._outputs, allocate)
-        began = self._clock()
+        return Flight(rows, views, handles, Batch(len(rows), inputs, self._outputs, allocate), self._clock())
+
+    def _run(self, outcome: Outcome, rows: Sequence[Waiting], views: Sequence[Sequence[Array]]) -> None:
+        flight = self._flight(rows, views)
         try:
-            batch.finish(self._stage.process(batch))
+            flight.batch.finish(self._stage.process(flight.batch))
         except StageBroken:
             raise
         except Exception as error:
-            if size > 1:
-                # Which row is at fault is not known; alone, only the guilty one fails again.
-                for row, of_row in zip(rows, views):
-                    self._run(outcome, [row], [of_row])
-                return
-            self._settle(outcome, rows[0], began, self._clock(), 1, 0, self._failure(error))
-            return
-        ended = self._clock()
-        failed: Mapping[int, BaseException] = batch.failed
-        copied = batch.bytes_copied // size
-        for number, row in enumerate(rows):
+            self._recover(outcome, flight, error)
+        else:
+            self._conclude(outcome, flight)
+
+    def _recover(self, outcome: Outcome, flight: Flight, error: Exception) -> None:
+        if len(flight.rows) > 1:
+            # Which row is at fault is not known; alone, only the guilty one fails again.
+            for row, of_row in zip(flight.rows, flight.views):
+                self._run(outcome, [row], [of_row])
+        else:
+            self._settle(outcome, flight.rows[0], flight.began, self._clock(), 1, 0, self._failure(error))
+
+    def _conclude(self, outcome: Outcome, flight: Flight) -> None:
+        began, ended = flight.began, self._clock()
+        size, handles = len(flight.rows), flight.handles
+        failed: Mapping[int, BaseException] = flight.batch.failed
+        copied = flight.batch.bytes_copied // size
+        for number, row in enumerate(flight.rows):
             result: _Result
             if number in failed:
                 result = self._failure(failed[number])

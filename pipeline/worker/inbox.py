@@ -57,6 +57,8 @@ class Inbox:
         self._fences: dict[tuple[int, int], None] = {}
         self._deadlines = 0
         self.draining = False
+        #: Orders that are out of here and still being computed, where several batches are in flight.
+        self.flying = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -119,7 +121,7 @@ class Inbox:
             return "full"
         if not self._max_delay or self.draining:
             return "drained"
-        if len(waiting) >= self._credits:
+        if len(waiting) + self.flying >= self._credits:
             return "slots"
         if now - waiting[0].arrived >= self._max_delay:
             return "delay"

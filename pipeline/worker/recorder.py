@@ -8,7 +8,8 @@
 
 `since` is the monotonic time at which the batch began, in nanoseconds; 0 while none is computed. It
 is written last and cleared first, so that whoever reads a nonzero `since` finds the requests there.
-`done` counts the batches that this worker has finished.
+`done` counts the batches that this worker has finished. Where several batches are in flight, the requests
+are those of all of them, the oldest batch first, and `since` is when the oldest began.
 
 The worker writes its own slot before and after `process`; the supervisor reads it when the worker
 is dead (who is suspect?) and while it lives (does it overrun its time?).
@@ -41,9 +42,18 @@ class Recorder:
         words[2] = count
         words[0] = now
 
-    def end(self) -> None:
-        """The batch is over."""
-        self._words[0] = 0
+    def end(self, rest: Sequence[int] = (), since: int = 0) -> None:
+        """A batch is over.
+
+        Args:
+            rest: requests of the batches that still run beside it.
+            since: when the oldest of those began.
+        """
+        if rest:
+            # Written over in place: at every moment those that still run are among the recorded.
+            self.begin(rest, since)
+        else:
+            self._words[0] = 0
         self._words[1] += 1
 
     def clear(self) -> None:

@@ -340,3 +340,50 @@ def test_a_stage_without_bytes_of_its_own_answers_without_handles(bench: Bench) 
     outcome = bench.run(stage, bench.order(1, bench.handle(1, 1, 1, 1), Hop(4, 8, 0, 0, 0, True, (BASE,))))
     assert [(notice.code, notice.outputs) for notice in outcome.late] == [(OK, ())]
     assert outcome.forwards[8][0].hops[0].inputs == (BASE,)
+
+
+class LaterStage(Stage):
+    """Computes in `done`, once `ready`."""
+
+    ready = False
+
+    def start(self, batch: Batch) -> Batch:
+        return batch
+
+    def done(self, token: Batch) -> bool:
+        if self.ready:
+            self.process(token)
+        return self.ready
+
+
+def test_a_batch_that_was_started_is_settled_when_it_is_over(bench: Bench) -> None:
+    stage = LaterStage(fill)
+    execution = Execution(bench.plan, INDEX, BASE, stage, bench.table, bench.clock)
+    rows = [bench.order(1, bench.handle(1, 2, 3, 4)), bench.order(2, bench.handle(5, 6, 7, 8))]
+    outcome, flight = execution.start(rows)
+    assert flight is not None
+    assert (outcome.notices, sorted(flight.requests)) == ([], [1, 2])
+    assert execution.finish(flight) is None
+    stage.ready = True
+    finished = execution.finish(flight)
+    assert finished is not None
+    assert {notice.request: bench.read(notice)["n"] for notice in finished.notices} == {1: [10], 2: [26]}
+
+
+def test_after_an_error_the_rows_of_a_started_batch_run_alone(bench: Bench) -> None:
+    stage = LaterStage(refuse_negative)
+    stage.ready = True
+    execution = Execution(bench.plan, INDEX, BASE, stage, bench.table, bench.clock)
+    _, flight = execution.start([bench.order(1, bench.handle(1, 2, 3, 4)), bench.order(2, bench.handle(-1, 0, 0, 0))])
+    assert flight is not None
+    finished = execution.finish(flight)
+    assert finished is not None
+    assert {notice.request: notice.code for notice in finished.notices} == {1: OK, 2: "BadInput"}
+    assert stage.batches == [2, 1, 1]
+
+
+def test_a_batch_of_which_nothing_is_left_is_never_started(bench: Bench) -> None:
+    execution = Execution(bench.plan, INDEX, BASE, LaterStage(fill), bench.table, bench.clock)
+    outcome, flight = execution.start([bench.order(1, bench.handle(1, 2, 3, 4), deadline=1)])
+    assert flight is None
+    assert [notice.code for notice in outcome.notices] == ["DeadlineExceeded"]

@@ -60,3 +60,13 @@ def test_close_lets_go_of_the_memory() -> None:
     recorder.close()
     view.release()
     memory.clear()  # a BufferError while anybody looks at it
+
+
+def test_of_several_batches_in_flight_those_that_still_run_stay_recorded(memory: memoryview) -> None:
+    recorder = Recorder(memory)
+    recorder.begin([1, 2], 10)
+    recorder.begin([1, 2, 3], 10)
+    recorder.end([3], 20)
+    assert (recorder.since, recorder.running, recorder.done) == (20, (3,), 1)
+    recorder.end()
+    assert (recorder.since, recorder.running, recorder.done) == (0, (), 2)
