@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from stages import catalogue
 from stages.engines import engine_class
+from stages.engines.engine import EngineOptions
 from stages.errors import BadOption
 from stages.spec import TensorSpec
 from stages.stage import Batch, StageContext
@@ -24,6 +27,9 @@ class Infer:
         max: maximum of each free dimension of the model other than the batch, by its name.
         inputs, outputs: other names for the model's tensors: {name in the graph: name in the model}. Those that
             are not mentioned keep theirs.
+        precision: "fp32", "fp16", or "auto": the fastest that the model was built in. For engines that build.
+        contexts: batches that may be computed at once, for engines that can.
+        cuda_graphs: launch batches as CUDA graphs, for engines that can.
         base_dir: folder that `model` is relative to.
 
     Raises:
@@ -38,19 +44,52 @@ class Infer:
         max: Mapping[str, int] | None = None,
         inputs: Mapping[str, str] | None = None,
         outputs: Mapping[str, str] | None = None,
+        precision: str = "auto",
+        contexts: int = 1,
+        cuda_graphs: bool = True,
         base_dir: str | Path = ".",
     ) -> None:
+        if precision not in ("auto", "fp32", "fp16"):
+            raise BadOption(f"precision {precision!r}: expected auto, fp32 or fp16")
+        if contexts < 1:
+            raise BadOption(f"contexts {contexts}: expected at least 1")
         path = catalogue.find(model, Path(base_dir))
-        self._engine = engine_class(engine)(path, max or {})
+        options = EngineOptions(precision, contexts, cuda_graphs)
+        self._engine = engine_class(engine, path, options)(path, max or {}, options)
+        #: What kind of device it runs on, and how many batches at once: the placement asks.
+        self.device = self._engine.device
+        self.concurrency = self._engine.concurrency
         specs = self._engine.specs
         self.inputs, self._inputs = _renamed("inputs", specs.inputs, inputs or {})
         self.outputs, self._outputs = _renamed("outputs", specs.outputs, outputs or {})
 
     def setup(self, context: StageContext) -> None:
-        self._engine.load(context.threads, context.device)
+        self._engine.load(context.threads, context.device, context.max_batch)
         self._engine.warm_up(sorted({1, context.max_batch}))
 
+    def attach_memory(self, buffers: Sequence[memoryview]) -> None:
+        self._engine.attach_memory(buffers)
+        if summary := self._engine.summary:
+            print(summary, file=sys.stderr, flush=True)
+
+    def start(self, batch: Batch) -> Any:
+        return self._engine.start(
+            {self._inputs[spec.name]: batch.rows(spec.name) for spec in self.inputs},
+            {
+                self._outputs[spec.name]: [batch.out(row, spec.name) for row in range(len(batch))]
+                for spec in self.outputs
+            },
+        )
+
+    def done(self, token: Any) -> bool:
+        return self._engine.done(token)
+
     def process(self, batch: Batch) -> None:
+        if self._engine.can_start:
+            token = self.start(batch)
+            while not self.done(token):
+                pass
+            return
         inputs = {self._inputs[spec.name]: batch.stack(spec.name, dense=True) for spec in self.inputs}
         # Where a dimension is free, only the model knows the shape: those come back by value.
         outputs = {

@@ -22,6 +22,10 @@ class StageDescription:
     outputs: tuple[TensorSpec, ...]
     classes: tuple[str, ...] = ()
     """The class and its bases, as `module:Class`."""
+    device: str = "cpu"
+    """What kind of device it runs on: "cpu" or "cuda"."""
+    concurrency: int = 1
+    """Batches that one worker of it computes at once."""
 
     @property
     def is_inference(self) -> bool:
@@ -35,4 +39,6 @@ class StageDescription:
             inputs=tuple(TensorSpec.from_dict(spec) for spec in value["inputs"]),
             outputs=tuple(TensorSpec.from_dict(spec) for spec in value["outputs"]),
             classes=tuple(value["classes"]),
+            device=value["device"],
+            concurrency=value["concurrency"],
         )

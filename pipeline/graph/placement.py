@@ -5,6 +5,9 @@ The rules, and why:
 * What the config says wins: `replicas`, `cpus` (which must be CPUs that this process may use) and `threads`.
 * `replicas: auto` is 1; for inference it is one a NUMA node, since weights and activations read across
   the socket link cost bandwidth on every batch.
+* A stage that runs on a GPU has one worker a GPU, with two cores for itself on the node that its GPU is
+  plugged into: one for its loop, one for the threads of the driver and of ZeroMQ. GPUs are numbered in the
+  order of their PCI bus ids, which its workers' environment tells CUDA too.
 * With fewer than 4 cores nothing is bound: a light stage that is idle would keep its CPU from the
   model. Inference may use all CPUs, divided among its workers.
 * Under a quota (a cgroup's `cpu.max`) smaller than the CPUs, nothing is bound either: the CPUs belong
@@ -31,8 +34,10 @@ from pipeline.topology.machine import Machine
 
 __all__ = ["place_workers"]
 
+CUDA = "cuda"
 _MIN_CORES_TO_BIND = 4
 _LIGHT_SHARE = 4
+_GPU_CORES = 2
 
 Core = tuple[int, ...]
 
@@ -52,6 +57,11 @@ def place_workers(
     findings: Findings,
 ) -> dict[str, tuple[WorkerPlan, ...]]:
     """The workers of each stage, by the stage's name; stages whose `cpus` are wrong are noted in `findings`."""
+    gpus = [gpu for gpu in machine.gpus if gpu.minor is not None]  # the driver knows it
+    for index, stage in enumerate(stages):
+        if descriptions[stage.name].device == CUDA and not gpus:
+            findings.add(("stages", index, "use"), "it runs on a GPU with the options given, and this machine has none")
+    findings.refuse()
     given = {stage.name: _given_cpus(index, stage, machine, findings) for index, stage in enumerate(stages)}
     replicas = {stage.name: _replicas(stage, descriptions[stage.name], machine) for stage in stages}
     seats: dict[tuple[str, int], _Seat] = {}
@@ -62,13 +72,20 @@ def place_workers(
             cpus = given[stage.name]
             if cpus:
                 seats[stage.name, replica] = _Seat(cpus, _node_of(cpus, machine))
-            else:
+            elif descriptions[stage.name].device != CUDA:
                 (heavy if descriptions[stage.name].is_inference else light).append((stage.name, replica))
     taken = {cpu for cpus in given.values() for cpu in cpus}
-    seats.update(_seats(heavy, light, taken, machine))
+    near = {
+        (stage.name, replica): gpus[replica % len(gpus)].numa_node
+        for stage in stages
+        if descriptions[stage.name].device == CUDA
+        for replica in range(replicas[stage.name])
+        if (stage.name, replica) not in seats
+    }
+    seats.update(_seats(heavy, light, near, taken, machine))
     return {
         stage.name: tuple(
-            _worker(stage, replica, seats[stage.name, replica], descriptions[stage.name], machine, heavy)
+            _worker(stage, replica, seats[stage.name, replica], descriptions[stage.name], machine, heavy, len(gpus))
             for replica in range(replicas[stage.name])
         )
         for stage in stages
@@ -78,6 +95,8 @@ def place_workers(
 def _replicas(stage: StageConfig, description: StageDescription, machine: Machine) -> int:
     if stage.replicas != AUTO:
         return stage.replicas
+    if description.device == CUDA:
+        return sum(gpu.minor is not None for gpu in machine.gpus)
     return len(machine.nodes) if description.is_inference and stage.cpus == AUTO and not machine.cpus.is_shared else 1
 
 
@@ -107,14 +126,26 @@ def _node_of(cpus: tuple[int, ...], machine: Machine) -> int | None:
 
 
 def _seats(
-    heavy: Sequence[tuple[str, int]], light: Sequence[tuple[str, int]], taken: set[int], machine: Machine
+    heavy: Sequence[tuple[str, int]],
+    light: Sequence[tuple[str, int]],
+    near: Mapping[tuple[str, int], int | None],
+    taken: set[int],
+    machine: Machine,
 ) -> dict[tuple[str, int], _Seat]:
-    """Seats for the workers whose CPUs are not given."""
+    """Seats for the workers whose CPUs are not given; those in `near` run on GPUs, and sit on the node named."""
     nodes = {node.number: _cores(node.cpus, taken, machine) for node in machine.nodes}
     free = sum(len(cores) for cores in nodes.values())
     if machine.cpus.is_shared or free < _MIN_CORES_TO_BIND:
-        return dict.fromkeys((*heavy, *light), _Seat())
+        return dict.fromkeys((*heavy, *light, *near), _Seat())
     seats: dict[tuple[str, int], _Seat] = {}
+    for worker, wanted in near.items():
+        # Where firmware does not say which node a GPU is near to, the one with the most cores left.
+        home = wanted if wanted in nodes else max(nodes, key=lambda node: (len(nodes[node]), -node))
+        cores = nodes[home]
+        # Never more than half of what is left: the other stages need some too.
+        count = min(_GPU_CORES, len(cores) // 2)
+        seats[worker] = _Seat(_cpus(cores[:count] or cores), home)
+        nodes[home] = cores[count:]
     heavy_on, light_on = _spread(heavy, nodes), _spread(light, nodes)
     for node, cores in nodes.items():
         for_light, for_heavy = _divide(cores, len(light_on[node]), len(heavy_on[node]))
@@ -169,10 +200,11 @@ def _worker(
     description: StageDescription,
     machine: Machine,
     heavy: Sequence[tuple[str, int]],
+    gpus: int,
 ) -> WorkerPlan:
     if isinstance(stage.threads, int):
         threads = stage.threads
-    elif not description.is_inference:
+    elif not description.is_inference or description.device == CUDA:
         threads = 1
     elif not seat.cpus:
         threads = max(1, machine.cpus.effective // len(heavy))
@@ -182,5 +214,10 @@ def _worker(
         cores = len({machine.cpus.core(cpu) for cpu in seat.cpus})
         threads = max(1, min(cores // sharing, machine.cpus.effective))
     # OpenMP, and with it OpenBLAS and MKL, reads this once, when it is loaded; the default is every CPU.
-    env = {"OMP_NUM_THREADS": str(threads), **stage.env}
-    return WorkerPlan(stage.name, replica, seat.cpus, seat.node, threads, env=env)
+    env = {"OMP_NUM_THREADS": str(threads)}
+    device = "cpu"
+    if description.device == CUDA:
+        device = f"{CUDA}:{replica % gpus}"
+        # CUDA's own order is by speed.
+        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    return WorkerPlan(stage.name, replica, seat.cpus, seat.node, threads, device, {**env, **stage.env})

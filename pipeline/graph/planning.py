@@ -44,7 +44,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
             outputs=descriptions[name].outputs,
             fields=fields_of(descriptions[name].outputs),
             batch=BatchPlan(by_name[name].batch.max_size, by_name[name].batch.max_delay_ms),
-            credits=credits_of(by_name[name]),
+            credits=credits_of(by_name[name], descriptions[name].concurrency),
             workers=workers[name],
             timeout_ms=by_name[name].timeout_ms,
             max_restarts=by_name[name].restart.max,

@@ -5,7 +5,8 @@ so here. It reads one JSON object from stdin and answers with one line of JSON a
 soon as it knows: where it dies, the first missing line says on which stage.
 
     stdin    {"base_dir": "...", "stages": [{"use": "module:Class", "options": {...}}, ...]}
-    stdout   {"inputs": [spec, ...], "outputs": [spec, ...], "classes": ["module:Class", "module:Base", ...]}
+    stdout   {"inputs": [spec, ...], "outputs": [spec, ...], "classes": ["module:Class", "module:Base", ...],
+              "device": "cpu", "concurrency": 1}
              {"error": "BadOption", "message": "...", "traceback": "..."}
 """
 
@@ -52,6 +53,8 @@ def _describe(use: str, options: dict[str, Any], base_dir: Path) -> dict[str, An
         "inputs": [spec.to_dict() for spec in stage.inputs],
         "outputs": [spec.to_dict() for spec in stage.outputs],
         "classes": [f"{cls.__module__}:{cls.__qualname__}" for cls in type(stage).__mro__],
+        "device": getattr(stage, "device", "cpu"),
+        "concurrency": getattr(stage, "concurrency", 1),
     }
 
 

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
-from stages.engines.engine import Engine
+from stages.engines.cuda import device_name
+from stages.engines.engine import DEFAULTS, Engine, EngineOptions
+from stages.engines.plans import fitting_plans, gpu_slug, plans_of
+from stages.engines.tensorrt_compat import load_library, spell_version
 from stages.errors import BadOption, ModelError
 
 __all__ = ["ENGINES", "engine_class"]
 
 #: Name in the YAML -> module:class.
-ENGINES = {"onnxruntime": "stages.engines.onnxruntime:OnnxRuntime"}
+ENGINES = {
+    "onnxruntime": "stages.engines.onnxruntime:OnnxRuntime",
+    "tensorrt": "stages.engines.tensorrt:TensorRt",
+}
 
-#: What "auto" stands for.
-RECOMMENDED = "onnxruntime"
 
 
-def engine_class(name: str) -> type[Engine]:
-    """The engine of that name, or the recommended one for "auto".
+def engine_class(name: str, model: Path | None = None, options: EngineOptions = DEFAULTS) -> type[Engine]:
+    """The engine of that name; for "auto" the fastest that can run `model` here.
 
     Raises:
         BadOption: there is none of that name.
         ModelError: its library is not installed.
     """
-    name = RECOMMENDED if name == "auto" else name
+    if name == "auto":
+        name = "tensorrt" if model is not None and _has_plan_for_here(model, options) else "onnxruntime"
     try:
         module, attribute = ENGINES[name].split(":")
     except KeyError:
@@ -33,3 +39,16 @@ def engine_class(name: str) -> type[Engine]:
     except ImportError as error:
         raise ModelError(f"engine {name!r} cannot be used here: {error}") from error
     return engine
+
+
+def _has_plan_for_here(model: Path, options: EngineOptions) -> bool:
+    # In the order of what it costs: a GPU without plans must not make every start slower.
+    plans = plans_of(model.stem)
+    gpu = device_name() if plans else None
+    if gpu is None:
+        return False
+    try:
+        fitting_plans(model, plans, gpu_slug(gpu), spell_version(load_library()), options.precision)
+    except ModelError:
+        return False
+    return True

@@ -6,6 +6,12 @@
     run(inputs, outputs)    arrays (n, *shape) in, arrays (n, *shape) out; any number of times
     close()                 give everything back
 
+An engine that `can_start` also takes rows where they lie, and may compute several batches at once:
+
+    attach_memory(buffers)  the shared memory that slots lie in, for an engine that wants to pin it
+    start(inputs, outputs)  begin a batch; each tensor as one array a row, in place
+    done(token)             is it over?
+
 An engine sees arrays, never requests or slots. Batches larger or smaller than a model was saved for are
 cut and padded here, so that an implementation runs only what its model takes.
 """
@@ -16,6 +22,7 @@ import abc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,7 +30,22 @@ from stages.errors import ModelError
 from stages.spec import TensorSpec
 from stages.stage import Array
 
-__all__ = ["Engine", "ModelSpecs", "TensorAxes", "model_specs"]
+__all__ = ["DEFAULTS", "Engine", "EngineOptions", "ModelSpecs", "TensorAxes", "model_specs"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How an engine is to run a model. What an engine has no use for, it passes over: a config runs anywhere."""
+
+    precision: str = "auto"
+    """"fp32", "fp16", or "auto": the fastest that the model was built in."""
+    contexts: int = 1
+    """Batches that may be computed at once, each with memory and a stream of its own."""
+    cuda_graphs: bool = True
+    """Launch a batch as one graph instead of kernel by kernel."""
+
+
+DEFAULTS = EngineOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +64,20 @@ class Engine(abc.ABC):
     Args:
         path: the model's file.
         max: maximum of each free dimension other than the batch, by its name in the model.
+        options: how to run it.
 
     Raises:
         ModelError: the file is missing, damaged, or holds what this engine cannot run.
     """
 
-    def __init__(self, path: Path, max: Mapping[str, int]) -> None:
+    device: ClassVar[str] = "cpu"
+    """What it runs on: "cpu" or "cuda"."""
+    can_start: ClassVar[bool] = False
+    """It has `start` and `done`, which take the rows where they lie."""
+
+    def __init__(self, path: Path, max: Mapping[str, int], options: EngineOptions = DEFAULTS) -> None:
         self.path = path
+        self.options = options
         self.specs = self.describe(path, max)
 
     @classmethod
@@ -57,12 +86,16 @@ class Engine(abc.ABC):
         """The model's specs, from the file alone, in far less time than `load` takes."""
 
     @abc.abstractmethod
-    def load(self, threads: int, device: str) -> None:
+    def load(self, threads: int, device: str, max_batch: int = 1) -> None:
         """Make `run` possible. Called once.
 
         Args:
             threads: how many threads may be busy in `run`.
             device: "cpu" or "cuda:N".
+            max_batch: the largest batch that will come.
+
+        Raises:
+            ModelError: the model cannot be run there.
         """
 
     @abc.abstractmethod
@@ -103,6 +136,42 @@ class Engine(abc.ABC):
         for name, array in outs.items():
             array[...] = parts.pop(name)[:found]
         return {name: array[:found] for name, array in parts.items()}
+
+    @property
+    def concurrency(self) -> int:
+        """Batches that may be under way at once."""
+        return 1
+
+    @property
+    def summary(self) -> str:
+        """What was loaded and what it takes, for the log; empty where there is nothing to say."""
+        return ""
+
+    def attach_memory(self, buffers: Sequence[memoryview]) -> None:  # noqa: B027 (not every engine cares)
+        """The memory that rows lie in from now on; what was attached before is not used any more."""
+
+    def start(self, inputs: Mapping[str, Sequence[Array]], outputs: Mapping[str, Sequence[Array]]) -> Any:
+        """Begin a batch.
+
+        Args:
+            inputs: for every input one C-contiguous array (*shape) a row.
+            outputs: for every output one writable C-contiguous array (*shape) a row.
+
+        Returns:
+            A token for `done`. Until that returned True, the arrays must not be touched.
+
+        Raises:
+            BadInput: the model cannot compute these inputs.
+        """
+        raise NotImplementedError
+
+    def done(self, token: Any) -> bool:
+        """Whether a batch is over. True is returned once.
+
+        Raises:
+            StageBroken: the device has failed.
+        """
+        raise NotImplementedError
 
     def warm_up(self, sizes: Sequence[int]) -> None:
         """Run zeros of each batch size, free dimensions at their maximum, so that memory is at its peak too."""

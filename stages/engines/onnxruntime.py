@@ -46,7 +46,7 @@ class OnnxRuntime(Engine):
             max,
         )
 
-    def load(self, threads: int, device: str) -> None:
+    def load(self, threads: int, device: str, max_batch: int = 1) -> None:
         if device != "cpu":
             raise ModelError(f"engine onnxruntime runs on the cpu, and this replica was placed on {device}")
         options = _session_options()

@@ -1,0 +1,286 @@
+"""Inference on a GPU: the engine alone in a loop (the ceiling), beside whole pipelines over the same plans.
+
+    python -m bench.gpu                                        # about five minutes; docs/gpu.md says what it needs
+    python -m bench.gpu --uint8 open-nsfw-uint8.onnx --json bench/results/NAME.json
+
+    raw       one process, no pipeline: slots of one pinned segment -> engine -> slots, as many batches in
+              flight as contexts
+    decoded   clients write decoded pictures into slots -> scheduler -> inference worker -> clients
+    jpeg      clients write JPEG files -> DecodeResize -> inference -> clients
+
+Only ratios of one run mean something: the host's clocks and its other users change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.machine import describe_machine
+from pipeline.client.client import Client
+from pipeline.testing.running import running
+from shm import segments
+from shm.segment import SegmentSpec
+from stages import catalogue
+from stages.engines.cuda import device_name
+from stages.engines.engine import EngineOptions
+from stages.engines.tensorrt import TensorRt
+
+__all__ = ["client", "main", "pipeline_rate", "raw_rate"]
+
+ROOT = Path(__file__).resolve().parents[1]
+_WARM_UP_S = 0.5
+
+_DECODED = """\
+name: decoded
+inputs:
+  - {{name: image, dtype: {dtype}, shape: [224, 224, 3]}}
+ingress: {{slots: {slots}}}
+stages:
+  - name: inference
+    use: stages.infer:Infer
+    with: {{model: {model}, engine: tensorrt, contexts: {contexts}, inputs: {{image: "input:0"}}}}
+    batch: {{max_size: {batch}, max_delay_ms: {delay}}}
+"""
+
+_JPEG = """\
+name: jpeg
+inputs:
+  - {{name: image, dtype: uint8, shape: [bytes], max: {{bytes: 256KiB}}}}
+ingress: {{slots: {slots}}}
+stages:
+  - name: preprocess
+    use: stages.image:DecodeResize
+    with: {{resize: 256, size: 224, mode: stretch, color: bgr, dtype: uint8, layout: hwc, draft: true}}
+    replicas: {decoders}
+  - name: inference
+    use: stages.infer:Infer
+    with: {{model: {model}, engine: tensorrt, contexts: {contexts}, inputs: {{image: "input:0"}}}}
+    batch: {{max_size: {batch}, max_delay_ms: {delay}}}
+"""
+
+
+def raw_rate(model: Path, batch: int, contexts: int, graphs: bool, pinned: bool, seconds: float) -> float:
+    """Inferences a second of the engine alone."""
+    engine = TensorRt(model, {}, EngineOptions(contexts=contexts, cuda_graphs=graphs))
+    engine.load(1, "cuda:0", batch)
+    engine.warm_up([batch])
+    (takes,), (gives,) = engine.specs.inputs, engine.specs.outputs
+    count = 2 * batch * contexts
+    made = [
+        segments.create("posix", SegmentSpec(f"bench-{os.getpid()}", pool, spec.max_nbytes, count))
+        for pool, spec in (("in", takes), ("out", gives))
+    ]
+    try:
+        rows = [np.ndarray(takes.max_shape, takes.dtype, made[0].slot(n)) for n in range(count)]
+        outs = [np.ndarray(gives.max_shape, gives.dtype, made[1].slot(n)) for n in range(count)]
+        for row in rows:
+            row[...] = 1
+        if pinned:
+            engine.attach_memory([segment.buffer for segment in made])
+        batches = [
+            ({takes.name: rows[first : first + batch]}, {gives.name: outs[first : first + batch]})
+            for first in range(0, count, batch)
+        ]
+        flying: deque[Any] = deque()
+        done = turn = 0
+        began = time.perf_counter()
+        measured_from = 0.0
+        while True:
+            while len(flying) < contexts:
+                flying.append(engine.start(*batches[turn % len(batches)]))
+                turn += 1
+            if engine.done(flying[0]):
+                flying.popleft()
+                done += 1
+                now = time.perf_counter()
+                if not measured_from:
+                    if now - began > _WARM_UP_S:
+                        measured_from, done = now, 0
+                elif now - measured_from > seconds:
+                    break
+        rate = done * batch / (now - measured_from)
+        while flying:
+            if engine.done(flying[0]):
+                flying.popleft()
+    finally:
+        engine.close()
+        del rows, outs, batches
+        for segment in made:
+            segment.close()
+            segment.unlink()
+    return rate
+
+
+def client(run_dir: Path, window: int, begin: float, seconds: float, source: str) -> int:
+    """Keep `window` requests in flight; how many were answered within `seconds` from `begin` (monotonic)."""
+    files = [np.fromfile(path, np.uint8) for path in sorted((ROOT / "photos").glob("*.jpg"))]
+    files = [file for file in files if file.nbytes <= 256 << 10]
+    with Client.connect(run_dir, name=f"bench-{os.getpid()}") as connection:
+        if source == "jpeg":
+            inputs = files
+        else:
+            inputs = [np.full((224, 224, 3), n, source) for n in range(4)]
+        flying: deque[Any] = deque()
+        answered = turn = 0
+        most = max(1, window // 4)
+        clock = time.monotonic
+        while (now := clock()) < begin + seconds:
+            kept = 0
+            while len(flying) < window:
+                value = inputs[turn % len(inputs)]
+                draft = connection.draft_nowait(image=value.shape)
+                if draft is None:
+                    break
+                draft.inputs["image"][...] = value
+                flying.append(draft.submit(flush=False))
+                turn += 1
+                kept += 1
+                if kept == most:
+                    connection.flush()
+                    kept = 0
+            connection.pump(1.0)
+            while flying and flying[0].done():
+                flying.popleft().get().release()
+                answered += now >= begin
+        while flying:
+            flying.popleft().get(30).release()
+    return answered
+
+
+def pipeline_rate(config: str, clients: int, window: int, seconds: float, source: str) -> tuple[float, dict[str, Any]]:
+    """Inferences a second of a whole pipeline, and what its log and status said."""
+    with tempfile.TemporaryDirectory(prefix="trtlab-bench-") as folder:
+        path = Path(folder) / "bench.yaml"
+        path.write_text(config)
+        with running(path, timeout_s=120) as pipeline:
+            begin = time.monotonic() + 3.0
+            arguments = ["--client", str(pipeline.run_dir), str(window), str(begin), str(seconds), source]
+            started = [
+                subprocess.Popen([sys.executable, "-m", "bench.gpu", *arguments], stdout=subprocess.PIPE, text=True)
+                for _ in range(clients)
+            ]
+            time.sleep(max(0.0, begin - time.monotonic()))
+            before = _cpu(pipeline.pid)
+            time.sleep(seconds)
+            after = _cpu(pipeline.pid)
+            answered = sum(int(process.communicate(timeout=120)[0] or 0) for process in started)
+            stages = pipeline.status()["stages"]
+            log = pipeline.log()
+    busy = {name: round((after[name] - used) / seconds, 2) for name, used in before.items() if name in after}
+    return answered / seconds, {"cores": busy, "stages": stages, "log": log}
+
+
+def _cpu(pid: int) -> dict[str, float]:
+    """CPU seconds of the supervisor's children so far, by what `ps` shows."""
+    used: dict[str, float] = {}
+    tick = os.sysconf("SC_CLK_TCK")
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid:
+                title = (entry.parent / "cmdline").read_text().strip("\0 ").split("\0")[0]
+                used[title] = used.get(title, 0.0) + (int(fields[11]) + int(fields[12])) / tick
+        except OSError:
+            continue
+    return used
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark, or one of its clients."""
+    if arguments is None and sys.argv[1:2] == ["--client"]:
+        run_dir, window, begin, seconds, source = sys.argv[2:]
+        print(client(Path(run_dir), int(window), float(begin), float(seconds), source))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="open-nsfw", help="float32 (N, 224, 224, 3), with plans for 1 and 8")
+    parser.add_argument("--uint8", type=Path, help="the same model with normalisation inside, with plans for 1 and 8")
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", default="raw,decoded,jpeg")
+    args = parser.parse_args(arguments)
+    import tensorrt
+
+    machine = {"GPU": device_name() or "none", "TensorRT": tensorrt.__version__, "pycuda": version("pycuda")}
+    result: dict[str, Any] = {"machine": {**machine, **describe_machine()}, "raw": [], "pipeline": []}
+    for key, value in result["machine"].items():
+        print(f"{key:18} {value}")
+    models = {"float32": catalogue.find(args.model, Path())}
+    if args.uint8:
+        models["uint8"] = args.uint8.resolve()
+    ceiling: dict[tuple[str, int, int], float] = {}
+    if "raw" in args.only:
+        _raw(args, models, ceiling, result)
+    if "decoded" in args.only:
+        _decoded(args, models, ceiling, result)
+    if "jpeg" in args.only and "uint8" in models:
+        for contexts in (1, 8):
+            decoders = max(1, len(os.sched_getaffinity(0)) - 3)
+            config = _JPEG.format(
+                model=models["uint8"], contexts=contexts, batch=8, delay=2, slots=256, decoders=decoders
+            )
+            _pipeline("jpeg", "jpeg", config, 8, contexts, ceiling.get(("uint8", 8, contexts)), 2, args, result)
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _raw(args: Any, models: dict[str, Path], ceiling: dict[tuple[str, int, int], float], result: Any) -> None:
+    print("\nraw       slots    batch  contexts  launched by   pinned   inferences/s")
+    for dtype, model in models.items():
+        cases = [(batch, n, graphs, True) for batch in (1, 8) for graphs in (False, True) for n in (1, 2, 4, 8)]
+        for batch, contexts, graphs, pinned in [*cases, (1, 8, True, False), (8, 8, True, False)]:
+            rate = raw_rate(model, batch, contexts, graphs, pinned, args.seconds)
+            launched = "graph" if graphs and pinned else "graph, calls" if graphs else "calls"
+            told = f"{dtype:8} {batch:5} {contexts:9}  {launched:12}  {'yes' if pinned else 'no':6} {rate:14,.0f}"
+            print(f"          {told}", flush=True)
+            case = {"slots": dtype, "batch": batch, "contexts": contexts, "graphs": graphs, "pinned": pinned}
+            result["raw"].append({**case, "rate": rate})
+            if graphs and pinned:
+                ceiling[dtype, batch, contexts] = rate
+
+
+def _decoded(args: Any, models: dict[str, Path], ceiling: dict[tuple[str, int, int], float], result: Any) -> None:
+    print("\npipeline  slots    batch  contexts   inferences/s   of raw   cores busy")
+    for dtype, model in models.items():
+        for batch, contexts in ((1, 1), (1, 8), (8, 1), (8, 2), (8, 4), (8, 8)):
+            config = _DECODED.format(
+                dtype=dtype, model=model, contexts=contexts, batch=batch, delay=2 if batch > 1 else 0, slots=512
+            )
+            raw = ceiling.get((dtype, batch, contexts))
+            _pipeline("decoded", dtype, config, batch, contexts, raw, args.clients, args, result)
+
+
+def _pipeline(
+    kind: str,
+    source: str,
+    config: str,
+    batch: int,
+    contexts: int,
+    raw: float | None,
+    clients: int,
+    args: Any,
+    result: Any,
+) -> None:
+    rate, seen = pipeline_rate(config, clients, 64 if batch > 1 else 16, args.seconds, source)
+    share = f"{rate / raw:7.0%}" if raw else "      -"
+    cores = ", ".join(f"{name} {used}" for name, used in seen["cores"].items() if used >= 0.05)
+    print(f"{kind:9} {source:8} {batch:5} {contexts:9} {rate:14,.0f}  {share}   {cores}", flush=True)
+    case = {"kind": kind, "source": source, "batch": batch, "contexts": contexts, "clients": clients}
+    result["pipeline"].append({**case, "rate": rate, "of_raw": rate / raw if raw else None, "cores": seen["cores"]})
+
+
+if __name__ == "__main__":
+    main()

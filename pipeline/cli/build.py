@@ -1,0 +1,108 @@
+"""`pipeline build`: a model's TensorRT plans, one for each batch size and precision, into the model cache."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.arguments import make_console, make_table
+from pipeline.config.quantities import format_bytes
+from pipeline.errors import ConfigError, StartError
+from stages import catalogue
+from stages.engines.plans import Plan, file_sha256, write_plan
+from stages.engines.tensorrt_build import build_plan, target
+from stages.engines.tensorrt_compat import PRECISIONS
+from stages.errors import ModelError
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command()(build)
+
+
+def build(
+    model: Annotated[str, typer.Argument(help="A name of the catalogue, or an .onnx file.", show_default=False)],
+    batch: Annotated[str, typer.Option(help="Batch sizes, a plan each.")] = "1,8",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, or both; a plan each.")] = "fp16",
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="Keeps what was measured; later builds take a fraction.", show_default=False)
+    ] = None,
+    uint8: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="First write FILE: the model with normalisation inside, its image input uint8; then build FILE.",
+            show_default=False,
+        ),
+    ] = None,
+    mean: Annotated[str, typer.Option(help="With --uint8: what is subtracted, one number or one a channel.")] = "0",
+    std: Annotated[str, typer.Option(help="With --uint8: what is then divided by.")] = "1",
+    hwc_to_chw: Annotated[
+        bool, typer.Option("--hwc-to-chw", help="With --uint8: pixels come as (H, W, C), the model wants (C, H, W).")
+    ] = False,
+    plans: Annotated[
+        bool, typer.Option("--plans/--no-plans", help="With --uint8: build FILE as well, or only write it.")
+    ] = True,
+) -> None:
+    """Build the TensorRT plans of a model for the GPU here. What is up to date is left alone."""
+    sizes = sorted({int(number) for number in _numbers("--batch", batch, whole=True)})
+    precisions = [name.strip() for name in precision.split(",")]
+    for name in precisions:
+        if name not in PRECISIONS:
+            raise ConfigError(f"--precision {name!r}: expected {' or '.join(PRECISIONS)}")
+    try:
+        path = catalogue.find(model, Path())
+        if uint8 is not None:
+            path = _write_uint8(path, uint8, _numbers("--mean", mean), _numbers("--std", std), hwc_to_chw)
+        if plans:
+            _build_all(path, sizes, precisions, timing_cache)
+    except ModelError as error:
+        raise StartError(str(error)) from error
+
+
+def _build_all(path: Path, sizes: list[int], precisions: list[str], timing_cache: Path | None) -> None:
+    gpu, version = target()
+    console = make_console()
+    sha256 = file_sha256(path)
+    wanted = [
+        Plan(path.stem, sha256, gpu, version, precision, size, (), ()) for precision in precisions for size in sizes
+    ]
+    table = make_table("", "plan", "size", "", right=("size",), console=console)
+    for number, plan in enumerate(wanted, 1):
+        if plan.is_there:
+            verdict = "up to date"
+        else:
+            console.print(f"[{number}/{len(wanted)}] building {plan.path.name} ...")
+            began = time.monotonic()
+            write_plan(*build_plan(path, plan, timing_cache))
+            verdict = f"built in {time.monotonic() - began:.1f} s"
+        table.add_row(plan.path.name, format_bytes(plan.path.stat().st_size), verdict)
+    console.print(table)
+    console.print(f"in {wanted[0].path.parent}")
+
+
+def _write_uint8(path: Path, target: Path, mean: list[float], std: list[float], hwc_to_chw: bool) -> Path:
+    if 0.0 in std:
+        raise ConfigError("--std: expected numbers other than 0, for pixels are divided by it")
+    try:
+        from pipeline.models.normalise import take_pixels  # it imports onnx, which is not always installed
+    except ImportError as error:
+        raise StartError(f"--uint8 changes the model, which needs onnx: {error}; install trtlab[gpu]") from error
+    content = take_pixels(path.read_bytes(), mean, std, hwc_to_chw)
+    target.write_bytes(content)
+    return target
+
+
+def _numbers(option: str, text: str, whole: bool = False) -> list[float]:
+    try:
+        numbers = [float(int(part) if whole else float(part)) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"{option} {text!r}: expected numbers separated by commas") from None
+    if whole and min(numbers) < 1:
+        raise ConfigError(f"{option} {text!r}: expected numbers of at least 1")
+    return numbers

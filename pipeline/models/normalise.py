@@ -1,0 +1,81 @@
+"""Puts normalisation into a model: it then takes pixels as uint8, a quarter of the bytes of float32.
+
+    before    image float32 ──▶ model
+    after     image uint8 ──▶ Cast ──▶ - mean ──▶ / std ──▶ (HWC to CHW) ──▶ model
+
+`pipeline build --uint8` calls it. What comes out is an ONNX file that any engine runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from stages.errors import ModelError
+
+__all__ = ["take_pixels"]
+
+_COLOURS = (1, 3)
+
+
+def take_pixels(content: bytes, mean: Sequence[float], std: Sequence[float], hwc_to_chw: bool) -> bytes:
+    """The model with its one float32 image input made uint8.
+
+    Args:
+        content: an ONNX file whose only input is float32 (N, C, H, W) or (N, H, W, C).
+        mean, std: one number, or one for each channel, in units of 0..255; (x - mean) / std is what the model gets.
+        hwc_to_chw: the new input is (N, H, W, C) where the model's is (N, C, H, W).
+
+    Raises:
+        ModelError: the model has another input, or `mean` or `std` do not suit it.
+    """
+    model = onnx.load_model_from_string(content)
+    graph = model.graph
+    weights = {initializer.name for initializer in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
+        found = ", ".join(value.name for value in inputs)
+        raise ModelError(f"expected a model with one float32 input, found {found or 'none'}")
+    image = inputs[0]
+    axes = image.type.tensor_type.shape.dim
+    if len(axes) != 4:
+        raise ModelError(f"{image.name}: expected (N, C, H, W) or (N, H, W, C), found {len(axes)} axes")
+    chw = axes[1].dim_value in _COLOURS
+    if not chw and (hwc_to_chw or axes[3].dim_value not in _COLOURS):
+        shape = [axis.dim_value or axis.dim_param for axis in axes]
+        raise ModelError(f"{image.name}: found no axis of 1 or 3 channels where it should be, in {shape}")
+    channels = axes[1].dim_value if chw else axes[3].dim_value
+    # The constants meet the tensor before it is transposed.
+    broadcast = (-1, 1, 1) if chw and not hwc_to_chw else (-1,)
+    last = f"{image.name}/pixels"
+    nodes = [helper.make_node("Cast", [image.name], [last], to=TensorProto.FLOAT)]
+    for operator, option, values in (("Sub", "mean", mean), ("Div", "std", std)):
+        if len(values) not in (1, channels):
+            raise ModelError(f"{option}: expected 1 number or {channels}, found {len(values)}")
+        neutral = 0.0 if operator == "Sub" else 1.0
+        if any(value != neutral for value in values):
+            constant = np.array(values, np.float32).reshape(broadcast if len(values) > 1 else ())
+            graph.initializer.append(numpy_helper.from_array(constant, f"{image.name}/{option}"))
+            nodes.append(helper.make_node(operator, [last, f"{image.name}/{option}"], [f"{last}/{option}"]))
+            last = f"{last}/{option}"
+    if hwc_to_chw:
+        nodes.append(helper.make_node("Transpose", [last], [f"{last}/chw"], perm=[0, 3, 1, 2]))
+        last = f"{last}/chw"
+        moved = [onnx.TensorShapeProto.Dimension() for _ in range(4)]
+        for new, old in enumerate((0, 2, 3, 1)):
+            moved[new].CopyFrom(axes[old])
+        del axes[:]
+        axes.extend(moved)
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name == image.name:
+                node.input[index] = last
+    image.type.tensor_type.elem_type = TensorProto.UINT8
+    for position, node in enumerate(nodes):
+        graph.node.insert(position, node)
+    onnx.checker.check_model(model)
+    made: bytes = model.SerializeToString()
+    return made

@@ -1,0 +1,149 @@
+"""Plans: models that TensorRT has compiled, as files of the model cache.
+
+    <cache>/plans/open-nsfw.h100-80gb-hbm3.trt-8.5.3.1.fp16.b8.plan        what TensorRT runs
+    <cache>/plans/open-nsfw.h100-80gb-hbm3.trt-8.5.3.1.fp16.b8.plan.json   what it is, readable without TensorRT
+
+A plan is good for one GPU model, one version of TensorRT, one precision and one batch size. `pipeline build`
+writes them, the engine reads them. Nothing here needs a GPU or TensorRT.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stages import catalogue
+from stages.engines.engine import TensorAxes
+from stages.errors import ModelError
+
+__all__ = ["Plan", "choose_size", "file_sha256", "fitting_plans", "gpu_slug", "plans_dir", "plans_of", "write_plan"]
+
+ANY_GPU = "any"
+"""The GPU of a plan that its library compiles to the end when it loads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a plan was built from, and for."""
+
+    model: str
+    """Stem of the model's file."""
+    model_sha256: str
+    gpu: str
+    """`gpu_slug` of the GPU that it runs on, or ANY_GPU."""
+    version: str
+    """As `tensorrt_compat.spell_version` gives it."""
+    precision: str
+    batch: int
+    inputs: tuple[TensorAxes, ...]
+    outputs: tuple[TensorAxes, ...]
+    nbytes: int = 0
+    """Of the plan's file."""
+
+    @property
+    def path(self) -> Path:
+        return plans_dir() / f"{self.model}.{self.gpu}.{self.version}.{self.precision}.b{self.batch}.plan"
+
+    @property
+    def is_there(self) -> bool:
+        """A plan built from the same for the same lies in the cache, whole."""
+        for found in plans_of(self.model):
+            if found.path == self.path and found.model_sha256 == self.model_sha256:
+                return self.path.is_file() and self.path.stat().st_size == found.nbytes
+        return False
+
+
+def plans_dir() -> Path:
+    """The folder of all plans."""
+    return catalogue.cache_dir() / "plans"
+
+
+def gpu_slug(name: str) -> str:
+    """A GPU's name as a part of a file's name: "NVIDIA H100 80GB HBM3" -> "h100-80gb-hbm3"."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower().removeprefix("nvidia ")).strip("-")
+
+
+def file_sha256(path: Path) -> str:
+    """Of a model's file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def plans_of(model: str) -> list[Plan]:
+    """The plans of a model, by the stem of its file; by rising batch size. Files that are no plans are passed over."""
+    found = []
+    for path in plans_dir().glob(f"{model}.*.plan.json"):
+        try:
+            plan = _from_json(json.loads(path.read_text()))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if plan.model == model:
+            found.append(plan)
+    return sorted(found, key=lambda plan: (plan.batch, plan.path.name))
+
+
+def fitting_plans(path: Path, plans: Sequence[Plan], gpu: str, version: str, precision: str) -> list[Plan]:
+    """Of a model's plans those that run here, one a batch size.
+
+    Args:
+        path: the model's file.
+        gpu: slug of the GPU here.
+        version: of TensorRT here.
+        precision: "auto" takes fp16 where it was built, else fp32.
+
+    Raises:
+        ModelError: there is none; it says what there is, and the command that builds what is missing.
+    """
+    command = f"run here: pipeline build {shlex.quote(str(path))}"
+    if not plans:
+        raise ModelError(f"{path}: no TensorRT plan of it in {plans_dir()}; {command} --batch 1,8 --precision fp16")
+    here = [plan for plan in plans if plan.gpu in (gpu, ANY_GPU) and plan.version == version]
+    if not here:
+        others = ", ".join(sorted({f"{plan.version} on {plan.gpu}" for plan in plans}))
+        raise ModelError(f"{path}: its plans are for {others}; here is {version} on {gpu}: {command}")
+    wanted = ("fp16", "fp32") if precision == "auto" else (precision,)
+    for candidate in wanted:
+        if of_precision := [plan for plan in here if plan.precision == candidate]:
+            break
+    else:
+        built = ", ".join(sorted({plan.precision for plan in here}))
+        raise ModelError(f"{path}: its plans are of precision {built}, wanted {precision}: {command} "
+                         f"--precision {wanted[0]}")  # fmt: skip
+    sha256 = file_sha256(path)
+    if stale := [plan for plan in of_precision if plan.model_sha256 != sha256]:
+        raise ModelError(f"{path}: {stale[0].path.name} was built from another version of this file: {command}")
+    return of_precision
+
+
+def choose_size(sizes: Sequence[int], rows: int) -> int:
+    """The smallest of the rising `sizes` that holds `rows`; the largest where none does."""
+    return next((size for size in sizes if size >= rows), sizes[-1])
+
+
+def write_plan(plan: Plan, content: bytes) -> None:
+    """Put a plan into the cache: whole or not at all."""
+    plans_dir().mkdir(parents=True, exist_ok=True)
+    document = {**asdict(plan), "nbytes": len(content)}
+    for path, data in ((plan.path, content), (Path(f"{plan.path}.json"), json.dumps(document, indent=1).encode())):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+
+
+def _from_json(raw: dict[str, Any]) -> Plan:
+    for side in ("inputs", "outputs"):
+        raw[side] = tuple(TensorAxes(t["name"], t["dtype"], tuple(t["axes"])) for t in raw[side])
+    return Plan(**raw)

@@ -1,0 +1,157 @@
+"""Which plan is taken, and what is said where none fits; no GPU and no TensorRT is needed to know."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stages.engines import engine_class
+from stages.engines.engine import TensorAxes
+from stages.engines.onnxruntime import OnnxRuntime
+from stages.engines.plans import (
+    Plan,
+    choose_size,
+    file_sha256,
+    fitting_plans,
+    gpu_slug,
+    plans_dir,
+    plans_of,
+    write_plan,
+)
+from stages.engines.tensorrt import TensorRt
+from stages.errors import ModelError
+from stages.infer import Infer
+
+HERE = {"gpu": "h100", "version": "trt-8.5.3.1"}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TRTLAB_MODELS", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"a model")
+    return path
+
+
+def plan(model: Path, batch: int = 1, precision: str = "fp16", **changes: str) -> Plan:
+    made = Plan(
+        model.stem, file_sha256(model), HERE["gpu"], HERE["version"], precision, batch,
+        (TensorAxes("x", "uint8", (batch, 4, 3)),), (TensorAxes("y", "float32", (batch, 2)),),
+    )  # fmt: skip
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def written(*plans: Plan) -> list[Plan]:
+    for each in plans:
+        write_plan(each, b"compiled")
+    return plans_of(plans[0].model)
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1, 1), (2, 4), (4, 4), (5, 16), (16, 16), (99, 16)])
+def test_a_batch_takes_the_smallest_plan_that_holds_it(rows: int, size: int) -> None:
+    assert choose_size([1, 4, 16], rows) == size
+
+
+def test_plans_are_read_back_by_rising_batch(model: Path) -> None:
+    eight, one = plan(model, 8), plan(model, 1)
+    assert written(eight, one) == [replace(one, nbytes=8), replace(eight, nbytes=8)]
+    assert eight.path == plans_dir() / "net.h100.trt-8.5.3.1.fp16.b8.plan"
+    assert eight.path.read_bytes() == b"compiled"
+
+
+def test_plans_of_a_model_whose_name_begins_alike_are_not_its_own(model: Path) -> None:
+    written(replace(plan(model), model="net.v2"))
+    assert plans_of("net") == []
+    assert len(plans_of("net.v2")) == 1
+
+
+def test_what_is_no_plan_is_passed_over(model: Path) -> None:
+    written(plan(model))
+    (plans_dir() / "net.x.plan.json").write_text("{")
+    (plans_dir() / "net.y.plan.json").write_text("[1]")
+    assert len(plans_of("net")) == 1
+
+
+def test_a_plan_is_up_to_date_until_its_model_changes_or_its_file_is_cut(model: Path) -> None:
+    wanted = plan(model)
+    assert not wanted.is_there
+    written(wanted)
+    assert wanted.is_there
+    wanted.path.write_bytes(b"comp")
+    assert not wanted.is_there
+    written(wanted)
+    model.write_bytes(b"another model")
+    assert not plan(model).is_there
+
+
+def test_auto_prefers_the_faster_precision(model: Path) -> None:
+    plans = written(plan(model, 1, "fp32"), plan(model, 8, "fp32"), plan(model, 1, "fp16"))
+    assert [p.precision for p in fitting_plans(model, plans, precision="auto", **HERE)] == ["fp16"]
+    assert [p.batch for p in fitting_plans(model, plans, precision="fp32", **HERE)] == [1, 8]
+
+
+def test_a_plan_for_any_gpu_fits_here(model: Path) -> None:
+    plans = written(plan(model, gpu="any"))
+    assert fitting_plans(model, plans, precision="auto", **HERE) == plans
+
+
+@pytest.mark.parametrize(
+    ("changes", "precision", "said"),
+    [
+        ({"gpu": "v100"}, "auto", r"its plans are for trt-8.5.3.1 on v100; here is trt-8.5.3.1 on h100"),
+        ({"version": "trt-10.1"}, "auto", r"its plans are for trt-10.1 on h100; here is trt-8.5.3.1 on h100"),
+        ({"precision": "fp32"}, "fp16", r"its plans are of precision fp32, wanted fp16.* --precision fp16"),
+        ({"model_sha256": "0" * 64}, "auto", r"b1.plan was built from another version of this file"),
+    ],
+    ids=["gpu", "version", "precision", "model"],
+)
+def test_a_plan_that_does_not_fit_is_refused_with_the_command_that_builds_one(
+    model: Path, changes: dict[str, str], precision: str, said: str
+) -> None:
+    plans = written(plan(model, **changes))
+    with pytest.raises(ModelError, match=said) as refused:
+        fitting_plans(model, plans, precision=precision, **HERE)
+    assert f"pipeline build {model}" in str(refused.value)
+
+
+def test_a_model_without_plans_is_refused_with_the_command_that_builds_them(model: Path) -> None:
+    with pytest.raises(ModelError, match=rf"no TensorRT plan of it in .*pipeline build {model} --batch"):
+        TensorRt(model, {})
+
+
+def test_specs_are_those_of_the_plan_without_the_batch(model: Path) -> None:
+    written(plan(model, 8))
+    specs = TensorRt(model, {}).specs
+    assert (str(specs.inputs[0].dtype), specs.inputs[0].shape, specs.batch) == ("uint8", (4, 3), None)
+    assert specs.outputs[0].shape == (2,)
+
+
+def test_auto_without_a_plan_is_onnxruntime(model: Path) -> None:
+    assert engine_class("auto", model) is OnnxRuntime
+
+
+def test_a_stage_over_tensorrt_asks_for_a_gpu_and_says_how_many_batches_it_takes(model: Path) -> None:
+    written(plan(model))
+    stage = Infer(model.name, engine="tensorrt", contexts=4, base_dir=model.parent)
+    assert (stage.device, stage.concurrency) == ("cuda", 4)
+
+
+def test_it_does_not_run_on_the_cpu(model: Path) -> None:
+    written(plan(model))
+    with pytest.raises(ModelError, match="runs on a GPU, and this replica was placed on cpu"):
+        TensorRt(model, {}).load(1, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [("NVIDIA H100 80GB HBM3", "h100-80gb-hbm3"), ("Tesla V100-SXM2-16GB", "tesla-v100-sxm2-16gb")],
+)
+def test_the_name_of_a_gpu_becomes_a_part_of_a_file_name(name: str, slug: str) -> None:
+    assert gpu_slug(name) == slug
