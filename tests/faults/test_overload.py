@@ -11,7 +11,7 @@ from tests.faults.load import until
 
 
 def test_what_is_beyond_the_queue_is_refused_at_once_and_what_was_accepted_is_answered(folder: Any) -> None:
-    config = folder.config({"with.seconds": 1.0, "credits": 1}, {}, queue={"max": 3}, ingress={"slots": 16})
+    config = folder.config({"with.seconds": 0.4, "credits": 1}, {}, queue={"max": 3}, ingress={"slots": 16})
     with running(config) as pipeline, pipeline.client() as client:
         first = client.submit(data=b"x")
         until(lambda: client.status()["stages"][0]["workers"][0]["ordered"] == 1)
@@ -22,7 +22,7 @@ def test_what_is_beyond_the_queue_is_refused_at_once_and_what_was_accepted_is_an
         client.flush()
         while sum(future.done() for future in futures) < 5:
             client.pump(0.05)
-        # Nothing has been computed yet: a batch takes a second.
+        # Nothing has been computed yet: a batch takes 400 ms.
         assert not any(future.done() for future in (first, *futures[:3]))
         for future in futures[3:]:
             assert isinstance(future.error(), Overloaded)

@@ -29,7 +29,6 @@ def test_ready_follows_the_canary_through_every_stage(
             return found
 
         until(lambda: not reasons())
-        assert cli("status", pipeline.run_dir).code == 0
         # A stage that hangs: its process is there, and nobody has killed it.
         (pid,) = pipeline.worker_pids("s1")
         os.kill(pid, signal.SIGSTOP)
