@@ -65,6 +65,9 @@ _ASK_AGAIN_S = 0.5
 #: While nothing comes, the scheduler's lock is looked at this often: its death is seen within this time.
 _ALIVE_CHECK_MS = 50
 
+#: So long is waited for what a scheduler sent just before it ended.
+_LAST_WORDS_MS = 40
+
 
 class Draft:
     """A slot that is being filled: one writable array for each input. `submit` sends it off."""
@@ -380,22 +383,27 @@ class Client:
             if messages:
                 return sum(self._take(message) for message in messages)
             waited += step / 1000
-            self._look_after_scheduler()
-            if waited >= timeout_s:
-                return 0
+            answers = self._look_after_scheduler()
+            if answers or waited >= timeout_s:
+                return answers
 
-    def _look_after_scheduler(self) -> None:
-        """Nothing comes: see whether somebody is there who knows this client."""
+    def _look_after_scheduler(self) -> int:
+        """Nothing comes: see whether somebody is there who knows this client; how many answers came meanwhile."""
         now = time.monotonic()
         if now - self._looked_at < _ALIVE_CHECK_MS / 1000:
-            return
+            return 0
         self._looked_at = now
         if not isinstance(probe(self._run_dir / SCHEDULER_LOCK), Alive):
+            # What it sent before it ended, at the end of a drain say, may still be on its way.
+            if answers := sum(self._take(message) for message in self._inbox.receive(_LAST_WORDS_MS)):
+                self._looked_at = 0.0
+                return answers
             self._lose()
         if now - self._asked_at > _ASK_AGAIN_S:
             # The lock may be the next scheduler's by now, which does not know this client, and says so.
             self._asked_at = now
             self._scheduler.send(Submit(self._number, (), ()))
+        return 0
 
     def _take(self, message: object) -> int:
         if isinstance(message, Answers):

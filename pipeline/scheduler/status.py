@@ -50,7 +50,6 @@ def status_of(state: State) -> dict[str, Any]:
             {
                 "name": route.name,
                 "replicas": len(state.plan.stages[route.index].workers),
-                "replicas": len(state.plan.stages[route.index].workers),
                 "waiting": len(state.backlogs[route.index]),
                 "given_up": state.given_up.get(route.index),
                 "last_ok_s": None if not (last := state.last_ok[route.index]) else (state.now - last) / 1e9,

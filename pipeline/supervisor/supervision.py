@@ -159,7 +159,7 @@ class Supervision:
         self.children: dict[int, Child] = {}
         self._next_worker = 0
         self._deaths: list[deque[float]] = [deque() for _ in plan.stages]
-        self._last_running = [0] * len(plan.stages)
+        self._last_running: list[frozenset[int]] = [frozenset()] * len(plan.stages)
         self._last_finished = [0] * len(plan.stages)
         self._broken: set[int] = set()
         self._scheduler_deaths: deque[float] = deque()
@@ -394,14 +394,16 @@ class Supervision:
         a request can be blamed for this one, or when the search for a deadly request gets on: then it
         ends by itself.
         """
-        before, self._last_running[stage] = self._last_running[stage], len(exit.running)
+        running = frozenset(exit.running)
+        before, self._last_running[stage] = self._last_running[stage], running
         worked = exit.finished > self._last_finished[stage]
         self._last_finished[stage] = exit.finished
         if worked:
             self._deaths[stage].clear()
         if outside:
             return False
-        return not exit.running or not (worked or len(exit.running) < before)
+        # Fewer of the same requests, or the last one alone once more.
+        return not running or not (worked or running <= before)
 
     def _scheduler_died(self, exit: Exit, now: float) -> Iterator[Instruction]:
         deaths = self._scheduler_deaths

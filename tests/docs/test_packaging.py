@@ -14,7 +14,8 @@ PACKAGES = ("pipeline", "shm", "stages")
 #: Imported, but not declared.
 BROUGHT = {
     "pydantic_core": "pydantic requires exactly the one that it fits",
-    "onnx": "only to convert a model when it is pulled; pip fetches it for that",
+    "onnx": "only to convert a model when it is pulled, where pip fetches it, and for pipeline build --uint8",
+    "pycuda": "only where there is a GPU: the extra gpu",
 }
 #: Declared, but not imported.
 RUN = {"pip": "pulls the models, as python -m pip"}
@@ -35,8 +36,19 @@ def imported() -> set[str]:
                 elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                     modules.add(node.module.partition(".")[0])
     foreign = modules - set(sys.stdlib_module_names) - set(PACKAGES) - set(BROUGHT)
-    distributions = metadata.packages_distributions()
-    return {normal(distributions[module][0]) for module in foreign}
+    distributions = top_level()
+    return {normal(distributions[module]) for module in foreign}
+
+
+def top_level() -> dict[str, str]:
+    """Module -> the distribution that brings it. (That of importlib.metadata misses most on Python 3.10.)"""
+    found: dict[str, str] = {}
+    for distribution in metadata.distributions():
+        for file in distribution.files or ():
+            name = file.parts[0].partition(".")[0]
+            if file.suffix in (".py", ".so") and name:
+                found.setdefault(name, distribution.metadata["Name"])
+    return found
 
 
 def test_every_folder_of_modules_is_a_package() -> None:
