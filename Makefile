@@ -2,6 +2,8 @@
 #
 # Variables: PYTHON (the interpreter that makes .venv), CONFIG and ARGS (of make run), ARGS (of make test, bench, chaos).
 
+# bash: for pipefail.
+SHELL  := /bin/bash
 VENV   := .venv
 CONFIG ?= configs/resnet.yaml
 ARGS   ?=
@@ -16,16 +18,22 @@ endif
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench chaos clean
+.PHONY: help run test test-gpu check bench chaos clean
 
 help:  ## list these commands
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 run: $(VENV)/.core  ## set up what is missing, then: pipeline run configs/resnet.yaml
 	@$(VENV)/bin/pipeline run $(CONFIG) $(ARGS)
 
 test: $(VENV)/.dev  ## set up what is missing, then pass the whole test suite
 	@$(VENV)/bin/python -m pytest $(ARGS)
+
+# A GPU host may have no package index, so nothing is installed: PYTHON_GPU has what docs/gpu.md names.
+PYTHON_GPU ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON))
+test-gpu:  ## on a GPU host: build the plans, pass the GPU tests, leave build/gpu-report.txt
+	@mkdir -p build
+	@set -o pipefail; $(PYTHON_GPU) -m pytest -m gpu tests/gpu -s $(ARGS) 2>&1 | tee build/gpu-report.txt
 
 check: $(VENV)/.dev  ## types (mypy --strict), style (ruff), who may import whom (import-linter)
 	$(VENV)/bin/mypy --strict -p shm -p stages -p pipeline -p bench

@@ -243,8 +243,8 @@ def _raw(args: Any, models: dict[str, Path], ceiling: dict[tuple[str, int, int],
         cases = [(batch, n, graphs, True) for batch in (1, 8) for graphs in (False, True) for n in (1, 2, 4, 8)]
         for batch, contexts, graphs, pinned in [*cases, (1, 8, True, False), (8, 8, True, False)]:
             rate = raw_rate(model, batch, contexts, graphs, pinned, args.seconds)
-            launched = "graph" if graphs and pinned else "graph, calls" if graphs else "calls"
-            told = f"{dtype:8} {batch:5} {contexts:9}  {launched:12}  {'yes' if pinned else 'no':6} {rate:14,.0f}"
+            launched = "graph" if graphs else "calls"
+            told = f"{dtype:8} {batch:5} {contexts:9}  {launched:11}  {'yes' if pinned else 'no':6} {rate:14,.0f}"
             print(f"          {told}", flush=True)
             case = {"slots": dtype, "batch": batch, "contexts": contexts, "graphs": graphs, "pinned": pinned}
             result["raw"].append({**case, "rate": rate})

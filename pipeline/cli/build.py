@@ -30,7 +30,7 @@ def build(
     batch: Annotated[str, typer.Option(help="Batch sizes, a plan each.")] = "1,8",
     precision: Annotated[str, typer.Option(help="fp32, fp16, or both; a plan each.")] = "fp16",
     timing_cache: Annotated[
-        Path | None, typer.Option(help="Keeps what was measured; later builds take a fraction.", show_default=False)
+        Path | None, typer.Option(help="Keeps what was measured; later builds use it again.", show_default=False)
     ] = None,
     uint8: Annotated[
         Path | None,

@@ -41,7 +41,7 @@ def build_plan(model: Path, wanted: Plan, timing_cache: Path | None = None) -> t
     Args:
         model: the .onnx file.
         wanted: what to build; its tensors are still to be found.
-        timing_cache: file that keeps what was measured: the next plan of the same layers takes a fraction.
+        timing_cache: file that keeps what was measured, for the next plan of the same layers.
 
     Returns:
         `wanted` with its tensors, and the plan's bytes.
