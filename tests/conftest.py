@@ -6,6 +6,7 @@ import ctypes
 import gc
 import os
 import shutil
+import subprocess
 import tempfile
 import threading
 import time
@@ -14,11 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
 import zmq
 
+from pipeline.interpreter import python_command
 from pipeline.models.pull import pull
 from shm import leftovers
 from shm.owner import Dead, Unknown
@@ -134,3 +137,42 @@ def pulled() -> Callable[[str], Path]:
             raise
 
     return get
+
+
+COMMAND = python_command("pipeline.cli.main")
+"""What the installed script `pipeline` does."""
+
+
+class Finished(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli() -> Callable[..., Finished]:
+    """Run one command line in a process of its own, to its end."""
+
+    def cli(*arguments: object, cwd: Path | None = None) -> Finished:
+        done = subprocess.run(
+            [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    return cli
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
+    """Start one command line; it is killed at the end of the test where it still runs."""
+    processes: list[subprocess.Popen[Any]] = []
+
+    def started(*arguments: object, command: list[str] = COMMAND, **options: Any) -> subprocess.Popen[Any]:
+        process = subprocess.Popen([*command, *map(str, arguments)], **options)
+        processes.append(process)
+        return process
+
+    yield started
+    for process in processes:
+        process.kill()
+        process.communicate()

@@ -1,30 +1,17 @@
-"""What the tests of dying share: a user's folder with stages that die, a command line, and processes of ours."""
+"""What the tests of dying share: a user's folder with stages that die, and processes of ours."""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 import pytest
 import yaml
 
-from pipeline.interpreter import python_command
-
 HERE = Path(__file__).parent
-
-COMMAND = python_command("pipeline.cli.main")
-"""What the installed script `pipeline` does."""
-
-
-class Finished(NamedTuple):
-    code: int
-    out: str
-    err: str
-
 
 class Folder:
     """A user's folder: deadly_stages.py, and configs over it."""
@@ -55,35 +42,6 @@ def _stage(number: int, stage: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
-
-
-@pytest.fixture
-def cli() -> Callable[..., Finished]:
-    """Run one command line in a process of its own, to its end."""
-
-    def cli(*arguments: object) -> Finished:
-        done = subprocess.run(
-            [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
-        )
-        return Finished(done.returncode, done.stdout, done.stderr)
-
-    return cli
-
-
-@pytest.fixture
-def started() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
-    """Start one command line; it is killed at the end of the test where it still runs."""
-    processes: list[subprocess.Popen[Any]] = []
-
-    def started(*arguments: object, command: list[str] = COMMAND, **options: Any) -> subprocess.Popen[Any]:
-        process = subprocess.Popen([*command, *map(str, arguments)], **options)
-        processes.append(process)
-        return process
-
-    yield started
-    for process in processes:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture

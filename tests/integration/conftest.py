@@ -1,59 +1,17 @@
-"""What tests with real processes share: a command line, and a user's folder with stages and configs of their own."""
+"""What tests with real processes share: a user's folder with stages and configs of their own."""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 import pytest
 import yaml
 
-from pipeline.interpreter import python_command
-
 HERE = Path(__file__).parent
-
-COMMAND = python_command("pipeline.cli.main")
-"""What the installed script `pipeline` does."""
-
-
-class Finished(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def cli() -> Callable[..., Finished]:
-    """Run one command line in a process of its own, to its end."""
-
-    def cli(*arguments: object, cwd: Path | None = None) -> Finished:
-        done = subprocess.run(
-            [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
-        )
-        return Finished(done.returncode, done.stdout, done.stderr)
-
-    return cli
-
-
-@pytest.fixture
-def started() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
-    """Start one command line; it is killed at the end of the test where it still runs."""
-    processes: list[subprocess.Popen[Any]] = []
-
-    def started(*arguments: object, command: list[str] = COMMAND, **options: Any) -> subprocess.Popen[Any]:
-        process = subprocess.Popen([*command, *map(str, arguments)], **options)
-        processes.append(process)
-        return process
-
-    yield started
-    for process in processes:
-        process.kill()
-        process.communicate()
-
 
 class Folder:
     """A user's folder: sample_stages.py, and configs over it."""
