@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -64,8 +64,6 @@ class StageContext:
     """The largest batch that `process` will be given."""
     cpus: tuple[int, ...] = ()
     """CPUs that this process may run on; empty where it is not bound."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Reserved to the runtime's own stages."""
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from pipeline.cli.arguments import ConfigArgument, SetOption, make_console
 from pipeline.config.loader import LoadedConfig, load_config
 from pipeline.errors import ConfigError, StartError
 from pipeline.feeding.sources import expand
-from pipeline.graph.preparation import prepare
+from pipeline.graph.preparation import prepare_loaded
 from pipeline.models.pull import pull
 from pipeline.supervisor.supervisor import supervise
 from stages.catalogue import ASSETS, cache_dir
@@ -47,7 +47,7 @@ def run(
     if serve and (inputs or output):
         raise ConfigError("--serve runs no files: leave out the files and --output, or leave out --serve")
     _pull_models(loaded)
-    prepared = prepare(config, assignments)
+    prepared = prepare_loaded(loaded)
     prepared.budget.refuse()
     console = make_console(stderr=True)
 

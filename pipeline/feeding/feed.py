@@ -48,13 +48,11 @@ class Feed:
     Args:
         client: connected.
         files: paths, one request each; a record names its file so.
-        deadline_ms: of each request, from its submission.
     """
 
-    def __init__(self, client: Client, files: Sequence[str], deadline_ms: float | None = None) -> None:
+    def __init__(self, client: Client, files: Sequence[str]) -> None:
         self._client = client
         self._files = files
-        self._deadline_ms = deadline_ms
         self._bytes_of = client.plan.inputs[0] if takes_bytes(client.plan.inputs) else None
         self._under_way: deque[_Entry] = deque()
         self._to_send: deque[_Entry] = deque()
@@ -149,7 +147,7 @@ class Feed:
                 return None
             for name, array in arrays.items():
                 draft.inputs[name][...] = array
-            return draft.submit(deadline_ms=self._deadline_ms, flush=False)
+            return draft.submit(flush=False)
         fd, size = open_file(Path(path))
         try:
             most = spec.max[str(spec.shape[0])]
@@ -167,7 +165,7 @@ class Feed:
         if filled < size:
             draft.discard()
             raise InvalidRequest(f"the file became shorter while it was read: {filled} of {size} bytes")
-        return draft.submit(deadline_ms=self._deadline_ms, flush=False)
+        return draft.submit(flush=False)
 
     def _record(self, path: str, future: Future) -> Record:
         latency_ms = (future.answered_ns - future.submitted_ns) / 1e6

@@ -17,7 +17,7 @@ from pipeline.graph.plan import Plan
 from pipeline.graph.planning import make_plan
 from pipeline.topology.machine import Machine, read_machine
 
-__all__ = ["Preparation", "prepare"]
+__all__ = ["Preparation", "prepare", "prepare_loaded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,15 @@ def prepare(config_path: Path | str, assignments: Iterable[str] = ()) -> Prepara
         ConfigError: the config or the assignments are wrong.
         StartError: a stage cannot be described here. That memory is short is `budget.refuse()`'s to say.
     """
-    loaded = load_config(config_path, assignments)
+    return prepare_loaded(load_config(config_path, assignments))
+
+
+def prepare_loaded(loaded: LoadedConfig) -> Preparation:
+    """As `prepare`, for a config that has been loaded already.
+
+    Raises:
+        ConfigError, StartError: as `prepare`.
+    """
     machine = read_machine()
     plan = make_plan(loaded, describe_stages(loaded), machine)
     return Preparation(loaded, machine, plan, make_budget(plan, machine.memory))

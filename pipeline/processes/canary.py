@@ -17,8 +17,6 @@ from pipeline.processes.child import boot
 
 __all__ = ["main"]
 
-_PRIORITY = 0
-
 
 def main() -> None:
     """Entry point of the process."""

@@ -37,7 +37,7 @@ def _run(boot: Boot) -> int:
         output: TextIO | None = None
         if boot.extra["output"] is not None:
             output = stack.enter_context(open(boot.extra["output"], "w", encoding="utf-8"))
-        feed = Feed(client, files, boot.extra.get("deadline_ms"))
+        feed = Feed(client, files)
         signal.signal(signal.SIGTERM, lambda *_: feed.stop())
         display = stack.enter_context(make_display(plan.name, len(files)))
         began = time.monotonic()

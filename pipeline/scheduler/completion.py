@@ -24,13 +24,10 @@ class Completion:
 
     def notice(self, number: int, notice: Notice) -> None:
         worker = self._state.workers.get(number)
-        key = (notice.request, notice.attempt)
-        if worker is None or key not in worker.orders:
+        if worker is None or not worker.close(notice.request, notice.attempt):
             # Fenced, from a worker that was declared dead, or not ours: the step runs elsewhere by now.
             self._state.counts["late_notices"] += 1
             return
-        worker.orders.remove(key)
-        worker.credits += 1
         request = self._state.requests.get(notice.request)
         if request is None:
             return
@@ -88,9 +85,8 @@ class Completion:
             self._state.last_ok[stage.index] = self._state.now
             step = request.steps[stage.index]
             worker = None if step is None else self._state.workers.get(step.worker)
-            if step is not None and worker is not None and (request.id, step.attempt) in worker.orders:
-                worker.orders.remove((request.id, step.attempt))
-                worker.credits += 1
+            if step is not None and worker is not None:
+                worker.close(request.id, step.attempt)
             self._inputs_read(request, stage)
             self._settle_before(request, stage)
 
@@ -185,10 +181,8 @@ class Completion:
             return
         worker = self._state.workers.get(message.worker)
         for fence in message.fences:
-            key = (fence.request, fence.attempt)
-            if worker is not None and key in worker.orders:
-                worker.orders.remove(key)
-                worker.credits += 1
+            if worker is not None:
+                worker.close(fence.request, fence.attempt)
             request = self._state.requests.get(fence.request)
             if request is not None:
                 self.unfence(request, message.worker, fence.attempt)

@@ -129,3 +129,12 @@ class Worker:
         self.credits = credits
         #: (request, attempt) of every order that it has not finished or given up.
         self.orders: set[tuple[int, int]] = set()
+
+    def close(self, request: int, attempt: int) -> bool:
+        """One order less, and one credit more; False where it was not ordered, or is closed already."""
+        key = (request, attempt)
+        if key not in self.orders:
+            return False
+        self.orders.remove(key)
+        self.credits += 1
+        return True

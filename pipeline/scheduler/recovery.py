@@ -142,7 +142,7 @@ class Recovery:
             step = request.steps[stage.index]
             if stage.needs & reopened and step is not None and not stage.bit & request.done:
                 reopened |= stage.bit
-        # Cancel first: `_give_back` keeps slots back while a fence is out.
+        # Cancel first: `give_back` keeps slots back while a fence is out.
         self._completion.cancel(request, reopened)
         for stage in self._state.routes.stages[route.index :]:
             if stage.bit & reopened:
