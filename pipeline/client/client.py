@@ -109,6 +109,7 @@ class Client:
         self._inbox = Inbox(address_of(run_dir, f"clients/{number:x}"))
         self._scheduler = Outbox(address_of(run_dir, "scheduler"))
         self._closed = False
+        self._epoch = -1
         self._table = SegmentTable()
         #: The ingress pools by rising slot size: (slot bytes, segment number, slots).
         self._pools: list[tuple[int, int, int]] = []
@@ -182,6 +183,7 @@ class Client:
 
     def _join(self, welcome: Welcome) -> None:
         self.plan = Plan.from_json(welcome.plan)
+        self._epoch = welcome.epoch
         # Another table, not the old one emptied: results of before still refer to it.
         self._table = SegmentTable()
         self._pools = []
@@ -424,7 +426,8 @@ class Client:
             return len(message.answers)
         if isinstance(message, Status):
             self._statuses.append(message.document)
-        elif isinstance(message, Gone):
+        elif isinstance(message, Gone) and message.epoch != self._epoch:
+            # One of the epoch that has welcomed this client was sent before, and came on another way.
             self._lose()
         return 0
 
