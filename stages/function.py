@@ -10,11 +10,38 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from stages.errors import BadOption
+from stages.errors import BadOption, SpecMismatch
 from stages.spec import TensorSpec
-from stages.stage import Batch
+from stages.stage import Array, Batch
 
-__all__ = ["FunctionStage"]
+__all__ = ["FunctionStage", "Out"]
+
+_SPEC_FIELDS = {"name", "dtype", "shape", "max", "many", "many_bytes", "optional"}
+
+
+class Out:
+    """The outputs of one request, for a function that writes them where they are to lie, without a copy.
+
+    A function that has a parameter `out` is given one:
+
+        def crop(page, boxes, out):
+            views = out.many("lines", [(48, width_of(box), 3) for box in boxes])
+            ...                                     # fill each of views
+    """
+
+    __slots__ = ("_batch", "_row")
+
+    def __init__(self, batch: Batch, row: int) -> None:
+        self._batch = batch
+        self._row = row
+
+    def __call__(self, name: str, shape: tuple[int, ...] | None = None) -> Array:
+        """A writable array for output `name`; as `Batch.out`."""
+        return self._batch.out(self._row, name, shape)
+
+    def many(self, name: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+        """Writable arrays for output `name` of many tensors; as `Batch.out_many`."""
+        return self._batch.out_many(self._row, name, shapes)
 
 
 class FunctionStage:
@@ -27,12 +54,15 @@ class FunctionStage:
           strength: 0.5
 
     The function gets each input as an argument of that name: a read-only array, or the value of a "json"
-    input. It returns the output; a mapping by name where there are several.
+    input; a list of those where the input takes many, None where an optional one is missing. It returns the
+    output; a mapping by name where there are several; a list where an output is of many. What is returned
+    is copied; a function that has a parameter `out` can fill its outputs in place instead (see `Out`), and
+    returns only those that it has not filled.
 
     Args:
         function: the function.
         inputs, outputs: the specs as the YAML states them, each with `name`, `dtype`, `shape` and, where
-            dimensions are free, `max`.
+            dimensions are free, `max`; perhaps `many`, `many_bytes`, `optional`, as in TensorSpec.
         options: further arguments by name, the same in each call.
 
     Raises:
@@ -49,8 +79,11 @@ class FunctionStage:
     ) -> None:
         self.inputs = tuple(_spec("inputs", value) for value in inputs)
         self.outputs = tuple(_spec("outputs", value) for value in outputs)
+        self.ragged = True
+        self._takes_out = "out" in inspect.signature(function).parameters and "out" not in options
+        given = {**{spec.name: None for spec in self.inputs}, **({"out": None} if self._takes_out else {})}
         try:
-            inspect.signature(function).bind(**{spec.name: None for spec in self.inputs}, **options)
+            inspect.signature(function).bind(**given, **options)
         except TypeError as error:
             raise BadOption(f"{function.__name__}{inspect.signature(function)} cannot be called so: {error}") from None
         self._call = functools.partial(function, **options)
@@ -61,16 +94,30 @@ class FunctionStage:
                 spec.name: batch.document(row, spec.name) if spec.dtype == "json" else batch.rows(spec.name)[row]
                 for spec in self.inputs
             }
-            returned = self._call(**arguments)
-            if len(self.outputs) == 1:
-                returned = {self.outputs[0].name: returned}
-            for spec in self.outputs:
+            if self._takes_out:
+                arguments["out"] = Out(batch, row)
+            self._write(batch, row, self._call(**arguments))
+
+    def _write(self, batch: Batch, row: int, returned: Any) -> None:
+        if returned is None and self._takes_out:
+            return
+        if len(self.outputs) == 1:
+            returned = {self.outputs[0].name: returned}
+        if not isinstance(returned, Mapping):
+            names = ", ".join(spec.name for spec in self.outputs)
+            raise SpecMismatch(f"expected a mapping with the outputs {names}, found {type(returned).__name__}")
+        for spec in self.outputs:
+            if spec.name in returned:
                 batch.write(row, spec.name, returned[spec.name])
 
 
 def _spec(option: str, value: Mapping[str, Any]) -> TensorSpec:
     try:
-        return TensorSpec(value["name"], value["dtype"], tuple(value["shape"]), dict(value.get("max", {})))
+        unknown = set(value) - _SPEC_FIELDS
+        if unknown:
+            known = ", ".join(sorted(_SPEC_FIELDS))
+            raise BadOption(f"{option}: {value['name']}: unknown field {min(unknown)!r}; known: {known}")
+        return TensorSpec(**{**value, "shape": tuple(value["shape"]), "max": dict(value.get("max", {}))})
     except (KeyError, TypeError, AttributeError) as error:
         raise BadOption(
             f"{option}: expected {{name: ..., dtype: ..., shape: [...]}}, found {value!r} ({error!r})"

@@ -97,6 +97,7 @@ class DecodeResize:
         if dtype == "uint8" and (self._shift or self._scale):
             raise BadOption("mean and std need dtype float32; uint8 passes the pixels as they are")
         shape = (channels, size, size) if self._chw else (size, size, channels)
+        self.ragged = True
         self.inputs = (TensorSpec("image", "uint8", ("bytes",), {"bytes": max_bytes}),)
         self.outputs = (TensorSpec("image", dtype, shape),)
 

@@ -28,6 +28,7 @@ class Relay:
         shape: Sequence[int | str] = (602_112,),
         max: Mapping[str, int] | None = None,
     ) -> None:
+        self.ragged = True
         self.inputs = (TensorSpec(name, dtype, tuple(shape), dict(max or {})),)
         self.outputs = (TensorSpec(name, dtype, tuple(shape), dict(max or {}), alias_of=name),)
 

@@ -2,16 +2,25 @@
 
 Stages declare specs, `pipeline check` compares them along the graph, slots are sized from them.
 A spec never has a batch axis: the runtime adds it.
+
+An output of *many* tensors fans out: each of them is a child of the request. Who takes one of them runs
+once for each child; who takes many takes all children of a request at once, in order:
+
+    crop                    read                    join
+    outputs                 inputs                  inputs
+      line  many=100  ──▶     line  (once each)
+                              text  ────────────▶     text  many=100   (a list, as long as there were lines)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from shm.handle import JSON, itemsize
+from shm.layout import ALIGNMENT
 from stages.errors import SpecMismatch
 
 __all__ = ["TensorSpec"]
@@ -28,9 +37,14 @@ class TensorSpec:
     `alias_of` (outputs only) names an input of the same stage: the stage passes that tensor on
     unchanged and without a copy; it needs no slot of its own.
 
+    `many` is the most tensors of this name that one request has; None: it has one. `many_bytes` (outputs
+    only) bounds what all of them take together, for a slot that need not hold `many` of the largest.
+
+    `optional` (inputs only) takes a tensor that may be missing, since its stage was skipped (`when:`).
+
     Raises:
         SpecMismatch: a free dimension without a maximum, a maximum without a dimension, an extent
-            below 0, or a dtype that cannot lie in shared memory.
+            below 0, a dtype that cannot lie in shared memory, or an alias of many.
     """
 
     name: str
@@ -38,6 +52,9 @@ class TensorSpec:
     shape: tuple[int | str, ...]
     max: Mapping[str, int] = field(default_factory=dict)
     alias_of: str | None = None
+    many: int | None = None
+    many_bytes: int | None = None
+    optional: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
@@ -56,6 +73,15 @@ class TensorSpec:
         for extent in (*(e for e in self.shape if isinstance(e, int)), *self.max.values()):
             if extent < 0:
                 raise SpecMismatch(f"tensor {self.name!r}: extent {extent} is below 0")
+        if self.many is not None and self.many < 1:
+            raise SpecMismatch(f"tensor {self.name!r}: many={self.many}; expected how many at most, at least 1")
+        if self.many_bytes is not None and (self.many is None or self.many_bytes < self.max_nbytes):
+            raise SpecMismatch(
+                f"tensor {self.name!r}: many_bytes={self.many_bytes}; expected many too, and room for at least one "
+                f"of {self.max_nbytes} bytes"
+            )
+        if self.many is not None and self.alias_of is not None:
+            raise SpecMismatch(f"tensor {self.name!r}: many tensors cannot be an alias of one")
 
     @property
     def is_static(self) -> bool:
@@ -69,8 +95,34 @@ class TensorSpec:
 
     @property
     def max_nbytes(self) -> int:
-        """Bytes of the largest tensor of this spec."""
+        """Bytes of the largest tensor of this spec; of one where there are many."""
         return itemsize(self.dtype) * math.prod(self.max_shape)
+
+    @property
+    def room(self) -> int:
+        """Bytes of a slot that the largest output of this spec takes: of all of them where there are many."""
+        if self.many is None:
+            return self.max_nbytes
+        return self.many_bytes or self.many * (-(-self.max_nbytes // ALIGNMENT) * ALIGNMENT)
+
+    def offsets(self, shapes: Sequence[tuple[int, ...]]) -> list[int]:
+        """Where in `room` each of many tensors lies, in bytes; those of equal shape lie side by side.
+
+        Raises:
+            SpecMismatch: all together take more than `room`.
+        """
+        width = itemsize(self.dtype)
+        offsets = [0] * len(shapes)
+        end = 0
+        for index in sorted(range(len(shapes)), key=lambda index: shapes[index]):
+            offsets[index] = end
+            end += -(-width * math.prod(shapes[index]) // ALIGNMENT) * ALIGNMENT
+        if end > self.room:
+            raise SpecMismatch(
+                f"output {self.name!r}: {len(shapes)} tensors of {end} bytes in all, expected at most {self.room}"
+                + ("; allow more with many_bytes" if self.many_bytes is not None else "")
+            )
+        return offsets
 
     def misfit(self, dtype: str, shape: tuple[int, ...]) -> str | None:
         """Why a tensor of `dtype` and `shape` is not of this spec; None where it is."""
@@ -109,8 +161,9 @@ class TensorSpec:
         return None
 
     def describe(self) -> str:
-        """The shape as a person writes it: `[H<=960, W<=960, 3]`."""
-        return "[" + ", ".join(f"{e}<={self.max[e]}" if isinstance(e, str) else str(e) for e in self.shape) + "]"
+        """The shape as a person writes it: `[H<=960, W<=960, 3]`, `100 x [48, W<=960]` where there are many."""
+        shape = "[" + ", ".join(f"{e}<={self.max[e]}" if isinstance(e, str) else str(e) for e in self.shape) + "]"
+        return shape if self.many is None else f"{self.many} x {shape}"
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype}{self.describe()}"
@@ -123,14 +176,17 @@ class TensorSpec:
             "shape": list(self.shape),
             "max": dict(self.max),
             "alias_of": self.alias_of,
+            "many": self.many,
+            "many_bytes": self.many_bytes,
+            "optional": self.optional,
         }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> TensorSpec:
         """The reverse of `to_dict`."""
-        return cls(value["name"], value["dtype"], tuple(value["shape"]), dict(value["max"]), value["alias_of"])
+        return cls(**{**value, "shape": tuple(value["shape"]), "max": dict(value["max"])})
 
     @classmethod
-    def json(cls, name: str, max_bytes: int) -> TensorSpec:
-        """A tensor that holds one JSON document of at most `max_bytes` UTF-8 bytes."""
-        return cls(name, JSON, ("bytes",), {"bytes": max_bytes})
+    def json(cls, name: str, max_bytes: int, many: int | None = None) -> TensorSpec:
+        """A tensor that holds one JSON document of at most `max_bytes` UTF-8 bytes; `many` as above."""
+        return cls(name, JSON, ("bytes",), {"bytes": max_bytes}, many=many)

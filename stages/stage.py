@@ -14,6 +14,9 @@ of the YAML's `with:`, reads its specs, and calls the three hooks:
 `__init__` must stay cheap, for `pipeline check` constructs the stage too. Heavy things (loading a
 model, opening a device) belong in `setup`. `setup` and `teardown` may be left out.
 
+Rows of one batch have inputs of equal shapes, unless the stage has the attribute `ragged` = True: that is for
+stages that compute row by row, or put rows of different shapes into one array by themselves.
+
 Three more hooks are for stages over a device that computes beside the CPU, and may be left out too:
 
     attach_memory(buffers)   after `setup`, and again when the runtime has other memory: the segments that
@@ -92,30 +95,37 @@ class Batch:
     """The requests that `process` computes together: one *row* each, as views into shared memory.
 
     Rows are in no promised order. Input views are read-only. Views are valid until `process` returns.
+    In a stage behind one that fans out, a row is one child of a request.
     """
 
-    __slots__ = ("_allocate", "_failed", "_filled", "_inputs", "_late", "_outputs", "_size", "bytes_copied")
+    __slots__ = (
+        "_allocate", "_allocate_many", "_failed", "_filled", "_inputs", "_late", "_outputs", "_size", "bytes_copied",
+    )  # fmt: skip
 
     def __init__(
         self,
         size: int,
-        inputs: Mapping[str, Sequence[Array]],
+        inputs: Mapping[str, Sequence[Any]],
         outputs: Mapping[str, TensorSpec],
         allocate: Callable[[int, str, tuple[int, ...]], Array],
+        allocate_many: Callable[[int, str, Sequence[tuple[int, ...]]], list[Array]],
     ) -> None:
         """Made by the runtime (or by `stages.testing.batch_of` in a test).
 
         Args:
             size: number of rows.
-            inputs: for each input, one array a row.
+            inputs: for each input, one array a row; a list of arrays where the input takes many, None where
+                an optional one is missing.
             outputs: the stage's outputs that need memory, by name.
             allocate: (row, name, shape) -> the writable view of that output; called once for each
                 row and name, or again where the shape is settled anew.
+            allocate_many: (row, name, shapes) -> the writable views of an output of many tensors.
         """
         self._size = size
         self._inputs = inputs
         self._outputs = outputs
         self._allocate = allocate
+        self._allocate_many = allocate_many
         self._failed: dict[int, BaseException] = {}
         self._filled: set[tuple[int, str]] = set()
         self._late: list[tuple[str, Array]] = []
@@ -127,16 +137,23 @@ class Batch:
 
     # -- inputs ---------------------------------------------------------------------------------
 
-    def rows(self, name: str) -> Sequence[Array]:
-        """The input `name` of every row: arrays of the spec's dtype and shape, never copied."""
+    def rows(self, name: str) -> Sequence[Any]:
+        """The input `name` of every row, never copied: an array of the spec's dtype and shape.
+
+        For an input of many tensors a list of such arrays, one for each child, in order, perhaps none; and
+        None in place of an array where an optional input is missing, since its stage was skipped.
+        """
         try:
             return self._inputs[name]
         except KeyError:
             raise SpecMismatch(f"no input {name!r}; this stage has {sorted(self._inputs)}") from None
 
     def document(self, row: int, name: str) -> Any:
-        """The value of the "json" input `name` of one row."""
-        return json.loads(self.rows(name)[row].tobytes())
+        """The value of the "json" input `name` of one row; a list of values where it takes many, None where missing."""
+        found = self.rows(name)[row]
+        if isinstance(found, list):
+            return [None if one is None else json.loads(one.tobytes()) for one in found]
+        return None if found is None else json.loads(found.tobytes())
 
     def stack(self, name: str, dense: bool = False) -> Array:
         """The input `name` of all rows as one array (len(batch), *shape).
@@ -152,6 +169,8 @@ class Batch:
             BadInput: the rows are of different shapes.
         """
         views = self.rows(name)
+        if any(not isinstance(view, np.ndarray) for view in views):
+            raise SpecMismatch(f"input {name!r}: rows that are lists, or missing, cannot be stacked; use rows")
         view = side_by_side(views)
         if view is not None and (view.flags.c_contiguous or not dense):
             return view
@@ -170,6 +189,8 @@ class Batch:
             SpecMismatch: there is no such output, or `shape` does not fit its spec.
         """
         spec = self._spec(name)
+        if spec.many is not None:
+            raise SpecMismatch(f"output {spec} is of many tensors: use out_many, or write with a list")
         if shape is None:
             if not spec.is_static:
                 raise SpecMismatch(f"output {spec} has free dimensions: give the shape, out({row}, {name!r}, shape)")
@@ -178,6 +199,26 @@ class Batch:
             raise SpecMismatch(f"output {name!r}: {why}")
         self._filled.add((row, name))
         return self._allocate(row, name, shape)
+
+    def out_many(self, row: int, name: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+        """Writable views for one row's output `name` of many tensors: one for each of `shapes`, none for none.
+
+        They are the request's children, in this order. Those of equal shape lie side by side in memory.
+
+        Raises:
+            SpecMismatch: there is no such output, it is not of many, or `shapes` are too many, too large or
+                do not fit its spec.
+        """
+        spec = self._spec(name)
+        if spec.many is None:
+            raise SpecMismatch(f"output {spec} is of one tensor, not of many: use out")
+        if len(shapes) > spec.many:
+            raise SpecMismatch(f"output {name!r}: expected at most {spec.many} tensors, found {len(shapes)}")
+        for shape in shapes:
+            if (why := spec.misfit(spec.dtype, shape)) is not None:
+                raise SpecMismatch(f"output {name!r}: {why}")
+        self._filled.add((row, name))
+        return self._allocate_many(row, name, shapes)
 
     def stack_out(self, name: str, shape: tuple[int, ...] | None = None, dense: bool = False) -> Array:
         """One writable array (len(batch), *shape) for output `name` of all rows.
@@ -196,16 +237,21 @@ class Batch:
     def write(self, row: int, name: str, value: Any) -> None:
         """Put `value` into one row's output `name`: an array-like, or for "json" any JSON value.
 
+        For an output of many tensors a sequence of them, one for each child.
+
         Raises:
             SpecMismatch: the value does not fit the output's spec.
         """
         spec = self._spec(name)
-        if spec.dtype == JSON:
-            text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-            array: Array = np.frombuffer(text, np.uint8)
-        else:
-            array = _cast(name, np.asarray(value), spec.dtype)
-        self.out(row, name, array.shape)[...] = array
+        if spec.many is None:
+            array = _encoded(spec, value)
+            self.out(row, name, array.shape)[...] = array
+            return
+        if not isinstance(value, (Sequence, np.ndarray)):
+            raise SpecMismatch(f"output {name!r}: expected a list of tensors, found {type(value).__name__}")
+        arrays = [_encoded(spec, one) for one in value]
+        for view, array in zip(self.out_many(row, name, [array.shape for array in arrays]), arrays):
+            view[...] = array
 
     def fail(self, row: int, error: BaseException | str) -> None:
         """Fail one row with `error`; the others go on. Its outputs need not be filled."""
@@ -247,6 +293,12 @@ class Batch:
             for row in range(self._size):
                 if row not in self._failed and (row, name) not in self._filled:
                     raise SpecMismatch(f"output {name!r} of row {row}: process neither filled nor returned it")
+
+
+def _encoded(spec: TensorSpec, value: Any) -> Array:
+    if spec.dtype == JSON:
+        return np.frombuffer(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(), np.uint8)
+    return _cast(spec.name, np.asarray(value), spec.dtype)
 
 
 def _cast(name: str, array: Array, dtype: str) -> Array:

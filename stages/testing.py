@@ -28,11 +28,11 @@ class MemoryBatch(Batch):
 
     __slots__ = ("_given", "_memory")
 
-    def __init__(self, size: int, inputs: Mapping[str, Sequence[Array]], outputs: Mapping[str, TensorSpec]) -> None:
-        super().__init__(size, inputs, outputs, self._give)
+    def __init__(self, size: int, inputs: Mapping[str, Sequence[Any]], outputs: Mapping[str, TensorSpec]) -> None:
+        super().__init__(size, inputs, outputs, self._give, self._give_many)
         # As in a pipeline, a row's output lies at the start of room for the largest tensor.
-        self._memory = {name: np.zeros((size, spec.max_nbytes), np.uint8) for name, spec in outputs.items()}
-        self._given: dict[tuple[int, str], Array] = {}
+        self._memory = {name: np.zeros((size, spec.room), np.uint8) for name, spec in outputs.items()}
+        self._given: dict[tuple[int, str], Array | list[Array]] = {}
 
     def _give(self, row: int, name: str, shape: tuple[int, ...]) -> Array:
         dtype = _numpy_dtype(self._spec(name))
@@ -41,8 +41,20 @@ class MemoryBatch(Batch):
         self._given[row, name] = view
         return view
 
+    def _give_many(self, row: int, name: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+        spec = self._spec(name)
+        dtype, room = _numpy_dtype(spec), self._memory[name][row]
+        views = [
+            room[offset : offset + dtype.itemsize * math.prod(shape)].view(dtype).reshape(shape)
+            for offset, shape in zip(spec.offsets(shapes), shapes)
+        ]
+        self._given[row, name] = views
+        return views
+
     def result(self, row: int, name: str) -> Any:
         """What the stage wrote to one row's output: a copy of the array, or the value of a "json" output.
+
+        A list of those for an output of many tensors.
 
         Raises:
             BaseException: what the row failed with.
@@ -53,14 +65,17 @@ class MemoryBatch(Batch):
         spec = self._spec(name)
         if (row, name) not in self._given:
             raise SpecMismatch(f"output {name!r} of row {row} was not written")
-        array = self._given[row, name]
-        return json.loads(array.tobytes()) if spec.dtype == JSON else array.copy()
+        given = self._given[row, name]
+        if isinstance(given, list):
+            return [_value(spec, array) for array in given]
+        return _value(spec, given)
 
 
 def batch_of(stage: Stage, **inputs: Sequence[Any]) -> MemoryBatch:
     """A batch for `stage`: for each of its inputs, one value a row; "json" inputs are given as JSON values.
 
-    Rows of equal shape lie side by side, others apart, as they may in a pipeline.
+    Where an input takes many tensors a value is a list of them; None leaves an optional one out. Rows of equal
+    shape lie side by side, others apart, as they may in a pipeline.
 
     Raises:
         SpecMismatch: inputs are missing, of different numbers, or do not fit the stage's specs.
@@ -82,13 +97,28 @@ def run(stage: Stage, **inputs: Sequence[Any]) -> MemoryBatch:
     return batch
 
 
-def _rows(spec: TensorSpec, values: Sequence[Any]) -> list[Array]:
+def _value(spec: TensorSpec, array: Array) -> Any:
+    return json.loads(array.tobytes()) if spec.dtype == JSON else array.copy()
+
+
+def _rows(spec: TensorSpec, values: Sequence[Any]) -> list[Any]:
+    if spec.many is not None:
+        lists = [list(value or ()) for value in values]
+        for number, value in enumerate(lists):
+            if len(value) > spec.many:
+                raise SpecMismatch(f"input {spec}: row {number} has {len(value)}")
+        return [[_read_only(_array(spec, one)) if one is not None else None for one in value] for value in lists]
+    if spec.optional and any(value is None for value in values):
+        return [None if value is None else _read_only(_array(spec, value)) for value in values]
     arrays = [_array(spec, value) for value in values]
     if len({array.shape for array in arrays}) == 1:
         arrays = list(np.stack(arrays))
-    for array in arrays:
-        array.flags.writeable = False
-    return arrays
+    return [_read_only(array) for array in arrays]
+
+
+def _read_only(array: Array) -> Array:
+    array.flags.writeable = False
+    return array
 
 
 def _array(spec: TensorSpec, value: Any) -> Array:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from pipeline.client.future import Future, Lease, Result
 from pipeline.errors import InvalidRequest, Overloaded, Unavailable
-from pipeline.graph.plan import ALIGNMENT, INGRESS, Plan
+from pipeline.graph.plan import INGRESS, Plan
 from pipeline.wire.messages import (
     OK,
     Answers,
@@ -45,6 +45,7 @@ from pipeline.wire.run_dir import LOCK, SCHEDULER_LOCK, find_run
 from pipeline.wire.sockets import Inbox, Outbox, address_of
 from shm import segments
 from shm.handle import JSON, TensorHandle, itemsize
+from shm.layout import ALIGNMENT
 from shm.owner import Alive, OwnerLock, probe
 from shm.placement import map_pages
 from shm.view import SegmentTable

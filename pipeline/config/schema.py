@@ -85,6 +85,11 @@ def _reference(value: str) -> str:
     return value
 
 
+def _condition(value: str) -> str:
+    _reference(value.removeprefix("not ").strip())
+    return value
+
+
 #: Tags of a union end up in pydantic's error paths; these cannot be keys of a document.
 LIST_TAG, MAPPING_TAG = "<list>", "<mapping>"
 
@@ -124,6 +129,11 @@ Use = Annotated[
     AfterValidator(_name(r"[^:\s]+:[A-Za-z_][A-Za-z0-9_]*", "module:Class or ./file.py:Class")),
     Field(examples=["stages.image:DecodeResize", "./my_stage.py:MyStage"]),
 ]
+Condition = Annotated[
+    str,
+    AfterValidator(_condition),
+    Field(examples=["detect.found", "not detect.found"]),
+]
 Reference = Annotated[str, AfterValidator(_reference), Field(examples=["ingress.image", "decode.pixels"])]
 References = Annotated[
     Annotated[tuple[Reference, ...], Field(strict=False), Tag(LIST_TAG)]
@@ -156,6 +166,10 @@ class BatchConfig(_Node):
     max_delay_ms: float = Field(
         default=0.0, ge=0, le=60_000, description="How long the first request of a batch may wait for others."
     )
+    gather: bool = Field(
+        default=True,
+        description="Whether requests whose tensors do not lie side by side may share a batch, which costs one copy.",
+    )
 
 
 class RestartConfig(_Node):
@@ -182,6 +196,17 @@ class StageConfig(_Node):
     )
     after: Annotated[tuple[str, ...], Field(strict=False)] = Field(
         default=(), description="Stages that must have finished first, although no tensor of theirs is read."
+    )
+    when: Condition | None = Field(
+        default=None,
+        description="Run only where this output holds (is not 0, not false, not empty): stage.tensor, or not "
+        "stage.tensor. Else the stage is skipped, and so is every stage that needs an output of it and does not take "
+        "it as optional.",
+    )
+    colocate: bool = Field(
+        default=False,
+        description="Run in the workers of the stage that is listed before this one, with no process in between. "
+        "That stage's replicas, cpus, threads, env and restart hold for both.",
     )
     replicas: ReplicaCount = Field(
         default=AUTO, description="Processes that run this stage."

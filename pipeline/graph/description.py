@@ -26,6 +26,8 @@ class StageDescription:
     """What kind of device it runs on: "cpu" or "cuda"."""
     concurrency: int = 1
     """Batches that one worker of it computes at once."""
+    ragged: bool = False
+    """Whether rows of different shapes may share a batch."""
 
     @property
     def is_inference(self) -> bool:
@@ -41,4 +43,5 @@ class StageDescription:
             classes=tuple(value["classes"]),
             device=value["device"],
             concurrency=value["concurrency"],
+            ragged=value["ragged"],
         )

@@ -24,14 +24,12 @@ __all__ = [
     "Plan",
     "PoolPlan",
     "StagePlan",
+    "When",
     "WorkerPlan",
 ]
 
 #: The name that stages use for what the client sends: `inputs: [ingress.image]`.
 INGRESS = "ingress"
-
-ALIGNMENT = 64
-"""Bytes to which tensors inside a slot, and slots inside a segment, are aligned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +51,22 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
+class When:
+    """The condition of a stage that not every request needs."""
+
+    edge: Edge
+    """An output, of one element or several: it holds where any of them is not 0; for JSON, where Python holds it."""
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class BatchPlan:
     """How a worker groups what waits in its inbox."""
 
     max_size: int = 1
     max_delay_ms: float = 0.0
+    gather: bool = True
+    """Whether rows that do not lie side by side may share a batch, at the price of a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +114,14 @@ class StagePlan:
     max_restarts: int = 5
     """Deaths without a sign of progress within `restart_window_s`, after which the stage is broken."""
     restart_window_s: float = 60.0
+    scope: tuple[str, ...] = ()
+    """The stages that fan out on the way to this one, outermost first: it runs once for each child of the last."""
+    when: When | None = None
+    """It runs only where this holds; else it is skipped, and so is who needs its outputs."""
+    ragged: bool = False
+    """Whether rows whose inputs are of different shapes may share a batch."""
+    host: str = ""
+    """The stage in whose workers this one runs too; its own name where it has workers of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +248,10 @@ def _stage(raw: Mapping[str, Any]) -> StagePlan:
         timeout_ms=raw["timeout_ms"],
         max_restarts=raw["max_restarts"],
         restart_window_s=raw["restart_window_s"],
+        scope=tuple(raw["scope"]),
+        when=None if raw["when"] is None else When(Edge(**raw["when"]["edge"]), raw["when"]["negated"]),
+        ragged=raw["ragged"],
+        host=raw["host"],
         workers=tuple(
             WorkerPlan(**{**w, "cpus": tuple(w["cpus"])}) for w in raw["workers"]
         ),

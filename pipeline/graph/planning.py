@@ -43,12 +43,16 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
             after=wiring.after[name],
             outputs=descriptions[name].outputs,
             fields=fields_of(descriptions[name].outputs),
-            batch=BatchPlan(by_name[name].batch.max_size, by_name[name].batch.max_delay_ms),
+            batch=BatchPlan(
+                by_name[name].batch.max_size, by_name[name].batch.max_delay_ms, by_name[name].batch.gather
+            ),
             credits=credits_of(by_name[name], descriptions[name].concurrency),
             workers=workers[name],
             timeout_ms=by_name[name].timeout_ms,
             max_restarts=by_name[name].restart.max,
             restart_window_s=by_name[name].restart.per_s,
+            ragged=descriptions[name].ragged,
+            host=name,
         )
         for name in wiring.order
     )

@@ -25,8 +25,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.config.schema import AUTO, StageConfig
-from pipeline.graph.plan import ALIGNMENT, INGRESS, Field, PoolPlan, StagePlan
+from pipeline.graph.plan import INGRESS, Field, PoolPlan, StagePlan
 from pipeline.graph.wiring import Wiring
+from shm.layout import ALIGNMENT
 from stages.spec import TensorSpec
 
 __all__ = ["credits_of", "fields_of", "ingress_slots", "pools_of", "slot_bytes"]
@@ -60,13 +61,13 @@ def fields_of(outputs: Sequence[TensorSpec]) -> tuple[Field, ...]:
     for spec in outputs:
         if spec.alias_of is None:
             fields.append(Field(spec, offset))
-            offset = align(offset + spec.max_nbytes)
+            offset = align(offset + spec.room)
     return tuple(fields)
 
 
 def slot_bytes(fields: Sequence[Field]) -> int:
     """Bytes of a slot with these fields: a multiple of ALIGNMENT, and never 0."""
-    return max([ALIGNMENT, *(align(field.offset + field.spec.max_nbytes) for field in fields)])
+    return max([ALIGNMENT, *(align(field.offset + field.spec.room) for field in fields)])
 
 
 def ingress_slots(wanted: int | str, stages: Sequence[StagePlan]) -> int:

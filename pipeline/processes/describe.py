@@ -6,7 +6,7 @@ soon as it knows: where it dies, the first missing line says on which stage.
 
     stdin    {"base_dir": "...", "stages": [{"use": "module:Class", "options": {...}}, ...]}
     stdout   {"inputs": [spec, ...], "outputs": [spec, ...], "classes": ["module:Class", "module:Base", ...],
-              "device": "cpu", "concurrency": 1}
+              "device": "cpu", "concurrency": 1, "ragged": false}
              {"error": "BadOption", "message": "...", "traceback": "..."}
 """
 
@@ -55,6 +55,7 @@ def _describe(use: str, options: dict[str, Any], base_dir: Path) -> dict[str, An
         "classes": [f"{cls.__module__}:{cls.__qualname__}" for cls in type(stage).__mro__],
         "device": getattr(stage, "device", "cpu"),
         "concurrency": getattr(stage, "concurrency", 1),
+        "ragged": bool(getattr(stage, "ragged", False)),
     }
 
 

@@ -165,7 +165,7 @@ class _Shell:
         for number, orders in todo.orders.items():
             self._workers[number].send(Orders(epoch, tuple(orders)))
         for number, fences in todo.fences.items():
-            self._workers[number].send(Fences(epoch, tuple(fences)))
+            self._workers[number].send(Fences(epoch, number, tuple(fences)))
         for client in todo.answers.keys() | todo.grants.keys():
             if (outbox := self._clients.get(client)) is not None:
                 outbox.send(Answers(tuple(todo.answers.get(client, ())), tuple(todo.grants.get(client, ()))))

@@ -78,7 +78,7 @@ class Dispatch:
             request.steps[route.index] = Step(worker.number, request.attempt, lease, sender)
             inputs = tuple([tensor if (handle := values[tensor]) is None else handle for tensor in route.sources])
             prompt = len(route.followers) > 1 or self._state.routes.kept[route.index + 1]
-            hops.append(Hop(route.index, worker.number, *ref, prompt, inputs))
+            hops.append(Hop(route.index, worker.number, *ref, prompt, inputs, ()))
             ahead |= route.bit
             for index in route.followers:
                 follower = stages[index]

@@ -21,6 +21,7 @@ from shm.handle import TensorHandle
 
 __all__ = [
     "MESSAGES",
+    "MISSING",
     "OK",
     "PROTOCOL",
     "Answer",
@@ -61,7 +62,10 @@ __all__ = [
     "WorkerReport",
 ]
 
-PROTOCOL = 1
+PROTOCOL = 2
+
+#: In place of an input that a skipped stage would have made.
+MISSING = -1
 
 #: The code of an answer or notice without an error; other codes are names of `pipeline.errors`.
 OK = ""
@@ -107,7 +111,10 @@ class Hop(NamedTuple):
     """Whether the scheduler waits for this hop's notice though the order goes on; else it may come late."""
     inputs: tuple[TensorHandle | int, ...]
     """In the order of the stage's inputs. An int is the number of a tensor that an earlier hop of
-    this order makes, and puts here before it forwards the order."""
+    this order makes, and puts here before it forwards the order; MISSING: nobody makes it."""
+    lengths: tuple[int, ...]
+    """Where the stage takes many: for each input how many of `inputs` are its, one after the other; -1 for an
+    input that takes one. Empty: every input takes one."""
 
 
 class Order(NamedTuple):
@@ -122,7 +129,7 @@ class Order(NamedTuple):
     """0: batched freely. Else: batched only with orders of the same group (see quarantine)."""
     hops: tuple[Hop, ...]
     trace: tuple[Trace, ...]
-    """What the hops before the first one did."""
+    """What the hops of this order did that are finished."""
 
 
 class Notice(NamedTuple):
@@ -134,9 +141,13 @@ class Notice(NamedTuple):
     """OK, or what went wrong."""
     message: str
     outputs: tuple[TensorHandle, ...]
-    """In the order of the stage's fields; empty where it failed."""
+    """In the order of the stage's fields of one tensor; empty where it failed."""
     trace: tuple[Trace, ...]
-    """Of every hop so far, this one last."""
+    """Of every hop of the order so far, this one last."""
+    children: tuple[tuple[TensorHandle, ...], ...]
+    """For each of the stage's fields of many tensors: all of them, in order."""
+    truths: int
+    """Bit i: the stage's field i holds, for stages whose `when:` asks (see `plan.When`)."""
 
 
 class Fence(NamedTuple):
@@ -283,6 +294,8 @@ class Fences(NamedTuple):
     """Orders to forget. The worker answers `Fenced` once none of them runs here or ever will."""
 
     epoch: int
+    worker: int
+    """Whose orders: several workers may share a process."""
     fences: tuple[Fence, ...]
 
 

@@ -8,16 +8,17 @@ Whatever a stage raises ends here, in the notices of the rows it concerns, excep
 
 from __future__ import annotations
 
+import json
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.graph.plan import StagePlan
-from pipeline.wire.messages import OK, Notice, Order, Trace
+from pipeline.wire.messages import MISSING, OK, Hop, Notice, Order, Trace
 from pipeline.worker.inbox import Waiting
 from shm.errors import HandleRefused
-from shm.handle import TensorHandle
+from shm.handle import JSON, TensorHandle
 from shm.view import SegmentTable
 from stages.errors import BadInput, StageBroken
 from stages.stage import Array, Batch, Stage
@@ -26,7 +27,16 @@ __all__ = ["Execution", "Flight", "Outcome"]
 
 _LONGEST_TEXT = 2000
 
-_Result = tuple[str, str, tuple[TensorHandle, ...]]
+
+class _Result(NamedTuple):
+    """What came of one row: the last fields of its notice."""
+
+    code: str
+    message: str
+    outputs: tuple[TensorHandle, ...] = ()
+    children: tuple[tuple[TensorHandle, ...], ...] = ()
+    truths: int = 0
+
 
 
 class Outcome:
@@ -51,8 +61,8 @@ class Flight:
     def __init__(
         self,
         rows: Sequence[Waiting],
-        views: Sequence[Sequence[Array]],
-        handles: Sequence[Mapping[int, TensorHandle]],
+        views: Sequence[Sequence[Any]],
+        handles: Sequence[Mapping[str, TensorHandle | tuple[TensorHandle, ...]]],
         batch: Batch,
         began: int,
     ) -> None:
@@ -79,6 +89,7 @@ class Execution:
         base: the number of its first tensor (see `pipeline.scheduler.routes`).
         stage: the user's object, set up.
         table: every segment of the run.
+        asked: positions of the fields whose truth some stage's `when:` asks for.
         clock: monotonic nanoseconds.
     """
 
@@ -89,6 +100,7 @@ class Execution:
         base: int,
         stage: Stage,
         table: SegmentTable,
+        asked: Sequence[int] = (),
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._name = plan.name
@@ -98,8 +110,11 @@ class Execution:
         self._table = table
         self._clock = clock
         self._inputs = tuple(spec.name for spec in plan.inputs)
-        self._fields = {field.spec.name: (position, field) for position, field in enumerate(plan.fields)}
+        self._fields = {field.spec.name: field for field in plan.fields}
         self._outputs = {field.spec.name: field.spec for field in plan.fields}
+        self._singles = tuple(field.spec.name for field in plan.fields if field.spec.many is None)
+        self._manies = tuple(field.spec.name for field in plan.fields if field.spec.many is not None)
+        self._asked = tuple((1 << position, plan.fields[position].spec) for position in asked)
         #: Handles that named no bytes here; each one failed its row.
         self.refused = 0
 
@@ -157,11 +172,11 @@ class Execution:
             self._conclude(outcome, flight)
         return outcome
 
-    def _admit(self, outcome: Outcome, rows: Sequence[Waiting]) -> tuple[list[Waiting], list[list[Array]]]:
+    def _admit(self, outcome: Outcome, rows: Sequence[Waiting]) -> tuple[list[Waiting], list[list[Any]]]:
         """The rows that can be computed, with their inputs; the others are settled."""
         began = self._clock()
         alive: list[Waiting] = []
-        views: list[list[Array]] = []
+        views: list[list[Any]] = []
         if len(rows) > 1:
             # Rows have no promised order, so those that lie side by side come one after the other: a
             # batch without a gap is handed over as one view, and nothing is copied.
@@ -170,38 +185,66 @@ class Execution:
             order = row.order
             if order.deadline and order.deadline <= began:
                 late = (began - order.deadline) / 1e6
-                self._settle(outcome, row, began, began, 1, 0, ("DeadlineExceeded", f"{late:.1f} ms late", ()))
+                self._settle(outcome, row, began, began, 1, 0, _Result("DeadlineExceeded", f"{late:.1f} ms late"))
                 continue
             try:
-                views.append([self._view(handle) for handle in order.hops[0].inputs])
+                views.append(self._views(order.hops[0]))
             except HandleRefused as error:
                 self.refused += 1
                 why = f"stage {self._name}: {type(error).__name__}: {error}"
-                self._settle(outcome, row, began, began, 1, 0, ("StageFailed", why, ()))
+                self._settle(outcome, row, began, began, 1, 0, _Result("StageFailed", why))
                 continue
             alive.append(row)
         return alive, views
 
-    def _view(self, handle: TensorHandle | int) -> Array:
+    def _views(self, hop: Hop) -> list[Any]:
+        """The inputs of one row: an array for each, a list where it takes many, None where it is missing."""
+        if not hop.lengths:
+            return [self._view(handle) for handle in hop.inputs]
+        views: list[Any] = []
+        start = 0
+        for length in hop.lengths:
+            end = start + (1 if length < 0 else length)
+            found = [self._view(handle) for handle in hop.inputs[start:end]]
+            views.append(found if length >= 0 else found[0])
+            start = end
+        return views
+
+    def _view(self, handle: TensorHandle | int) -> Array | None:
         if type(handle) is int:
+            if handle == MISSING:
+                return None
             raise HandleRefused(f"tensor {handle} was not filled in by the stage before")
         return self._table.view(handle)  # type: ignore[arg-type]
 
-    def _flight(self, rows: Sequence[Waiting], views: Sequence[Sequence[Array]]) -> Flight:
-        handles: list[dict[int, TensorHandle]] = [{} for _ in rows]
+    def _flight(self, rows: Sequence[Waiting], views: Sequence[Sequence[Any]]) -> Flight:
+        handles: list[dict[str, TensorHandle | tuple[TensorHandle, ...]]] = [{} for _ in rows]
 
         def allocate(row: int, name: str, shape: tuple[int, ...]) -> Array:
-            position, field = self._fields[name]
+            field = self._fields[name]
             hop = rows[row].order.hops[0]
             handle = TensorHandle(hop.segment, hop.slot, hop.generation, field.offset, field.spec.dtype, shape)
             view = self._table.view(handle, writable=True)
-            handles[row][position] = handle
+            handles[row][name] = handle
             return view
 
-        inputs = {name: [of_row[index] for of_row in views] for index, name in enumerate(self._inputs)}
-        return Flight(rows, views, handles, Batch(len(rows), inputs, self._outputs, allocate), self._clock())
+        def allocate_many(row: int, name: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+            field = self._fields[name]
+            hop = rows[row].order.hops[0]
+            made = tuple(
+                [
+                    TensorHandle(hop.segment, hop.slot, hop.generation, field.offset + offset, field.spec.dtype, shape)
+                    for offset, shape in zip(field.spec.offsets(shapes), shapes)
+                ]
+            )
+            handles[row][name] = made
+            return [self._table.view(handle, writable=True) for handle in made]
 
-    def _run(self, outcome: Outcome, rows: Sequence[Waiting], views: Sequence[Sequence[Array]]) -> None:
+        inputs = {name: [of_row[index] for of_row in views] for index, name in enumerate(self._inputs)}
+        batch = Batch(len(rows), inputs, self._outputs, allocate, allocate_many)
+        return Flight(rows, views, handles, batch, self._clock())
+
+    def _run(self, outcome: Outcome, rows: Sequence[Waiting], views: Sequence[Sequence[Any]]) -> None:
         flight = self._flight(rows, views)
         try:
             flight.batch.finish(self._stage.process(flight.batch))
@@ -226,28 +269,40 @@ class Execution:
         failed: Mapping[int, BaseException] = flight.batch.failed
         copied = flight.batch.bytes_copied // size
         for number, row in enumerate(flight.rows):
-            result: _Result
             if number in failed:
                 result = self._failure(failed[number])
             elif len(handles[number]) < len(self._fields):
-                missing = [name for name, (position, _) in self._fields.items() if position not in handles[number]]
-                result = ("StageFailed", f"stage {self._name}: process left output {missing[0]!r} unfilled", ())
+                missing = [name for name in self._fields if name not in handles[number]]
+                result = _Result("StageFailed", f"stage {self._name}: process left output {missing[0]!r} unfilled")
             else:
-                filled = handles[number]
-                result = (OK, "", tuple([filled[position] for position in range(len(filled))]))
+                result = self._success(handles[number])
             self._settle(outcome, row, began, ended, size, copied, result)
+
+    def _success(self, filled: Mapping[str, Any]) -> _Result:
+        outputs = tuple([filled[name] for name in self._singles])
+        if not self._manies and not self._asked:
+            return _Result(OK, "", outputs)
+        truths = 0
+        for bit, spec in self._asked:
+            view = self._table.view(filled[spec.name])
+            try:
+                holds = bool(json.loads(view.tobytes())) if spec.dtype == JSON else bool(view.any())
+            except ValueError as error:
+                return _Result("StageFailed", f"stage {self._name}: output {spec.name!r} is no JSON document: {error}")
+            truths |= bit * holds
+        return _Result(OK, "", outputs, tuple([filled[name] for name in self._manies]), truths)
 
     def _settle(
         self, outcome: Outcome, row: Waiting, began: int, ended: int, size: int, copied: int, result: _Result
     ) -> None:
         order = row.order
-        code, message, outputs = result
+        code, message, outputs, children, truths = result
         trace = (
             *order.trace,
             Trace(self._index, (began - row.arrived) // 1000, (ended - began) // 1000, size, copied),
         )
         goes_on = code == OK and len(order.hops) > 1
-        notice = Notice(order.request, order.attempt, code, message, outputs, trace)
+        notice = Notice(order.request, order.attempt, code, message, outputs, trace, children, truths)
         (outcome.late if goes_on and not order.hops[0].prompt else outcome.notices).append(notice)
         if goes_on:
             rest = order.hops[1:]
@@ -274,10 +329,10 @@ class Execution:
             # A notice that does not fit a frame would never arrive.
             text = text[:_LONGEST_TEXT] + "..."
         if isinstance(error, BadInput):
-            return ("BadInput", text, ())
+            return _Result("BadInput", text)
         frame = traceback.extract_tb(error.__traceback__)[-1:] if error.__traceback__ else []
         where = f" ({frame[0].filename.rsplit('/', 1)[-1]}:{frame[0].lineno})" if frame else ""
-        return ("StageFailed", f"stage {self._name}: {type(error).__name__}: {text}{where}", ())
+        return _Result("StageFailed", f"stage {self._name}: {type(error).__name__}: {text}{where}")
 
 
 def _place(row: Waiting) -> tuple[int, int]:
