@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages import catalogue
+from stages.copies import OUTPUT, SHAPE_UNKNOWN
 from stages.engines import engine_class
 from stages.engines.engine import EngineOptions
 from stages.errors import BadOption
@@ -100,7 +101,7 @@ class Infer:
             if not spec.is_static:
                 stacked = made[self._outputs[spec.name]]
                 batch.stack_out(spec.name, stacked.shape[1:])[...] = stacked
-                batch.bytes_copied += stacked.nbytes
+                batch.count_copy(OUTPUT, spec.name, SHAPE_UNKNOWN, stacked.nbytes)
 
     def teardown(self) -> None:
         self._engine.close()

@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 
 from shm.handle import JSON
 from shm.view import side_by_side
+from stages.copies import GAPS, GATHERED, INPUT, OUTPUT, RETURNED, SCATTERED
 from stages.errors import BadInput, SpecMismatch
 from stages.spec import TensorSpec
 
@@ -99,7 +100,7 @@ class Batch:
     """
 
     __slots__ = (
-        "_allocate", "_allocate_many", "_failed", "_filled", "_inputs", "_late", "_outputs", "_size", "bytes_copied",
+        "_allocate", "_allocate_many", "_failed", "_filled", "_inputs", "_late", "_outputs", "_size", "copies",
     )  # fmt: skip
 
     def __init__(
@@ -128,9 +129,10 @@ class Batch:
         self._allocate_many = allocate_many
         self._failed: dict[int, BaseException] = {}
         self._filled: set[tuple[int, str]] = set()
-        self._late: list[tuple[str, Array]] = []
-        #: Bytes that were copied because rows did not lie side by side, or were returned by value.
-        self.bytes_copied = 0
+        #: Scratch memory of an output, and the reason why it is needed.
+        self._late: list[tuple[str, Array, str]] = []
+        #: (side, tensor, reason) -> bytes that were copied; see `stages.copies`.
+        self.copies: dict[tuple[str, str, str], int] = {}
 
     def __len__(self) -> int:
         return self._size
@@ -163,7 +165,8 @@ class Batch:
         Args:
             name: the input.
             dense: the array must be C-contiguous, for code that takes a bare address; then rows with
-                gaps between them are gathered too.
+                gaps between them are copied too. Neighbouring slots have no gap where their spec is static,
+                they hold nothing else, and its size is a multiple of 64 bytes.
 
         Raises:
             BadInput: the rows are of different shapes.
@@ -177,7 +180,7 @@ class Batch:
         if len({v.shape for v in views}) > 1:
             raise BadInput(f"input {name!r}: rows of different shapes {sorted({v.shape for v in views})} in one batch")
         gathered = np.stack(views)
-        self.bytes_copied += gathered.nbytes
+        self.count_copy(INPUT, name, GATHERED if view is None else GAPS, gathered.nbytes)
         return gathered
 
     # -- outputs --------------------------------------------------------------------------------
@@ -231,13 +234,14 @@ class Batch:
         if view is not None and (view.flags.c_contiguous or not dense):
             return view
         scratch = np.empty((self._size, *views[0].shape), views[0].dtype)
-        self._late.append((name, scratch))
+        self._late.append((name, scratch, SCATTERED if view is None else GAPS))
         return scratch
 
     def write(self, row: int, name: str, value: Any) -> None:
         """Put `value` into one row's output `name`: an array-like, or for "json" any JSON value.
 
-        For an output of many tensors a sequence of them, one for each child.
+        For an output of many tensors a sequence of them, one for each child. Arrays are copied, which is
+        counted; a JSON value is encoded where it is to lie, which is no copy.
 
         Raises:
             SpecMismatch: the value does not fit the output's spec.
@@ -246,12 +250,14 @@ class Batch:
         if spec.many is None:
             array = _encoded(spec, value)
             self.out(row, name, array.shape)[...] = array
+            self._count_returned(spec, array.nbytes)
             return
         if not isinstance(value, (Sequence, np.ndarray)):
             raise SpecMismatch(f"output {name!r}: expected a list of tensors, found {type(value).__name__}")
         arrays = [_encoded(spec, one) for one in value]
         for view, array in zip(self.out_many(row, name, [array.shape for array in arrays]), arrays):
             view[...] = array
+        self._count_returned(spec, sum(array.nbytes for array in arrays))
 
     def fail(self, row: int, error: BaseException | str) -> None:
         """Fail one row with `error`; the others go on. Its outputs need not be filled."""
@@ -262,6 +268,30 @@ class Batch:
             return self._outputs[name]
         except KeyError:
             raise SpecMismatch(f"no output {name!r}; this stage has {sorted(self._outputs)}") from None
+
+    # -- copies ---------------------------------------------------------------------------------
+
+    def count_copy(self, side: str, name: str, reason: str, nbytes: int) -> None:
+        """Count a copy that somebody made on behalf of the runtime, such as a stock stage.
+
+        Args:
+            side: `copies.INPUT` or `copies.OUTPUT`.
+            name: the tensor.
+            reason: one of `copies.REASONS`.
+            nbytes: bytes that were written.
+        """
+        if nbytes:
+            key = (side, name, reason)
+            self.copies[key] = self.copies.get(key, 0) + nbytes
+
+    @property
+    def bytes_copied(self) -> int:
+        """All bytes that were copied between this batch's slots and what the stage computed on."""
+        return sum(self.copies.values())
+
+    def _count_returned(self, spec: TensorSpec, nbytes: int) -> None:
+        if spec.dtype != JSON:
+            self.count_copy(OUTPUT, spec.name, RETURNED, nbytes)
 
     # -- for whoever runs the stage -------------------------------------------------------------
 
@@ -283,12 +313,11 @@ class Batch:
             for row in range(self._size):
                 if row not in self._failed:
                     self.write(row, name, values[row])
-                    self.bytes_copied += getattr(values[row], "nbytes", 0)
-        for name, scratch in self._late:
+        for name, scratch, reason in self._late:
             for row in range(self._size):
                 if row not in self._failed:
                     self.out(row, name, scratch.shape[1:])[...] = scratch[row]
-            self.bytes_copied += scratch.nbytes
+                    self.count_copy(OUTPUT, name, reason, scratch[row].nbytes)
         for name in self._outputs:
             for row in range(self._size):
                 if row not in self._failed and (row, name) not in self._filled:
