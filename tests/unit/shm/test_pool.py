@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from shm import pool as pool_module
 from shm.errors import HandleOutOfBounds, IllegalTransition, PoolExhausted, StaleHandle
-from shm.pool import TRANSITIONS, PoolStatistics, SlotPool, SlotState
+from shm.pool import RING, STACK, TRANSITIONS, PoolStatistics, SlotPool, SlotState
 from shm.segment import Segment, SegmentSpec
 from shm.segments import create
 
@@ -62,6 +62,45 @@ def test_slots_go_out_in_order_and_the_last_back_is_the_first_out(pool: SlotPool
     pool.abandon(0, 1)
     pool.abandon(2, 1)
     assert [pool.loan(), pool.loan()] == [(2, 3), (0, 3)]
+
+
+def test_a_ring_gives_the_next_free_slot_and_begins_anew_at_its_end() -> None:
+    with create("local", SegmentSpec("run", "ring", 64, 5)) as segment:
+        pool = SlotPool(segment, RING)
+        assert [pool.loan()[0] for _ in range(4)] == [0, 1, 2, 3]
+        for slot in (3, 0, 2):
+            pool.abandon(slot, 1)
+        assert [pool.loan()[0] for _ in range(4)] == [4, 0, 2, 3]
+        pool.abandon(3, 3)
+        assert pool.loan() == (3, 5)
+        with pytest.raises(PoolExhausted, match="all 5 slots are out"):
+            pool.loan()
+
+
+def test_in_a_ring_requests_one_after_the_other_get_neighbours_whatever_order_slots_come_back_in() -> None:
+    def runs(order: str) -> int:
+        """Of 100 groups of 4 loans: how many were neighbours, where each group comes back in a mixed order."""
+        with create("local", SegmentSpec("run", "runs", 64, 16)) as segment:
+            pool = SlotPool(segment, order)
+            out: list[list[tuple[int, int]]] = []
+            found = 0
+            for _ in range(100):
+                out.append([pool.loan() for _ in range(4)])
+                slots = [slot for slot, _ in out[-1]]
+                found += slots == list(range(slots[0], slots[0] + 4))
+                if len(out) == 3:
+                    for number in (2, 0, 3, 1):
+                        pool.abandon(*out[0][number])
+                    del out[0]
+            return found
+
+    assert runs(RING) == 100
+    assert runs(STACK) < 50
+
+
+def test_an_unknown_order_is_refused(segment: Segment) -> None:
+    with pytest.raises(ValueError, match="expected the order 'stack' or 'ring', found 'heap'"):
+        SlotPool(segment, "heap")
 
 
 def test_an_exhausted_pool_says_so_and_recovers(pool: SlotPool) -> None:
@@ -172,11 +211,22 @@ def test_statistics_count_what_happened(pool: SlotPool) -> None:
 class SlotPoolMachine(RuleBasedStateMachine):
     """The pool against a dictionary: slot -> (state, generation, readers)."""
 
+    order = STACK
+
     def __init__(self) -> None:
         super().__init__()
         self.segment = create("local", SegmentSpec("run", "machine", 64, SLOTS))
-        self.pool = SlotPool(self.segment)
+        self.pool = SlotPool(self.segment, self.order)
         self.model = dict.fromkeys(range(SLOTS), (SlotState.FREE, 0, 0))
+        #: Free slots in the order in which they came back.
+        self.returned = list(reversed(range(SLOTS)))
+        self.last = -1
+
+    def expected(self) -> int:
+        """The slot that the next loan takes."""
+        if self.order == STACK:
+            return self.returned[-1]
+        return min(self.returned, key=lambda slot: (slot - self.last - 1) % SLOTS)
 
     def teardown(self) -> None:
         self.segment.close()
@@ -191,7 +241,11 @@ class SlotPoolMachine(RuleBasedStateMachine):
             with pytest.raises(PoolExhausted):
                 self.pool.loan()
             return
+        expected = self.expected()
         slot, generation = self.pool.loan()
+        assert slot == expected
+        self.last = slot
+        self.returned.remove(slot)
         state, before, _ = self.model[slot]
         assert state is SlotState.FREE
         assert generation == before + 1
@@ -216,6 +270,7 @@ class SlotPoolMachine(RuleBasedStateMachine):
             self.model[slot] = (SlotState.BORROWED, generation, now - 1)
         else:
             self.model[slot] = (SlotState.FREE, generation + 1, 0)
+            self.returned.append(slot)
 
     @rule(slot=st.integers(0, SLOTS - 1), verb=st.sampled_from(["commit", "borrow", "release", "abandon"]), age=st.integers(1, 9))
     def act_late(self, slot: int, verb: str, age: int) -> None:
@@ -233,4 +288,9 @@ class SlotPoolMachine(RuleBasedStateMachine):
         assert self.pool.free == SLOTS - len(self.taken())
 
 
+class RingMachine(SlotPoolMachine):
+    order = RING
+
+
 TestSlotPoolMachine = SlotPoolMachine.TestCase
+TestRingMachine = RingMachine.TestCase
