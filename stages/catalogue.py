@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stages.errors import ModelError
@@ -42,6 +43,8 @@ class Asset:
     """Name, dtype and shape, N being the batch."""
     outputs: str = ""
     preprocessing: str = ""
+    shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
+    """Shapes without the batch of those tensors whose file gives their free dimensions no names to speak of."""
 
     @property
     def is_converted(self) -> bool:
@@ -50,6 +53,8 @@ class Asset:
 
 
 _OPEN_NSFW_SHA256 = "864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa"
+_PPOCR_DET_SHA256 = "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9"
+_PPOCR_REC_SHA256 = "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b"
 _IMAGENET_LABELS_SHA256 = "3e232637a09beeb733f409908cfc0ba256e83f06815684678abafd4c0990c757"
 
 ASSETS: dict[str, Asset] = {
@@ -86,6 +91,40 @@ ASSETS: dict[str, Asset] = {
             inputs="input float32 (N, 3, 224, 224)",
             outputs="logits float32 (N, 1000)",
             preprocessing="short side to 256 (bilinear), centre 224, RGB, (x - 127) / 128",
+        ),
+        Asset(
+            name="ppocr-v4-det",
+            kind="model",
+            package="rapidocr-onnxruntime==1.4.4",
+            member="rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
+            member_sha256=_PPOCR_DET_SHA256,
+            file="ppocr-v4-det.onnx",
+            sha256=_PPOCR_DET_SHA256,
+            nbytes=4_745_517,
+            licence="Apache-2.0",
+            homepage="https://github.com/PaddlePaddle/PaddleOCR",
+            about="PP-OCRv4's text detector (mobile), by PaddlePaddle: where on a page is text",
+            inputs="x float32 (N, 3, H, W), H and W multiples of 32",
+            outputs="sigmoid_0.tmp_0 float32 (N, 1, H, W): how likely each pixel is the middle of text",
+            preprocessing="the whole page to (H, W), BGR, x / 127.5 - 1",
+            shapes={"x": (3, "H", "W"), "sigmoid_0.tmp_0": (1, "H", "W")},
+        ),
+        Asset(
+            name="ppocr-v4-rec",
+            kind="model",
+            package="rapidocr-onnxruntime==1.4.4",
+            member="rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
+            member_sha256=_PPOCR_REC_SHA256,
+            file="ppocr-v4-rec.onnx",
+            sha256=_PPOCR_REC_SHA256,
+            nbytes=10_857_958,
+            licence="Apache-2.0",
+            homepage="https://github.com/PaddlePaddle/PaddleOCR",
+            about="PP-OCRv4's text recogniser (mobile), by PaddlePaddle: Chinese, Latin, digits; its alphabet is in the file",
+            inputs="x float32 (N, 3, 48, W)",
+            outputs="softmax_11.tmp_0 float32 (N, T, 6625): a blank, 6623 characters, a space; T is W / 8",
+            preprocessing="one line of text to 48 pixels of height, BGR, x / 127.5 - 1, zeros to the right of it",
+            shapes={"x": (3, 48, "W"), "softmax_11.tmp_0": ("T", 6625)},
         ),
         Asset(
             name="imagenet",

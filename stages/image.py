@@ -3,26 +3,22 @@
 It talks to Pillow alone, which also does the resizing: most reference implementations preprocess with
 Pillow's antialiasing filters, and another library's resize moves a model's scores.
 
-What counts as the picture is what a viewer shows: EXIF rotation is applied, transparency lies on
-white, 16-bit grey keeps its upper 8 bits, and of an animation the first frame is taken.
+What counts as the picture is what a viewer shows; `stages.picture` says how.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from stages.errors import BadInput, BadOption
+from stages.picture import as_shown, decoded
 from stages.spec import TensorSpec
 from stages.stage import Array, Batch
 
-__all__ = ["FORMATS", "DecodeResize"]
-
-#: What is decoded. Pillow knows more, among them formats that start other programs (EPS, PDF).
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+__all__ = ["DecodeResize"]
 
 _MODES = {"rgb": "RGB", "bgr": "RGB", "gray": "L"}
 _FILTERS = {
@@ -104,33 +100,23 @@ class DecodeResize:
     def process(self, batch: Batch) -> None:
         for row, file in enumerate(batch.rows("image")):
             try:
-                pixels = self._pixels(file)
+                pixels = decoded(file, self._max_pixels, self._pixels)
             except BadInput as error:
                 batch.fail(row, error)
                 continue
             out = batch.out(row, "image")
             self._normalise(pixels, np.moveaxis(out, 0, -1) if self._chw else out)
 
-    def _pixels(self, file: Array) -> Array:
+    def _pixels(self, image: Image.Image) -> Array:
         """The centre of the resized picture: uint8 of shape (size, size, channels)."""
-        image = _open(file)
-        width, height = image.size
-        if width * height > self._max_pixels:
-            raise BadInput(
-                f"image of {width}x{height} pixels is larger than the {self._max_pixels} pixels of option max_pixels"
-            )
-        try:
-            if self._draft:
-                # Twice the target leaves the filter enough to be antialiased from.
-                image.draft(self._mode, (2 * self._resize, 2 * self._resize))
-            image.load()
-            shown = _as_shown(image, self._mode)
-            return np.asarray(shown.resize((self._size, self._size), self._filter, self._centre(shown.size))).reshape(
-                self._size, self._size, len(self._mode)
-            )
-        except Exception as error:
-            # Decoders raise whatever their parser stumbled over; here it can only be about these bytes.
-            raise BadInput(f"{image.format} image of {width}x{height} pixels is damaged: {error}") from error
+        if self._draft:
+            # Twice the target leaves the filter enough to be antialiased from.
+            image.draft(self._mode, (2 * self._resize, 2 * self._resize))
+        image.load()
+        shown = as_shown(image, self._mode)
+        return np.asarray(shown.resize((self._size, self._size), self._filter, self._centre(shown.size))).reshape(
+            self._size, self._size, len(self._mode)
+        )
 
     def _centre(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """The part of the picture that ends up in the output, in its own pixels: left, top, right, bottom.
@@ -155,40 +141,6 @@ class DecodeResize:
             out[...] = source
         if self._scale:
             np.divide(out, self._std, out=out)
-
-
-def _open(file: Array) -> Image.Image:
-    """Read the header; no pixel is decoded yet."""
-    if not file.size:
-        raise BadInput("image file is empty (0 bytes)")
-    # Pillow's own, fixed limit would refuse first, with less to say, or print a warning. It is a global
-    # that other code relies on: put back at once.
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        return Image.open(io.BytesIO(file.tobytes()), formats=FORMATS)
-    except UnidentifiedImageError:
-        raise BadInput(
-            f"not an image of a known format ({', '.join(FORMATS)}): "
-            f"{file.size} bytes that begin with {file[:16].tobytes()!r}"
-        ) from None
-    except Exception as error:
-        raise BadInput(f"image header is damaged: {error}") from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-
-
-def _as_shown(image: Image.Image, mode: str) -> Image.Image:
-    """The picture as a viewer shows it, in Pillow's mode "RGB" or "L"."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        # Pillow's own conversion would clip at 255 and leave a white page.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.has_transparency_data:
-        # What lies under transparent pixels is anything, often black; and what is hidden there, or drawn
-        # in the alpha channel alone, is not what people see.
-        layers = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
-    return image if image.mode == mode else image.convert(mode)
 
 
 def _check(option: str, value: str, known: Collection[str]) -> None:
