@@ -124,6 +124,16 @@ class TensorSpec:
             )
         return offsets
 
+    def padded(self, shape: tuple[int, ...], pad: Mapping[str, int]) -> tuple[int, ...]:
+        """`shape`, its free extents rounded up to multiples by the dimension's name; at most to their maximum.
+
+        Rows whose shapes come out equal may share a batch of a stage with that `pad` (see `stages.stage`).
+        """
+        return tuple(
+            min(-(-found // pad[want]) * pad[want], self.max[want]) if isinstance(want, str) and want in pad else found
+            for want, found in zip(self.shape, shape)
+        )
+
     def misfit(self, dtype: str, shape: tuple[int, ...]) -> str | None:
         """Why a tensor of `dtype` and `shape` is not of this spec; None where it is."""
         if dtype != self.dtype:

@@ -14,8 +14,12 @@ of the YAML's `with:`, reads its specs, and calls the three hooks:
 `__init__` must stay cheap, for `pipeline check` constructs the stage too. Heavy things (loading a
 model, opening a device) belong in `setup`. `setup` and `teardown` may be left out.
 
-Rows of one batch have inputs of equal shapes, unless the stage has the attribute `ragged` = True: that is for
-stages that compute row by row, or put rows of different shapes into one array by themselves.
+Rows of one batch have inputs of equal shapes, JSON and inputs of many tensors apart, unless the stage has one of
+these attributes:
+
+    ragged = True            rows of any shapes: for stages that compute row by row, or put them together themselves
+    pad = {"W": 32}          rows of shapes that are equal once W is rounded up to a multiple of 32 (see
+                             `TensorSpec.padded`): for stages that bring rows to one shape themselves
 
 Three more hooks are for stages over a device that computes beside the CPU, and may be left out too:
 

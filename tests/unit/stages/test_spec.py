@@ -30,6 +30,14 @@ def test_a_spec_reads_as_a_person_writes_it() -> None:
     assert str(FRAME) == "frame uint8[H<=4, W<=6, 3]"
 
 
+def test_extents_are_rounded_up_where_their_dimension_is_padded_and_never_above_the_maximum() -> None:
+    page = TensorSpec("page", "uint8", ("H", "W", 3), {"H": 90, "W": 100})
+    assert page.padded((33, 33, 3), {"W": 32}) == (33, 64, 3)
+    assert page.padded((33, 64, 3), {"W": 32}) == (33, 64, 3)
+    assert page.padded((89, 97, 3), {"W": 32, "H": 8, "C": 4}) == (90, 100, 3)
+    assert page.padded((0, 0, 3), {"W": 32}) == (0, 0, 3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

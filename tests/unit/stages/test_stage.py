@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from stages import copies
+from stages.copies import GAPS, GATHERED, INPUT, OUTPUT, PADDED, REASONS, RETURNED, SCATTERED, SHAPE_UNKNOWN
 from stages.errors import BadInput, SpecMismatch
 from stages.spec import TensorSpec
 from stages.stage import Array, Batch, Stage
@@ -14,6 +16,7 @@ from stages.testing import run
 IMAGE = TensorSpec("image", "float32", (2, 3))
 TAGS = TensorSpec.json("tags", 32)
 BOXES = TensorSpec("boxes", "int32", ("n", 4), {"n": 5})
+LINES = TensorSpec("lines", "uint8", ("W",), {"W": 8}, many=4)
 
 
 class Slots:
@@ -30,6 +33,9 @@ class Slots:
         dtype = self.dtypes[name]
         return self.memory[name][self.order[row]][: dtype.itemsize * math.prod(shape)].view(dtype).reshape(shape)
 
+    def allocate_many(self, row: int, name: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+        return [np.zeros(shape, self.dtypes[name]) for shape in shapes]
+
     def read(self, row: int, name: str) -> Array:
         return self.allocate(row, name, self.shapes[row, name])
 
@@ -38,7 +44,8 @@ def batch(
     rows: Sequence[Array] = (), specs: Sequence[TensorSpec] = (), order: Sequence[int] = (0, 1, 2), gap: int = 0
 ) -> tuple[Batch, Slots]:
     slots = Slots(specs, order, gap)
-    return Batch(len(order), {"image": list(rows)}, {s.name: s for s in specs}, slots.allocate), slots
+    given = {"image": list(rows)}
+    return Batch(len(order), given, {s.name: s for s in specs}, slots.allocate, slots.allocate_many), slots
 
 
 @pytest.fixture
@@ -61,7 +68,7 @@ def test_rows_in_another_order_are_gathered_and_the_bytes_counted(pixels: Array)
     b, _ = batch([pixels[2], pixels[0], pixels[1]])
     stacked = b.stack("image")
     assert (stacked == pixels[[2, 0, 1]]).all()
-    assert b.bytes_copied == pixels.nbytes
+    assert b.copies == {(INPUT, "image", GATHERED): pixels.nbytes}
 
 
 def test_rows_with_gaps_are_a_view_unless_it_must_be_dense() -> None:
@@ -73,7 +80,7 @@ def test_rows_with_gaps_are_a_view_unless_it_must_be_dense() -> None:
     dense = b.stack("image", dense=True)
     assert dense.flags.c_contiguous
     assert (dense == view).all()
-    assert b.bytes_copied == dense.nbytes
+    assert b.copies == {(INPUT, "image", GAPS): dense.nbytes}
 
 
 def test_rows_of_different_shapes_cannot_be_stacked_but_can_be_read() -> None:
@@ -91,7 +98,7 @@ def test_an_unknown_input_is_refused_with_those_there_are(pixels: Array) -> None
 
 def test_a_document_is_read_from_a_json_row() -> None:
     text = '{"größe": [1, 2]}'.encode()
-    b = Batch(1, {"doc": [np.frombuffer(text, np.uint8)]}, {}, lambda *_: np.empty(0))
+    b = Batch(1, {"doc": [np.frombuffer(text, np.uint8)]}, {}, lambda *_: np.empty(0), lambda *_: [])
     assert b.document(0, "doc") == {"größe": [1, 2]}
 
 
@@ -114,14 +121,16 @@ def test_outputs_side_by_side_are_stacked_without_a_copy() -> None:
     assert (slots.read(2, "image") == [[12, 13, 14], [15, 16, 17]]).all()
 
 
-@pytest.mark.parametrize(("order", "gap", "dense"), [([2, 0, 1], 0, False), ([0, 1, 2], 8, True)])
-def test_outputs_that_lie_apart_are_scattered_after_process(order: list[int], gap: int, dense: bool) -> None:
+@pytest.mark.parametrize(
+    ("order", "gap", "dense", "reason"), [([2, 0, 1], 0, False, SCATTERED), ([0, 1, 2], 8, True, GAPS)]
+)
+def test_outputs_that_lie_apart_are_scattered_after_process(order: list[int], gap: int, dense: bool, reason: str) -> None:
     b, slots = batch(specs=[IMAGE], order=order, gap=gap)
     stacked = b.stack_out("image", dense=dense)
     assert stacked.flags.c_contiguous
     stacked[...] = np.arange(18).reshape(3, 2, 3)
     b.finish(None)
-    assert b.bytes_copied == stacked.nbytes
+    assert b.copies == {(OUTPUT, "image", reason): stacked.nbytes}
     for row in range(3):
         assert (slots.read(row, "image") == stacked[row]).all()
 
@@ -216,7 +225,40 @@ def test_returned_arrays_and_values_are_copied_into_the_rows_and_counted(pixels:
     b.finish({"image": pixels, "tags": [["a"], [], None]})
     assert (slots.read(1, "image") == pixels[1]).all()
     assert slots.read(0, "tags").tobytes() == b'["a"]'
-    assert b.bytes_copied == pixels.nbytes
+    assert b.copies == {(OUTPUT, "image", RETURNED): pixels.nbytes}
+
+
+def test_what_is_written_counts_as_returned_and_a_document_as_no_copy() -> None:
+    b, _ = batch(specs=[IMAGE, TAGS, LINES], order=[0])
+    b.write(0, "image", [[1, 2, 3], [4, 5, 6]])
+    b.write(0, "tags", ["a"])
+    b.write(0, "lines", [np.zeros(3, np.uint8), np.zeros(0, np.uint8), np.zeros(5, np.uint8)])
+    b.finish(None)
+    assert b.copies == {(OUTPUT, "image", RETURNED): 24, (OUTPUT, "lines", RETURNED): 8}
+    assert b.bytes_copied == 32
+
+
+def test_each_side_tensor_and_reason_is_counted_apart(pixels: Array) -> None:
+    b, _ = batch([pixels[2], pixels[0], pixels[1]], [IMAGE], order=[2, 0, 1])
+    b.stack("image")
+    b.stack("image")
+    b.stack_out("image")[...] = 0
+    b.count_copy(INPUT, "image", PADDED, 5)
+    b.count_copy(INPUT, "image", PADDED, 0)
+    b.count_copy(OUTPUT, "boxes", SHAPE_UNKNOWN, 0)
+    b.finish(None)
+    assert b.copies == {
+        (INPUT, "image", GATHERED): 2 * pixels.nbytes,
+        (INPUT, "image", PADDED): 5,
+        (OUTPUT, "image", SCATTERED): pixels.nbytes,
+    }
+
+
+def test_every_reason_says_why_and_what_would_save_the_copy() -> None:
+    names = {value for name, value in vars(copies).items() if name.isupper() and isinstance(value, str)}
+    assert names - {INPUT, OUTPUT} == set(REASONS)
+    drawing = str(copies.__doc__)
+    assert all(name in drawing for name in REASONS)
 
 
 def test_a_wrong_number_of_returned_rows_is_refused(pixels: Array) -> None:
