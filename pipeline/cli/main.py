@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import build, check, models, replay, run, schema, shm, status
+from pipeline.cli import build, check, graph, models, replay, run, schema, shm, status
 from pipeline.errors import ConfigError, StartError
 
 __all__ = ["app", "main"]
@@ -46,7 +46,7 @@ def _options(
     pass
 
 
-for _command in (run, check, build, status, shm, replay, models, schema):
+for _command in (run, check, graph, build, status, shm, replay, models, schema):
     _command.register(app)
 
 

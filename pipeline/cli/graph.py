@@ -1,0 +1,43 @@
+"""`pipeline graph`: the graph of a config, as Mermaid text or as an SVG picture. Starts nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.arguments import ConfigArgument, SetOption
+from pipeline.errors import ConfigError
+from pipeline.graph.diagram import make_diagram
+from pipeline.graph.mermaid import to_mermaid
+from pipeline.graph.preparation import prepare
+from pipeline.graph.svg import to_svg
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command()(graph)
+
+
+def graph(
+    config: ConfigArgument,
+    svg: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw a picture into FILE instead; - for stdout.", show_default=False),
+    ] = None,
+    assignments: SetOption = [],  # noqa: B006 (typer's own form of a default)
+) -> None:
+    """Print the graph of a pipeline as Mermaid. Nothing is started."""
+    diagram = make_diagram(prepare(config, assignments).plan)
+    if svg is None:
+        typer.echo(to_mermaid(diagram), nl=False)
+    elif svg == Path("-"):
+        typer.echo(to_svg(diagram), nl=False)
+    else:
+        try:
+            svg.write_text(to_svg(diagram), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--svg {svg}: cannot be written: {error.strerror}") from None
