@@ -150,6 +150,13 @@ def _checked(use: str, stage: Any) -> Stage:
             )
         if (source.dtype, source.shape, dict(source.max)) != (spec.dtype, spec.shape, dict(spec.max)):
             raise SpecMismatch(f"{use}: output {spec} is an alias of {source}; expected the same dtype, shape and max")
+    free = sorted({name for spec in stage.inputs for name in spec.max})
+    for name, multiple in getattr(stage, "pad", {}).items():
+        if name not in free or type(multiple) is not int or multiple < 1:
+            raise SpecMismatch(
+                f"{use}: pad {name}: {multiple!r}; expected a free dimension of an input ({', '.join(free) or 'none'}) "
+                f"and a multiple of at least 1"
+            )
     checked: Stage = stage
     return checked
 

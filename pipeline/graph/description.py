@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from stages.spec import TensorSpec
@@ -28,6 +28,8 @@ class StageDescription:
     """Batches that one worker of it computes at once."""
     ragged: bool = False
     """Whether rows of different shapes may share a batch."""
+    pad: Mapping[str, int] = field(default_factory=dict)
+    """Free dimension -> multiple, up to which rows of different shapes are padded."""
 
     @property
     def is_inference(self) -> bool:
@@ -44,4 +46,5 @@ class StageDescription:
             device=value["device"],
             concurrency=value["concurrency"],
             ragged=value["ragged"],
+            pad=value["pad"],
         )

@@ -120,6 +120,8 @@ class StagePlan:
     """It runs only where this holds; else it is skipped, and so is who needs its outputs."""
     ragged: bool = False
     """Whether rows whose inputs are of different shapes may share a batch."""
+    pad: Mapping[str, int] = field(default_factory=dict)
+    """Free dimension -> multiple: rows share a batch whose extents are equal once rounded up to it."""
     host: str = ""
     """The stage in whose workers this one runs too; its own name where it has workers of its own."""
 
@@ -251,6 +253,7 @@ def _stage(raw: Mapping[str, Any]) -> StagePlan:
         scope=tuple(raw["scope"]),
         when=None if raw["when"] is None else When(Edge(**raw["when"]["edge"]), raw["when"]["negated"]),
         ragged=raw["ragged"],
+        pad=raw["pad"],
         host=raw["host"],
         workers=tuple(
             WorkerPlan(**{**w, "cpus": tuple(w["cpus"])}) for w in raw["workers"]

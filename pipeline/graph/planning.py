@@ -52,6 +52,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
             max_restarts=by_name[name].restart.max,
             restart_window_s=by_name[name].restart.per_s,
             ragged=descriptions[name].ragged,
+            pad=descriptions[name].pad,
             host=name,
         )
         for name in wiring.order

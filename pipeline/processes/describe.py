@@ -6,7 +6,7 @@ soon as it knows: where it dies, the first missing line says on which stage.
 
     stdin    {"base_dir": "...", "stages": [{"use": "module:Class", "options": {...}}, ...]}
     stdout   {"inputs": [spec, ...], "outputs": [spec, ...], "classes": ["module:Class", "module:Base", ...],
-              "device": "cpu", "concurrency": 1, "ragged": false}
+              "device": "cpu", "concurrency": 1, "ragged": false, "pad": {"W": 32}}
              {"error": "BadOption", "message": "...", "traceback": "..."}
 """
 
@@ -56,6 +56,7 @@ def _describe(use: str, options: dict[str, Any], base_dir: Path) -> dict[str, An
         "device": getattr(stage, "device", "cpu"),
         "concurrency": getattr(stage, "concurrency", 1),
         "ragged": bool(getattr(stage, "ragged", False)),
+        "pad": dict(getattr(stage, "pad", {})),
     }
 
 

@@ -47,6 +47,11 @@ class Aliased:
     def __init__(self, of, most): self.outputs = (TensorSpec("y", "float32", ("n",), {"n": most}, alias_of=of),)
     def process(self, batch): pass
 
+class Padded:
+    inputs, outputs = (X,), ()
+    def __init__(self, name, multiple): self.pad = {name: multiple}
+    def process(self, batch): pass
+
 def double(x, times=2):
     return x * times
 
@@ -126,6 +131,8 @@ def test_what_the_yaml_got_wrong_is_said_with_the_nearest_right_thing(
     [
         ("NoSpecs", {}, r"outputs must be a tuple of TensorSpec, found \['x'\]"),
         ("Twice", {}, "inputs name 'x' twice"),
+        ("Padded", {"name": "m", "multiple": 2}, r"pad m: 2; expected a free dimension of an input \(n\) and a multiple"),
+        ("Padded", {"name": "n", "multiple": 0}, "pad n: 0; expected a free dimension"),
         ("Aliased", {"of": "z", "most": 4}, "output 'y' is an alias of no input 'z'; known: x"),
         ("Aliased", {"of": "x", "most": 5}, "expected the same dtype, shape and max"),
     ],

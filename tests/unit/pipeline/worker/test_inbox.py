@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pipeline.wire.messages import Order
 from pipeline.worker import inbox as inbox_module
-from pipeline.worker.inbox import CLOSE_REASONS, Closed, Inbox
+from pipeline.worker.inbox import CLOSE_REASONS, Closed, Inbox, Place
 
 MS = 1_000_000
 
@@ -143,30 +143,165 @@ def test_a_group_is_batched_alone_and_at_once() -> None:
     batches = []
     while (closed := inbox.take(10 * MS)) is not None:
         batches.append([row.order.request for row in closed.rows])
-    assert batches == [[0], [1, 3], [2], [4]]
+    assert batches == [[0, 2], [1, 3], [4]]
+
+
+def test_batches_of_one_are_whoever_came_first() -> None:
+    inbox = Inbox(1, 10 * MS, 8, form=lambda order: order.request)
+    inbox.add(order(0, deadline=5), 0)
+    for request in (1, 2, 3):
+        inbox.add(order(request, group=request % 2), 0)
+    inbox.fence(2, 0)
+    assert [taken(inbox.take(0)) for _ in range(4)] == [([0], "full"), ([1], "full"), ([3], "full"), None]
+    assert inbox.wake_at() is None
+    inbox.add(order(4), 7)
+    assert inbox.wake_at() == 7 + 10 * MS
+
+
+# -- forms -----------------------------------------------------------------------------------------
+
+
+def of_two_forms(*, max_size: int = 3, delay_ms: int = 10, credits: int = 8) -> Inbox:
+    """Even requests are of one form, odd ones of another."""
+    return Inbox(max_size, delay_ms * MS, credits, form=lambda order: order.request % 2)
+
+
+def test_rows_of_different_forms_never_share_a_batch() -> None:
+    inbox = of_two_forms(delay_ms=0)
+    for request in (0, 1, 3, 2, 5):
+        inbox.add(order(request), request)
+    assert [taken(inbox.take(9)) for _ in range(3)] == [([0, 2], "drained"), ([1, 3, 5], "full"), None]
+
+
+def test_a_full_batch_of_one_form_closes_while_another_form_waits() -> None:
+    inbox = of_two_forms()
+    for request in (1, 0, 2, 4):
+        inbox.add(order(request), 0)
+    assert taken(inbox.take(1)) == ([0, 2, 4], "full")
+    assert inbox.take(1) is None
+    assert inbox.wake_at() == 10 * MS
+
+
+def test_a_rare_form_that_is_overdue_goes_before_a_full_batch_of_a_common_one() -> None:
+    inbox = of_two_forms()
+    inbox.add(order(1), 0)
+    for request in (0, 2, 4, 6):
+        inbox.add(order(request), 5 * MS)
+    assert taken(inbox.take(10 * MS)) == ([1], "delay")
+    assert taken(inbox.take(10 * MS)) == ([0, 2, 4], "full")
+
+
+def test_a_deadline_closes_the_batch_of_its_own_form() -> None:
+    inbox = of_two_forms(delay_ms=100)
+    inbox.add(order(0), 0)
+    inbox.add(order(1), 0)
+    inbox.add(order(3, deadline=20 * MS), 0)
+    assert inbox.take(9 * MS) is None
+    assert taken(inbox.take(10 * MS)) == ([1, 3], "deadline")
+
+
+def test_where_nothing_more_can_come_the_oldest_form_goes() -> None:
+    inbox = of_two_forms(credits=3)
+    for request in (0, 1, 3):
+        inbox.add(order(request), request)
+    assert taken(inbox.take(4)) == ([0], "slots")
+
+
+# -- neighbours ------------------------------------------------------------------------------------
+
+
+def in_slots(slots: dict[int, int], *, gather: bool = True, max_size: int = 3, delay_ms: int = 10) -> Inbox:
+    """An inbox with requests that lie in the given slots."""
+
+    def place(order: Order) -> Place:
+        return Place((slots[order.request],), (slots[order.request] + 1,))
+
+    inbox = Inbox(max_size, delay_ms * MS, 16, place=place, gather=gather)
+    for request in slots:
+        inbox.add(order(request), request)
+    return inbox
+
+
+@pytest.mark.parametrize(
+    ("slots", "batch"),
+    [
+        ({0: 4, 1: 5, 2: 6, 3: 7}, {0, 1, 2}),
+        ({0: 4, 1: 9, 2: 5, 3: 2, 4: 6}, {0, 2, 4}),
+        ({0: 4, 1: 9, 2: 3, 3: 5}, {0, 2, 3}),
+        ({0: 4, 1: 9, 2: 5, 3: 7}, {0, 2, 1}),
+        ({0: 4, 1: 9, 2: 1, 3: 7}, {0, 1, 2}),
+    ],
+    ids=["they came so", "among others", "one lies before", "a run too short", "none"],
+)
+def test_neighbours_of_the_oldest_row_are_preferred_and_the_oldest_fill_up(slots: dict[int, int], batch: set[int]) -> None:
+    closed = taken(in_slots(slots).take(9))
+    assert closed is not None
+    assert (set(closed[0]), closed[1]) == (batch, "full")
+
+
+def test_all_rows_go_together_where_they_fit_whether_they_are_neighbours_or_not() -> None:
+    assert taken(in_slots({0: 4, 1: 9, 2: 1}).take(9)) == ([0, 1, 2], "full")
+
+
+def test_without_gathering_only_neighbours_share_a_batch() -> None:
+    inbox = in_slots({0: 4, 1: 9, 2: 5, 3: 10, 4: 11, 5: 20}, gather=False)
+    assert taken(inbox.take(9)) == ([1, 3, 4], "full")
+    assert inbox.take(9) is None
+    assert inbox.wake_at() == 10 * MS
+    assert taken(inbox.take(10 * MS)) == ([0, 2], "delay")
+    inbox.add(order(4), 10 * MS)  # a neighbour of nobody who is here
+    assert taken(inbox.take(10 * MS + 5)) == ([5], "delay")
+
+
+def test_without_gathering_a_long_run_is_parted_and_its_rest_stays() -> None:
+    inbox = in_slots({0: 6, 1: 4, 2: 5, 3: 7, 4: 8}, gather=False, max_size=3, delay_ms=0)
+    batches = [taken(inbox.take(9)) for _ in range(3)]
+    assert batches == [([0, 3, 4], "full"), ([1, 2], "drained"), None]
 
 
 class InboxMachine(RuleBasedStateMachine):
-    """Every order that is added comes out once, in order within its kind, unless it was fenced."""
+    """Every order that is added comes out once, with its kind alone and the oldest of it first, unless it was fenced."""
+
+    gather = True
+    forms = 1
 
     def __init__(self) -> None:
         super().__init__()
         self.max_size, self.delay, self.credits = 3, 5, 6
-        self.inbox = Inbox(self.max_size, self.delay, self.credits)
+        self.slots: dict[int, int] = {}
+        self.inbox = Inbox(
+            self.max_size, self.delay, self.credits, form=self.form, place=self.place, gather=self.gather
+        )
         self.now = 0
         self.next = 0
-        self.model: list[Order] = []
+        self.model: list[tuple[Order, int]] = []
         self.fenced: set[int] = set()
 
-    @rule(deadline=st.sampled_from([0, 0, 0, 3, 30]), group=st.sampled_from([0, 0, 0, 1, 2]))
-    def add(self, deadline: int, group: int) -> None:
-        if sum(known.group == group for known in self.model) >= (self.max_size if group else self.credits):
+    def form(self, order: Order) -> int:
+        return order.request % self.forms
+
+    def place(self, order: Order) -> Place:
+        slot = self.slots[order.request]
+        return Place((slot,), (slot + 1,))
+
+    def kind(self, order: Order) -> tuple[int, int]:
+        return order.group, self.form(order)
+
+    @rule(
+        deadline=st.sampled_from([0, 0, 0, 3, 30]),
+        group=st.sampled_from([0, 0, 0, 1, 2]),
+        slot=st.integers(0, 7),
+    )
+    def add(self, deadline: int, group: int, slot: int) -> None:
+        held = {self.slots[known.request] for known, _ in self.model}
+        if slot in held or sum(known.group == group for known, _ in self.model) >= (self.max_size if group else self.credits):
             return
         made = order(self.next, deadline=deadline and self.now + deadline, group=group)
+        self.slots[self.next] = slot
         self.next += 1
         assert self.inbox.add(made, self.now) == (made.request not in self.fenced)
         if made.request not in self.fenced:
-            self.model.append(made)
+            self.model.append((made, self.now))
 
     @rule(back=st.integers(-3, 8))
     def fence(self, back: int) -> None:
@@ -174,7 +309,7 @@ class InboxMachine(RuleBasedStateMachine):
         request = max(0, self.next - back)
         self.fenced.add(request)
         self.inbox.fence(request, 0)
-        self.model = [known for known in self.model if known.request != request]
+        self.model = [known for known in self.model if known[0].request != request]
 
     @rule(passed=st.integers(0, 4))
     def wait(self, passed: int) -> None:
@@ -188,14 +323,26 @@ class InboxMachine(RuleBasedStateMachine):
                 wake = self.inbox.wake_at()
                 assert wake is not None
                 assert wake > self.now, "nobody would ask again"
+                assert self.model[0][1] + self.delay > self.now, "the oldest starves"
             return
         rows = [row.order for row in closed.rows]
         assert closed.reason in CLOSE_REASONS
         assert 1 <= len(rows) <= self.max_size
-        group = self.model[0].group
-        assert {row.group for row in rows} == {group}
-        assert rows == [known for known in self.model if known.group == group][: len(rows)]
-        self.model = [known for known in self.model if known not in rows]
+        kinds = {self.kind(row) for row in rows}
+        assert len(kinds) == 1
+        _, arrived = self.model[0]
+        if self.now - arrived >= self.delay:
+            assert min(row.arrived for row in closed.rows) == arrived, "the oldest was overtaken when it was overdue"
+        alike = [known for known, _ in self.model if self.kind(known) in kinds]
+        slots = sorted(self.slots[row.request] for row in rows)
+        if not self.gather:
+            assert slots == list(range(slots[0], slots[0] + len(slots)))
+        elif len(alike) <= self.max_size:
+            assert rows == alike
+        else:
+            assert len(rows) == self.max_size
+            assert rows[0] == alike[0]
+        self.model = [known for known in self.model if known[0] not in rows]
 
     @invariant()
     def the_same_wait(self) -> None:
@@ -209,4 +356,15 @@ class InboxMachine(RuleBasedStateMachine):
             assert len(self.model) < before
 
 
+class FormsMachine(InboxMachine):
+    forms = 3
+
+
+class NeighboursMachine(InboxMachine):
+    gather = False
+    forms = 2
+
+
 TestInboxMachine = InboxMachine.TestCase
+TestFormsMachine = FormsMachine.TestCase
+TestNeighboursMachine = NeighboursMachine.TestCase

@@ -1,0 +1,114 @@
+"""Grouping: which orders of a stage may share a batch, and which of them lie side by side. Pure.
+
+Made out of the plan, for the worker's inbox:
+
+    form     the shapes of an order's inputs, as the stage wants them to be equal; None where nothing can differ
+    place    where its inputs and its output lie, and where its neighbour's would
+
+    slot 4                slot 5                slot 6           one tensor a slot: the neighbour is the next slot
+    |tensor............|  |tensor............|  |tensor...
+
+    slot 2                                                       many tensors a slot: the neighbour is what follows
+    |element....|element....|element....|element...
+
+JSON and inputs of many tensors count for neither: no stage takes them as one array.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+
+from pipeline.graph.plan import Plan, StagePlan
+from pipeline.wire.messages import Hop, Order
+from pipeline.worker.inbox import Inbox, Place
+from shm.handle import JSON, TensorHandle, itemsize
+from shm.layout import ALIGNMENT
+from stages.spec import TensorSpec
+
+__all__ = ["form_of", "inbox_of", "place_of"]
+
+
+def inbox_of(plan: Plan, index: int) -> Inbox:
+    """The inbox of a worker of the stage with that index in the plan."""
+    stage = plan.stages[index]
+    batch = stage.batch
+    return Inbox(
+        batch.max_size,
+        int(batch.max_delay_ms * 1e6),
+        stage.credits,
+        form=form_of(stage),
+        place=place_of(plan, stage),
+        gather=batch.gather,
+    )
+
+
+def form_of(stage: StagePlan) -> Callable[[Order], Hashable] | None:
+    """What must be equal for orders of `stage` to share a batch; None where it always is."""
+    # Rows of different shapes are never one view: without gathering, a ragged stage has nothing of being ragged.
+    if stage.batch.max_size == 1 or (stage.ragged and stage.batch.gather):
+        return None
+    counted = [(i, spec) for i, spec in _arrays(stage) if spec.optional or not spec.is_static]
+    if not counted:
+        return None
+    pad = stage.pad
+
+    def form(order: Order) -> Hashable:
+        hop = order.hops[0]
+        shapes: list[tuple[int, ...] | None] = []
+        for index, spec in counted:
+            handle = hop.inputs[_position(hop, index)]
+            if not isinstance(handle, TensorHandle):
+                shapes.append(None)
+            else:
+                shapes.append(spec.padded(handle.shape, pad) if pad else handle.shape)
+        return tuple(shapes)
+
+    return form
+
+
+def place_of(plan: Plan, stage: StagePlan) -> Callable[[Order], Place] | None:
+    """Where the tensors of an order of `stage` lie; None where no two orders can be neighbours, or none need be."""
+    fills = any(field.spec.dtype != JSON and field.spec.many is None for field in stage.fields)
+    # For each input: its index, and the bytes of an element where it is one of many in a slot, else 0.
+    counted = [
+        (i, itemsize(spec.dtype) if plan.output_spec(stage.edges[i]).many is not None else 0)
+        for i, spec in _arrays(stage)
+    ]
+    if stage.batch.max_size == 1 or not (fills or counted):
+        return None
+
+    def place(order: Order) -> Place:
+        hop = order.hops[0]
+        start: list[int] = []
+        after: list[int] = []
+        for index, width in counted:
+            handle = hop.inputs[_position(hop, index)]
+            if not isinstance(handle, TensorHandle):
+                start.append(handle)
+                after.append(handle)
+                continue
+            segment, slot, _, offset, _, shape = handle
+            start += (segment, slot, offset)
+            if width:
+                after += (segment, slot, offset - (-width * math.prod(shape) // ALIGNMENT) * ALIGNMENT)
+            else:
+                after += (segment, slot + 1, offset)
+        if fills:
+            start += (hop.segment, hop.slot)
+            after += (hop.segment, hop.slot + 1)
+        return Place(tuple(start), tuple(after))
+
+    return place
+
+
+def _arrays(stage: StagePlan) -> list[tuple[int, TensorSpec]]:
+    """The inputs that a stage may take as one array, with their index."""
+    return [(i, spec) for i, spec in enumerate(stage.inputs) if spec.dtype != JSON and spec.many is None]
+
+
+def _position(hop: Hop, index: int) -> int:
+    """Where in `hop.inputs` the input with that index is: those before it may take many."""
+    if not hop.lengths:
+        return index
+    return sum(1 if length < 0 else length for length in hop.lengths[:index])
