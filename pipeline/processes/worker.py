@@ -36,7 +36,8 @@ from pipeline.wire.messages import (
 from pipeline.wire.sockets import Inbox as Socket
 from pipeline.wire.sockets import Outbox, address_of
 from pipeline.worker.execution import Execution, Flight, Outcome
-from pipeline.worker.inbox import CLOSE_REASONS, Inbox, Waiting
+from pipeline.worker.grouping import inbox_of
+from pipeline.worker.inbox import CLOSE_REASONS, Waiting
 from pipeline.worker.recorder import Recorder
 from shm import segments
 from shm.placement import map_pages
@@ -66,9 +67,7 @@ class _Worker:
         self._supervisor = supervisor
         self._scheduler = Outbox(address_of(boot.run_dir, "scheduler"))
         self._peers: dict[int, Outbox] = {}
-        self._inbox = Inbox(
-            self._plan.batch.max_size, int(self._plan.batch.max_delay_ms * 1e6), self._plan.credits
-        )
+        self._inbox = inbox_of(boot.plan, boot.stage)
         self._epoch = boot.epoch
         self._table = SegmentTable()
         self._buffers: list[memoryview] = []
@@ -320,6 +319,7 @@ class _Worker:
                     self._rows,
                     tuple(self._closed[reason] for reason in CLOSE_REASONS),
                     self._refused + self._execution.refused,
+                    self._execution.copies,
                 )
             )
 

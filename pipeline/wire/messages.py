@@ -28,6 +28,7 @@ __all__ = [
     "Answers",
     "AskStatus",
     "Bye",
+    "Copied",
     "Drain",
     "Drained",
     "Failed",
@@ -94,7 +95,7 @@ class Trace(NamedTuple):
     batch: int
     """How many requests the batch had."""
     copied: int
-    """Bytes of this request that were copied to gather or scatter the batch."""
+    """Bytes that were copied for the batch, divided by its requests."""
 
 
 class Hop(NamedTuple):
@@ -313,6 +314,17 @@ class PeerGone(NamedTuple):
     worker: int
 
 
+class Copied(NamedTuple):
+    """What a worker has copied of one tensor for one reason (see `stages.copies`)."""
+
+    side: str
+    """Whether the tensor is an input or an output of the stage."""
+    tensor: str
+    reason: str
+    nbytes: int
+    batches: int
+
+
 class WorkerReport(NamedTuple):
     """A worker's counters since it started, now and then and when it stops."""
 
@@ -324,6 +336,7 @@ class WorkerReport(NamedTuple):
     """Batches by the reason they closed, in the order of `inbox.CLOSE_REASONS`."""
     refused: int
     """Frames and handles that were refused."""
+    copies: tuple[Copied, ...]
 
 
 # -- supervisor and its children ----------------------------------------------------------------

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.graph.plan import StagePlan
-from pipeline.wire.messages import MISSING, OK, Hop, Notice, Order, Trace
+from pipeline.wire.messages import MISSING, OK, Copied, Hop, Notice, Order, Trace
+from pipeline.worker.grouping import arrays_of, position_of
 from pipeline.worker.inbox import Waiting
 from shm.errors import HandleRefused
 from shm.handle import JSON, TensorHandle
@@ -36,7 +37,6 @@ class _Result(NamedTuple):
     outputs: tuple[TensorHandle, ...] = ()
     children: tuple[tuple[TensorHandle, ...], ...] = ()
     truths: int = 0
-
 
 
 class Outcome:
@@ -115,8 +115,17 @@ class Execution:
         self._singles = tuple(field.spec.name for field in plan.fields if field.spec.many is None)
         self._manies = tuple(field.spec.name for field in plan.fields if field.spec.many is not None)
         self._asked = tuple((1 << position, plan.fields[position].spec) for position in asked)
+        #: The first input that the stage may take as one array of all rows.
+        self._leading = next((number for number, _ in arrays_of(plan)), None)
+        #: (side, tensor, reason) -> bytes copied, and in how many batches.
+        self._copies: dict[tuple[str, str, str], tuple[int, int]] = {}
         #: Handles that named no bytes here; each one failed its row.
         self.refused = 0
+
+    @property
+    def copies(self) -> tuple[Copied, ...]:
+        """What was copied so far, in all batches."""
+        return tuple([Copied(*key, *counted) for key, counted in self._copies.items()])
 
     def run(self, rows: Sequence[Waiting]) -> Outcome:
         """Compute one batch.
@@ -180,7 +189,7 @@ class Execution:
         if len(rows) > 1:
             # Rows have no promised order, so those that lie side by side come one after the other: a
             # batch without a gap is handed over as one view, and nothing is copied.
-            rows = sorted(rows, key=_place)
+            rows = sorted(rows, key=self._address)
         for row in rows:
             order = row.order
             if order.deadline and order.deadline <= began:
@@ -196,6 +205,15 @@ class Execution:
                 continue
             alive.append(row)
         return alive, views
+
+    def _address(self, row: Waiting) -> tuple[int, int, int]:
+        """Where a row's first array lies; its output, where it has none."""
+        hop = row.order.hops[0]
+        if self._leading is not None:
+            handle = hop.inputs[position_of(hop, self._leading)]
+            if isinstance(handle, TensorHandle):
+                return handle.segment, handle.slot, handle.offset
+        return hop.segment, hop.slot, 0
 
     def _views(self, hop: Hop) -> list[Any]:
         """The inputs of one row: an array for each, a list where it takes many, None where it is missing."""
@@ -256,6 +274,7 @@ class Execution:
             self._conclude(outcome, flight)
 
     def _recover(self, outcome: Outcome, flight: Flight, error: Exception) -> None:
+        self._count(flight.batch)
         if len(flight.rows) > 1:
             # Which row is at fault is not known; alone, only the guilty one fails again.
             for row, of_row in zip(flight.rows, flight.views):
@@ -265,6 +284,7 @@ class Execution:
 
     def _conclude(self, outcome: Outcome, flight: Flight) -> None:
         began, ended = flight.began, self._clock()
+        self._count(flight.batch)
         size, handles = len(flight.rows), flight.handles
         failed: Mapping[int, BaseException] = flight.batch.failed
         copied = flight.batch.bytes_copied // size
@@ -277,6 +297,11 @@ class Execution:
             else:
                 result = self._success(handles[number])
             self._settle(outcome, row, began, ended, size, copied, result)
+
+    def _count(self, batch: Batch) -> None:
+        for key, nbytes in batch.copies.items():
+            before, batches = self._copies.get(key, (0, 0))
+            self._copies[key] = before + nbytes, batches + 1
 
     def _success(self, filled: Mapping[str, Any]) -> _Result:
         outputs = tuple([filled[name] for name in self._singles])
@@ -333,10 +358,3 @@ class Execution:
         frame = traceback.extract_tb(error.__traceback__)[-1:] if error.__traceback__ else []
         where = f" ({frame[0].filename.rsplit('/', 1)[-1]}:{frame[0].lineno})" if frame else ""
         return _Result("StageFailed", f"stage {self._name}: {type(error).__name__}: {text}{where}")
-
-
-def _place(row: Waiting) -> tuple[int, int]:
-    """Segment and slot of a row's first input."""
-    inputs = row.order.hops[0].inputs
-    first = inputs[0] if inputs else 0
-    return (first.segment, first.slot) if isinstance(first, TensorHandle) else (0, 0)

@@ -26,7 +26,7 @@ from shm.handle import JSON, TensorHandle, itemsize
 from shm.layout import ALIGNMENT
 from stages.spec import TensorSpec
 
-__all__ = ["form_of", "inbox_of", "place_of"]
+__all__ = ["arrays_of", "form_of", "inbox_of", "place_of", "position_of"]
 
 
 def inbox_of(plan: Plan, index: int) -> Inbox:
@@ -48,7 +48,7 @@ def form_of(stage: StagePlan) -> Callable[[Order], Hashable] | None:
     # Rows of different shapes are never one view: without gathering, a ragged stage has nothing of being ragged.
     if stage.batch.max_size == 1 or (stage.ragged and stage.batch.gather):
         return None
-    counted = [(i, spec) for i, spec in _arrays(stage) if spec.optional or not spec.is_static]
+    counted = [(i, spec) for i, spec in arrays_of(stage) if spec.optional or not spec.is_static]
     if not counted:
         return None
     pad = stage.pad
@@ -57,7 +57,7 @@ def form_of(stage: StagePlan) -> Callable[[Order], Hashable] | None:
         hop = order.hops[0]
         shapes: list[tuple[int, ...] | None] = []
         for index, spec in counted:
-            handle = hop.inputs[_position(hop, index)]
+            handle = hop.inputs[position_of(hop, index)]
             if not isinstance(handle, TensorHandle):
                 shapes.append(None)
             else:
@@ -73,7 +73,7 @@ def place_of(plan: Plan, stage: StagePlan) -> Callable[[Order], Place] | None:
     # For each input: its index, and the bytes of an element where it is one of many in a slot, else 0.
     counted = [
         (i, itemsize(spec.dtype) if plan.output_spec(stage.edges[i]).many is not None else 0)
-        for i, spec in _arrays(stage)
+        for i, spec in arrays_of(stage)
     ]
     if stage.batch.max_size == 1 or not (fills or counted):
         return None
@@ -83,7 +83,7 @@ def place_of(plan: Plan, stage: StagePlan) -> Callable[[Order], Place] | None:
         start: list[int] = []
         after: list[int] = []
         for index, width in counted:
-            handle = hop.inputs[_position(hop, index)]
+            handle = hop.inputs[position_of(hop, index)]
             if not isinstance(handle, TensorHandle):
                 start.append(handle)
                 after.append(handle)
@@ -102,12 +102,12 @@ def place_of(plan: Plan, stage: StagePlan) -> Callable[[Order], Place] | None:
     return place
 
 
-def _arrays(stage: StagePlan) -> list[tuple[int, TensorSpec]]:
+def arrays_of(stage: StagePlan) -> list[tuple[int, TensorSpec]]:
     """The inputs that a stage may take as one array, with their index."""
     return [(i, spec) for i, spec in enumerate(stage.inputs) if spec.dtype != JSON and spec.many is None]
 
 
-def _position(hop: Hop, index: int) -> int:
+def position_of(hop: Hop, index: int) -> int:
     """Where in `hop.inputs` the input with that index is: those before it may take many."""
     if not hop.lengths:
         return index

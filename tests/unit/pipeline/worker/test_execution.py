@@ -11,7 +11,7 @@ import pytest
 from pipeline.graph.plan import BatchPlan, Edge, StagePlan, WorkerPlan
 from pipeline.graph.pools import fields_of, slot_bytes
 from pipeline.wire.codec import decode, encode
-from pipeline.wire.messages import OK, Hop, Notice, Notices, Order, Trace
+from pipeline.wire.messages import OK, Copied, Hop, Notice, Notices, Order, Trace, WorkerReport
 from pipeline.worker.execution import Execution, Outcome
 from pipeline.worker.inbox import Waiting
 from shm.handle import TensorHandle
@@ -19,6 +19,8 @@ from shm.pool import SlotPool
 from shm.segment import SegmentSpec
 from shm.segments import create
 from shm.view import SegmentTable
+from stages import copies
+from stages.copies import GATHERED, OUTPUT, RETURNED
 from stages.errors import BadInput, StageBroken
 from stages.spec import TensorSpec
 from stages.stage import Batch
@@ -78,9 +80,10 @@ class Bench:
         self.now = NOW
 
     def run(self, stage: Stage, *rows: Waiting) -> Outcome:
-        execution = Execution(self.plan, INDEX, BASE, stage, self.table, self.clock)
+        execution = Execution(self.plan, INDEX, BASE, stage, self.table, clock=self.clock)
         outcome = execution.run(rows)
         self.refused = execution.refused
+        self.copies = execution.copies
         return outcome
 
     def clock(self) -> int:
@@ -95,7 +98,7 @@ class Bench:
 
     def order(self, request: int, given: TensorHandle | int, *rest: Hop, deadline: int = 0, prompt: bool = False) -> Waiting:
         slot, generation = self.pools[1].loan()
-        hop = Hop(INDEX, 5, self.segments[1].number, slot, generation, prompt, (given,))
+        hop = Hop(INDEX, 5, self.segments[1].number, slot, generation, prompt, (given,), ())
         return Waiting(Order(request, 2, deadline, 0, (hop, *rest), (Trace(0, 1, 2, 3, 4),)), NOW - 5_000_000)
 
     def read(self, notice: Notice) -> dict[str, list[int]]:
@@ -271,8 +274,8 @@ def test_a_row_that_is_late_is_not_computed(bench: Bench) -> None:
 
 def test_an_order_goes_on_with_what_this_stage_made(bench: Bench) -> None:
     other = bench.handle(0, 0, 0, 0)
-    second = Hop(4, 8, 1, 2, 3, True, (BASE + 1, other, BASE, BASE + 2, BASE - 1))
-    third = Hop(5, 9, 1, 2, 3, True, (BASE + 2, BASE))
+    second = Hop(4, 8, 1, 2, 3, True, (BASE + 1, other, BASE, BASE + 2, BASE - 1), ())
+    third = Hop(5, 9, 1, 2, 3, True, (BASE + 2, BASE), ())
     row = bench.order(1, bench.handle(1, 2, 3, 4), second, third, deadline=NOW + 10**12)
     outcome = bench.run(Stage(fill), row)
     assert outcome.notices == []
@@ -289,14 +292,14 @@ def test_an_order_goes_on_with_what_this_stage_made(bench: Bench) -> None:
 
 
 def test_a_notice_that_is_waited_for_is_not_late(bench: Bench) -> None:
-    outcome = bench.run(Stage(fill), bench.order(1, bench.handle(1, 1, 1, 1), Hop(4, 8, 1, 2, 3, True, ()), prompt=True))
+    outcome = bench.run(Stage(fill), bench.order(1, bench.handle(1, 1, 1, 1), Hop(4, 8, 1, 2, 3, True, (), ()), prompt=True))
     assert [notice.request for notice in outcome.notices] == [1]
     assert outcome.late == []
     assert list(outcome.forwards) == [8]
 
 
 def test_a_row_that_failed_goes_no_further(bench: Bench) -> None:
-    on = Hop(4, 8, 1, 2, 3, True, (BASE,))
+    on = Hop(4, 8, 1, 2, 3, True, (BASE,), ())
     outcome = bench.run(
         Stage(refuse_negative), bench.order(1, bench.handle(-1, 0, 0, 0), on), bench.order(2, bench.handle(1, 0, 0, 0), on)
     )
@@ -315,6 +318,38 @@ def test_the_trace_says_how_long_how_many_and_how_much_was_copied(bench: Bench) 
         assert notice.trace[0] == Trace(0, 1, 2, 3, 4)
         # Gathered, since one row lies apart: 16 B. Returned: 16 B of y and 8 B of n.
         assert notice.trace[1:] == (Trace(INDEX, 7_000, 1_000, 3, 16 + 16 + 8),)
+    assert bench.copies == (
+        Copied(copies.INPUT, "x", GATHERED, 3 * 16, 1),
+        Copied(OUTPUT, "y", RETURNED, 3 * 16, 1),
+        Copied(OUTPUT, "n", RETURNED, 3 * 8, 1),
+    )
+
+
+def test_copies_add_up_over_batches_also_over_those_that_failed(bench: Bench) -> None:
+    def gathers(batch: Batch) -> None:
+        batch.stack("x")
+        for row in range(len(batch)):
+            batch.out(row, "y")[...] = 0
+            batch.out(row, "n", (1,))[...] = 0
+        if len(batch) == 3:
+            raise BadInput("one of three")
+
+    def apart() -> list[Waiting]:
+        a, b, _, c = (bench.handle(n, n, n, n) for n in (1, 2, 3, 4))
+        return [bench.order(1, a), bench.order(2, b), bench.order(3, c)]
+
+    execution = Execution(bench.plan, INDEX, BASE, Stage(gathers), bench.table, clock=bench.clock)
+    rows = apart()
+    execution.run(rows)  # gathered, then each row alone, which is a view
+    assert execution.copies == (Copied(copies.INPUT, "x", GATHERED, 48, 1),)
+    execution.run([rows[0], rows[2]])
+    execution.run(rows[:2])
+    # A pair is a view at whatever distance: nothing more was gathered.
+    assert execution.copies == (Copied(copies.INPUT, "x", GATHERED, 48, 1),)
+    execution.run(rows)
+    assert execution.copies == (Copied(copies.INPUT, "x", GATHERED, 96, 2),)
+    report = WorkerReport(5, INDEX, 4, 9, (0, 0, 4, 0, 0), 0, execution.copies)
+    assert decode(encode(report)) == report
 
 
 def test_rows_side_by_side_are_one_view_in_whatever_order_they_came(bench: Bench) -> None:
@@ -337,7 +372,7 @@ def test_a_stage_without_bytes_of_its_own_answers_without_handles(bench: Bench) 
         name="relay", use="m:C", options={}, inputs=plan.inputs, edges=plan.edges, after=(), outputs=(),
         fields=(), batch=plan.batch, credits=8, workers=plan.workers,
     )  # fmt: skip
-    outcome = bench.run(stage, bench.order(1, bench.handle(1, 1, 1, 1), Hop(4, 8, 0, 0, 0, True, (BASE,))))
+    outcome = bench.run(stage, bench.order(1, bench.handle(1, 1, 1, 1), Hop(4, 8, 0, 0, 0, True, (BASE,), ())))
     assert [(notice.code, notice.outputs) for notice in outcome.late] == [(OK, ())]
     assert outcome.forwards[8][0].hops[0].inputs == (BASE,)
 
@@ -358,7 +393,7 @@ class LaterStage(Stage):
 
 def test_a_batch_that_was_started_is_settled_when_it_is_over(bench: Bench) -> None:
     stage = LaterStage(fill)
-    execution = Execution(bench.plan, INDEX, BASE, stage, bench.table, bench.clock)
+    execution = Execution(bench.plan, INDEX, BASE, stage, bench.table, clock=bench.clock)
     rows = [bench.order(1, bench.handle(1, 2, 3, 4)), bench.order(2, bench.handle(5, 6, 7, 8))]
     outcome, flight = execution.start(rows)
     assert flight is not None
@@ -373,7 +408,7 @@ def test_a_batch_that_was_started_is_settled_when_it_is_over(bench: Bench) -> No
 def test_after_an_error_the_rows_of_a_started_batch_run_alone(bench: Bench) -> None:
     stage = LaterStage(refuse_negative)
     stage.ready = True
-    execution = Execution(bench.plan, INDEX, BASE, stage, bench.table, bench.clock)
+    execution = Execution(bench.plan, INDEX, BASE, stage, bench.table, clock=bench.clock)
     _, flight = execution.start([bench.order(1, bench.handle(1, 2, 3, 4)), bench.order(2, bench.handle(-1, 0, 0, 0))])
     assert flight is not None
     finished = execution.finish(flight)
@@ -383,7 +418,7 @@ def test_after_an_error_the_rows_of_a_started_batch_run_alone(bench: Bench) -> N
 
 
 def test_a_batch_of_which_nothing_is_left_is_never_started(bench: Bench) -> None:
-    execution = Execution(bench.plan, INDEX, BASE, LaterStage(fill), bench.table, bench.clock)
+    execution = Execution(bench.plan, INDEX, BASE, LaterStage(fill), bench.table, clock=bench.clock)
     outcome, flight = execution.start([bench.order(1, bench.handle(1, 2, 3, 4), deadline=1)])
     assert flight is None
     assert [notice.code for notice in outcome.notices] == ["DeadlineExceeded"]
