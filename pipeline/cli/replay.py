@@ -37,8 +37,11 @@ def replay(
     found = read_capsule(capsule)
     print(f"{found.pipeline}: stage {found.stage} ({found.use}), {found.time}")
     print(f"it died: {found.how}")
-    for name, array in found.inputs.items():
-        print(f"input {name}: {array.dtype} {list(array.shape)}, {array.nbytes} bytes")
+    for name, given in found.inputs.items():
+        for number, array in enumerate(given if isinstance(given, list) else [given]):
+            which = f"{name}[{number}]" if isinstance(given, list) else name
+            what = "missing" if array is None else f"{array.dtype} {list(array.shape)}, {array.nbytes} bytes"
+            print(f"input {which}: {what}")
     sys.stdout.flush()
     sys.path.append(found.base_dir)
     stage = load_stage(found.use, found.options, Path(found.base_dir))
@@ -62,7 +65,7 @@ def _process(stage: Stage, found: Capsule, debugger: bool) -> MemoryBatch:
     documents = {spec.name for spec in stage.inputs if spec.dtype == JSON}
     batch = batch_of(
         stage,
-        **{name: [json.loads(a.tobytes()) if name in documents else a] for name, a in found.inputs.items()},
+        **{name: [_value(given, name in documents)] for name, given in found.inputs.items()},
     )
     process = stage.process
     if debugger:
@@ -72,6 +75,13 @@ def _process(stage: Stage, found: Capsule, debugger: bool) -> MemoryBatch:
         returned = process(batch)
     batch.finish(returned)
     return batch
+
+
+def _value(given: Any, document: bool) -> Any:
+    """One input as `batch_of` takes it."""
+    if isinstance(given, list):
+        return [_value(one, document) for one in given]
+    return json.loads(given.tobytes()) if document and given is not None else given
 
 
 def _brief(value: Any) -> str:

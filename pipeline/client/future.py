@@ -59,22 +59,25 @@ class _Held:
 class Result(Mapping[str, Any]):
     """The outputs of one request, by name: arrays, or the value of a "json" output.
 
-    Also a context manager, which releases at its end.
+    An output whose stage was skipped (`when:`) is not among them. Also a context manager, which releases at its end.
     """
 
     def __init__(
         self,
         names: tuple[str, ...],
-        handles: tuple[TensorHandle, ...],
+        handles: tuple[TensorHandle | int, ...],
         leases: Mapping[SlotRef, Lease],
         view: Callable[[TensorHandle], Array],
         stages: Mapping[str, Mapping[str, float]],
     ) -> None:
         self._values: dict[str, Any] = {}
         self._leases = leases
-        #: For each stage: queue_ms, compute_ms, batch, copied_bytes.
+        #: For each stage that ran: queue_ms (the longest), compute_ms (of all runs), batch (the largest),
+        #: copied_bytes, runs (more than one behind a stage that fans out).
         self.stages = stages
         for name, handle in zip(names, handles):
+            if isinstance(handle, int):
+                continue
             array = view(handle)
             if handle.dtype == JSON:
                 self._values[name] = json.loads(array.tobytes())

@@ -71,9 +71,10 @@ class BatchPlan:
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """One replica of a stage, and where it sits."""
+    """One process that runs a replica of a stage, or of several that are colocated, and where it sits."""
 
-    stage: str
+    process: str
+    """The name of the stage; where stages are colocated the names of all of them, `detect+crop`."""
     replica: int
     cpus: tuple[int, ...] = ()
     """CPUs it is bound to; empty where it may run anywhere."""
@@ -85,7 +86,7 @@ class WorkerPlan:
     @property
     def title(self) -> str:
         """`inference/0`: what `ps` and the log call it."""
-        return f"{self.stage}/{self.replica}"
+        return f"{self.process}/{self.replica}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,8 @@ class StagePlan:
     """Whether rows whose inputs are of different shapes may share a batch."""
     pad: Mapping[str, int] = field(default_factory=dict)
     """Free dimension -> multiple: rows share a batch whose extents are equal once rounded up to it."""
+    sources: tuple[str, ...] = ()
+    """The stages that `edges` were written with: who passes a tensor on, not who made it. Empty: the same."""
     host: str = ""
     """The stage in whose workers this one runs too; its own name where it has workers of its own."""
 
@@ -188,6 +191,8 @@ class Plan:
     """Requests that may wait for their first worker; one more is refused. None: the ingress slots bound them."""
     canary: CanaryPlan | None = None
     capsules: CapsulePlan = CapsulePlan()
+    sources: tuple[str, ...] = ()
+    """The stages that `outputs` were written with, as in `StagePlan`."""
 
     def stage(self, name: str) -> StagePlan:
         """The stage of that name.
@@ -199,6 +204,14 @@ class Plan:
             if stage.name == name:
                 return stage
         raise KeyError(name)
+
+    @property
+    def processes(self) -> tuple[tuple[int, ...], ...]:
+        """The stages that share their processes, as indices; alone where a stage has workers of its own."""
+        groups: dict[str, list[int]] = {}
+        for index, stage in enumerate(self.stages):
+            groups.setdefault(stage.host, []).append(index)
+        return tuple(tuple(group) for group in groups.values())
 
     def output_spec(self, edge: Edge) -> TensorSpec:
         """The spec of the tensor that `edge` names."""
@@ -225,6 +238,7 @@ class Plan:
             inputs=tuple(TensorSpec.from_dict(s) for s in raw["inputs"]),
             stages=tuple(_stage(s) for s in raw["stages"]),
             outputs=tuple((name, Edge(**edge)) for name, edge in raw["outputs"]),
+            sources=tuple(raw["sources"]),
             pools=tuple(PoolPlan(**p) for p in raw["pools"]),
             segment_kind=raw["segment_kind"],
             drain_s=raw["drain_s"],
@@ -254,6 +268,7 @@ def _stage(raw: Mapping[str, Any]) -> StagePlan:
         when=None if raw["when"] is None else When(Edge(**raw["when"]["edge"]), raw["when"]["negated"]),
         ragged=raw["ragged"],
         pad=raw["pad"],
+        sources=tuple(raw["sources"]),
         host=raw["host"],
         workers=tuple(
             WorkerPlan(**{**w, "cpus": tuple(w["cpus"])}) for w in raw["workers"]

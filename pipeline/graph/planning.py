@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.config.loader import LoadedConfig
+from pipeline.config.schema import hosts_of
 from pipeline.graph.description import StageDescription
 from pipeline.graph.placement import place_workers
 from pipeline.graph.plan import BatchPlan, CanaryPlan, CapsulePlan, Plan, StagePlan
@@ -30,9 +31,10 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
     config = loaded.config
     wiring = wire(loaded, descriptions)
     findings = loaded.findings()
-    workers = place_workers(config.stages, descriptions, machine, findings)
+    workers = place_workers(config.stages, descriptions, machine, findings, wiring.order)
     findings.refuse()
     by_name = {stage.name: stage for stage in config.stages}
+    hosts = hosts_of(config.stages)
     stages = tuple(
         StagePlan(
             name=name,
@@ -40,6 +42,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
             options=by_name[name].options,
             inputs=descriptions[name].inputs,
             edges=wiring.edges[name],
+            sources=tuple(edge.producer for edge in wiring.sources[name]),
             after=wiring.after[name],
             outputs=descriptions[name].outputs,
             fields=fields_of(descriptions[name].outputs),
@@ -49,11 +52,13 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
             credits=credits_of(by_name[name], descriptions[name].concurrency),
             workers=workers[name],
             timeout_ms=by_name[name].timeout_ms,
-            max_restarts=by_name[name].restart.max,
-            restart_window_s=by_name[name].restart.per_s,
+            max_restarts=by_name[hosts[name]].restart.max,
+            restart_window_s=by_name[hosts[name]].restart.per_s,
+            scope=wiring.scopes[name],
+            when=wiring.when.get(name),
             ragged=descriptions[name].ragged,
             pad=descriptions[name].pad,
-            host=name,
+            host=hosts[name],
         )
         for name in wiring.order
     )
@@ -65,6 +70,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         inputs=loaded.inputs,
         stages=stages,
         outputs=wiring.outputs,
+        sources=wiring.output_sources,
         pools=pools_of(loaded.inputs, stages, wiring, slots),
         segment_kind=config.segments,
         drain_s=config.drain_s,

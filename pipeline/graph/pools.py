@@ -9,6 +9,11 @@ The rules, and why:
   stage itself, ordered from a stage that reads its bytes or stands between it and such a reader, and,
   for what is answered, one for each request that can be inside, since the client holds an answer until
   it has read it. So a stage waits for a slot only where those behind it are the slower ones.
+* **Behind a stage that fans out**, orders are children: several are of one request. So a stage inside counts a
+  quarter of its orders, at least 4, for a pool that is filled once a request. What the children give to a stage that
+  joins them is kept until all of a request's are there: their pool has room for those of one request more than are
+  being computed, of two where slots are small, and a request's children are not begun before there is room
+  for what they give (see `pipeline.scheduler.fanout`).
 * **Ingress slots** bound the requests that are inside: as many as keep every worker busy, and a third more,
   since one client alone gets three quarters; at least 8 and at most 256.
 * **Ingress pools**: inputs of up to 1 MiB, or of fixed shapes, have one pool. Larger ones are files more
@@ -35,6 +40,8 @@ __all__ = ["credits_of", "fields_of", "ingress_slots", "pools_of", "slot_bytes"]
 ONE_CLASS_BYTES = 1 << 20
 _PAGE = 4096
 _MIN_CREDITS = 4
+_CHILDREN = 4
+_SMALL_BYTES = 64 << 10
 _MIN_INGRESS, _MAX_INGRESS = 8, 256
 
 
@@ -74,7 +81,7 @@ def ingress_slots(wanted: int | str, stages: Sequence[StagePlan]) -> int:
     """How many requests may be inside at once."""
     if isinstance(wanted, int):
         return wanted
-    busy = sum(stage.credits * len(stage.workers) for stage in stages)
+    busy = sum(stage.credits * len(stage.workers) for stage in stages if not stage.scope)
     return min(_MAX_INGRESS, max(_MIN_INGRESS, -(-4 * busy // 3)))
 
 
@@ -93,10 +100,25 @@ def pools_of(
     ]
     for stage in stages:
         if stage.fields:
-            held = _orders(stages, {stage.name, *_holders(stage.name, wiring)})
-            kept = slots if stage.name in answered else 0
-            pools.append(PoolPlan(stage.name, slot_bytes(stage.fields), held + kept))
+            size = slot_bytes(stage.fields)
+            held = _orders(stages, stage, {stage.name, *_holders(stage.name, wiring)})
+            kept = slots if stage.name in answered else _joined(stage, stages) * (1 if size > _SMALL_BYTES else 2)
+            pools.append(PoolPlan(stage.name, size, held + kept))
     return tuple(pools)
+
+
+def _joined(stage: StagePlan, stages: Sequence[StagePlan]) -> int:
+    """How many slots of a stage's pool one request may keep for a stage that joins; 0: none joins them."""
+    many = [
+        spec.many or 0
+        for other in stages
+        for spec, edge in zip(other.inputs, other.edges)
+        if edge.producer == stage.name and len(other.scope) < len(stage.scope)
+    ]
+    if not many:
+        return 0
+    fan = next(other for other in stages if other.name == stage.scope[-1])
+    return min([max(many), *(field.spec.many for field in fan.fields if field.spec.many is not None)])
 
 
 def _ingress_classes(inputs: Sequence[TensorSpec], slots: int) -> list[tuple[int, int]]:
@@ -130,6 +152,12 @@ def _before(after: Mapping[str, Sequence[str]]) -> dict[str, set[str]]:
     return before
 
 
-def _orders(stages: Sequence[StagePlan], names: set[str]) -> int:
-    """Orders that all workers of the named stages together can have."""
-    return sum(stage.credits * len(stage.workers) for stage in stages if stage.name in names)
+def _orders(stages: Sequence[StagePlan], producer: StagePlan, names: set[str]) -> int:
+    """Slots of the producer's pool that the orders of all workers of the named stages together can hold."""
+    total = 0
+    for stage in stages:
+        if stage.name in names:
+            orders = stage.credits * len(stage.workers)
+            inside = len(stage.scope) > len(producer.scope)
+            total += min(orders, max(_MIN_CREDITS, orders // _CHILDREN)) if inside else orders
+    return total

@@ -4,18 +4,24 @@
 
 An output that is an alias of an input has no bytes: whoever reads it reads the bytes of the real
 producer, after the stage that passed them on.
+
+Where a stage gives many tensors, a stage that takes one of them runs once for each: it lies in the *scope* of
+the first. Whoever takes many of what is made in a scope lies outside of it again. Scopes may be nested:
+
+    decode ──▶ crop ──many──▶ read ──▶ check ──▶ (many) join            scopes: read, check: (crop,); else ()
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.config.findings import Findings, NodePath, nearest
 from pipeline.config.loader import LoadedConfig
 from pipeline.config.schema import StageConfig, as_references
 from pipeline.graph.description import StageDescription
-from pipeline.graph.plan import INGRESS, Edge
+from pipeline.graph.plan import INGRESS, Edge, When
+from pipeline.graph.scopes import Scopes
 from stages.spec import TensorSpec
 
 __all__ = ["Wiring", "wire"]
@@ -33,6 +39,14 @@ class Wiring:
     """For each stage, those that must have finished before it, in `order`."""
     outputs: tuple[tuple[str, Edge], ...]
     """What an answer carries; aliases are resolved."""
+    sources: Mapping[str, tuple[Edge, ...]] = field(default_factory=dict)
+    """For each stage, its inputs as they are written; an alias is the stage that passes it on."""
+    output_sources: tuple[str, ...] = ()
+    """For each of `outputs`, the stage as it is written."""
+    scopes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """For each stage, the stages that fan out on the way to it, outermost first."""
+    when: Mapping[str, When] = field(default_factory=dict)
+    """The conditions of the stages that have one."""
 
 
 def wire(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]) -> Wiring:
@@ -46,9 +60,12 @@ def wire(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]) -> 
     sources = {stage.name: wirer.sources(index, stage) for index, stage in enumerate(loaded.config.stages)}
     outputs = wirer.outputs()
     wirer.check_after()
+    when = wirer.when()
     findings.refuse()
     needs = {
-        stage.name: {edge.producer for edge in sources[stage.name]} - {INGRESS} | set(stage.after)
+        stage.name: {edge.producer for edge in sources[stage.name]} - {INGRESS}
+        | set(stage.after)
+        | ({when[stage.name].edge.producer} if stage.name in when else set())
         for stage in loaded.config.stages
     }
     order = _in_order(loaded, needs, findings)
@@ -61,6 +78,7 @@ def wire(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]) -> 
 
     edges: dict[str, tuple[Edge, ...]] = {}
     after: dict[str, tuple[str, ...]] = {}
+    scopes = Scopes(wirer)
     for name in order:
         edges[name] = tuple(resolved(edge) for edge in sources[name])
         by_input = dict(zip((spec.name for spec in descriptions[name].inputs), edges[name]))
@@ -71,24 +89,37 @@ def wire(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]) -> 
         first = needs[name] | {edge.producer for edge in edges[name]} - {INGRESS}
         after[name] = tuple(other for other in order if other in first)
         wirer.check_edges(name, sources[name], edges[name])
+        scopes.add(name, sources[name], edges[name], needs[name], when.get(name))
+    scopes.check_outputs(outputs)
     wirer.check_all_contribute(needs, {edge.producer for _, edge in outputs})
     findings.refuse()
-    return Wiring(order, edges, after, tuple((name, resolved(edge)) for name, edge in outputs))
+    return Wiring(
+        order,
+        edges,
+        after,
+        tuple((name, resolved(edge)) for name, edge in outputs),
+        sources,
+        tuple(edge.producer for _, edge in outputs),
+        scopes.of,
+        when,
+    )
 
 
 class _Wirer:
+    """The config's references, looked up among what the stages declare."""
+
     def __init__(self, loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]) -> None:
-        self._config = loaded.config
-        self._index = {stage.name: index for index, stage in enumerate(loaded.config.stages)}
-        self._descriptions = descriptions
-        self._given: dict[str, dict[str, TensorSpec]] = {INGRESS: {spec.name: spec for spec in loaded.inputs}}
+        self.config = loaded.config
+        self.index = {stage.name: index for index, stage in enumerate(loaded.config.stages)}
+        self.descriptions = descriptions
+        self.given: dict[str, dict[str, TensorSpec]] = {INGRESS: {spec.name: spec for spec in loaded.inputs}}
         for name, description in descriptions.items():
-            self._given[name] = {spec.name: spec for spec in description.outputs}
+            self.given[name] = {spec.name: spec for spec in description.outputs}
         self.findings = loaded.findings()
 
     def sources(self, index: int, stage: StageConfig) -> tuple[Edge, ...]:
         """Where the inputs of one stage come from, as written; incomplete where there are findings."""
-        wanted = self._descriptions[stage.name].inputs
+        wanted = self.descriptions[stage.name].inputs
         path: NodePath = ("stages", index, "inputs")
         if stage.inputs is None:
             return self._from_before(index, stage, wanted)
@@ -110,8 +141,8 @@ class _Wirer:
 
     def _from_before(self, index: int, stage: StageConfig, wanted: Sequence[TensorSpec]) -> tuple[Edge, ...]:
         """The default: the stage listed before, or the ingress; by name, else by order."""
-        producer = self._config.stages[index - 1].name if index else INGRESS
-        given = self._given[producer]
+        producer = self.config.stages[index - 1].name if index else INGRESS
+        given = self.given[producer]
         names = [spec.name for spec in wanted]
         if all(name in given for name in names):
             return tuple(Edge(producer, name) for name in names)
@@ -122,18 +153,18 @@ class _Wirer:
         self.findings.add(
             ("stages", index, "inputs"),
             f"{_takes(stage, wanted)}, and {producer} gives {', '.join(given) or 'none'}; "
-            f"say where each comes from, such as inputs: {{{names[0]}: {INGRESS}.{next(iter(self._given[INGRESS]))}}}",
+            f"say where each comes from, such as inputs: {{{names[0]}: {INGRESS}.{next(iter(self.given[INGRESS]))}}}",
         )
         return ()
 
     def outputs(self) -> tuple[tuple[str, Edge], ...]:
         """Name in the answer and tensor, as written."""
         path: NodePath = ("outputs",)
-        if self._config.outputs is None:
-            last = self._config.stages[-1].name
-            return tuple((name, Edge(last, name)) for name in self._given[last])
+        if self.config.outputs is None:
+            last = self.config.stages[-1].name
+            return tuple((name, Edge(last, name)) for name in self.given[last])
         outputs: dict[str, Edge] = {}
-        for key, reference in as_references(self._config.outputs):
+        for key, reference in as_references(self.config.outputs):
             edge = self._edge(reference, (*path, key))
             if edge is None:
                 continue
@@ -149,48 +180,70 @@ class _Wirer:
 
     def _edge(self, reference: str, path: NodePath) -> Edge | None:
         producer, _, tensor = reference.partition(".")
-        if producer not in self._given:
-            self.findings.add(path, f"there is no stage {producer!r}{nearest(producer, self._given)}")
+        if producer not in self.given:
+            self.findings.add(path, f"there is no stage {producer!r}{nearest(producer, self.given)}")
             return None
-        if tensor not in self._given[producer]:
-            given = self._given[producer]
+        if tensor not in self.given[producer]:
+            given = self.given[producer]
             what = "input" if producer == INGRESS else "output"
             self.findings.add(path, f"{producer} has no {what} {tensor!r}{nearest(tensor, given)}")
             return None
         return Edge(producer, tensor)
 
     def check_after(self) -> None:
-        for index, stage in enumerate(self._config.stages):
+        for index, stage in enumerate(self.config.stages):
             for at, name in enumerate(stage.after):
-                if name not in self._index:
-                    hint = nearest(name, self._index)
+                if name not in self.index:
+                    hint = nearest(name, self.index)
                     self.findings.add(("stages", index, "after", at), f"there is no stage {name!r}{hint}")
+
+    def when(self) -> dict[str, When]:
+        """The conditions, by stage, as written; those that cannot be told are noted."""
+        conditions = {}
+        for index, stage in enumerate(self.config.stages):
+            if stage.when is None:
+                continue
+            path: NodePath = ("stages", index, "when")
+            reference = stage.when.removeprefix("not ").strip()
+            edge = self._edge(reference, path)
+            if edge is None:
+                continue
+            spec = self.given[edge.producer][edge.tensor]
+            if edge.producer == INGRESS or spec.alias_of is not None:
+                self.findings.add(
+                    path, f"{reference} is not made by a stage; whether a condition holds is told by who makes it"
+                )
+            elif spec.many is not None:
+                self.findings.add(path, f"{reference} is many tensors; a condition is one")
+            else:
+                conditions[stage.name] = When(edge, stage.when.startswith("not "))
+        return conditions
 
     def check_edges(self, name: str, sources: Sequence[Edge], edges: Sequence[Edge]) -> None:
         """Compare each input with what its real producer gives."""
-        stage = self._config.stages[self._index[name]]
-        for at, (spec, source, edge) in enumerate(zip(self._descriptions[name].inputs, sources, edges)):
-            misfit = spec.misfit_of_edge(self._given[edge.producer][edge.tensor])
+        stage = self.config.stages[self.index[name]]
+        for at, (spec, source, edge) in enumerate(zip(self.descriptions[name].inputs, sources, edges)):
+            misfit = spec.misfit_of_edge(self.given[edge.producer][edge.tensor])
             if misfit is not None:
                 key = spec.name if isinstance(stage.inputs, dict) else at
                 by_way = f" (through {source.producer}.{source.tensor})" if source != edge else ""
                 self.findings.add(
-                    ("stages", self._index[name], "inputs", *([] if stage.inputs is None else [key])),
+                    ("stages", self.index[name], "inputs", *([] if stage.inputs is None else [key])),
                     f"{edge.producer}.{edge.tensor}{by_way} does not fit {name}.{spec.name}: {misfit}",
                 )
 
     def check_all_contribute(self, needs: Mapping[str, set[str]], roots: Iterable[str]) -> None:
         """Refuse stages that the answer does not need."""
         wanted = set(roots)
-        if self._config.outputs is None:
-            wanted.add(self._config.stages[-1].name)  # it may have no outputs, and then is what all is for
+        if self.config.outputs is None:
+            wanted.add(self.config.stages[-1].name)  # it may have no outputs, and then is what all is for
         waiting = list(wanted)
         while waiting:
             for other in needs.get(waiting.pop(), ()):
                 if other not in wanted:
                     wanted.add(other)
                     waiting.append(other)
-        for name, index in self._index.items():
+        for name, index in self.index.items():
             if name not in wanted:
                 self.findings.add(
                     ("stages", index),

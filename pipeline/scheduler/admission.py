@@ -28,8 +28,6 @@ class Admission:
     def __init__(self, state: State, dispatch: Callable[[], None]) -> None:
         self._state = state
         self._dispatch = dispatch
-        # Numbers of an earlier epoch never come again, so that a late message cannot hit a new request.
-        self._next_request = (state.epoch << 40) + 1
         self._deadlines: list[tuple[int, int]] = []
         #: Why a handle of this form does not fit, or None where it does, by (input, offset, dtype, shape, pool).
         self._forms: dict[tuple[int, int, str, tuple[int, ...], int], str | None] = {}
@@ -76,20 +74,18 @@ class Admission:
         pool = state.pools[lease.pool]
         pool.commit(lease.slot, lease.generation)
         pool.borrow(lease.slot, lease.generation)
-        number = self._next_request
-        self._next_request += 1
+        number = state.number_request()
         deadline = submission.deadline
         if not deadline and state.plan.deadline_ms is not None:
             deadline = state.now + int(state.plan.deadline_ms * 1e6)
         request = Request(
             number,
-            client.number,
-            submission.tag,
-            lease,
-            submission.inputs,
+            routes.scopes[0],
+            client=client.number,
+            tag=submission.tag,
+            ingress=lease,
+            values=[*submission.inputs, *[None] * (routes.tensors - routes.inputs)],
             stages=len(routes.stages),
-            tensors=routes.tensors,
-            readers=routes.readers,
             deadline=deadline,
             priority=submission.priority,
             submitted=state.now,

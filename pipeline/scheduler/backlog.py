@@ -2,6 +2,12 @@
 
 Pure; used by the scheduler only. What waits here can still be reordered, refused or expired; what
 has been ordered from a worker cannot.
+
+Children of one request stand in one place of the row, however many they are. When so many of them were
+served as a batch has room for, the others go to the end of the row:
+
+    row     [page 1: 40 children] [page 2: 2 children] [page 3: 1 child]
+    served  4 of page 1, 2 of page 2, 1 of page 3, 4 of page 1, 4 of page 1, ...
 """
 
 from __future__ import annotations
@@ -21,13 +27,32 @@ AGING_NS = 100_000_000
 and whoever has waited that much longer is not overtaken any more, so nobody starves."""
 
 
+class _Siblings:
+    """The waiting children of one request."""
+
+    __slots__ = ("children", "root", "served", "submitted")
+
+    def __init__(self, root: int, submitted: int) -> None:
+        self.root = root
+        self.submitted = submitted
+        self.children: deque[Request] = deque()
+        #: Since it was last their turn.
+        self.served = 0
+
+
 class Backlog:
-    """First come, first served within a priority; aged between priorities."""
+    """First come, first served within a priority; aged between priorities; in turn among children.
 
-    __slots__ = ("_lanes", "_size")
+    Args:
+        quantum: how many children of one request are served before it is the next one's turn.
+    """
 
-    def __init__(self) -> None:
-        self._lanes: dict[int, deque[Request]] = {}
+    __slots__ = ("_lanes", "_quantum", "_siblings", "_size")
+
+    def __init__(self, quantum: int = 1) -> None:
+        self._quantum = quantum
+        self._lanes: dict[int, deque[Request | _Siblings]] = {}
+        self._siblings: dict[int, _Siblings] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -35,13 +60,27 @@ class Backlog:
 
     def push(self, request: Request) -> None:
         """Queue behind its equals."""
-        self._lane(request.priority).append(request)
         self._size += 1
+        if request.parent is None:
+            self._lane(request.priority).append(request)
+            return
+        siblings = self._siblings.get(request.root.id)
+        if siblings is None:
+            siblings = self._family(request)
+            self._lane(request.priority).append(siblings)
+        siblings.children.append(request)
 
     def push_front(self, request: Request) -> None:
         """Queue before its equals: it has waited its turn already and runs again."""
-        self._lane(request.priority).appendleft(request)
         self._size += 1
+        if request.parent is None:
+            self._lane(request.priority).appendleft(request)
+            return
+        siblings = self._siblings.get(request.root.id)
+        if siblings is None:
+            siblings = self._family(request)
+            self._lane(request.priority).appendleft(siblings)
+        siblings.children.appendleft(request)
 
     def pop(self) -> Request:
         """The next to serve.
@@ -57,20 +96,44 @@ class Backlog:
             if not waiting:
                 raise IndexError("nobody waits")
             lane = lanes[min(waiting)[1]]
-        request = lane.popleft()
+        head = lane.popleft()
         self._size -= 1
-        return request
+        if not isinstance(head, _Siblings):
+            return head
+        child = head.children.popleft()
+        head.served += 1
+        if not head.children:
+            del self._siblings[head.root]
+        elif head.served < self._quantum:
+            lane.appendleft(head)
+        else:
+            head.served = 0
+            lane.append(head)
+        return child
 
     def remove(self, request: Request) -> bool:
         """Take one out wherever it stands; False where it is not here."""
         lane = self._lanes.get(request.priority)
-        if lane is None or request not in lane:
-            return False
-        lane.remove(request)
+        if request.parent is None:
+            if lane is None or request not in lane:
+                return False
+            lane.remove(request)
+        else:
+            siblings = self._siblings.get(request.root.id)
+            if lane is None or siblings is None or request not in siblings.children:
+                return False
+            siblings.children.remove(request)
+            if not siblings.children:
+                del self._siblings[siblings.root]
+                lane.remove(siblings)
         self._size -= 1
         return True
 
-    def _lane(self, priority: int) -> deque[Request]:
+    def _family(self, request: Request) -> _Siblings:
+        siblings = self._siblings[request.root.id] = _Siblings(request.root.id, request.submitted)
+        return siblings
+
+    def _lane(self, priority: int) -> deque[Request | _Siblings]:
         lane = self._lanes.get(priority)
         if lane is None:
             lane = self._lanes[priority] = deque()

@@ -7,10 +7,13 @@ fence, or is dead; until then every slot of its request waits in `scrap`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from pipeline.scheduler.ledger import Lease, Request
+from pipeline.scheduler.progress import Progress
 from pipeline.scheduler.routes import Route
 from pipeline.scheduler.state import State
-from pipeline.wire.messages import OK, Answer, Fence, Fenced, Notice
+from pipeline.wire.messages import MISSING, OK, Answer, Fence, Fenced, Notice
 from shm.handle import TensorHandle
 
 __all__ = ["Completion"]
@@ -21,6 +24,9 @@ class Completion:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._progress = Progress(state, self.finish, self.give_back)
+        #: Called when slots may have come back: scopes that wait for them open.
+        self.open_waiting = self._progress.open_waiting
 
     def notice(self, number: int, notice: Notice) -> None:
         worker = self._state.workers.get(number)
@@ -31,7 +37,7 @@ class Completion:
         request = self._state.requests.get(notice.request)
         if request is None:
             return
-        if request.fences:
+        if request.root.fences:
             # It has run: as good as the answer to its fence, which may never come if the worker dies now.
             self.unfence(request, number, notice.attempt)
         if request.answered:
@@ -44,30 +50,36 @@ class Completion:
         if notice.code != OK:
             self.finish(request, notice.code, notice.message)
             return
+        if (why := _misfit(route, notice)) is not None:
+            self.finish(request, "StageFailed", f"stage {route.name} gave {why}")
+            return
         lease = step.lease
         if lease is not None:
-            if len(notice.outputs) != route.fields:
-                self.finish(request, "StageFailed", f"stage {route.name} gave {len(notice.outputs)} tensors")
-                return
             pool = self._state.pools[lease.pool]
             pool.commit(lease.slot, lease.generation)
             pool.borrow(lease.slot, lease.generation)
-            request.values[route.base : route.base + route.fields] = notice.outputs
-        if notice.trace[: len(request.traces)] == request.traces:
-            request.traces = notice.trace
-        else:
-            # Branches run side by side; each brings what was before it, and its own.
-            request.traces += tuple(trace for trace in notice.trace if trace not in request.traces)
+            self._take_values(request, route, notice)
+        key = request.id
+        for trace in notice.trace:
+            request.root.traces[trace.stage if request.parent is None else (trace.stage, key)] = trace
         request.done |= route.bit
-        # It has survived this stage: whatever killed its worker before, it was not this request.
-        request.deaths = request.group = 0
+        if request.suspected == route.index:
+            # It has survived this stage: whatever killed its worker before, it was not this request.
+            request.deaths = request.group = 0
         self._state.last_ok[route.index] = self._state.now
         self._settle_before(request, route)
-        if not self._state.routes.last & ~request.done and self._has_outputs(request):
-            self.finish(request, OK, "")
+        self._progress.stage_done(request, route)
+
+    def _take_values(self, request: Request, route: Route, notice: Notice) -> None:
+        base = route.base
+        if not route.ends:
+            request.values[base : base + route.fields] = notice.outputs
             return
-        self._inputs_read(request, route)
-        self._queue_followers(request, route)
+        for at, handle in zip(route.singles, notice.outputs):
+            request.values[base + at] = handle
+        for at, many in zip(route.manies, notice.children):
+            request.values[base + at] = many
+        request.truths |= notice.truths << base
 
     def _settle_before(self, request: Request, route: Route) -> None:
         """What had to run before `route` has run, or `route` could not have.
@@ -77,7 +89,7 @@ class Completion:
         read and write while the request is answered.
         """
         for stage in self._state.routes.stages:
-            if not stage.bit & route.needs & ~request.done or self._state.routes.kept[stage.index + 1]:
+            if not stage.bit & route.needs & request.scope.stages & ~request.done or stage.essential:
                 continue
             if any(not self._state.routes.stages[index].bit & request.done for index in stage.followers):
                 continue
@@ -87,78 +99,66 @@ class Completion:
             worker = None if step is None else self._state.workers.get(step.worker)
             if step is not None and worker is not None:
                 worker.close(request.id, step.attempt)
-            self._inputs_read(request, stage)
+            self._progress.inputs_read(request, stage)
             self._settle_before(request, stage)
 
-    def _has_outputs(self, request: Request) -> bool:
-        values = request.values
-        return all(values[tensor] is not None for tensor in self._state.routes.outputs)
-
-    def _inputs_read(self, request: Request, route: Route) -> None:
-        """`route` has finished: give back every slot that nobody else is going to read."""
-        for producer in route.reads:
-            request.readers[producer + 1] -= 1
-            if request.readers[producer + 1] or self._state.routes.kept[producer + 1]:
-                continue
-            if producer < 0:
-                lease, request.ingress = request.ingress, None
-            else:
-                step = request.steps[producer]
-                lease = None if step is None else step.lease
-                if step is not None:
-                    request.steps[producer] = step._replace(lease=None)
-            if lease is not None:
-                self.give_back(request, lease)
-
-    def _queue_followers(self, request: Request, route: Route) -> None:
-        for index in route.followers:
-            follower = self._state.routes.stages[index]
-            if not (follower.needs & ~request.done) and not (request.claimed | request.done) & follower.bit:
-                request.claimed |= follower.bit
-                self._state.backlogs[index].push(request)
-
     def finish(self, request: Request, code: str, message: str) -> None:
-        """Answer, and let go of every slot, as soon as nobody can touch it any more."""
-        request.answered = True
+        """Answer, and let go of every slot, as soon as nobody can touch it any more.
+
+        What fails a child fails the request that it came of.
+        """
+        if request.parent is not None:
+            source = self._state.routes.stages[request.scope.source].name
+            message = f"{message} (child {request.position} of {source})"
+            self.finish(request.parent, code, message)
+            return
+        routes = self._state.routes
         client = self._state.ingress.clients.get(request.client)
-        if code != OK:
-            self.cancel(request, self._state.routes.everything & ~request.done)
-        kept = self._state.routes.kept
-        outputs: tuple[TensorHandle, ...] = ()
+        family = tuple(request.family())
+        for member in family:
+            member.answered = True
+            if code != OK:
+                self.cancel(member, member.scope.stages & ~member.done)
+            self._progress.keep_no_promise(member)
+        outputs: tuple[TensorHandle | int, ...] = ()
         if code == OK:
-            outputs = tuple([request.values[tensor] for tensor in self._state.routes.outputs])  # type: ignore[misc]
-        for producer in range(-1, len(request.steps)):
-            if producer < 0:
-                lease, request.ingress = request.ingress, None
-            else:
-                step = request.steps[producer]
-                if step is None:
-                    continue
-                lease = step.lease
-                request.steps[producer] = None
-            if lease is None:
-                continue
-            if code == OK and client is not None and kept[producer + 1]:
-                client.borrowed.add(lease)
-                if request.fences:
-                    # A cancelled order may still read it, also after the client has let go.
-                    self._state.pools[lease.pool].borrow(lease.slot, lease.generation)
-                    request.scrap.append(lease)
-            else:
-                self.give_back(request, lease)
+            outputs = tuple(
+                [
+                    MISSING if request.skipped & source else request.values[tensor]  # type: ignore[misc]
+                    for tensor, source in zip(routes.outputs, routes.output_sources)
+                ]
+            )
+        for member in family:
+            kept = routes.kept if code == OK and client is not None and member is request else ()
+            for producer, lease in _leases(member):
+                if kept and kept[producer + 1]:
+                    assert client is not None
+                    client.borrowed.add(lease)
+                    if request.fences:
+                        # A cancelled order may still read it, also after the client has let go.
+                        self._state.pools[lease.pool].borrow(lease.slot, lease.generation)
+                        request.scrap.append(lease)
+                else:
+                    self.give_back(request, lease)
         self._state.counts["answered" if code == OK else f"failed_{code}"] += 1
         if client is not None:
             client.requests.discard(request.id)
             self._state.ingress.wake(client)
-            self._state.out.answers[client.number].append(Answer(request.tag, code, message, outputs, request.traces))
+            traces = tuple(request.traces.values())
+            self._state.out.answers[client.number].append(Answer(request.tag, code, message, outputs, traces))
         if not request.fences:
-            del self._state.requests[request.id]
+            self._forget(family)
+
+    def _forget(self, family: Iterable[Request]) -> None:
+        for member in family:
+            self._state.requests.pop(member.id, None)
 
     def give_back(self, request: Request, lease: Lease) -> None:
-        if request.fences:
-            request.scrap.append(lease)
+        root = request.root
+        if root.fences:
+            root.scrap.append(lease)
         else:
-            self._state.let_go(self._state.ingress.clients.get(request.client), lease)
+            self._state.let_go(self._state.ingress.clients.get(root.client), lease)
 
     def cancel(self, request: Request, stages: int) -> None:
         """Take back what was ordered of `stages`, a mask of unfinished ones."""
@@ -173,7 +173,7 @@ class Completion:
             key = (request.id, step.attempt)
             worker = self._state.workers.get(step.worker)
             if worker is not None and key in worker.orders:
-                request.fences.add((step.worker, step.attempt))
+                request.root.fences.add((step.worker, *key))
                 self._state.out.fences[step.worker].append(Fence(*key))
 
     def fenced(self, message: Fenced) -> None:
@@ -188,11 +188,34 @@ class Completion:
                 self.unfence(request, message.worker, fence.attempt)
 
     def unfence(self, request: Request, worker: int, attempt: int) -> None:
-        request.fences.discard((worker, attempt))
-        if request.fences:
+        root = request.root
+        root.fences.discard((worker, request.id, attempt))
+        if root.fences:
             return
-        scrap, request.scrap = request.scrap, []
+        scrap, root.scrap = root.scrap, []
         for lease in scrap:
-            self.give_back(request, lease)
-        if request.answered:
-            self._state.requests.pop(request.id, None)
+            self.give_back(root, lease)
+        if root.answered:
+            self._forget(tuple(root.family()))
+
+
+def _misfit(route: Route, notice: Notice) -> str | None:
+    """What a notice without an error lacks; None where it tells all."""
+    if len(notice.outputs) != len(route.singles) or len(notice.children) != len(route.manies):
+        return f"{len(notice.outputs)} tensors and {len(notice.children)} of many"
+    if len({len(many) for many in notice.children}) > 1:
+        counts = " and ".join(str(len(many)) for many in notice.children)
+        return f"{counts} tensors in its outputs of many; expected equal numbers, one of each for every child"
+    return None
+
+
+def _leases(request: Request) -> Iterator[tuple[int, Lease]]:
+    """Every slot that a request holds, by producer; it holds none of them any more."""
+    if request.ingress is not None:
+        yield -1, request.ingress
+        request.ingress = None
+    for producer, step in enumerate(request.steps):
+        if step is not None:
+            request.steps[producer] = None
+            if step.lease is not None:
+                yield producer, step.lease

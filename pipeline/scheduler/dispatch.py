@@ -2,7 +2,8 @@
 
 An order begins with the stage that the request waits for. While the next stage has a worker with
 credit and a free slot, and nobody waits for it, that stage becomes a further hop of the same order,
-and the worker before it forwards the request without coming back here.
+and the worker before it forwards the request without coming back here. It ends with a stage that
+fans out, or that a condition asks: what comes next is known when it has run.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Dispatch:
         for route in reversed(self._state.routes.stages):
             backlog = self._state.backlogs[route.index]
             while backlog and (worker := self._idle(route)) is not None:
-                request = backlog.pop()
+                if (request := self._next(route)) is None:
+                    break
                 if not (request.deaths and self._condemn(request, route)):
                     self._order(request, route, worker)
 
@@ -57,11 +59,28 @@ class Dispatch:
                 best, most = worker, worker.credits
         return best
 
+    def _next(self, route: Route) -> Request | None:
+        """Whom to order next; None: the last slot is kept for one that does not wait yet."""
+        backlog = self._state.backlogs[route.index]
+        if not route.contended or self._state.pools[route.pool].free > 1:
+            return backlog.pop()
+        eldest = self._eldest(route)
+        return eldest if eldest is not None and backlog.remove(eldest) else None
+
+    def _eldest(self, route: Route) -> Request | None:
+        return self._state.eldest(
+            route.scope, lambda r: bool(route.bit & r.done) or r.steps[route.index] is not None
+        )
+
+    def _may_have(self, request: Request, route: Route) -> bool:
+        """Whether a request that does not wait for a stage may have the slot that it would fill."""
+        return not route.contended or self._state.pools[route.pool].free > 1 or self._eldest(route) is request
+
     def _order(self, request: Request, route: Route, worker: Worker) -> None:
         stages = self._state.routes.stages
         first = worker.number
+        group = request.group if route.index == request.suspected else 0
         key = (request.id, request.attempt)
-        values = request.values
         hops: list[Hop] = []
         sender = NOBODY
         ahead = request.done
@@ -76,17 +95,20 @@ class Dispatch:
             worker.orders.add(key)
             request.claimed |= route.bit
             request.steps[route.index] = Step(worker.number, request.attempt, lease, sender)
-            inputs = tuple([tensor if (handle := values[tensor]) is None else handle for tensor in route.sources])
-            prompt = len(route.followers) > 1 or self._state.routes.kept[route.index + 1]
-            hops.append(Hop(route.index, worker.number, *ref, prompt, inputs, ()))
+            hops.append(Hop(route.index, worker.number, *ref, route.prompt, *request.inputs_of(route)))
+            if route.ends:
+                break
             ahead |= route.bit
             for index in route.followers:
                 follower = stages[index]
                 if (
                     not follower.needs & ~ahead
-                    and not (request.claimed | request.done) & follower.bit
+                    and request.is_open(follower)
+                    and request.holds(follower)
                     and not self._state.backlogs[index]
+                    and not (request.group and index == request.suspected)
                     and (idle := self._idle(follower)) is not None
+                    and self._may_have(request, follower)
                 ):
                     sender = worker.number
                     route, worker = follower, idle
@@ -94,5 +116,5 @@ class Dispatch:
             else:
                 break
         self._state.out.orders[first].append(
-            Order(request.id, request.attempt, request.deadline, request.group, tuple(hops), request.traces)
+            Order(request.id, request.attempt, request.deadline, group, tuple(hops), ())
         )

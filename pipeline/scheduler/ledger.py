@@ -5,12 +5,17 @@ The records that the scheduler's decisions are made on; they decide nothing them
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from pipeline.wire.messages import Trace
+from pipeline.scheduler.routes import Route, Scope
+from pipeline.wire.messages import MISSING, Trace
 from shm.handle import TensorHandle
 
-__all__ = ["Lease", "Request", "Step", "Worker"]
+__all__ = ["Lease", "Request", "Step", "Value", "Worker"]
+
+Value = TensorHandle | tuple[TensorHandle | int, ...] | None
+"""A tensor; many of them, where a child's may be MISSING; or None where it is not there (yet)."""
 
 
 class Lease(NamedTuple):
@@ -33,17 +38,23 @@ class Step(NamedTuple):
 
 
 class Request:
-    """One request on its way.
+    """One request on its way, or a child of one: one of the many tensors that a stage has made of it.
 
-    `claimed` and `done` are masks of stages. A stage is
-        waiting for its needs    in neither
+    A child is a request of its own number, whose stages are those of its scope. The *root* is the request
+    that the client has sent; what concerns the client, and when slots come back, is the root's.
+
+    `claimed`, `done` and `skipped` are masks of stages. A stage is
+        waiting for its needs    in none
         queued or ordered        in claimed      (ordered: it has a step)
         finished                 in done
+        not to be run            in skipped and in done
+    Stages of an inner scope are done when all children have done them.
     """
 
     __slots__ = (
         "answered",
         "attempt",
+        "children",
         "claimed",
         "client",
         "deadline",
@@ -54,32 +65,43 @@ class Request:
         "how",
         "id",
         "ingress",
+        "parent",
+        "position",
         "priority",
+        "promises",
         "readers",
+        "root",
+        "running",
+        "scope",
         "scrap",
+        "skipped",
         "steps",
         "submitted",
+        "suspected",
         "tag",
         "traces",
+        "truths",
         "values",
     )
 
     def __init__(
         self,
         number: int,
+        scope: Scope,
+        *,
         client: int,
         tag: int,
-        ingress: Lease,
-        inputs: tuple[TensorHandle, ...],
-        *,
+        ingress: Lease | None,
+        values: list[Value],
         stages: int,
-        tensors: int,
-        readers: tuple[int, ...],
         deadline: int,
         priority: int,
         submitted: int,
+        parent: Request | None = None,
+        position: int = 0,
     ) -> None:
         self.id = number
+        self.scope = scope
         self.client = client
         self.tag = tag
         self.attempt = 0
@@ -88,30 +110,108 @@ class Request:
         self.submitted = submitted
         #: The slot that holds the inputs; None once it has been given back.
         self.ingress: Lease | None = ingress
-        #: The handle of every tensor that is valid, by tensor number.
-        self.values: list[TensorHandle | None] = [*inputs, *[None] * (tensors - len(inputs))]
+        #: Every tensor that is valid, by tensor number.
+        self.values = values
         self.steps: list[Step | None] = [None] * stages
         self.claimed = 0
         self.done = 0
+        self.skipped = 0
+        #: Mask of tensor numbers: those that hold, of those that a condition asks for.
+        self.truths = 0
         #: Readers that have not finished, by producer (index + 1; 0 is the ingress).
-        self.readers = list(readers)
-        self.traces: tuple[Trace, ...] = ()
-        #: (worker, attempt) of cancelled orders that their worker has not given up yet. While there
-        #: are any, no slot of this request is given to anybody else: it could still be read or written.
-        self.fences: set[tuple[int, int]] = set()
-        #: What comes back once `fences` is empty.
+        self.readers = list(scope.readers)
+        #: What each stage did, by stage; for children too, under (stage, number of the child).
+        self.traces: dict[int | tuple[int, int], Trace] = {}
+        self.parent = parent
+        self.position = position
+        self.root: Request = self if parent is None else parent.root
+        #: By scope: the requests that run in it; empty while it waits to be opened.
+        self.children: dict[int, list[Request]] = {}
+        #: By scope: how many of them are not finished.
+        self.running: dict[int, int] = {}
+        #: By producer of an inner scope: how many of its slots are promised to the children.
+        self.promises: dict[int, int] = {}
+        #: Of a root: (worker, request, attempt) of the cancelled orders, children's too, that their worker has
+        #: not given up yet. While there are any, no slot of the family is given to anybody else: it could still
+        #: be read or written.
+        self.fences: set[tuple[int, int, int]] = set()
+        #: Of a root: what comes back once `fences` is empty.
         self.scrap: list[Lease] = []
+        #: Nothing that is heard of it matters any more.
         self.answered = False
         #: What its suspicion weighs: deaths of workers that ran it alone (see `recovery`).
         self.deaths = 0
         #: How the last worker died that ran it.
         self.how = ""
-        #: Nonzero: it runs only together with requests of the same group.
+        #: Nonzero: it runs in the stage that it is suspected of having killed only together with requests of the same
+        #: group.
         self.group = 0
+        self.suspected = -1
+
+    def child(self, number: int, scope: Scope, position: int, values: list[Value]) -> Request:
+        """A request for one of the many tensors that a stage has made of this one."""
+        child = Request(
+            number,
+            scope,
+            client=self.client,
+            tag=self.tag,
+            ingress=None,
+            values=values,
+            stages=len(self.steps),
+            deadline=self.deadline,
+            priority=self.priority,
+            submitted=self.submitted,
+            parent=self,
+            position=position,
+        )
+        child.done, child.skipped, child.truths = self.done, self.skipped, self.truths
+        return child
+
+    def family(self) -> Iterator[Request]:
+        """This one and all that came of it, outermost first."""
+        yield self
+        for children in self.children.values():
+            for child in children:
+                yield from child.family()
+
+    def is_open(self, route: Route) -> bool:
+        """Whether a stage is this request's to run, and neither ordered nor finished."""
+        return bool(route.bit & self.scope.stages & ~(self.claimed | self.done))
+
+    def holds(self, route: Route) -> bool:
+        """Whether a stage whose needs are done is to be run at all."""
+        if self.skipped & route.required:
+            return False
+        return route.when is None or bool(self.truths >> route.when[0] & 1) is not route.when[1]
+
+    def inputs_of(self, route: Route) -> tuple[tuple[TensorHandle | int, ...], tuple[int, ...]]:
+        """`Hop.inputs` and `Hop.lengths` of a stage; the number of a tensor stands for one that is to be made."""
+        values = self.values
+        if not route.lists and not self.skipped:
+            return tuple([t if (v := values[t]) is None else v for t in route.sources]), ()  # type: ignore[misc]
+        inputs: list[TensorHandle | int] = []
+        lengths = []
+        for tensor, up, optional in zip(route.sources, route.lists or (-1,) * len(route.sources), route.optional):
+            missing = bool(self.skipped & optional)
+            if up < 0:
+                one = values[tensor]
+                inputs.append(MISSING if missing else tensor if one is None else one)  # type: ignore[arg-type]
+                lengths.append(-1)
+                continue
+            holder = self
+            for _ in range(up):
+                assert holder.parent is not None
+                holder = holder.parent
+            many = () if missing else holder.values[tensor]
+            assert isinstance(many, tuple)
+            inputs += many  # type: ignore[arg-type]
+            lengths.append(len(many))
+        return tuple(inputs), tuple(lengths) if route.lists else ()
 
     def __repr__(self) -> str:
         return (
-            f"<request {self.id} attempt {self.attempt} done {self.done:b} claimed {self.claimed:b}"
+            f"<request {self.id}{'' if self.parent is None else f' child {self.position} of {self.parent.id}'} "
+            f"attempt {self.attempt} done {self.done:b} claimed {self.claimed:b}"
             f"{' answered' if self.answered else ''}{f' fences {sorted(self.fences)}' if self.fences else ''}>"
         )
 

@@ -9,6 +9,10 @@ deadly request among n costs at most ceil(log2 n) + 1 further deaths, and only i
                                                             alone: it may try once more -> StageCrashed
 
 A SIGKILL from outside says little about what was being computed: it counts for less.
+
+A process of several workers dies as several workers, the last stage first. What it was computing in a later stage
+may have to run again from an earlier one, whose notice died with it: that one it has survived before, so it stays
+suspect until it has survived the stage that it is suspected in.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ CONDEMNED = 6
 
 _CRASH, _KILL = 3, 2
 
-_KEEPER = (-1, 0)
+_KEEPER = -1
 """Stands for the supervisor among a request's fences, while it keeps the inputs."""
 
 
@@ -69,21 +73,21 @@ class Recovery:
                 retried.append(request)
             # Dead: it can touch nothing any more, and will never answer a fence.
             self._completion.unfence(request, worker.number, attempt)
-        for request in state.unanswered():
+        for request in state.unfinished():
             # What it was to forward may have died with it, though its notice has come.
             for stage in state.routes.stages:
                 step = request.steps[stage.index]
                 if step is not None and step.sender == worker.number and not stage.bit & request.done:
                     self._retry(request, stage)
                     retried.append(request)
-        self._quarantine(suspects, message)
+        self._quarantine(suspects, route, message)
         for request in reversed(retried):
             self._requeue(request)
         self._fail_if_broken()
 
     def condemn(self, request: Request, route: Route) -> bool:
         """Whether a request that waits for `route` must not run; its inputs are kept, then it fails."""
-        if request.deaths < CONDEMNED:
+        if request.deaths < CONDEMNED or request.suspected != route.index:
             return False
         state = self._state
         request.claimed &= ~route.bit
@@ -91,10 +95,9 @@ class Recovery:
             # Two stages of it were waiting: it is being kept already.
             return True
         # Its slots stay until the supervisor has read them.
-        request.fences.add(_KEEPER)
+        request.root.fences.add((_KEEPER, request.id, 0))
         self._condemned[request.id] = route
-        handles = tuple([handle for tensor in route.sources if (handle := request.values[tensor]) is not None])
-        state.out.supervisor.append(Relic(request.id, route.index, request.how, handles))
+        state.out.supervisor.append(Relic(request.id, route.index, request.how, *request.inputs_of(route)))
         return True
 
     def kept(self, message: Kept) -> None:
@@ -106,7 +109,7 @@ class Recovery:
         if not request.answered:
             where = f"; its inputs are in {message.path}: pipeline replay {message.path}" if message.path else ""
             self._completion.finish(request, "StageCrashed", f"stage {route.name}: {request.how}{where}")
-        self._completion.unfence(request, *_KEEPER)
+        self._completion.unfence(request, _KEEPER, 0)
 
     def stage_broken(self, message: StageBroken) -> None:
         """A stage's dead workers will not be started again."""
@@ -123,11 +126,12 @@ class Recovery:
             if not request.done & route.bit:
                 self._completion.finish(request, "StageUnavailable", f"stage {route.name}: {reason}")
 
-    def _quarantine(self, suspects: list[Request], message: WorkerGone) -> None:
+    def _quarantine(self, suspects: list[Request], route: Route, message: WorkerGone) -> None:
         for request in suspects:
             request.how = message.how
+            request.suspected = route.index
         # Not where it is the only one left of a batch of several: another one may be guilty.
-        if len(suspects) == len(message.running) == 1:
+        if len(suspects) == len(message.running) == 1 and not message.beside:
             suspects[0].deaths += _KILL if message.outside else _CRASH
         half = len(suspects) // 2
         for group in (suspects[:half], suspects[half:]):
@@ -155,6 +159,6 @@ class Recovery:
 
     def _requeue(self, request: Request) -> None:
         for route in self._state.routes.stages:
-            if not route.needs & ~request.done and not (request.claimed | request.done) & route.bit:
+            if not route.needs & ~request.done and request.is_open(route):
                 request.claimed |= route.bit
                 self._state.backlogs[route.index].push_front(request)

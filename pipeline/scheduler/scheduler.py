@@ -125,7 +125,7 @@ class Scheduler:
         for request_number in tuple(client.requests):
             request = state.requests[request_number]
             # Ordered work finishes and is dropped; what still waits here need not run at all.
-            if all(step is None for step in request.steps):
+            if all(step is None for member in request.family() for step in member.steps):
                 self._completion.finish(request, "Unavailable", "its client has gone")
             # Its number may come again, with another life behind it.
             request.client = NOBODY
@@ -156,6 +156,7 @@ class Scheduler:
         """Hand out work and slots as far as they go, and return everything there is to send."""
         state = self._state
         state.now = now
+        self._completion.open_waiting()
         self._dispatch.orders()
         self._dispatch.grants()
         if state.draining and not self._drained and not any(True for _ in state.unanswered()):

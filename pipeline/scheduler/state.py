@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.graph.plan import Plan
 from pipeline.scheduler.backlog import Backlog
@@ -48,7 +48,9 @@ class State:
         #: The living workers of each stage.
         self.crews: list[list[Worker]] = [[] for _ in plan.stages]
         #: The requests that wait for each stage.
-        self.backlogs = [Backlog() for _ in plan.stages]
+        self.backlogs = [Backlog(route.quantum) for route in self.routes.stages]
+        # Numbers of an earlier epoch never come again, so that a late message cannot hit a new request.
+        self._next_request = (epoch << 40) + 1
         #: Stages whose dead workers are not started again, and why.
         self.given_up: dict[int, str] = {}
         #: When each stage last finished a request; 0: never.
@@ -73,9 +75,30 @@ class State:
         """The reverse of `lease_of`."""
         return SlotRef(self.segments[lease.pool], lease.slot, lease.generation)
 
+    def number_request(self) -> int:
+        """A number that no request has had."""
+        number = self._next_request
+        self._next_request += 1
+        return number
+
     def unanswered(self) -> Iterator[Request]:
         """The requests that still wait for their answer."""
+        return (r for r in self.requests.values() if r.parent is None and not r.answered)
+
+    def unfinished(self) -> Iterator[Request]:
+        """Those, and their children that are not through."""
         return (request for request in self.requests.values() if not request.answered)
+
+    def eldest(self, scope: int, passed: Callable[[Request], bool]) -> Request | None:
+        """The first that came of the unfinished requests of a scope that have not `passed` something, if there is one.
+
+        Whoever comes later leaves it enough of whatever is short. So it always gets on, and with it all the others:
+        no two requests can hold what the other one waits for.
+        """
+        for request in self.requests.values():
+            if request.scope.index == scope and not request.answered and not passed(request):
+                return request
+        return None
 
     def broken(self) -> tuple[Route, str] | None:
         """The first stage that has been given up and has no worker left, and why."""

@@ -2,7 +2,7 @@
 
     <folder>/<UTC time>-<stage>.cap     a zip file
         capsule.json                    the stage, its options and folder, how it died, versions
-        inputs/<n>.npy                  each input as it lay in its slot
+        inputs/<n>.npy                  each tensor as it lay in its slot
 
 Written by the supervisor, which has the segments mapped and is in no request's way; read by
 `pipeline replay`. Folder and files are the user's alone: requests can be private.
@@ -34,7 +34,7 @@ from shm.view import SegmentTable
 
 __all__ = ["Capsule", "read_capsule", "write_capsule"]
 
-_FORMAT = 1
+_FORMAT = 2
 _VERSIONS = ("trtlab", "numpy", "onnxruntime", "pillow", "tensorrt")
 
 
@@ -52,7 +52,8 @@ class Capsule:
     time: str
     versions: Mapping[str, str]
     threads: int
-    inputs: Mapping[str, NDArray[Any]]
+    inputs: Mapping[str, NDArray[Any] | list[NDArray[Any] | None] | None]
+    """By name; a list where the stage takes many, None in place of what a skipped stage would have made."""
 
 
 def write_capsule(plan: Plan, relic: Relic, segments: Sequence[Segment]) -> str:
@@ -63,7 +64,7 @@ def write_capsule(plan: Plan, relic: Relic, segments: Sequence[Segment]) -> str:
         HandleRefused: a handle does not name bytes of these segments.
     """
     limits = plan.capsules
-    if not limits.max_count or sum(handle.nbytes for handle in relic.inputs) > limits.max_bytes:
+    if not limits.max_count or sum(h.nbytes for h in relic.inputs if not isinstance(h, int)) > limits.max_bytes:
         return ""
     stage = plan.stages[relic.stage]
     now = datetime.now(timezone.utc)
@@ -79,10 +80,7 @@ def write_capsule(plan: Plan, relic: Relic, segments: Sequence[Segment]) -> str:
         "how": relic.how,
         "time": now.isoformat(timespec="milliseconds"),
         "versions": {"python": platform.python_version(), **_versions()},
-        "inputs": [
-            {"name": spec.name, "dtype": handle.dtype, "shape": list(handle.shape)}
-            for spec, handle in zip(stage.inputs, relic.inputs)
-        ],
+        "inputs": _entries([spec.name for spec in stage.inputs], relic),
     }
     folder = Path(limits.folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -94,6 +92,8 @@ def write_capsule(plan: Plan, relic: Relic, segments: Sequence[Segment]) -> str:
     ):
         archive.writestr("capsule.json", json.dumps(document, indent=1))
         for number, array in enumerate(_arrays(relic.inputs, segments)):
+            if array is None:
+                continue
             with archive.open(f"inputs/{number}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
     os.replace(unfinished, path)
@@ -102,12 +102,31 @@ def write_capsule(plan: Plan, relic: Relic, segments: Sequence[Segment]) -> str:
     return str(path)
 
 
-def _arrays(handles: Sequence[TensorHandle], segments: Sequence[Segment]) -> list[NDArray[Any]]:
+def _entries(names: Sequence[str], relic: Relic) -> list[dict[str, Any]]:
+    """For each input: its name, whether it is of many, and the numbers of its files; null where it is missing."""
+    entries: list[dict[str, Any]] = []
+    start = 0
+    for name, length in zip(names, relic.lengths or (-1,) * len(names)):
+        end = start + (1 if length < 0 else length)
+        files = [None if isinstance(relic.inputs[at], int) else at for at in range(start, end)]
+        entries.append({"name": name, "many": length >= 0, "files": files})
+        start = end
+    return entries
+
+
+def _arrays(
+    handles: Sequence[TensorHandle | int], segments: Sequence[Segment]
+) -> list[NDArray[Any] | None]:
     # A table of its own, never closed: closing it would close the supervisor's segments.
     table = SegmentTable()
     for segment in segments:
         table.add(segment)
-    return [table.view(handle) for handle in handles]
+    return [None if isinstance(handle, int) else table.view(handle) for handle in handles]
+
+
+def _array(archive: zipfile.ZipFile, number: int) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(io.BytesIO(archive.read(f"inputs/{number}.npy")), allow_pickle=False)
+    return array
 
 
 def _versions() -> dict[str, str]:
@@ -131,10 +150,10 @@ def read_capsule(path: Path) -> Capsule:
             raw = json.loads(archive.read("capsule.json"))
             if raw["format"] != _FORMAT:
                 raise ConfigError(f"{path}: a capsule of format {raw['format']}; this version reads {_FORMAT}")
-            inputs = {
-                entry["name"]: np.load(io.BytesIO(archive.read(f"inputs/{number}.npy")), allow_pickle=False)
-                for number, entry in enumerate(raw["inputs"])
-            }
+            inputs = {}
+            for entry in raw["inputs"]:
+                arrays = [None if number is None else _array(archive, number) for number in entry["files"]]
+                inputs[entry["name"]] = arrays if entry["many"] else arrays[0]
             return Capsule(
                 raw["pipeline"],
                 raw["stage"],

@@ -193,8 +193,9 @@ class Answer(NamedTuple):
     tag: int
     code: str
     message: str
-    outputs: tuple[TensorHandle, ...]
-    """In the order of the pipeline's outputs. The slots are borrowed until `Submit.releases` names them."""
+    outputs: tuple[TensorHandle | int, ...]
+    """In the order of the pipeline's outputs; MISSING where the stage was skipped that makes it. The slots are
+    borrowed until `Submit.releases` names them."""
     trace: tuple[Trace, ...]
 
 
@@ -373,6 +374,8 @@ class WorkerGone(NamedTuple):
     """The requests of the batch that it was computing, read from its flight recorder."""
     outside: bool
     """Somebody else's SIGKILL, as far as can be told: not a sign of what it was computing."""
+    beside: bool
+    """Other workers of the same process were computing too, who may as well be to blame."""
 
 
 class StageBroken(NamedTuple):
@@ -409,8 +412,10 @@ class Relic(NamedTuple):
     request: int
     stage: int
     how: str
-    inputs: tuple[TensorHandle, ...]
-    """In the order of the stage's inputs; their slots wait for `Kept`."""
+    inputs: tuple[TensorHandle | int, ...]
+    """As in `Hop`; their slots wait for `Kept`."""
+    lengths: tuple[int, ...]
+    """As in `Hop`."""
 
 
 class Kept(NamedTuple):

@@ -89,9 +89,9 @@ def test_one_cpu_needs_no_quotes(load: Load) -> None:
     ("lines", "complaint"),
     [
         (["batch: {max_sise: 4}"], "demo.yaml:6:13: stages[0].batch.max_sise: unknown field (did you mean max_size?)"),
-        (["batch: {zzz: 4}"], "demo.yaml:6:13: stages[0].batch.zzz: unknown field; there is max_delay_ms, max_size"),
+        (["batch: {zzz: 4}"], "demo.yaml:6:13: stages[0].batch.zzz: unknown field; there is gather, max_delay_ms, max_size"),
         (["replica: 2"], "demo.yaml:6:5: stages[0].replica: unknown field (did you mean replicas?)"),
-        (["options: {}"], "demo.yaml:6:5: stages[0].options: unknown field; there is after, batch, cpus, credits, env, inputs, name, replicas, restart, threads, timeout_ms, use, with"),
+        (["options: {}"], "demo.yaml:6:5: stages[0].options: unknown field; there is after, batch, colocate, cpus, credits, env, inputs, name, replicas, restart, threads, timeout_ms, use, when, with"),
         (["batch: 4"], "demo.yaml:6:12: stages[0].batch: expected a mapping, found 4"),
         (["batch:"], "demo.yaml:6:11: stages[0].batch: expected a mapping, found nothing"),
         (["batch: {max_size: '4'}"], "demo.yaml:6:23: stages[0].batch.max_size: expected a whole number, found '4'"),

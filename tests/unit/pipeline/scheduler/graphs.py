@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 
-from pipeline.graph.plan import INGRESS, BatchPlan, Edge, Plan, PoolPlan, StagePlan, WorkerPlan
+from pipeline.graph.plan import INGRESS, BatchPlan, Edge, Plan, PoolPlan, StagePlan, When, WorkerPlan
 from pipeline.graph.pools import fields_of, pools_of
 from pipeline.graph.wiring import Wiring
 from stages.errors import BadInput
@@ -23,8 +24,15 @@ TENSOR_BYTES = 16
 #: A request whose first input begins with this byte is refused by the first stage that reads that input.
 BAD = 0xBB
 
-#: name -> inputs ("producer.tensor"), outputs ("name", or "name=input" for an alias), as in a config.
-Graph = tuple[tuple[str, ...], Mapping[str, tuple[str, str]], Mapping[str, str]]
+#: name -> inputs, outputs and perhaps a condition, as in a config. Of an input: "producer.tensor", "*" after it where
+#: it takes many, "?" where it is optional. Of an output: its name, "=0" after it where it is an alias of the first
+#: input, "*3" where it is of up to 3 tensors, "!" where it is something to ask for in a condition.
+Graph = tuple[tuple[str, ...], Mapping[str, tuple[str, ...]], Mapping[str, str]]
+
+MANY = 3
+
+#: Outputs of this name hold for about half of the requests.
+CONDITION = "c"
 
 GRAPHS: dict[str, Graph] = {
     "chain": (
@@ -57,6 +65,83 @@ GRAPHS: dict[str, Graph] = {
         {"a": ("ingress.x", "p q"), "b": ("a.p ingress.y", "r"), "c": ("b.r a.q ingress.x", "z")},
         {"z": "c.z", "q": "a.q", "y": "ingress.y"},
     ),
+    "fan out": (
+        ("x",),
+        {"a": ("ingress.x", "t u*3"), "b": ("a.u", "r"), "c": ("b.r* a.t", "z")},
+        {"z": "c.z"},
+    ),
+    "two steps for each": (
+        ("x",),
+        {
+            "a": ("ingress.x", "p u*3"),
+            "b": ("a.u a.p", "s"),
+            "c": ("b.s ingress.x", "r"),
+            "d": ("c.r* a.u* b.s*", "z"),
+        },
+        {"z": "d.z", "p": "a.p"},
+    ),
+    "fan out within": (
+        ("x",),
+        {
+            "a": ("ingress.x", "u*2"),
+            "b": ("a.u", "v*2"),
+            "c": ("b.v a.u", "w"),
+            "d": ("c.w* b.v*", "y"),
+            "e": ("d.y*", "z"),
+        },
+        {"z": "e.z"},
+    ),
+    "two fan outs": (
+        ("x",),
+        {
+            "a": ("ingress.x", "u*3"),
+            "b": ("ingress.x", "v*3"),
+            "c": ("a.u", "r"),
+            "d": ("b.v", "s"),
+            "e": ("c.r* d.s*", "z"),
+        },
+        {"z": "e.z"},
+    ),
+    "relay within": (
+        ("x",),
+        {"a": ("ingress.x", "u*3"), "r": ("a.u", "t=0"), "j": ("r.t*", "z")},
+        {"z": "j.z"},
+    ),
+    "either or": (
+        ("x",),
+        {
+            "a": ("ingress.x", "t c!"),
+            "b": ("a.t", "r", "a.c"),
+            "d": ("a.t", "s", "not a.c"),
+            "e": ("b.r? d.s?", "z"),
+        },
+        {"z": "e.z"},
+    ),
+    "perhaps an answer": (
+        ("x",),
+        {"a": ("ingress.x", "t c!"), "b": ("a.t", "r", "a.c"), "d": ("b.r", "s")},
+        {"t": "a.t", "s": "d.s"},
+    ),
+    "perhaps for each": (
+        ("x",),
+        {
+            "a": ("ingress.x", "u*3"),
+            "b": ("a.u", "t c!"),
+            "g": ("b.t", "w", "b.c"),
+            "d": ("g.w*? b.t*", "z"),
+        },
+        {"z": "d.z"},
+    ),
+    "perhaps a fan out": (
+        ("x",),
+        {
+            "a": ("ingress.x", "t c!"),
+            "f": ("a.t", "u*2", "a.c"),
+            "g": ("f.u", "r"),
+            "h": ("g.r*? a.t", "z"),
+        },
+        {"z": "h.z"},
+    ),
 }
 
 
@@ -71,53 +156,101 @@ def make_plan(
     """
     inputs, wanted, outputs = GRAPHS[graph]
     real: dict[str, Edge] = {f"{INGRESS}.{name}": Edge(INGRESS, name) for name in inputs}
-    after: dict[str, tuple[str, ...]] = {}
+    gave: dict[str, TensorSpec] = {f"{INGRESS}.{name}": _spec(name) for name in inputs}
+    scopes: dict[str, tuple[str, ...]] = {INGRESS: ()}
     stages: list[StagePlan] = []
-    for name, (sources, makes) in wanted.items():
-        edges = tuple(real[source] for source in sources.split())
-        takes = tuple(_spec(f"in{index}") for index in range(len(edges)))
+    for name, (sources, makes, *condition) in wanted.items():
+        written = [source.rstrip("*?") for source in sources.split()]
+        takes = [
+            _spec(f"in{index}", many=9 if "*" in source else None, optional="?" in source)
+            for index, source in enumerate(sources.split())
+        ]
+        when = None
+        if condition:
+            asked = condition[0].removeprefix("not ")
+            when = When(real[asked], condition[0].startswith("not "))
+            written.append(asked)
+        scope: tuple[str, ...] = ()
+        for index, source in enumerate(written):
+            producer = source.partition(".")[0]
+            takes_many = index < len(takes) and takes[index].many is not None
+            if gave[source].many is None:
+                seen = scopes[producer][:-1] if takes_many else scopes[producer]
+            else:
+                seen = scopes[producer] if takes_many else (*scopes[producer], producer)
+            scope = max(scope, seen, key=len)
+        scopes[name] = scope
+        edges = tuple(real[source] for source in written[: len(takes)])
         gives = []
         for text in makes.split():
             output, _, alias = text.partition("=")
-            gives.append(_spec(output, f"in{alias}" if alias else None))
+            output, _, many = output.rstrip("!").partition("*")
+            gives.append(_spec(output, f"in{alias}" if alias else None, many=int(many) if many else None))
             real[f"{name}.{output}"] = edges[int(alias)] if alias else Edge(name, output)
-        first = {source.partition(".")[0] for source in sources.split()} | {edge.producer for edge in edges}
-        after[name] = tuple(stage.name for stage in stages if stage.name in first)
+            gave[f"{name}.{output}"] = gives[-1]
+        first = {source.partition(".")[0] for source in written} | {edge.producer for edge in edges}
         stages.append(
             StagePlan(
                 name=name,
                 use="tests:Hash",
                 options={},
-                inputs=takes,
+                inputs=tuple(takes),
                 edges=edges,
-                after=after[name],
+                after=tuple(stage.name for stage in stages if stage.name in first),
                 outputs=tuple(gives),
                 fields=fields_of(gives),
                 batch=BatchPlan(max_batch, delay_ms),
                 credits=credits,
                 workers=tuple(WorkerPlan(name, replica) for replica in range(replicas)),
+                scope=scope,
+                when=when,
+                sources=tuple(source.partition(".")[0] for source in written[: len(takes)]),
             )
         )
     answer = tuple((name, real[source]) for name, source in outputs.items())
+    after = {stage.name: stage.after for stage in stages}
     wiring = Wiring(tuple(wanted), {stage.name: stage.edges for stage in stages}, after, answer)
     specs = tuple(_spec(name) for name in inputs)
     pools = pools_of(specs, stages, wiring, slots)
     if tight:
         kept = {edge.producer for _, edge in answer}
+        joined = {stage.name for stage in stages if stage.scope}
         pools = tuple(
-            pool if "/" in pool.name else PoolPlan(pool.name, pool.slot_bytes, 1 + slots * (pool.name in kept))
+            pool
+            if "/" in pool.name
+            else PoolPlan(
+                pool.name, pool.slot_bytes, MANY if pool.name in joined else 1 + slots * (pool.name in kept)
+            )
             for pool in pools
         )
-    return Plan("demo", "demo.yaml", ".", specs, tuple(stages), answer, pools, segment_kind="local")
+    written_outputs = tuple(source.partition(".")[0] for source in outputs.values())
+    return Plan(
+        "demo", "demo.yaml", ".", specs, tuple(stages), answer, pools, segment_kind="local", sources=written_outputs
+    )
 
 
-def _spec(name: str, alias: str | None = None) -> TensorSpec:
-    return TensorSpec(name, "uint8", (TENSOR_BYTES,), alias_of=alias)
+def _spec(name: str, alias: str | None = None, many: int | None = None, optional: bool = False) -> TensorSpec:
+    return TensorSpec(name, "uint8", (TENSOR_BYTES,), alias_of=alias, many=many, optional=optional)
 
 
-def compute(stage: str, output: str, inputs: Sequence[bytes]) -> bytes:
+Value = bytes | list[bytes | None] | None
+"""A tensor, many of them, or none where the stage was skipped that makes it."""
+
+
+def compute(stage: str, field: TensorSpec, inputs: Sequence[Value]) -> Value:
     """The bytes of one output of one stage."""
-    return blake2b(b"\0".join((stage.encode(), output.encode(), *inputs)), digest_size=TENSOR_BYTES).digest()
+    parts = [stage.encode(), field.name.encode()]
+    for data in inputs:
+        parts += [b"[", *(b"-" if one is None else one for one in data), b"]"] if isinstance(data, list) else [data or b"-"]
+    digest = blake2b(b"\0".join(parts), digest_size=TENSOR_BYTES).digest()
+    if field.many is not None:
+        # From none to as many as there may be; the same for every output of many of one stage.
+        parts.pop(1)
+        count = blake2b(b"\0".join(parts)).digest()[0] % (field.many + 1)
+        return [blake2b(digest + bytes([index]), digest_size=TENSOR_BYTES).digest() for index in range(count)]
+    if field.name == CONDITION and digest[0] % 2:
+        return bytes(TENSOR_BYTES)
+    return digest
 
 
 class Hash:
@@ -127,23 +260,95 @@ class Hash:
         self._name = plan.name
         self.inputs: Sequence[TensorSpec] = plan.inputs
         self.outputs: Sequence[TensorSpec] = plan.outputs
-        self._makes = [field.spec.name for field in plan.fields]
+        self._makes = [field.spec for field in plan.fields]
 
     def process(self, batch: Batch) -> None:
         taken = [batch.rows(spec.name) for spec in self.inputs]
         for row in range(len(batch)):
-            inputs = [views[row].tobytes() for views in taken]
-            if any(data[0] == BAD and data[1:8] == data[8:15] for data in inputs):
+            inputs = [_bytes(views[row]) for views in taken]
+            if any(isinstance(d, bytes) and d[0] == BAD and d[1:8] == d[8:15] for d in inputs):
                 raise BadInput("a bad one")
-            for name in self._makes:
-                batch.out(row, name)[...] = np.frombuffer(compute(self._name, name, inputs), np.uint8)
+            for spec in self._makes:
+                made = compute(self._name, spec, inputs)
+                if isinstance(made, list):
+                    for view, one in zip(batch.out_many(row, spec.name, [(TENSOR_BYTES,)] * len(made)), made):
+                        view[...] = np.frombuffer(one or b"", np.uint8)
+                else:
+                    batch.out(row, spec.name)[...] = np.frombuffer(made or b"", np.uint8)
+
+
+def _bytes(view: Any) -> Value:
+    if isinstance(view, list):
+        return [None if one is None else one.tobytes() for one in view]
+    return None if view is None else view.tobytes()
+
+
+class _Evaluation:
+    """What a pipeline must compute, told without a scheduler: each stage for each child, by need."""
+
+    def __init__(self, plan: Plan, inputs: Mapping[str, bytes]) -> None:
+        self._plan = plan
+        self._inputs = inputs
+        self._made: dict[tuple[str, tuple[int, ...]], dict[str, Value] | None] = {}
+
+    def run(self, name: str, at: tuple[int, ...]) -> dict[str, Value] | None:
+        """The own outputs of a stage for one child; None where it is skipped."""
+        if (name, at) not in self._made:
+            self._made[name, at] = self._run(self._plan.stage(name), at)
+        return self._made[name, at]
+
+    def _run(self, stage: StagePlan, at: tuple[int, ...]) -> dict[str, Value] | None:
+        if stage.when is not None:
+            asked = self.value(stage.when.edge, at, None)
+            if asked is None or any(asked) is stage.when.negated:  # type: ignore[arg-type]
+                return None
+        taken: list[Value] = []
+        for spec, edge, source in zip(stage.inputs, stage.edges, stage.sources):
+            if self._is_skipped(source, at):
+                if not spec.optional:
+                    return None
+                taken.append([] if spec.many is not None else None)
+            else:
+                taken.append(self.value(edge, at, spec))
+        return {field.spec.name: compute(stage.name, field.spec, taken) for field in stage.fields}
+
+    def _is_skipped(self, source: str, at: tuple[int, ...]) -> bool:
+        """Whether what a stage reads was never made, for all children of the reader's own."""
+        if source == INGRESS:
+            return False
+        scope = self._plan.stage(source).scope
+        if len(scope) > len(at):
+            return self._is_skipped(scope[-1], at)
+        return self.run(source, at[: len(scope)]) is None
+
+    def value(self, edge: Edge, at: tuple[int, ...], spec: TensorSpec | None) -> Value:
+        """A tensor as a stage at `at` takes it."""
+        if edge.producer == INGRESS:
+            return self._inputs[edge.tensor]
+        producer = self._plan.stage(edge.producer)
+        depth = len(producer.scope)
+        many = self._plan.output_spec(edge).many is not None
+        if spec is not None and spec.many is not None and not many:
+            made = self.run(producer.scope[-1], at[: depth - 1])
+            count = max(len(value) for value in (made or {}).values() if isinstance(value, list))
+            results = [self.run(edge.producer, (*at[: depth - 1], index)) for index in range(count)]
+            return [None if result is None else result[edge.tensor] for result in results]  # type: ignore[misc]
+        made = self.run(edge.producer, at[:depth])
+        assert made is not None
+        found = made[edge.tensor]
+        if many and (spec is None or spec.many is None):
+            assert isinstance(found, list)
+            return found[at[depth]]
+        return found
 
 
 def expected_answer(plan: Plan, inputs: Mapping[str, bytes]) -> dict[str, bytes]:
-    """What the pipeline must answer to these inputs."""
-    values = {Edge(INGRESS, name): data for name, data in inputs.items()}
-    for stage in plan.stages:
-        taken = [values[edge] for edge in stage.edges]
-        for field in stage.fields:
-            values[Edge(stage.name, field.spec.name)] = compute(stage.name, field.spec.name, taken)
-    return {name: values[edge] for name, edge in plan.outputs}
+    """What the pipeline must answer to these inputs; without what is skipped."""
+    evaluation = _Evaluation(plan, inputs)
+    answer = {}
+    for (name, edge), source in zip(plan.outputs, plan.sources):
+        if source == INGRESS or evaluation.run(source, ()) is not None:
+            value = evaluation.value(edge, (), None)
+            assert isinstance(value, bytes)
+            answer[name] = value
+    return answer

@@ -23,6 +23,7 @@ import numpy as np
 from pipeline.graph.plan import Plan
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.messages import (
+    MISSING,
     OK,
     Answer,
     Answers,
@@ -46,7 +47,7 @@ from pipeline.wire.messages import (
     WorkerGone,
 )
 from pipeline.worker.execution import Execution
-from pipeline.worker.inbox import Inbox
+from pipeline.worker.grouping import inbox_of
 from shm import segments
 from shm.handle import TensorHandle
 from shm.pool import SlotPool
@@ -153,6 +154,9 @@ class Simulation:
             return
         assert isinstance(message, Relic)
         for handle in message.inputs:
+            if handle == MISSING:
+                continue
+            assert isinstance(handle, TensorHandle)
             self.table.view(handle)  # it copies them: they must still be there
         self.network.send(SUPERVISOR, SCHEDULER, Kept(message.request, ""))
 
@@ -177,7 +181,7 @@ class Simulation:
         for number, orders in todo.orders.items():
             self.network.send(SCHEDULER, ("w", number), Orders(EPOCH, tuple(orders)))
         for number, fences in todo.fences.items():
-            self.network.send(SCHEDULER, ("w", number), Fences(EPOCH, tuple(fences)))
+            self.network.send(SCHEDULER, ("w", number), Fences(EPOCH, number, tuple(fences)))
         for client in sorted(todo.answers.keys() | todo.grants.keys()):
             answers = Answers(tuple(todo.answers.get(client, ())), tuple(todo.grants.get(client, ())))
             self.network.send(SCHEDULER, ("c", client), answers)
@@ -202,13 +206,13 @@ class Simulation:
         plan = self.plan.stages[stage]
         number = self._next_worker
         self._next_worker += 1
-        base = self.scheduler.routes.stages[stage].base
+        route = self.scheduler.routes.stages[stage]
         self.workers[number] = Worker(
             number,
             stage,
             replica,
-            Inbox(plan.batch.max_size, int(plan.batch.max_delay_ms * MS), plan.credits),
-            Execution(plan, stage, base, Hash(plan), self.table, lambda: self.now),
+            inbox_of(self.plan, stage),
+            Execution(plan, stage, route.base, Hash(plan), self.table, route.asked, lambda: self.now),
         )
         self.crew[stage, replica] = number
         self.network.send(("w", number), SCHEDULER, Ready(number, stage, replica, 1000 + number, EPOCH))
@@ -239,9 +243,12 @@ class Simulation:
             for row in batch.rows:
                 hop = row.order.hops[0]
                 for handle in hop.inputs:
+                    if handle == MISSING:
+                        continue
                     assert isinstance(handle, TensorHandle), f"{handle} was not filled in by the hop before"
                     worker.read.append((handle, self.table.view(handle).tobytes()))
                 for place in self.plan.stages[worker.stage].fields:
+                    # Of many, into the first.
                     handle = TensorHandle(hop.segment, hop.slot, hop.generation, place.offset, "uint8", (TENSOR_BYTES,))
                     mark = mark_of(worker.number, row.order.request, row.order.attempt)
                     self.table.view(handle, writable=True)[: TENSOR_BYTES // 2] = np.frombuffer(mark, np.uint8)
@@ -301,7 +308,7 @@ class Simulation:
         if len(running) == 1 and (request := self.scheduler.requests.get(running[0])) is not None:
             self.guilt[request.client, request.tag] += Fraction(1, 3 if outside else 2)
         self.crew[worker.stage, worker.replica] = None
-        self.network.send(SUPERVISOR, SCHEDULER, WorkerGone(worker.number, "killed by signal 11 (SIGSEGV)", running, outside))
+        self.network.send(SUPERVISOR, SCHEDULER, WorkerGone(worker.number, "killed by signal 11 (SIGSEGV)", running, outside, False))
 
     # -- clients ----------------------------------------------------------------------------------
 
@@ -360,9 +367,14 @@ class Simulation:
         if answer.code == OK:
             assert not expected.bad or not self._stage_reads_x, f"{answer} should have been refused"
             names = [name for name, _ in self.plan.outputs]
-            found = [(handle, self.table.view(handle).tobytes()) for handle in answer.outputs]
-            assert {name: data for name, (_, data) in zip(names, found)} == expected.outputs, f"wrong answer {answer}"
-            client.held.append(found)
+            given = {
+                name: (handle, self.table.view(handle).tobytes())
+                for name, handle in zip(names, answer.outputs)
+                if isinstance(handle, TensorHandle)
+            }
+            found = {name: data for name, (_, data) in given.items()}
+            assert found == expected.outputs, f"wrong answer {answer}"
+            client.held.append(list(given.values()))
             return
         assert answer.outputs == ()
         allowed = {
@@ -436,7 +448,8 @@ class Simulation:
             most = scheduler.routes.stages[worker.stage].credits
             assert worker.credits + len(worker.orders) == most, f"worker {worker.number} has credits {worker.credits}"
             assert 0 <= worker.credits <= most
-        assert len(scheduler.requests) <= sum(pool.slots for pool in self.pools), "requests hold no slot"
+        roots = sum(request.parent is None for request in scheduler.requests.values())
+        assert roots <= sum(pool.slots for pool in self.pools), "requests hold no slot"
         for index in scheduler.routes.ingress_pools:
             out = sum(client.out.get(index, 0) for client in scheduler.ingress.clients.values())
             assert 0 <= out <= self.pools[index].in_use

@@ -6,13 +6,23 @@ from hypothesis import strategies as st
 
 from pipeline.scheduler.backlog import AGING_NS, Backlog
 from pipeline.scheduler.ledger import Lease, Request
+from pipeline.scheduler.routes import Routes
+from tests.unit.pipeline.scheduler.graphs import make_plan
+
+SCOPES = Routes.of(make_plan("fan out")).scopes
 
 
 def request(number: int, *, priority: int = 0, submitted: int = 0) -> Request:
     return Request(
-        number, 1, number, Lease(0, 0, 1), (), stages=1, tensors=0, readers=(0, 0), deadline=0,
+        number, SCOPES[0], client=1, tag=number, ingress=Lease(0, 0, 1), values=[], stages=3, deadline=0,
         priority=priority, submitted=submitted,
     )  # fmt: skip
+
+
+def children(number: int, count: int, **more: int) -> list[Request]:
+    """The children of request `number`: number * 100, number * 100 + 1, ..."""
+    parent = request(number, **more)
+    return [parent.child(number * 100 + position, SCOPES[1], position, []) for position in range(count)]
 
 
 def drained(backlog: Backlog) -> list[int]:
@@ -88,3 +98,52 @@ def test_whatever_the_order_everybody_is_served_once_and_equals_in_order(arrival
         assert lane == sorted(lane)
     due = [requests[number].submitted + AGING_NS * requests[number].priority for number in served]
     assert due == sorted(due)
+
+
+def test_many_children_of_one_request_let_the_next_ones_by_after_a_batch() -> None:
+    backlog = Backlog(quantum=2)
+    for each in (*children(1, 5), *children(2, 3), *children(3, 1)):
+        backlog.push(each)
+    assert drained(backlog) == [100, 101, 200, 201, 300, 102, 103, 202, 104]
+
+
+def test_children_that_come_later_join_their_siblings_place() -> None:
+    backlog = Backlog(quantum=8)
+    first, *others = children(1, 3)
+    for each in (first, request(2), *others):
+        backlog.push(each)
+    assert drained(backlog) == [100, 101, 102, 2]
+
+
+def test_a_child_that_runs_again_is_served_before_its_siblings() -> None:
+    backlog = Backlog(quantum=8)
+    first, second, third = children(1, 3)
+    for each in (second, third):
+        backlog.push(each)
+    backlog.push_front(first)
+    assert drained(backlog) == [100, 101, 102]
+
+
+def test_children_can_be_taken_out_one_by_one() -> None:
+    backlog = Backlog(quantum=8)
+    first, second = children(1, 2)
+    stranger = children(2, 1)[0]
+    backlog.push(first)
+    backlog.push(request(3))
+    assert not backlog.remove(second)
+    assert not backlog.remove(stranger)
+    assert backlog.remove(first)
+    assert drained(backlog) == [3]
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.booleans()), max_size=40), st.integers(1, 4))
+def test_no_child_is_lost_or_served_twice(arrivals: list[tuple[int, bool]], quantum: int) -> None:
+    families = {number: iter(children(number, 40)) for number in range(1, 6)}
+    backlog = Backlog(quantum)
+    pushed = []
+    for number, front in arrivals:
+        child = next(families[number])
+        pushed.append(child.id)
+        (backlog.push_front if front else backlog.push)(child)
+    assert sorted(drained(backlog)) == sorted(pushed)
+    assert len(backlog) == 0
