@@ -8,13 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stages import catalogue
-from stages.copies import OUTPUT, SHAPE_UNKNOWN
+from stages.copies import INPUT, OUTPUT, PADDED, SHAPE_UNKNOWN
 from stages.engines import engine_class
-from stages.engines.engine import EngineOptions
+from stages.engines.engine import EngineOptions, ModelSpecs
 from stages.errors import BadOption
 from stages.spec import TensorSpec
-from stages.stage import Batch, StageContext
+from stages.stage import Array, Batch, StageContext
 
 __all__ = ["Infer"]
 
@@ -26,6 +28,13 @@ class Infer:
         model: a name of the catalogue, or a file, relative to the config's folder.
         engine: "auto", or the name of one of `stages.engines.ENGINES`.
         max: maximum of each free dimension of the model other than the batch, by its name.
+        shapes: shapes of tensors without the batch, {name in the model: [3, 48, W]}, where the file gives its free
+            dimensions names that nobody can write, or none; or numbers, where fewer shapes are meant than the
+            model could take. Models of the catalogue bring theirs.
+        pad: {W: 64}: inputs whose W is no multiple of 64 get zeros up to the next one, at most up to the maximum,
+            which is a copy; so rows of about the same shape share a batch.
+        warm_up: [{W: 320}, ...]: extents that are run in `setup`, beside the maxima. The first batch of a shape
+            costs more than the next, and its outputs of free dimensions one copy.
         inputs, outputs: other names for the model's tensors: {name in the graph: name in the model}. Those that
             are not mentioned keep theirs.
         precision: "fp32", "fp16", or "auto": the fastest that the model was built in. For engines that build.
@@ -35,7 +44,7 @@ class Infer:
 
     Raises:
         ModelError: the model is missing, damaged, or cannot be run by the engine.
-        BadOption: there is no such engine or no such tensor.
+        BadOption: there is no such engine, tensor or dimension.
     """
 
     def __init__(
@@ -43,6 +52,9 @@ class Infer:
         model: str,
         engine: str = "auto",
         max: Mapping[str, int] | None = None,
+        shapes: Mapping[str, Sequence[int | str]] | None = None,
+        pad: Mapping[str, int] | None = None,
+        warm_up: Sequence[Mapping[str, int]] = (),
         inputs: Mapping[str, str] | None = None,
         outputs: Mapping[str, str] | None = None,
         precision: str = "auto",
@@ -56,17 +68,22 @@ class Infer:
             raise BadOption(f"contexts {contexts}: expected at least 1")
         path = catalogue.find(model, Path(base_dir))
         options = EngineOptions(precision, contexts, cuda_graphs)
-        self._engine = engine_class(engine, path, options)(path, max or {}, options)
+        known = catalogue.ASSETS.get(model)
+        shapes = {**(known.shapes if known else {}), **(shapes or {})}
+        self._engine = engine_class(engine, path, options)(path, max or {}, options, shapes)
         #: What kind of device it runs on, and how many batches at once: the placement asks.
         self.device = self._engine.device
         self.concurrency = self._engine.concurrency
         specs = self._engine.specs
         self.inputs, self._inputs = _renamed("inputs", specs.inputs, inputs or {})
         self.outputs, self._outputs = _renamed("outputs", specs.outputs, outputs or {})
+        #: Multiples that rows are padded to: rows that are equal then may share a batch.
+        self.pad = _checked("pad", pad or {}, specs)
+        self._warm_up = [_checked("warm_up", extents, specs, bounded=True) for extents in warm_up]
 
     def setup(self, context: StageContext) -> None:
         self._engine.load(context.threads, context.device, context.max_batch)
-        self._engine.warm_up(sorted({1, context.max_batch}))
+        self._engine.warm_up(sorted({1, context.max_batch}), self._warm_up)
 
     def attach_memory(self, buffers: Sequence[memoryview]) -> None:
         self._engine.attach_memory(buffers)
@@ -91,17 +108,31 @@ class Infer:
             while not self.done(token):
                 pass
             return
-        inputs = {self._inputs[spec.name]: batch.stack(spec.name, dense=True) for spec in self.inputs}
-        # Where a dimension is free, only the model knows the shape: those come back by value.
-        outputs = {
-            self._outputs[spec.name]: batch.stack_out(spec.name, dense=True) for spec in self.outputs if spec.is_static
-        }
+        inputs = {self._inputs[spec.name]: self._stacked(batch, spec) for spec in self.inputs}
+        known = self._engine.known_shapes(inputs)
+        outputs = {}
+        for spec in self.outputs:
+            name = self._outputs[spec.name]
+            if spec.is_static or name in known:
+                outputs[name] = batch.stack_out(spec.name, known.get(name), dense=True)
         made = self._engine.run(inputs, outputs)
         for spec in self.outputs:
-            if not spec.is_static:
-                stacked = made[self._outputs[spec.name]]
+            # Where a dimension is free, only the model knows the shape, the first time: that comes by value.
+            if (stacked := made.get(self._outputs[spec.name])) is not None:
                 batch.stack_out(spec.name, stacked.shape[1:])[...] = stacked
                 batch.count_copy(OUTPUT, spec.name, SHAPE_UNKNOWN, stacked.nbytes)
+
+    def _stacked(self, batch: Batch, spec: TensorSpec) -> Array:
+        """One array of all rows, C-contiguous, padded where that is asked for."""
+        rows = batch.rows(spec.name)
+        shapes = {spec.padded(row.shape, self.pad) for row in rows}
+        if len(shapes) > 1 or shapes == {row.shape for row in rows}:
+            return batch.stack(spec.name, dense=True)
+        padded = np.zeros((len(rows), *shapes.pop()), rows[0].dtype)
+        for into, row in zip(padded, rows):
+            into[tuple(map(slice, row.shape))] = row
+        batch.count_copy(INPUT, spec.name, PADDED, padded.nbytes)
+        return padded
 
     def teardown(self) -> None:
         self._engine.close()
@@ -118,3 +149,14 @@ def _renamed(
     back = {name: wanted for wanted, name in names.items()}
     renamed = tuple(replace(spec, name=back.get(spec.name, spec.name)) for spec in specs)
     return renamed, {new.name: old.name for new, old in zip(renamed, specs)}
+
+
+def _checked(option: str, extents: Mapping[str, int], specs: ModelSpecs, bounded: bool = False) -> dict[str, int]:
+    """`extents` by the name of a free dimension of an input: from 1, and `bounded` by its maximum."""
+    free = {name: most for spec in specs.inputs for name, most in spec.max.items()}
+    for name, value in extents.items():
+        if name not in free:
+            raise BadOption(f"{option}: the model's inputs have no free dimension {name!r}; they have {sorted(free)}")
+        if not 1 <= value <= (free[name] if bounded else value):
+            raise BadOption(f"{option}: {name} {value}: expected at least 1" + f", at most {free[name]}" * bounded)
+    return dict(extents)

@@ -231,8 +231,9 @@ class Batch:
         """One writable array (len(batch), *shape) for output `name` of all rows.
 
         A view where the rows lie side by side; else scratch memory that is copied into the rows
-        after `process` has returned, which is counted. `dense` as in `stack`.
+        after `process` has returned, which is counted. `dense` as in `stack`. Asked again, it is settled anew.
         """
+        self._late = [late for late in self._late if late[0] != name]
         views = [self.out(row, name, shape) for row in range(self._size)]
         view = side_by_side(views)
         if view is not None and (view.flags.c_contiguous or not dense):

@@ -2,7 +2,8 @@
 
     describe(path)          specs of the model, quickly and on any machine; may be called without the device
     load(threads, device)   read the model, claim the device
-    warm_up(sizes)          run each batch size once, so that the first request does not pay for it
+    warm_up(sizes, extents) run each batch size once, so that the first request does not pay for it
+    known_shapes(inputs)    shapes of outputs with free dimensions, where a batch like this one was run before
     run(inputs, outputs)    arrays (n, *shape) in, arrays (n, *shape) out; any number of times
     close()                 give everything back
 
@@ -22,15 +23,23 @@ import abc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 
-from stages.errors import ModelError
+from stages.errors import BadInput, ModelError
 from stages.spec import TensorSpec
 from stages.stage import Array
 
-__all__ = ["DEFAULTS", "Engine", "EngineOptions", "ModelSpecs", "TensorAxes", "model_specs"]
+__all__ = ["DEFAULTS", "NO_SHAPES", "Engine", "EngineOptions", "ModelSpecs", "Shapes", "TensorAxes", "model_specs"]
+
+#: Shapes of tensors without the batch, by the model's name for each: extents, or names of free dimensions.
+Shapes = Mapping[str, Sequence[int | str]]
+
+NO_SHAPES: Shapes = MappingProxyType({})
+#: Input shapes for which output shapes are remembered. The bound only keeps ever new shapes from filling memory.
+_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +72,10 @@ class Engine(abc.ABC):
 
     Args:
         path: the model's file.
-        max: maximum of each free dimension other than the batch, by its name in the model.
+        max: maximum of each free dimension other than the batch, by its name.
         options: how to run it.
+        shapes: other names for free dimensions than the file's, which may be none or nonsense; or numbers,
+            where fewer shapes are meant than the model could take.
 
     Raises:
         ModelError: the file is missing, damaged, or holds what this engine cannot run.
@@ -75,14 +86,18 @@ class Engine(abc.ABC):
     can_start: ClassVar[bool] = False
     """It has `start` and `done`, which take the rows where they lie."""
 
-    def __init__(self, path: Path, max: Mapping[str, int], options: EngineOptions = DEFAULTS) -> None:
+    def __init__(
+        self, path: Path, max: Mapping[str, int], options: EngineOptions = DEFAULTS, shapes: Shapes = NO_SHAPES
+    ) -> None:
         self.path = path
         self.options = options
-        self.specs = self.describe(path, max)
+        self.specs = self.describe(path, max, shapes)
+        self._known: dict[tuple[tuple[int, ...], ...], dict[str, tuple[int, ...]]] = {}
+        self._foreseeable = True
 
     @classmethod
     @abc.abstractmethod
-    def describe(cls, path: Path, max: Mapping[str, int]) -> ModelSpecs:
+    def describe(cls, path: Path, max: Mapping[str, int], shapes: Shapes = NO_SHAPES) -> ModelSpecs:
         """The model's specs, from the file alone, in far less time than `load` takes."""
 
     @abc.abstractmethod
@@ -114,11 +129,41 @@ class Engine(abc.ABC):
             outputs: writable C-contiguous arrays (n, *shape) that are filled, for outputs whose shape is known.
 
         Returns:
-            The outputs that are not in `outputs`, in memory of their own.
+            The outputs that are not in `outputs`, in memory of their own; and those whose shape was not what
+            `known_shapes` had said, since it follows from more than the inputs' shapes.
 
         Raises:
             BadInput: the model cannot compute these inputs.
         """
+        free = {spec.name for spec in self.specs.outputs if not spec.is_static}
+        guessed = free.intersection(outputs)
+        try:
+            made = self._run(inputs, outputs)
+        except BadInput:
+            if not guessed:
+                raise
+            made = self._run(inputs, {name: array for name, array in outputs.items() if name not in guessed})
+            if any(made[name].shape != outputs[name].shape for name in guessed):
+                self._foreseeable = False
+        if free and not guessed:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[_shapes_of(inputs)] = {name: made[name].shape[1:] for name in free}
+        return made
+
+    def known_shapes(self, inputs: Mapping[str, Array]) -> Mapping[str, tuple[int, ...]]:
+        """Shapes (without the batch) of the outputs with free dimensions, as an earlier batch had them.
+
+        Args:
+            inputs: arrays (n, *shape). An earlier batch counts where these shapes were the same, whatever its n.
+
+        Returns:
+            All of them by name; none where there was no such batch, or where one has shown that the model's
+            output shapes follow from more than its inputs' shapes.
+        """
+        return self._known.get(_shapes_of(inputs), {}) if self._foreseeable else {}
+
+    def _run(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
         size = len(next(iter(inputs.values())))
         if self.specs.batch is None or self.specs.batch == size:
             return self._execute(inputs, outputs)
@@ -173,10 +218,22 @@ class Engine(abc.ABC):
         """
         raise NotImplementedError
 
-    def warm_up(self, sizes: Sequence[int]) -> None:
-        """Run zeros of each batch size, free dimensions at their maximum, so that memory is at its peak too."""
-        for size in sizes:
-            self.run({s.name: np.zeros((size, *s.max_shape), s.dtype) for s in self.specs.inputs}, {})
+    def warm_up(self, sizes: Sequence[int], extents: Sequence[Mapping[str, int]] = ()) -> None:
+        """Run zeros of each batch size, free dimensions at their maximum, so that memory is at its peak too.
+
+        Args:
+            sizes: of the batches.
+            extents: of free dimensions by name, to be run as well; what is not named is at its maximum.
+        """
+        for given in ({}, *extents):
+            shapes = {
+                spec.name: tuple(
+                    given.get(axis, spec.max[axis]) if isinstance(axis, str) else axis for axis in spec.shape
+                )
+                for spec in self.specs.inputs
+            }
+            for size in sizes:
+                self.run({s.name: np.zeros((size, *shapes[s.name]), s.dtype) for s in self.specs.inputs}, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +247,24 @@ class TensorAxes:
 
 
 def model_specs(
-    path: Path, inputs: Sequence[TensorAxes], outputs: Sequence[TensorAxes], max: Mapping[str, int]
+    path: Path,
+    inputs: Sequence[TensorAxes],
+    outputs: Sequence[TensorAxes],
+    max: Mapping[str, int],
+    shapes: Shapes = NO_SHAPES,
 ) -> ModelSpecs:
     """Take the batch axis off what a model file declares.
 
     The first axis of every tensor is the batch: free in all of them, or the same number in all.
 
     Raises:
-        ModelError: there is no such axis, or a free dimension has no maximum.
+        ModelError: there is no such axis, a free dimension has no maximum, or `shapes` does not fit.
     """
+    if unknown := sorted(set(shapes) - {tensor.name for tensor in (*inputs, *outputs)}):
+        own = ", ".join(tensor.name for tensor in (*inputs, *outputs))
+        raise ModelError(f"{path}: shapes names {unknown[0]!r}, which is no tensor of the model; it has: {own}")
+    inputs = [_reshaped(path, tensor, shapes.get(tensor.name)) for tensor in inputs]
+    outputs = [_reshaped(path, tensor, shapes.get(tensor.name)) for tensor in outputs]
     first = {tensor.axes[0] if tensor.axes else 0 for tensor in (*inputs, *outputs)}
     fixed = {axis for axis in first if isinstance(axis, int)}
     if fixed and (len(first) > 1 or min(fixed) < 1):
@@ -213,6 +279,21 @@ def model_specs(
         free = ", ".join(sorted(used)) or "none"
         raise ModelError(f"{path}: max names {unknown[0]!r}, which is no free dimension of the model; it has: {free}")
     return ModelSpecs(takes, gives, batch=next(iter(fixed), None))
+
+
+def _reshaped(path: Path, tensor: TensorAxes, shape: Sequence[int | str] | None) -> TensorAxes:
+    """The tensor with the extents that the user gives, each for a free dimension or the same number."""
+    if shape is None:
+        return tensor
+    own = tensor.axes[1:]
+    if len(own) != len(shape) or any(isinstance(axis, int) and axis != given for axis, given in zip(own, shape)):
+        free = [axis if isinstance(axis, int) else "free" for axis in own]
+        raise ModelError(f"{path}: shapes says {list(shape)} for {tensor.name}, expected one of {free}")
+    return TensorAxes(tensor.name, tensor.dtype, (*tensor.axes[:1], *shape))
+
+
+def _shapes_of(inputs: Mapping[str, Array]) -> tuple[tuple[int, ...], ...]:
+    return tuple([array.shape[1:] for array in inputs.values()])
 
 
 def _spec(path: Path, tensor: TensorAxes, max: Mapping[str, int], used: set[str]) -> TensorSpec:

@@ -28,7 +28,7 @@ import numpy as np
 from shm.view import address_of
 from stages.engines import tensorrt_compat as compat
 from stages.engines.cuda import CudaError, Device, Graph
-from stages.engines.engine import DEFAULTS, Engine, EngineOptions, ModelSpecs, model_specs
+from stages.engines.engine import DEFAULTS, NO_SHAPES, Engine, EngineOptions, ModelSpecs, Shapes, model_specs
 from stages.engines.plans import Plan, choose_size, fitting_plans, gpu_slug, plans_of
 from stages.errors import BadInput, ModelError, StageBroken
 from stages.spec import TensorSpec
@@ -47,8 +47,10 @@ class TensorRt(Engine):
     device = "cuda"
     can_start = True
 
-    def __init__(self, path: Path, max: Mapping[str, int], options: EngineOptions = DEFAULTS) -> None:
-        super().__init__(path, max, options)
+    def __init__(
+        self, path: Path, max: Mapping[str, int], options: EngineOptions = DEFAULTS, shapes: Shapes = NO_SHAPES
+    ) -> None:
+        super().__init__(path, max, options, shapes)
         self._device: Device | None = None
         self._plans: list[Plan] = []
         self._sizes: list[int] = []
@@ -58,11 +60,11 @@ class TensorRt(Engine):
         self._version = ""
 
     @classmethod
-    def describe(cls, path: Path, max: Mapping[str, int]) -> ModelSpecs:
+    def describe(cls, path: Path, max: Mapping[str, int], shapes: Shapes = NO_SHAPES) -> ModelSpecs:
         plans = plans_of(path.stem)
         if not plans:
             fitting_plans(path, plans, "", "", "auto")
-        specs = model_specs(path, plans[-1].inputs, plans[-1].outputs, max)
+        specs = model_specs(path, plans[-1].inputs, plans[-1].outputs, max, shapes)
         # Batches of any size are padded here.
         return replace(specs, batch=None)
 
@@ -99,7 +101,7 @@ class TensorRt(Engine):
         self._lanes = [_Lane(trt, gpu, self._models, tensors) for _ in range(self.options.contexts)]
         self._free = list(self._lanes)
 
-    def warm_up(self, sizes: Sequence[int]) -> None:
+    def warm_up(self, sizes: Sequence[int], extents: Sequence[Mapping[str, int]] = ()) -> None:
         """Run every plan once in every lane, and capture the graphs: `sizes` are padded to these."""
         for lane in self._lanes:
             for size in self._sizes:

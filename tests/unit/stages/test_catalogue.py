@@ -34,7 +34,8 @@ def test_every_entry_is_complete(asset: catalogue.Asset) -> None:
 
 @pytest.mark.parametrize("asset", [a for a in ASSETS.values() if a.kind == "model"], ids=str)
 def test_what_an_entry_says_of_its_tensors_is_true(asset: catalogue.Asset, pulled: Callable[[str], Path]) -> None:
-    specs = OnnxRuntime.describe(pulled(asset.name), {})
+    free = {axis: 2000 for shape in asset.shapes.values() for axis in shape if isinstance(axis, str)}
+    specs = OnnxRuntime.describe(pulled(asset.name), free, asset.shapes)
     for said, (spec,) in ((asset.inputs, specs.inputs), (asset.outputs, specs.outputs)):
         shape = ", ".join(map(str, spec.shape))
         assert said.startswith(f"{spec.name} {spec.dtype} (N, {shape})")
@@ -65,7 +66,7 @@ def test_a_model_of_the_wrong_size_is_not_loaded(cache: Path) -> None:
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(ModelError, match=r"in the model catalogue \(did you mean open-nsfw\?\)"):
         catalogue.find("open_nsfw", Path())
-    with pytest.raises(ModelError, match="it has open-nsfw, efficientnet-lite0, imagenet"):
+    with pytest.raises(ModelError, match="it has open-nsfw, efficientnet-lite0, .*, imagenet"):
         catalogue.asset("zzz")
 
 

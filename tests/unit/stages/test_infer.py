@@ -57,7 +57,7 @@ def test_a_name_that_the_model_has_not_is_refused(tiny_models: Path) -> None:
 
 def test_setup_warms_up_one_row_and_a_full_batch(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[Any] = []
-    monkeypatch.setattr("stages.engines.engine.Engine.warm_up", lambda self, given: sizes.append(list(given)))
+    monkeypatch.setattr("stages.engines.engine.Engine.warm_up", lambda self, given, extents: sizes.append(list(given)))
     ready(tiny_models / "double.onnx", max_batch=8)
     ready(tiny_models / "double.onnx", max_batch=1)
     assert sizes == [[1, 8], [1]]
