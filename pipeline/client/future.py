@@ -75,6 +75,7 @@ class Result(Mapping[str, Any]):
         #: For each stage that ran: queue_ms (the longest), compute_ms (of all runs), batch (the largest),
         #: copied_bytes, runs (more than one behind a stage that fans out).
         self.stages = stages
+        read = set()
         for name, handle in zip(names, handles):
             if isinstance(handle, int):
                 continue
@@ -82,7 +83,13 @@ class Result(Mapping[str, Any]):
             if handle.dtype == JSON:
                 self._values[name] = json.loads(array.tobytes())
             else:
-                self._values[name] = np.asarray(_Held(array, leases[SlotRef(*handle[:3])]))
+                ref = SlotRef(*handle[:3])
+                read.add(ref)
+                self._values[name] = np.asarray(_Held(array, leases[ref]))
+        for ref, lease in leases.items():
+            if ref not in read:
+                # All of it has been copied out of the slot.
+                lease.release()
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]

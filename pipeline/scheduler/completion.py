@@ -109,7 +109,7 @@ class Completion:
         """
         if request.parent is not None:
             source = self._state.routes.stages[request.scope.source].name
-            message = f"{message} (child {request.position} of {source})"
+            message = f"child {request.position} of {source}: {message}"
             self.finish(request.parent, code, message)
             return
         routes = self._state.routes

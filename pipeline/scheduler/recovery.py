@@ -55,7 +55,7 @@ class Recovery:
             return
         state.counts["worker_deaths"] += 1
         state.crews[worker.stage].remove(worker)
-        state.reports.pop(worker.number, None)
+        state.tally.retire(worker.number, worker.stage)
         state.out.gone.append(worker.number)
         route = state.routes.stages[worker.stage]
         running = set(message.running)

@@ -180,7 +180,8 @@ class Scheduler:
         self._drain_until = message.until
 
     def _reported(self, message: WorkerReport) -> None:
-        self._state.reports[message.worker] = message
+        if message.worker in self._state.workers:
+            self._state.tally.report(message)
 
     def _unfinished_stages(self, request: Request) -> list[str]:
         return [route.name for route in self._state.routes.stages if not route.bit & request.done]

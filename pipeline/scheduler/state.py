@@ -14,7 +14,8 @@ from pipeline.scheduler.ingress import Client, Ingress
 from pipeline.scheduler.instructions import Instructions
 from pipeline.scheduler.ledger import Lease, Request, Worker
 from pipeline.scheduler.routes import NO_POOL, Route, Routes
-from pipeline.wire.messages import SlotRef, WorkerReport
+from pipeline.scheduler.tally import Tally
+from pipeline.wire.messages import SlotRef
 from shm.pool import SlotPool
 
 __all__ = ["NOBODY", "State"]
@@ -57,7 +58,8 @@ class State:
         self.last_ok = [0] * len(plan.stages)
         self.draining = False
         self.counts: Counter[str] = Counter()
-        self.reports: dict[int, WorkerReport] = {}
+        #: What the workers have reported.
+        self.tally = Tally(len(plan.stages))
         #: What has been decided and not been handed out yet.
         self.out = Instructions()
         #: Monotonic nanoseconds of the event that is being handled.

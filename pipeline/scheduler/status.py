@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.graph.copying import edge_name
 from pipeline.scheduler.state import State
 
 __all__ = ["readiness", "status_of"]
@@ -52,6 +53,7 @@ def status_of(state: State) -> dict[str, Any]:
                 "replicas": len(state.plan.stages[route.index].workers),
                 "waiting": len(state.backlogs[route.index]),
                 "given_up": state.given_up.get(route.index),
+                **_totals(state, route.index),
                 "last_ok_s": None if not (last := state.last_ok[route.index]) else (state.now - last) / 1e9,
                 "workers": [
                     {
@@ -74,5 +76,26 @@ def status_of(state: State) -> dict[str, Any]:
             {"name": c.name, "granted": len(c.granted), "borrowed": len(c.borrowed), "requests": len(c.requests)}
             for c in state.ingress.clients.values()
         ],
-        "workers": [list(report) for report in state.reports.values()],
+        "copies": [copy for route in state.routes.stages for copy in _copies(state, route.index)],
     }
+
+
+def _totals(state: State, index: int) -> dict[str, Any]:
+    """What a stage's workers have done since the scheduler began, the dead ones included."""
+    total = state.tally.of(index)
+    return {
+        "deaths": total.deaths,
+        "batches": total.batches,
+        "rows": total.rows,
+        "closed": total.closed,
+        "refused": total.refused,
+    }
+
+
+def _copies(state: State, index: int) -> list[dict[str, Any]]:
+    """What a stage's workers have copied, by edge and reason."""
+    stage = state.plan.stages[index]
+    return [
+        {"edge": edge_name(stage, side, tensor), "stage": stage.name, "reason": reason, "bytes": nbytes, "batches": batches}
+        for (side, tensor, reason), (nbytes, batches) in state.tally.of(index).copies.items()
+    ]
