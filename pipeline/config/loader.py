@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from pipeline.config.document import read_document
 from pipeline.config.findings import Findings, Locations, NodePath, nearest
 from pipeline.config.overrides import apply_overrides
-from pipeline.config.schema import LIST_TAG, MAPPING_TAG, PipelineConfig
+from pipeline.config.schema import LIST_TAG, MAPPING_TAG, PipelineConfig, hosts_of
 from stages.errors import SpecMismatch
 from stages.spec import TensorSpec
 
@@ -65,6 +65,7 @@ def load_config(path: Path | str, assignments: Iterable[str] = ()) -> LoadedConf
             _translate(details, findings)
         raise findings.error() from None
     _check_names(config, findings)
+    _check_colocation(config, findings)
     inputs = _specs(config, findings)
     findings.refuse()
     return LoadedConfig(config, path, inputs, locations)
@@ -87,6 +88,22 @@ def _check_names(config: PipelineConfig, findings: Findings) -> None:
             first = inputs[tensor.name]
             findings.add(("inputs", index, "name"), f"{tensor.name!r} is the name of inputs[{first}] already")
         inputs.setdefault(tensor.name, index)
+
+
+def _check_colocation(config: PipelineConfig, findings: Findings) -> None:
+    """A colocated stage has a host, and what concerns the process is the host's to say."""
+    hosts = hosts_of(config.stages)
+    for index, stage in enumerate(config.stages):
+        if stage.colocate and hosts[stage.name] == stage.name:
+            findings.add(("stages", index, "colocate"), "expected a stage listed before, in whose workers it is to run")
+        elif stage.colocate:
+            for field in ("replicas", "cpus", "threads", "env", "restart"):
+                if field in stage.model_fields_set:
+                    findings.add(
+                        ("stages", index, field),
+                        f"{stage.name} runs in the workers of {hosts[stage.name]}: say it there, or leave out colocate",
+                        at_key=True,
+                    )
 
 
 def _specs(config: PipelineConfig, findings: Findings) -> tuple[TensorSpec, ...]:

@@ -7,7 +7,7 @@ are written: a number is never read out of a text, nor a text out of a number.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -36,6 +36,7 @@ __all__ = [
     "RunConfig",
     "StageConfig",
     "as_references",
+    "hosts_of",
 ]
 
 AUTO: Literal["auto"] = "auto"
@@ -319,3 +320,14 @@ class PipelineConfig(_Node):
 def as_references(value: tuple[str, ...] | dict[str, str]) -> list[tuple[str | int, str]]:
     """The entries of `inputs:` or `outputs:` in either form: (position or name, producer.tensor)."""
     return list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+
+
+def hosts_of(stages: Sequence[StageConfig]) -> dict[str, str]:
+    """For each stage the one in whose workers it runs: itself, or where it is colocated the host listed before it."""
+    hosts: dict[str, str] = {}
+    host = ""
+    for stage in stages:
+        if not stage.colocate or not host:
+            host = stage.name
+        hosts[stage.name] = host
+    return hosts

@@ -18,15 +18,17 @@ The rules, and why:
   workers on hardware threads of one core would slow each other down.
 * Threads: one a core of its own for inference (the second hardware thread of a core gains a matrix
   product nothing), one for every other stage, whose parallelism is its replicas.
+* Stages that are colocated have the workers of the first of them, their host. What it says holds; else the
+  most demanding of them decides where the process sits: a GPU before inference before the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.config.findings import Findings
-from pipeline.config.schema import AUTO, StageConfig
+from pipeline.config.schema import AUTO, StageConfig, hosts_of
 from pipeline.graph.description import StageDescription
 from pipeline.graph.plan import WorkerPlan
 from pipeline.topology.cpulist import format_cpu_list, parse_cpu_list
@@ -55,14 +57,27 @@ def place_workers(
     descriptions: Mapping[str, StageDescription],
     machine: Machine,
     findings: Findings,
+    order: Sequence[str] = (),
 ) -> dict[str, tuple[WorkerPlan, ...]]:
-    """The workers of each stage, by the stage's name; stages whose `cpus` are wrong are noted in `findings`."""
+    """The workers of each stage, by the stage's name; stages whose `cpus` are wrong are noted in `findings`.
+
+    Args:
+        order: of the graph; the names of colocated stages are shown in it. Default: as listed.
+    """
     gpus = [gpu for gpu in machine.gpus if gpu.minor is not None]  # the driver knows it
     for index, stage in enumerate(stages):
         if descriptions[stage.name].device == CUDA and not gpus:
             findings.add(("stages", index, "use"), "it runs on a GPU with the options given, and this machine has none")
     findings.refuse()
     given = {stage.name: _given_cpus(index, stage, machine, findings) for index, stage in enumerate(stages)}
+    hosts = hosts_of(stages)
+    members: dict[str, list[str]] = {}
+    for name in order or hosts:
+        members.setdefault(hosts[name], []).append(name)
+    descriptions = {
+        host: max((descriptions[name] for name in names), key=_demand) for host, names in members.items()
+    }
+    stages = [stage for stage in stages if stage.name in members]
     replicas = {stage.name: _replicas(stage, descriptions[stage.name], machine) for stage in stages}
     seats: dict[tuple[str, int], _Seat] = {}
     heavy: list[tuple[str, int]] = []
@@ -83,13 +98,21 @@ def place_workers(
         if (stage.name, replica) not in seats
     }
     seats.update(_seats(heavy, light, near, taken, machine))
-    return {
+    workers = {
         stage.name: tuple(
             _worker(stage, replica, seats[stage.name, replica], descriptions[stage.name], machine, heavy, len(gpus))
             for replica in range(replicas[stage.name])
         )
         for stage in stages
     }
+    return {
+        name: tuple(replace(worker, process="+".join(members[host])) for worker in workers[host])
+        for name, host in hosts.items()
+    }
+
+
+def _demand(description: StageDescription) -> tuple[bool, bool]:
+    return description.device == CUDA, description.is_inference
 
 
 def _replicas(stage: StageConfig, description: StageDescription, machine: Machine) -> int:

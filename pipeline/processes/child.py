@@ -22,18 +22,28 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import setproctitle
 
 from pipeline.graph.plan import Plan
 from shm.segment import SegmentAddress
 
-__all__ = ["Boot", "boot", "freeze_heap"]
+__all__ = ["Boot", "Post", "boot", "freeze_heap"]
 
 _PR_SET_PDEATHSIG = 1
 
 _BOOT_LIMIT = 16 * 1024 * 1024
+
+
+class Post(NamedTuple):
+    """One worker of a process: the scheduler knows each of several stages that share it by a number of its own."""
+
+    number: int
+    """Of the worker; never used twice in a run."""
+    stage: int
+    record: int
+    """Its slot in the recorder segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +55,9 @@ class Boot:
     epoch: int
     segments: tuple[SegmentAddress, ...]
     """One for each pool of the plan, and the recorder's as the last."""
-    worker: int
-    """Number of the worker; -1 for other roles."""
-    stage: int
+    posts: tuple[Post, ...]
+    """The workers that the process is, in the plan's order of their stages; none for other roles."""
     replica: int
-    record: int
-    """The worker's slot in the recorder segment."""
     extra: dict[str, Any]
     """What only this role needs."""
 
@@ -61,10 +68,8 @@ class Boot:
         epoch: int,
         segments: tuple[SegmentAddress, ...],
         *,
-        worker: int = -1,
-        stage: int = -1,
+        posts: tuple[Post, ...] = (),
         replica: int = 0,
-        record: int = 0,
         extra: dict[str, Any] | None = None,
     ) -> bytes:
         """The line that `boot` reads."""
@@ -73,10 +78,8 @@ class Boot:
             "run_dir": str(run_dir),
             "epoch": epoch,
             "segments": [list(address) for address in segments],
-            "worker": worker,
-            "stage": stage,
+            "posts": posts,
             "replica": replica,
-            "record": record,
             "extra": extra or {},
             "parent": os.getpid(),
         }
@@ -87,7 +90,7 @@ def boot(role: str) -> Boot:
     """Read the boot document, bind this process's life to its parent's, and name it for `ps`.
 
     Args:
-        role: "scheduler", "feeder", or "" for a worker, which is named by its stage and replica.
+        role: "scheduler", "feeder", or "" for a worker process, which is named by its stages and replica.
     """
     # A crash in C leaves the Python line that led there among the last lines printed, which its request fails with.
     faulthandler.enable(all_threads=False)
@@ -112,17 +115,16 @@ def boot(role: str) -> Boot:
     # The supervisor has us born with it blocked, so that none is lost on the way to here.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     plan = Plan.from_json(raw["plan"])
-    title = role or f"{plan.stages[raw['stage']].name}/{raw['replica']}"
+    posts = tuple(Post(*post) for post in raw["posts"])
+    title = role or plan.stages[posts[0].stage].workers[raw["replica"]].title
     setproctitle.setproctitle(f"pipeline[{plan.name}] {title}")
     return Boot(
         plan=plan,
         run_dir=Path(raw["run_dir"]),
         epoch=raw["epoch"],
         segments=tuple(SegmentAddress(*address) for address in raw["segments"]),
-        worker=raw["worker"],
-        stage=raw["stage"],
+        posts=posts,
         replica=raw["replica"],
-        record=raw["record"],
         extra=raw["extra"],
     )
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from signal import SIGKILL
 
 from pipeline.graph.plan import Plan
+from pipeline.processes.child import Post
 from pipeline.wire.messages import Drain, Message, StageBroken, Stop, WorkerGone
 
 __all__ = [
@@ -66,16 +67,16 @@ class Child:
     """One process, from its spawn to its end."""
 
     number: int
+    """Of a worker process: that of the first of its workers."""
     title: str
-    stage: int = -1
+    posts: tuple[Post, ...] = ()
+    """The workers that it is, one a stage; none where it has another role."""
     replica: int = 0
-    record: int = 0
-    """Its slot in the recorder segment."""
     ready: bool = False
     epoch: int = 0
     """Whose segments it was told to attach."""
-    overran_ms: float = 0.0
-    """It is being killed, since one batch took longer than this."""
+    overran: str = ""
+    """It is being killed, since it has been computing this for too long: "one batch for 1500 ms"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +131,10 @@ class Exit:
     """For people: "exit code 1", "killed by signal 9 (SIGKILL)", with its last lines."""
     code: int
     """Exit code; negative: the signal that killed it."""
-    running: tuple[int, ...] = ()
-    """The requests that it was computing."""
-    finished: int = 0
-    """Batches that all workers of its stage have finished so far, dead ones included."""
+    running: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """The requests that it was computing, by the stage that was."""
+    finished: Mapping[int, int] = field(default_factory=dict)
+    """For each of its stages the batches that all workers have finished so far, dead ones included."""
     out_of_memory: bool = False
     """The kernel killed something for want of memory while it lived."""
 
@@ -158,6 +159,7 @@ class Supervision:
         self._damaged = False
         self.children: dict[int, Child] = {}
         self._next_worker = 0
+        #: By the first stage of a process.
         self._deaths: list[deque[float]] = [deque() for _ in plan.stages]
         self._last_running: list[frozenset[int]] = [frozenset()] * len(plan.stages)
         self._last_finished = [0] * len(plan.stages)
@@ -178,11 +180,12 @@ class Supervision:
     def start(self) -> Iterator[Instruction]:
         """Begin: every child at once, they find each other."""
         yield self._spawn(Child(SCHEDULER, "scheduler"))
-        record = 0
-        for stage, plan in enumerate(self._plan.stages):
-            for replica in range(len(plan.workers)):
-                yield self._spawn(self._worker(stage, replica, record))
-                record += 1
+        records = 0
+        for stages in self._plan.processes:
+            for replica, placed in enumerate(self._plan.stages[stages[0]].workers):
+                posts = tuple(Post(0, stage, records + at) for at, stage in enumerate(stages))
+                yield self._spawn(self._numbered(Child(0, placed.title, posts, replica)))
+                records += len(stages)
         if self._with_feeder:
             yield self._spawn(Child(FEEDER, "feeder"))
         elif self._plan.canary is not None:
@@ -233,12 +236,12 @@ class Supervision:
         if not self.children and self.phase is Phase.STOPPING:
             self.phase = Phase.STOPPED
 
-    def overran(self, number: int, for_ms: float) -> Iterator[Instruction]:
-        """A worker has been computing one batch for longer than its stage's `timeout_ms`."""
+    def overran(self, number: int, stage: int, for_ms: float) -> Iterator[Instruction]:
+        """A process has been computing one batch for longer than its stage's `timeout_ms`."""
         child = self.children.get(number)
-        if child is not None and not child.overran_ms:
-            child.overran_ms = for_ms
-            yield Log("warning", f"{child.title} has been computing one batch for {for_ms:.0f} ms; killed")
+        if child is not None and not child.overran:
+            child.overran = f"one batch{self._which(child, stage)} for {for_ms:.0f} ms"
+            yield Log("warning", f"{child.title} has been computing {child.overran}; killed")
             yield Kill(number)
 
     def damaged(self, why: str) -> Iterator[Instruction]:
@@ -311,11 +314,16 @@ class Supervision:
 
     # -- steps ----------------------------------------------------------------------------------
 
-    def _worker(self, stage: int, replica: int, record: int) -> Child:
-        plan = self._plan.stages[stage]
-        child = Child(self._next_worker, plan.workers[replica].title, stage, replica, record)
-        self._next_worker += 1
-        return child
+    def _numbered(self, child: Child) -> Child:
+        """A new child in the place of one, under numbers that nobody has had."""
+        number = self._next_worker
+        self._next_worker += len(child.posts)
+        posts = tuple(post._replace(number=number + at) for at, post in enumerate(child.posts))
+        return Child(number, child.title, posts, child.replica)
+
+    def _which(self, child: Child, stage: int) -> str:
+        """" of detect", where a process has several stages."""
+        return f" of {self._plan.stages[stage].name}" if len(child.posts) > 1 else ""
 
     def _spawn(self, child: Child) -> Spawn:
         child.epoch = self.epoch
@@ -357,49 +365,60 @@ class Supervision:
 
     def _worker_died(self, child: Child, exit: Exit, now: float) -> Iterator[Instruction]:
         how = exit.how
-        if child.overran_ms:
-            how = f"killed, since it had been computing one batch for {child.overran_ms:.0f} ms"
+        if child.overran:
+            how = f"killed, since it had been computing {child.overran}"
         if self._outdated(child):
             how = "while it was starting, the segments were replaced"
         # A SIGKILL that neither we nor the kernel's out-of-memory killer has sent comes from a person or
         # from another program, and says nothing about what was being computed.
-        killed = exit.code == -SIGKILL and not child.overran_ms and not exit.out_of_memory
+        killed = exit.code == -SIGKILL and not child.overran and not exit.out_of_memory
         outside = killed or self._outdated(child)
-        yield Tell(SCHEDULER, WorkerGone(child.number, how, exit.running, outside))
-        plan = self._plan.stages[child.stage]
-        deaths = self._deaths[child.stage]
-        if self._counts_as_failure(child.stage, exit, outside):
+        # The last stage first: a request that it was computing is suspect there, though the notice that an earlier
+        # stage has finished it may have died with the process.
+        for post in reversed(child.posts):
+            running = exit.running.get(post.stage, ())
+            beside = len(exit.running) > bool(running)
+            yield Tell(SCHEDULER, WorkerGone(post.number, how, running, outside, beside))
+        first = child.posts[0].stage
+        plan = self._plan.stages[first]
+        deaths = self._deaths[first]
+        if self._counts_as_failure(child, exit, outside):
             deaths.append(now)
         while deaths and deaths[0] < now - plan.restart_window_s:
             deaths.popleft()
         if len(deaths) > plan.max_restarts:
-            if child.stage not in self._broken:
-                self._broken.add(child.stage)
-                reason = f"its workers died {len(deaths)} times within {plan.restart_window_s:g} s; the last: {how}"
-                yield Log("error", f"stage {plan.name} is broken: {reason}")
-                yield Tell(SCHEDULER, StageBroken(child.stage, reason))
+            reason = f"its workers died {len(deaths)} times within {plan.restart_window_s:g} s; the last: {how}"
+            for post in child.posts:
+                if post.stage not in self._broken:
+                    self._broken.add(post.stage)
+                    yield Log("error", f"stage {self._plan.stages[post.stage].name} is broken: {reason}")
+                    yield Tell(SCHEDULER, StageBroken(post.stage, reason))
             return
         delay = min(_FIRST_DELAY_S * 2 ** (len(deaths) - 2), _LONGEST_DELAY_S) if len(deaths) > 1 else 0.0
         yield Log("warning", f"{child.title} died ({how}); started again" + (f" in {delay:g} s" if delay else ""))
-        self._respawns.append((now + delay, self._worker(child.stage, child.replica, child.record)))
+        self._respawns.append((now + delay, self._numbered(child)))
 
     def _outdated(self, child: Child) -> bool:
         """Whether a worker that was starting looked for segments that are gone, or are about to be."""
         return not child.ready and (self._damaged or child.epoch != self.epoch)
 
-    def _counts_as_failure(self, stage: int, exit: Exit, outside: bool) -> bool:
-        """Whether a death brings the stage nearer to being given up.
+    def _counts_as_failure(self, child: Child, exit: Exit, outside: bool) -> bool:
+        """Whether a death brings the process's stages nearer to being given up.
 
         Not when it was somebody else's doing, when the stage has been of use since the last death and
         a request can be blamed for this one, or when the search for a deadly request gets on: then it
-        ends by itself.
+        ends by itself. Of several stages, those are asked that were computing: others may have been of use
+        to nobody.
         """
-        running = frozenset(exit.running)
-        before, self._last_running[stage] = self._last_running[stage], running
-        worked = exit.finished > self._last_finished[stage]
-        self._last_finished[stage] = exit.finished
+        first = child.posts[0].stage
+        running = frozenset(request for requests in exit.running.values() for request in requests)
+        before, self._last_running[first] = self._last_running[first], running
+        asked = exit.running or exit.finished
+        worked = any(exit.finished.get(stage, 0) > self._last_finished[stage] for stage in asked)
+        for stage, finished in exit.finished.items():
+            self._last_finished[stage] = finished
         if worked:
-            self._deaths[stage].clear()
+            self._deaths[first].clear()
         if outside:
             return False
         # Fewer of the same requests, or the last one alone once more.

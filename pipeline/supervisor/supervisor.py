@@ -168,7 +168,8 @@ class _Shell:
         self._poller.add(self._wake_read)
         self._outputs: dict[int, int] = {}
         self._signals: list[int] = []
-        self._recorders: dict[int, Recorder] = {}
+        #: Of each worker process, by the stage whose worker writes it.
+        self._recorders: dict[int, dict[int, Recorder]] = {}
         #: Batches that the dead workers of each stage had finished.
         self._retired = [0] * len(plan.stages)
         self._out_of_memory_kills: dict[int, int] = {}
@@ -267,12 +268,12 @@ class _Shell:
 
     def _look_for_hung(self) -> None:
         now = time.monotonic_ns()
-        for number, recorder in self._recorders.items():
-            child = self._supervision.children.get(number)
-            limit = None if child is None else self._plan.stages[child.stage].timeout_ms
-            since = recorder.since
-            if limit is not None and since and now - since > limit * 1e6:
-                self._carry_out(self._supervision.overran(number, (now - since) / 1e6))
+        for number, recorders in self._recorders.items():
+            for stage, recorder in recorders.items():
+                limit = self._plan.stages[stage].timeout_ms
+                since = recorder.since
+                if limit is not None and since and now - since > limit * 1e6:
+                    self._carry_out(self._supervision.overran(number, stage, (now - since) / 1e6))
 
     def _pass_on(self, number: int) -> None:
         process = self._processes[number]
@@ -303,24 +304,26 @@ class _Shell:
                 outbox.close()
             del self._processes[number]
             process.close()
-            exit = self._exit_of(number, process, status)
+            child = self._supervision.children[number]
+            exit = self._exit_of(child, process, status)
             self._carry_out(self._supervision.exited(number, exit, time.monotonic()))
-            if number >= 0:
+            for post in child.posts:
                 # A killed worker cannot remove its own socket.
-                (self._run_dir / f"w{number}.sock").unlink(missing_ok=True)
+                (self._run_dir / f"w{post.number}.sock").unlink(missing_ok=True)
 
-    def _exit_of(self, number: int, process: ChildProcess, status: int) -> Exit:
-        before = self._out_of_memory_kills.pop(number)
+    def _exit_of(self, child: Child, process: ChildProcess, status: int) -> Exit:
+        before = self._out_of_memory_kills.pop(child.number)
         out_of_memory = out_of_memory_kills() != before
-        recorder = self._recorders.pop(number, None)
-        if recorder is None:
-            return Exit(process.story(), status, out_of_memory=out_of_memory)
-        stage = self._supervision.children[number].stage
-        self._retired[stage] += recorder.done
-        alive = sum(r.done for n, r in self._recorders.items() if self._supervision.children[n].stage == stage)
-        exit = Exit(process.story(), status, recorder.running, self._retired[stage] + alive, out_of_memory)
-        recorder.close()
-        return exit
+        running: dict[int, tuple[int, ...]] = {}
+        finished: dict[int, int] = {}
+        for stage, recorder in self._recorders.pop(child.number, {}).items():
+            self._retired[stage] += recorder.done
+            alive = sum(others[stage].done for others in self._recorders.values() if stage in others)
+            finished[stage] = self._retired[stage] + alive
+            if recorder.running:
+                running[stage] = recorder.running
+            recorder.close()
+        return Exit(process.story(), status, running, finished, out_of_memory)
 
     def _carry_out(self, instructions: Iterable[Instruction]) -> None:
         for instruction in instructions:
@@ -394,9 +397,11 @@ class _Shell:
             module = "pipeline.processes.canary"
         else:
             module = "pipeline.processes.worker"
-            recorder = self._recorders[child.number] = Recorder(self._made[-1].slot(child.record))
-            recorder.clear()
-            placed = self._plan.stages[child.stage].workers[child.replica]
+            recorders = self._recorders[child.number] = {}
+            for post in child.posts:
+                recorder = recorders[post.stage] = Recorder(self._made[-1].slot(post.record))
+                recorder.clear()
+            placed = self._plan.stages[child.posts[0].stage].workers[child.replica]
             # Libraries that size their thread pools at import look here; the stage's own env wins.
             env = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(placed.threads))
             env.update(placed.env)
@@ -405,10 +410,8 @@ class _Shell:
             self._run_dir,
             self._supervision.epoch,
             tuple(segment.address for segment in self._made),
-            worker=child.number,
-            stage=child.stage,
+            posts=child.posts,
             replica=child.replica,
-            record=child.record,
             extra=extra,
         )
         self._out_of_memory_kills[child.number] = out_of_memory_kills()
@@ -440,8 +443,9 @@ class _Shell:
             process.close()
         for outbox in self._outboxes.values():
             outbox.close()
-        for recorder in self._recorders.values():
-            recorder.close()
+        for recorders in self._recorders.values():
+            for recorder in recorders.values():
+                recorder.close()
         self._inbox.close()
         os.close(self._wake_read)
         os.close(self._wake_write)

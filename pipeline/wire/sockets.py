@@ -4,6 +4,7 @@ Every process, clients too, has one inbox that others push into, so that it can 
 receive instead of a poll. All are `ipc://` sockets in the run's folder, which only its user may enter.
 
     inbox    PULL, bound: <run>/supervisor.sock  scheduler.sock  w<number>.sock  clients/<number>.sock
+             (that of a process with several workers to each of their addresses)
     outbox   PUSH, connected to one inbox
 
 Bounded by credits, not by queues: a high-water mark would drop or block, so none is set; what may
@@ -13,6 +14,7 @@ be on its way is limited by the slots that exist.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import zmq
@@ -58,34 +60,37 @@ def _configure(socket: zmq.Socket[bytes]) -> None:
 
 
 class _Bound:
-    def __init__(self, kind: int, endpoint: str) -> None:
+    def __init__(self, kind: int, endpoints: Sequence[str]) -> None:
         self._socket = _context().socket(kind)
         _configure(self._socket)
-        self._path = endpoint.removeprefix("ipc://")
-        try:
-            self._socket.bind(endpoint)
-        except zmq.ZMQError as error:
-            self._socket.close()
-            raise StartError(f"cannot bind {endpoint}: {error}") from error
-        os.chmod(self._path, 0o600)
+        self._paths: list[str] = []
+        for endpoint in endpoints:
+            try:
+                self._socket.bind(endpoint)
+            except zmq.ZMQError as error:
+                self.close()
+                raise StartError(f"cannot bind {endpoint}: {error}") from error
+            self._paths.append(endpoint.removeprefix("ipc://"))
+            os.chmod(self._paths[-1], 0o600)
 
     @property
     def socket(self) -> zmq.Socket[bytes]:
         return self._socket
 
     def close(self) -> None:
-        """Close and remove the socket's file."""
+        """Close and remove the socket's files."""
         self._socket.close()
-        # libzmq removes it too, unless the folder moved under it.
-        if os.path.lexists(self._path):
-            os.unlink(self._path)
+        for path in self._paths:
+            # libzmq removes it too, unless the folder moved under it.
+            if os.path.lexists(path):
+                os.unlink(path)
 
 
 class Inbox(_Bound):
-    """Where everybody pushes messages for this process."""
+    """Where everybody pushes messages for this process, under one address or several."""
 
-    def __init__(self, endpoint: str) -> None:
-        super().__init__(zmq.PULL, endpoint)
+    def __init__(self, *endpoints: str) -> None:
+        super().__init__(zmq.PULL, endpoints)
         self._timeout_ms = -2
 
     def receive(self, timeout_ms: int = 0) -> list[Message | WireError]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pipeline.graph.plan import BatchPlan, CanaryPlan, Plan, StagePlan, WorkerPlan
+from pipeline.processes.child import Post
 from pipeline.supervisor import supervision as module
 from pipeline.supervisor.supervision import (
     CANARY,
@@ -29,21 +30,31 @@ from pipeline.supervisor.supervision import (
 )
 from pipeline.wire.messages import Drain, StageBroken, Stop, WorkerGone
 
-SEGV = Exit("killed by signal 11 (SIGSEGV)", -SIGSEGV, (7,))
-KILLED = Exit("killed by signal 9 (SIGKILL)", -SIGKILL, (7,))
+SEGV = Exit("killed by signal 11 (SIGSEGV)", -SIGSEGV, {0: (7,)})
+KILLED = Exit("killed by signal 9 (SIGKILL)", -SIGKILL, {0: (7,)})
 CLEAN = Exit("exit code 0", 0)
 NOTHING_LEFT = json.dumps({"unfinished": []})
 
 
-def stage(name: str, replicas: int, **more: Any) -> StagePlan:
-    workers = tuple(WorkerPlan(name, replica) for replica in range(replicas))
-    return StagePlan(name, "m:C", {}, (), (), (), (), (), BatchPlan(), 4, workers, **more)
+def stage(name: str, replicas: int, host: str = "", process: str = "", **more: Any) -> StagePlan:
+    workers = tuple(WorkerPlan(process or name, replica) for replica in range(replicas))
+    return StagePlan(name, "m:C", {}, (), (), (), (), (), BatchPlan(), 4, workers, host=host or name, **more)
 
 
 PLAN = Plan(
     "demo", "demo.yaml", ".", (), (stage("a", 2, max_restarts=2, restart_window_s=10.0), stage("b", 1)), (), (),
     drain_s=3.0,
 )  # fmt: skip
+
+CHAIN = replace(
+    PLAN,
+    stages=(
+        stage("a", 2, process="a+c", max_restarts=2, restart_window_s=10.0),
+        stage("b", 1),
+        stage("c", 2, host="a", process="a+c", max_restarts=2, restart_window_s=10.0),
+    ),
+)
+"""c runs in the workers of a: processes of two workers each, 0 and 1, 2 and 3; b has the number 4."""
 
 
 def said(instructions: Iterable[Instruction], kind: type[Any]) -> list[Any]:
@@ -76,7 +87,7 @@ def end(supervision: Supervision, now: float = 100.0) -> None:
 def test_everybody_is_started_at_once_and_each_worker_has_its_own_record() -> None:
     spawned = [spawn.child for spawn in said(Supervision(PLAN, feeder=True).start(), Spawn)]
     assert [child.title for child in spawned] == ["scheduler", "a/0", "a/1", "b/0", "feeder"]
-    assert [child.record for child in spawned if child.stage >= 0] == [0, 1, 2]
+    assert [post for child in spawned for post in child.posts] == [Post(0, 0, 0), Post(1, 0, 1), Post(2, 1, 2)]
 
 
 def test_a_canary_sings_where_no_feeder_runs() -> None:
@@ -134,11 +145,11 @@ def test_a_feeder_that_ends_before_the_start_ends_the_run_with_its_code(code: in
 def test_the_scheduler_hears_of_a_death_before_the_worker_is_started_again_under_another_number() -> None:
     supervision = running()
     told_first = list(supervision.exited(0, SEGV, 5.0))
-    assert said(told_first, Tell) == [Tell(SCHEDULER, WorkerGone(0, SEGV.how, (7,), False))]
+    assert said(told_first, Tell) == [Tell(SCHEDULER, WorkerGone(0, SEGV.how, (7,), False, False))]
     assert said(told_first, Spawn) == []
     assert supervision.wake_at == 5.0
     (spawn,) = said(supervision.tick(5.0), Spawn)
-    assert (spawn.child.number, spawn.child.title, spawn.child.record) == (3, "a/0", 0)
+    assert (spawn.child.number, spawn.child.title, spawn.child.posts) == (3, "a/0", (Post(3, 0, 0),))
     assert supervision.wake_at is None
     assert list(supervision.exited(0, SEGV, 6.0)) == []
 
@@ -157,8 +168,8 @@ def test_the_scheduler_hears_of_a_death_before_the_worker_is_started_again_under
 def test_only_a_kill_that_nobody_here_caused_is_from_outside(exit: Exit, overran: bool, outside: bool) -> None:
     supervision = running()
     if overran:
-        assert said(supervision.overran(0, 1500.0), Kill) == [Kill(0)]
-        assert list(supervision.overran(0, 1600.0)) == []
+        assert said(supervision.overran(0, 0, 1500.0), Kill) == [Kill(0)]
+        assert list(supervision.overran(0, 0, 1600.0)) == []
     (tell,) = said(supervision.exited(0, exit, 1.0), Tell)
     assert tell.message.outside is outside
     assert ("for 1500 ms" in tell.message.how) is overran
@@ -167,13 +178,13 @@ def test_only_a_kill_that_nobody_here_caused_is_from_outside(exit: Exit, overran
 def test_what_overran_and_is_gone_is_not_killed() -> None:
     supervision = running()
     list(supervision.exited(0, SEGV, 1.0))
-    assert list(supervision.overran(0, 100.0)) == []
+    assert list(supervision.overran(0, 0, 100.0)) == []
 
 
 def _die(supervision: Supervision, now: float, exit: Exit) -> list[Instruction]:
     """The latest worker of stage a dies, after it was started."""
     list(supervision.tick(now))
-    number = max(n for n, child in supervision.children.items() if child.stage == 0)
+    number = max(n for n, child in supervision.children.items() if child.posts and child.posts[0].stage == 0)
     return list(supervision.exited(number, exit, now))
 
 
@@ -263,6 +274,73 @@ def test_a_dead_scheduler_is_started_with_new_segments_a_few_times() -> None:
     assert sorted(kill.number for kill in said(last, Kill)) == [0, 1, 2]
     end(supervision)
     assert supervision.exit_code == 1
+
+
+# -- processes of several stages ----------------------------------------------------------------------
+
+
+def test_a_process_of_several_stages_has_a_worker_number_and_a_record_for_each() -> None:
+    spawned = [spawn.child for spawn in said(Supervision(CHAIN, feeder=False).start(), Spawn)]
+    assert [(child.number, child.title, child.posts) for child in spawned[1:]] == [
+        (0, "a+c/0", (Post(0, 0, 0), Post(1, 2, 1))),
+        (2, "a+c/1", (Post(2, 0, 2), Post(3, 2, 3))),
+        (4, "b/0", (Post(4, 1, 4),)),
+    ]
+
+
+def test_it_is_told_to_stop_and_killed_once() -> None:
+    supervision = running(CHAIN)
+    list(supervision.interrupted(1.0))
+    assert told(supervision.drained(NOTHING_LEFT, 2.0)) == [(number, Stop) for number in (SCHEDULER, 0, 2, 4)]
+    assert [kill.number for kill in said(supervision.interrupted(3.0), Kill)] == [SCHEDULER, 0, 2, 4]
+    end(supervision)
+
+
+def test_each_of_its_workers_is_gone_the_last_stage_first_and_only_who_was_computing_has_suspects() -> None:
+    supervision = running(CHAIN)
+    instructions = list(supervision.exited(2, replace(SEGV, running={2: (7, 8)}), 1.0))
+    assert [tell.message for tell in said(instructions, Tell)] == [
+        WorkerGone(3, SEGV.how, (7, 8), False, False),
+        WorkerGone(2, SEGV.how, (), False, True),
+    ]
+    (spawn,) = said(supervision.tick(1.0), Spawn)
+    assert (spawn.child.title, spawn.child.posts) == ("a+c/1", (Post(5, 0, 2), Post(6, 2, 3)))
+
+
+def test_where_several_of_its_workers_were_computing_each_may_blame_the_other() -> None:
+    supervision = running(CHAIN)
+    instructions = supervision.exited(0, replace(SEGV, running={0: (7,), 2: (8,)}), 1.0)
+    assert [(gone.worker, gone.running, gone.beside) for gone in (tell.message for tell in said(instructions, Tell))] == [
+        (1, (8,), True),
+        (0, (7,), True),
+    ]
+
+
+def test_the_stage_that_takes_too_long_is_named() -> None:
+    supervision = running(CHAIN)
+    log, kill = supervision.overran(0, 2, 1500.0)
+    assert log == Log("warning", "a+c/0 has been computing one batch of c for 1500 ms; killed")
+    assert kill == Kill(0)
+    (gone, _) = said(supervision.exited(0, replace(KILLED, running={2: (7,)}), 1.0), Tell)
+    assert gone.message.how == "killed, since it had been computing one batch of c for 1500 ms"
+
+
+def test_all_stages_of_a_process_break_together() -> None:
+    supervision = running(CHAIN)
+    for now in (1.0, 2.0):
+        assert (SCHEDULER, StageBroken) not in told(_die(supervision, now, Exit("exit code 1", 1)))
+    broken = [tell.message for tell in said(_die(supervision, 3.0, Exit("exit code 1", 1)), Tell)][2:]
+    assert [message.stage for message in broken] == [0, 2]
+    # And the next scheduler hears of both.
+    (again, as_well) = said(supervision.exited(SCHEDULER, SEGV, 4.0), Tell)
+    assert (again.message.stage, as_well.message.stage) == (0, 2)
+
+
+def test_a_stage_that_only_ever_dies_breaks_though_another_one_of_its_process_works() -> None:
+    supervision = running(CHAIN)
+    for death in range(1, 4):
+        instructions = _die(supervision, float(death), Exit("exit code 1", 1, {2: (death,)}, {0: 100 * death, 2: 0}))
+    assert (SCHEDULER, StageBroken) in told(instructions)
 
 
 # -- the end ----------------------------------------------------------------------------------------
@@ -365,7 +443,7 @@ class SupervisionMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.supervision = Supervision(replace(PLAN, canary=CanaryPlan("x")), feeder=False)
+        self.supervision = Supervision(replace(CHAIN, canary=CanaryPlan("x")), feeder=False)
         self.alive: set[int] = set()
         self.now = 0.0
         self.carry_out(self.supervision.start())
@@ -407,7 +485,7 @@ class SupervisionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.alive)
     @rule(pick=st.integers(0, 9))
     def overran(self, pick: int) -> None:
-        self.carry_out(self.supervision.overran(self.one(pick), 100.0))
+        self.carry_out(self.supervision.overran(self.one(pick), 0, 100.0))
 
     @rule()
     def interrupted(self) -> None:

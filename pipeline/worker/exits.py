@@ -1,0 +1,71 @@
+"""Exits: the ways on which the workers of one process send what they have made.
+
+    orders   ──▶ the inbox of a worker of the same process: a call, and no message
+             ──▶ the socket of a worker elsewhere
+    the rest ──▶ the scheduler
+
+Decides nothing: an order names the worker of its next hop, and the scheduler has chosen it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.wire.messages import Message, Order, Orders
+from pipeline.wire.sockets import Outbox, address_of
+from pipeline.worker.inbox import Inbox
+
+__all__ = ["Exits"]
+
+
+class Exits:
+    """Where the workers of one process send to.
+
+    Args:
+        run_dir: the folder of the run's sockets.
+        epoch: the life of the scheduler whose orders they have.
+    """
+
+    def __init__(self, run_dir: Path, epoch: int) -> None:
+        self.epoch = epoch
+        self._run_dir = run_dir
+        self._scheduler = Outbox(address_of(run_dir, "scheduler"))
+        self._here: dict[int, Inbox] = {}
+        self._peers: dict[int, Outbox] = {}
+
+    def add(self, number: int, inbox: Inbox) -> None:
+        """A worker of this process: what is for it goes no further than its inbox."""
+        self._here[number] = inbox
+
+    def tell_scheduler(self, message: Message) -> None:
+        """Send the scheduler something."""
+        self._scheduler.send(message)
+
+    def forward(self, forwards: Mapping[int, Sequence[Order]]) -> None:
+        """Hand orders to the workers of their next hops, by their numbers."""
+        for number, orders in forwards.items():
+            inbox = self._here.get(number)
+            if inbox is not None:
+                now = time.monotonic_ns()
+                for order in orders:
+                    inbox.add(order, now)
+                continue
+            peer = self._peers.get(number)
+            if peer is None:
+                peer = self._peers[number] = Outbox(address_of(self._run_dir, f"w{number}"))
+            # False: it is dead. The scheduler knows or will know, and orders again.
+            peer.send(Orders(self.epoch, tuple(orders)))
+
+    def peer_gone(self, number: int) -> None:
+        """A worker elsewhere has died."""
+        peer = self._peers.pop(number, None)
+        if peer is not None:
+            peer.close()
+
+    def close(self) -> None:
+        """Let go of every socket, once what the scheduler is to hear has left, or a second later."""
+        for peer in self._peers.values():
+            peer.close()
+        self._scheduler.close(linger_ms=1000)

@@ -1,0 +1,238 @@
+"""Member: one worker of a worker process, that is one replica of one stage.
+
+It has its own number, inbox, batches in flight, flight record and counters, and knows nothing of
+the others that it may share the process with. The process gives it orders and asks it, in turn, for
+a step; what comes of that leaves through the process's exits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.graph.plan import Plan
+from pipeline.processes.child import Post
+from pipeline.scheduler.routes import Routes
+from pipeline.wire.messages import Fenced, Fences, Notice, Notices, Order, WorkerReport
+from pipeline.worker.execution import Execution, Flight, Outcome
+from pipeline.worker.exits import Exits
+from pipeline.worker.grouping import inbox_of
+from pipeline.worker.inbox import CLOSE_REASONS, Waiting
+from pipeline.worker.recorder import Recorder
+from shm.view import SegmentTable
+from stages.loading import load_stage
+from stages.stage import Stage, StageContext
+
+__all__ = ["Member"]
+
+LATE_NS = 5_000_000
+"""How long a notice that nobody waits for may wait for others."""
+
+
+class Member:
+    """One worker, from its stage's setup to its teardown.
+
+    Args:
+        plan: of the whole pipeline.
+        post: which stage, under which number.
+        replica: of the stage.
+        recorder: its own flight record.
+        table: every segment of the run.
+        exits: of its process.
+    """
+
+    def __init__(
+        self, plan: Plan, post: Post, replica: int, recorder: Recorder, table: SegmentTable, exits: Exits
+    ) -> None:
+        self.number, self.stage = post.number, post.stage
+        self._plan = plan
+        self._mine = mine = plan.stages[post.stage]
+        self._replica = replica
+        self._recorder = recorder
+        self._table = table
+        self._exits = exits
+        self.inbox = inbox_of(plan, post.stage)
+        exits.add(post.number, self.inbox)
+        self._stage: Stage | None = None
+        #: Batches in flight, the oldest first; more than one only where the stage has a `concurrency` above 1.
+        self.flights: list[Flight] = []
+        self.concurrency = 1
+        #: Notices of forwarded orders: the scheduler hears of them by the order's last notice anyway,
+        #: and needs them only to know sooner what is free, and who had what when somebody dies.
+        self.late: list[Notice] = []
+        self._late_at = 0
+        self._late_limit = max(1, mine.credits // 4)
+        self._batches = 0
+        self._rows = 0
+        self._closed = dict.fromkeys(CLOSE_REASONS, 0)
+        #: Messages for this process that were refused; those of handles are counted by the execution.
+        self.refused = 0
+        self._reported = 0
+
+    # -- before and after -------------------------------------------------------------------------
+
+    def set_up(self) -> None:
+        """Load the user's stage and make it ready."""
+        plan = self._mine
+        placed = plan.workers[self._replica]
+        stage = load_stage(plan.use, plan.options, Path(self._plan.base_dir))
+        setup = getattr(stage, "setup", None)
+        if setup is not None:
+            # A stage for the CPU may share the process of one that has a GPU.
+            device = placed.device if getattr(stage, "device", "cpu") != "cpu" else "cpu"
+            setup(
+                StageContext(
+                    stage=plan.name,
+                    replica=self._replica,
+                    threads=placed.threads,
+                    device=device,
+                    max_batch=plan.batch.max_size,
+                    cpus=placed.cpus,
+                )
+            )
+        self._stage = stage
+        self.concurrency = getattr(stage, "concurrency", 1)
+        route = Routes.of(self._plan).stages[self.stage]
+        self._execution = Execution(plan, self.stage, route.base, stage, self._table, route.asked)
+
+    def touches(self, pool: str) -> bool:
+        """Whether the stage reads or fills slots of that pool."""
+        producer = pool.partition("/")[0]
+        return producer == self._mine.name or any(edge.producer == producer for edge in self._mine.edges)
+
+    def attach_memory(self, buffers: Sequence[memoryview]) -> None:
+        """Show the stage the memory that it will be given views of, where it cares."""
+        attach = getattr(self._stage, "attach_memory", None)
+        if attach is not None:
+            attach(buffers)
+
+    def forget(self) -> None:
+        """Another scheduler: what the last one ordered is nobody's any more."""
+        self.inbox.clear()
+        self.late.clear()
+
+    def close(self) -> None:
+        """Tear the stage down, where it was set up, and say what is left to say."""
+        teardown = getattr(self._stage, "teardown", None)
+        if teardown is not None:
+            teardown()
+        if self.late:
+            self.tell_late()
+        if self._stage is not None:
+            self.report()
+        self._recorder.close()
+
+    # -- at work ------------------------------------------------------------------------------------
+
+    def add(self, orders: Sequence[Order]) -> None:
+        """Take in orders."""
+        now = time.monotonic_ns()
+        for order in orders:
+            self.inbox.add(order, now)
+
+    def fence(self, message: Fences) -> None:
+        """Forget orders. The answer says that nothing of these is written any more."""
+        self.land_all()
+        for fence in message.fences:
+            self.inbox.fence(fence.request, fence.attempt)
+        self._exits.tell_scheduler(Fenced(message.epoch, self.number, message.fences))
+
+    def step(self, now: int, may_begin: bool = True) -> bool:
+        """Settle what is over, and compute a batch where one closes now; whether there was anything.
+
+        Args:
+            now: monotonic nanoseconds.
+            may_begin: whether a batch may begin.
+        """
+        moved = bool(self.flights) and self._land()
+        batch = self.inbox.take(now) if may_begin and len(self.flights) < self.concurrency else None
+        if self.late and (len(self.late) >= self._late_limit or now >= self._late_at):
+            self.tell_late()
+        if batch is None:
+            return moved
+        self._closed[batch.reason] += 1
+        self._compute(batch.rows)
+        return True
+
+    def _compute(self, rows: list[Waiting]) -> None:
+        self._batches += 1
+        self._rows += len(rows)
+        if self.concurrency > 1:
+            self._launch(rows)
+            return
+        self._recorder.begin([row.order.request for row in rows], time.monotonic_ns())
+        outcome = self._execution.run(rows)
+        self._recorder.end()
+        self._pass_on(outcome)
+
+    def _launch(self, rows: list[Waiting]) -> None:
+        now = time.monotonic_ns()
+        self._recorder.begin(self._flying() + [row.order.request for row in rows], self._oldest(now))
+        outcome, flight = self._execution.start(rows)
+        if flight is None:
+            self._recorder.end(self._flying(), self._oldest(now))
+        else:
+            self.flights.append(flight)
+            self.inbox.flying += len(flight.rows)
+        self._pass_on(outcome)
+
+    def _land(self) -> bool:
+        """Settle the batches that are over, in whatever order they end; whether there was one."""
+        landed = False
+        for flight in tuple(self.flights):
+            outcome = self._execution.finish(flight)
+            if outcome is not None:
+                landed = True
+                self.flights.remove(flight)
+                self.inbox.flying -= len(flight.rows)
+                self._recorder.end(self._flying(), self._oldest(0))
+                self._pass_on(outcome)
+        return landed
+
+    def land_all(self) -> None:
+        """Wait for every batch in flight."""
+        while self.flights:
+            self._land()
+
+    def _flying(self) -> list[int]:
+        return [request for flight in self.flights for request in flight.requests]
+
+    def _oldest(self, now: int) -> int:
+        return self.flights[0].began if self.flights else now
+
+    def _pass_on(self, outcome: Outcome) -> None:
+        # Forward first: the next stage can begin while the scheduler is told.
+        self._exits.forward(outcome.forwards)
+        if outcome.late:
+            if not self.late:
+                self._late_at = time.monotonic_ns() + LATE_NS
+            self.late += outcome.late
+        if outcome.notices:
+            self.tell_late(outcome.notices)
+
+    def tell_late(self, also: Sequence[Notice] = ()) -> None:
+        """Send the notices that nobody has been waiting for, with those that somebody is."""
+        notices, self.late = (*self.late, *also), []
+        self._exits.tell_scheduler(Notices(self._exits.epoch, self.number, notices))
+
+    @property
+    def has_news(self) -> bool:
+        """Whether it has computed anything since its last report."""
+        return self._batches != self._reported
+
+    def report(self) -> None:
+        """Tell the scheduler its counters, where there is news."""
+        if self.has_news:
+            self._reported = self._batches
+            self._exits.tell_scheduler(
+                WorkerReport(
+                    self.number,
+                    self.stage,
+                    self._batches,
+                    self._rows,
+                    tuple(self._closed[reason] for reason in CLOSE_REASONS),
+                    self.refused + self._execution.refused,
+                    self._execution.copies,
+                )
+            )
