@@ -10,6 +10,7 @@ from rich.text import Text
 from pipeline.cli.arguments import ConfigArgument, SetOption, make_console, make_table
 from pipeline.config.quantities import format_bytes
 from pipeline.graph.budget import Budget
+from pipeline.graph.copying import possible_copies
 from pipeline.graph.plan import Plan
 from pipeline.graph.preparation import Preparation, prepare
 from pipeline.topology.cpulist import format_cpu_list
@@ -43,6 +44,7 @@ def _show(prepared: Preparation, console: Console) -> None:
     for table in (
         _stages(plan, console),
         _edges(plan, console),
+        _copies(plan, console),
         _workers(plan, console),
         _pools(prepared.budget, plan.segment_kind, console),
         _limits(prepared.budget, console),
@@ -52,6 +54,17 @@ def _show(prepared: Preparation, console: Console) -> None:
         console.print(table)
     if not console.is_terminal:
         console.print()
+
+
+def _copies(plan: Plan, console: Console) -> Table | Text:
+    """What may be copied; every edge that is not named is passed as a view, whatever comes."""
+    copies = possible_copies(plan)
+    if not copies:
+        return Text("copies: none possible, every edge is passed as a view")
+    table = make_table("copies that are possible", "edge", "reason", "when", console=console)
+    for copy in copies:
+        table.add_row(*copy)
+    return table
 
 
 def _machine(machine: Machine) -> str:

@@ -39,13 +39,19 @@ def run(
     serve: Annotated[
         bool, typer.Option("--serve", help="Run no files; serve clients until SIGTERM or Ctrl-C.")
     ] = False,
+    assert_zero_copy: Annotated[
+        bool,
+        typer.Option("--assert-zero-copy", help="Exit with 1 if the runtime copied a tensor, and say which and why."),
+    ] = False,
     assignments: SetOption = [],  # noqa: B006
 ) -> None:
     """Run files through a pipeline, or serve it to clients."""
     loaded = load_config(config, assignments)
-    feeder = None if serve else _feeder(loaded, inputs, output)
+    feeder = None if serve else {**_feeder(loaded, inputs, output), "assert_zero_copy": assert_zero_copy}
     if serve and (inputs or output):
         raise ConfigError("--serve runs no files: leave out the files and --output, or leave out --serve")
+    if serve and assert_zero_copy:
+        raise ConfigError("--assert-zero-copy is about a run of files; while it serves, `pipeline status` shows copies")
     _pull_models(loaded)
     prepared = prepare_loaded(loaded)
     prepared.budget.refuse()

@@ -14,8 +14,11 @@ from rich.console import Console
 from pipeline.cli.arguments import make_console, make_table
 from pipeline.client.asking import ask_status
 from pipeline.config.quantities import format_bytes
-from pipeline.errors import Unavailable
+from pipeline.errors import ConfigError, Unavailable
+from pipeline.feeding.summary import copies_of
+from pipeline.metrics.rendering import render
 from pipeline.wire.run_dir import find_run
+from stages.copies import REASONS
 
 __all__ = ["register"]
 
@@ -30,14 +33,21 @@ def register(app: typer.Typer) -> None:
 def status(
     run: Annotated[str | None, typer.Argument(help="Its name, or its run folder; default: the only one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole state as JSON.")] = False,
+    prometheus: Annotated[
+        bool, typer.Option("--prometheus", help="Print metrics in Prometheus' text format, for a textfile collector.")
+    ] = False,
 ) -> None:
     """Show how a running pipeline is. Exit code 0: ready; 1: not ready, or not running."""
+    if as_json and prometheus:
+        raise ConfigError("--json and --prometheus exclude each other")
     try:
         document = ask_status(find_run(run))
     except Unavailable as error:
         print(error, file=sys.stderr)
         sys.exit(_NOT_READY)
-    if as_json:
+    if prometheus:
+        print(render(document), end="")
+    elif as_json:
         print(json.dumps(document, indent=1))
     else:
         _show(document, make_console())
@@ -86,6 +96,14 @@ def _show(document: Mapping[str, Any], console: Console) -> None:
     for pool in document["pools"]:
         pools.add_row(pool["name"], str(pool["slots"] - pool["free"]), str(pool["slots"]))
     console.print(pools)
+    if copies := copies_of(document):
+        table = make_table("copies", "edge", "bytes", "batches", "because", right=("bytes", "batches"), console=console)
+        for copy in copies:
+            why = f"{copy.reason}: {REASONS[copy.reason].why}"
+            table.add_row(copy.edge, format_bytes(copy.nbytes), str(copy.batches), why)
+        console.print(table)
+    else:
+        console.print("copied: nothing")
     names = ", ".join(client["name"] for client in document["clients"]) or "none"
     counts = ", ".join(f"{name} {count}" for name, count in sorted(document["counts"].items())) or "nothing yet"
     console.print(f"inside: {document['inside']}; clients: {names}")

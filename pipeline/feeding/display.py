@@ -12,8 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.config.quantities import format_bytes
 from pipeline.feeding.record import Record
 from pipeline.feeding.summary import Summary
+from stages.copies import REASONS
 
 __all__ = ["Display", "PlainDisplay", "TerminalDisplay", "make_display"]
 
@@ -161,10 +163,25 @@ def _summary(summary: Summary, *, rich: bool) -> RenderableType:
     # On a terminal each table brings an empty line above and below it.
     text = Text("" if rich else "\n")
     text.append(line, style="bold" if rich else "")
-    text.append(f"\nlatency ms: {quantiles}    copied: {_bytes(summary.copied_per_request)} per request")
+    copied = summary.copied_per_request
+    text.append(f"\nlatency ms: {quantiles}    copied: {f'{_bytes(copied)} per request' if copied else 'nothing'}")
     if not rich:
         text.append("\n")
-    return Group(text, _stage_table(summary, rich=rich))
+    parts: list[RenderableType] = [text, _stage_table(summary, rich=rich)]
+    if summary.copies:
+        parts += [*([] if rich else [Text()]), _copies_table(summary, rich=rich)]
+    return Group(*parts)
+
+
+def _copies_table(summary: Summary, *, rich: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD if rich else None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("copied on", overflow="fold")
+    table.add_column("bytes", justify="right", no_wrap=True)
+    table.add_column("batches", justify="right", no_wrap=True)
+    table.add_column("because")
+    for copy in summary.copies:
+        table.add_row(copy.edge, _bytes(copy.nbytes), str(copy.batches), f"{copy.reason}: {REASONS[copy.reason].why}")
+    return table
 
 
 def _stage_table(summary: Summary, *, rich: bool) -> Table:
@@ -192,6 +209,4 @@ def _stage_table(summary: Summary, *, rich: bool) -> Table:
 
 
 def _bytes(count: float) -> str:
-    if count < 1024:
-        return f"{count:.0f} B"
-    return f"{count / 1024:.1f} KiB" if count < 1024 * 1024 else f"{count / 1024 / 1024:.1f} MiB"
+    return format_bytes(round(count))

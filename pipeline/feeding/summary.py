@@ -9,12 +9,13 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from pipeline.config.quantities import format_bytes
 from pipeline.feeding.record import Record
-from pipeline.worker.inbox import CLOSE_REASONS
+from stages.copies import REASONS
 
-__all__ = ["Latencies", "StageTotals", "Summary"]
+__all__ = ["EdgeCopy", "Latencies", "StageTotals", "Summary", "copies_of", "describe_copies"]
 
 
 class Latencies:
@@ -69,6 +70,35 @@ class StageTotals:
         return self.requests / self.batches if self.batches else 0.0
 
 
+class EdgeCopy(NamedTuple):
+    """What was copied of one tensor for one reason."""
+
+    edge: str
+    """`decode.image -> inference.x`, or `inference.scores` for an output."""
+    reason: str
+    """One of `stages.copies.REASONS`."""
+    nbytes: int
+    batches: int
+
+
+def copies_of(status: Mapping[str, Any]) -> list[EdgeCopy]:
+    """The copies in the scheduler's status, the most bytes first."""
+    copies = [EdgeCopy(copy["edge"], copy["reason"], copy["bytes"], copy["batches"]) for copy in status["copies"]]
+    return sorted(copies, key=lambda copy: -copy.nbytes)
+
+
+def describe_copies(copies: Sequence[EdgeCopy]) -> str:
+    """What was copied, why, and what would save it: for whoever wanted no copies."""
+    total = format_bytes(sum(copy.nbytes for copy in copies))
+    edges = len({copy.edge for copy in copies})
+    lines = [f"{total} were copied on {edges} {'edge' if edges == 1 else 'edges'}, expected none"]
+    for copy in copies:
+        reason = REASONS[copy.reason]
+        where = f"{copy.edge}: {copy.reason}, {format_bytes(copy.nbytes)} in {copy.batches} batches"
+        lines += [f"  {where}: {reason.why}", f"    to change: {reason.remedy}"]
+    return "\n".join(lines)
+
+
 @dataclass(slots=True)
 class Summary:
     """Everything that is shown at the end."""
@@ -81,6 +111,8 @@ class Summary:
     latencies: Latencies = field(default_factory=Latencies)
     closed: dict[str, dict[str, int]] = field(default_factory=dict)
     """For each stage: batches by the reason why they closed."""
+    copies: list[EdgeCopy] = field(default_factory=list)
+    """What was copied, the most bytes first."""
 
     @classmethod
     def of(cls, stages: Sequence[str]) -> Summary:
@@ -97,12 +129,10 @@ class Summary:
         for name, values in record.stages.items():
             self.stages[name].add(values)
 
-    def add_status(self, status: Mapping[str, Any], stages: Sequence[str]) -> None:
-        """Take the reasons why batches closed out of the scheduler's status."""
-        for _, stage, _batches, _rows, closed, _refused in status["workers"]:
-            counts = self.closed.setdefault(stages[stage], dict.fromkeys(CLOSE_REASONS, 0))
-            for reason, count in zip(CLOSE_REASONS, closed):
-                counts[reason] += count
+    def add_status(self, status: Mapping[str, Any]) -> None:
+        """Take what only the workers know out of the scheduler's status: why batches closed, and what was copied."""
+        self.closed = {stage["name"]: dict(stage["closed"]) for stage in status["stages"]}
+        self.copies = copies_of(status)
 
     @property
     def rate(self) -> float:

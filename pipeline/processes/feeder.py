@@ -1,8 +1,8 @@
 """The feeder process: the client that `pipeline run CONFIG FILE...` is.
 
 It sends the files, shows the answers, and ends with the exit code of the run: 0 all answered, 1 some
-were not. SIGTERM makes it send nothing more and finish what is under way. It uses nothing that an
-application could not.
+were not, or something was copied that must not be. SIGTERM makes it send nothing more and finish what
+is under way. It uses nothing that an application could not.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ from pipeline.errors import Unavailable
 from pipeline.feeding.display import make_display
 from pipeline.feeding.feed import Feed
 from pipeline.feeding.record import Record
-from pipeline.feeding.summary import Summary
+from pipeline.feeding.summary import Summary, describe_copies
 from pipeline.processes.child import Boot, boot
 
 __all__ = ["main"]
 
-_STATUS_WAIT_S = 0.5
+_REPORTS_WAIT_S = 0.5
+#: Workers report within 0.2 s of their last batch.
+_SETTLED_S = 0.5
 
 
 def _run(boot: Boot) -> int:
     files: list[str] = boot.extra["files"]
+    zero_copy: bool = boot.extra["assert_zero_copy"]
     plan = boot.plan
-    names = [stage.name for stage in plan.stages]
-    summary = Summary.of(names)
+    summary = Summary.of([stage.name for stage in plan.stages])
     with ExitStack() as stack:
         client = stack.enter_context(Client.connect(boot.run_dir, name="feeder"))
         # Not before the pipeline is ready: one that cannot start leaves the last run's file alone.
@@ -52,11 +54,15 @@ def _run(boot: Boot) -> int:
         summary.seconds = time.monotonic() - began
         summary.not_sent = len(files) - summary.requests
         if died is None:
-            _ask_for_reasons(client, summary, names)
+            _take_reports(client, summary, _SETTLED_S if zero_copy else 0.0)
         display.finish(summary)
         if died is not None:
             print(died, file=sys.stderr)
-    return 1 if summary.failures or summary.not_sent else 0
+    copied = zero_copy and bool(summary.copies)
+    if copied:
+        sys.stdout.flush()
+        print(f"error: {describe_copies(summary.copies)}", file=sys.stderr)
+    return 1 if summary.failures or summary.not_sent or copied else 0
 
 
 def _write(record: Record, output: TextIO | None) -> None:
@@ -64,16 +70,26 @@ def _write(record: Record, output: TextIO | None) -> None:
         output.write(record.to_json() + "\n")
 
 
-def _ask_for_reasons(client: Client, summary: Summary, names: list[str]) -> None:
-    """Why batches closed, out of the workers' reports, which come a moment after the last batch."""
+def _take_reports(client: Client, summary: Summary, settle_s: float) -> None:
+    """Take the workers' reports into the summary. They come a moment after the last batch.
+
+    Args:
+        settle_s: seconds for which nothing new must have come.
+    """
     rows = sum(stage.requests for stage in summary.stages.values())
-    end = time.monotonic() + _STATUS_WAIT_S
+    now = since = time.monotonic()
+    end = now + _REPORTS_WAIT_S + settle_s
+    last = -1
     while True:
         status = client.status()
-        if sum(report[3] for report in status["workers"]) >= rows or time.monotonic() > end:
+        now = time.monotonic()
+        found = sum(stage["rows"] for stage in status["stages"])
+        if found != last:
+            last, since = found, now
+        if now > end or (found >= rows and now - since >= settle_s):
             break
         time.sleep(0.02)
-    summary.add_status(status, names)
+    summary.add_status(status)
 
 
 def main() -> None:

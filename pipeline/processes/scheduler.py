@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from pipeline.errors import WireError
+from pipeline.graph.copying import order_of
 from pipeline.processes.child import Boot, boot, freeze_heap
 from pipeline.scheduler.instructions import Instructions
 from pipeline.scheduler.scheduler import Scheduler
@@ -55,9 +56,8 @@ class _Shell:
         self._boot = boot
         attached = [segments.attach(address) for address in boot.segments[:-1]]
         self._segments = attached
-        self._scheduler = Scheduler(
-            boot.plan, [SlotPool(s) for s in attached], [s.number for s in attached], boot.epoch
-        )
+        pools = [SlotPool(segment, order_of(boot.plan, pool)) for segment, pool in zip(attached, boot.plan.pools)]
+        self._scheduler = Scheduler(boot.plan, pools, [s.number for s in attached], boot.epoch)
         self._lock = OwnerLock.acquire(boot.run_dir / SCHEDULER_LOCK)
         self._inbox = Inbox(address_of(boot.run_dir, "scheduler"))
         self._supervisor = Outbox(address_of(boot.run_dir, "supervisor"))

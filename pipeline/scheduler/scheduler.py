@@ -180,7 +180,8 @@ class Scheduler:
         self._drain_until = message.until
 
     def _reported(self, message: WorkerReport) -> None:
-        if message.worker in self._state.workers:
+        worker = self._state.workers.get(message.worker)
+        if worker is not None and worker.stage == message.stage:
             self._state.tally.report(message)
 
     def _unfinished_stages(self, request: Request) -> list[str]:

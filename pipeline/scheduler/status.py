@@ -96,6 +96,6 @@ def _copies(state: State, index: int) -> list[dict[str, Any]]:
     """What a stage's workers have copied, by edge and reason."""
     stage = state.plan.stages[index]
     return [
-        {"edge": edge_name(stage, side, tensor), "stage": stage.name, "reason": reason, "bytes": nbytes, "batches": batches}
+        {"edge": edge_name(stage, side, tensor), "reason": reason, "bytes": nbytes, "batches": batches}
         for (side, tensor, reason), (nbytes, batches) in state.tally.of(index).copies.items()
     ]

@@ -1,0 +1,103 @@
+"""Copying: what of a plan can be passed as a view, and what may be copied, and why. Pure.
+
+It names the edges that copies are counted by, says before anything runs which of them may copy, and decides in
+which order a pool gives its slots so that few have to.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pipeline.graph.plan import Plan, PoolPlan, StagePlan
+from shm.handle import JSON
+from shm.layout import ALIGNMENT
+from shm.pool import RING, STACK
+from stages.copies import GAPS, GATHERED, INPUT, PADDED, SCATTERED, SHAPE_UNKNOWN
+from stages.spec import TensorSpec
+
+__all__ = ["PossibleCopy", "edge_name", "order_of", "possible_copies"]
+
+
+class PossibleCopy(NamedTuple):
+    """A copy that a plan does not exclude."""
+
+    edge: str
+    """As `edge_name`."""
+    reason: str
+    """One of `stages.copies.REASONS`."""
+    when: str
+    """What makes it happen."""
+
+
+def edge_name(stage: StagePlan, side: str, tensor: str) -> str:
+    """`decode.image -> inference.x` for an input of the stage, `inference.scores` for an output."""
+    if side != INPUT:
+        return f"{stage.name}.{tensor}"
+    edge = next(edge for spec, edge in zip(stage.inputs, stage.edges) if spec.name == tensor)
+    return f"{edge.producer}.{edge.tensor} -> {stage.name}.{tensor}"
+
+
+def order_of(plan: Plan, pool: PoolPlan) -> str:
+    """The order in which a pool's slots are given: RING where a stage that writes or reads them wants neighbours."""
+    producer = pool.name.partition("/")[0]
+    batched = any(
+        _stacks(stage)
+        for stage in plan.stages
+        if stage.name == producer or any(edge.producer == producer for edge in stage.edges)
+    )
+    return RING if batched else STACK
+
+
+def possible_copies(plan: Plan) -> tuple[PossibleCopy, ...]:
+    """Every copy that may happen, in the order of the stages; nothing is said of what a stage's code returns."""
+    found: list[PossibleCopy] = []
+    for stage in plan.stages:
+        for spec, edge in zip(stage.inputs, stage.edges):
+            name = edge_name(stage, INPUT, spec.name)
+            given = plan.output_spec(edge)
+            if spec.dtype != JSON and spec.many is None:
+                found += _padded(stage, name, spec)
+                found += _batched(stage, name, spec, GATHERED, _gaps(plan, edge.producer, given))
+        for field in stage.fields:
+            name = f"{stage.name}.{field.spec.name}"
+            if field.spec.dtype != JSON and field.spec.many is None:
+                found += _batched(stage, name, field.spec, SCATTERED, _gaps(plan, stage.name, field.spec))
+                if not field.spec.is_static and not stage.ragged:
+                    found.append(PossibleCopy(name, SHAPE_UNKNOWN, "where a model is run, the first time for a shape"))
+    return tuple(found)
+
+
+def _stacks(stage: StagePlan) -> bool:
+    """Whether a stage may take the rows of a batch as one array; a ragged one looks at each by itself."""
+    return stage.batch.max_size > 1 and not (stage.ragged and stage.batch.gather)
+
+
+def _padded(stage: StagePlan, name: str, spec: TensorSpec) -> list[PossibleCopy]:
+    multiples = [f"{dim} is no multiple of {stage.pad[dim]}" for dim in spec.max if stage.pad.get(dim, 1) > 1]
+    return [PossibleCopy(name, PADDED, "where " + " or ".join(multiples))] if multiples else []
+
+
+def _batched(stage: StagePlan, name: str, spec: TensorSpec, apart: str, gaps: str | None) -> list[PossibleCopy]:
+    """Of a stage that takes, or fills, the rows of a batch as one array."""
+    if not _stacks(stage):
+        return []
+    found = []
+    if stage.batch.gather:
+        found.append(PossibleCopy(name, apart, "where rows of a batch do not lie side by side"))
+    if gaps is not None:
+        found.append(PossibleCopy(name, GAPS, f"where the stage needs rows without gaps: {gaps}"))
+    return found
+
+
+def _gaps(plan: Plan, producer: str, spec: TensorSpec) -> str | None:
+    """Why neighbours of a tensor have gaps between them; None where they have none."""
+    if spec.many is not None:
+        if spec.is_static and spec.max_nbytes % ALIGNMENT == 0:
+            return None
+        return f"elements of {spec.name} begin at multiples of {ALIGNMENT} bytes"
+    room = max(pool.slot_bytes for pool in plan.pools if pool.name.partition("/")[0] == producer)
+    if not spec.is_static:
+        return f"{spec.name} is of free shape, and a slot has room for the largest"
+    if spec.max_nbytes != room:
+        return f"{spec.name} takes {spec.max_nbytes} of the {room} bytes of its slot"
+    return None

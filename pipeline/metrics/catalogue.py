@@ -1,0 +1,94 @@
+"""Catalogue: every metric there is, and where in the scheduler's status its values stand. Pure.
+
+Counters count since the scheduler began, over all workers, the dead ones included; after a scheduler's death they
+begin anew, which is what `rate()` expects of a counter. Names follow Prometheus' conventions: base units, `_total`
+for counters (https://prometheus.io/docs/practices/naming/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["METRICS", "Metric"]
+
+Sample = tuple[tuple[str, ...], float]
+"""Values of the labels, in their order, and the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric."""
+
+    name: str
+    """Without `_total`, which a counter's samples get."""
+    kind: str
+    """"counter" or "gauge"."""
+    help: str
+    labels: tuple[str, ...]
+    """Beside `pipeline`, which all of them have."""
+    samples: Callable[[Mapping[str, Any]], Iterable[Sample]]
+    """Out of the scheduler's status (see `pipeline.scheduler.status`)."""
+
+
+def _answers(status: Mapping[str, Any]) -> Iterable[Sample]:
+    counts: Mapping[str, int] = status["counts"]
+    yield ("OK",), counts.get("answered", 0)
+    codes: dict[str, int] = {}
+    for name, count in counts.items():
+        outcome, _, code = name.partition("_")
+        # Codes are names of classes; what is written small counts messages, not requests.
+        if outcome in ("failed", "refused") and code[:1].isupper():
+            codes[code] = codes.get(code, 0) + count
+    for code, count in sorted(codes.items()):
+        yield (code,), count
+
+
+def _of_stages(key: str) -> Callable[[Mapping[str, Any]], Iterable[Sample]]:
+    return lambda status: (((stage["name"],), stage[key]) for stage in status["stages"])
+
+
+def _closed(status: Mapping[str, Any]) -> Iterable[Sample]:
+    for stage in status["stages"]:
+        for reason, count in stage["closed"].items():
+            yield (stage["name"], reason), count
+
+
+def _of_pools(key: str) -> Callable[[Mapping[str, Any]], Iterable[Sample]]:
+    return lambda status: (((pool["name"],), pool[key]) for pool in status["pools"])
+
+
+def _of_copies(key: str) -> Callable[[Mapping[str, Any]], Iterable[Sample]]:
+    return lambda status: (((copy["edge"], copy["reason"]), copy[key]) for copy in status["copies"])
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("trtlab_ready", "gauge", "Whether the pipeline is ready (1) or not (0).", (), lambda s: [((), s["ready"])]),
+    Metric("trtlab_requests_inside", "gauge", "Requests without an answer yet.", (), lambda s: [((), s["inside"])]),
+    Metric("trtlab_clients", "gauge", "Connected clients.", (), lambda s: [((), len(s["clients"]))]),
+    Metric("trtlab_answers", "counter", "Answers by code: OK, or the name of an error.", ("code",), _answers),
+    Metric(
+        "trtlab_retries", "counter", "Requests that were ordered again after a worker's death.", (),
+        lambda s: [((), s["counts"].get("retries", 0))],
+    ),
+    Metric("trtlab_requests_waiting", "gauge", "Requests that wait for a stage.", ("stage",), _of_stages("waiting")),
+    Metric(
+        "trtlab_workers", "gauge", "Workers of a stage that are there.", ("stage",),
+        lambda s: (((stage["name"],), len(stage["workers"])) for stage in s["stages"]),
+    ),
+    Metric("trtlab_worker_deaths", "counter", "Workers of a stage that have died.", ("stage",), _of_stages("deaths")),
+    Metric("trtlab_batches", "counter", "Batches by the reason they closed.", ("stage", "closed"), _closed),
+    Metric("trtlab_rows", "counter", "Requests or children that were computed.", ("stage",), _of_stages("rows")),
+    Metric("trtlab_refused", "counter", "Messages and handles that were refused.", ("stage",), _of_stages("refused")),
+    Metric("trtlab_slots", "gauge", "Slots of a pool.", ("pool",), _of_pools("slots")),
+    Metric("trtlab_slots_free", "gauge", "Slots of a pool that nobody has.", ("pool",), _of_pools("free")),
+    Metric(
+        "trtlab_copied_bytes", "counter", "Bytes that the runtime copied, by edge and reason.", ("edge", "reason"),
+        _of_copies("bytes"),
+    ),
+    Metric(
+        "trtlab_copied_batches", "counter", "Batches in which it did.", ("edge", "reason"), _of_copies("batches")
+    ),
+)  # fmt: skip
+"""In the order in which they are rendered."""

@@ -1,0 +1,45 @@
+"""Rendering: the catalogue over one status document, in Prometheus' text format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from pipeline.metrics.catalogue import METRICS
+
+__all__ = ["render"]
+
+_FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
+
+
+class _StatusCollector(Collector):
+    """Gives what a status document says; the counters are kept by the scheduler, not here."""
+
+    def __init__(self, status: Mapping[str, Any]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterable[Metric]:
+        pipeline = self._status["pipeline"]
+        for metric in METRICS:
+            family = _FAMILIES[metric.kind](metric.name, metric.help, labels=("pipeline", *metric.labels))
+            for labels, value in metric.samples(self._status):
+                family.add_metric((pipeline, *labels), value)
+            yield family
+
+
+def render(status: Mapping[str, Any]) -> str:
+    """All metrics of a pipeline.
+
+    Args:
+        status: the scheduler's status (see `pipeline.scheduler.status`).
+
+    Returns:
+        Text of version 0.0.4 of Prometheus' exposition format.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_StatusCollector(status))
+    return generate_latest(registry).decode()

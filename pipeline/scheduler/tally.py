@@ -1,0 +1,66 @@
+"""Tally: what the workers have reported, added up by stage, of the living and the dead. Pure.
+
+A worker reports what it has done since it started, so its last report stands for all of them. Once it is dead,
+that is added to what others of its stage have left: totals only grow, whoever dies.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from pipeline.wire.messages import WorkerReport
+from pipeline.worker.inbox import CLOSE_REASONS
+
+__all__ = ["StageTally", "Tally"]
+
+
+class StageTally:
+    """Sums over the workers of one stage."""
+
+    __slots__ = ("batches", "closed", "copies", "deaths", "refused", "rows")
+
+    def __init__(self) -> None:
+        self.deaths = 0
+        self.batches = 0
+        self.rows = 0
+        self.refused = 0
+        self.closed = dict.fromkeys(CLOSE_REASONS, 0)
+        #: (side, tensor, reason) -> bytes copied, and in how many batches.
+        self.copies: dict[tuple[str, str, str], tuple[int, int]] = {}
+
+    def add(self, report: WorkerReport) -> None:
+        """Count a worker."""
+        self.batches += report.batches
+        self.rows += report.rows
+        self.refused += report.refused
+        for reason, count in zip(CLOSE_REASONS, report.closed):
+            self.closed[reason] += count
+        for copied in report.copies:
+            nbytes, batches = self.copies.get(copied[:3], (0, 0))
+            self.copies[copied[:3]] = nbytes + copied.nbytes, batches + copied.batches
+
+
+class Tally:
+    """The reports of all workers."""
+
+    def __init__(self, stages: int) -> None:
+        self._living: list[dict[int, WorkerReport]] = [{} for _ in range(stages)]
+        self._dead = [StageTally() for _ in range(stages)]
+
+    def report(self, report: WorkerReport) -> None:
+        """A living worker's counters."""
+        self._living[report.stage][report.worker] = report
+
+    def retire(self, worker: int, stage: int) -> None:
+        """A worker is dead; what it did stays."""
+        self._dead[stage].deaths += 1
+        last = self._living[stage].pop(worker, None)
+        if last is not None:
+            self._dead[stage].add(last)
+
+    def of(self, stage: int) -> StageTally:
+        """The sums of one stage."""
+        total = copy.deepcopy(self._dead[stage])
+        for report in self._living[stage].values():
+            total.add(report)
+        return total
