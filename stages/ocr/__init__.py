@@ -1,8 +1,8 @@
 """Reading text off a page: the stages around a text detector and a text recogniser.
 
-    file ──▶ page ──▶ (detector) ──▶ crops ──▶ (recogniser) ──▶ text ──▶ lines
-             page.py                 crops.py  once each        text.py  lines.py
-                                     boxes.py
+    file ──▶ DecodePage ──▶ (detector) ──▶ FindBoxes ──▶ CropBoxes ══▶ (recogniser) ══▶ DecodeText ══▶ JoinLines
+             page.py                       boxes.py      crops.py      once for         text.py        lines.py
+                                           regions.py                  each box
 
 The models are run by `stages.infer`; these are what lies between them.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.spec import TensorSpec
+from stages.ocr.documents import boxes_spec, lines_spec, text_spec
 from stages.stage import Batch
 
 __all__ = ["JoinLines"]
@@ -18,17 +18,17 @@ class JoinLines:
     Args:
         score: least score of what is kept.
         max_boxes: most boxes of a page.
-        max_bytes: longest JSON document of a text; `text` of stages.ocr.text.
+        max_length: most characters of a text; `max_length` of stages.ocr.text.
     """
 
-    def __init__(self, score: float = 0.5, max_boxes: int = 500, max_bytes: int = 1024) -> None:
+    def __init__(self, score: float = 0.5, max_boxes: int = 500, max_length: int = 200) -> None:
         self._score = score
         self.ragged = True
         self.inputs = (
-            TensorSpec.json("texts", max_bytes=max_bytes, many=max_boxes),
-            TensorSpec.json("boxes", max_bytes=2 + 70 * max_boxes),
+            text_spec("texts", max_length, many=max_boxes),
+            boxes_spec("boxes", max_boxes),
         )
-        self.outputs = (TensorSpec.json("lines", max_bytes=(max_bytes + 80) * max_boxes),)
+        self.outputs = (lines_spec("lines", max_boxes, max_length),)
 
     def process(self, batch: Batch) -> None:
         for row in range(len(batch)):

@@ -10,13 +10,11 @@ import numpy as np
 from stages import catalogue
 from stages.engines.onnxruntime import metadata
 from stages.errors import ModelError
+from stages.ocr.documents import text_spec
 from stages.spec import TensorSpec
 from stages.stage import Array, Batch
 
 __all__ = ["DecodeText", "alphabet_of", "greedy"]
-
-#: Longest UTF-8 of a character, as JSON writes it: outside of the BMP, or escaped as \u001f.
-_CHARACTER_BYTES = 6
 
 
 class DecodeText:
@@ -46,7 +44,7 @@ class DecodeText:
         self._space = space
         self.ragged = True
         self.inputs = (TensorSpec("probabilities", "float32", ("T", len(self._classes)), {"T": max_length}),)
-        self.outputs = (TensorSpec.json("text", max_bytes=64 + _CHARACTER_BYTES * max_length),)
+        self.outputs = (text_spec("text", max_length),)
 
     def process(self, batch: Batch) -> None:
         for row, probabilities in enumerate(batch.rows("probabilities")):
