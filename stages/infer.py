@@ -37,7 +37,8 @@ class Infer:
             costs more than the next, and its outputs of free dimensions one copy.
         inputs, outputs: other names for the model's tensors: {name in the graph: name in the model}. Those that
             are not mentioned keep theirs.
-        precision: "fp32", "fp16", or "auto": the fastest that the model was built in. For engines that build.
+        precision: "fp32", "fp16", "int8", or "auto": fp16 where the model was built in it, else fp32. For engines
+            that build.
         contexts: batches that may be computed at once, for engines that can.
         cuda_graphs: launch batches as CUDA graphs, for engines that can.
         base_dir: folder that `model` is relative to.
@@ -62,8 +63,8 @@ class Infer:
         cuda_graphs: bool = True,
         base_dir: str | Path = ".",
     ) -> None:
-        if precision not in ("auto", "fp32", "fp16"):
-            raise BadOption(f"precision {precision!r}: expected auto, fp32 or fp16")
+        if precision not in ("auto", "fp32", "fp16", "int8"):
+            raise BadOption(f"precision {precision!r}: expected auto, fp32, fp16 or int8")
         if contexts < 1:
             raise BadOption(f"contexts {contexts}: expected at least 1")
         path = catalogue.find(model, Path(base_dir))
@@ -91,11 +92,14 @@ class Infer:
             print(summary, file=sys.stderr, flush=True)
 
     def start(self, batch: Batch) -> Any:
+        inputs = {self._inputs[spec.name]: self._equal_rows(batch, spec) for spec in self.inputs}
+        known = self._engine.known_shapes(inputs)
         return self._engine.start(
-            {self._inputs[spec.name]: batch.rows(spec.name) for spec in self.inputs},
+            inputs,
             {
-                self._outputs[spec.name]: [batch.out(row, spec.name) for row in range(len(batch))]
+                name: [batch.out(row, spec.name, known.get(name)) for row in range(len(batch))]
                 for spec in self.outputs
+                for name in [self._outputs[spec.name]]
             },
         )
 
@@ -121,6 +125,13 @@ class Infer:
             if (stacked := made.get(self._outputs[spec.name])) is not None:
                 batch.stack_out(spec.name, stacked.shape[1:])[...] = stacked
                 batch.count_copy(OUTPUT, spec.name, SHAPE_UNKNOWN, stacked.nbytes)
+
+    def _equal_rows(self, batch: Batch, spec: TensorSpec) -> Sequence[Array]:
+        """The rows where they lie; padded, in memory of their own, where that is asked for."""
+        rows = batch.rows(spec.name)
+        if spec.is_static or all(spec.padded(row.shape, self.pad) == row.shape == rows[0].shape for row in rows):
+            return rows
+        return list(self._stacked(batch, spec))
 
     def _stacked(self, batch: Batch, spec: TensorSpec) -> Array:
         """One array of all rows, C-contiguous, padded where that is asked for."""

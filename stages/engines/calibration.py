@@ -83,7 +83,7 @@ def read_calibration(path: Path) -> Calibration:
     counts = {len(array) for array in arrays.values()}
     if len(counts) != 1 or 0 in counts:
         counted = ", ".join(f"{len(array)} of {name}" for name, array in arrays.items())
-        raise ModelError(f"calibration: {path}: expected equally many samples of every input, found {counted or 'none'}")
+        raise ModelError(f"calibration: {path}: expected equally many samples of each input, found {counted or 'none'}")
     digest = hashlib.sha256()
     for name, array in arrays.items():
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())

@@ -32,14 +32,24 @@ from stages.errors import BadInput, ModelError
 from stages.spec import TensorSpec
 from stages.stage import Array
 
-__all__ = ["DEFAULTS", "NO_SHAPES", "Engine", "EngineOptions", "ModelSpecs", "Shapes", "TensorAxes", "model_specs"]
+__all__ = [
+    "DEFAULTS",
+    "NO_SHAPES",
+    "REMEMBERED",
+    "Engine",
+    "EngineOptions",
+    "ModelSpecs",
+    "Shapes",
+    "TensorAxes",
+    "model_specs",
+]
 
 #: Shapes of tensors without the batch, by the model's name for each: extents, or names of free dimensions.
 Shapes = Mapping[str, Sequence[int | str]]
 
 NO_SHAPES: Shapes = MappingProxyType({})
 #: Input shapes for which output shapes are remembered. The bound only keeps ever new shapes from filling memory.
-_REMEMBERED = 4096
+REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +57,7 @@ class EngineOptions:
     """How an engine is to run a model. What an engine has no use for, it passes over: a config runs anywhere."""
 
     precision: str = "auto"
-    """"fp32", "fp16", or "auto": the fastest that the model was built in."""
+    """"fp32", "fp16", "int8", or "auto": fp16 where the model was built in it, else fp32."""
     contexts: int = 1
     """Batches that may be computed at once, each with memory and a stream of its own."""
     cuda_graphs: bool = True
@@ -146,16 +156,17 @@ class Engine(abc.ABC):
             if any(made[name].shape != outputs[name].shape for name in guessed):
                 self._foreseeable = False
         if free and not guessed:
-            if len(self._known) >= _REMEMBERED:
+            if len(self._known) >= REMEMBERED:
                 self._known.clear()
             self._known[_shapes_of(inputs)] = {name: made[name].shape[1:] for name in free}
         return made
 
-    def known_shapes(self, inputs: Mapping[str, Array]) -> Mapping[str, tuple[int, ...]]:
+    def known_shapes(self, inputs: Mapping[str, Array | Sequence[Array]]) -> Mapping[str, tuple[int, ...]]:
         """Shapes (without the batch) of the outputs with free dimensions, as an earlier batch had them.
 
         Args:
-            inputs: arrays (n, *shape). An earlier batch counts where these shapes were the same, whatever its n.
+            inputs: arrays (n, *shape), or n arrays (*shape) each. An earlier batch counts where these shapes were
+                the same, whatever its n.
 
         Returns:
             All of them by name; none where there was no such batch, or where one has shown that the model's
@@ -292,8 +303,8 @@ def _reshaped(path: Path, tensor: TensorAxes, shape: Sequence[int | str] | None)
     return TensorAxes(tensor.name, tensor.dtype, (*tensor.axes[:1], *shape))
 
 
-def _shapes_of(inputs: Mapping[str, Array]) -> tuple[tuple[int, ...], ...]:
-    return tuple([array.shape[1:] for array in inputs.values()])
+def _shapes_of(inputs: Mapping[str, Array | Sequence[Array]]) -> tuple[tuple[int, ...], ...]:
+    return tuple([rows[0].shape for rows in inputs.values()])
 
 
 def _spec(path: Path, tensor: TensorAxes, max: Mapping[str, int], used: set[str]) -> TensorSpec:

@@ -16,7 +16,7 @@ from stages.engines.engine import NO_SHAPES, Engine, ModelSpecs, Shapes, TensorA
 from stages.errors import BadInput, ModelError, StageBroken
 from stages.stage import Array
 
-__all__ = ["OnnxRuntime", "metadata"]
+__all__ = ["OnnxRuntime", "declared_outputs", "metadata"]
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -73,6 +73,15 @@ class OnnxRuntime(Engine):
             raise BadInput(f"{self.path.name} cannot compute this input: {error}") from error
         values = zip(self.specs.outputs, binding.get_outputs())
         return {spec.name: value.numpy() for spec, value in values if spec.name not in outputs}
+
+
+def declared_outputs(path: Path) -> list[TensorAxes]:
+    """A model's outputs as its file declares them, batch axis included.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+    return [_axes(path, node) for node in _open_to_look(path).get_outputs()]
 
 
 def metadata(path: Path) -> dict[str, str]:

@@ -3,8 +3,9 @@
     <cache>/plans/open-nsfw.h100-80gb-hbm3.trt-8.5.3.1.fp16.b8.plan        what TensorRT runs
     <cache>/plans/open-nsfw.h100-80gb-hbm3.trt-8.5.3.1.fp16.b8.plan.json   what it is, readable without TensorRT
 
-A plan is good for one GPU model, one version of TensorRT, one precision and one batch size. `pipeline build`
-writes them, the engine reads them. Nothing here needs a GPU or TensorRT.
+A plan is good for one GPU model, one version of TensorRT, one precision and one batch size; other dimensions are
+fixed, or free within a range. `pipeline build` writes them, the engine reads them. Nothing here needs a GPU or
+TensorRT.
 """
 
 from __future__ import annotations
@@ -24,10 +25,31 @@ from stages import catalogue
 from stages.engines.engine import TensorAxes
 from stages.errors import ModelError
 
-__all__ = ["Plan", "choose_size", "file_sha256", "fitting_plans", "gpu_slug", "plans_dir", "plans_of", "write_plan"]
+__all__ = [
+    "Plan",
+    "Profile",
+    "choose_size",
+    "file_sha256",
+    "fitting_plans",
+    "gpu_slug",
+    "plans_dir",
+    "plans_of",
+    "write_plan",
+]
 
 ANY_GPU = "any"
 """The GPU of a plan that its library compiles to the end when it loads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Which shapes of one input a plan takes, batch axis included."""
+
+    name: str
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    """The shape that it was made fast for."""
+    max: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +69,12 @@ class Plan:
     outputs: tuple[TensorAxes, ...]
     nbytes: int = 0
     """Of the plan's file."""
+    shapes: str = ""
+    """The shapes and ranges that were asked for, as the command line has them; part of what makes it up to date."""
+    profiles: tuple[Profile, ...] = ()
+    """One for each input, where dimensions other than the batch are free; else none."""
+    calibration: str = ""
+    """Digest of the samples that int8 was measured on; "" for none."""
 
     @property
     def path(self) -> Path:
@@ -56,8 +84,10 @@ class Plan:
     def is_there(self) -> bool:
         """A plan built from the same for the same lies in the cache, whole."""
         for found in plans_of(self.model):
-            if found.path == self.path and found.model_sha256 == self.model_sha256:
-                return self.path.is_file() and self.path.stat().st_size == found.nbytes
+            if found.path == self.path:
+                asked = (found.model_sha256, found.shapes, found.calibration)
+                is_whole = self.path.is_file() and self.path.stat().st_size == found.nbytes
+                return is_whole and asked == (self.model_sha256, self.shapes, self.calibration)
         return False
 
 
@@ -146,4 +176,7 @@ def write_plan(plan: Plan, content: bytes) -> None:
 def _from_json(raw: dict[str, Any]) -> Plan:
     for side in ("inputs", "outputs"):
         raw[side] = tuple(TensorAxes(t["name"], t["dtype"], tuple(t["axes"])) for t in raw[side])
+    raw["profiles"] = tuple(
+        Profile(p["name"], tuple(p["min"]), tuple(p["opt"]), tuple(p["max"])) for p in raw.get("profiles", ())
+    )
     return Plan(**raw)

@@ -17,22 +17,36 @@ bench/NOTES.md).
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shm.handle import itemsize
 from shm.view import address_of
 from stages.engines import tensorrt_compat as compat
 from stages.engines.cuda import CudaError, Device, Graph
-from stages.engines.engine import DEFAULTS, NO_SHAPES, Engine, EngineOptions, ModelSpecs, Shapes, model_specs
+from stages.engines.engine import (
+    DEFAULTS,
+    NO_SHAPES,
+    REMEMBERED,
+    Engine,
+    EngineOptions,
+    ModelSpecs,
+    Shapes,
+    model_specs,
+)
 from stages.engines.plans import Plan, choose_size, fitting_plans, gpu_slug, plans_of
 from stages.errors import BadInput, ModelError, StageBroken
 from stages.spec import TensorSpec
 from stages.stage import Array
+
+if TYPE_CHECKING:
+    import tensorrt
 
 __all__ = ["TensorRt"]
 
@@ -56,8 +70,10 @@ class TensorRt(Engine):
         self._sizes: list[int] = []
         self._lanes: list[_Lane] = []
         self._free: list[_Lane] = []
-        self._models: dict[int, Any] = {}
+        self._models: dict[int, tensorrt.ICudaEngine] = {}
         self._version = ""
+        self._is_free = False
+        """Dimensions other than the batch are free: contexts are told the shapes of each batch."""
 
     @classmethod
     def describe(cls, path: Path, max: Mapping[str, int], shapes: Shapes = NO_SHAPES) -> ModelSpecs:
@@ -65,6 +81,7 @@ class TensorRt(Engine):
         if not plans:
             fitting_plans(path, plans, "", "", "auto")
         specs = model_specs(path, plans[-1].inputs, plans[-1].outputs, max, shapes)
+        _check_ranges(path, plans[-1], specs)
         # Batches of any size are padded here.
         return replace(specs, batch=None)
 
@@ -90,21 +107,40 @@ class TensorRt(Engine):
         largest = choose_size([plan.batch for plan in plans], max_batch)
         self._plans = [plan for plan in plans if plan.batch <= largest]
         self._sizes = [plan.batch for plan in self._plans]
-        runtime = trt.Runtime(_logger(trt))
         for plan in self._plans:
-            model = runtime.deserialize_cuda_engine(plan.path.read_bytes())
-            if model is None:
-                raise ModelError(f"{plan.path}: {self._version} on {gpu.name} refuses it; remove it and build it again")
-            self._models[plan.batch] = model
+            _check_ranges(self.path, plan, self.specs)
+        runtime: tensorrt.Runtime = trt.Runtime(_logger(trt))
+        self._models = {plan.batch: self._deserialize(runtime, plan) for plan in self._plans}
+        self._is_free = any(plan.profiles for plan in self._plans)
         self._runtime = runtime
         tensors = (*self.specs.inputs, *self.specs.outputs)
-        self._lanes = [_Lane(trt, gpu, self._models, tensors) for _ in range(self.options.contexts)]
+        for number in range(self.options.contexts):
+            models = self._models
+            if number and self._is_free and not compat.shares_profiles(trt):
+                models = {plan.batch: self._deserialize(runtime, plan) for plan in self._plans}
+            self._lanes.append(_Lane(trt, gpu, models, tensors))
         self._free = list(self._lanes)
 
+    def _deserialize(self, runtime: tensorrt.Runtime, plan: Plan) -> tensorrt.ICudaEngine:
+        model: tensorrt.ICudaEngine | None = runtime.deserialize_cuda_engine(plan.path.read_bytes())
+        if model is None:
+            name = self._gpu().name
+            raise ModelError(f"{plan.path}: {self._version} on {name} refuses it; remove it and build it again")
+        return model
+
     def warm_up(self, sizes: Sequence[int], extents: Sequence[Mapping[str, int]] = ()) -> None:
-        """Run every plan once in every lane, and capture the graphs: `sizes` are padded to these."""
+        """Run every plan once in every lane, and capture the graphs: `sizes` are padded to these.
+
+        Where dimensions are free there are no graphs: a graph is of one shape.
+        """
         for lane in self._lanes:
             for size in self._sizes:
+                if self._is_free:
+                    for given in ({}, *extents):
+                        lane.set_shapes(size, {spec.name: _at(spec, given) for spec in self.specs.inputs})
+                        lane.enqueue(size)
+                        lane.stream.synchronize()
+                    continue
                 # TensorRT sets things up in a context's first run that must not be captured.
                 lane.enqueue(size)
                 lane.stream.synchronize()
@@ -126,16 +162,51 @@ class TensorRt(Engine):
         size = len(next(iter(inputs.values())))
         if size > self._sizes[-1]:
             raise StageBroken(f"{self.path}: a batch of {size} came, and plans were loaded for {self._sizes}")
-        uploads = [_copies(spec, inputs[spec.name]) for spec in self.specs.inputs]
-        downloads = [_copies(spec, outputs[spec.name]) for spec in self.specs.outputs]
+        takes = {spec.name: inputs[spec.name][0].shape for spec in self.specs.inputs}
+        gives = self.known_shapes(inputs)
+        uploads = [_copies(spec, takes[spec.name], inputs[spec.name]) for spec in self.specs.inputs]
+        downloads = [
+            _copies(spec, gives.get(spec.name, spec.max_shape), outputs[spec.name]) for spec in self.specs.outputs
+        ]
         lane = self._free.pop()
         try:
-            lane.launch(choose_size(self._sizes, size), uploads, downloads)
+            lane.launch(choose_size(self._sizes, size), uploads, downloads, takes if self._is_free else None)
         except BaseException:
             self._free.append(lane)
             raise
         lane.rows = (inputs, outputs)
         return lane
+
+    def known_shapes(self, inputs: Mapping[str, Array | Sequence[Array]]) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the outputs with free dimensions: TensorRT tells them before it computes.
+
+        Args:
+            inputs: rows (*shape), equal in shape.
+
+        Raises:
+            BadInput: the plans do not take these shapes, or an output would be larger than its slot.
+        """
+        if not self._is_free:
+            return {}
+        takes = {spec.name: inputs[spec.name][0].shape for spec in self.specs.inputs}
+        key = tuple(takes.values())
+        if (found := self._known.get(key)) is None:
+            for spec in self.specs.inputs:
+                if misfit := spec.misfit(spec.dtype, takes[spec.name]):
+                    raise BadInput(f"{spec.name}: {misfit}")
+            # One that computes nothing: a shape must not be changed while its context runs.
+            lane = self._free[-1]
+            lane.set_shapes(self._sizes[-1], takes)
+            found = {}
+            for spec in self.specs.outputs:
+                shape = lane.shape_of(self._sizes[-1], spec.name)
+                if misfit := spec.misfit(spec.dtype, shape):
+                    raise BadInput(f"{spec.name} of {self.path.name}: {misfit}; its maximum is too small")
+                found[spec.name] = shape
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[key] = found
+        return found
 
     def done(self, token: Any) -> bool:
         lane: _Lane = token
@@ -147,8 +218,9 @@ class TensorRt(Engine):
 
     def _execute(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
         size = len(next(iter(inputs.values())))
+        known = self.known_shapes(inputs)
         made = {
-            spec.name: np.empty((size, *spec.max_shape), spec.dtype)
+            spec.name: np.empty((size, *known.get(spec.name, spec.max_shape)), spec.dtype)
             for spec in self.specs.outputs
             if spec.name not in outputs
         }
@@ -207,7 +279,11 @@ class TensorRt(Engine):
 class _Lane:
     """What one batch needs to be computed: a stream, memory, and a context for each batch size."""
 
-    def __init__(self, trt: Any, gpu: Device, models: Mapping[int, Any], tensors: Sequence[TensorSpec]) -> None:
+    def __init__(
+        self, trt: Any, gpu: Device, models: Mapping[int, tensorrt.ICudaEngine], tensors: Sequence[TensorSpec]
+    ) -> None:
+        self._dims: type[tensorrt.Dims] = trt.Dims
+        self._models = models  # for as long as its contexts
         self._gpu = gpu
         self.stream = gpu.stream()
         self._handle = int(self.stream.handle)
@@ -222,7 +298,7 @@ class _Lane:
         }
         needed = max(compat.scratch_bytes(model) for model in models.values())
         scratch = gpu.allocate(needed, "activations")
-        self._contexts = {}
+        self._contexts: dict[int, tensorrt.IExecutionContext] = {}
         for size, model in models.items():
             context = compat.context_without_scratch(trt, model)
             compat.set_scratch(context, scratch, needed)
@@ -235,6 +311,20 @@ class _Lane:
         if not self._contexts[size].execute_async_v3(self._handle):
             raise CudaError(f"TensorRT could not enqueue a batch of {size}; its log says why")
 
+    def set_shapes(self, size: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Tell the context of a batch size the shapes of its next rows.
+
+        Raises:
+            BadInput: the plan does not take them.
+        """
+        for name, shape in shapes.items():
+            if not self._contexts[size].set_input_shape(name, self._dims([size, *shape])):
+                raise BadInput(f"{name}: the plan for batches of {size} does not take the shape {list(shape)}")
+
+    def shape_of(self, size: int, name: str) -> tuple[int, ...]:
+        """The shape of an output's rows, for the shapes that were set last."""
+        return tuple(self._contexts[size].get_tensor_shape(name))[1:]
+
     def capture(self, size: int) -> None:
         """Make the graph of a batch size; where TensorRT cannot be captured, there is none."""
         try:
@@ -242,8 +332,16 @@ class _Lane:
         except CudaError as error:
             print(f"no CUDA graph for batches of {size}, they are enqueued call by call: {error}", file=sys.stderr)
 
-    def launch(self, size: int, uploads: Sequence[_Copies], downloads: Sequence[_Copies]) -> None:
-        """Compute one batch; `is_over` tells when."""
+    def launch(
+        self,
+        size: int,
+        uploads: Sequence[_Copies],
+        downloads: Sequence[_Copies],
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        """Compute one batch; `is_over` tells when. `shapes`: of the inputs' rows, where they are free."""
+        if shapes is not None:
+            self.set_shapes(size, shapes)
         gpu, stream = self._gpu, self._handle
         for name, copies in uploads:
             for offset, address, nbytes in copies:
@@ -272,14 +370,20 @@ class _Lane:
         self._contexts.clear()
 
 
-def _copies(spec: TensorSpec, rows: Sequence[Array]) -> _Copies:
-    """The copies of one tensor: one for each stretch of rows that lie side by side."""
-    step = spec.max_nbytes
+def _at(spec: TensorSpec, extents: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape with free dimensions at these extents, or at their maxima."""
+    return tuple(extents.get(axis, spec.max[axis]) if isinstance(axis, str) else axis for axis in spec.shape)
+
+
+def _copies(spec: TensorSpec, shape: tuple[int, ...], rows: Sequence[Array]) -> _Copies:
+    """The copies of one tensor: one for each stretch of rows that lie side by side. Each row has `shape`."""
+    step = itemsize(spec.dtype) * math.prod(shape)
     copies: list[tuple[int, int, int]] = []
     offset = first = end = 0
     for row in rows:
-        if row.nbytes != step or not row.flags.c_contiguous:
-            raise BadInput(f"{spec.name}: expected {spec}, found {row.dtype.name} {list(row.shape)}")
+        if row.nbytes != step or row.shape != shape or not row.flags.c_contiguous:
+            found = f"{row.dtype.name} {list(row.shape)}"
+            raise BadInput(f"{spec.name}: expected {spec.dtype} {list(shape)}, found {found}")
         address = address_of(row)
         if address != end:
             if end:
@@ -293,6 +397,18 @@ def _copies(spec: TensorSpec, rows: Sequence[Array]) -> _Copies:
 
 def _mib(nbytes: int) -> str:
     return f"{nbytes / (1 << 20):,.1f} MiB"
+
+
+def _check_ranges(path: Path, plan: Plan, specs: ModelSpecs) -> None:
+    """Refuse shapes that may come and that the plan does not take."""
+    for profile in plan.profiles:
+        spec = next(spec for spec in specs.inputs if spec.name == profile.name)
+        for axis, most, low, high in zip(spec.shape, spec.max_shape, profile.min[1:], profile.max[1:]):
+            if not low <= most <= high:
+                raise ModelError(
+                    f"{path}: its plans take {low} to {high} for {axis!r} of {spec.name}, and up to {most} may come; "
+                    f"build them again with a larger --range"
+                )
 
 
 _loggers: list[Any] = []

@@ -6,17 +6,49 @@ last step to where the plan is loaded, and builds anywhere.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.engines import tensorrt_compat as compat
-from stages.engines.cuda import device_name
+from stages.engines.calibration import Calibration
+from stages.engines.cuda import Device, device_name
 from stages.engines.engine import TensorAxes
-from stages.engines.plans import ANY_GPU, Plan, gpu_slug
+from stages.engines.onnxruntime import declared_outputs
+from stages.engines.plans import ANY_GPU, Plan, Profile, gpu_slug, plans_dir
 from stages.errors import ModelError
+from stages.stage import Array
 
-__all__ = ["build_plan", "target"]
+if TYPE_CHECKING:
+    import tensorrt
+
+__all__ = ["BuildOptions", "Range", "build_plan", "target"]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Extents of a free dimension that a plan is to take."""
+
+    min: int
+    opt: int
+    """The one that it is made fast for."""
+    max: int
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What is not in the name of a plan."""
+
+    shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
+    """Shapes of tensors without the batch, by name: numbers where fewer are meant than the model takes, or names."""
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    """For each free dimension, by its name."""
+    calibration: Calibration | None = None
+    timing_cache: Path | None = None
+    """File that keeps what was measured, for the next plan of the same layers."""
 
 
 def target() -> tuple[str, str]:
@@ -35,13 +67,12 @@ def target() -> tuple[str, str]:
     return gpu_slug(name), version
 
 
-def build_plan(model: Path, wanted: Plan, timing_cache: Path | None = None) -> tuple[Plan, bytes]:
+def build_plan(model: Path, wanted: Plan, options: BuildOptions) -> tuple[Plan, bytes]:
     """Build one plan; takes tens of seconds.
 
     Args:
         model: the .onnx file.
-        wanted: what to build; its tensors are still to be found.
-        timing_cache: file that keeps what was measured, for the next plan of the same layers.
+        wanted: what to build; its tensors and profiles are still to be found.
 
     Returns:
         `wanted` with its tensors, and the plan's bytes.
@@ -51,50 +82,129 @@ def build_plan(model: Path, wanted: Plan, timing_cache: Path | None = None) -> t
     """
     trt = compat.load_library()
     log = _Log(trt)
-    builder = trt.Builder(log.logger)
+    builder: tensorrt.Builder = trt.Builder(log.logger)
     network = compat.new_network(trt, builder)
-    parser = trt.OnnxParser(network, log.logger)
+    parser: tensorrt.OnnxParser = trt.OnnxParser(network, log.logger)
     if not parser.parse(model.read_bytes()):
         errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise ModelError(f"{model}: {wanted.version} cannot read it: {errors}")
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        tensor.shape = _fixed(model, tensor, wanted.batch)
     config = builder.create_builder_config()
-    compat.set_precision(trt, config, wanted.precision)
+    takes = [network.get_input(i) for i in range(network.num_inputs)]
+    shapes = [_profile(model, tensor, wanted.batch, options) for tensor in takes]
+    if unknown := sorted(set(options.ranges) - {axis for _, axes in shapes for axis in axes if isinstance(axis, str)}):
+        raise ModelError(f"{model}: no input has a free dimension {unknown[0]!r}")
+    # With every extent at its most, all shapes must be known: what depends on the data cannot have a slot.
+    inputs, outputs = _largest(model, trt, network, shapes)
+    is_free = any(profile.min != profile.max for profile, _ in shapes)
+    if is_free:
+        outputs = _set_free(model, trt, builder, config, network, shapes, outputs)
+        inputs = tuple(replace(tensor, axes=axes) for tensor, (_, axes) in zip(inputs, shapes))
+    profiles = tuple(profile for profile, _ in shapes)
+    # It must live until the plan is built.
+    calibrator = None
+    if wanted.precision == "int8" and compat.wants_calibration(trt, network):
+        calibrator = _calibrator(model, trt, wanted, options.calibration, profiles, inputs)
+    compat.set_precision(trt, config, wanted.precision, calibrator)
     # Kernels of TensorRT's own: cuBLAS and cuDNN need not be there, and later versions leave them out as well.
     sources = trt.TacticSource
     config.set_tactic_sources(1 << int(sources.EDGE_MASK_CONVOLUTIONS) | 1 << int(sources.JIT_CONVOLUTIONS))
     for name in ("avg_timing_iterations", "min_timing_iterations"):
         if hasattr(config, name):
             setattr(config, name, 1)
-    if timing_cache is not None:
-        known = timing_cache.read_bytes() if timing_cache.is_file() else b""
+    if options.timing_cache is not None:
+        known = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
         cache = config.create_timing_cache(known)
         config.set_timing_cache(cache, ignore_mismatch=False)
-    content = builder.build_serialized_network(network, config)
+    content: tensorrt.IHostMemory | None = builder.build_serialized_network(network, config)
+    if calibrator is not None:
+        calibrator.close()
     if content is None:
         raise ModelError(f"{model}: {wanted.version} could not build it: {log.last}")
-    if timing_cache is not None:
-        timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
-    inputs = tuple(_axes(model, trt, network.get_input(i)) for i in range(network.num_inputs))
-    outputs = tuple(_axes(model, trt, network.get_output(i)) for i in range(network.num_outputs))
-    return replace(wanted, inputs=inputs, outputs=outputs), bytes(content)
+    if options.timing_cache is not None:
+        options.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+    found = replace(wanted, inputs=inputs, outputs=outputs, profiles=profiles if is_free else ())
+    return found, bytes(content)
 
 
-def _fixed(model: Path, tensor: Any, batch: int) -> tuple[int, ...]:
+_Axes = tuple[int | str | None, ...]
+
+
+def _profile(model: Path, tensor: tensorrt.ITensor, batch: int, options: BuildOptions) -> tuple[Profile, _Axes]:
+    """The shapes that an input is to take, and its axes: numbers, and names of what is free."""
     first, *rest = tuple(tensor.shape)
     if first not in (-1, batch):
         raise ModelError(f"{model}: {tensor.name} was saved for batches of {first}, and {batch} was asked for")
-    if -1 in rest:
-        raise ModelError(
-            f"{model}: {tensor.name} has a free dimension besides the batch, {[first, *rest]}; "
-            "a plan has fixed shapes: save the model with that dimension fixed"
-        )
-    return (batch, *rest)
+    given = options.shapes.get(tensor.name)
+    if given is not None and (
+        len(given) != len(rest) or any(own not in (-1, extent) for own, extent in zip(rest, given))
+    ):
+        raise ModelError(f"{model}: {tensor.name} has the shape {rest} (-1: free), which {list(given)} does not fit")
+    axes: list[int | str | None] = [batch]
+    ranges = [Range(batch, batch, batch)]
+    for number, own in enumerate(rest):
+        axis = given[number] if given is not None else own if own != -1 else _axis_name(tensor, number)
+        axes.append(axis)
+        if isinstance(axis, int):
+            ranges.append(Range(axis, axis, axis))
+        elif axis in options.ranges:
+            ranges.append(options.ranges[axis])
+        else:
+            raise ModelError(
+                f"{model}: {tensor.name} has a free dimension besides the batch, {axis!r} in {[first, *rest]}: give "
+                f"its range, such as --range {axis}=32:320:960 (least, usual, most), or fix it with "
+                f"--shape {tensor.name}={','.join('320' if extent == -1 else str(extent) for extent in rest)}"
+            )
+    least, usual, most = (tuple(getattr(r, which) for r in ranges) for which in ("min", "opt", "max"))
+    return Profile(tensor.name, least, usual, most), tuple(axes)
 
 
-def _axes(model: Path, trt: Any, tensor: Any) -> TensorAxes:
+def _axis_name(tensor: Any, number: int) -> str:
+    """As the file calls it; where it does not, or the library does not tell (8.5), as `model_specs` names it."""
+    own = tensor.get_dimension_name(number + 1) if hasattr(tensor, "get_dimension_name") else ""
+    return own or f"{tensor.name}.{number}"
+
+
+def _largest(
+    model: Path, trt: Any, network: tensorrt.INetworkDefinition, shapes: Sequence[tuple[Profile, _Axes]]
+) -> tuple[tuple[TensorAxes, ...], tuple[TensorAxes, ...]]:
+    for number, (profile, _) in enumerate(shapes):
+        network.get_input(number).shape = trt.Dims(profile.max)
+    return (
+        tuple(_axes(model, trt, network.get_input(i)) for i in range(network.num_inputs)),
+        tuple(_axes(model, trt, network.get_output(i)) for i in range(network.num_outputs)),
+    )
+
+
+def _set_free(
+    model: Path,
+    trt: Any,
+    builder: tensorrt.Builder,
+    config: tensorrt.IBuilderConfig,
+    network: tensorrt.INetworkDefinition,
+    shapes: Sequence[tuple[Profile, _Axes]],
+    outputs: tuple[TensorAxes, ...],
+) -> tuple[TensorAxes, ...]:
+    """Free the dimensions again, within their ranges; the outputs with what is free in them."""
+    profile = builder.create_optimization_profile()
+    for number, (shape, axes) in enumerate(shapes):
+        free = [extent if isinstance(axis, int) else -1 for axis, extent in zip(axes, shape.max)]
+        network.get_input(number).shape = trt.Dims(free)
+        profile.set_shape(shape.name, trt.Dims(shape.min), trt.Dims(shape.opt), trt.Dims(shape.max))
+    config.add_optimization_profile(profile)
+    if hasattr(config, "set_calibration_profile"):
+        config.set_calibration_profile(profile)
+    # TensorRT does not tell what the file calls the outputs' dimensions.
+    named = {tensor.name: tensor.axes for tensor in declared_outputs(model)}
+    freed = []
+    for number, tensor in enumerate(outputs):
+        now = tuple(network.get_output(number).shape)
+        names = (name if isinstance(name, str) else None for name in named[tensor.name])
+        axes = tuple(name if extent == -1 else most for extent, most, name in zip(now, tensor.axes, names))
+        freed.append(replace(tensor, axes=axes))
+    return tuple(freed)
+
+
+def _axes(model: Path, trt: Any, tensor: tensorrt.ITensor) -> TensorAxes:
     shape = tuple(tensor.shape)
     if -1 in shape:
         raise ModelError(f"{model}: the shape of output {tensor.name} depends on the data, {list(shape)}: no plan can")
@@ -104,6 +214,58 @@ def _axes(model: Path, trt: Any, tensor: Any) -> TensorAxes:
         why = f"{tensor.name} is a {tensor.dtype.name}, which cannot lie in shared memory"
         raise ModelError(f"{model}: {why}") from error
     return TensorAxes(tensor.name, dtype, shape)
+
+
+def _calibrator(
+    model: Path,
+    trt: Any,
+    wanted: Plan,
+    calibration: Calibration | None,
+    profiles: tuple[Profile, ...],
+    inputs: tuple[TensorAxes, ...],
+) -> Any:
+    """What shows TensorRT the samples, and keeps what it found for the other batch sizes, beside the plans."""
+    if calibration is None:
+        raise ModelError(
+            f"{model}: int8 is measured on samples: --calibration FILE.npz; or give a model that is quantised already"
+        )
+    usual = {profile.name: profile.opt for profile in profiles}
+    calibration.check(tuple(replace(tensor, axes=usual[tensor.name]) for tensor in inputs), wanted.batch)
+    key = hashlib.sha256(f"{wanted.model_sha256} {wanted.shapes} {calibration.digest}".encode()).hexdigest()[:16]
+    kept = plans_dir() / f"{wanted.model}.{re.sub('[^a-z0-9.-]', '-', wanted.version)}.{key}.calibration"
+    batch, arrays = wanted.batch, calibration.arrays
+    gpu = Device(0)
+    memory = {name: gpu.allocate(array[:batch].nbytes, f"calibration of {name}") for name, array in arrays.items()}
+    batches = iter(range(0, calibration.samples - batch + 1, batch))
+
+    class Calibrator(trt.IInt8EntropyCalibrator2):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IInt8EntropyCalibrator2.__init__(self)
+
+        def get_batch_size(self) -> int:
+            return batch
+
+        def get_batch(self, names: Sequence[str]) -> list[int] | None:
+            first = next(batches, None)
+            if first is None:
+                return None
+            for name in names:
+                rows: Array = arrays[name][first : first + batch]
+                gpu.upload(memory[name], rows.ctypes.data, rows.nbytes, 0)
+            return [memory[name] for name in names]
+
+        def read_calibration_cache(self) -> bytes | None:
+            return kept.read_bytes() if kept.is_file() else None
+
+        def write_calibration_cache(self, cache: Any) -> None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(bytes(cache))
+
+        def close(self) -> None:
+            memory.clear()
+            gpu.close()
+
+    return Calibrator()
 
 
 class _Log:

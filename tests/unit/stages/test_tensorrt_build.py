@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.cli.main import main
-from stages.engines.plans import plans_of
+from stages.engines.engine import TensorAxes
+from stages.engines.plans import Profile, plans_of
 from stages.engines.tensorrt import TensorRt
+from stages.errors import ModelError
+from stages.spec import TensorSpec
 
 has_rtx = importlib.util.find_spec("tensorrt_rtx") is not None and importlib.util.find_spec("tensorrt") is None
-needs_rtx = pytest.mark.skipif(not has_rtx, reason="builds with tensorrt_rtx: pip install tensorrt-rtx-cu13 (95 MB)")
+needs_rtx = pytest.mark.skipif(not has_rtx, reason="builds with TensorRT-RTX, 95 MB: run `make test-build`")
 
 
 @pytest.fixture(autouse=True)
@@ -49,10 +53,91 @@ def test_another_batch_than_the_model_was_saved_for_is_refused(
 
 
 @needs_rtx
-def test_a_free_dimension_besides_the_batch_is_refused(tiny_models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, said = build(capsys, tiny_models / "double_any_length.onnx", "--batch", "1", "--precision", "fp32")
+def test_a_free_dimension_needs_a_range_or_a_number(tiny_models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny_models / "double_any_length.onnx"
+    code, said = build(capsys, model, "--batch", "1", "--precision", "fp32")
     assert code == 3
-    assert "a plan has fixed shapes" in said
+    assert "x has a free dimension besides the batch, 'length' in [-1, -1]: give its range, such as --range length=32:320:960" in said
+    assert "or fix it with --shape x=320" in said
+
+
+@needs_rtx
+def test_a_free_dimension_is_built_within_its_range(tiny_models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny_models / "double_any_length.onnx"
+    arguments = (model, "--batch", "2", "--precision", "fp32", "--range", "length=1:4:8")
+    assert build(capsys, *arguments)[0] == 0
+    (plan,) = plans_of("double_any_length")
+    assert plan.profiles == (Profile("x", (2, 1), (2, 4), (2, 8)),)
+    assert (plan.inputs, plan.outputs) == (
+        (TensorAxes("x", "float32", (2, "length")),),
+        (TensorAxes("y", "float32", (2, "length")), TensorAxes("total", "float32", (2,))),
+    )  # fmt: skip
+    assert TensorRt(model, {"length": 8}).specs.inputs == (TensorSpec("x", "float32", ("length",), {"length": 8}),)
+    assert "up to date" in build(capsys, *arguments)[1]
+    assert "built in" in build(capsys, *arguments[:-1], "length=1:4:16")[1]
+
+
+@needs_rtx
+def test_more_than_the_plans_take_is_refused_with_the_command(
+    tiny_models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_models / "double_any_length.onnx"
+    build(capsys, model, "--batch", "2", "--precision", "fp32", "--range", "length=1:4:8")
+    with pytest.raises(ModelError, match=r"its plans take 1 to 8 for 'length' of x, and up to 9 may come; build them again"):
+        TensorRt(model, {"length": 9})
+
+
+@needs_rtx
+def test_a_free_dimension_can_be_fixed_or_named(tiny_models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny_models / "double_any_length.onnx"
+    build(capsys, model, "--batch", "2", "--precision", "fp32", "--shape", "x=5")
+    assert TensorRt(model, {}).specs.outputs[0] == TensorSpec("y", "float32", (5,))
+    build(capsys, model, "--batch", "2", "--precision", "fp32", "--shape", "x=W", "--range", "W=2:2:3")
+    (plan,) = plans_of("double_any_length")
+    assert plan.inputs == (TensorAxes("x", "float32", (2, "W")),)
+    code, said = build(capsys, model, "--batch", "2", "--precision", "fp32", "--shape", "x=5", "--range", "W=2:2:3")
+    assert (code, "no input has a free dimension 'W'" in said) == (3, True)
+    code, said = build(capsys, model, "--batch", "2", "--precision", "fp32", "--shape", "x=5,5")
+    assert (code, "which [5, 5] does not fit" in said) == (3, True)
+
+
+@needs_rtx
+def test_int8_of_a_library_without_calibration_needs_a_quantised_model(
+    tiny_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = build(capsys, tiny_models / "double.onnx", "--batch", "1", "--precision", "int8")
+    assert code == 3
+    assert "does not calibrate; for int8, give it a model that is quantised already" in said
+    code, said = build(capsys, quantised(tmp_path / "quantised.onnx"), "--batch", "1", "--precision", "int8")
+    assert (code, said.count("built in")) == (0, 1)
+
+
+def quantised(path: Path) -> Path:
+    """y = x * w, x and w through int8 and back: (N, 4) -> (N, 4)."""
+    from onnx import TensorProto, checker, helper, save
+
+    def tensor(name: str, values: list[float], kind: int = TensorProto.FLOAT, dims: tuple[int, ...] = ()) -> Any:
+        return helper.make_tensor(name, kind, dims, values)
+
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "scale", "zero"], ["xd"]),
+        helper.make_node("QuantizeLinear", ["w", "scale", "zero"], ["wq"]),
+        helper.make_node("DequantizeLinear", ["wq", "scale", "zero"], ["wd"]),
+        helper.make_node("MatMul", ["xd", "wd"], ["y"]),
+    ]
+    identity = [float(row == column) for row in range(4) for column in range(4)]
+    graph = helper.make_graph(
+        nodes,
+        "quantised",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4])],
+        [tensor("scale", [1 / 64]), tensor("zero", [0], TensorProto.INT8), tensor("w", identity, dims=(4, 4))],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    checker.check_model(model)
+    save(model, path)
+    return path
 
 
 @needs_rtx
@@ -69,7 +154,11 @@ def test_a_precision_that_the_library_takes_from_the_model_is_refused(
     [
         (["--batch", "1,x"], "--batch '1,x': expected numbers"),
         (["--batch", "0"], "expected numbers of at least 1"),
-        (["--precision", "fp64"], "--precision 'fp64': expected fp32 or fp16"),
+        (["--precision", "fp64"], "--precision 'fp64': expected fp32, fp16, int8, or several of them"),
+        (["--shape", "x"], "--shape 'x': expected TENSOR=D,D,..."),
+        (["--shape", "x=3,,W"], "--shape 'x=3,,W': expected TENSOR=D,D,..."),
+        (["--range", "W=32:960"], "--range 'W=32:960': expected D=MIN:USUAL:MAX"),
+        (["--range", "W=32:16:960"], "--range 'W=32:16:960': expected D=MIN:USUAL:MAX"),
         (["--uint8", "x.onnx", "--std", "0"], "--std: expected numbers other than 0"),
     ],
 )
@@ -79,6 +168,14 @@ def test_a_wrong_option_is_refused_before_anything_is_built(
     code, told = build(capsys, tiny_models / "double.onnx", *arguments)
     assert code == 2
     assert said in told
+
+
+def test_samples_that_cannot_be_read_are_refused(
+    tiny_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = build(capsys, tiny_models / "double.onnx", "--precision", "int8", "--calibration", tmp_path)
+    assert code == 3
+    assert f"calibration: no .npz file in {tmp_path}" in said
 
 
 @pytest.mark.skipif(
