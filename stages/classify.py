@@ -61,7 +61,9 @@ class TopK:
                 continue
             best = np.argsort(-scores, kind="stable")[: self._k]
             batch.write(row, "labels", [self._labels[i] for i in best])
-            batch.write(row, "scores", (_softmax(scores) if self._softmax else scores)[best])
+            values = _softmax(scores) if self._softmax else scores
+            # Another mode than "clip" would be buffered; the indices are right.
+            values.take(best, out=batch.out(row, "scores"), mode="clip")
 
 
 def _softmax(scores: Array) -> Array:

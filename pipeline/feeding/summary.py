@@ -94,8 +94,9 @@ def describe_copies(copies: Sequence[EdgeCopy]) -> str:
     lines = [f"{total} were copied on {edges} {'edge' if edges == 1 else 'edges'}, expected none"]
     for copy in copies:
         reason = REASONS[copy.reason]
-        where = f"{copy.edge}: {copy.reason}, {format_bytes(copy.nbytes)} in {copy.batches} batches"
-        lines += [f"  {where}: {reason.why}", f"    to change: {reason.remedy}"]
+        batches = f"{copy.batches} {'batch' if copy.batches == 1 else 'batches'}"
+        lines.append(f"  {copy.edge}: {copy.reason}, {format_bytes(copy.nbytes)} in {batches}: {reason.why}")
+        lines.append(f"    to change: {reason.remedy}")
     return "\n".join(lines)
 
 

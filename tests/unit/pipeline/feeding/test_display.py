@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 
 import pytest
 from rich.console import Console
 
 from pipeline.feeding.display import PlainDisplay, TerminalDisplay, make_display
 from pipeline.feeding.record import Record
-from pipeline.feeding.summary import Summary
+from pipeline.feeding.summary import EdgeCopy, Summary
+from stages.copies import GATHERED, REASONS, RETURNED
 
 STAGE = {"queue_ms": 1.0, "compute_ms": 2.0, "batch": 2, "copied_bytes": 2048}
 
@@ -23,33 +25,38 @@ def bad(name: str) -> Record:
     return Record(name, ("BadInput", "no picture [bold]at all[/bold]"))
 
 
-def summary_of(records: list[Record], not_sent: int = 0) -> Summary:
+def summary_of(records: list[Record], not_sent: int = 0, copies: Sequence[EdgeCopy] = ()) -> Summary:
     summary = Summary.of(["infer"])
     for record in records:
         summary.add(record)
     summary.seconds = 2.0
     summary.not_sent = not_sent
+    summary.copies = list(copies)
     summary.closed = {"infer": {"full": 1, "delay": 2, "drained": 0}}
     return summary
 
 
-def on_terminal(records: list[Record], not_sent: int = 0, width: int = 100) -> str:
+def on_terminal(
+    records: list[Record], not_sent: int = 0, width: int = 100, copies: Sequence[EdgeCopy] = ()
+) -> str:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=width, markup=False, highlight=False, emoji=False, legacy_windows=False)
     with TerminalDisplay(console, "pets", len(records) + not_sent) as display:
         for record in records:
             display.add(record)
-        display.finish(summary_of(records, not_sent))
+        display.finish(summary_of(records, not_sent, copies))
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
 
 
-def in_pipe(records: list[Record], *, quiet: bool = False, not_sent: int = 0) -> str:
+def in_pipe(
+    records: list[Record], *, quiet: bool = False, not_sent: int = 0, copies: Sequence[EdgeCopy] = ()
+) -> str:
     stream = io.StringIO()
     with PlainDisplay(Console(file=stream, width=1000, markup=False, highlight=False, emoji=False), quiet) as display:
         for record in records:
             display.add(record)
         display.tick()
-        display.finish(summary_of(records, not_sent))
+        display.finish(summary_of(records, not_sent, copies))
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 
@@ -64,6 +71,17 @@ def test_a_pipe_gets_one_line_a_request_then_the_summary() -> None:
     assert re.search(r"latency ms: p50 (9\.9|10\.[01]), p90 \S+, p99 \S+ +copied: 2\.0 KiB per request", text)
     assert re.search(r"^infer +1\.00 +2\.00 +2\.00 +2\.0 KiB +full 1, delay 2$", text, re.MULTILINE)
     assert "\x1b" not in text
+
+
+def test_what_was_copied_is_a_table_by_edge_and_without_copies_one_word() -> None:
+    still = Record("a.jpg", latency_ms=1.0, stages={"infer": {**STAGE, "copied_bytes": 0}})
+    assert re.search(r"p99 \S+ +copied: nothing$", in_pipe([still]), re.MULTILINE)
+    assert "copied on" not in in_pipe([still])
+    copies = [EdgeCopy("decode.x -> infer.x", GATHERED, 4096, 2), EdgeCopy("infer.y", RETURNED, 10, 1)]
+    for text in (in_pipe([ok("a.jpg")], copies=copies), on_terminal([ok("a.jpg")], copies=copies)):
+        assert re.search(r"copied on +bytes +batches +because", text)
+        assert re.search(rf"^ ?decode\.x -> infer\.x +4\.0 KiB +2 +gathered: {REASONS[GATHERED].why} *$", text, re.MULTILINE)
+        assert re.search(r"^ ?infer\.y +10 B +1 +returned: the stage gave a value", text, re.MULTILINE)
 
 
 def test_a_quiet_pipe_gets_failures_and_the_summary_only() -> None:

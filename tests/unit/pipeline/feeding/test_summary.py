@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.feeding.record import Record
-from pipeline.feeding.summary import Latencies, Summary
+from pipeline.feeding.summary import EdgeCopy, Latencies, Summary, copies_of, describe_copies
+from stages.copies import GATHERED, REASONS, SCATTERED
 
 MILLISECONDS = st.lists(st.floats(min_value=0.001, max_value=1e7), min_size=1, max_size=200)
 
@@ -81,9 +82,32 @@ def test_nothing_is_divided_by_nothing() -> None:
     assert (summary.rate, summary.copied_per_request, summary.stages["infer"].mean_batch) == (0.0, 0.0, 0.0)
 
 
-def test_the_reasons_of_all_replicas_of_a_stage_are_added_up() -> None:
+STATUS = {
+    "stages": [
+        {"name": "decode", "closed": {"full": 3, "delay": 0}},
+        {"name": "infer", "closed": {"full": 1, "delay": 3}},
+    ],
+    "copies": [
+        {"edge": "infer.y", "reason": SCATTERED, "bytes": 100, "batches": 1},
+        {"edge": "decode.x -> infer.x", "reason": GATHERED, "bytes": 3 << 20, "batches": 2},
+    ],
+}
+
+
+def test_why_batches_closed_and_what_was_copied_comes_from_the_status() -> None:
     summary = Summary.of(["decode", "infer"])
-    reports = [[0, 0, 3, 3, [3, 0, 0, 0, 0], 0], [1, 1, 4, 9, [1, 2, 0, 1, 0], 0], [2, 1, 1, 2, [0, 1, 0, 0, 0], 0]]
-    summary.add_status({"workers": reports}, ["decode", "infer"])
-    assert summary.closed["decode"] == {"full": 3, "delay": 0, "drained": 0, "deadline": 0, "slots": 0}
-    assert summary.closed["infer"] == {"full": 1, "delay": 3, "drained": 0, "deadline": 1, "slots": 0}
+    summary.add_status(STATUS)
+    assert summary.closed == {"decode": {"full": 3, "delay": 0}, "infer": {"full": 1, "delay": 3}}
+    assert summary.copies == [
+        EdgeCopy("decode.x -> infer.x", GATHERED, 3 << 20, 2),
+        EdgeCopy("infer.y", SCATTERED, 100, 1),
+    ]
+
+
+def test_copies_are_described_by_edge_with_the_reason_and_what_to_change() -> None:
+    lines = describe_copies(copies_of(STATUS)).splitlines()
+    assert lines[0] == "3.0 MiB were copied on 2 edges, expected none"
+    assert lines[1] == f"  decode.x -> infer.x: gathered, 3.0 MiB in 2 batches: {REASONS[GATHERED].why}"
+    assert lines[2] == f"    to change: {REASONS[GATHERED].remedy}"
+    assert lines[3] == f"  infer.y: scattered, 100 B in 1 batch: {REASONS[SCATTERED].why}"
+    assert len(lines) == 5

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pipeline.scheduler.tally import Tally
+from pipeline.wire.messages import Copied, WorkerReport
+from stages.copies import GATHERED, INPUT, OUTPUT, RETURNED
+
+IN = (INPUT, "x", GATHERED)
+OUT = (OUTPUT, "y", RETURNED)
+
+
+def report(worker: int, batches: int, *copies: Copied, stage: int = 1) -> WorkerReport:
+    return WorkerReport(worker, stage, batches, 3 * batches, (batches, 0, 1, 0, 0), 2, copies)
+
+
+def test_the_last_report_of_each_worker_stands_for_all_of_its_own() -> None:
+    tally = Tally(2)
+    tally.report(report(5, 1, Copied(*IN, 10, 1)))
+    tally.report(report(5, 4, Copied(*IN, 40, 4), Copied(*OUT, 7, 2)))
+    tally.report(report(6, 2, Copied(*IN, 1, 1)))
+    tally.report(report(7, 9, stage=0))
+    total = tally.of(1)
+    assert (total.batches, total.rows, total.refused, total.deaths) == (6, 18, 4, 0)
+    assert total.closed == {"full": 6, "delay": 0, "drained": 2, "deadline": 0, "slots": 0}
+    assert total.copies == {IN: (41, 5), OUT: (7, 2)}
+    assert (tally.of(0).batches, tally.of(0).copies) == (9, {})
+
+
+def test_what_the_dead_have_done_stays_and_their_successors_begin_at_nothing() -> None:
+    tally = Tally(2)
+    tally.report(report(5, 4, Copied(*IN, 40, 4)))
+    tally.retire(5, 1)
+    assert tally.of(1).copies == {IN: (40, 4)}
+    tally.report(report(8, 1, Copied(*IN, 2, 1)))
+    tally.retire(9, 1)  # died before it said anything
+    total = tally.of(1)
+    assert (total.deaths, total.batches, total.copies) == (2, 5, {IN: (42, 5)})
+    tally.retire(8, 1)
+    assert tally.of(1).batches == 5
+
+
+def test_asking_changes_nothing() -> None:
+    tally = Tally(2)
+    tally.report(report(5, 4, Copied(*IN, 40, 4)))
+    tally.retire(5, 1)
+    tally.report(report(6, 1, Copied(*IN, 1, 1)))
+    tally.of(1).copies.clear()
+    assert [tally.of(1).copies for _ in range(2)] == [{IN: (41, 5)}] * 2
+    assert tally.of(1).closed["full"] == 5
