@@ -18,13 +18,18 @@ endif
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-gpu check bench chaos clean
+.PHONY: help run run-ocr test test-gpu check bench chaos clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 run: $(VENV)/.core  ## set up what is missing, then: pipeline run configs/resnet.yaml
 	@$(VENV)/bin/pipeline run $(CONFIG) $(ARGS)
+
+run-ocr: $(VENV)/.core photos/text/page.png  ## read an invoice and a scanned page: pipeline run configs/ocr.yaml
+	@mkdir -p build
+	@$(VENV)/bin/pipeline run configs/ocr.yaml --output build/ocr.jsonl $(ARGS)
+	@$(VENV)/bin/python photos/text/print_lines.py build/ocr.jsonl
 
 test: $(VENV)/.dev  ## set up what is missing, then pass the whole test suite
 	@$(VENV)/bin/python -m pytest $(ARGS)
@@ -49,6 +54,11 @@ chaos: $(VENV)/.dev  ## kill everything again and again under load, and count wh
 clean:  ## remove .venv, build outputs and caches; pulled models stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+photos/text/page.png: photos/text/make_pages.py $(VENV)/.core
+	@echo "drawing the invoice, fetching scikit-image's page ..." >&2
+	@$(VENV)/bin/python $<
+	@touch $@
 
 # What is installed is as new as pyproject.toml, which alone says what has to be.
 $(VENV)/.core: pyproject.toml $(VENV)/bin/python
