@@ -60,7 +60,7 @@ class Progress:
             self._read(request, producer)
 
     def keep_no_promise(self, request: Request) -> None:
-        """The request is answered: what was promised to its children is for others."""
+        """The request is through: what was promised to its children is for others."""
         for producer, count in request.promises.items():
             self._promised[self._state.routes.stages[producer].pool] -= count
         request.promises.clear()
@@ -141,9 +141,11 @@ class Progress:
             self._finish(request, OK, "")
             return
         request.answered = True
-        for producer, step in enumerate(request.steps):
-            if step is not None and not request.scope.kept[producer + 1]:
-                self._give_back_step(request, producer)
+        for member in request.family():
+            self.keep_no_promise(member)
+            for producer in range(len(member.steps)):
+                if member is not request or not request.scope.kept[producer + 1]:
+                    self._give_back_step(member, producer)
         scope = request.scope
         parent.running[scope.index] -= 1
         if not parent.running[scope.index]:
