@@ -79,7 +79,6 @@ class Dispatch:
     def _order(self, request: Request, route: Route, worker: Worker) -> None:
         stages = self._state.routes.stages
         first = worker.number
-        group = request.group if route.index == request.suspected else 0
         key = (request.id, request.attempt)
         hops: list[Hop] = []
         sender = NOBODY
@@ -116,5 +115,5 @@ class Dispatch:
             else:
                 break
         self._state.out.orders[first].append(
-            Order(request.id, request.attempt, request.deadline, group, tuple(hops), ())
+            Order(request.id, request.attempt, request.deadline, request.group, tuple(hops), ())
         )

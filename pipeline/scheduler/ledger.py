@@ -143,9 +143,9 @@ class Request:
         self.deaths = 0
         #: How the last worker died that ran it.
         self.how = ""
-        #: Nonzero: it runs in the stage that it is suspected of having killed only together with requests of the same
-        #: group.
+        #: Nonzero: it runs only together with requests of the same group.
         self.group = 0
+        #: The stage whose worker it is suspected of having killed.
         self.suspected = -1
 
     def child(self, number: int, scope: Scope, position: int, values: list[Value]) -> Request:

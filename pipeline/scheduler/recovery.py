@@ -10,9 +10,9 @@ deadly request among n costs at most ceil(log2 n) + 1 further deaths, and only i
 
 A SIGKILL from outside says little about what was being computed: it counts for less.
 
-A process of several workers dies as several workers, the last stage first. What it was computing in a later stage
-may have to run again from an earlier one, whose notice died with it: that one it has survived before, so it stays
-suspect until it has survived the stage that it is suspected in.
+A process of several workers dies as all of them, the last stage first. A suspect may have to run again from an
+earlier stage than the one it was computed in, since the notice of that died with the process too. Having survived
+the earlier stage once more acquits nobody: it stays suspect until it has survived the one that it is suspected in.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class Inbox:
     @property
     def has_suspects(self) -> bool:
         """Whether orders wait here that must run with nobody but their own group."""
-        return any(rows[0].order.group for rows in self._groups.values())
+        return any(rows and rows[0].order.group for rows in self._groups.values())
 
     def add(self, order: Order, now: int) -> bool:
         """Take in one order; False where it was fenced before it came."""

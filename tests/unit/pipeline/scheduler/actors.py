@@ -21,9 +21,11 @@ Peer = str | tuple[str, int]
 
 @dataclass
 class Worker:
-    """One worker process."""
+    """One worker: a process, or one of several in a process."""
 
     number: int
+    process: int
+    """The number of its first worker."""
     stage: int
     replica: int
     inbox: Inbox

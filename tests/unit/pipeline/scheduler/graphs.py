@@ -147,11 +147,12 @@ GRAPHS: dict[str, Graph] = {
 
 def make_plan(
     graph: str, *, replicas: int = 1, max_batch: int = 1, delay_ms: float = 0.0, slots: int = 4, credits: int = 2,
-    tight: bool = False,
+    tight: bool = False, processes: int | None = None,
 ) -> Plan:
     """The plan of one of GRAPHS.
 
     Args:
+        processes: the stages are dealt out to so many, like cards; None: each has workers of its own.
         tight: every stage has but one slot more than an answer may hold, so that slots run out before credits do.
     """
     inputs, wanted, outputs = GRAPHS[graph]
@@ -204,6 +205,7 @@ def make_plan(
                 workers=tuple(WorkerPlan(name, replica) for replica in range(replicas)),
                 scope=scope,
                 when=when,
+                host=name if processes is None else list(wanted)[len(stages) % processes],
                 sources=tuple(source.partition(".")[0] for source in written[: len(takes)]),
             )
         )

@@ -3,7 +3,8 @@
 The scheduler, the pools, the workers' inboxes and executions are the real ones. Modelled are
 
     connections   one queue for each pair (sender, receiver); in order within, in any order between
-    workers       idle or computing; a batch reads and half-writes its slots, and ends in a later event
+    workers       idle or computing; a batch reads and half-writes its slots, and ends in a later event;
+                  those of one process forward to each other without a message, and die together
     clients       well behaved or not; they check that an answer's bytes stay as they are until released
     death         at any point; of what the dead one has sent, some first part still arrives
 
@@ -90,20 +91,23 @@ class Simulation:
         self.network = Network()
         self.workers: dict[int, Worker] = {}
         self.clients: dict[int, Client] = {}
-        #: Replicas that run or are about to: (stage, replica) -> worker number.
+        #: Processes that run or are about to: (first stage, replica) -> number of their first worker.
         self.crew: dict[tuple[int, int], int | None] = {}
         #: (client, tag) -> for how much its workers died while they computed it, and nothing else: a
         #: crash counts a half, a kill from outside a third.
         self.guilt: defaultdict[tuple[int, int], Fraction] = defaultdict(Fraction)
         # Relays look at nothing.
         self._stage_reads_x = any(stage.fields for stage in plan.stages)
+        #: What the supervisor was asked to keep.
+        self.relics: list[Relic] = []
         self.draining = False
         self.drained = False
         self.answered = 0
         self._next_worker = 0
-        for stage, stage_plan in enumerate(plan.stages):
-            for replica in range(len(stage_plan.workers)):
-                self.crew[stage, replica] = None
+        self._mates_of = {stages[0]: stages for stages in plan.processes}
+        for first in self._mates_of:
+            for replica in range(len(plan.stages[first].workers)):
+                self.crew[first, replica] = None
         while self.start_worker():
             pass
         self.join()
@@ -158,6 +162,7 @@ class Simulation:
                 continue
             assert isinstance(handle, TensorHandle)
             self.table.view(handle)  # it copies them: they must still be there
+        self.relics.append(message)
         self.network.send(SUPERVISOR, SCHEDULER, Kept(message.request, ""))
 
     # -- the scheduler's shell --------------------------------------------------------------------
@@ -202,20 +207,22 @@ class Simulation:
         missing = [place for place, number in self.crew.items() if number is None]
         if not missing:
             return False
-        stage, replica = missing[self.choose(len(missing))]
-        plan = self.plan.stages[stage]
-        number = self._next_worker
-        self._next_worker += 1
-        route = self.scheduler.routes.stages[stage]
-        self.workers[number] = Worker(
-            number,
-            stage,
-            replica,
-            inbox_of(self.plan, stage),
-            Execution(plan, stage, route.base, Hash(plan), self.table, route.asked, lambda: self.now),
-        )
-        self.crew[stage, replica] = number
-        self.network.send(("w", number), SCHEDULER, Ready(number, stage, replica, 1000 + number, EPOCH))
+        first, replica = missing[self.choose(len(missing))]
+        process = self.crew[first, replica] = self._next_worker
+        for stage in self._mates_of[first]:
+            plan = self.plan.stages[stage]
+            number = self._next_worker
+            self._next_worker += 1
+            route = self.scheduler.routes.stages[stage]
+            self.workers[number] = Worker(
+                number,
+                process,
+                stage,
+                replica,
+                inbox_of(self.plan, stage),
+                Execution(plan, stage, route.base, Hash(plan), self.table, route.asked, lambda: self.now),
+            )
+            self.network.send(("w", number), SCHEDULER, Ready(number, stage, replica, 1000 + process, EPOCH))
         return True
 
     def _worker_takes(self, worker: Worker, message: Message) -> None:
@@ -233,10 +240,21 @@ class Simulation:
     def _living(self) -> list[Worker]:
         return [worker for worker in self.workers.values() if worker.alive]
 
+    def _mates(self, worker: Worker) -> list[Worker]:
+        """The workers of its process, itself among them, in the plan's order."""
+        return [mate for mate in self.workers.values() if mate.process == worker.process]
+
+    def _may_begin(self, worker: Worker) -> bool:
+        """While suspects are about, one batch of a process is computed at a time."""
+        mates = self._mates(worker)
+        computing = [mate for mate in mates if mate.rows]
+        suspects = any(mate.inbox.has_suspects for mate in mates) or any(mate.rows[0].order.group for mate in computing)
+        return not (computing and suspects)
+
     def begin(self) -> bool:
         """A worker begins a batch: it reads its inputs, and writes the first half of its outputs."""
         for worker in self._turned(self._living()):
-            if worker.rows or (batch := worker.inbox.take(self.now)) is None:
+            if worker.rows or not self._may_begin(worker) or (batch := worker.inbox.take(self.now)) is None:
                 continue
             worker.rows = batch.rows
             assert len(batch.rows) <= self.plan.stages[worker.stage].batch.max_size or batch.rows[0].order.group
@@ -270,7 +288,11 @@ class Simulation:
         outcome = worker.execution.run(worker.rows)
         worker.rows, worker.read, worker.wrote = [], [], []
         for number, orders in outcome.forwards.items():
-            self.network.send(worker.peer, ("w", number), Orders(EPOCH, tuple(orders)))
+            forward = Orders(EPOCH, tuple(orders))
+            if self.workers[number].process == worker.process:
+                self._worker_takes(self.workers[number], forward)
+            else:
+                self.network.send(worker.peer, ("w", number), forward)
         worker.late += outcome.late
         if outcome.notices:
             self._send_notices(worker, outcome.notices)
@@ -300,15 +322,21 @@ class Simulation:
         return True
 
     def kill(self, worker: Worker) -> None:
-        """This one dies."""
-        worker.alive = False
-        self.network.dies(worker.peer, self.choose)
-        running = tuple(row.order.request for row in worker.rows)
+        """This one dies, and all of its process with it."""
+        mates = self._mates(worker)
+        running = {mate.number: tuple(row.order.request for row in mate.rows) for mate in mates if mate.rows}
         outside = not self.choose(4)
-        if len(running) == 1 and (request := self.scheduler.requests.get(running[0])) is not None:
+        everything = [number for numbers in running.values() for number in numbers]
+        if len(everything) == 1 and (request := self.scheduler.requests.get(everything[0])) is not None:
             self.guilt[request.client, request.tag] += Fraction(1, 3 if outside else 2)
-        self.crew[worker.stage, worker.replica] = None
-        self.network.send(SUPERVISOR, SCHEDULER, WorkerGone(worker.number, "killed by signal 11 (SIGSEGV)", running, outside, False))
+        self.crew[mates[0].stage, worker.replica] = None
+        for mate in reversed(mates):
+            mate.alive = False
+            self.network.dies(mate.peer, self.choose)
+            mine = running.get(mate.number, ())
+            beside = len(running) > bool(mine)
+            gone = WorkerGone(mate.number, "killed by signal 11 (SIGSEGV)", mine, outside, beside)
+            self.network.send(SUPERVISOR, SCHEDULER, gone)
 
     # -- clients ----------------------------------------------------------------------------------
 

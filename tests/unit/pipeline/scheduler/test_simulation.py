@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from itertools import accumulate
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -49,6 +50,7 @@ def plan_of(choice: random.Random) -> Plan:
         slots=choice.randint(1, 6),
         credits=choice.randint(1, 4),
         tight=choice.random() < 0.3,
+        processes=choice.choice([None, None, 1, 2]),
     )
 
 
@@ -99,8 +101,9 @@ class SimulationMachine(RuleBasedStateMachine):
         slots=st.integers(1, 4),
         credits=st.integers(1, 3),
         tight=st.booleans(),
+        processes=st.sampled_from([None, 1, 2]),
     )
-    def start(self, data: st.DataObject, graph: str, tight: bool, **sizes: int) -> None:
+    def start(self, data: st.DataObject, graph: str, tight: bool, **sizes: Any) -> None:
         plan = make_plan(graph, tight=tight, **sizes)
         self.simulation = Simulation(plan, lambda n: data.draw(st.integers(0, n - 1)) if n > 1 else 0)
 
