@@ -122,9 +122,9 @@ ASSETS: dict[str, Asset] = {
             homepage="https://github.com/PaddlePaddle/PaddleOCR",
             about="PP-OCRv4's text recogniser (mobile), by PaddlePaddle: Chinese, Latin letters, digits",
             inputs="x float32 (N, 3, 48, W)",
-            outputs="softmax_11.tmp_0 float32 (N, T, 6625): a blank, 6623 characters (in the file's metadata), a space; T is W / 8",
+            outputs="softmax_11.tmp_0 float32 (N, W/8, 6625): a blank, the 6623 characters of its metadata, a space",
             preprocessing="one line of text to 48 pixels of height, BGR, x / 127.5 - 1, zeros to the right of it",
-            shapes={"x": (3, 48, "W"), "softmax_11.tmp_0": ("T", 6625)},
+            shapes={"x": (3, 48, "W"), "softmax_11.tmp_0": ("W/8", 6625)},
         ),
         Asset(
             name="imagenet",

@@ -30,11 +30,13 @@ class Infer:
         max: maximum of each free dimension of the model other than the batch, by its name.
         shapes: shapes of tensors without the batch, {name in the model: [3, 48, W]}, where the file gives its free
             dimensions names that nobody can write, or none; or numbers, where fewer shapes are meant than the
-            model could take. Models of the catalogue bring theirs.
+            model could take. "W/8" for an output's is an eighth of the inputs' W. An output whose dimensions are
+            told by the inputs' is written where it is to lie from the first batch on, any other from the second of
+            its shape. Models of the catalogue bring theirs.
         pad: {W: 64}: inputs whose W is no multiple of 64 get zeros up to the next one, at most up to the maximum,
             which is a copy; so rows of about the same shape share a batch.
-        warm_up: [{W: 320}, ...]: extents that are run in `setup`, beside the maxima. The first batch of a shape
-            costs more than the next, and its outputs of free dimensions one copy.
+        warm_up: [{W: 320}, ...]: extents that are run in `setup`, beside the maxima: the first batch of a shape
+            costs more than the next.
         inputs, outputs: other names for the model's tensors: {name in the graph: name in the model}. Those that
             are not mentioned keep theirs.
         precision: "fp32", "fp16", "int8", or "auto": fp16 where the model was built in it, else fp32. For engines

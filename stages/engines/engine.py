@@ -20,6 +20,7 @@ cut and padded here, so that an implementation runs only what its model takes.
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +45,15 @@ __all__ = [
     "model_specs",
 ]
 
-#: Shapes of tensors without the batch, by the model's name for each: extents, or names of free dimensions.
+#: Shapes of tensors without the batch, by the model's name for each: extents, or names of free dimensions. That of
+#: an output may be "W/8": an eighth of the inputs' W.
 Shapes = Mapping[str, Sequence[int | str]]
 
 NO_SHAPES: Shapes = MappingProxyType({})
 #: Input shapes for which output shapes are remembered. The bound only keeps ever new shapes from filling memory.
 REMEMBERED = 4096
+
+_QUOTIENT = re.compile(r"(\w+)/([1-9]\d*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,23 +160,39 @@ class Engine(abc.ABC):
             if any(made[name].shape != outputs[name].shape for name in guessed):
                 self._foreseeable = False
         if free and not guessed:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            self._known[_shapes_of(inputs)] = {name: made[name].shape[1:] for name in free}
+            self._remember(_shapes_of(inputs), {name: made[name].shape[1:] for name in free})
         return made
 
     def known_shapes(self, inputs: Mapping[str, Array | Sequence[Array]]) -> Mapping[str, tuple[int, ...]]:
-        """Shapes (without the batch) of the outputs with free dimensions, as an earlier batch had them.
+        """Shapes (without the batch) of the outputs with free dimensions.
+
+        The names of their dimensions tell, where the inputs have dimensions of these names; else an earlier batch
+        whose inputs had the same shapes, of whatever size.
 
         Args:
-            inputs: arrays (n, *shape), or n arrays (*shape) each. An earlier batch counts where these shapes were
-                the same, whatever its n.
+            inputs: arrays (n, *shape), or n arrays (*shape) each.
 
         Returns:
-            All of them by name; none where there was no such batch, or where one has shown that the model's
-            output shapes follow from more than its inputs' shapes.
+            All of them by name, or none: where neither tells, or a batch has shown that the model's output
+            shapes follow from more than its inputs' shapes.
         """
-        return self._known.get(_shapes_of(inputs), {}) if self._foreseeable else {}
+        if not self._foreseeable:
+            return {}
+        shapes = _shapes_of(inputs)
+        if shapes not in self._known:
+            extents: dict[str, int] = {}
+            for spec in self.specs.inputs:
+                extents.update((a, n) for a, n in zip(spec.shape, inputs[spec.name][0].shape) if isinstance(a, str))
+            told = {spec.name: _told(spec, extents) for spec in self.specs.outputs if not spec.is_static}
+            if None in told.values():
+                return {}
+            self._remember(shapes, {name: shape for name, shape in told.items() if shape is not None})
+        return self._known[shapes]
+
+    def _remember(self, inputs: tuple[tuple[int, ...], ...], outputs: dict[str, tuple[int, ...]]) -> None:
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        self._known[inputs] = outputs
 
     def _run(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
         size = len(next(iter(inputs.values())))
@@ -285,9 +305,15 @@ def model_specs(
         )
     used: set[str] = set()
     takes = tuple(_spec(path, tensor, max, used) for tensor in inputs)
-    gives = tuple(_spec(path, tensor, max, used) for tensor in outputs)
+    quotients = {
+        axis: -(-max[match[1]] // int(match[2]))
+        for tensor in outputs
+        for axis in tensor.axes[1:]
+        if isinstance(axis, str) and (match := _QUOTIENT.fullmatch(axis)) and match[1] in used
+    }
+    gives = tuple(_spec(path, tensor, {**quotients, **max}, used) for tensor in outputs)
     if unknown := sorted(set(max) - used):
-        free = ", ".join(sorted(used)) or "none"
+        free = ", ".join(sorted(used - set(quotients))) or "none"
         raise ModelError(f"{path}: max names {unknown[0]!r}, which is no free dimension of the model; it has: {free}")
     return ModelSpecs(takes, gives, batch=next(iter(fixed), None))
 
@@ -301,6 +327,21 @@ def _reshaped(path: Path, tensor: TensorAxes, shape: Sequence[int | str] | None)
         free = [axis if isinstance(axis, int) else "free" for axis in own]
         raise ModelError(f"{path}: shapes says {list(shape)} for {tensor.name}, expected one of {free}")
     return TensorAxes(tensor.name, tensor.dtype, (*tensor.axes[:1], *shape))
+
+
+def _told(spec: TensorSpec, extents: Mapping[str, int]) -> tuple[int, ...] | None:
+    """The shape of an output, where the extents of the inputs' free dimensions tell it."""
+    shape: list[int] = []
+    for axis in spec.shape:
+        extent = extents.get(axis) if isinstance(axis, str) else axis
+        if extent is None and (match := _QUOTIENT.fullmatch(str(axis))) and match[1] in extents:
+            extent, rest = divmod(extents[match[1]], int(match[2]))
+            # How a model rounds is not known.
+            extent = None if rest else extent
+        if extent is None:
+            return None
+        shape.append(extent)
+    return tuple(shape)
 
 
 def _shapes_of(inputs: Mapping[str, Array | Sequence[Array]]) -> tuple[tuple[int, ...], ...]:

@@ -34,7 +34,7 @@ def test_every_entry_is_complete(asset: catalogue.Asset) -> None:
 
 @pytest.mark.parametrize("asset", [a for a in ASSETS.values() if a.kind == "model"], ids=str)
 def test_what_an_entry_says_of_its_tensors_is_true(asset: catalogue.Asset, pulled: Callable[[str], Path]) -> None:
-    free = {axis: 2000 for shape in asset.shapes.values() for axis in shape if isinstance(axis, str)}
+    free = {axis: 2000 for axis in asset.shapes.get("x", ()) if isinstance(axis, str)}
     specs = OnnxRuntime.describe(pulled(asset.name), free, asset.shapes)
     for said, (spec,) in ((asset.inputs, specs.inputs), (asset.outputs, specs.outputs)):
         shape = ", ".join(map(str, spec.shape))
