@@ -1,6 +1,7 @@
 # make run and make test are all that a new user needs; both set up what is missing. `make` alone lists the rest.
 #
-# Variables: PYTHON (the interpreter that makes .venv), CONFIG and ARGS (of make run), ARGS (of make test, bench, chaos).
+# Variables: PYTHON (the interpreter that makes .venv), CONFIG and ARGS (of make run), ARGS (of make test, bench, chaos),
+# PYTHON_GPU and OUT (of make test-gpu).
 
 # bash: for pipefail.
 SHELL  := /bin/bash
@@ -18,10 +19,10 @@ endif
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-ocr test test-gpu check bench chaos clean
+.PHONY: help run run-ocr test test-gpu test-build check check-tensorrt bench chaos clean
 
 help:  ## list these commands
-	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-21s %s\n", $$1, $$2 }'
 
 run: $(VENV)/.core  ## set up what is missing, then: pipeline run configs/resnet.yaml
 	@$(VENV)/bin/pipeline run $(CONFIG) $(ARGS)
@@ -36,9 +37,22 @@ test: $(VENV)/.dev  ## set up what is missing, then pass the whole test suite
 
 # A GPU host may have no package index, so nothing is installed: PYTHON_GPU has what docs/gpu.md names.
 PYTHON_GPU ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON))
-test-gpu:  ## on a GPU host: build the plans, pass the GPU tests, leave build/gpu-report.txt
-	@mkdir -p build
-	@set -o pipefail; $(PYTHON_GPU) -m pytest -m gpu tests/gpu -s $(ARGS) 2>&1 | tee build/gpu-report.txt
+OUT ?= build
+test-gpu:  ## on a GPU host: build the plans, pass the GPU tests, leave a report in build (or in OUT)
+	@mkdir -p $(OUT)
+	@set -o pipefail; ended=0; \
+	$(PYTHON_GPU) -m pytest -m gpu tests/gpu -s --junitxml=$(OUT)/gpu-tests.xml $(ARGS) 2>&1 \
+		| tee $(OUT)/gpu-tests.log || ended=$$?; \
+	$(PYTHON_GPU) -m bench.report $(OUT)/gpu-tests.xml > $(OUT)/gpu-tests.md; exit $$ended
+
+# Both need neither a GPU nor TensorRT, only what PyPI has; it goes into build, for .venv is to stay as it is.
+RTX      := build/tensorrt-rtx
+BINDINGS := build/tensorrt-bindings
+test-build: $(VENV)/.dev $(RTX)/.there  ## build plans with TensorRT-RTX, without a GPU (fetches 95 MB the first time)
+	@PYTHONPATH=$(RTX) $(VENV)/bin/python -m pytest tests/unit/stages/test_tensorrt_build.py $(ARGS)
+
+check-tensorrt: $(VENV)/.dev $(BINDINGS)/.there  ## compare the engine with the bindings of TensorRT 8.6 to 11 and RTX
+	@$(VENV)/bin/python -m pytest tests/bindings $(ARGS)
 
 check: $(VENV)/.dev  ## types (mypy --strict), style (ruff), who may import whom (import-linter)
 	$(VENV)/bin/mypy --strict -p shm -p stages -p pipeline -p bench
@@ -58,6 +72,21 @@ clean:  ## remove .venv, build outputs and caches; pulled models stay
 photos/text/page.png: photos/text/make_pages.py $(VENV)/.core
 	@echo "drawing the invoice, fetching scikit-image's page ..." >&2
 	@$(VENV)/bin/python $<
+	@touch $@
+
+$(RTX)/.there:
+	@$(PIP) --target $(RTX) 'tensorrt-rtx-cu13>=1.7'
+	@touch $@
+
+# The oldest and the newest of each that there are as wheels. Not every one is there for every Python.
+$(BINDINGS)/.there:
+	@mkdir -p $(BINDINGS)
+	@for wheel in tensorrt-bindings==8.6.1 tensorrt-cu12-bindings==10.0.1 'tensorrt-cu12-bindings>=10,<11' \
+		'tensorrt-cu12-bindings>=11' tensorrt-rtx-cu13-bindings; do \
+		$(VENV)/bin/python -m pip download -qq --disable-pip-version-check --no-deps --only-binary :all: \
+			-d $(BINDINGS) "$$wheel" || echo "no $$wheel for this Python: left out" >&2; \
+	done
+	@$(PIP) --target $(BINDINGS)/stubgen pybind11-stubgen
 	@touch $@
 
 # What is installed is as new as pyproject.toml, which alone says what has to be.

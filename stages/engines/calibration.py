@@ -69,9 +69,10 @@ def read_calibration(path: Path) -> Calibration:
     parts: dict[str, list[Array]] = {}
     for file in files:
         try:
-            with np.load(file, allow_pickle=False) as content:
+            # Opened here: numpy leaves a damaged file open.
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
                 arrays = {name: np.ascontiguousarray(content[name]) for name in content.files}
-        except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, AttributeError) as error:
             raise ModelError(f"calibration: {file} cannot be read as an .npz file of arrays: {error}") from error
         if parts and set(arrays) != set(parts):
             raise ModelError(f"calibration: {file} has {sorted(arrays)}, {files[0]} has {sorted(parts)}")

@@ -71,6 +71,7 @@ class TensorRt(Engine):
         self._lanes: list[_Lane] = []
         self._free: list[_Lane] = []
         self._models: dict[int, tensorrt.ICudaEngine] = {}
+        self._runtime: tensorrt.Runtime | None = None
         self._version = ""
         self._is_free = False
         """Dimensions other than the batch are free: contexts are told the shapes of each batch."""
@@ -323,7 +324,7 @@ class _Lane:
 
     def shape_of(self, size: int, name: str) -> tuple[int, ...]:
         """The shape of an output's rows, for the shapes that were set last."""
-        return tuple(self._contexts[size].get_tensor_shape(name))[1:]
+        return compat.extents_of(self._contexts[size].get_tensor_shape(name))[1:]
 
     def capture(self, size: int) -> None:
         """Make the graph of a batch size; where TensorRT cannot be captured, there is none."""

@@ -121,9 +121,9 @@ def build_plan(model: Path, wanted: Plan, options: BuildOptions) -> tuple[Plan, 
     if content is None:
         raise ModelError(f"{model}: {wanted.version} could not build it: {log.last}")
     if options.timing_cache is not None:
-        options.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+        options.timing_cache.write_bytes(compat.content_of(config.get_timing_cache().serialize()))
     found = replace(wanted, inputs=inputs, outputs=outputs, profiles=profiles if is_free else ())
-    return found, bytes(content)
+    return found, compat.content_of(content)
 
 
 _Axes = tuple[int | str | None, ...]
@@ -131,7 +131,7 @@ _Axes = tuple[int | str | None, ...]
 
 def _profile(model: Path, tensor: tensorrt.ITensor, batch: int, options: BuildOptions) -> tuple[Profile, _Axes]:
     """The shapes that an input is to take, and its axes: numbers, and names of what is free."""
-    first, *rest = tuple(tensor.shape)
+    first, *rest = compat.extents_of(tensor.shape)
     if first not in (-1, batch):
         raise ModelError(f"{model}: {tensor.name} was saved for batches of {first}, and {batch} was asked for")
     given = options.shapes.get(tensor.name)
@@ -197,7 +197,7 @@ def _set_free(
     named = {tensor.name: tensor.axes for tensor in declared_outputs(model)}
     freed = []
     for number, tensor in enumerate(outputs):
-        now = tuple(network.get_output(number).shape)
+        now = compat.extents_of(network.get_output(number).shape)
         names = (name if isinstance(name, str) else None for name in named[tensor.name])
         axes = tuple(name if extent == -1 else most for extent, most, name in zip(now, tensor.axes, names))
         freed.append(replace(tensor, axes=axes))
@@ -205,7 +205,7 @@ def _set_free(
 
 
 def _axes(model: Path, trt: Any, tensor: tensorrt.ITensor) -> TensorAxes:
-    shape = tuple(tensor.shape)
+    shape = compat.extents_of(tensor.shape)
     if -1 in shape:
         raise ModelError(f"{model}: the shape of output {tensor.name} depends on the data, {list(shape)}: no plan can")
     try:

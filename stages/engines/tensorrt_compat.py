@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PRECISIONS",
+    "content_of",
     "context_without_scratch",
+    "extents_of",
     "load_library",
     "new_network",
     "scratch_bytes",
@@ -89,8 +91,8 @@ def wants_calibration(trt: Any, network: tensorrt.INetworkDefinition) -> bool:
     return True
 
 
-def set_precision(trt: Any, config: tensorrt.IBuilderConfig, precision: str, calibrator: Any = None) -> None:
-    """Allow `precision` in what is built with `config`.
+def set_precision(trt: Any, config: Any, precision: str, calibrator: Any = None) -> None:
+    """Allow `precision` in what is built with `config`, an IBuilderConfig.
 
     Args:
         calibrator: for int8, where `wants_calibration`.
@@ -114,6 +116,16 @@ def set_precision(trt: Any, config: tensorrt.IBuilderConfig, precision: str, cal
         )
 
 
+def extents_of(dims: tensorrt.Dims) -> tuple[int, ...]:
+    """A shape as a tuple."""
+    return tuple(dims[axis] for axis in range(len(dims)))
+
+
+def content_of(memory: Any) -> bytes:
+    """The bytes of an IHostMemory."""
+    return bytes(memory)
+
+
 def shares_profiles(trt: Any) -> bool:
     """Whether several contexts of one engine may use the same optimization profile at once."""
     return hasattr(trt, "ExecutionContextAllocationStrategy")
@@ -127,8 +139,11 @@ def scratch_bytes(engine: Any) -> int:
 def context_without_scratch(trt: Any, engine: Any) -> tensorrt.IExecutionContext:
     """A context of an ICudaEngine that runs in memory of the caller's: see `set_scratch`."""
     if hasattr(trt, "ExecutionContextAllocationStrategy"):
-        return engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-    return engine.create_execution_context_without_device_memory()
+        context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+    else:
+        context = engine.create_execution_context_without_device_memory()
+    found: tensorrt.IExecutionContext = context
+    return found
 
 
 def set_scratch(context: Any, address: int, nbytes: int) -> None:

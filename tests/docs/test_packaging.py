@@ -16,6 +16,8 @@ BROUGHT = {
     "pydantic_core": "pydantic requires exactly the one that it fits",
     "onnx": "only to convert a model when it is pulled, where pip fetches it, and for pipeline build --uint8",
     "pycuda": "only where there is a GPU: the extra gpu",
+    "pynvml": "only where there is a GPU: the extra gpu",
+    "tensorrt": "only where there is a GPU: the extra gpu; for the types of its objects",
 }
 #: Declared, but not imported.
 RUN = {"pip": "pulls the models, as python -m pip"}
