@@ -24,6 +24,8 @@ Which free slot a loan takes is the pool's order:
     RING    the next one after that of the last loan, from the end on to the start: slots that are loaned one
             after the other lie one after the other, so that a batch of them is one view
 
+`commit` can name its readers at once: COMMITTED and BORROWED in one step.
+
 `loan` and the return each add one to the slot's generation, so a handle of an earlier loan can
 always be told. A verb that carries an earlier generation raises StaleHandle; one that the state does
 not allow is a bug in the caller and raises IllegalTransition with the slot's last events.
@@ -55,7 +57,7 @@ class SlotState(IntEnum):
 
 TRANSITIONS: dict[tuple[SlotState, str], tuple[SlotState, ...]] = {
     (SlotState.FREE, "loan"): (SlotState.LOANED,),
-    (SlotState.LOANED, "commit"): (SlotState.COMMITTED,),
+    (SlotState.LOANED, "commit"): (SlotState.COMMITTED, SlotState.BORROWED),
     (SlotState.LOANED, "abandon"): (SlotState.FREE,),
     (SlotState.COMMITTED, "borrow"): (SlotState.BORROWED,),
     (SlotState.COMMITTED, "abandon"): (SlotState.FREE,),
@@ -169,8 +171,8 @@ class SlotPool:
         self._story.append((slot, "loan", generation))
         return slot, generation
 
-    def commit(self, slot: int, generation: int) -> None:
-        """LOANED -> COMMITTED: the writer is done, the bytes are valid.
+    def commit(self, slot: int, generation: int, readers: int = 0) -> None:
+        """LOANED -> COMMITTED: the writer is done, the bytes are valid; with `readers`, they have it at once.
 
         Raises:
             StaleHandle: the slot has come back since that generation.
@@ -178,8 +180,12 @@ class SlotPool:
         """
         if not 0 <= slot < self._slots or self._generations[slot] != generation or self._states[slot] != _LOANED:
             raise self._refusal("commit", slot, generation)
-        self._states[slot] = _COMMITTED
         self._story.append((slot, "commit", generation))
+        if readers:
+            self._states[slot] = _BORROWED
+            self._readers[slot] = readers
+        else:
+            self._states[slot] = _COMMITTED
 
     def borrow(self, slot: int, generation: int, readers: int = 1) -> None:
         """COMMITTED or BORROWED -> BORROWED: `readers` more readers have it.

@@ -71,9 +71,7 @@ class Admission:
     def _admit(self, client: Client, lease: Lease, submission: Submission) -> None:
         state, routes = self._state, self._state.routes
         client.granted.remove(lease)
-        pool = state.pools[lease.pool]
-        pool.commit(lease.slot, lease.generation)
-        pool.borrow(lease.slot, lease.generation)
+        state.pools[lease.pool].commit(lease.slot, lease.generation, readers=1)
         number = state.number_request()
         deadline = submission.deadline
         if not deadline and state.plan.deadline_ms is not None:

@@ -55,9 +55,7 @@ class Completion:
             return
         lease = step.lease
         if lease is not None:
-            pool = self._state.pools[lease.pool]
-            pool.commit(lease.slot, lease.generation)
-            pool.borrow(lease.slot, lease.generation)
+            self._state.pools[lease.pool].commit(lease.slot, lease.generation, readers=1)
             self._take_values(request, route, notice)
         key = request.id
         for trace in notice.trace:
@@ -114,12 +112,13 @@ class Completion:
             return
         routes = self._state.routes
         client = self._state.ingress.clients.get(request.client)
-        family = tuple(request.family())
+        family = tuple(request.family()) if request.children else (request,)
         for member in family:
             member.answered = True
             if code != OK:
                 self.cancel(member, member.scope.stages & ~member.done)
-            self._progress.keep_no_promise(member)
+            if member.promises:
+                self._progress.keep_no_promise(member)
         outputs: tuple[TensorHandle | int, ...] = ()
         if code == OK:
             outputs = tuple(

@@ -252,18 +252,25 @@ class SlotPoolMachine(RuleBasedStateMachine):
         self.model[slot] = (SlotState.LOANED, generation, 0)
 
     @precondition(lambda self: self.taken())
-    @rule(data=st.data(), verb=st.sampled_from(["commit", "borrow", "release", "abandon"]), readers=st.integers(1, 3))
+    @rule(
+        data=st.data(),
+        verb=st.sampled_from(["commit", "commit_to", "borrow", "release", "abandon"]),
+        readers=st.integers(1, 3),
+    )
     def act(self, data: st.DataObject, verb: str, readers: int) -> None:
         slot = data.draw(st.sampled_from(self.taken()))
         state, generation, now = self.model[slot]
-        arguments = (slot, generation, readers) if verb == "borrow" else (slot, generation)
-        if (state, verb) not in TRANSITIONS:
+        arguments = (slot, generation, readers) if verb in ("borrow", "commit_to") else (slot, generation)
+        method = getattr(self.pool, verb.partition("_")[0])
+        if (state, verb.partition("_")[0]) not in TRANSITIONS:
             with pytest.raises(IllegalTransition):
-                getattr(self.pool, verb)(*arguments)
+                method(*arguments)
             return
-        getattr(self.pool, verb)(*arguments)
+        method(*arguments)
         if verb == "commit":
             self.model[slot] = (SlotState.COMMITTED, generation, 0)
+        elif verb == "commit_to":
+            self.model[slot] = (SlotState.BORROWED, generation, readers)
         elif verb == "borrow":
             self.model[slot] = (SlotState.BORROWED, generation, now + readers)
         elif verb == "release" and now > 1:
