@@ -7,7 +7,7 @@ The rules, and why:
   the socket link cost bandwidth on every batch.
 * A stage that runs on a GPU has one worker a GPU, with two cores for itself on the node that its GPU is
   plugged into: one for its loop, one for the threads of the driver and of ZeroMQ. GPUs are numbered in the
-  order of their PCI bus ids, which its workers' environment tells CUDA too.
+  order of their PCI bus ids, which its workers' environment tells CUDA too; CUDA_VISIBLE_DEVICES is heeded.
 * With fewer than 4 cores nothing is bound: a light stage that is idle would keep its CPU from the
   model. Inference may use all CPUs, divided among its workers.
 * Under a quota (a cgroup's `cpu.max`) smaller than the CPUs, nothing is bound either: the CPUs belong
@@ -64,10 +64,10 @@ def place_workers(
     Args:
         order: of the graph; the names of colocated stages are shown in it. Default: as listed.
     """
-    gpus = [gpu for gpu in machine.gpus if gpu.minor is not None]  # the driver knows it
+    gpus = machine.gpus
     for index, stage in enumerate(stages):
         if descriptions[stage.name].device == CUDA and not gpus:
-            findings.add(("stages", index, "use"), "it runs on a GPU with the options given, and this machine has none")
+            findings.add(("stages", index, "use"), f"it runs on a GPU with the options given; {machine.why_no_gpu}")
     findings.refuse()
     given = {stage.name: _given_cpus(index, stage, machine, findings) for index, stage in enumerate(stages)}
     hosts = hosts_of(stages)
@@ -119,7 +119,7 @@ def _replicas(stage: StageConfig, description: StageDescription, machine: Machin
     if stage.replicas != AUTO:
         return stage.replicas
     if description.device == CUDA:
-        return sum(gpu.minor is not None for gpu in machine.gpus)
+        return len(machine.gpus)
     return len(machine.nodes) if description.is_inference and stage.cpus == AUTO and not machine.cpus.is_shared else 1
 
 

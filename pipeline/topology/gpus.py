@@ -1,17 +1,20 @@
-"""NVIDIA GPUs and where they are plugged in, without any NVIDIA library.
+"""NVIDIA GPUs, where they are plugged in, and which of them CUDA_VISIBLE_DEVICES leaves.
 
-A GPU is a PCI function of vendor 0x10de and class 0x0300 (VGA) or 0x0302 (3D controller). Its name
-and number come from the driver's /proc/driver/nvidia/gpus, where the driver is loaded.
+A GPU is a PCI function of vendor 0x10de and class 0x0300 (VGA) or 0x0302 (3D controller). Its name, number and
+UUID come from NVML where that is to be had (`pipeline.topology.nvml`), else from the driver's
+/proc/driver/nvidia/gpus, where the driver is loaded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.topology.cpulist import parse_cpu_list
+from pipeline.topology.nvml import NvmlGpu
 
-__all__ = ["Gpu", "read_gpus"]
+__all__ = ["Gpu", "read_gpus", "visible_gpus"]
 
 _VENDOR = "0x10de"
 _CLASSES = ("0x0300", "0x0302")
@@ -31,10 +34,21 @@ class Gpu:
     """None where the firmware does not say, which the kernel writes as -1."""
     cpus: tuple[int, ...] = ()
     """The CPUs near it."""
+    uuid: str | None = None
+    """`GPU-...`; None where the driver is not loaded."""
 
 
-def read_gpus(root: Path) -> tuple[Gpu, ...]:
-    """The GPUs below `root`, in the order of their bus ids."""
+def read_gpus(root: Path, nvml: Sequence[NvmlGpu] | None = None) -> tuple[Gpu, ...]:
+    """The GPUs below `root`, in the order of their bus ids.
+
+    Args:
+        nvml: what NVML says: then these, and no others; /sys is still asked where they are plugged in.
+    """
+    if nvml is not None:
+        return tuple(
+            Gpu(gpu.bus_id, gpu.name, gpu.minor, *_place(root, gpu.bus_id), gpu.uuid)
+            for gpu in sorted(nvml, key=lambda gpu: gpu.bus_id)
+        )
     gpus = []
     for device in sorted((root / "sys/bus/pci/devices").glob("*")):
         if _text(device / "vendor") != _VENDOR or not _text(device / "class").startswith(_CLASSES):
@@ -44,17 +58,56 @@ def read_gpus(root: Path) -> tuple[Gpu, ...]:
             for line in _text(root / "proc/driver/nvidia/gpus" / device.name / "information").splitlines()
             for key, _, value in [line.partition(":")]
         }
-        node, minor = _text(device / "numa_node"), information.get("Device Minor", "")
+        minor = information.get("Device Minor", "")
         gpus.append(
             Gpu(
-                bus_id=device.name,
-                name=information.get("Model"),
-                minor=int(minor) if minor.isdecimal() else None,
-                numa_node=int(node) if node.isdecimal() else None,
-                cpus=parse_cpu_list(_text(device / "local_cpulist")),
+                device.name,
+                information.get("Model"),
+                int(minor) if minor.isdecimal() else None,
+                *_place(root, device.name),
+                information.get("GPU UUID"),
             )
         )
     return tuple(gpus)
+
+
+def visible_gpus(gpus: Sequence[Gpu], visible: str | None) -> tuple[tuple[Gpu, ...], str]:
+    """The GPUs that CUDA shows to a process, in CUDA's order; and why there is none, "" where there are some.
+
+    Args:
+        gpus: in the order of their bus ids: that is what numbers mean, for workers have
+            CUDA_DEVICE_ORDER=PCI_BUS_ID.
+        visible: CUDA_VISIBLE_DEVICES: numbers, or UUIDs or what they begin with. As in CUDA, the first entry that
+            is no GPU ends the list. None: all.
+    """
+    # One that the driver does not know cannot be used, and CUDA does not count it.
+    usable = [gpu for gpu in gpus if gpu.minor is not None]
+    if not usable:
+        return (), "this machine has none" + (" that a driver is loaded for" if gpus else "")
+    if visible is None:
+        return tuple(usable), ""
+    chosen: list[Gpu] = []
+    for entry in visible.split(","):
+        entry = entry.strip()
+        if entry.startswith("MIG-"):
+            return (), f"CUDA_VISIBLE_DEVICES={visible} names a part of a GPU (MIG), which is not supported: name GPUs"
+        found = [
+            gpu
+            for number, gpu in enumerate(usable)
+            if entry == str(number) or (entry.startswith("GPU-") and (gpu.uuid or "").startswith(entry))
+        ]
+        if len(found) != 1 or found[0] in chosen:
+            break
+        chosen += found
+    known = ", ".join(f"{number} ({gpu.uuid})" if gpu.uuid else str(number) for number, gpu in enumerate(usable))
+    return tuple(chosen), "" if chosen else f"CUDA_VISIBLE_DEVICES={visible} leaves none of {known}"
+
+
+def _place(root: Path, bus_id: str) -> tuple[int | None, tuple[int, ...]]:
+    """The NUMA node and the CPUs near a device."""
+    device = root / "sys/bus/pci/devices" / bus_id
+    node = _text(device / "numa_node")
+    return int(node) if node.isdecimal() else None, parse_cpu_list(_text(device / "local_cpulist"))
 
 
 def _text(path: Path) -> str:

@@ -5,15 +5,17 @@ Read once, at the start; `pipeline.graph` decides from it without looking at the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.topology.cgroups import read_cgroup_limits
 from pipeline.topology.cpus import Cpus, read_cpus
-from pipeline.topology.gpus import Gpu, read_gpus
+from pipeline.topology.gpus import Gpu, read_gpus, visible_gpus
 from pipeline.topology.memory import MemoryLimits, read_memory_limits
 from pipeline.topology.numa import NumaNode, read_numa_nodes
+from pipeline.topology.nvml import read_nvml
 
 __all__ = ["Machine", "read_machine"]
 
@@ -27,15 +29,27 @@ class Machine:
     """Those with allowed CPUs, by rising number; never empty."""
     memory: MemoryLimits = field(default_factory=MemoryLimits)
     gpus: tuple[Gpu, ...] = ()
+    """Those that CUDA shows to a process, in CUDA's order: `cuda:0` is the first."""
+    why_no_gpu: str = "this machine has none"
+    """Where `gpus` is empty."""
 
 
-def read_machine(root: Path | str = "/", *, affinity: Iterable[int] | None = None) -> Machine:
+def read_machine(
+    root: Path | str = "/", *, affinity: Iterable[int] | None = None, visible: str | None = None
+) -> Machine:
     """The machine whose /proc, /sys and /dev lie below `root`.
 
     Args:
         affinity: CPUs of the affinity mask; None: of this process.
+        visible: CUDA_VISIBLE_DEVICES; None: of this process where `root` is the machine itself, else all GPUs.
     """
     root = Path(root)
+    nvml = None
+    if root == Path("/"):  # NVML knows no other machine
+        nvml = read_nvml()
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
+    gpus, why_no_gpu = visible_gpus(read_gpus(root, nvml), visible)
     cgroup = read_cgroup_limits(root)
     cpus = read_cpus(root, cgroup, affinity)
-    return Machine(cpus, read_numa_nodes(root, cpus.allowed), read_memory_limits(root, cgroup), read_gpus(root))
+    nodes, memory = read_numa_nodes(root, cpus.allowed), read_memory_limits(root, cgroup)
+    return Machine(cpus, nodes, memory, gpus, why_no_gpu)

@@ -83,10 +83,10 @@ def test_given_cpus_win_and_the_device_is_kept(place: Place) -> None:
     assert seats(place(machine(16, 0), infer="cpus: '8-9'")["infer"]) == [("8-9", 0, "cuda:0")]
 
 
-@pytest.mark.parametrize("gpus", [(), (Gpu("0000:01:00.0"),)], ids=["none", "one without a driver"])
-def test_without_a_gpu_the_stage_is_refused(place: Place, gpus: tuple[Gpu, ...]) -> None:
-    with pytest.raises(ConfigError, match="it runs on a GPU with the options given, and this machine has none"):
-        place(replace(machine(16), gpus=gpus))
+@pytest.mark.parametrize("why", ["this machine has none", "CUDA_VISIBLE_DEVICES= leaves none of 0, 1"])
+def test_without_a_gpu_the_stage_is_refused_with_the_reason(place: Place, why: str) -> None:
+    with pytest.raises(ConfigError, match=f"it runs on a GPU with the options given; {why}"):
+        place(replace(machine(16), why_no_gpu=why))
 
 
 def test_a_worker_has_orders_for_all_its_batches_in_flight_and_one_more(load: Callable[[str], LoadedConfig]) -> None:
