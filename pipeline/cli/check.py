@@ -31,9 +31,10 @@ def check(config: ConfigArgument, assignments: SetOption = []) -> None:  # noqa:
     _show(prepared, console)
     prepared.budget.refuse()
     plan = prepared.plan
-    workers = sum(len(stage.workers) for stage in plan.stages)
+    workers = sum(len(plan.stages[stages[0]].workers) for stages in plan.processes)
     console.print(
-        f"ok: {len(plan.stages)} stages, {workers} workers, {format_bytes(prepared.budget.nbytes)} of shared memory"
+        f"ok: {len(plan.stages)} stage{'s' * (len(plan.stages) > 1)}, {workers} worker{'s' * (workers > 1)}, "
+        f"{format_bytes(prepared.budget.nbytes)} of shared memory"
     )
 
 
@@ -105,8 +106,8 @@ def _edges(plan: Plan, console: Console) -> Table:
 def _workers(plan: Plan, console: Console) -> Table:
     right = ("NUMA node", "threads")
     table = make_table("placement", "worker", "CPUs", *right, "device", right=right, console=console)
-    for stage in plan.stages:
-        for worker in stage.workers:
+    for stages in plan.processes:
+        for worker in plan.stages[stages[0]].workers:
             table.add_row(
                 worker.title,
                 format_cpu_list(worker.cpus) or "any",

@@ -87,10 +87,15 @@ def _show(document: Mapping[str, Any], console: Console) -> None:
     console.print(table)
     numbers = ("pid", "ordered", "CPU s", "memory", "threads")
     workers = make_table("workers", "worker", *numbers, right=numbers, console=console)
+    processes: dict[str, list[Mapping[str, Any]]] = {}
     for stage in document["stages"]:
         for worker in sorted(stage["workers"], key=lambda worker: int(worker["replica"])):
-            title = f"{stage['name']}/{worker['replica']}"
-            workers.add_row(title, str(worker["pid"]), str(worker["ordered"]), *_usage(worker["pid"], title))
+            # Those of colocated stages share one.
+            processes.setdefault(worker["process"], []).append(worker)
+    for title, members in processes.items():
+        pid = members[0]["pid"]
+        ordered = sum(worker["ordered"] for worker in members)
+        workers.add_row(title, str(pid), str(ordered), *_usage(pid, title))
     console.print(workers)
     pools = make_table("slots", "pool", "in use", "of", right=("in use", "of"), console=console)
     for pool in document["pools"]:

@@ -57,6 +57,8 @@ class _Process:
             for post in boot.posts
         ]
         self._by_number = {member.number: member for member in self._members}
+        #: Where an error at the start has come from; "" where that is plain.
+        self.place = ""
         #: Nothing is ever in flight while something else is computed.
         self._alone = True
         self._stopping = False
@@ -67,7 +69,10 @@ class _Process:
     def set_up(self) -> None:
         """Load the users' stages and make them ready; then tell everybody."""
         for member in self._members:
+            if len(self._members) > 1:
+                self.place = f"stage {self._boot.plan.stages[member.stage].name}: "
             member.set_up()
+        self.place = ""
         self._alone = all(member.concurrency == 1 for member in self._members)
         self._show_memory()
         self._say_ready()
@@ -232,7 +237,8 @@ def main() -> None:
         process.set_up()
     except Exception as error:
         story = traceback.format_exc()[-_TRACEBACK_CHARACTERS:]
-        supervisor.send(Failed(number, f"{type(error).__name__}: {error}"[:_TRACEBACK_CHARACTERS], story))
+        place = "" if process is None else process.place
+        supervisor.send(Failed(number, f"{place}{type(error).__name__}: {error}"[:_TRACEBACK_CHARACTERS], story))
         status = 1
     else:
         process.run()

@@ -58,6 +58,7 @@ def status_of(state: State) -> dict[str, Any]:
                 "workers": [
                     {
                         "worker": worker.number,
+                        "process": state.plan.stages[route.index].workers[worker.replica].title,
                         "replica": worker.replica,
                         "pid": worker.pid,
                         "ordered": len(worker.orders),
