@@ -63,11 +63,13 @@ def reading_order(boxes: Array) -> list[int]:
     """Indices of the boxes line by line from the top, each line from the left.
 
     A box is of the line above it where its middle is less than half a box's height below the middle of the line's
-    last box. Columns are read across.
+    last box; above and below as most boxes lie, for a page may lie aslant. Columns are read across.
     """
     if not len(boxes):
         return []
-    middles = boxes.mean(axis=1)
+    right = boxes[:, 1] - boxes[:, 0]
+    slope = np.median(np.arctan2(right[:, 1], right[:, 0]))
+    middles = boxes.mean(axis=1) @ np.array([[np.cos(slope), -np.sin(slope)], [np.sin(slope), np.cos(slope)]])
     heights = np.linalg.norm(boxes[:, 3] - boxes[:, 0], axis=1)
     lines: list[list[int]] = []
     for index in np.argsort(middles[:, 1], kind="stable"):

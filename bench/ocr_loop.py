@@ -1,0 +1,75 @@
+"""The plain loop that configs/ocr.yaml is compared with: the same stages and models, one after the other, one process.
+
+    reader = OcrLoop()
+    reader.read(file)       [{"text": ..., "score": ..., "box": ...}, ...]
+
+It makes what a person would write who needs no more: no queue, no copy, each line recognised alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from stages.loading import load_stage
+from stages.stage import Array, Batch, Stage, StageContext
+
+__all__ = ["CONFIG", "OcrLoop"]
+
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "ocr.yaml"
+
+
+class OcrLoop:
+    """The stages of configs/ocr.yaml, set up in this process.
+
+    Args:
+        threads: that each model may keep busy.
+        options: for each stage by its name, options beside those of the config.
+    """
+
+    def __init__(self, threads: int = 1, **options: dict[str, Any]) -> None:
+        self._stages: dict[str, Stage] = {}
+        for stage in yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["stages"]:
+            given = {**stage["with"], **options.get(stage["name"], {})}
+            made = self._stages[stage["name"]] = load_stage(stage["use"], given, CONFIG.parent)
+            if hasattr(made, "setup"):
+                made.setup(StageContext(threads=threads))
+
+    def read(self, file: bytes) -> list[dict[str, Any]]:
+        """The lines of one page.
+
+        Raises:
+            BadInput: it is no page, or one that is too large.
+        """
+        decoded = self._call("decode", image=np.frombuffer(file, np.uint8))
+        found = self._call("detect", scaled=decoded["scaled"])
+        boxes = self._call("boxes", probability=found["probability"], size=decoded["size"])["boxes"]
+        crops = self._call("crop", page=decoded["page"], boxes=boxes, size=decoded["size"])["crops"]
+        texts = [self._call("text", **self._call("recognise", crop=crop))["text"] for crop in crops]
+        lines: list[dict[str, Any]] = json.loads(self._call("lines", texts=texts, boxes=boxes)["lines"].tobytes())
+        return lines
+
+    def _call(self, name: str, **inputs: Any) -> dict[str, Any]:
+        """One stage over one row; its outputs by name."""
+        stage = self._stages[name]
+        specs = {spec.name: spec for spec in stage.outputs}
+        made: dict[str, Any] = {}
+
+        def allocate(row: int, name: str, shape: tuple[int, ...]) -> Array:
+            view = made[name] = np.empty(shape, specs[name].dtype.replace("json", "uint8"))
+            return view
+
+        def allocate_many(row: int, name: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+            views = made[name] = [np.empty(shape, specs[name].dtype) for shape in shapes]
+            return views
+
+        batch = Batch(1, {name: [value] for name, value in inputs.items()}, specs, allocate, allocate_many)
+        batch.finish(stage.process(batch))
+        if batch.failed:
+            raise batch.failed[0]
+        return made
