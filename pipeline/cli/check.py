@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.cli.arguments import ConfigArgument, SetOption, make_console, make_table
+from pipeline.cli.pages import pages_of_plan, pages_table
 from pipeline.config.quantities import format_bytes
 from pipeline.graph.budget import Budget
 from pipeline.graph.copying import possible_copies
@@ -24,13 +27,24 @@ def register(app: typer.Typer) -> None:
     app.command()(check)
 
 
-def check(config: ConfigArgument, assignments: SetOption = []) -> None:  # noqa: B006 (typer's own form of a default)
+def check(
+    config: ConfigArgument,
+    pages: Annotated[
+        bool,
+        typer.Option("--pages", help="Make the shared memory for a moment too, and show on which NUMA nodes it is."),
+    ] = False,
+    assignments: SetOption = [],  # noqa: B006 (typer's own form of a default)
+) -> None:
     """Check a config against its stages and this machine. Nothing is started."""
     prepared = prepare(config, assignments)
     console = make_console()
     _show(prepared, console)
     prepared.budget.refuse()
     plan = prepared.plan
+    if pages:
+        console.print(pages_table(pages_of_plan(plan), console))
+        if not console.is_terminal:
+            console.print()
     workers = sum(len(plan.stages[stages[0]].workers) for stages in plan.processes)
     console.print(
         f"ok: {len(plan.stages)} stage{'s' * (len(plan.stages) > 1)}, {workers} worker{'s' * (workers > 1)}, "

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from pipeline.cli.arguments import make_console, make_table
+from pipeline.cli.pages import pages_of_run, pages_table
 from pipeline.client.asking import ask_status
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError, Unavailable
@@ -33,15 +34,21 @@ def register(app: typer.Typer) -> None:
 def status(
     run: Annotated[str | None, typer.Argument(help="Its name, or its run folder; default: the only one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole state as JSON.")] = False,
+    pages: Annotated[
+        bool, typer.Option("--pages", help="Show on which NUMA nodes its shared memory is, too.")
+    ] = False,
     prometheus: Annotated[
         bool, typer.Option("--prometheus", help="Print metrics in Prometheus' text format, for a textfile collector.")
     ] = False,
 ) -> None:
     """Show how a running pipeline is. Exit code 0: ready; 1: not ready, or not running."""
+    if pages and (as_json or prometheus):
+        raise ConfigError("--pages is a table: leave out --json and --prometheus")
     if as_json and prometheus:
         raise ConfigError("--json and --prometheus exclude each other")
     try:
-        document = ask_status(find_run(run))
+        run_dir = find_run(run)
+        document = ask_status(run_dir)
     except Unavailable as error:
         print(error, file=sys.stderr)
         sys.exit(_NOT_READY)
@@ -50,7 +57,10 @@ def status(
     elif as_json:
         print(json.dumps(document, indent=1))
     else:
-        _show(document, make_console())
+        console = make_console()
+        _show(document, console)
+        if pages:
+            console.print(pages_table(pages_of_run(run_dir.name), console))
     sys.exit(0 if document["ready"] else _NOT_READY)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StartError, WireError
+from pipeline.graph.nearness import near_cpus
 from pipeline.graph.plan import Plan
 from pipeline.interpreter import python_command
 from pipeline.processes.child import Boot
@@ -108,7 +109,7 @@ def _make_segments(plan: Plan, run_dir: Path, made: list[Segment], *, recorder: 
             segment = segments.create(plan.segment_kind, spec)
             made.append(segment)
             # A first touch in the middle of a request costs 28 times what the copy itself does.
-            prefault(segment)
+            prefault(segment, cpus=near_cpus(plan, name))
         except SegmentError as error:
             raise StartError(str(error)) from error
 

@@ -9,7 +9,17 @@ import pytest
 
 from shm import placement
 from shm.errors import NoRoom
-from shm.placement import ShmRoom, advise_hugepages, map_pages, parse_numa_maps, prefault, residency, room, touch
+from shm.placement import (
+    ShmRoom,
+    advise_hugepages,
+    map_pages,
+    parse_numa_maps,
+    parse_smaps,
+    prefault,
+    residency,
+    room,
+    touch,
+)
 from shm.segment import Segment, SegmentSpec
 from shm.segments import KINDS, attach, create
 
@@ -107,3 +117,39 @@ def test_room_is_what_the_file_system_says() -> None:
     assert 0 <= found.free <= found.total
     assert found.path == "/dev/shm"
     assert str(ShmRoom("/dev/shm", 100, 7)).startswith("/dev/shm has 7 B free of 100 B")
+
+
+def test_prefault_touches_from_the_cpus_given_and_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran_on: list[set[int]] = []
+    monkeypatch.setattr(placement, "_populate", lambda segment: ran_on.append(os.sched_getaffinity(0)))
+    before = os.sched_getaffinity(0)
+    with create("posix", SegmentSpec("placement", "pool", SLOT_BYTES, SLOTS)) as segment:
+        prefault(segment, cpus=[min(before)])
+        prefault(segment)
+        segment.unlink()
+    assert ran_on == [{min(before)}, before]
+    assert os.sched_getaffinity(0) == before
+
+
+def test_cpus_that_are_not_to_be_had_leave_the_pages_where_they_are(segment: Segment) -> None:
+    before = os.sched_getaffinity(0)
+    prefault(segment, cpus=[4095])
+    assert sum(residency(segment).values()) == segment.layout.size // os.sysconf("SC_PAGE_SIZE")
+    assert os.sched_getaffinity(0) == before
+
+
+SMAPS = """\
+7f0000000000-7f0000400000 rw-s 00000000 00:01 7    /dev/shm/one
+Size:               4096 kB
+AnonHugePages:         0 kB
+ShmemPmdMapped:     2048 kB
+7f0000400000-7f0000600000 rw-s 00000000 00:01 8    /dev/shm/two
+ShmemPmdMapped:     1024 kB
+"""
+
+
+def test_huge_pages_are_summed_over_the_segments_own_mappings() -> None:
+    lines = SMAPS.splitlines()
+    assert parse_smaps(lines, 0x7F0000000000, 4 << 20) == 2 << 20
+    assert parse_smaps(lines, 0x7F0000000000, 6 << 20) == 3 << 20
+    assert parse_smaps(lines, 0x7F0000600000, 4096) == 0
