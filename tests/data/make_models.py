@@ -48,6 +48,25 @@ def main() -> None:
         [TWO],
     )
     save("double_unnamed", double, [("x", FLOAT, ["N", None])], [("y", FLOAT, ["N", None])], [TWO])
+    half = numpy_helper.from_array(np.array([2]), "by_two")
+    start, end, axis = (
+        numpy_helper.from_array(np.array([value]), name) for value, name in ((0, "start"), (9999, "end"), (1, "axis"))
+    )
+    every_second = [("Slice", ["x", "start", "end", "axis", "by_two"], ["y"], {})]
+    save("every_second", every_second, [("x", FLOAT, ["N", None])], [("y", FLOAT, ["N", "?"])], [half, start, end, axis])
+    # As many columns as the batch has numbers that are not 0: what only the values tell.
+    zero, one = (numpy_helper.from_array(np.array([value]), name) for value, name in ((0, "zero"), (1, "one")))
+    count = [
+        ("NonZero", ["x"], ["places"], {}),
+        ("Shape", ["places"], ["places_shape"], {}),
+        ("Gather", ["places_shape", "one"], ["columns"], {"axis": 0}),
+        ("ReduceMax", ["x"], ["most"], {"axes": [1], "keepdims": 1}),
+        ("Shape", ["x"], ["x_shape"], {}),
+        ("Gather", ["x_shape", "zero"], ["rows"], {"axis": 0}),
+        ("Concat", ["rows", "columns"], ["shape"], {"axis": 0}),
+        ("Expand", ["most", "shape"], ["y"], {}),
+    ]
+    save("as_many_as_not_zero", count, [("x", FLOAT, ["N", 3])], [("y", FLOAT, ["N", "found"])], [zero, one])
     add = [("Cast", ["b"], ["c"], {"to": FLOAT}), ("Add", ["a", "c"], ["sum"], {})]
     save("add", add, [("a", FLOAT, ["N", 4]), ("b", INT64, ["N", 4])], [("sum", FLOAT, ["N", 4])])
     look_up = [("Gather", ["table", "index"], ["value"], {"axis": 0})]

@@ -66,7 +66,7 @@ def test_a_model_of_the_wrong_size_is_not_loaded(cache: Path) -> None:
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(ModelError, match=r"in the model catalogue \(did you mean open-nsfw\?\)"):
         catalogue.find("open_nsfw", Path())
-    with pytest.raises(ModelError, match="it has open-nsfw, efficientnet-lite0, .*, imagenet"):
+    with pytest.raises(ModelError, match=r"it has open-nsfw, efficientnet-lite0, .*, imagenet"):
         catalogue.asset("zzz")
 
 

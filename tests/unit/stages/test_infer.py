@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from stages.copies import PADDED
 from stages.errors import BadInput, BadOption, ModelError
 from stages.infer import Infer
 from stages.stage import Batch, StageContext
-from stages.testing import run
+from stages.testing import MemoryBatch, run
 
 
 def ready(model: Path, max_batch: int = 4, **options: Any) -> Infer:
@@ -67,7 +69,11 @@ def test_rows_that_lie_apart_are_gathered_and_scattered(tiny_models: Path) -> No
     stage = ready(tiny_models / "double.onnx")
     x, y = numbers(2, 8), np.zeros((2, 8), np.float32)
     batch = Batch(
-        2, {"x": [row[:3] for row in x]}, {s.name: s for s in stage.outputs}, lambda row, name, shape: y[row, :3]
+        2,
+        {"x": [row[:3] for row in x]},
+        {s.name: s for s in stage.outputs},
+        lambda row, name, shape: y[row, :3],
+        lambda row, name, shapes: [],
     )
     batch.finish(stage.process(batch))  # type: ignore[func-returns-value]
     assert (y[:, :3] == 2 * x[:, :3]).all()
@@ -85,3 +91,134 @@ def test_constructing_is_enough_for_the_specs_and_teardown_closes(tiny_models: P
 def test_a_model_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no file .*resnet50\.onnx, and no 'resnet50\.onnx' in the model catalogue"):
         Infer("resnet50.onnx", base_dir=tmp_path)
+
+
+def apart(stage: Infer, **inputs: Any) -> MemoryBatch:
+    """A batch of one row, which lies in the caller's memory from its first byte to its last."""
+    return run(stage, **{name: [value] for name, value in inputs.items()})
+
+
+def test_an_output_whose_dimensions_have_the_inputs_names_is_never_copied(tiny_models: Path) -> None:
+    stage = ready(tiny_models / "double_any_length.onnx", max={"length": 9})
+    done = apart(stage, x=numbers(5))
+    assert done.result(0, "y").tolist() == [0, 2, 4, 6, 8]
+    assert done.bytes_copied == 0
+
+
+def test_an_output_of_unknown_shape_is_copied_once_for_each_shape(tiny_models: Path) -> None:
+    stage = ready(tiny_models / "double_unnamed.onnx", max={"x.0": 9, "y.0": 9})
+    for length, copied in ((5, 20), (5, 0), (7, 28), (5, 0), (9, 0)):  # the largest was run in setup
+        done = apart(stage, x=numbers(length))
+        assert done.result(0, "y").tolist() == (2 * numbers(length)).tolist()
+        assert done.bytes_copied == copied, length
+
+
+def test_what_is_warmed_up_is_not_copied_the_first_time(tiny_models: Path) -> None:
+    stage = ready(tiny_models / "double_unnamed.onnx", max={"x.0": 9, "y.0": 9}, warm_up=[{"x.0": 5}])
+    assert apart(stage, x=numbers(5)).bytes_copied == 0
+    assert apart(stage, x=numbers(6)).bytes_copied == 24
+
+
+def test_a_file_without_names_for_its_dimensions_gets_some(tiny_models: Path) -> None:
+    shapes = {"x": ["length"], "y": ["length"]}
+    stage = ready(tiny_models / "double_unnamed.onnx", shapes=shapes, max={"length": 9})
+    assert [str(spec) for spec in (*stage.inputs, *stage.outputs)] == ["x float32[length<=9]", "y float32[length<=9]"]
+    assert apart(stage, x=numbers(5)).bytes_copied == 0
+
+
+def test_a_dimension_that_is_said_to_be_a_number_is_one(tiny_models: Path) -> None:
+    stage = ready(tiny_models / "double_unnamed.onnx", shapes={"x": [5], "y": [5]})
+    assert apart(stage, x=numbers(5)).result(0, "y").tolist() == [0, 2, 4, 6, 8]
+    assert stage.outputs[0].is_static
+
+
+def test_an_output_may_be_a_part_of_the_inputs_length(tiny_models: Path) -> None:
+    stage = ready(tiny_models / "every_second.onnx", shapes={"x": ["W"], "y": ["W/2"]}, max={"W": 9})
+    assert stage.outputs[0].max == {"W/2": 5}
+    done = apart(stage, x=numbers(8))
+    assert done.result(0, "y").tolist() == [0, 2, 4, 6]
+    assert done.bytes_copied == 0
+    # How a model rounds is its own affair: that is seen when it has run.
+    for copied in (16, 0):
+        done = apart(stage, x=numbers(7))
+        assert done.result(0, "y").tolist() == [0, 2, 4, 6]
+        assert done.bytes_copied == copied
+
+
+def test_an_output_whose_shape_follows_from_the_values_is_right_all_the_same(tiny_models: Path) -> None:
+    stage = ready(tiny_models / "as_many_as_not_zero.onnx", max={"found": 9})
+    for x in ([0, 5, 0], [0, 5, 7], [1, 5, 7], [0, 5, 7], [0, 0, 7]):
+        done = apart(stage, x=np.float32(x))
+        assert done.result(0, "y").tolist() == [max(x)] * np.count_nonzero(x)
+
+
+def test_a_shape_that_turns_out_otherwise_takes_back_the_memory_that_was_asked_for(tiny_models: Path) -> None:
+    # Two rows: with few columns they lie apart, and go through scratch memory that must not be written back later.
+    stage = ready(tiny_models / "as_many_as_not_zero.onnx", max={"found": 16})
+    for x in ([[0, 5, 0], [0, 1, 0]], [[3, 5, 7], [1, 1, 1]]):
+        done = run(stage, x=np.float32(x))
+        for row in range(2):
+            assert done.result(row, "y").tolist() == [max(x[row])] * np.count_nonzero(x)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shapes": {"z": ["W"]}}, "shapes names 'z', which is no tensor of the model; it has: x, y"),
+        ({"shapes": {"x": ["W", 3]}}, r"shapes says \['W', 3\] for x, expected one of \['free'\]"),
+    ],
+)
+def test_shapes_that_the_model_cannot_have_are_refused(tiny_models: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        Infer("double_unnamed.onnx", base_dir=tiny_models, max={"W": 4}, **options)
+
+
+def test_a_number_of_the_file_cannot_be_said_away(tiny_models: Path) -> None:
+    with pytest.raises(ModelError, match=r"shapes says \[4\] for x, expected one of \[3\]"):
+        Infer("double.onnx", base_dir=tiny_models, shapes={"x": [4]})
+
+
+def test_rows_are_padded_to_multiples_and_that_copy_is_counted(tiny_models: Path) -> None:
+    stage = ready(tiny_models / "double_any_length.onnx", max={"length": 9}, pad={"length": 4})
+    assert stage.pad == {"length": 4}
+    done = run(stage, x=[numbers(5), numbers(7), numbers(8)])
+    assert done.result(0, "y").tolist() == [0, 2, 4, 6, 8, 0, 0, 0]
+    assert done.result(1, "y").tolist() == [0, 2, 4, 6, 8, 10, 12, 0]
+    assert done.result(2, "total") == 56
+    assert done.copies["input", "x", PADDED] == 3 * 8 * 4
+
+
+def test_padding_ends_at_the_maximum_and_a_fitting_row_is_not_copied(tiny_models: Path) -> None:
+    stage = ready(tiny_models / "double_any_length.onnx", max={"length": 9}, pad={"length": 8})
+    assert apart(stage, x=numbers(9)).result(0, "y").shape == (9,)
+    assert apart(stage, x=numbers(8)).bytes_copied == 0
+
+
+def test_rows_whose_padded_shapes_differ_are_not_one_batch(tiny_models: Path) -> None:
+    stage = ready(tiny_models / "double_any_length.onnx", max={"length": 9}, pad={"length": 4})
+    with pytest.raises(BadInput, match="rows of different shapes"):
+        run(stage, x=[numbers(3), numbers(5)])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pad": {"W": 4}}, r"pad: the model's inputs have no free dimension 'W'; they have \['length'\]"),
+        ({"pad": {"length": 0}}, "pad: length 0: expected at least 1"),
+        ({"warm_up": [{"length": 10}]}, "warm_up: length 10: expected at least 1, at most 9"),
+    ],
+)
+def test_extents_of_no_dimension_or_beyond_it_are_refused(
+    tiny_models: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadOption, match=message):
+        Infer("double_any_length.onnx", base_dir=tiny_models, max={"length": 9}, **options)
+
+
+def test_a_model_of_the_catalogue_brings_names_for_its_dimensions(pulled: Callable[[str], Path]) -> None:
+    pulled("ppocr-v4-rec")
+    stage = Infer("ppocr-v4-rec", max={"W": 330}, inputs={"crop": "x"})
+    assert [str(spec) for spec in (*stage.inputs, *stage.outputs)] == [
+        "crop float32[3, 48, W<=330]",
+        "softmax_11.tmp_0 float32[W/8<=42, 6625]",
+    ]
