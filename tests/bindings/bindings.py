@@ -38,7 +38,7 @@ def stubs(folder: Path, target: Path) -> None:
     sys.argv = ["pybind11-stubgen", f"{package}.{compiled}", "-o", str(target), "--ignore-all-errors"]
     main()
     text = (target / package / f"{compiled}.pyi").read_text().replace(f"{package}.{compiled}.", "")
-    (target / "tensorrt").mkdir()
+    (target / "tensorrt").mkdir(exist_ok=True)  # 8.5 has this name already
     # It has a constant `bool`, which in a stub would be what its functions return.
     text = re.sub(r"^bool: .*$", "", text, flags=re.MULTILINE)
     # The one function of the package's own Python.
