@@ -124,6 +124,14 @@ class SegmentTable:
             self._views[key] = view
         return view
 
+    def slot_bytes(self, number: int) -> int:
+        """Bytes of a slot of a segment.
+
+        Raises:
+            ForeignHandle: no segment of that number is attached.
+        """
+        return self._segment(number).layout.slot_bytes
+
     def raw(self, number: int, slot: int) -> memoryview:
         """All bytes of one slot, writable, for whoever holds its loan (such as `file.readinto`).
 

@@ -115,4 +115,5 @@ def _limits(kind: str, total: int, largest: int, memory: MemoryLimits) -> Iterat
 def _smaller(line: BudgetLine) -> str:
     if line.pool.startswith(f"{INGRESS}/"):
         return "--set ingress.slots=N or a smaller max in inputs:"
-    return f"--set {line.pool}.credits=N, --set {line.pool}.batch.max_size=N or fewer ingress.slots"
+    stage = line.pool.partition("/")[0]
+    return f"--set {stage}.credits=N, --set {stage}.batch.max_size=N or fewer ingress.slots"

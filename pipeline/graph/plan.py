@@ -134,7 +134,8 @@ class PoolPlan:
     """One segment of equal slots."""
 
     name: str
-    """The stage whose outputs it holds, or `ingress/0`, `ingress/1`, ... by rising slot size."""
+    """The stage whose outputs it holds, or `ingress`; where there are several pools of it, or for `ingress` always,
+    with their number by rising slot size: `ingress/0`, `ingress/1`, ..."""
     slot_bytes: int
     """Bytes from one slot to the next: a multiple of ALIGNMENT."""
     slots: int

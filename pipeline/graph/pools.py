@@ -23,19 +23,29 @@ The rules, and why:
   one) are of the largest and N/4 of the middle size. A request takes the smallest slot that it fits.
   With 16 slots and files of up to 16 MiB these are 11 x 256 KiB + 4 x 2 MiB + 1 x 16 MiB = 27 MiB
   instead of 256: it fits a container's usual 64 MiB of /dev/shm.
+* **A stage's pools**: what a stage gives is as often much smaller than it may be, where its outputs have free
+  dimensions or are many. If its largest slot is above 1 MiB, it has three pools, with slots of about 1/16, 1/4 and
+  all of that. Of N slots, N/4 (at least one) are of the largest and N/4 of the middle size. The spread is less than
+  that of files: all go through the same stage. With 16 slots of up to 16 MiB these are 8 x 1 MiB + 4 x 4 MiB +
+  4 x 16 MiB = 88 MiB instead of 256. Who needs which is found out (see `pipeline.scheduler.sizes`).
+* **One size only** has what somebody may hold while waiting for more of the same, for then there must be a slot for
+  each: what is answered, since a client may want all answers before it lets go of one; what children give to a
+  stage that joins them; and what is made in a scope with branches, where the eldest must find a slot whatever the
+  others have (see `pipeline.scheduler.state`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pipeline.config.schema import AUTO, StageConfig
+from pipeline.graph.branches import has_branches, needs_of
 from pipeline.graph.plan import INGRESS, Field, PoolPlan, StagePlan
 from pipeline.graph.wiring import Wiring
 from shm.layout import ALIGNMENT
 from stages.spec import TensorSpec
 
-__all__ = ["credits_of", "fields_of", "ingress_slots", "pools_of", "slot_bytes"]
+__all__ = ["credits_of", "fields_of", "ingress_slots", "pools_of", "size_classes", "sized_stages", "slot_bytes"]
 
 ONE_CLASS_BYTES = 1 << 20
 _PAGE = 4096
@@ -88,7 +98,7 @@ def ingress_slots(wanted: int | str, stages: Sequence[StagePlan]) -> int:
 def pools_of(
     inputs: Sequence[TensorSpec], stages: Sequence[StagePlan], wiring: Wiring, slots: int
 ) -> tuple[PoolPlan, ...]:
-    """All pools: the ingress's, then one a stage that has bytes of its own.
+    """All pools: the ingress's, then those of each stage that has bytes of its own.
 
     Args:
         slots: of the ingress, in all.
@@ -98,13 +108,51 @@ def pools_of(
         PoolPlan(f"{INGRESS}/{number}", size, count)
         for number, (size, count) in enumerate(_ingress_classes(inputs, slots))
     ]
+    sized = sized_stages(stages, answered)
     for stage in stages:
         if stage.fields:
             size = slot_bytes(stage.fields)
             held = _orders(stages, stage, {stage.name, *_holders(stage.name, wiring)})
             kept = slots if stage.name in answered else _joined(stage, stages) * (1 if size > _SMALL_BYTES else 2)
-            pools.append(PoolPlan(stage.name, size, held + kept))
+            if stage.name in sized and size > ONE_CLASS_BYTES:
+                classes = size_classes(size, held + kept)
+                pools += [PoolPlan(f"{stage.name}/{number}", *of_size) for number, of_size in enumerate(classes)]
+            else:
+                pools.append(PoolPlan(stage.name, size, held + kept))
     return tuple(pools)
+
+
+def sized_stages(stages: Sequence[StagePlan], answered: Collection[str]) -> set[str]:
+    """The stages whose outputs vary in size, and whose slots may therefore be of several sizes.
+
+    Args:
+        answered: the stages whose outputs are answered.
+    """
+    needs = needs_of(stages)
+    return {
+        stage.name
+        for stage in stages
+        if any(field.spec.many is not None or not field.spec.is_static for field in stage.fields)
+        and stage.name not in answered
+        and not any(
+            edge.producer == stage.name and len(other.scope) < len(stage.scope)
+            for other in stages
+            for edge in other.edges
+        )
+        and not has_branches(stages, needs, stage.scope)
+    }
+
+
+def size_classes(most: int, slots: int) -> list[tuple[int, int]]:
+    """(bytes, count) of each size of a stage's slots, by rising size; `most` is that of the largest."""
+    largest = max(1, slots // 4)
+    middle = slots // 4
+    classes = [
+        (align(most // 16, _PAGE), slots - largest - middle),
+        (align(most // 4, _PAGE), middle),
+        (align(most, _PAGE), largest),
+    ]
+    return [(size, count) for size, count in classes if count]
 
 
 def _joined(stage: StagePlan, stages: Sequence[StagePlan]) -> int:

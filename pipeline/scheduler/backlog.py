@@ -88,14 +88,7 @@ class Backlog:
         Raises:
             IndexError: nobody waits.
         """
-        lanes = self._lanes
-        if len(lanes) == 1:
-            (lane,) = lanes.values()
-        else:
-            waiting = [(lane[0].submitted + AGING_NS * priority, priority) for priority, lane in lanes.items() if lane]
-            if not waiting:
-                raise IndexError("nobody waits")
-            lane = lanes[min(waiting)[1]]
+        lane = self._first()
         head = lane.popleft()
         self._size -= 1
         if not isinstance(head, _Siblings):
@@ -110,6 +103,15 @@ class Backlog:
             head.served = 0
             lane.append(head)
         return child
+
+    def peek(self) -> Request:
+        """Whom `pop` would return.
+
+        Raises:
+            IndexError: nobody waits.
+        """
+        head = self._first()[0]
+        return head.children[0] if isinstance(head, _Siblings) else head
 
     def remove(self, request: Request) -> bool:
         """Take one out wherever it stands; False where it is not here."""
@@ -128,6 +130,17 @@ class Backlog:
                 lane.remove(siblings)
         self._size -= 1
         return True
+
+    def _first(self) -> deque[Request | _Siblings]:
+        """The lane whose turn it is."""
+        lanes = self._lanes
+        if len(lanes) == 1:
+            (lane,) = lanes.values()
+            return lane
+        waiting = [(lane[0].submitted + AGING_NS * priority, priority) for priority, lane in lanes.items() if lane]
+        if not waiting:
+            raise IndexError("nobody waits")
+        return lanes[min(waiting)[1]]
 
     def _family(self, request: Request) -> _Siblings:
         siblings = self._siblings[request.root.id] = _Siblings(request.root.id, request.submitted)

@@ -13,7 +13,7 @@ from pipeline.scheduler.ledger import Lease, Request
 from pipeline.scheduler.progress import Progress
 from pipeline.scheduler.routes import Route
 from pipeline.scheduler.state import State
-from pipeline.wire.messages import MISSING, OK, Answer, Fence, Fenced, Notice
+from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Answer, Fence, Fenced, Notice
 from shm.handle import TensorHandle
 
 __all__ = ["Completion"]
@@ -47,6 +47,9 @@ class Completion:
         if step is None or step.worker != number or step.attempt != notice.attempt:
             self._state.counts["late_notices"] += 1
             return
+        if notice.code == TOO_SMALL:
+            self._resize(request, route, int(notice.message))
+            return
         if notice.code != OK:
             self.finish(request, notice.code, notice.message)
             return
@@ -57,6 +60,8 @@ class Completion:
         if lease is not None:
             self._state.pools[lease.pool].commit(lease.slot, lease.generation, readers=1)
             self._take_values(request, route, notice)
+            if len(route.pools) > 1:
+                self._state.sizes.learn(request, route, notice)
         key = request.id
         for trace in notice.trace:
             request.root.traces[trace.stage if request.parent is None else (trace.stage, key)] = trace
@@ -99,6 +104,40 @@ class Completion:
                 worker.close(request.id, step.attempt)
             self._progress.inputs_read(request, stage)
             self._settle_before(request, stage)
+
+    def _resize(self, request: Request, route: Route, nbytes: int) -> None:
+        """Its slot was too small for what `route` has found: it runs again, with one that is large enough."""
+        self._state.sizes.need(request, route, nbytes)
+        self._state.counts["resized"] += 1
+        self.take_back(request, route)
+        self.requeue(request)
+
+    def take_back(self, request: Request, route: Route) -> None:
+        """A stage has not come to an end with this request: it, and what was ordered after it, is open again.
+
+        What it had is given back, and whatever comes of that attempt is dropped.
+        """
+        reopened = route.bit
+        for stage in self._state.routes.stages[route.index + 1 :]:
+            step = request.steps[stage.index]
+            if stage.needs & reopened and step is not None and not stage.bit & request.done:
+                reopened |= stage.bit
+        # Cancel first: `give_back` keeps slots back while a fence is out.
+        self.cancel(request, reopened)
+        for stage in self._state.routes.stages[route.index :]:
+            if stage.bit & reopened:
+                step = request.steps[stage.index]
+                request.steps[stage.index] = None
+                if step is not None and step.lease is not None:
+                    self.give_back(request, step.lease)
+        request.attempt += 1
+
+    def requeue(self, request: Request) -> None:
+        """Everything that a request waits for, before its equals: it has waited its turn already."""
+        for route in self._state.routes.stages:
+            if not route.needs & ~request.done and request.is_open(route):
+                request.claimed |= route.bit
+                self._state.backlogs[route.index].push_front(request)
 
     def finish(self, request: Request, code: str, message: str) -> None:
         """Answer, and let go of every slot, as soon as nobody can touch it any more.

@@ -37,10 +37,12 @@ class Dispatch:
         for route in reversed(self._state.routes.stages):
             backlog = self._state.backlogs[route.index]
             while backlog and (worker := self._idle(route)) is not None:
-                if (request := self._next(route)) is None:
+                # Who finds no slot that is large enough waits for one, and whoever comes behind waits too.
+                pool = self._state.sizes.pool_for(backlog.peek(), route)
+                if pool is None or (request := self._next(route)) is None:
                     break
                 if not (request.deaths and self._condemn(request, route)):
-                    self._order(request, route, worker)
+                    self._order(request, route, worker, pool)
 
     def grants(self) -> None:
         """Give every free ingress slot to a client that wants one."""
@@ -49,9 +51,7 @@ class Dispatch:
             state.out.grants[client.number].append(Grant(state.ref_of(lease)))
 
     def _idle(self, route: Route) -> Worker | None:
-        """The worker of a stage with the most credit, where there is also a slot for it to fill."""
-        if route.pool != NO_POOL and not self._state.pools[route.pool].free:
-            return None
+        """The worker of a stage with the most credit, where one has any."""
         best: Worker | None = None
         most = 0
         for worker in self._state.crews[route.index]:
@@ -62,7 +62,7 @@ class Dispatch:
     def _next(self, route: Route) -> Request | None:
         """Whom to order next; None: the last slot is kept for one that does not wait yet."""
         backlog = self._state.backlogs[route.index]
-        if not route.contended or self._state.pools[route.pool].free > 1:
+        if not route.contended or self._state.pools[route.pools[0]].free > 1:
             return backlog.pop()
         eldest = self._eldest(route)
         return eldest if eldest is not None and backlog.remove(eldest) else None
@@ -74,10 +74,10 @@ class Dispatch:
 
     def _may_have(self, request: Request, route: Route) -> bool:
         """Whether a request that does not wait for a stage may have the slot that it would fill."""
-        return not route.contended or self._state.pools[route.pool].free > 1 or self._eldest(route) is request
+        return not route.contended or self._state.pools[route.pools[0]].free > 1 or self._eldest(route) is request
 
-    def _order(self, request: Request, route: Route, worker: Worker) -> None:
-        stages = self._state.routes.stages
+    def _order(self, request: Request, route: Route, worker: Worker, pool: int) -> None:
+        stages, sizes = self._state.routes.stages, self._state.sizes
         first = worker.number
         key = (request.id, request.attempt)
         hops: list[Hop] = []
@@ -86,10 +86,10 @@ class Dispatch:
         while True:
             lease = None
             ref = _NO_SLOT
-            if route.pool != NO_POOL:
-                slot, generation = self._state.pools[route.pool].loan()
-                lease = Lease(route.pool, slot, generation)
-                ref = (self._state.segments[route.pool], slot, generation)
+            if pool != NO_POOL:
+                slot, generation = self._state.pools[pool].loan()
+                lease = Lease(pool, slot, generation)
+                ref = (self._state.segments[pool], slot, generation)
             worker.credits -= 1
             worker.orders.add(key)
             request.claimed |= route.bit
@@ -107,10 +107,11 @@ class Dispatch:
                     and not self._state.backlogs[index]
                     and not (request.group and index == request.suspected)
                     and (idle := self._idle(follower)) is not None
+                    and (room := sizes.pool_for(request, follower)) is not None
                     and self._may_have(request, follower)
                 ):
                     sender = worker.number
-                    route, worker = follower, idle
+                    route, worker, pool = follower, idle, room
                     break
             else:
                 break

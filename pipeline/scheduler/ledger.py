@@ -74,6 +74,7 @@ class Request:
         "running",
         "scope",
         "scrap",
+        "sizes",
         "skipped",
         "steps",
         "submitted",
@@ -131,6 +132,8 @@ class Request:
         self.running: dict[int, int] = {}
         #: By producer of an inner scope: how many of its slots are promised to the children.
         self.promises: dict[int, int] = {}
+        #: By stage: which of its classes of slots an earlier attempt found that it needs.
+        self.sizes: dict[int, int] = {}
         #: Of a root: (worker, request, attempt) of the cancelled orders, children's too, that their worker has
         #: not given up yet. While there are any, no slot of the family is given to anybody else: it could still
         #: be read or written.

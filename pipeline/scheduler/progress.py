@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from pipeline.scheduler.ledger import Lease, Request
-from pipeline.scheduler.routes import NO_POOL, Route, Scope
+from pipeline.scheduler.routes import Route, Scope
 from pipeline.scheduler.state import State
 from pipeline.wire.messages import MISSING, OK
 
@@ -62,7 +62,7 @@ class Progress:
     def keep_no_promise(self, request: Request) -> None:
         """The request is through: what was promised to its children is for others."""
         for producer, count in request.promises.items():
-            self._promised[self._state.routes.stages[producer].pool] -= count
+            self._promised[self._state.routes.stages[producer].pools[0]] -= count
         request.promises.clear()
 
     def open_waiting(self) -> None:
@@ -93,7 +93,7 @@ class Progress:
             for child in request.children[stages[producer].scope]:
                 self._give_back_step(child, producer)
             count = request.promises.pop(producer, 0)
-            self._promised[stages[producer].pool] -= count
+            self._promised[stages[producer].pools[0]] -= count
         elif producer >= 0:
             self._give_back_step(request, producer)
         elif request.ingress is not None:
@@ -167,18 +167,19 @@ class Progress:
         source = routes.stages[scope.source]
         lists = [request.values[source.base + at] for at in source.manies]
         count = len(lists[0] or ())
-        exports = [index for index in scope.exports if routes.stages[index].pool != NO_POOL]
+        exports = [index for index in scope.exports if routes.stages[index].pools]
         spare = 0
         if exports and request.scope.contended:
             eldest = state.eldest(scope.parent, lambda r: scope.index in r.running or not scope.inside & ~r.done)
             spare = 0 if eldest is request else scope.most
         for index in exports:
-            pool = routes.stages[index].pool
+            # What is promised is of one size (see `pipeline.graph.pools`).
+            pool = routes.stages[index].pools[0]
             if (spare or self._promised[pool]) and self._promised[pool] + count + spare > state.pools[pool].slots:
                 return False
         for index in exports:
             request.promises[index] = count
-            self._promised[routes.stages[index].pool] += count
+            self._promised[routes.stages[index].pools[0]] += count
         state.counts["children"] += count
         children = request.children[scope.index]
         for position in range(count):

@@ -82,7 +82,7 @@ class Recovery:
                     retried.append(request)
         self._quarantine(suspects, route, message)
         for request in reversed(retried):
-            self._requeue(request)
+            self._completion.requeue(request)
         self._fail_if_broken()
 
     def condemn(self, request: Request, route: Route) -> bool:
@@ -141,24 +141,5 @@ class Recovery:
 
     def _retry(self, request: Request, route: Route) -> None:
         """The worker of `route` died with this request. It and what was to come after run again."""
-        reopened = route.bit
-        for stage in self._state.routes.stages[route.index + 1 :]:
-            step = request.steps[stage.index]
-            if stage.needs & reopened and step is not None and not stage.bit & request.done:
-                reopened |= stage.bit
-        # Cancel first: `give_back` keeps slots back while a fence is out.
-        self._completion.cancel(request, reopened)
-        for stage in self._state.routes.stages[route.index :]:
-            if stage.bit & reopened:
-                step = request.steps[stage.index]
-                request.steps[stage.index] = None
-                if step is not None and step.lease is not None:
-                    self._completion.give_back(request, step.lease)
-        request.attempt += 1
+        self._completion.take_back(request, route)
         self._state.counts["retries"] += 1
-
-    def _requeue(self, request: Request) -> None:
-        for route in self._state.routes.stages:
-            if not route.needs & ~request.done and request.is_open(route):
-                request.claimed |= route.bit
-                self._state.backlogs[route.index].push_front(request)

@@ -17,11 +17,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pipeline.graph.branches import has_branches, needs_of
 from pipeline.graph.plan import INGRESS, Edge, Plan, StagePlan
 
 __all__ = ["NO_POOL", "Route", "Routes", "Scope"]
 
 NO_POOL = -1
+"""In place of a pool's index: there is none, or none that is of this plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,10 @@ class Route:
     """Which of them are many."""
     asked: tuple[int, ...]
     """Which of them somebody's condition asks for."""
-    pool: int
-    """Index of its pool in the plan, or NO_POOL."""
+    pools: tuple[int, ...]
+    """Indices of its pools in the plan, by rising slot size; most stages have one, and none those that fill no slot."""
+    slot_sizes: tuple[int, ...]
+    """Bytes of a slot of each of them."""
     followers: tuple[int, ...]
     """Stages that need this one."""
     essential: bool
@@ -159,7 +163,7 @@ class _Maker:
             self.producer_of += [i] * len(stage.fields)
         self.sources = [tuple(self._number(edge) for edge in stage.edges) for stage in plan.stages]
         self.reads = [tuple(sorted({self.producer_of[t] for t in taken})) for taken in self.sources]
-        self.needs = [self._needs(stage) for stage in plan.stages]
+        self.needs = needs_of(plan.stages)
 
     def routes(self) -> Routes:
         plan = self.plan
@@ -173,13 +177,14 @@ class _Maker:
             inputs=len(plan.inputs),
             outputs=outputs,
             output_sources=tuple(self._bit(name) for name in written),
-            ingress_pools=tuple(
-                sorted(
-                    (i for i, pool in enumerate(plan.pools) if pool.name.startswith(f"{INGRESS}/")),
-                    key=lambda i: plan.pools[i].slot_bytes,
-                )
-            ),
+            ingress_pools=self._pools(INGRESS),
         )
+
+    def _pools(self, producer: str) -> tuple[int, ...]:
+        """The pools of what a stage makes, or clients, by rising slot size."""
+        pools = self.plan.pools
+        mine = [at for at, pool in enumerate(pools) if pool.name.partition("/")[0] == producer]
+        return tuple(sorted(mine, key=lambda at: pools[at].slot_bytes))
 
     def _number(self, edge: Edge) -> int:
         """The number of a tensor."""
@@ -191,12 +196,6 @@ class _Maker:
 
     def _bit(self, name: str) -> int:
         return 0 if name == INGRESS else 1 << self.index[name]
-
-    def _needs(self, stage: StagePlan) -> int:
-        names = {*stage.after, *(edge.producer for edge in stage.edges), *stage.sources}
-        if stage.when is not None:
-            names.add(stage.when.edge.producer)
-        return _mask(self._bit(name) for name in names)
 
     def _route(self, i: int, stage: StagePlan, scopes: tuple[Scope, ...]) -> Route:
         plan = self.plan
@@ -215,6 +214,7 @@ class _Maker:
         manies = tuple(at for at, field in enumerate(stage.fields) if field.spec.many is not None)
         followers = tuple(j for j, mask in enumerate(self.needs) if mask >> i & 1)
         kept = scope.kept[i + 1]
+        pools = self._pools(stage.name)
         lists = tuple(
             -1 if spec.many is None else self._further_out(stage, self.producer_of[tensor])
             for spec, tensor in zip(stage.inputs, self.sources[i])
@@ -236,7 +236,8 @@ class _Maker:
             singles=tuple(at for at in range(len(stage.fields)) if at not in manies),
             manies=manies,
             asked=asked,
-            pool=next((at for at, pool in enumerate(plan.pools) if pool.name == stage.name), NO_POOL),
+            pools=pools,
+            slot_sizes=tuple(plan.pools[at].slot_bytes for at in pools),
             followers=followers,
             essential=kept or bool(manies or asked),
             ends=bool(manies or asked),
@@ -244,26 +245,6 @@ class _Maker:
             contended=scope.contended and bool(stage.fields),
             credits=stage.credits,
             quantum=stage.batch.max_size,
-        )
-
-    def _before(self, mask: int) -> int:
-        """Mask of all stages that come before those of `mask`, and themselves."""
-        for i in range(len(self.plan.stages) - 1, -1, -1):
-            if mask >> i & 1:
-                mask |= self.needs[i]
-        return mask
-
-    def _has_branches(self, own: set[int], nested: list[set[int]]) -> bool:
-        """Whether two of a scope's stages with slots, and scopes in it, are neither before nor after each other."""
-        items = [(1 << i, self._before(1 << i) & ~(1 << i)) for i in own if self.plan.stages[i].fields]
-        for deeper in nested:
-            inside = _mask(1 << i for i in deeper)
-            needed = _mask(self.needs[i] for i in deeper) | 1 << self.index[self._path(deeper)[-1]]
-            items.append((inside, self._before(needed & ~inside)))
-        return any(
-            not (bits & before_other or other & before)
-            for at, (bits, before) in enumerate(items)
-            for other, before_other in items[at + 1 :]
         )
 
     def _path(self, deeper: set[int]) -> tuple[str, ...]:
@@ -326,7 +307,7 @@ class _Maker:
             ),
             exports=tuple(sorted(exports)),
             most=min((f.spec.many for f in stages[source].fields if f.spec.many is not None), default=1) if path else 1,
-            contended=self._has_branches(own, nested),
+            contended=has_branches(stages, self.needs, path),
         )
 
     def _opens(self, producer: int, deeper: set[int]) -> bool:

@@ -14,6 +14,7 @@ from pipeline.scheduler.ingress import Client, Ingress
 from pipeline.scheduler.instructions import Instructions
 from pipeline.scheduler.ledger import Lease, Request, Worker
 from pipeline.scheduler.routes import NO_POOL, Route, Routes
+from pipeline.scheduler.sizes import Sizes
 from pipeline.scheduler.tally import Tally
 from pipeline.wire.messages import SlotRef
 from shm.pool import SlotPool
@@ -42,6 +43,8 @@ class State:
         self.segments = segments
         self._pool_of_segment = {number: index for index, number in enumerate(segments)}
         self.ingress = Ingress(pools, self.routes.ingress_pools, sum(self.routes.kept))
+        #: What stages with several classes of slots need.
+        self.sizes = Sizes(len(plan.stages), pools)
         self.requests: dict[int, Request] = {}
         self.workers: dict[int, Worker] = {}
         #: Numbers of the dead, so that a Ready that was still on its way does not raise them.

@@ -24,6 +24,7 @@ __all__ = [
     "MISSING",
     "OK",
     "PROTOCOL",
+    "TOO_SMALL",
     "Answer",
     "Answers",
     "AskStatus",
@@ -70,6 +71,10 @@ MISSING = -1
 
 #: The code of an answer or notice without an error; other codes are names of `pipeline.errors`.
 OK = ""
+
+#: The code of a notice whose outputs did not fit their slot; the message is how many bytes they take, as far as
+#: known. No answer has it: the request runs again with a larger slot.
+TOO_SMALL = "TooSmall"
 
 
 # -- records ------------------------------------------------------------------------------------

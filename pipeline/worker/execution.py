@@ -9,17 +9,20 @@ Whatever a stage raises ends here, in the notices of the rows it concerns, excep
 from __future__ import annotations
 
 import json
+import math
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pipeline.graph.plan import StagePlan
-from pipeline.wire.messages import MISSING, OK, Copied, Hop, Notice, Order, Trace
+from pipeline.graph.plan import Field, StagePlan
+from pipeline.graph.pools import slot_bytes
+from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Copied, Hop, Notice, Order, Trace
 from pipeline.worker.grouping import arrays_of, position_of
 from pipeline.worker.inbox import Waiting
+from pipeline.worker.packing import Packing
 from shm.errors import HandleRefused
-from shm.handle import JSON, TensorHandle
+from shm.handle import JSON, TensorHandle, itemsize
 from shm.view import SegmentTable
 from stages.errors import BadInput, StageBroken
 from stages.stage import Array, Batch, Stage
@@ -56,19 +59,22 @@ class Outcome:
 class Flight:
     """A batch that the stage has begun and that is not settled."""
 
-    __slots__ = ("batch", "began", "handles", "rows", "token", "views")
+    __slots__ = ("batch", "began", "handles", "packings", "rows", "token", "views")
 
     def __init__(
         self,
         rows: Sequence[Waiting],
         views: Sequence[Sequence[Any]],
         handles: Sequence[Mapping[str, TensorHandle | tuple[TensorHandle, ...]]],
+        packings: Mapping[int, Packing],
         batch: Batch,
         began: int,
     ) -> None:
         self.rows = rows
         self.views = views
         self.handles = handles
+        #: How the slots are filled of those rows that have smaller ones than the largest.
+        self.packings = packings
         self.batch = batch
         #: Monotonic nanoseconds.
         self.began = began
@@ -78,6 +84,11 @@ class Flight:
     @property
     def requests(self) -> list[int]:
         return [row.order.request for row in self.rows]
+
+    @property
+    def too_small(self) -> dict[int, int]:
+        """The rows whose slots are too small, and how many bytes those should have had."""
+        return {row: packing.needed for row, packing in self.packings.items() if packing.needed}
 
 
 class Execution:
@@ -111,6 +122,7 @@ class Execution:
         self._clock = clock
         self._inputs = tuple(spec.name for spec in plan.inputs)
         self._fields = {field.spec.name: field for field in plan.fields}
+        self._largest = slot_bytes(plan.fields)
         self._outputs = {field.spec.name: field.spec for field in plan.fields}
         self._singles = tuple(field.spec.name for field in plan.fields if field.spec.many is None)
         self._manies = tuple(field.spec.name for field in plan.fields if field.spec.many is not None)
@@ -238,10 +250,21 @@ class Execution:
     def _flight(self, rows: Sequence[Waiting], views: Sequence[Sequence[Any]]) -> Flight:
         handles: list[dict[str, TensorHandle | tuple[TensorHandle, ...]]] = [{} for _ in rows]
 
+        packings: dict[int, Packing] = {}
+
+        def offset_of(row: int, field: Field, nbytes: int) -> int:
+            size = self._table.slot_bytes(rows[row].order.hops[0].segment)
+            if size >= self._largest:
+                return field.offset
+            if row not in packings:
+                packings[row] = Packing(size)
+            return packings[row].place(field.spec.name, nbytes)
+
         def allocate(row: int, name: str, shape: tuple[int, ...]) -> Array:
             field = self._fields[name]
             hop = rows[row].order.hops[0]
-            handle = TensorHandle(hop.segment, hop.slot, hop.generation, field.offset, field.spec.dtype, shape)
+            offset = offset_of(row, field, itemsize(field.spec.dtype) * math.prod(shape))
+            handle = TensorHandle(hop.segment, hop.slot, hop.generation, offset, field.spec.dtype, shape)
             view = self._table.view(handle, writable=True)
             handles[row][name] = handle
             return view
@@ -249,10 +272,14 @@ class Execution:
         def allocate_many(row: int, name: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
             field = self._fields[name]
             hop = rows[row].order.hops[0]
+            offsets = field.spec.offsets(shapes)
+            width = itemsize(field.spec.dtype)
+            nbytes = max([at + width * math.prod(shape) for at, shape in zip(offsets, shapes)], default=0)
+            start = offset_of(row, field, nbytes)
             made = tuple(
                 [
-                    TensorHandle(hop.segment, hop.slot, hop.generation, field.offset + offset, field.spec.dtype, shape)
-                    for offset, shape in zip(field.spec.offsets(shapes), shapes)
+                    TensorHandle(hop.segment, hop.slot, hop.generation, start + offset, field.spec.dtype, shape)
+                    for offset, shape in zip(offsets, shapes)
                 ]
             )
             handles[row][name] = made
@@ -260,7 +287,7 @@ class Execution:
 
         inputs = {name: [of_row[index] for of_row in views] for index, name in enumerate(self._inputs)}
         batch = Batch(len(rows), inputs, self._outputs, allocate, allocate_many)
-        return Flight(rows, views, handles, batch, self._clock())
+        return Flight(rows, views, handles, packings, batch, self._clock())
 
     def _run(self, outcome: Outcome, rows: Sequence[Waiting], views: Sequence[Sequence[Any]]) -> None:
         flight = self._flight(rows, views)
@@ -275,7 +302,16 @@ class Execution:
 
     def _recover(self, outcome: Outcome, flight: Flight, error: Exception) -> None:
         self._count(flight.batch)
-        if len(flight.rows) > 1:
+        if too_small := flight.too_small:
+            # They are known, and the others not to blame: those go on together.
+            ended = self._clock()
+            for number, nbytes in too_small.items():
+                result = _Result(TOO_SMALL, str(nbytes))
+                self._settle(outcome, flight.rows[number], flight.began, ended, len(flight.rows), 0, result)
+            left = [number for number in range(len(flight.rows)) if number not in too_small]
+            if left:
+                self._run(outcome, [flight.rows[number] for number in left], [flight.views[number] for number in left])
+        elif len(flight.rows) > 1:
             # Which row is at fault is not known; alone, only the guilty one fails again.
             for row, of_row in zip(flight.rows, flight.views):
                 self._run(outcome, [row], [of_row])
@@ -288,8 +324,11 @@ class Execution:
         size, handles = len(flight.rows), flight.handles
         failed: Mapping[int, BaseException] = flight.batch.failed
         copied = flight.batch.bytes_copied // size
+        too_small = flight.too_small
         for number, row in enumerate(flight.rows):
-            if number in failed:
+            if number in too_small:
+                result = _Result(TOO_SMALL, str(too_small[number]))
+            elif number in failed:
                 result = self._failure(failed[number])
             elif len(handles[number]) < len(self._fields):
                 missing = [name for name in self._fields if name not in handles[number]]

@@ -1,0 +1,126 @@
+"""Sizes: which class of slots a request is given, where a stage has several. Pure.
+
+How large a stage's outputs are going to be is known when it has run. Until then it is guessed: what a request needed
+whose inputs were about as large, that is of as many bits. Where the inputs are still to be made, it is what any
+request needed of late. Where nothing is known, it is the largest.
+
+A guess that was too small costs a second run of the stage; one that was too large costs memory that is there
+already. So a guess grows at once, and shrinks when so many in a row needed less, to the most of those:
+
+    needed        0   0   2   0   1   0 ... 0   0 ... 0
+    then guess    0   0   2   2   2   2 ... 1   1 ... 0
+                              └── 16 of them ──┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.scheduler.routes import NO_POOL, Route
+from pipeline.wire.messages import MISSING, Notice
+from shm.handle import TensorHandle
+from shm.layout import ALIGNMENT
+from shm.pool import SlotPool
+
+if TYPE_CHECKING:
+    from pipeline.scheduler.ledger import Request
+
+__all__ = ["Sizes"]
+
+_PATIENCE = 16
+"""So many requests in a row that needed less make a guess smaller."""
+
+_UNMADE = -1
+"""In place of a number of bits: not all inputs are there."""
+
+
+class _Guess:
+    __slots__ = ("_less", "_most", "size")
+
+    def __init__(self, size: int) -> None:
+        #: Index of a class.
+        self.size = size
+        #: How many in a row needed less, and the most that one of them needed.
+        self._less = 0
+        self._most = 0
+
+    def note(self, size: int) -> None:
+        if size >= self.size:
+            self.size, self._less, self._most = size, 0, 0
+            return
+        self._less += 1
+        self._most = max(self._most, size)
+        if self._less == _PATIENCE:
+            self.size, self._less, self._most = self._most, 0, 0
+
+
+class Sizes:
+    """What has been learned of each stage.
+
+    Args:
+        stages: how many there are.
+        pools: all pools of the plan.
+    """
+
+    def __init__(self, stages: int, pools: Sequence[SlotPool]) -> None:
+        self._pools = pools
+        #: By stage: the number of bits of the bytes of its inputs -> what they came to.
+        self._guesses: list[dict[int, _Guess]] = [{} for _ in range(stages)]
+
+    def pool_for(self, request: Request, route: Route) -> int | None:
+        """The pool whose slot a request shall fill: the smallest that will do and has a free one.
+
+        Returns:
+            The index of a pool; NO_POOL where the stage fills no slot, None where the request must wait for one.
+        """
+        pools = route.pools
+        if len(pools) > 1:
+            pools = pools[self._wanted(request, route) :]
+        elif not pools:
+            return NO_POOL
+        for index in pools:
+            if self._pools[index].free:
+                return index
+        return None
+
+    def learn(self, request: Request, route: Route, notice: Notice) -> None:
+        """A stage has run to its end: what its outputs took."""
+        handles = [*notice.outputs, *(handle for many in notice.children for handle in many)]
+        nbytes = sum(-(-handle.nbytes // ALIGNMENT) * ALIGNMENT for handle in handles)
+        self._note(request, route, _class_of(route, nbytes))
+
+    def need(self, request: Request, route: Route, nbytes: int) -> None:
+        """What a stage was to give takes so much, at least, and did not fit: it will have a slot that holds it."""
+        size = request.sizes[route.index] = _class_of(route, nbytes)
+        self._note(request, route, size)
+
+    def _wanted(self, request: Request, route: Route) -> int:
+        known = request.sizes.get(route.index)
+        if known is not None:
+            return known
+        guess = self._guesses[route.index].get(_bits(request, route))
+        return len(route.pools) - 1 if guess is None else guess.size
+
+    def _note(self, request: Request, route: Route, size: int) -> None:
+        guesses = self._guesses[route.index]
+        for bits in {_UNMADE, _bits(request, route)}:
+            if (guess := guesses.get(bits)) is None:
+                guesses[bits] = _Guess(size)
+            else:
+                guess.note(size)
+
+
+def _class_of(route: Route, nbytes: int) -> int:
+    """The smallest class that holds so much; the largest, which is laid out otherwise and holds whatever there is."""
+    return next((at for at, size in enumerate(route.slot_sizes) if nbytes <= size), len(route.slot_sizes) - 1)
+
+
+def _bits(request: Request, route: Route) -> int:
+    nbytes = 0
+    for handle in request.inputs_of(route)[0]:
+        if isinstance(handle, TensorHandle):
+            nbytes += handle.nbytes
+        elif handle != MISSING:
+            return _UNMADE
+    return nbytes.bit_length()
