@@ -75,7 +75,7 @@ def place_of(plan: Plan, stage: StagePlan) -> Callable[[Order], Place] | None:
         (i, itemsize(spec.dtype) if plan.output_spec(stage.edges[i]).many is not None else 0)
         for i, spec in arrays_of(stage)
     ]
-    if stage.batch.max_size == 1 or not (fills or counted):
+    if stage.batch.max_size == 1 or (stage.ragged and stage.batch.gather) or not (fills or counted):
         return None
 
     def place(order: Order) -> Place:

@@ -123,8 +123,9 @@ def test_elements_of_one_slot_are_neighbours_where_one_follows_the_other() -> No
     assert places[0].next != places[2].start
 
 
-def test_without_arrays_there_is_no_place() -> None:
-    for plan in (plan_of([NOTE], [NOTE]), plan_of([LINES], [LINES]), plan_of([THUMB], size=1)):
+def test_where_no_row_is_part_of_an_array_there_is_no_place() -> None:
+    ragged = plan_of([THUMB], ragged=True)
+    for plan in (plan_of([NOTE], [NOTE]), plan_of([LINES], [LINES]), plan_of([THUMB], size=1), ragged):
         assert place_of(plan, plan.stages[1]) is None
 
 
