@@ -7,6 +7,7 @@
               flight as contexts
     decoded   clients write decoded pictures into slots -> scheduler -> inference worker -> clients
     jpeg      clients write JPEG files -> DecodeResize -> inference -> clients
+    cache     how long plans take to build, with and without a timing cache; only where --only names it
 
 Only ratios of one run mean something: the host's clocks and its other users change.
 """
@@ -36,7 +37,9 @@ from shm.segment import SegmentSpec
 from stages import catalogue
 from stages.engines.cuda import device_name
 from stages.engines.engine import EngineOptions
+from stages.engines.plans import Plan, file_sha256
 from stages.engines.tensorrt import TensorRt
+from stages.engines.tensorrt_build import BuildOptions, build_plan, target
 
 __all__ = ["client", "main", "pipeline_rate", "raw_rate"]
 
@@ -233,6 +236,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 model=models["uint8"], contexts=contexts, batch=8, delay=2, slots=256, decoders=decoders
             )
             _pipeline("jpeg", "jpeg", config, 8, contexts, ceiling.get(("uint8", 8, contexts)), 2, args, result)
+    if "cache" in args.only:
+        _timing_cache(models["float32"], result)
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
 
@@ -261,6 +266,27 @@ def _decoded(args: Any, models: dict[str, Path], ceiling: dict[tuple[str, int, i
             )
             raw = ceiling.get((dtype, batch, contexts))
             _pipeline("decoded", dtype, config, batch, contexts, raw, args.clients, args, result)
+
+
+def _timing_cache(model: Path, result: dict[str, Any]) -> None:
+    """Build the same plans without a timing cache, with an empty one, and with what that then holds."""
+    gpu, built_by = target()
+    result["timing_cache"] = []
+    print("\ncache     batch  timing cache         seconds   of the first")
+    with tempfile.TemporaryDirectory(prefix="trtlab-bench-") as folder:
+        kept = Path(folder) / "timing.cache"
+        first: dict[int, float] = {}
+        for batch, cache in (
+            (1, "none"), (1, "empty"), (1, "of this plan"), (8, "none"), (8, "of another batch"), (8, "of this plan")
+        ):  # fmt: skip
+            plan = Plan(model.stem, file_sha256(model), gpu, built_by, "fp16", batch, (), ())
+            began = time.monotonic()
+            build_plan(model, plan, BuildOptions(timing_cache=None if cache == "none" else kept))
+            took = time.monotonic() - began
+            first.setdefault(batch, took)
+            nbytes = kept.stat().st_size if kept.exists() else 0
+            print(f"          {batch:5}  {cache:18} {took:9.1f}   {took / first[batch]:7.0%}", flush=True)
+            result["timing_cache"].append({"batch": batch, "cache": cache, "seconds": took, "cache_bytes": nbytes})
 
 
 def _pipeline(
