@@ -12,7 +12,7 @@ SCHEDULER = "scheduler"
 CANARY = "canary"
 LEAKER = "leaker"
 SUPERVISOR = "supervisor"
-WORKERS = ("first/0", "second/0", "second/1", "third/0")
+WORKERS = ("first+cut/0", "second/0", "second/1", "join+third/0")
 
 CLIENTS = 4
 """Those that send requests, named client/0 ..."""

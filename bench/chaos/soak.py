@@ -1,4 +1,4 @@
-"""Soak: runs a pipeline of three stages and its clients, and does to them what the events say."""
+"""Soak: runs a pipeline of three steps and its clients, and does to them what the events say."""
 
 from __future__ import annotations
 
@@ -50,16 +50,22 @@ PIPELINE: dict[str, Any] = {
     "canary": {"input": "canary.npy", "every_s": 0.5},
     "stages": [
         {"name": "first", "with": {"place": 0, "plus": 1, "ms": 5}, "batch": {"max_size": 4}},
+        {"name": "cut", "use": "bench.chaos.stages:Cut", "colocate": True},
         {
             "name": "second",
-            "with": {"place": 1, "times": 3, "ms": 10},
-            "batch": {"max_size": 8, "max_delay_ms": 2},
+            "with": {"place": 1, "times": 3, "ms": 5},
+            "batch": {"max_size": 16, "max_delay_ms": 2},
+            "inputs": ["cut.part"],
             "replicas": 2,
         },
-        {"name": "third", "with": {"place": 2, "plus": -7, "ms": 5}, "batch": {"max_size": 4}},
+        {"name": "join", "use": "bench.chaos.stages:Join", "inputs": ["second.values"]},
+        {"name": "third", "with": {"place": 2, "plus": -7, "ms": 5}, "batch": {"max_size": 4}, "colocate": True},
     ],
 }
-"""Its stages all have a time limit, for the requests that hang; see `_config`."""
+"""Three steps, the second over the parts of each request; two stages share a process, twice.
+
+Its stages all have a time limit, for the requests that hang; see `_config`.
+"""
 
 _TIMEOUT_MS = 1000
 

@@ -12,9 +12,14 @@ from stages.errors import BadInput
 from stages.spec import TensorSpec
 from stages.stage import Batch
 
-__all__ = ["Step"]
+__all__ = ["Cut", "Join", "Step"]
 
 _NAMES = tuple(DEEDS)
+
+PART = 8
+"""Numbers of a part."""
+
+_PARTS = -(-(LONGEST - HEAD) // PART)
 
 _VALUES = TensorSpec("values", "int64", ("n",), {"n": LONGEST})
 
@@ -30,6 +35,7 @@ class Step:
 
     inputs = (_VALUES,)
     outputs = (_VALUES,)
+    ragged = True
 
     def __init__(self, place: int, times: int = 1, plus: int = 0, ms: float = 1.0) -> None:
         self._place = place
@@ -50,6 +56,44 @@ class Step:
             out[:HEAD] = values[:HEAD]
             out[HEAD:] = self._times * values[HEAD:] + self._plus
         time.sleep(self._seconds)
+
+
+class Cut:
+    """values -> parts of at most PART numbers, each under the head of the request; only the first does the deed."""
+
+    inputs = (_VALUES,)
+    outputs = (TensorSpec("part", "int64", ("n",), {"n": HEAD + PART}, many=_PARTS),)
+    ragged = True
+
+    def process(self, batch: Batch) -> None:
+        """One batch."""
+        for row, values in enumerate(batch.rows("values")):
+            body = values[HEAD:]
+            cuts = [body[at : at + PART] for at in range(0, len(body), PART)]
+            for number, (out, cut) in enumerate(
+                zip(batch.out_many(row, "part", [(HEAD + len(cut),) for cut in cuts]), cuts)
+            ):
+                out[:HEAD] = values[:HEAD]
+                out[1] = 0 if number else values[1]
+                out[HEAD:] = cut
+
+
+class Join:
+    """parts -> values, under the head of the first."""
+
+    inputs = (TensorSpec("parts", "int64", ("n",), {"n": LONGEST}, many=_PARTS),)
+    outputs = (_VALUES,)
+    ragged = True
+
+    def process(self, batch: Batch) -> None:
+        """One batch."""
+        for row, parts in enumerate(batch.rows("parts")):
+            out = batch.out(row, "values", (HEAD + sum(len(part) - HEAD for part in parts),))
+            out[:HEAD] = parts[0][:HEAD]
+            at = HEAD
+            for part in parts:
+                out[at : at + len(part) - HEAD] = part[HEAD:]
+                at += len(part) - HEAD
 
 
 def _do(deed: str) -> None:
