@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from stages.engines.engine import TensorAxes
 from stages.engines.onnxruntime import OnnxRuntime
 from stages.engines.plans import (
     Plan,
+    Profile,
     choose_size,
     file_sha256,
     fitting_plans,
@@ -23,6 +25,7 @@ from stages.engines.plans import (
 from stages.engines.tensorrt import TensorRt
 from stages.errors import ModelError
 from stages.infer import Infer
+from stages.spec import TensorSpec
 
 HERE = {"gpu": "h100", "version": "trt-8.5.3.1"}
 
@@ -89,6 +92,44 @@ def test_a_plan_is_up_to_date_until_its_model_changes_or_its_file_is_cut(model: 
     written(wanted)
     model.write_bytes(b"another model")
     assert not plan(model).is_there
+
+
+def test_a_plan_for_other_shapes_or_samples_is_out_of_date(model: Path) -> None:
+    made = plan(model, shapes="x=H,3 H=1:2:4", calibration="one", precision="int8")
+    write_plan(made, b"content")
+    assert made.is_there
+    assert not replace(made, shapes="x=H,3 H=1:2:8").is_there
+    assert not replace(made, calibration="two").is_there
+
+
+def test_what_a_plan_takes_is_read_back(model: Path) -> None:
+    made = replace(
+        plan(model, batch=8),
+        inputs=(TensorAxes("x", "uint8", (8, "H", 3)),),
+        profiles=(Profile("x", (8, 1, 3), (8, 2, 3), (8, 4, 3)),),
+    )
+    write_plan(made, b"content")
+    assert plans_of(model.stem) == [replace(made, nbytes=7)]
+    assert TensorRt(model, {"H": 4}).specs.inputs == (TensorSpec("x", "uint8", ("H", 3), {"H": 4}),)
+    with pytest.raises(ModelError, match="its plans take 1 to 4 for 'H' of x, and up to 5 may come"):
+        TensorRt(model, {"H": 5})
+
+
+def test_a_plan_of_before_there_were_ranges_is_still_one(model: Path) -> None:
+    write_plan(plan(model), b"content")
+    path = Path(f"{plan(model).path}.json")
+    document = json.loads(path.read_text())
+    for name in ("shapes", "profiles", "calibration"):
+        del document[name]
+    path.write_text(json.dumps(document))
+    assert plan(model).is_there
+
+
+def test_int8_is_taken_where_it_is_asked_for_and_never_by_auto(model: Path) -> None:
+    int8 = replace(plan(model, precision="int8"), nbytes=1)
+    assert fitting_plans(model, [int8], **HERE, precision="int8") == [int8]
+    with pytest.raises(ModelError, match="its plans are of precision int8, wanted auto"):
+        fitting_plans(model, [int8], **HERE, precision="auto")
 
 
 def test_auto_prefers_the_faster_precision(model: Path) -> None:
