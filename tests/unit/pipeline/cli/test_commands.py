@@ -27,6 +27,25 @@ stages:
 """
 
 
+FREE = """\
+inputs:
+  - {name: image, dtype: uint8, shape: [W], max: {W: 100}}
+stages:
+  - {name: glue, use: "./glue.py:Glue", batch: {max_size: 4}}
+"""
+
+GLUE = """\
+from stages.spec import TensorSpec
+
+class Glue:
+    inputs = (TensorSpec("image", "uint8", ("W",), {"W": 100}),)
+    outputs = (TensorSpec.json("text", 10),)
+
+    def process(self, batch):
+        pass
+"""
+
+
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Exit code, stdout and stderr of one command line, run in this process."""
@@ -45,6 +64,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "relay.yaml"
     path.write_text(CONFIG)
+    (tmp_path / "glue.py").write_text(GLUE)
     return path
 
 
@@ -69,6 +89,33 @@ def test_check_shows_the_plan_and_starts_nothing(run: Run, config: Path) -> None
         assert line in lines
     assert sum(line.startswith(("one/0 ", "two/0 ", "two/1 ")) for line in lines) == 3
     assert "\x1b" not in out
+
+
+def test_check_shows_the_processes_that_stages_share(run: Run, config: Path) -> None:
+    config.write_text(CONFIG.replace("replicas: 2", "colocate: true"))
+    code, out, err = run("check", str(config), "--set", "one.replicas=2")
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in rows(out) if "+" in line] == ["one+two/0", "one+two/1"]
+    assert rows(out)[-1].startswith("ok: 2 stages, 2 workers, ")
+
+
+def test_check_says_which_copies_are_possible_and_when(run: Run, config: Path) -> None:
+    _, out, _ = run("check", str(config))
+    assert "copies: none possible, every edge is passed as a view" in rows(out)
+    config.write_text(FREE)
+    _, out, _ = run("check", str(config))
+    lines = rows(out)
+    first = lines.index("copies that are possible") + 2
+    assert lines[first : first + 2] == [
+        "ingress.image -> glue.image gathered where rows of a batch do not lie side by side",
+        "ingress.image -> glue.image gaps where the stage needs rows without gaps: image is of free shape, and a slot has room for the largest",
+    ]
+
+
+def test_a_status_is_for_people_or_for_machines(run: Run) -> None:
+    code, _, err = run("status", "--json", "--prometheus")
+    assert code == 2
+    assert "exclude each other" in err
 
 
 def test_check_takes_changes(run: Run, config: Path) -> None:
