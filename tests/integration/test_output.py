@@ -43,12 +43,15 @@ def test_output_has_one_object_a_request_in_the_order_of_the_files(cli: Callable
 
 
 def test_a_pipe_gets_plain_lines(cli: Callable[..., Any]) -> None:
-    code, out, err = cli("run", MNIST, cwd=ROOT)
+    # So long a delay that there are batches of several, whose 40 bytes each do not fill their slots.
+    code, out, err = cli("run", MNIST, "--set", "inference.batch.max_delay_ms=500", cwd=ROOT)
     assert (code, err) == (0, "")
     assert "\x1b" not in out
     shape = re.sub(r"\d+(\.\d+)?( [KM]iB| B)?", "N", out)
     lines = [re.sub(r" +", " ", line).strip() for line in shape.splitlines()]
     lines = [re.sub(r"(full|delay|drained|deadline|slots) N(, \w+ N)*", "REASONS", line) for line in lines]
+    head = lines.index("copied on bytes batches because") + 1
+    lines, copies = lines[:head], lines[head:]
     assert lines == [
         *["photos/digits/N.png N N"] * 10,
         "",
@@ -59,7 +62,11 @@ def test_a_pipe_gets_plain_lines(cli: Callable[..., Any]) -> None:
         "preprocess N N N N -",
         "inference N N N N REASONS",
         "postprocess N N N N -",
+        "",
+        "copied on bytes batches because",
     ]
+    assert copies
+    assert all(re.match(r"(preprocess\.image -> )?inference\.\S+ N N (gathered|scattered|gaps): ", line) for line in copies)
     assert [line.split()[1] for line in out.splitlines()[:10]] == list("0123456789")
 
 
