@@ -38,17 +38,21 @@ stages:
     with: {{shape: [{nbytes}]}}
     batch: {{max_size: {batch}}}
     credits: {credits}
-  - {{<<: *stage, name: b}}
-  - {{<<: *stage, name: c}}
+  - {{<<: *stage, name: b, colocate: {colocate}}}
+  - {{<<: *stage, name: c, colocate: {colocate}}}
 """
 
 
 class PipelineRelay:
-    """A `bench.measure.Subject`."""
+    """A `bench.measure.Subject`.
 
-    name = "pipeline"
+    Args:
+        colocate: the three stages share a process.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, *, colocate: bool = False) -> None:
+        self.name = "colocated" if colocate else "pipeline"
+        self._colocate = "true" if colocate else "false"
         self._process: subprocess.Popen[str] | None = None
         self._client: Client | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -58,7 +62,10 @@ class PipelineRelay:
         self._folder = tempfile.TemporaryDirectory(prefix="trtlab-bench-")
         config = Path(self._folder.name) / "relay.yaml"
         slots = -(-window * 4 // 3) + 1
-        config.write_text(_CONFIG.format(nbytes=nbytes, slots=slots, batch=min(window, 64), credits=window))
+        text = _CONFIG.format(
+            nbytes=nbytes, slots=slots, batch=min(window, 64), credits=window, colocate=self._colocate
+        )
+        config.write_text(text)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pipeline", "run", str(config), "--serve"],
             stdout=subprocess.PIPE,

@@ -30,6 +30,7 @@ __all__ = ["SUBJECTS", "main"]
 #: Every subject there is. To measure something else, implement `bench.measure.Subject` and name it here.
 SUBJECTS: Mapping[str, Callable[[], Subject]] = {
     "pipeline": PipelineRelay,
+    "colocated": lambda: PipelineRelay(colocate=True),
     "zmq-2": lambda: ZmqRing(2),
     "zmq-3": lambda: ZmqRing(3),
     "zmq-5": lambda: ZmqRing(5),

@@ -25,7 +25,7 @@ from pipeline.processes.child import Boot, boot, freeze_heap
 from pipeline.wire.messages import Failed, Fences, Message, Orders, PeerGone, Ready, Reset, Stop
 from pipeline.wire.sockets import Inbox, Outbox, address_of
 from pipeline.worker.exits import Exits
-from pipeline.worker.member import LATE_NS, Member
+from pipeline.worker.member import LATE_NS, Member, may_begin
 from pipeline.worker.recorder import Recorder
 from shm import segments
 from shm.placement import map_pages
@@ -127,7 +127,7 @@ class _Process:
             timeout = 0
             moved = False
             for member in members:
-                if member.step(clock(), alone or self._may_begin()):
+                if member.step(clock(), alone or may_begin(members)):
                     moved = True
             if moved:
                 idle_since = 0
@@ -145,13 +145,6 @@ class _Process:
             if not idle_since:
                 idle_since = now
             timeout = self._wait_ms(now, idle_since)
-
-    def _may_begin(self) -> bool:
-        """Whether a batch may begin. While suspects are about, one at a time: a death then says who it was."""
-        flying = [flight for member in self._members for flight in member.flights]
-        if not flying:
-            return True
-        return not (flying[0].rows[0].order.group or any(member.inbox.has_suspects for member in self._members))
 
     def _wait_ms(self, now: int, idle_since: int) -> int:
         """How long there is nothing to do unless something comes; does what can be done meanwhile."""

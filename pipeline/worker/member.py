@@ -24,7 +24,7 @@ from shm.view import SegmentTable
 from stages.loading import load_stage
 from stages.stage import Stage, StageContext
 
-__all__ = ["Member"]
+__all__ = ["LATE_NS", "Member", "may_begin"]
 
 LATE_NS = 5_000_000
 """How long a notice that nobody waits for may wait for others."""
@@ -236,3 +236,14 @@ class Member:
                     self._execution.copies,
                 )
             )
+
+
+def may_begin(members: Sequence[Member]) -> bool:
+    """Whether a batch may begin beside those in flight in the same process.
+
+    While suspects are about, only one is computed at a time: a death then says which one it was.
+    """
+    flying = [flight for member in members for flight in member.flights]
+    if not flying:
+        return True
+    return not (flying[0].rows[0].order.group or any(member.inbox.has_suspects for member in members))

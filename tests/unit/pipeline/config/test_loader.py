@@ -208,3 +208,18 @@ def test_a_mistake_behind_an_alias_is_shown_where_it_was_written(complaints: Com
         "demo.yaml:6:30: stages[0].batch.max_size: expected a whole number, found 'none'",
         "demo.yaml:6:30: stages[1].batch.max_size: expected a whole number, found 'none'",
     ]
+
+
+def test_the_first_stage_has_nobody_to_share_a_process_with(complaints: Complaints) -> None:
+    assert complaints(stage("colocate: true")) == [
+        "demo.yaml:6:15: stages[0].colocate: expected a stage listed before, in whose workers it is to run"
+    ]
+
+
+@pytest.mark.parametrize("field", ["replicas: 2", "cpus: '0'", "threads: 1", "env: {A: b}", "restart: {max: 1}"])
+def test_what_concerns_the_process_is_for_the_host_to_say(complaints: Complaints, field: str) -> None:
+    others = f"  - {{name: b, use: m:C, colocate: true}}\n  - {{name: c, use: m:C, colocate: true, {field}}}\n"
+    name = field.partition(":")[0]
+    assert complaints(MINIMAL + others) == [
+        f"demo.yaml:7:41: stages[2].{name}: c runs in the workers of decode: say it there, or leave out colocate"
+    ]

@@ -137,3 +137,27 @@ def test_cpus_that_may_not_be_used_are_named(place: Place, tmp_path: Path, cpus:
     with pytest.raises(ConfigError) as caught:
         place(machine(4), pre=f'cpus: "{cpus}"')
     assert str(caught.value).replace(f"{tmp_path}/", "") == f"demo.yaml:3:33: stages[0].cpus: {complaint}"
+
+
+# -- colocated stages ---------------------------------------------------------------------------------
+
+
+def test_a_colocated_stage_has_the_workers_of_its_host(place: Place) -> None:
+    placed = place(machine(8), pre="replicas: 2, threads: 3, env: {A: b}", infer="", post="")
+    alone = placed["pre"]
+    placed = place(machine(8), pre="replicas: 2, threads: 3, env: {A: b}", infer="colocate: true", post="")
+    assert placed["infer"] == placed["pre"]
+    assert [worker.title for worker in placed["pre"]] == ["pre+infer/0", "pre+infer/1"]
+    assert [(worker.threads, worker.env["A"]) for worker in placed["pre"]] == [(3, "b")] * 2 == [
+        (worker.threads, worker.env["A"]) for worker in alone
+    ]
+    assert [worker.title for worker in placed["post"]] == ["post/0"]
+
+
+def test_a_process_sits_where_the_most_demanding_of_its_stages_would(place: Place) -> None:
+    placed = place(two_sockets(), infer="colocate: true", post="colocate: true")
+    # One a node, for the model's sake; nobody else wants a core.
+    assert seats(placed["post"]) == [("0-31,64-95", 0, 32), ("32-63,96-127", 1, 32)]
+    assert [worker.title for worker in placed["post"]] == ["pre+infer+post/0", "pre+infer+post/1"]
+    # A light stage takes no cores of its own where it shares those of a model.
+    assert seats(place(machine(8), post="colocate: true")["infer"]) == [("1-7", 0, 7)]

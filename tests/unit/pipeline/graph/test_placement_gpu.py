@@ -92,3 +92,15 @@ def test_without_a_gpu_the_stage_is_refused_with_the_reason(place: Place, why: s
 def test_a_worker_has_orders_for_all_its_batches_in_flight_and_one_more(load: Callable[[str], LoadedConfig]) -> None:
     (stage,) = load("- {name: infer, use: 'm:C', batch: {max_size: 8}}\n").config.stages
     assert credits_of(stage, 4) == 40
+
+
+def test_a_host_for_the_cpu_runs_on_the_gpu_that_a_colocated_stage_needs(place: Place) -> None:
+    placed = place(machine(16, 0, 0), infer="colocate: true")
+    assert seats(placed["pre"]) == [("0-1", 0, "cuda:0"), ("2-3", 0, "cuda:1")]
+    assert placed["pre"] == placed["infer"]
+    assert placed["pre"][0].env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+def test_a_colocated_stage_that_needs_a_gpu_is_refused_at_its_own_place(place: Place) -> None:
+    with pytest.raises(ConfigError, match=r"stages\[1\]\.use: it runs on a GPU"):
+        place(machine(16), infer="colocate: true")

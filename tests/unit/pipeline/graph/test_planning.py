@@ -77,6 +77,26 @@ def test_wrong_cpus_stop_the_planning(load: Load, described: Callable[..., Any])
         make_plan(loaded, described(a="image uint8 4 -> y int8 1"), MACHINE)
 
 
+def test_colocated_stages_share_their_processes(load: Load, described: Callable[..., Any]) -> None:
+    loaded = load(
+        "- {name: last, use: m:C, inputs: [a.y], replicas: 2, restart: {max: 1, per_s: 2}}\n"
+        "- {name: a, use: m:C, inputs: [ingress.image], colocate: true, timeout_ms: 5}\n"
+        "- {name: b, use: m:C, inputs: [last.z]}\n"
+    )
+    plan = make_plan(
+        loaded,
+        described(last="y int8 1 -> z int8 1", a="image uint8 4 -> y int8 1", b="z int8 1 -> w int8 1"),
+        MACHINE,
+    )
+    assert [(stage.name, stage.host) for stage in plan.stages] == [("a", "last"), ("last", "last"), ("b", "b")]
+    assert plan.processes == ((0, 1), (2,))
+    # Called in the order of the graph, though the host is listed first.
+    assert [worker.title for worker in plan.stage("a").workers] == ["a+last/0", "a+last/1"]
+    assert plan.stage("a").workers == plan.stage("last").workers
+    assert [(stage.max_restarts, stage.timeout_ms) for stage in plan.stages] == [(1, 5.0), (1, None), (5, None)]
+    assert Plan.from_json(plan.to_json()).processes == plan.processes
+
+
 @pytest.mark.parametrize("cpus", [1, 8, 64])
 def test_the_resnet_config_fits_a_containers_usual_dev_shm(describe: Callable[..., StageDescription], cpus: int) -> None:
     loaded = load_config(Path(__file__).parents[4] / "configs" / "resnet.yaml")

@@ -116,3 +116,26 @@ def test_a_poller_tells_descriptors_and_wakes_for_sockets(inbox: Inbox, outbox: 
     assert poller.wait(-1) == set()
     os.close(read)
     os.close(write)
+
+
+def test_an_inbox_may_have_several_addresses_and_all_of_them_go_with_it(tmp_path: Path) -> None:
+    endpoints = [address_of(tmp_path, f"w{number}") for number in range(3)]
+    made = Inbox(*endpoints)
+    senders = [Outbox(endpoint) for endpoint in endpoints]
+    try:
+        for number, sender in enumerate(senders):
+            sender.send(PeerGone(number))
+        assert sorted(receive(made, 3)) == [PeerGone(0), PeerGone(1), PeerGone(2)]  # type: ignore[type-var]
+        assert {path.name for path in tmp_path.iterdir()} == {"w0.sock", "w1.sock", "w2.sock"}
+        assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in tmp_path.iterdir())
+    finally:
+        for sender in senders:
+            sender.close()
+        made.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_inbox_that_gets_only_some_of_its_addresses_gives_them_back(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="cannot bind"):
+        Inbox(address_of(tmp_path, "w0"), address_of(tmp_path / "missing", "w1"))
+    assert list(tmp_path.iterdir()) == []

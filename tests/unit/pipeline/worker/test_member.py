@@ -1,0 +1,175 @@
+"""Two workers of one process: what they hand to each other, what they say, and whose turn it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.graph.plan import INGRESS, BatchPlan, Edge, Plan, PoolPlan, StagePlan, WorkerPlan
+from pipeline.processes.child import Post
+from pipeline.wire.messages import Fence, Fenced, Fences, Hop, Message, Notices, Order, Orders, WorkerReport
+from pipeline.wire.sockets import Inbox as Socket
+from pipeline.wire.sockets import address_of
+from pipeline.worker.exits import Exits
+from pipeline.worker.member import LATE_NS, Member, may_begin
+from pipeline.worker.recorder import RECORD_BYTES, Recorder
+from shm import segments
+from shm.handle import TensorHandle
+from shm.pool import SlotPool
+from shm.segment import SegmentSpec
+from shm.view import SegmentTable
+from stages.spec import TensorSpec
+
+X = TensorSpec("tensor", "uint8", (8,))
+now = time.monotonic_ns
+
+
+def relay(name: str, source: Edge, host: str, credits: int = 4) -> StagePlan:
+    alias = TensorSpec("tensor", "uint8", (8,), alias_of="tensor")
+    workers = (WorkerPlan("a+b", 0),)
+    return StagePlan(
+        name, "stages.relay:Relay", {"shape": [8]}, (X,), (source,), (), (alias,), (), BatchPlan(2), credits, workers,
+        host=host,
+    )  # fmt: skip
+
+
+class Process:
+    """The workers 4 (stage a) and 5 (stage b) of one process, and everybody that it speaks to."""
+
+    def __init__(self, run_dir: Path) -> None:
+        ingress = Edge(INGRESS, "tensor")
+        self.plan = Plan(
+            "demo", "demo.yaml", ".", (X,), (relay("a", ingress, "a"), relay("b", ingress, "a")), (("t", ingress),),
+            (PoolPlan("ingress/0", 64, 4),),
+        )  # fmt: skip
+        self.segment = segments.create("local", SegmentSpec("unit", "ingress-0", 64, 4))
+        self.pool = SlotPool(self.segment)
+        table = SegmentTable()
+        table.add(self.segment)
+        self.table = table
+        self.scheduler = Socket(address_of(run_dir, "scheduler"))
+        self.elsewhere = Socket(address_of(run_dir, "w9"))
+        self.exits = Exits(run_dir, 1)
+        self.records = [Recorder(memoryview(bytearray(RECORD_BYTES))) for _ in range(2)]
+        self.a, self.b = self.members = [
+            Member(self.plan, Post(4 + stage, stage, stage), 0, self.records[stage], table, self.exits)
+            for stage in range(2)
+        ]
+        for member in self.members:
+            member.set_up()
+
+    def order(self, request: int, *workers: int, group: int = 0) -> Order:
+        slot, generation = self.pool.loan()
+        handle = TensorHandle(self.segment.number, slot, generation, 0, "uint8", (8,))
+        hops = tuple(Hop(worker - 4, worker, 0, 0, 0, False, (handle,), ()) for worker in workers)
+        return Order(request, 0, 0, group, hops, ())
+
+    def said(self) -> list[Message]:
+        found: list[Any] = []
+        while more := self.scheduler.receive(20):
+            found += more
+        return found
+
+    def close(self) -> None:
+        for member in reversed(self.members):
+            member.close()
+        self.exits.close()
+        self.scheduler.close()
+        self.elsewhere.close()
+        self.table.close()
+        self.segment.unlink()
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    made = Process(tmp_path)
+    yield made
+    made.close()
+
+
+def test_an_order_goes_from_one_worker_of_a_process_to_the_next_without_a_message(process: Process) -> None:
+    process.a.add([process.order(7, 4, 5)])
+    assert process.a.step(now())
+    (waiting,) = process.b.inbox.take(now()).rows  # type: ignore[union-attr]
+    assert [hop.worker for hop in waiting.order.hops] == [5]
+    assert process.said() == []
+    assert process.elsewhere.receive() == []
+
+
+def test_an_order_for_a_worker_elsewhere_is_sent_there(process: Process) -> None:
+    order = process.order(7, 4, 5)
+    process.a.add([order._replace(hops=(order.hops[0], order.hops[1]._replace(worker=9)))])
+    process.a.step(now())
+    (orders,) = process.elsewhere.receive(5000)
+    assert isinstance(orders, Orders)
+    assert [order.request for order in orders.orders] == [7]
+    assert len(process.b.inbox) == 0
+
+
+def test_each_worker_says_what_it_has_done_under_its_own_number(process: Process) -> None:
+    process.a.add([process.order(7, 4, 5), process.order(8, 4, 5)])
+    assert process.a.step(now())
+    assert process.b.step(now())
+    # Nobody waits for what a has to say: it may come with others.
+    (notices,) = process.said()
+    assert isinstance(notices, Notices)
+    assert (notices.worker, [notice.request for notice in notices.notices]) == (5, [7, 8])
+    process.a.step(now() + LATE_NS)
+    (late,) = process.said()
+    assert isinstance(late, Notices)
+    assert (late.worker, [notice.request for notice in late.notices]) == (4, [7, 8])
+    for member in process.members:
+        member.report()
+        member.report()
+    reports = process.said()
+    assert [report[:4] for report in reports if isinstance(report, WorkerReport)] == [(4, 0, 1, 2), (5, 1, 1, 2)]
+    assert [record.done for record in process.records] == [1, 1]
+
+
+def test_a_fence_holds_for_an_order_that_is_still_with_the_worker_before(process: Process) -> None:
+    process.a.add([process.order(7, 4, 5), process.order(8, 4, 5)])
+    process.b.fence(Fences(1, 5, (Fence(7, 0),)))
+    assert process.said() == [Fenced(1, 5, (Fence(7, 0),))]
+    process.a.step(now())
+    (waiting,) = process.b.inbox.take(now()).rows  # type: ignore[union-attr]
+    assert waiting.order.request == 8
+
+
+def test_what_another_scheduler_ordered_is_forgotten(process: Process) -> None:
+    process.a.add([process.order(7, 4, 5)])
+    process.a.step(now())
+    for member in process.members:
+        member.forget()
+    assert not any(member.step(now() + LATE_NS) for member in process.members)
+    assert process.said() == []
+
+
+def test_memory_is_shown_to_the_stages_that_touch_it(process: Process) -> None:
+    assert [process.a.touches(pool) for pool in ("ingress/0", "a", "b")] == [True, True, False]
+
+
+def member(flying: list[int], *, suspects: bool = False) -> Any:
+    """A worker with batches of these groups in flight."""
+    flights = [SimpleNamespace(rows=[SimpleNamespace(order=SimpleNamespace(group=group))]) for group in flying]
+    return SimpleNamespace(flights=flights, inbox=SimpleNamespace(has_suspects=suspects))
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ([member([]), member([])], True),
+        ([member([0, 0]), member([0])], True),
+        ([member([]), member([], suspects=True)], True),
+        ([member([0]), member([], suspects=True)], False),
+        ([member([], suspects=True), member([0])], False),
+        ([member([3]), member([])], False),
+        ([member([]), member([3])], False),
+    ],
+)
+def test_suspects_are_computed_with_nothing_beside_them(members: list[Any], expected: bool) -> None:
+    assert may_begin(members) is expected
