@@ -252,6 +252,8 @@ def _calibrator(
             for name in names:
                 rows: Array = arrays[name][first : first + batch]
                 gpu.upload(memory[name], rows.ctypes.data, rows.nbytes, 0)
+            # TensorRT reads in a stream of its own.
+            gpu.synchronize()
             return [memory[name] for name in names]
 
         def read_calibration_cache(self) -> bytes | None:
