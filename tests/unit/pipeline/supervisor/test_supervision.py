@@ -181,7 +181,7 @@ def test_what_overran_and_is_gone_is_not_killed() -> None:
     assert list(supervision.overran(0, 0, 100.0)) == []
 
 
-def _die(supervision: Supervision, now: float, exit: Exit) -> list[Instruction]:
+def die(supervision: Supervision, now: float, exit: Exit) -> list[Instruction]:
     """The latest worker of stage a dies, after it was started."""
     list(supervision.tick(now))
     number = max(n for n, child in supervision.children.items() if child.posts and child.posts[0].stage == 0)
@@ -191,11 +191,11 @@ def _die(supervision: Supervision, now: float, exit: Exit) -> list[Instruction]:
 def test_restarts_come_later_and_later_and_then_the_stage_is_broken() -> None:
     supervision = running()
     nothing = Exit("exit code 1", 1)
-    _die(supervision, 1.0, nothing)
+    die(supervision, 1.0, nothing)
     assert supervision.wake_at == 1.0
-    _die(supervision, 2.0, nothing)
+    die(supervision, 2.0, nothing)
     assert supervision.wake_at == pytest.approx(2.1)
-    last = _die(supervision, 3.0, nothing)
+    last = die(supervision, 3.0, nothing)
     assert told(last) == [(SCHEDULER, WorkerGone), (SCHEDULER, StageBroken)]
     (broken,) = [tell.message for tell in said(last, Tell) if isinstance(tell.message, StageBroken)]
     assert broken.stage == 0
@@ -206,14 +206,14 @@ def test_restarts_come_later_and_later_and_then_the_stage_is_broken() -> None:
 def test_old_deaths_are_forgotten() -> None:
     supervision = running()
     for death in range(10):
-        instructions = _die(supervision, 20.0 * death, Exit("exit code 1", 1))
+        instructions = die(supervision, 20.0 * death, Exit("exit code 1", 1))
         assert told(instructions) == [(SCHEDULER, WorkerGone)]
 
 
 def test_deaths_from_outside_never_break_a_stage() -> None:
     supervision = running()
     for death in range(10):
-        assert told(_die(supervision, float(death), KILLED)) == [(SCHEDULER, WorkerGone)]
+        assert told(die(supervision, float(death), KILLED)) == [(SCHEDULER, WorkerGone)]
 
 
 def test_a_worker_that_cannot_start_again_is_told_and_its_exit_counts() -> None:
@@ -274,73 +274,6 @@ def test_a_dead_scheduler_is_started_with_new_segments_a_few_times() -> None:
     assert sorted(kill.number for kill in said(last, Kill)) == [0, 1, 2]
     end(supervision)
     assert supervision.exit_code == 1
-
-
-# -- processes of several stages ----------------------------------------------------------------------
-
-
-def test_a_process_of_several_stages_has_a_worker_number_and_a_record_for_each() -> None:
-    spawned = [spawn.child for spawn in said(Supervision(CHAIN, feeder=False).start(), Spawn)]
-    assert [(child.number, child.title, child.posts) for child in spawned[1:]] == [
-        (0, "a+c/0", (Post(0, 0, 0), Post(1, 2, 1))),
-        (2, "a+c/1", (Post(2, 0, 2), Post(3, 2, 3))),
-        (4, "b/0", (Post(4, 1, 4),)),
-    ]
-
-
-def test_it_is_told_to_stop_and_killed_once() -> None:
-    supervision = running(CHAIN)
-    list(supervision.interrupted(1.0))
-    assert told(supervision.drained(NOTHING_LEFT, 2.0)) == [(number, Stop) for number in (SCHEDULER, 0, 2, 4)]
-    assert [kill.number for kill in said(supervision.interrupted(3.0), Kill)] == [SCHEDULER, 0, 2, 4]
-    end(supervision)
-
-
-def test_each_of_its_workers_is_gone_the_last_stage_first_and_only_who_was_computing_has_suspects() -> None:
-    supervision = running(CHAIN)
-    instructions = list(supervision.exited(2, replace(SEGV, running={2: (7, 8)}), 1.0))
-    assert [tell.message for tell in said(instructions, Tell)] == [
-        WorkerGone(3, SEGV.how, (7, 8), False, False),
-        WorkerGone(2, SEGV.how, (), False, True),
-    ]
-    (spawn,) = said(supervision.tick(1.0), Spawn)
-    assert (spawn.child.title, spawn.child.posts) == ("a+c/1", (Post(5, 0, 2), Post(6, 2, 3)))
-
-
-def test_where_several_of_its_workers_were_computing_each_may_blame_the_other() -> None:
-    supervision = running(CHAIN)
-    instructions = supervision.exited(0, replace(SEGV, running={0: (7,), 2: (8,)}), 1.0)
-    assert [(gone.worker, gone.running, gone.beside) for gone in (tell.message for tell in said(instructions, Tell))] == [
-        (1, (8,), True),
-        (0, (7,), True),
-    ]
-
-
-def test_the_stage_that_takes_too_long_is_named() -> None:
-    supervision = running(CHAIN)
-    log, kill = supervision.overran(0, 2, 1500.0)
-    assert log == Log("warning", "a+c/0 has been computing one batch of c for 1500 ms; killed")
-    assert kill == Kill(0)
-    (gone, _) = said(supervision.exited(0, replace(KILLED, running={2: (7,)}), 1.0), Tell)
-    assert gone.message.how == "killed, since it had been computing one batch of c for 1500 ms"
-
-
-def test_all_stages_of_a_process_break_together() -> None:
-    supervision = running(CHAIN)
-    for now in (1.0, 2.0):
-        assert (SCHEDULER, StageBroken) not in told(_die(supervision, now, Exit("exit code 1", 1)))
-    broken = [tell.message for tell in said(_die(supervision, 3.0, Exit("exit code 1", 1)), Tell)][2:]
-    assert [message.stage for message in broken] == [0, 2]
-    # And the next scheduler hears of both.
-    (again, as_well) = said(supervision.exited(SCHEDULER, SEGV, 4.0), Tell)
-    assert (again.message.stage, as_well.message.stage) == (0, 2)
-
-
-def test_a_stage_that_only_ever_dies_breaks_though_another_one_of_its_process_works() -> None:
-    supervision = running(CHAIN)
-    for death in range(1, 4):
-        instructions = _die(supervision, float(death), Exit("exit code 1", 1, {2: (death,)}, {0: 100 * death, 2: 0}))
-    assert (SCHEDULER, StageBroken) in told(instructions)
 
 
 # -- the end ----------------------------------------------------------------------------------------
