@@ -25,9 +25,10 @@ The rules, and why:
   instead of 256: it fits a container's usual 64 MiB of /dev/shm.
 * **A stage's pools**: what a stage gives is as often much smaller than it may be, where its outputs have free
   dimensions or are many. If its largest slot is above 1 MiB, it has three pools, with slots of about 1/16, 1/4 and
-  all of that. Of N slots, N/4 (at least one) are of the largest and N/4 of the middle size. The spread is less than
-  that of files: all go through the same stage. With 16 slots of up to 16 MiB these are 8 x 1 MiB + 4 x 4 MiB +
-  4 x 16 MiB = 88 MiB instead of 256. Who needs which is found out (see `pipeline.scheduler.sizes`).
+  all of that. Of N slots, N/4 are of the largest, at least two, so that one is filled while the other is read, and
+  N/4 of the middle size; two slots in all are of one size. There are more large ones than of the ingress, since a
+  slot that is too small is found out only when the stage has run (see `pipeline.scheduler.sizes`). With 16 slots of
+  up to 16 MiB these are 8 x 1 MiB + 4 x 4 MiB + 4 x 16 MiB = 88 MiB instead of 256.
 * **One size only** has what somebody may hold while waiting for more of the same, for then there must be a slot for
   each: what is answered, since a client may want all answers before it lets go of one; what children give to a
   stage that joins them; and what is made in a scope with branches, where the eldest must find a slot whatever the
@@ -114,7 +115,7 @@ def pools_of(
             size = slot_bytes(stage.fields)
             held = _orders(stages, stage, {stage.name, *_holders(stage.name, wiring)})
             kept = slots if stage.name in answered else _joined(stage, stages) * (1 if size > _SMALL_BYTES else 2)
-            if stage.name in sized and size > ONE_CLASS_BYTES:
+            if stage.name in sized and size > ONE_CLASS_BYTES and held + kept > 2:
                 classes = size_classes(size, held + kept)
                 pools += [PoolPlan(f"{stage.name}/{number}", *of_size) for number, of_size in enumerate(classes)]
             else:
@@ -144,8 +145,13 @@ def sized_stages(stages: Sequence[StagePlan], answered: Collection[str]) -> set[
 
 
 def size_classes(most: int, slots: int) -> list[tuple[int, int]]:
-    """(bytes, count) of each size of a stage's slots, by rising size; `most` is that of the largest."""
-    largest = max(1, slots // 4)
+    """(bytes, count) of each size of a stage's slots, by rising size.
+
+    Args:
+        most: bytes of the largest.
+        slots: how many in all, at least 3.
+    """
+    largest = max(2, slots // 4)
     middle = slots // 4
     classes = [
         (align(most // 16, _PAGE), slots - largest - middle),

@@ -72,6 +72,10 @@ METRICS: tuple[Metric, ...] = (
         "trtlab_retries", "counter", "Requests that were ordered again after a worker's death.", (),
         lambda s: [((), s["counts"].get("retries", 0))],
     ),
+    Metric(
+        "trtlab_resized", "counter", "Requests that a stage ran again for, with a larger slot.", (),
+        lambda s: [((), s["counts"].get("resized", 0))],
+    ),
     Metric("trtlab_requests_waiting", "gauge", "Requests that wait for a stage.", ("stage",), _of_stages("waiting")),
     Metric(
         "trtlab_workers", "gauge", "Workers of a stage that are there.", ("stage",),

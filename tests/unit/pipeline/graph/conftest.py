@@ -27,10 +27,17 @@ def load(tmp_path: Path) -> Callable[..., LoadedConfig]:
 
 
 def _spec(text: str) -> TensorSpec:
-    """`image uint8 4` or `image uint8 4 = source`, the latter an alias."""
+    """`image uint8 4`, `page uint8 H<=960 W<=960` with free dimensions, `image uint8 4 = source` for an alias."""
     text, _, alias = text.partition(" = ")
-    name, dtype, *shape = text.split()
-    return TensorSpec(name, dtype, tuple(int(extent) for extent in shape), alias_of=alias or None)
+    name, dtype, *extents = text.split()
+    shape: list[int | str] = []
+    most: dict[str, int] = {}
+    for extent in extents:
+        free, _, bound = extent.rpartition("<=")
+        shape.append(free or int(bound))
+        if free:
+            most[free] = int(bound)
+    return TensorSpec(name, dtype, tuple(shape), most, alias_of=alias or None)
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.loader import LoadedConfig
-from pipeline.graph.plan import Plan, PoolPlan
+from pipeline.graph.plan import BatchPlan, Edge, Plan, PoolPlan, StagePlan, When, WorkerPlan
 from pipeline.graph.planning import make_plan
-from pipeline.graph.pools import _ingress_classes, fields_of, slot_bytes
+from pipeline.graph.pools import _ingress_classes, fields_of, size_classes, sized_stages, slot_bytes
 from pipeline.topology.cpus import Cpus
 from pipeline.topology.machine import Machine
 from pipeline.topology.numa import NumaNode
@@ -120,3 +120,99 @@ def test_classes_keep_the_count_the_order_and_room_for_the_largest(most: int, co
     assert [size for size, _ in classes] == sorted({size for size, _ in classes})
     assert classes[-1][0] >= most
     assert all(number > 0 for _, number in classes)
+
+
+def test_what_a_stage_gives_has_slots_of_three_sizes_where_it_varies_by_much(planned: Callable[..., Plan]) -> None:
+    plan = planned(
+        "- {name: a, use: m:C, credits: 8}\n- {name: b, use: m:C, credits: 8}\n",
+        a="image uint8 4 -> p uint8 H<=16777216", b="p uint8 H<=16777216 -> q uint8 4",
+    )  # fmt: skip
+    mib = 1 << 20
+    assert plan.pools[1:-1] == (PoolPlan("a/0", mib, 8), PoolPlan("a/1", 4 * mib, 4), PoolPlan("a/2", 16 * mib, 4))
+    assert plan.pools[-1].name == "b"
+
+
+@pytest.mark.parametrize(
+    "given", ["p uint8 16777216", "p uint8 H<=1048576"], ids=["of one size", "of a MiB at most"]
+)
+def test_else_it_has_one_pool(planned: Callable[..., Plan], given: str) -> None:
+    plan = planned("- {name: a, use: m:C}\n- {name: b, use: m:C}\n", a=f"image uint8 4 -> {given}", b=f"{given} -> q uint8 4")
+    assert slots(plan)["a"] == 8
+
+
+def test_what_is_answered_is_of_one_size_since_a_client_may_keep_all_of_it(planned: Callable[..., Plan]) -> None:
+    plan = planned("- {name: a, use: m:C}\n", a="image uint8 4 -> p uint8 H<=16777216")
+    assert slots(plan) == {"ingress/0": 8, "a": 4 + 8}
+
+
+def test_two_slots_are_of_one_size(planned: Callable[..., Plan]) -> None:
+    large = "p uint8 H<=16777216"
+    plan = planned(
+        "- {name: a, use: m:C, credits: 1}\n- {name: b, use: m:C, credits: 1}\n",
+        a=f"image uint8 4 -> {large}", b=f"{large} -> q uint8 4",
+    )  # fmt: skip
+    assert slots(plan)["a"] == 2
+
+
+@pytest.mark.parametrize(
+    ("most", "count", "classes"),
+    [
+        (16 << 20, 16, [(1 << 20, 8), (4 << 20, 4), (16 << 20, 4)]),
+        (16 << 20, 3, [(1 << 20, 1), (16 << 20, 2)]),
+        (16 << 20, 4, [(1 << 20, 1), (4 << 20, 1), (16 << 20, 2)]),
+        ((16 << 20) + 64, 9, [((1 << 20) + 4096, 5), ((4 << 20) + 4096, 2), ((16 << 20) + 4096, 2)]),
+    ],
+)
+def test_half_of_the_slots_are_small_and_two_at_least_are_of_the_largest(
+    most: int, count: int, classes: list[tuple[int, int]]
+) -> None:
+    assert size_classes(most, count) == classes
+
+
+@given(st.integers(1 << 20, 1 << 34), st.integers(3, 65_536))
+def test_a_stage_s_classes_keep_the_count_the_order_and_room_for_the_largest(most: int, count: int) -> None:
+    classes = size_classes(most, count)
+    assert sum(number for _, number in classes) == count
+    assert [size for size, _ in classes] == sorted({size for size, _ in classes})
+    assert classes[-1][0] >= most
+    assert all(number > 0 and size % 4096 == 0 for size, number in classes)
+    assert sum(size * number for size, number in classes) <= 0.75 * most * count + 4096 * count
+
+
+def sized(*stages: StagePlan, answered: str = "z") -> set[str]:
+    return sized_stages(stages, {answered})
+
+
+def stage(name: str, reads: str, scope: str = "", many: int | None = None, **more: Any) -> StagePlan:
+    """One that gives a tensor `t` of free shape; `reads` are producers, `x` is the ingress."""
+    gives = (TensorSpec("t", "uint8", ("N",), {"N": 1 << 21}, many=many),)
+    edges = tuple(Edge("ingress" if one == "x" else one, "t") for one in reads)
+    after = tuple(one for one in reads if one != "x")
+    return StagePlan(
+        name=name, use="m:C", options={}, inputs=(), edges=edges, after=after, outputs=gives, fields=fields_of(gives),
+        batch=BatchPlan(), credits=4, workers=(WorkerPlan(name, 0),), scope=tuple(scope), **more,
+    )  # fmt: skip
+
+
+def test_slots_of_several_sizes_are_for_stages_one_after_the_other() -> None:
+    assert sized(stage("a", "x"), stage("b", "ax"), stage("z", "ab")) == {"a", "b"}
+
+
+def test_branches_have_slots_of_one_size_so_that_none_waits_for_the_other() -> None:
+    assert sized(stage("a", "x"), stage("b", "a"), stage("c", "a"), stage("z", "bc")) == set()
+    # A condition, or an order that is asked for, makes one of them wait too; but not for the other one.
+    asked = When(Edge("b", "t"))
+    assert sized(stage("a", "x"), stage("b", "a"), stage("c", "a", when=asked), stage("z", "bc")) == {"a", "b", "c"}
+
+
+def test_what_children_give_to_whoever_joins_them_is_of_one_size_and_what_they_give_each_other_is_not() -> None:
+    stages = stage("a", "x", many=9), stage("b", "a", "a"), stage("c", "b", "a"), stage("z", "ac")
+    assert sized(*stages) == {"a", "b"}
+
+
+def test_two_fan_outs_side_by_side_are_branches_and_their_insides_are_not() -> None:
+    stages = (
+        stage("a", "x", many=9), stage("f", "x", many=9), stage("b", "a", "a"), stage("c", "b", "a"),
+        stage("g", "f", "f"), stage("z", "cg"),
+    )  # fmt: skip
+    assert sized(*stages) == {"b"}

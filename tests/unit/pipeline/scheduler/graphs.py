@@ -1,6 +1,6 @@
 """Plans of a few shapes, made by hand, and what a pipeline of them must answer.
 
-Every tensor is 16 bytes. A stage's output is a hash of the stage, the output and the bytes of its
+Every tensor is 16 bytes, or up to 16 times that. A stage's output is a hash of the stage, the output and the bytes of its
 inputs, so a swapped, torn or reused slot anywhere on the way gives a wrong answer.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.graph.plan import INGRESS, BatchPlan, Edge, Plan, PoolPlan, StagePlan, When, WorkerPlan
-from pipeline.graph.pools import fields_of, pools_of
+from pipeline.graph.pools import align, fields_of, pools_of, size_classes, sized_stages
 from pipeline.graph.wiring import Wiring
 from stages.errors import BadInput
 from stages.spec import TensorSpec
@@ -26,10 +26,14 @@ BAD = 0xBB
 
 #: name -> inputs, outputs and perhaps a condition, as in a config. Of an input: "producer.tensor", "*" after it where
 #: it takes many, "?" where it is optional. Of an output: its name, "=0" after it where it is an alias of the first
-#: input, "*3" where it is of up to 3 tensors, "!" where it is something to ask for in a condition.
+#: input, "*3" where it is of up to 3 tensors, "!" where it is something to ask for in a condition; a graph with an
+#: output whose size varies, "~", has slots of three sizes wherever it may.
 Graph = tuple[tuple[str, ...], Mapping[str, tuple[str, ...]], Mapping[str, str]]
 
 MANY = 3
+
+#: The most that a tensor of varying size is, in multiples of TENSOR_BYTES.
+TIMES = 16
 
 #: Outputs of this name hold for about half of the requests.
 CONDITION = "c"
@@ -142,6 +146,33 @@ GRAPHS: dict[str, Graph] = {
         },
         {"z": "h.z"},
     ),
+    "sizes": (
+        ("x",),
+        {"a": ("ingress.x", "t~"), "b": ("a.t", "t~ u"), "c": ("b.t b.u a.t", "t~"), "d": ("c.t", "z")},
+        {"z": "d.z"},
+    ),
+    "sizes before a fan out": (
+        ("x",),
+        {
+            "a": ("ingress.x", "p~"),
+            "b": ("a.p", "t u~*3"),
+            "c": ("b.u a.p", "s~"),
+            "d": ("c.s", "r~"),
+            "e": ("d.r* b.t", "y~"),
+            "f": ("e.y", "z"),
+        },
+        {"z": "f.z"},
+    ),
+    "sizes and conditions": (
+        ("x",),
+        {
+            "a": ("ingress.x", "t~ c!"),
+            "b": ("a.t", "r~", "a.c"),
+            "d": ("b.r? a.t", "s~"),
+            "e": ("d.s", "z"),
+        },
+        {"z": "e.z"},
+    ),
 }
 
 
@@ -153,7 +184,8 @@ def make_plan(
 
     Args:
         processes: the stages are dealt out to so many, like cards; None: each has workers of its own.
-        tight: every stage has but one slot more than an answer may hold, so that slots run out before credits do.
+        tight: every stage has but one slot more than an answer may hold, so that slots run out before credits do;
+            where they are of several sizes, one of each.
     """
     inputs, wanted, outputs = GRAPHS[graph]
     real: dict[str, Edge] = {f"{INGRESS}.{name}": Edge(INGRESS, name) for name in inputs}
@@ -163,7 +195,7 @@ def make_plan(
     for name, (sources, makes, *condition) in wanted.items():
         written = [source.rstrip("*?") for source in sources.split()]
         takes = [
-            _spec(f"in{index}", many=9 if "*" in source else None, optional="?" in source)
+            _spec(f"in{index}", None, 9 if "*" in source else None, "?" in source, not gave[source.rstrip("*?")].is_static)
             for index, source in enumerate(sources.split())
         ]
         when = None
@@ -186,7 +218,8 @@ def make_plan(
         for text in makes.split():
             output, _, alias = text.partition("=")
             output, _, many = output.rstrip("!").partition("*")
-            gives.append(_spec(output, f"in{alias}" if alias else None, many=int(many) if many else None))
+            output, varies = output.rstrip("~"), output.endswith("~")
+            gives.append(_spec(output, f"in{alias}" if alias else None, int(many) if many else None, varies=varies))
             real[f"{name}.{output}"] = edges[int(alias)] if alias else Edge(name, output)
             gave[f"{name}.{output}"] = gives[-1]
         first = {source.partition(".")[0] for source in written} | {edge.producer for edge in edges}
@@ -214,25 +247,45 @@ def make_plan(
     wiring = Wiring(tuple(wanted), {stage.name: stage.edges for stage in stages}, after, answer)
     specs = tuple(_spec(name) for name in inputs)
     pools = pools_of(specs, stages, wiring, slots)
+    kept = {edge.producer for _, edge in answer}
+    varying = any(not spec.is_static for spec in gave.values())
+    sized = sized_stages(stages, kept) if varying else set()
     if tight:
-        kept = {edge.producer for _, edge in answer}
         joined = {stage.name for stage in stages if stage.scope}
         pools = tuple(
             pool
             if "/" in pool.name
             else PoolPlan(
-                pool.name, pool.slot_bytes, MANY if pool.name in joined else 1 + slots * (pool.name in kept)
+                pool.name,
+                pool.slot_bytes,
+                3 if pool.name in sized else MANY if pool.name in joined else 1 + slots * (pool.name in kept),
             )
             for pool in pools
         )
+    if varying:
+        assert sized, f"{graph}: no stage may have slots of several sizes"
+        pools = tuple(one for pool in pools for one in (_in_sizes(pool) if pool.name in sized and pool.slots > 2 else [pool]))
     written_outputs = tuple(source.partition(".")[0] for source in outputs.values())
     return Plan(
         "demo", "demo.yaml", ".", specs, tuple(stages), answer, pools, segment_kind="local", sources=written_outputs
     )
 
 
-def _spec(name: str, alias: str | None = None, many: int | None = None, optional: bool = False) -> TensorSpec:
-    return TensorSpec(name, "uint8", (TENSOR_BYTES,), alias_of=alias, many=many, optional=optional)
+def _in_sizes(pool: PoolPlan) -> list[PoolPlan]:
+    """As `pipeline.graph.pools.size_classes`, of slots that are too small for it."""
+    counts = [count for _, count in size_classes(1 << 30, pool.slots)] if pool.slots > 3 else [1, 1, 1]
+    sizes = [pool.slot_bytes // 4, pool.slot_bytes // 2, pool.slot_bytes]
+    return [
+        PoolPlan(f"{pool.name}/{number}", align(size), count)
+        for number, (size, count) in enumerate(zip(sizes[-len(counts) :], counts))
+    ]
+
+
+def _spec(
+    name: str, alias: str | None = None, many: int | None = None, optional: bool = False, varies: bool = False
+) -> TensorSpec:
+    shape, most = (("N",), {"N": TENSOR_BYTES * TIMES}) if varies else ((TENSOR_BYTES,), {})
+    return TensorSpec(name, "uint8", shape, most, alias_of=alias, many=many, optional=optional)
 
 
 Value = bytes | list[bytes | None] | None
@@ -249,14 +302,23 @@ def compute(stage: str, field: TensorSpec, inputs: Sequence[Value]) -> Value:
         # From none to as many as there may be; the same for every output of many of one stage.
         parts.pop(1)
         count = blake2b(b"\0".join(parts)).digest()[0] % (field.many + 1)
-        return [blake2b(digest + bytes([index]), digest_size=TENSOR_BYTES).digest() for index in range(count)]
+        made = [blake2b(digest + bytes([index]), digest_size=TENSOR_BYTES).digest() for index in range(count)]
+        return [_as_long_as_it_says(field, one) for one in made]
     if field.name == CONDITION and digest[0] % 2:
         return bytes(TENSOR_BYTES)
-    return digest
+    return _as_long_as_it_says(field, digest)
+
+
+def _as_long_as_it_says(field: TensorSpec, digest: bytes) -> bytes:
+    """The bytes of a tensor; of those of varying size, seven in eight are within a quarter of the most."""
+    return digest if field.is_static else digest * (1 + digest[-1] % (TIMES // 4 if digest[-2] % 8 else TIMES))
 
 
 class Hash:
-    """The stage that every stage of these plans is; aliases are passed on untouched."""
+    """The stage that every stage of these plans is; aliases are passed on untouched.
+
+    What goes wrong when it asks for memory it blames on the request.
+    """
 
     def __init__(self, plan: StagePlan) -> None:
         self._name = plan.name
@@ -272,11 +334,16 @@ class Hash:
                 raise BadInput("a bad one")
             for spec in self._makes:
                 made = compute(self._name, spec, inputs)
-                if isinstance(made, list):
-                    for view, one in zip(batch.out_many(row, spec.name, [(TENSOR_BYTES,)] * len(made)), made):
-                        view[...] = np.frombuffer(one or b"", np.uint8)
-                else:
-                    batch.out(row, spec.name)[...] = np.frombuffer(made or b"", np.uint8)
+                try:
+                    batch.write(row, spec.name, _arrays(made))
+                except Exception as error:
+                    raise BadInput(f"no room for {spec.name}") from error
+
+
+def _arrays(made: Value) -> Any:
+    if isinstance(made, list):
+        return [_arrays(one) for one in made]
+    return np.frombuffer(made or b"", np.uint8)
 
 
 def _bytes(view: Any) -> Value:

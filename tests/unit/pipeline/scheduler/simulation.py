@@ -267,6 +267,8 @@ class Simulation:
                     worker.read.append((handle, self.table.view(handle).tobytes()))
                 for place in self.plan.stages[worker.stage].fields:
                     # Of many, into the first.
+                    if place.offset + TENSOR_BYTES > self.table.slot_bytes(hop.segment):
+                        continue
                     handle = TensorHandle(hop.segment, hop.slot, hop.generation, place.offset, "uint8", (TENSOR_BYTES,))
                     mark = mark_of(worker.number, row.order.request, row.order.attempt)
                     self.table.view(handle, writable=True)[: TENSOR_BYTES // 2] = np.frombuffer(mark, np.uint8)
