@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
+from collections import Counter
 from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from typing import Any
@@ -41,6 +42,11 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuGraphExecDestroy": (c_void_p,),
     "cuGraphDestroy": (c_void_p,),
 }
+
+
+#: How many devices of this process pin some memory, by its address. The driver does it once, for all contexts, and
+#: refuses to do it again, but stages that share a process may read the same slots.
+_pinned: Counter[int] = Counter()
 
 
 class CudaError(StageBroken):
@@ -173,13 +179,19 @@ class Device:
             CudaError: the kernel or the driver refuses.
         """
         address = int(np.frombuffer(memory, np.uint8).ctypes.data)
-        self._driver("cuMemHostRegister_v2", address, memory.nbytes, _PORTABLE)
+        if address in self._registered:
+            return
+        if not _pinned[address]:
+            self._driver("cuMemHostRegister_v2", address, memory.nbytes, _PORTABLE)
+        _pinned[address] += 1
         self._registered[address] = memory
 
     def unregister_all(self) -> None:
         """Let go of all pinned memory. Nothing may be copying from or to it."""
         for address in list(self._registered):
-            self._driver("cuMemHostUnregister", address)
+            _pinned[address] -= 1
+            if not _pinned[address]:
+                self._driver("cuMemHostUnregister", address)
             del self._registered[address]
 
     @property
