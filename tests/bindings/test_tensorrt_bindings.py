@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-WHEELS = sorted((ROOT / "build" / "tensorrt-bindings").glob("*.whl"))
+PYTHON = f"cp{sys.version_info.major}{sys.version_info.minor}"
+WHEELS = sorted((ROOT / "build" / "tensorrt-bindings").glob(f"*-{PYTHON}-*.whl"))
 STUBGEN = ROOT / "build" / "tensorrt-bindings" / "stubgen"
 
 # What an import looks up; the two of C++ are those of 8.6.
