@@ -8,7 +8,7 @@ worker starts.
 from __future__ import annotations
 
 from pipeline.graph.placement import CUDA
-from pipeline.graph.plan import INGRESS, Plan, StagePlan
+from pipeline.graph.plan import Plan, StagePlan
 
 __all__ = ["near_cpus", "near_node"]
 
@@ -28,7 +28,7 @@ def near_cpus(plan: Plan, pool: str) -> tuple[int, ...]:
 
 def _readers(plan: Plan, pool: str) -> list[StagePlan]:
     """The stages that read a pool; of those only the ones on a GPU where there are any."""
-    producer = INGRESS if pool.startswith(f"{INGRESS}/") else pool
+    producer = pool.partition("/")[0]
     readers = [stage for stage in plan.stages if any(edge.producer == producer for edge in stage.edges)]
     on_gpu = [stage for stage in readers if any(worker.device.startswith(CUDA) for worker in stage.workers)]
     return on_gpu or readers

@@ -34,6 +34,7 @@ def plan() -> Plan:
     [
         ("ingress/0", None, ()),  # readers on two nodes
         ("decode", 1, (10, 11)),  # the GPU counts before the watcher
+        ("decode/1", 1, (10, 11)),  # slots of several sizes
         ("infer", None, ()),
         ("end", None, ()),  # only clients read it
         ("recorder", None, ()),
