@@ -84,3 +84,9 @@ def test_the_page_about_stages_does_what_it_says(reader: Path) -> None:
 
 def test_the_page_about_chaining_does_what_it_says(reader: Path) -> None:
     assert follow("docs/chaining.md") == 6
+
+
+def test_the_page_about_text_does_what_it_says(reader: Path, pulled: Callable[[str], Path]) -> None:
+    for name in ("ppocr-v4-det", "ppocr-v4-rec"):
+        pulled(name)
+    assert follow("docs/ocr.md") == 1
