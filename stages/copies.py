@@ -3,7 +3,7 @@
 Between stages nothing is copied: a stage reads its inputs where the stage before has written them. What is
 left are the copies at the two ends of a stage, when a batch is put together or taken apart:
 
-    slots ──▶ gathered, gaps, padded ──▶ stage ──▶ scattered, gaps, returned, shape unknown ──▶ slots
+    slots ──▶ gathered, gaps, padded ──▶ stage ──▶ scattered, gaps, padded, returned, shape unknown ──▶ slots
                      input                                          output
 
 `stages.stage.Batch` counts them by side, tensor and reason, in bytes that were written. Not counted, since they
@@ -34,7 +34,7 @@ OUTPUT = "output"
 GATHERED = "gathered"
 #: Rows were side by side, but with other bytes between them, and the stage takes arrays without gaps only.
 GAPS = "gaps"
-#: The rows of an input were brought to one shape.
+#: The rows of an input were brought to one shape; or a batch to the one size that a model takes.
 PADDED = "padded"
 #: The rows of an output were not side by side: the stage filled one array, which was parted among them.
 SCATTERED = "scattered"
@@ -62,8 +62,8 @@ REASONS: dict[str, Reason] = {
         "of 64 bytes large; else batch.max_size: 1, or a stage that takes rows with gaps",
     ),
     PADDED: Reason(
-        "rows of a batch were brought to one shape",
-        "a pad of 1, or batch.max_size: 1; or give the model inputs of one shape",
+        "rows were brought to one shape, or a batch to the size that the model takes",
+        "inputs of one shape; a pad of 1; a model that takes batches of any size, or of batch.max_size: 1",
     ),
     SCATTERED: Reason(
         "output rows of a batch did not lie side by side",

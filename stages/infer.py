@@ -122,6 +122,12 @@ class Infer:
             if spec.is_static or name in known:
                 outputs[name] = batch.stack_out(spec.name, known.get(name), dense=True)
         made = self._engine.run(inputs, outputs)
+        if (short := self._engine.filled_up(len(batch))) > 0:
+            for spec in self.inputs:
+                batch.count_copy(INPUT, spec.name, PADDED, inputs[self._inputs[spec.name]][:short].nbytes)
+            for spec in self.outputs:
+                if (filled := outputs.get(self._outputs[spec.name])) is not None:
+                    batch.count_copy(OUTPUT, spec.name, PADDED, filled[:short].nbytes)
         for spec in self.outputs:
             # Where a dimension is free, only the model knows the shape, the first time: that comes by value.
             if (stacked := made.get(self._outputs[spec.name])) is not None:

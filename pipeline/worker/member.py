@@ -29,6 +29,8 @@ __all__ = ["LATE_NS", "Member", "may_begin"]
 LATE_NS = 5_000_000
 """How long a notice that nobody waits for may wait for others."""
 
+_BUSY_REPORT_NS = 1_000_000_000
+
 
 class Member:
     """One worker, from its stage's setup to its teardown.
@@ -69,6 +71,7 @@ class Member:
         #: Messages for this process that were refused; those of handles are counted by the execution.
         self.refused = 0
         self._reported = 0
+        self._report_at = time.monotonic_ns() + _BUSY_REPORT_NS
 
     # -- before and after -------------------------------------------------------------------------
 
@@ -111,6 +114,8 @@ class Member:
         """Another scheduler: what the last one ordered is nobody's any more."""
         self.inbox.clear()
         self.late.clear()
+        # The next one has heard nothing of what was done so far.
+        self._reported = 0
 
     def close(self) -> None:
         """Tear the stage down, where it was set up, and say what is left to say."""
@@ -153,6 +158,10 @@ class Member:
             return moved
         self._closed[batch.reason] += 1
         self._compute(batch.rows)
+        if now >= self._report_at:
+            # Who is always busy has no idle moment for it.
+            self._report_at = now + _BUSY_REPORT_NS
+            self.report()
         return True
 
     def _compute(self, rows: list[Waiting]) -> None:

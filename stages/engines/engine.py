@@ -194,6 +194,10 @@ class Engine(abc.ABC):
             self._known.clear()
         self._known[inputs] = outputs
 
+    def filled_up(self, size: int) -> int:
+        """How many of `size` rows are copied since the model takes batches of one size, and the last one is short."""
+        return size % self.specs.batch if self.specs.batch else 0
+
     def _run(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
         size = len(next(iter(inputs.values())))
         if self.specs.batch is None or self.specs.batch == size:

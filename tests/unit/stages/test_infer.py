@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.copies import PADDED
+from stages.copies import GAPS, INPUT, OUTPUT, PADDED
 from stages.errors import BadInput, BadOption, ModelError
 from stages.infer import Infer
 from stages.stage import Batch, StageContext
@@ -79,6 +79,15 @@ def test_rows_that_lie_apart_are_gathered_and_scattered(tiny_models: Path) -> No
     assert (y[:, :3] == 2 * x[:, :3]).all()
     assert (y[:, 3:] == 0).all()
     assert batch.bytes_copied == 2 * 2 * 3 * 4
+
+
+def test_a_batch_that_is_filled_up_to_the_models_size_is_copied_as_far_as_it_is_short(tiny_models: Path) -> None:
+    stage = ready(tiny_models / "double_in_twos.onnx")
+    assert run(stage, x=numbers(4, 3)).copies.keys() <= {(OUTPUT, "y", GAPS)}
+    x = numbers(3, 3)
+    done = run(stage, x=x)
+    assert (done.result(2, "y") == 2 * x[2]).all()
+    assert done.copies[INPUT, "x", PADDED] == done.copies[OUTPUT, "y", PADDED] == 3 * 4
 
 
 def test_constructing_is_enough_for_the_specs_and_teardown_closes(tiny_models: Path) -> None:

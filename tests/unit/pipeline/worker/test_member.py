@@ -131,6 +131,31 @@ def test_each_worker_says_what_it_has_done_under_its_own_number(process: Process
     assert [record.done for record in process.records] == [1, 1]
 
 
+def reports(process: Process) -> list[tuple[int, ...]]:
+    return [message[:4] for message in process.said() if isinstance(message, WorkerReport)]
+
+
+def test_a_worker_that_is_never_idle_reports_now_and_then_all_the_same(process: Process) -> None:
+    later = now() + 10**10
+    for request in range(3):
+        process.a.add([process.order(request, 4)])
+        process.a.step(later + request)
+    assert reports(process) == [(4, 0, 1, 1)]
+    process.a.add([process.order(3, 4)])
+    process.a.step(later + 10**10)
+    assert reports(process) == [(4, 0, 4, 4)]
+
+
+def test_another_scheduler_is_told_what_was_done_before_it_came(process: Process) -> None:
+    process.a.add([process.order(7, 4)])
+    process.a.step(now())
+    process.a.report()
+    assert reports(process) == [(4, 0, 1, 1)]
+    process.a.forget()
+    process.a.report()
+    assert reports(process) == [(4, 0, 1, 1)]
+
+
 def test_a_fence_holds_for_an_order_that_is_still_with_the_worker_before(process: Process) -> None:
     process.a.add([process.order(7, 4, 5), process.order(8, 4, 5)])
     process.b.fence(Fences(1, 5, (Fence(7, 0),)))
