@@ -240,6 +240,12 @@ def test_a_writer_gets_a_slots_raw_bytes(segment: Segment, table: SegmentTable, 
         table.raw(1, 0)
 
 
+def test_how_large_the_slots_of_a_segment_are(segment: Segment, table: SegmentTable) -> None:
+    assert table.slot_bytes(segment.number) == SLOT_BYTES
+    with pytest.raises(ForeignHandle):
+        table.slot_bytes(1)
+
+
 def test_a_view_speaks_dlpack_without_copying(table: SegmentTable, handle: TensorHandle) -> None:
     view = table.view(handle, writable=True)
     other = np.from_dlpack(view)

@@ -26,7 +26,13 @@ def children(number: int, count: int, **more: int) -> list[Request]:
 
 
 def drained(backlog: Backlog) -> list[int]:
-    return [backlog.pop().id for _ in range(len(backlog))]
+    """Who is served, in order; each is known before."""
+    served = []
+    while backlog:
+        head = backlog.peek()
+        served.append(backlog.pop().id)
+        assert served[-1] == head.id
+    return served
 
 
 def filled(*requests: Request) -> Backlog:

@@ -1,0 +1,129 @@
+"""Which class of slots a request is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.graph.plan import Edge, Plan, PoolPlan
+from pipeline.scheduler.ledger import Request
+from pipeline.scheduler.routes import NO_POOL, Route, Routes
+from pipeline.scheduler.sizes import Sizes
+from pipeline.wire.messages import OK, Notice
+from shm.handle import TensorHandle
+from shm.pool import SlotPool
+from shm.segment import Segment, SegmentSpec
+from shm.segments import create
+from tests.unit.pipeline.scheduler.graphs import make_plan
+
+SMALL, MIDDLE, LARGE = 64, 128, 256
+
+
+class Bench:
+    """The stage `a` of a plan, which reads x and has 2 small slots, 1 of middle size and 1 large one."""
+
+    def __init__(self) -> None:
+        plan = make_plan("sizes")
+        counts = {SMALL: 2, MIDDLE: 1, LARGE: 1}
+        pools = [PoolPlan("ingress/0", 64, 4), *(PoolPlan(f"a/{i}", *each) for i, each in enumerate(counts.items()))]
+        plan = Plan("demo", "", ".", plan.inputs, plan.stages, (("z", Edge("d", "z")),), tuple(pools))
+        self.segments: list[Segment] = [
+            create("local", SegmentSpec("run", pool.name.replace("/", "-"), pool.slot_bytes, pool.slots))
+            for pool in plan.pools
+        ]
+        self.pools = [SlotPool(segment) for segment in self.segments]
+        self.routes = Routes.of(plan)
+        self.route = self.routes.stages[0]
+        self.sizes = Sizes(len(plan.stages), self.pools)
+
+    def request(self, nbytes: int = 16, made: bool = True) -> Request:
+        """One whose input has so many bytes, or is still to be made."""
+        value = TensorHandle(0, 0, 1, 0, "uint8", (nbytes,)) if made else None
+        values = [value, *[None] * (self.routes.tensors - 1)]
+        return Request(
+            1, self.routes.scopes[0], client=0, tag=0, ingress=None, values=values, stages=4, deadline=0, priority=0,
+            submitted=0,
+        )  # fmt: skip
+
+    def ran(self, request: Request, *needed: int, route: Route | None = None) -> None:
+        """The stage has run for it, and given outputs of so many bytes."""
+        outputs = tuple(TensorHandle(1, 0, 1, 0, "uint8", (nbytes,)) for nbytes in needed)
+        self.sizes.learn(request, route or self.route, Notice(1, 0, OK, "", outputs, (), (), 0))
+
+    def size_for(self, request: Request) -> int | None:
+        """The slots of the pool that it is given, in bytes."""
+        pool = self.sizes.pool_for(request, self.route)
+        return None if pool is None else self.segments[pool].layout.slot_bytes
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    for segment in made.segments:
+        segment.close()
+        segment.unlink()
+
+
+def test_where_nothing_is_known_it_is_the_largest(bench: Bench) -> None:
+    assert bench.size_for(bench.request()) == LARGE
+
+
+def test_a_stage_without_slots_needs_none(bench: Bench) -> None:
+    assert bench.sizes.pool_for(bench.request(), bench.routes.stages[3]) == NO_POOL
+
+
+def test_what_was_needed_for_inputs_of_about_that_size_is_given_again(bench: Bench) -> None:
+    bench.ran(bench.request(1000), 1, 64)
+    assert bench.size_for(bench.request(600)) == MIDDLE
+    assert bench.size_for(bench.request(2000)) == LARGE
+    bench.ran(bench.request(2000), 10)
+    assert [bench.size_for(bench.request(nbytes)) for nbytes in (1100, 1000)] == [SMALL, MIDDLE]
+
+
+def test_where_the_inputs_are_not_there_it_is_what_any_request_needed(bench: Bench) -> None:
+    bench.ran(bench.request(1000), 10)
+    assert bench.size_for(bench.request(made=False)) == SMALL
+    bench.ran(bench.request(100_000), 100)
+    assert bench.size_for(bench.request(made=False)) == MIDDLE
+
+
+def test_a_guess_grows_at_once_and_shrinks_when_sixteen_in_a_row_needed_less(bench: Bench) -> None:
+    for needed in (SMALL, LARGE, *[SMALL] * 15, LARGE, MIDDLE, *[SMALL] * 14):
+        bench.ran(bench.request(), needed)
+    assert bench.size_for(bench.request()) == LARGE
+    bench.ran(bench.request(), SMALL)
+    assert bench.size_for(bench.request()) == MIDDLE
+    for _ in range(16):
+        assert bench.size_for(bench.request()) == MIDDLE
+        bench.ran(bench.request(), SMALL)
+    assert bench.size_for(bench.request()) == SMALL
+
+
+def test_who_found_no_room_gets_it_and_so_do_those_behind(bench: Bench) -> None:
+    bench.ran(bench.request(), SMALL)
+    request = bench.request()
+    bench.sizes.need(request, bench.route, MIDDLE + 1)
+    assert bench.size_for(request) == bench.size_for(bench.request()) == LARGE
+    # More than the largest is what a smaller slot would need, where outputs were moved about.
+    bench.sizes.need(request, bench.route, LARGE + 1)
+    assert bench.size_for(request) == LARGE
+
+
+def test_a_larger_slot_will_do_where_none_is_free_and_a_smaller_one_never(bench: Bench) -> None:
+    bench.ran(bench.request(), SMALL)
+    small, middle, large = (bench.pools[index] for index in bench.route.pools)
+    small.loan()
+    assert bench.size_for(bench.request()) == SMALL
+    small.loan()
+    assert bench.size_for(bench.request()) == MIDDLE
+    middle.loan()
+    assert bench.size_for(bench.request()) == LARGE
+    slot, generation = large.loan()
+    assert bench.size_for(bench.request()) is None
+    large.abandon(slot, generation)
+    greedy = bench.request()
+    bench.sizes.need(greedy, bench.route, LARGE)
+    large.loan()
+    assert bench.size_for(greedy) is None
