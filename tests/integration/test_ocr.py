@@ -90,6 +90,7 @@ def test_a_run_over_files_reads_what_the_loop_reads_box_for_box(
     assert texts(records["0.png"]["outputs"]["lines"]) == words(3, 5, 0)
 
 
+@pytest.mark.slow
 def test_200_pages_in_flight_with_1_to_60_boxes_each_come_back_complete_and_in_order(
     models: None, tmp_path: Path
 ) -> None:
@@ -111,6 +112,17 @@ def test_200_pages_in_flight_with_1_to_60_boxes_each_come_back_complete_and_in_o
             with future.get(100.0) as result:
                 assert result["lines"] == expected[number]
         assert pipeline.stop() == 0
+
+
+def test_in_one_process_it_reads_the_same_and_copies_nothing(
+    models: None, cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    page, output = tmp_path / "page.png", tmp_path / "out.jsonl"
+    page.write_bytes(page_of(words(4, 5, seed=4)))
+    together = [f"--set={stage}.colocate=true" for stage in ("boxes", "crop", "recognise", "text")]
+    code, out, err = cli("run", CONFIG, page, "--output", output, "--assert-zero-copy", *together)
+    assert (code, err) == (0, ""), out
+    assert json.loads(output.read_text())["outputs"]["lines"] == OcrLoop().read(page.read_bytes())
 
 
 def test_glue_of_ones_own_reads_the_same_text(models: None, cli: Callable[..., Any], tmp_path: Path) -> None:
