@@ -57,7 +57,7 @@ REASONS: dict[str, Reason] = {
         "batch.gather: false makes batches of rows that do, only; batch.max_size: 1; or read them with rows()",
     ),
     GAPS: Reason(
-        "there were gaps between the rows, and the stage takes none",
+        "rows do not fill their slots, and the stage takes no gaps",
         "a tensor is dense beside its neighbours where it is of a fixed shape, alone in its slot, and a multiple "
         "of 64 bytes large; else batch.max_size: 1, or a stage that takes rows with gaps",
     ),

@@ -4,7 +4,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.graph.plan import BatchPlan, Edge, Plan, PoolPlan, StagePlan
+from pipeline.graph.plan import BatchPlan, Edge, Plan, PoolPlan, StagePlan, WorkerPlan
 from pipeline.graph.pools import fields_of
 from pipeline.metrics.catalogue import METRICS
 from pipeline.metrics.rendering import render
@@ -19,7 +19,7 @@ from stages.spec import TensorSpec
 X = TensorSpec("x", "uint8", (64,))
 STAGE = StagePlan(
     name="infer", use="m:C", options={}, inputs=(X,), edges=(Edge("ingress", "x"),), after=(), outputs=(X,),
-    fields=fields_of((X,)), batch=BatchPlan(4), credits=8, workers=(), host="infer",
+    fields=fields_of((X,)), batch=BatchPlan(4), credits=8, workers=(WorkerPlan("infer", 0),), host="infer",
 )  # fmt: skip
 PLAN = Plan(
     "pets", "", "", (X,), (STAGE,), (("y", Edge("infer", "x")),), (PoolPlan("ingress/0", 64, 4), PoolPlan("infer", 64, 6))
