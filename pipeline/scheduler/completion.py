@@ -30,6 +30,9 @@ class Completion:
 
     def notice(self, number: int, notice: Notice) -> None:
         worker = self._state.workers.get(number)
+        if worker is not None:
+            # Also of what is late: others are finished first where this one's outputs have been read already.
+            self._state.sizes.learn(self._state.routes.stages[worker.stage], notice)
         if worker is None or not worker.close(notice.request, notice.attempt):
             # Fenced, from a worker that was declared dead, or not ours: the step runs elsewhere by now.
             self._state.counts["late_notices"] += 1
@@ -48,7 +51,7 @@ class Completion:
             self._state.counts["late_notices"] += 1
             return
         if notice.code == TOO_SMALL:
-            self._resize(request, route, int(notice.message))
+            self._resize(request, route, notice.bytes_out)
             return
         if notice.code != OK:
             self.finish(request, notice.code, notice.message)
@@ -60,8 +63,6 @@ class Completion:
         if lease is not None:
             self._state.pools[lease.pool].commit(lease.slot, lease.generation, readers=1)
             self._take_values(request, route, notice)
-            if len(route.pools) > 1:
-                self._state.sizes.learn(request, route, notice)
         key = request.id
         for trace in notice.trace:
             request.root.traces[trace.stage if request.parent is None else (trace.stage, key)] = trace

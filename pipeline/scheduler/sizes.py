@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.scheduler.routes import NO_POOL, Route
-from pipeline.wire.messages import MISSING, Notice
+from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Notice
 from shm.handle import TensorHandle
-from shm.layout import ALIGNMENT
 from shm.pool import SlotPool
 
 if TYPE_CHECKING:
@@ -84,16 +83,21 @@ class Sizes:
                 return index
         return None
 
-    def learn(self, request: Request, route: Route, notice: Notice) -> None:
-        """A stage has run to its end: what its outputs took."""
-        handles = [*notice.outputs, *(handle for many in notice.children for handle in many)]
-        nbytes = sum(-(-handle.nbytes // ALIGNMENT) * ALIGNMENT for handle in handles)
-        self._note(request, route, _class_of(route, nbytes))
+    def learn(self, route: Route, notice: Notice) -> None:
+        """A stage has run for somebody, or would have if the slot had been larger: what its outputs take."""
+        if len(route.pools) < 2 or notice.code not in (OK, TOO_SMALL):
+            return
+        size = _class_of(route, notice.bytes_out)
+        guesses = self._guesses[route.index]
+        for bits in (_UNMADE, notice.bytes_in.bit_length()):
+            if (guess := guesses.get(bits)) is None:
+                guesses[bits] = _Guess(size)
+            else:
+                guess.note(size)
 
     def need(self, request: Request, route: Route, nbytes: int) -> None:
-        """What a stage was to give takes so much, at least, and did not fit: it will have a slot that holds it."""
-        size = request.sizes[route.index] = _class_of(route, nbytes)
-        self._note(request, route, size)
+        """What a stage gives for this request takes so much, at least: it will have a slot that holds it."""
+        request.sizes[route.index] = _class_of(route, nbytes)
 
     def _wanted(self, request: Request, route: Route) -> int:
         known = request.sizes.get(route.index)
@@ -101,14 +105,6 @@ class Sizes:
             return known
         guess = self._guesses[route.index].get(_bits(request, route))
         return len(route.pools) - 1 if guess is None else guess.size
-
-    def _note(self, request: Request, route: Route, size: int) -> None:
-        guesses = self._guesses[route.index]
-        for bits in {_UNMADE, _bits(request, route)}:
-            if (guess := guesses.get(bits)) is None:
-                guesses[bits] = _Guess(size)
-            else:
-                guess.note(size)
 
 
 def _class_of(route: Route, nbytes: int) -> int:

@@ -64,7 +64,7 @@ __all__ = [
     "WorkerReport",
 ]
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 #: In place of an input that a skipped stage would have made.
 MISSING = -1
@@ -72,8 +72,8 @@ MISSING = -1
 #: The code of an answer or notice without an error; other codes are names of `pipeline.errors`.
 OK = ""
 
-#: The code of a notice whose outputs did not fit their slot; the message is how many bytes they take, as far as
-#: known. No answer has it: the request runs again with a larger slot.
+#: The code of a notice whose outputs did not fit their slot. No answer has it: the request runs again with a larger
+#: one.
 TOO_SMALL = "TooSmall"
 
 
@@ -154,6 +154,10 @@ class Notice(NamedTuple):
     """For each of the stage's fields of many tensors: all of them, in order."""
     truths: int
     """Bit i: the stage's field i holds, for stages whose `when:` asks (see `plan.When`)."""
+    bytes_in: int
+    """Of its inputs, where the stage's slots are of several sizes; else 0."""
+    bytes_out: int
+    """What the outputs take of a slot, or would take as far as known where they did not fit; else as `bytes_in`."""
 
 
 class Fence(NamedTuple):

@@ -12,7 +12,8 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from pipeline.graph.plan import Field, StagePlan
@@ -23,6 +24,7 @@ from pipeline.worker.inbox import Waiting
 from pipeline.worker.packing import Packing
 from shm.errors import HandleRefused
 from shm.handle import JSON, TensorHandle, itemsize
+from shm.layout import ALIGNMENT
 from shm.view import SegmentTable
 from stages.errors import BadInput, StageBroken
 from stages.stage import Array, Batch, Stage
@@ -36,10 +38,12 @@ class _Result(NamedTuple):
     """What came of one row: the last fields of its notice."""
 
     code: str
-    message: str
+    message: str = ""
     outputs: tuple[TensorHandle, ...] = ()
     children: tuple[tuple[TensorHandle, ...], ...] = ()
     truths: int = 0
+    nbytes: int = 0
+    """What the outputs need of a slot, where slots are of several sizes."""
 
 
 class Outcome:
@@ -102,6 +106,7 @@ class Execution:
         table: every segment of the run.
         asked: positions of the fields whose truth some stage's `when:` asks for.
         clock: monotonic nanoseconds.
+        sized: whether the stage's slots are of several sizes.
     """
 
     def __init__(
@@ -113,7 +118,9 @@ class Execution:
         table: SegmentTable,
         asked: Sequence[int] = (),
         clock: Callable[[], int] = time.monotonic_ns,
+        sized: bool = False,
     ) -> None:
+        self._sized = sized
         self._name = plan.name
         self._index = index
         self._base = base
@@ -253,6 +260,8 @@ class Execution:
         packings: dict[int, Packing] = {}
 
         def offset_of(row: int, field: Field, nbytes: int) -> int:
+            if not self._sized:
+                return field.offset
             size = self._table.slot_bytes(rows[row].order.hops[0].segment)
             if size >= self._largest:
                 return field.offset
@@ -306,7 +315,7 @@ class Execution:
             # They are known, and the others not to blame: those go on together.
             ended = self._clock()
             for number, nbytes in too_small.items():
-                result = _Result(TOO_SMALL, str(nbytes))
+                result = _Result(TOO_SMALL, nbytes=nbytes)
                 self._settle(outcome, flight.rows[number], flight.began, ended, len(flight.rows), 0, result)
             left = [number for number in range(len(flight.rows)) if number not in too_small]
             if left:
@@ -327,7 +336,7 @@ class Execution:
         too_small = flight.too_small
         for number, row in enumerate(flight.rows):
             if number in too_small:
-                result = _Result(TOO_SMALL, str(too_small[number]))
+                result = _Result(TOO_SMALL, nbytes=too_small[number])
             elif number in failed:
                 result = self._failure(failed[number])
             elif len(handles[number]) < len(self._fields):
@@ -344,8 +353,10 @@ class Execution:
 
     def _success(self, filled: Mapping[str, Any]) -> _Result:
         outputs = tuple([filled[name] for name in self._singles])
+        children = tuple([filled[name] for name in self._manies])
+        nbytes = _slot_bytes_of(chain(outputs, *children)) if self._sized else 0
         if not self._manies and not self._asked:
-            return _Result(OK, "", outputs)
+            return _Result(OK, "", outputs, nbytes=nbytes)
         truths = 0
         for bit, spec in self._asked:
             view = self._table.view(filled[spec.name])
@@ -354,19 +365,22 @@ class Execution:
             except ValueError as error:
                 return _Result("StageFailed", f"stage {self._name}: output {spec.name!r} is no JSON document: {error}")
             truths |= bit * holds
-        return _Result(OK, "", outputs, tuple([filled[name] for name in self._manies]), truths)
+        return _Result(OK, "", outputs, children, truths, nbytes)
 
     def _settle(
         self, outcome: Outcome, row: Waiting, began: int, ended: int, size: int, copied: int, result: _Result
     ) -> None:
         order = row.order
-        code, message, outputs, children, truths = result
+        code, message, outputs, children, truths, nbytes = result
         trace = (
             *order.trace,
             Trace(self._index, (began - row.arrived) // 1000, (ended - began) // 1000, size, copied),
         )
         goes_on = code == OK and len(order.hops) > 1
-        notice = Notice(order.request, order.attempt, code, message, outputs, trace, children, truths)
+        bytes_in = sum(h.nbytes for h in order.hops[0].inputs if isinstance(h, TensorHandle)) if self._sized else 0
+        notice = Notice(
+            order.request, order.attempt, code, message, outputs, trace, children, truths, bytes_in, nbytes
+        )
         (outcome.late if goes_on and not order.hops[0].prompt else outcome.notices).append(notice)
         if goes_on:
             rest = order.hops[1:]
@@ -397,3 +411,8 @@ class Execution:
         frame = traceback.extract_tb(error.__traceback__)[-1:] if error.__traceback__ else []
         where = f" ({frame[0].filename.rsplit('/', 1)[-1]}:{frame[0].lineno})" if frame else ""
         return _Result("StageFailed", f"stage {self._name}: {type(error).__name__}: {text}{where}")
+
+
+def _slot_bytes_of(handles: Iterable[TensorHandle]) -> int:
+    """What tensors take of a slot, one after the other."""
+    return sum(-(-handle.nbytes // ALIGNMENT) * ALIGNMENT for handle in handles)

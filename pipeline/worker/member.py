@@ -97,7 +97,8 @@ class Member:
         self._stage = stage
         self.concurrency = getattr(stage, "concurrency", 1)
         route = Routes.of(self._plan).stages[self.stage]
-        self._execution = Execution(plan, self.stage, route.base, stage, self._table, route.asked)
+        sized = len(route.pools) > 1
+        self._execution = Execution(plan, self.stage, route.base, stage, self._table, route.asked, sized=sized)
 
     def touches(self, pool: str) -> bool:
         """Whether the stage reads or fills slots of that pool."""

@@ -8,9 +8,9 @@ import pytest
 
 from pipeline.graph.plan import Edge, Plan, PoolPlan
 from pipeline.scheduler.ledger import Request
-from pipeline.scheduler.routes import NO_POOL, Route, Routes
+from pipeline.scheduler.routes import NO_POOL, Routes
 from pipeline.scheduler.sizes import Sizes
-from pipeline.wire.messages import OK, Notice
+from pipeline.wire.messages import OK, TOO_SMALL, Notice
 from shm.handle import TensorHandle
 from shm.pool import SlotPool
 from shm.segment import Segment, SegmentSpec
@@ -46,10 +46,9 @@ class Bench:
             submitted=0,
         )  # fmt: skip
 
-    def ran(self, request: Request, *needed: int, route: Route | None = None) -> None:
-        """The stage has run for it, and given outputs of so many bytes."""
-        outputs = tuple(TensorHandle(1, 0, 1, 0, "uint8", (nbytes,)) for nbytes in needed)
-        self.sizes.learn(request, route or self.route, Notice(1, 0, OK, "", outputs, (), (), 0))
+    def ran(self, taken: int, needed: int, code: str = OK) -> None:
+        """The stage has run for inputs of so many bytes, and its outputs take, or would take, so many of a slot."""
+        self.sizes.learn(self.route, Notice(1, 0, code, "", (), (), (), 0, taken, needed))
 
     def size_for(self, request: Request) -> int | None:
         """The slots of the pool that it is given, in bytes."""
@@ -75,35 +74,36 @@ def test_a_stage_without_slots_needs_none(bench: Bench) -> None:
 
 
 def test_what_was_needed_for_inputs_of_about_that_size_is_given_again(bench: Bench) -> None:
-    bench.ran(bench.request(1000), 1, 64)
+    bench.ran(1000, 128)
     assert bench.size_for(bench.request(600)) == MIDDLE
     assert bench.size_for(bench.request(2000)) == LARGE
-    bench.ran(bench.request(2000), 10)
+    bench.ran(2000, 10)
     assert [bench.size_for(bench.request(nbytes)) for nbytes in (1100, 1000)] == [SMALL, MIDDLE]
 
 
 def test_where_the_inputs_are_not_there_it_is_what_any_request_needed(bench: Bench) -> None:
-    bench.ran(bench.request(1000), 10)
+    bench.ran(1000, 10)
     assert bench.size_for(bench.request(made=False)) == SMALL
-    bench.ran(bench.request(100_000), 100)
+    bench.ran(100_000, 100)
     assert bench.size_for(bench.request(made=False)) == MIDDLE
 
 
 def test_a_guess_grows_at_once_and_shrinks_when_sixteen_in_a_row_needed_less(bench: Bench) -> None:
     for needed in (SMALL, LARGE, *[SMALL] * 15, LARGE, MIDDLE, *[SMALL] * 14):
-        bench.ran(bench.request(), needed)
+        bench.ran(16, needed)
     assert bench.size_for(bench.request()) == LARGE
-    bench.ran(bench.request(), SMALL)
+    bench.ran(16, SMALL)
     assert bench.size_for(bench.request()) == MIDDLE
     for _ in range(16):
         assert bench.size_for(bench.request()) == MIDDLE
-        bench.ran(bench.request(), SMALL)
+        bench.ran(16, SMALL)
     assert bench.size_for(bench.request()) == SMALL
 
 
 def test_who_found_no_room_gets_it_and_so_do_those_behind(bench: Bench) -> None:
-    bench.ran(bench.request(), SMALL)
+    bench.ran(16, SMALL)
     request = bench.request()
+    bench.ran(16, MIDDLE + 1, TOO_SMALL)
     bench.sizes.need(request, bench.route, MIDDLE + 1)
     assert bench.size_for(request) == bench.size_for(bench.request()) == LARGE
     # More than the largest is what a smaller slot would need, where outputs were moved about.
@@ -111,8 +111,16 @@ def test_who_found_no_room_gets_it_and_so_do_those_behind(bench: Bench) -> None:
     assert bench.size_for(request) == LARGE
 
 
+def test_nothing_is_learned_of_what_failed(bench: Bench) -> None:
+    bench.ran(16, MIDDLE)
+    bench.ran(16, 0, "BadInput")
+    for _ in range(15):
+        bench.ran(16, SMALL)
+    assert bench.size_for(bench.request()) == MIDDLE
+
+
 def test_a_larger_slot_will_do_where_none_is_free_and_a_smaller_one_never(bench: Bench) -> None:
-    bench.ran(bench.request(), SMALL)
+    bench.ran(16, SMALL)
     small, middle, large = (bench.pools[index] for index in bench.route.pools)
     small.loan()
     assert bench.size_for(bench.request()) == SMALL

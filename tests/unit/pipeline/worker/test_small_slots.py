@@ -90,7 +90,7 @@ class Bench:
         return Waiting(Order(request, 1, 0, 0, (hop,), ()), 0)
 
     def run(self, stage: Stage, *rows: Waiting) -> dict[int, Notice]:
-        execution = Execution(self.plan, 0, 0, stage, self.table)
+        execution = Execution(self.plan, 0, 0, stage, self.table, sized=True)
         if not isinstance(stage, Flying):
             return {notice.request: notice for notice in execution.run(rows).notices}
         outcome, flight = execution.start(rows)
@@ -124,6 +124,12 @@ def test_what_fits_a_smaller_slot_lies_there_as_it_was_asked_for(bench: Bench) -
     assert [handle.offset for handle in (*notice.children[0], notice.outputs[1], notice.outputs[0])] == [0, 64, 128]
 
 
+@pytest.mark.parametrize("pool", ["middle", "large"])
+def test_a_notice_says_what_went_in_and_what_came_out_of_it(bench: Bench, pool: str) -> None:
+    notice = bench.run(Stage(fill), bench.order(1, 13, pool))[1]
+    assert (notice.bytes_in, notice.bytes_out) == (8, 3 * 64)
+
+
 def test_in_the_largest_slot_every_output_has_its_place(bench: Bench) -> None:
     notice = bench.run(Stage(fill), bench.order(1, 10, "large"))[1]
     bench.check(notice, 10)
@@ -135,7 +141,8 @@ def test_in_the_largest_slot_every_output_has_its_place(bench: Bench) -> None:
 def test_what_does_not_fit_is_said_with_the_bytes_it_takes(bench: Bench) -> None:
     notices = bench.run(Stage(fill), bench.order(1, 65, "middle"), bench.order(2, 30, "small"))
     # Six children take 384 bytes; three take 192.
-    assert {n: (notice.code, notice.message) for n, notice in notices.items()} == {1: (TOO_SMALL, "384"), 2: (TOO_SMALL, "192")}
+    assert {n: (notice.code, notice.bytes_out) for n, notice in notices.items()} == {1: (TOO_SMALL, 384), 2: (TOO_SMALL, 192)}
+    assert [notice.message for notice in notices.values()] == ["", ""]
 
 
 def test_the_others_of_a_batch_go_on_together(bench: Bench) -> None:
