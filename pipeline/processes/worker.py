@@ -127,7 +127,7 @@ class _Process:
             timeout = 0
             moved = False
             for member in members:
-                if member.step(clock(), alone or may_begin(members)):
+                if member.step(clock()) if alone else member.step(clock(), may_begin(members)):
                     moved = True
             if moved:
                 idle_since = 0
@@ -148,8 +148,17 @@ class _Process:
 
     def _wait_ms(self, now: int, idle_since: int) -> int:
         """How long there is nothing to do unless something comes; does what can be done meanwhile."""
-        members = self._members
-        wake = min([at for member in members if (at := member.inbox.wake_at()) is not None], default=None)
+        wake = None
+        late = news = False
+        # Between a request and the next of a pipeline that is not busy, this is in the way: no generators.
+        for member in self._members:
+            at = member.inbox.wake_at()
+            if at is not None and (wake is None or at < wake):
+                wake = at
+            if member.late:
+                late = True
+            elif member.batches != member.reported:
+                news = True
         if wake is not None:
             left = wake - now
             if left < 1_000_000:
@@ -157,12 +166,12 @@ class _Process:
                 time.sleep(max(0, min(left, 100_000)) / 1e9)
                 return 0
             return left // 1_000_000
-        if any(member.late for member in members):
+        if late:
             return LATE_NS // 1_000_000
-        if any(member.has_news for member in members):
+        if news:
             if now - self._reported_at >= _REPORT_NS:
                 self._reported_at = now
-                for member in members:
+                for member in self._members:
                     member.report()
             return _REPORT_NS // 1_000_000
         if now - idle_since > _IDLE_COLLECT_NS:

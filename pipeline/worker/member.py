@@ -65,13 +65,13 @@ class Member:
         self.late: list[Notice] = []
         self._late_at = 0
         self._late_limit = max(1, mine.credits // 4)
-        self._batches = 0
+        #: Batches begun; and as many as the scheduler has been told of.
+        self.batches = self.reported = 0
+        self._report_at = time.monotonic_ns() + _BUSY_REPORT_NS
         self._rows = 0
         self._closed = dict.fromkeys(CLOSE_REASONS, 0)
         #: Messages for this process that were refused; those of handles are counted by the execution.
         self.refused = 0
-        self._reported = 0
-        self._report_at = time.monotonic_ns() + _BUSY_REPORT_NS
 
     # -- before and after -------------------------------------------------------------------------
 
@@ -116,7 +116,7 @@ class Member:
         self.inbox.clear()
         self.late.clear()
         # The next one has heard nothing of what was done so far.
-        self._reported = 0
+        self.reported = 0
 
     def close(self) -> None:
         """Tear the stage down, where it was set up, and say what is left to say."""
@@ -151,8 +151,9 @@ class Member:
             now: monotonic nanoseconds.
             may_begin: whether a batch may begin.
         """
-        moved = bool(self.flights) and self._land()
-        batch = self.inbox.take(now) if may_begin and len(self.flights) < self.concurrency else None
+        flights = self.flights
+        moved = bool(flights) and self._land()
+        batch = self.inbox.take(now) if may_begin and len(flights) < self.concurrency else None
         if self.late and (len(self.late) >= self._late_limit or now >= self._late_at):
             self.tell_late()
         if batch is None:
@@ -166,7 +167,7 @@ class Member:
         return True
 
     def _compute(self, rows: list[Waiting]) -> None:
-        self._batches += 1
+        self.batches += 1
         self._rows += len(rows)
         if self.concurrency > 1:
             self._launch(rows)
@@ -213,7 +214,8 @@ class Member:
 
     def _pass_on(self, outcome: Outcome) -> None:
         # Forward first: the next stage can begin while the scheduler is told.
-        self._exits.forward(outcome.forwards)
+        if outcome.forwards:
+            self._exits.forward(outcome.forwards)
         if outcome.late:
             if not self.late:
                 self._late_at = time.monotonic_ns() + LATE_NS
@@ -226,20 +228,15 @@ class Member:
         notices, self.late = (*self.late, *also), []
         self._exits.tell_scheduler(Notices(self._exits.epoch, self.number, notices))
 
-    @property
-    def has_news(self) -> bool:
-        """Whether it has computed anything since its last report."""
-        return self._batches != self._reported
-
     def report(self) -> None:
         """Tell the scheduler its counters, where there is news."""
-        if self.has_news:
-            self._reported = self._batches
+        if self.batches != self.reported:
+            self.reported = self.batches
             self._exits.tell_scheduler(
                 WorkerReport(
                     self.number,
                     self.stage,
-                    self._batches,
+                    self.batches,
                     self._rows,
                     tuple(self._closed[reason] for reason in CLOSE_REASONS),
                     self.refused + self._execution.refused,

@@ -1,0 +1,167 @@
+"""The clients of a simulation: they fill slots, ask, and check that an answer's bytes stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+
+from pipeline.graph.plan import Plan
+from pipeline.scheduler.scheduler import Scheduler
+from pipeline.wire.messages import OK, Answer, Answers, Bye, Hello, Loan, Message, SlotRef, Submission, Submit
+from shm.handle import TensorHandle
+from shm.view import SegmentTable
+from tests.unit.pipeline.scheduler.actors import MS, SCHEDULER, Client, Expected
+from tests.unit.pipeline.scheduler.graphs import BAD, TENSOR_BYTES, expected_answer
+from tests.unit.pipeline.scheduler.network import Network
+
+__all__ = ["Clientele"]
+
+
+class Clientele:
+    """The part of a `Simulation` that its clients play."""
+
+    plan: Plan
+    choose: Callable[[int], int]
+    now: int
+    draining: bool
+    answered: int
+    table: SegmentTable
+    scheduler: Scheduler
+    network: Network
+    clients: dict[int, Client]
+    guilt: dict[tuple[int, int], Fraction]
+    ingress_segments: list[int]
+    _stage_reads_x: bool
+
+    def decide(self) -> None:
+        """The scheduler decides; what it says is sent."""
+        raise NotImplementedError
+
+    def join(self) -> bool:
+        """A client connects and asks for slots."""
+        if len(self._connected()) >= 3:
+            return False
+        client = Client(100 + len(self.clients))
+        self.clients[client.number] = client
+        self.network.send(client.peer, SCHEDULER, Hello(client.number, "client"))
+        for segment in self.ingress_segments:
+            self.network.send(client.peer, SCHEDULER, Loan(client.number, segment, 1 + self.choose(5)))
+        return True
+
+    def _connected(self) -> list[Client]:
+        return [client for client in self.clients.values() if client.alive]
+
+    def submit(self) -> bool:
+        """A client fills the slots it was granted, and submits some."""
+        able = [client for client in self._connected() if client.granted]
+        if not able:
+            return False
+        client = able[self.choose(len(able))]
+        submissions = []
+        for _ in range(1 + self.choose(min(2, len(client.granted)))):
+            submissions.append(self._fill(client, client.granted.pop(self.choose(len(client.granted)))))
+        self.network.send(client.peer, SCHEDULER, Submit(client.number, tuple(submissions), ()))
+        return True
+
+    def _fill(self, client: Client, slot: SlotRef) -> Submission:
+        client.tags += 1
+        bad = self.choose(12) == 11
+        deadline = 0 if self.choose(4) else self.now + (self.choose(60) - 2) * MS
+        handles, inputs = [], {}
+        for index, spec in enumerate(self.plan.inputs):
+            number = (client.number << 24 | client.tags << 4 | index).to_bytes(7, "little")
+            data = bytes([BAD if bad else 1]) + number + number + b"\0"
+            inputs[spec.name] = data
+            handles.append(TensorHandle(*slot, 64 * index, "uint8", (TENSOR_BYTES,)))
+            self.table.view(handles[-1], writable=True)[...] = np.frombuffer(data, np.uint8)
+        client.waiting[client.tags] = Expected(expected_answer(self.plan, inputs), deadline, bad)
+        return Submission(client.tags, slot, tuple(handles), deadline, self.choose(3))
+
+    def _client_takes(self, client: Client, message: Message) -> None:
+        if not client.alive:
+            return
+        assert isinstance(message, Answers)
+        client.granted += [grant.slot for grant in message.grants]
+        for answer in message.answers:
+            self._answer(client, answer)
+
+    def _answer(self, client: Client, answer: Answer) -> None:
+        assert answer.tag in client.waiting, f"{answer} was answered before, or never asked"
+        expected = client.waiting.pop(answer.tag)
+        self.answered += 1
+        if answer.code == OK:
+            assert not expected.bad or not self._stage_reads_x, f"{answer} should have been refused"
+            names = [name for name, _ in self.plan.outputs]
+            given = {
+                name: (handle, self.table.view(handle).tobytes())
+                for name, handle in zip(names, answer.outputs)
+                if isinstance(handle, TensorHandle)
+            }
+            found = {name: data for name, (_, data) in given.items()}
+            assert found == expected.outputs, f"wrong answer {answer}"
+            client.held.append(list(given.values()))
+            return
+        assert answer.outputs == ()
+        allowed = {
+            "BadInput": expected.bad,
+            "DeadlineExceeded": 0 < expected.deadline <= self.now,
+            "StageCrashed": self.guilt[client.number, answer.tag] >= 1,
+            "Unavailable": self.draining,
+        }
+        assert allowed.get(answer.code), f"unexpected {answer}"
+
+    def release(self) -> bool:
+        """A client lets go of an answer, which must be as it was."""
+        able = [client for client in self._connected() if client.held]
+        if not able:
+            return False
+        client = able[self.choose(len(able))]
+        self._release(client, self.choose(len(client.held)))
+        return True
+
+    def _release(self, client: Client, index: int) -> None:
+        found = client.held.pop(index)
+        for handle, data in found:
+            assert self.table.view(handle).tobytes() == data, f"{handle}: changed while client {client.number} read it"
+        slots = {SlotRef(*handle[:3]): None for handle, _ in found}
+        self.network.send(client.peer, SCHEDULER, Submit(client.number, (), tuple(slots)))
+
+    def give_back(self) -> bool:
+        """A client returns a slot that it was granted and does not need."""
+        able = [client for client in self._connected() if client.granted]
+        if not able:
+            return False
+        client = able[self.choose(len(able))]
+        slot = client.granted.pop()
+        self.network.send(client.peer, SCHEDULER, Submit(client.number, (), (slot,)))
+        return True
+
+    def leave(self) -> bool:
+        """A client says goodbye."""
+        connected = self._connected()
+        if not connected:
+            return False
+        client = connected[self.choose(len(connected))]
+        client.alive = False
+        self.network.send(client.peer, SCHEDULER, Bye(client.number))
+        return True
+
+    def kill_client(self) -> bool:
+        """A client dies; some of what it sent last is lost. The scheduler will see it by its lock."""
+        connected = self._connected()
+        if not connected:
+            return False
+        client = connected[self.choose(len(connected))]
+        client.alive = False
+        self.network.dies(client.peer, self.choose)
+        return True
+
+    def probe(self) -> bool:
+        """The scheduler looks at the locks of its clients."""
+        for number in list(self.scheduler.ingress.clients):
+            if not self.clients[number].alive:
+                self.scheduler.client_gone(number, self.now)
+        self.decide()
+        return True
