@@ -6,7 +6,7 @@
 
 Every answer of the pipeline is compared with the loop's, box for box and string for string; one that differs ends
 the run with status 1. Subjects take turns in rotating order; a value is the median over the rounds, and what was
-least and most.
+least and most. Foreign cores were busy with something else, in the worst round: rates mean little beside many.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
+
 from bench.machine import describe_machine
+from bench.measure import Load, metered
 from bench.ocr_loop import CONFIG, OcrLoop
 from bench.ocr_pages import page_of, words
 from pipeline.client import Client, Future
@@ -57,14 +60,16 @@ def main() -> int:
             "pipeline": lambda: _flow(client, pages),
         }
         _flow(client, pages)
-        rates: dict[str, list[float]] = {name: [] for name in subjects}
+        taken: dict[str, list[Load]] = {name: [] for name in subjects}
         names = list(subjects)
+        children = [child.pid for child in psutil.Process(pipeline.pid).children()]
+        pids = [os.getpid(), pipeline.pid, *children]
         for round_ in range(options.rounds):
             shift = round_ % len(names)
             for name in names[shift:] + names[:shift]:
-                start = time.perf_counter()
-                answers = subjects[name]()
-                rates[name].append(len(pages) / (time.perf_counter() - start))
+                with metered(pids) as load:
+                    answers = subjects[name]()
+                taken[name].append(load())
                 if name != "loop-all" and answers != truth:
                     sys.stderr.write(f"benchmark failed: {name} read something else than the loop did at first\n")
                     return 1
@@ -72,7 +77,9 @@ def main() -> int:
     report = {
         "pages": len(pages),
         "lines": sum(map(len, truth)),
-        "pages_per_s": {name: _spread(values) for name, values in rates.items()},
+        "pages_per_s": {name: _spread([len(pages) / load.seconds for load in loads]) for name, loads in taken.items()},
+        "cpu_ms": {name: _spread([load.own_s / len(pages) * 1e3 for load in loads]) for name, loads in taken.items()},
+        "foreign_cores": {name: max(load.foreign_cores for load in loads) for name, loads in taken.items()},
         "hop_us": _spread(hop),
     }
     _show(report)
@@ -116,11 +123,14 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def _show(report: dict[str, Any]) -> None:
-    print(f"\n{report['pages']} pages, {report['lines']} lines of text\n\npages/s     median   low-high      x")
+    print(f"\n{report['pages']} pages, {report['lines']} lines of text\n")
+    print("pages/s     median   low-high         x   CPU ms a page   foreign cores")
     reference = report["pages_per_s"]["loop-all"]["median"]
     for name, rate in report["pages_per_s"].items():
         low_high = f"{rate['low']:.2f}-{rate['high']:.2f}"
-        print(f"{name:<10} {rate['median']:>7.2f}   {low_high:<11} {rate['median'] / reference:>6.2f}")
+        cpu, foreign = report["cpu_ms"][name]["median"], report["foreign_cores"][name]
+        x = rate["median"] / reference
+        print(f"{name:<10} {rate['median']:>7.2f}   {low_high:<11} {x:>6.2f} {cpu:>15.0f} {foreign:>15.2f}")
     hop = report["hop_us"]
     print(f"\na hop: {hop['median']:.0f} us ({hop['low']:.0f}-{hop['high']:.0f}), with no other page in flight")
 
