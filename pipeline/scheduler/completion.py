@@ -30,9 +30,9 @@ class Completion:
 
     def notice(self, number: int, notice: Notice) -> None:
         worker = self._state.workers.get(number)
-        if worker is not None:
-            # Also of what is late: others are finished first where this one's outputs have been read already.
-            self._state.sizes.learn(self._state.routes.stages[worker.stage], notice)
+        if worker is not None and len((route := self._state.routes.stages[worker.stage]).pools) > 1:
+            # Also from a notice that comes after those of later stages, when the step is taken for finished.
+            self._state.sizes.learn(route, notice)
         if worker is None or not worker.close(notice.request, notice.attempt):
             # Fenced, from a worker that was declared dead, or not ours: the step runs elsewhere by now.
             self._state.counts["late_notices"] += 1

@@ -85,7 +85,7 @@ class Sizes:
 
     def learn(self, route: Route, notice: Notice) -> None:
         """A stage has run for somebody, or would have if the slot had been larger: what its outputs take."""
-        if len(route.pools) < 2 or notice.code not in (OK, TOO_SMALL):
+        if notice.code not in (OK, TOO_SMALL):
             return
         size = _class_of(route, notice.bytes_out)
         guesses = self._guesses[route.index]

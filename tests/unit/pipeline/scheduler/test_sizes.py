@@ -16,6 +16,7 @@ from shm.pool import SlotPool
 from shm.segment import Segment, SegmentSpec
 from shm.segments import create
 from tests.unit.pipeline.scheduler.graphs import make_plan
+from tests.unit.pipeline.scheduler.simulation import Simulation
 
 SMALL, MIDDLE, LARGE = 64, 128, 256
 
@@ -106,6 +107,10 @@ def test_who_found_no_room_gets_it_and_so_do_those_behind(bench: Bench) -> None:
     bench.ran(16, MIDDLE + 1, TOO_SMALL)
     bench.sizes.need(request, bench.route, MIDDLE + 1)
     assert bench.size_for(request) == bench.size_for(bench.request()) == LARGE
+    # Its own need stays, whatever is found out of others meanwhile.
+    for _ in range(16):
+        bench.ran(16, SMALL)
+    assert (bench.size_for(request), bench.size_for(bench.request())) == (LARGE, SMALL)
     # More than the largest is what a smaller slot would need, where outputs were moved about.
     bench.sizes.need(request, bench.route, LARGE + 1)
     assert bench.size_for(request) == LARGE
@@ -135,3 +140,27 @@ def test_a_larger_slot_will_do_where_none_is_free_and_a_smaller_one_never(bench:
     bench.sizes.need(greedy, bench.route, LARGE)
     large.loan()
     assert bench.size_for(greedy) is None
+
+
+def test_who_waits_for_a_large_slot_is_not_overtaken_by_those_behind() -> None:
+    simulation = Simulation(make_plan("sizes"), lambda n: n // 2)
+    try:
+        route = simulation.scheduler.routes.stages[0]
+        large = simulation.pools[route.pools[-1]]
+        taken = [large.loan() for _ in range(large.slots)]
+        simulation.submit()
+        (connection,) = simulation.network.open(lambda receiver: False)
+        simulation.scheduler.submit(simulation.network.take(connection), simulation.now)
+        greedy, modest = simulation.scheduler.requests.values()
+        greedy.sizes[0], modest.sizes[0] = len(route.pools) - 1, 0
+        simulation.decide()
+        assert (greedy.steps[0], modest.steps[0]) == (None, None)
+        for slot in taken:
+            large.abandon(*slot)
+        simulation.decide()
+        assert [step.lease.pool for request in (greedy, modest) if (step := request.steps[0]) and step.lease] == [
+            route.pools[-1], route.pools[0]
+        ]  # fmt: skip
+        simulation.settle()
+    finally:
+        simulation.close()
