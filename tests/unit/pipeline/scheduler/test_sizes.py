@@ -10,11 +10,12 @@ from pipeline.graph.plan import Edge, Plan, PoolPlan
 from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.routes import NO_POOL, Routes
 from pipeline.scheduler.sizes import Sizes
-from pipeline.wire.messages import OK, TOO_SMALL, Notice
+from pipeline.wire.messages import OK, TOO_SMALL, Notice, Notices, Submit
 from shm.handle import TensorHandle
 from shm.pool import SlotPool
 from shm.segment import Segment, SegmentSpec
 from shm.segments import create
+from tests.unit.pipeline.scheduler.actors import EPOCH
 from tests.unit.pipeline.scheduler.graphs import make_plan
 from tests.unit.pipeline.scheduler.simulation import Simulation
 
@@ -142,25 +143,56 @@ def test_a_larger_slot_will_do_where_none_is_free_and_a_smaller_one_never(bench:
     assert bench.size_for(greedy) is None
 
 
-def test_who_waits_for_a_large_slot_is_not_overtaken_by_those_behind() -> None:
+@pytest.fixture
+def two() -> Iterator[tuple[Simulation, Request, Request]]:
+    """Two requests that wait for the first stage of a plan."""
     simulation = Simulation(make_plan("sizes"), lambda n: n // 2)
+    simulation.submit()
+    (connection,) = simulation.network.open(lambda receiver: False)
+    message = simulation.network.take(connection)
+    assert isinstance(message, Submit)
+    simulation.scheduler.submit(message, simulation.now)
+    first, second = simulation.scheduler.requests.values()
     try:
-        route = simulation.scheduler.routes.stages[0]
-        large = simulation.pools[route.pools[-1]]
-        taken = [large.loan() for _ in range(large.slots)]
-        simulation.submit()
-        (connection,) = simulation.network.open(lambda receiver: False)
-        simulation.scheduler.submit(simulation.network.take(connection), simulation.now)
-        greedy, modest = simulation.scheduler.requests.values()
-        greedy.sizes[0], modest.sizes[0] = len(route.pools) - 1, 0
-        simulation.decide()
-        assert (greedy.steps[0], modest.steps[0]) == (None, None)
-        for slot in taken:
-            large.abandon(*slot)
-        simulation.decide()
-        assert [step.lease.pool for request in (greedy, modest) if (step := request.steps[0]) and step.lease] == [
-            route.pools[-1], route.pools[0]
-        ]  # fmt: skip
-        simulation.settle()
+        yield simulation, first, second
     finally:
         simulation.close()
+
+
+def pool_of(request: Request) -> int | None:
+    """The pool of the slot that a request fills in the first stage."""
+    step = request.steps[0]
+    return None if step is None or step.lease is None else step.lease.pool
+
+
+def test_who_waits_for_a_large_slot_is_not_overtaken_by_those_behind(two: tuple[Simulation, Request, Request]) -> None:
+    simulation, greedy, modest = two
+    pools = simulation.scheduler.routes.stages[0].pools
+    large = simulation.pools[pools[-1]]
+    taken = [large.loan() for _ in range(large.slots)]
+    greedy.sizes[0], modest.sizes[0] = len(pools) - 1, 0
+    simulation.decide()
+    assert (pool_of(greedy), pool_of(modest)) == (None, None)
+    for slot in taken:
+        large.abandon(*slot)
+    simulation.decide()
+    assert (pool_of(greedy), pool_of(modest)) == (pools[-1], pools[0])
+    simulation.settle()
+
+
+def test_whose_slot_was_too_small_runs_again_with_one_that_is_not(two: tuple[Simulation, Request, Request]) -> None:
+    simulation, request, _ = two
+    scheduler = simulation.scheduler
+    small, middle, _ = scheduler.routes.stages[0].pools
+    request.sizes[0] = 0
+    simulation.decide()
+    assert pool_of(request) == small
+    step = request.steps[0]
+    assert step is not None
+    notice = Notice(request.id, request.attempt, TOO_SMALL, "", (), (), (), 0, 16, SMALL + 1)
+    scheduler.handle(Notices(EPOCH, step.worker, (notice,)), simulation.now)
+    assert (request.sizes, request.attempt, request.steps[0]) == ({0: 1}, 1, None)
+    simulation.decide()
+    assert pool_of(request) == middle
+    assert scheduler.counts["resized"] == 1
+    assert not scheduler.counts["retries"] and not scheduler.counts["worker_deaths"]
