@@ -47,7 +47,8 @@ class Field:
 
     spec: TensorSpec
     offset: int
-    """Bytes from the start of the slot, a multiple of ALIGNMENT."""
+    """Bytes from the start of the slot, a multiple of ALIGNMENT; in slots that are smaller than the stage's largest
+    it lies elsewhere (see `pipeline.worker.packing`)."""
 
 
 @dataclass(frozen=True, slots=True)

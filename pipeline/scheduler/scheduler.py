@@ -8,8 +8,10 @@ The life of a request, and the part that decides at each step:
 
     Submit ─▶ backlog of its first stage ─▶ order ─▶ Notice ─▶ backlog of the next ... ─▶ Answer
       admission      ▲                  dispatch    completion                            completion
-                     └── its worker died: next attempt, fresh slots, old orders fenced
-                                        recovery
+                     ├── its worker died: next attempt, fresh slots, old orders fenced
+                     │                  recovery
+                     └── its slot was too small: the same, with a larger one
+                                        completion, sizes
 """
 
 from __future__ import annotations
