@@ -171,7 +171,7 @@ def test_the_pools_transitions_are_those_of_its_drawing() -> None:
     assert states == [state.name for state in pool.SlotState]
     # The upper arrows, from box to box; the verb stands over its arrow.
     for start, end, verb in zip(states, states[1:], re.findall(r"[a-z]+", verbs)):
-        assert pool.TRANSITIONS[pool.SlotState[start], verb] == (pool.SlotState[end],)
+        assert pool.TRANSITIONS[pool.SlotState[start], verb][0] == pool.SlotState[end]
         assert row.index(start) < verbs.index(verb) < row.index(end)
     # The lower arrows all lead home, and only BORROWED has a loop.
     home = {start.name for (start, verb), ends in pool.TRANSITIONS.items() if pool.SlotState.FREE in ends}
