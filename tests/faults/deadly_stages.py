@@ -46,6 +46,7 @@ class Work:
 
     inputs = (TensorSpec("data", "uint8", ("bytes",), {"bytes": 1024}),)
     outputs = (TensorSpec("data", "uint8", ("bytes",), {"bytes": 1024}),)
+    ragged = True
 
     def __init__(
         self,
