@@ -63,24 +63,20 @@ class Backlog:
         self._size += 1
         if request.parent is None:
             self._lane(request.priority).append(request)
-            return
-        siblings = self._siblings.get(request.root.id)
-        if siblings is None:
-            siblings = self._family(request)
-            self._lane(request.priority).append(siblings)
-        siblings.children.append(request)
+        elif (siblings := self._siblings.get(request.root.id)) is not None:
+            siblings.children.append(request)
+        else:
+            self._lane(request.priority).append(self._family(request))
 
     def push_front(self, request: Request) -> None:
         """Queue before its equals: it has waited its turn already and runs again."""
         self._size += 1
         if request.parent is None:
             self._lane(request.priority).appendleft(request)
-            return
-        siblings = self._siblings.get(request.root.id)
-        if siblings is None:
-            siblings = self._family(request)
-            self._lane(request.priority).appendleft(siblings)
-        siblings.children.appendleft(request)
+        elif (siblings := self._siblings.get(request.root.id)) is not None:
+            siblings.children.appendleft(request)
+        else:
+            self._lane(request.priority).appendleft(self._family(request))
 
     def pop(self) -> Request:
         """The next to serve.
@@ -143,7 +139,9 @@ class Backlog:
         return lanes[min(waiting)[1]]
 
     def _family(self, request: Request) -> _Siblings:
+        """A place in the row for the first child of a request that waits."""
         siblings = self._siblings[request.root.id] = _Siblings(request.root.id, request.submitted)
+        siblings.children.append(request)
         return siblings
 
     def _lane(self, priority: int) -> deque[Request | _Siblings]:

@@ -63,9 +63,8 @@ class Completion:
         if lease is not None:
             self._state.pools[lease.pool].commit(lease.slot, lease.generation, readers=1)
             self._take_values(request, route, notice)
-        key = request.id
         for trace in notice.trace:
-            request.root.traces[trace.stage if request.parent is None else (trace.stage, key)] = trace
+            request.root.traces[trace.stage if request.parent is None else (trace.stage, request.id)] = trace
         request.done |= route.bit
         if request.suspected == route.index:
             # It has survived this stage: whatever killed its worker before, it was not this request.

@@ -201,7 +201,7 @@ class _Maker:
         plan = self.plan
         scope = scopes[self.paths.index(stage.scope)]
         written = stage.sources or tuple(edge.producer for edge in stage.edges)
-        required = _mask(self._bit(name) for spec, name in zip(stage.inputs, written) if not spec.optional)
+        required = _union(self._bit(name) for spec, name in zip(stage.inputs, written) if not spec.optional)
         asked = tuple(
             sorted(
                 {
@@ -265,7 +265,7 @@ class _Maker:
             for deeper in self.paths
             if deeper[:-1] == path and deeper != path
         ]
-        within, around = _mask(1 << i for i in inside), _mask(1 << i for i in range(len(stages)) if i not in inside)
+        within, around = _union(1 << i for i in inside), _union(1 << i for i in range(len(stages)) if i not in inside)
         source = self.index[path[-1]] if path else -1
         followed = 0
         for i in inside:
@@ -273,7 +273,7 @@ class _Maker:
         if path:
             exports = {i for i in own if any(i in self.reads[j] for j in range(len(stages)) if j not in inside)}
             kept = {i + 1 for i in exports}
-            needs = _mask(self.needs[i] & around for i in inside) | 1 << source
+            needs = _union(self.needs[i] & around for i in inside) | 1 << source
         else:
             exports = set()
             kept = {self.producer_of[tensor] + 1 for tensor in outputs}
@@ -295,11 +295,11 @@ class _Maker:
             index=number,
             source=source,
             parent=parent,
-            stages=_mask(1 << i for i in own),
+            stages=_union(1 << i for i in own),
             inside=within,
             needs=needs,
             first=tuple(sorted(i for i in own if not self.needs[i] & within)),
-            last=within & ~followed | _mask(1 << i - 1 for i in kept if i > 0),
+            last=within & ~followed | _union(1 << i - 1 for i in kept if i > 0),
             kept=tuple(at in kept for at in range(len(stages) + 1)),
             readers=tuple(readers),
             reads=tuple(
@@ -315,8 +315,9 @@ class _Maker:
         return producer >= 0 and self._path(deeper)[-1] == self.plan.stages[producer].name
 
 
-def _mask(bits: Iterable[int]) -> int:
-    mask = 0
-    for bit in bits:
-        mask |= bit
-    return mask
+def _union(masks: Iterable[int]) -> int:
+    """One mask of all."""
+    union = 0
+    for mask in masks:
+        union |= mask
+    return union
