@@ -124,7 +124,8 @@ class _Reader:
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
             for index, item in enumerate(node.value):
-                self.origins[(*path, index)] = Origin(self.place(item), self.place(item))
+                at_item = (*path, index)
+                self.origins[at_item] = Origin(self.place(item), self.place(item))
             return [self.construct(item, (*path, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
@@ -150,8 +151,9 @@ class _Reader:
                     f"it was first given at {self.place(first[key])}"
                 )
             first[key] = key_node
-            self.origins[(*path, key)] = Origin(self.place(key_node), self.place(value_node))
-            own[key] = self.construct(value_node, (*path, key))
+            at_value = (*path, key)
+            self.origins[at_value] = Origin(self.place(key_node), self.place(value_node))
+            own[key] = self.construct(value_node, at_value)
         return {**merged, **own}
 
     def _merge(self, node: yaml.Node, path: NodePath) -> dict[str, Any]:

@@ -7,7 +7,7 @@ fence, or is dead; until then every slot of its request waits in `scrap`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from pipeline.scheduler.ledger import Lease, Request
 from pipeline.scheduler.progress import Progress
@@ -187,9 +187,11 @@ class Completion:
         if not request.fences:
             self._forget(family)
 
-    def _forget(self, family: Iterable[Request]) -> None:
+    def _forget(self, family: tuple[Request, ...]) -> None:
         for member in family:
             self._state.requests.pop(member.id, None)
+            # Child and parent refer to each other: let go of here, or only the collector would free them.
+            member.children.clear()
 
     def give_back(self, request: Request, lease: Lease) -> None:
         root = request.root

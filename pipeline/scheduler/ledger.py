@@ -70,7 +70,6 @@ class Request:
         "priority",
         "promises",
         "readers",
-        "root",
         "running",
         "scope",
         "scrap",
@@ -125,7 +124,6 @@ class Request:
         self.traces: dict[int | tuple[int, int], Trace] = {}
         self.parent = parent
         self.position = position
-        self.root: Request = self if parent is None else parent.root
         #: By scope: the requests that run in it; empty while it waits to be opened.
         self.children: dict[int, list[Request]] = {}
         #: By scope: how many of them are not finished.
@@ -150,6 +148,16 @@ class Request:
         self.group = 0
         #: The stage whose worker it is suspected of having killed.
         self.suspected = -1
+
+    @property
+    def root(self) -> Request:
+        """The request that the client has sent."""
+        # Not kept in the request: one that refers to itself is freed by the collector alone, which the scheduler
+        # runs seldom and pays with a pause.
+        request = self
+        while request.parent is not None:
+            request = request.parent
+        return request
 
     def child(self, number: int, scope: Scope, position: int, values: list[Value]) -> Request:
         """A request for one of the many tensors that a stage has made of this one."""
