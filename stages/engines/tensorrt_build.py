@@ -83,23 +83,24 @@ def build_plan(model: Path, wanted: Plan, options: BuildOptions) -> tuple[Plan, 
     trt = compat.load_library()
     log = _Log(trt)
     builder: tensorrt.Builder = trt.Builder(log.logger)
-    network = compat.new_network(trt, builder)
-    parser: tensorrt.OnnxParser = trt.OnnxParser(network, log.logger)
-    if not parser.parse(model.read_bytes()):
-        errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
-        raise ModelError(f"{model}: {wanted.version} cannot read it: {errors}")
+    read = _Reader(model, wanted.version, trt, builder, log)
+    network = read()
     config = builder.create_builder_config()
     takes = [network.get_input(i) for i in range(network.num_inputs)]
     shapes = [_profile(model, tensor, wanted.batch, options) for tensor in takes]
     if unknown := sorted(set(options.ranges) - {axis for _, axes in shapes for axis in axes if isinstance(axis, str)}):
         raise ModelError(f"{model}: no input has a free dimension {unknown[0]!r}")
-    # With every extent at its most, all shapes must be known: what depends on the data cannot have a slot.
-    inputs, outputs = _largest(model, trt, network, shapes)
-    is_free = any(profile.min != profile.max for profile, _ in shapes)
-    if is_free:
-        outputs = _set_free(model, trt, builder, config, network, shapes, outputs)
-        inputs = tuple(replace(tensor, axes=axes) for tensor, (_, axes) in zip(inputs, shapes))
     profiles = tuple(profile for profile, _ in shapes)
+    # With every extent given, all shapes must be known: what depends on the data cannot have a slot.
+    inputs, outputs = _tensors(model, trt, network, [profile.max for profile in profiles])
+    is_free = any(profile.min != profile.max for profile in profiles)
+    if is_free:
+        # A network for each question: 8.5 does not free a tensor's shape again once its inputs' were fixed.
+        _, least = _tensors(model, trt, read(), [profile.min for profile in profiles])
+        network = read()
+        _set_free(trt, builder, config, network, shapes)
+        inputs = tuple(replace(tensor, axes=axes) for tensor, (_, axes) in zip(inputs, shapes))
+        outputs = _named(model, least, outputs)
     # It must live until the plan is built.
     calibrator = None
     if wanted.precision == "int8" and compat.wants_calibration(trt, network):
@@ -164,11 +165,31 @@ def _axis_name(tensor: Any, number: int) -> str:
     return own or f"{tensor.name}.{number}"
 
 
-def _largest(
-    model: Path, trt: Any, network: tensorrt.INetworkDefinition, shapes: Sequence[tuple[Profile, _Axes]]
+class _Reader:
+    """Makes networks of one model, any number of them."""
+
+    def __init__(self, model: Path, version: str, trt: Any, builder: tensorrt.Builder, log: _Log) -> None:
+        self._model, self._version, self._trt, self._builder, self._log = model, version, trt, builder, log
+        self._content = model.read_bytes()
+        #: The networks' weights lie in them.
+        self._parsers: list[tensorrt.OnnxParser] = []
+
+    def __call__(self) -> tensorrt.INetworkDefinition:
+        network = compat.new_network(self._trt, self._builder)
+        parser: tensorrt.OnnxParser = self._trt.OnnxParser(network, self._log.logger)
+        self._parsers.append(parser)
+        if not parser.parse(self._content):
+            errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
+            raise ModelError(f"{self._model}: {self._version} cannot read it: {errors}")
+        return network
+
+
+def _tensors(
+    model: Path, trt: Any, network: tensorrt.INetworkDefinition, shapes: Sequence[tuple[int, ...]]
 ) -> tuple[tuple[TensorAxes, ...], tuple[TensorAxes, ...]]:
-    for number, (profile, _) in enumerate(shapes):
-        network.get_input(number).shape = trt.Dims(profile.max)
+    """Inputs and outputs where the inputs are of these shapes."""
+    for number, shape in enumerate(shapes):
+        network.get_input(number).shape = trt.Dims(shape)
     return (
         tuple(_axes(model, trt, network.get_input(i)) for i in range(network.num_inputs)),
         tuple(_axes(model, trt, network.get_output(i)) for i in range(network.num_outputs)),
@@ -176,15 +197,13 @@ def _largest(
 
 
 def _set_free(
-    model: Path,
     trt: Any,
     builder: tensorrt.Builder,
     config: tensorrt.IBuilderConfig,
     network: tensorrt.INetworkDefinition,
     shapes: Sequence[tuple[Profile, _Axes]],
-    outputs: tuple[TensorAxes, ...],
-) -> tuple[TensorAxes, ...]:
-    """Free the dimensions again, within their ranges; the outputs with what is free in them."""
+) -> None:
+    """Let the inputs' dimensions be free within their ranges."""
     profile = builder.create_optimization_profile()
     for number, (shape, axes) in enumerate(shapes):
         free = [extent if isinstance(axis, int) else -1 for axis, extent in zip(axes, shape.max)]
@@ -193,14 +212,17 @@ def _set_free(
     config.add_optimization_profile(profile)
     if hasattr(config, "set_calibration_profile"):
         config.set_calibration_profile(profile)
+
+
+def _named(model: Path, least: Sequence[TensorAxes], most: Sequence[TensorAxes]) -> tuple[TensorAxes, ...]:
+    """The outputs: an extent that differs between the inputs' least and most is free, under the name in the file."""
     # TensorRT does not tell what the file calls the outputs' dimensions.
     named = {tensor.name: tensor.axes for tensor in declared_outputs(model)}
     freed = []
-    for number, tensor in enumerate(outputs):
-        now = compat.extents_of(network.get_output(number).shape)
-        names = (name if isinstance(name, str) else None for name in named[tensor.name])
-        axes = tuple(name if extent == -1 else most for extent, most, name in zip(now, tensor.axes, names))
-        freed.append(replace(tensor, axes=axes))
+    for small, large in zip(least, most):
+        names = (name if isinstance(name, str) else None for name in named[large.name])
+        axes = (name if low != high else high for low, high, name in zip(small.axes, large.axes, names))
+        freed.append(replace(large, axes=tuple(axes)))
     return tuple(freed)
 
 
