@@ -2,6 +2,7 @@
 
     python -m bench.gpu                                        # about five minutes; docs/gpu.md says what it needs
     python -m bench.gpu --uint8 open-nsfw-uint8.onnx --json bench/results/NAME.json
+    python -m bench.gpu --batches 8 --contexts 8               # some of it
 
     raw       one process, no pipeline: slots of one pinned segment -> engine -> slots, as many batches in
               flight as contexts
@@ -24,6 +25,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,13 @@ import numpy as np
 
 from bench.machine import describe_machine
 from pipeline.client.client import Client
+from pipeline.scheduler import scheduler
 from pipeline.testing.running import running
 from shm import segments
+from shm.handle import TensorHandle
+from shm.pool import SlotPool
 from shm.segment import SegmentSpec
+from shm.view import SegmentTable
 from stages import catalogue
 from stages.engines.cuda import device_name
 from stages.engines.engine import EngineOptions
@@ -87,8 +93,18 @@ def raw_rate(model: Path, batch: int, contexts: int, graphs: bool, pinned: bool,
         for pool, spec in (("in", takes), ("out", gives))
     ]
     try:
-        rows = [np.ndarray(takes.max_shape, takes.dtype, made[0].slot(n)) for n in range(count)]
-        outs = [np.ndarray(gives.max_shape, gives.dtype, made[1].slot(n)) for n in range(count)]
+        # Views as a worker has them: the engine knows their addresses.
+        table = SegmentTable()
+        for segment in made:
+            table.add(segment)
+        rows, outs = (
+            [
+                table.view(TensorHandle(segment.number, *pool.loan(), 0, spec.dtype, spec.max_shape), writable=True)
+                for pool in [SlotPool(segment)]
+                for _ in range(count)
+            ]
+            for segment, spec in zip(made, (takes, gives))
+        )
         for row in rows:
             row[...] = 1
         if pinned:
@@ -120,7 +136,8 @@ def raw_rate(model: Path, batch: int, contexts: int, graphs: bool, pinned: bool,
                 flying.popleft()
     finally:
         engine.close()
-        del rows, outs, batches
+        table.close()
+        del rows, outs, batches, table
         for segment in made:
             segment.close()
             segment.unlink()
@@ -187,18 +204,26 @@ def pipeline_rate(config: str, clients: int, window: int, seconds: float, source
 
 
 def _cpu(pid: int) -> dict[str, float]:
-    """CPU seconds of the supervisor's children so far, by what `ps` shows."""
+    """CPU seconds so far of the busiest thread of each of the supervisor's children, by what `ps` shows.
+
+    A child is at its limit when one thread is: ZeroMQ has one of its own, which does not help the others.
+    """
     used: dict[str, float] = {}
     tick = os.sysconf("SC_CLK_TCK")
-    for entry in Path("/proc").glob("[0-9]*/stat"):
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            fields = entry.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == pid:
-                title = (entry.parent / "cmdline").read_text().strip("\0 ").split("\0")[0]
-                used[title] = used.get(title, 0.0) + (int(fields[11]) + int(fields[12])) / tick
-        except OSError:
+            if int(_fields(entry / "stat")[1]) == pid:
+                title = (entry / "cmdline").read_text().strip("\0 ").split("\0")[0]
+                threads = [_fields(thread) for thread in (entry / "task").glob("*/stat")]
+                used[title] = max((int(fields[11]) + int(fields[12])) / tick for fields in threads)
+        except (OSError, ValueError):
             continue
     return used
+
+
+def _fields(stat: Path) -> list[str]:
+    """Of /proc/.../stat, from the state on: [1] is the parent, [11] and [12] clock ticks as user and in the kernel."""
+    return stat.read_text().rpartition(")")[2].split()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -214,23 +239,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", default="raw,decoded,jpeg")
+    parser.add_argument("--slots", default="float32,uint8", help="which of the models")
+    parser.add_argument("--batches", type=_numbers, default=(1, 8))
+    parser.add_argument("--contexts", type=_numbers, default=(1, 2, 4, 8))
     args = parser.parse_args(arguments)
     import tensorrt
 
-    machine = {"GPU": device_name() or "none", "TensorRT": tensorrt.__version__, "pycuda": version("pycuda")}
+    code = "compiled" if scheduler.__file__.endswith(".so") else "Python"
+    library = {"TensorRT": tensorrt.__version__, "pycuda": version("pycuda")}
+    machine = {"GPU": device_name() or "none", **library, "scheduler": code}
     result: dict[str, Any] = {"machine": {**machine, **describe_machine()}, "raw": [], "pipeline": []}
     for key, value in result["machine"].items():
         print(f"{key:18} {value}")
     models = {"float32": catalogue.find(args.model, Path())}
     if args.uint8:
         models["uint8"] = args.uint8.resolve()
+    models = {dtype: path for dtype, path in models.items() if dtype in args.slots}
     ceiling: dict[tuple[str, int, int], float] = {}
     if "raw" in args.only:
         _raw(args, models, ceiling, result)
     if "decoded" in args.only:
         _decoded(args, models, ceiling, result)
     if "jpeg" in args.only and "uint8" in models:
-        for contexts in (1, 8):
+        for contexts in sorted({args.contexts[0], args.contexts[-1]}):
             decoders = max(1, len(os.sched_getaffinity(0)) - 3)
             config = _JPEG.format(
                 model=models["uint8"], contexts=contexts, batch=8, delay=2, slots=256, decoders=decoders
@@ -242,11 +273,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
 def _raw(args: Any, models: dict[str, Path], ceiling: dict[tuple[str, int, int], float], result: Any) -> None:
     print("\nraw       slots    batch  contexts  launched by   pinned   inferences/s")
     for dtype, model in models.items():
-        cases = [(batch, n, graphs, True) for batch in (1, 8) for graphs in (False, True) for n in (1, 2, 4, 8)]
-        for batch, contexts, graphs, pinned in [*cases, (1, 8, True, False), (8, 8, True, False)]:
+        most = max(args.contexts)
+        cases = [(batch, n, graphs, True) for batch in args.batches for graphs in (False, True) for n in args.contexts]
+        for batch, contexts, graphs, pinned in [*cases, *((batch, most, True, False) for batch in args.batches)]:
             rate = raw_rate(model, batch, contexts, graphs, pinned, args.seconds)
             launched = "graph" if graphs else "calls"
             told = f"{dtype:8} {batch:5} {contexts:9}  {launched:11}  {'yes' if pinned else 'no':6} {rate:14,.0f}"
@@ -258,9 +294,9 @@ def _raw(args: Any, models: dict[str, Path], ceiling: dict[tuple[str, int, int],
 
 
 def _decoded(args: Any, models: dict[str, Path], ceiling: dict[tuple[str, int, int], float], result: Any) -> None:
-    print("\npipeline  slots    batch  contexts   inferences/s   of raw   cores busy")
+    print("\npipeline  slots    batch  contexts   inferences/s   of raw   cores of the busiest thread")
     for dtype, model in models.items():
-        for batch, contexts in ((1, 1), (1, 8), (8, 1), (8, 2), (8, 4), (8, 8)):
+        for batch, contexts in product(args.batches, args.contexts):
             config = _DECODED.format(
                 dtype=dtype, model=model, contexts=contexts, batch=batch, delay=2 if batch > 1 else 0, slots=512
             )

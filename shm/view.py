@@ -25,7 +25,7 @@ from shm.errors import ForeignHandle, HandleOutOfBounds, SegmentExists, StaleHan
 from shm.handle import JSON, TensorHandle, itemsize
 from shm.segment import Segment
 
-__all__ = ["SegmentTable", "address_of", "side_by_side"]
+__all__ = ["SegmentTable", "place_of", "side_by_side"]
 
 Array = NDArray[Any]
 
@@ -211,13 +211,13 @@ def side_by_side(views: Sequence[Array]) -> Array | None:
     if len(views) == 1:
         return first[np.newaxis]
     shape, dtype = first.shape, first.dtype
-    start, root = _place(first)
-    step = _place(views[1])[0] - start
+    start, root = place_of(first)
+    step = place_of(views[1])[0] - start
     if step < first.nbytes or step <= 0:
         return None
     expected, writable = start, True
     for view in views:
-        address, owner = _place(view)
+        address, owner = place_of(view)
         flags = view.flags
         if (
             address != expected
@@ -233,9 +233,12 @@ def side_by_side(views: Sequence[Array]) -> Array | None:
     return as_strided(first, (len(views), *shape), (step, *first.strides), writeable=writable)
 
 
-def address_of(view: Array) -> int:
-    """Address of an array's first element; quick for the views of tables, which remember it."""
-    return _place(view)[0]
+def place_of(view: Array) -> tuple[int, object]:
+    """Address of an array's first element, and what owns that memory; quick for the views of tables, which remember."""
+    place = _PLACES.get(id(view))
+    if place is not None and place() is view:
+        return place.address, place.root
+    return _address(view), _root(view)
 
 
 class _Place(weakref.ref[Array]):
@@ -264,14 +267,6 @@ def _forget(place: weakref.ref[Array]) -> None:
     # An id is used again at once; by then the entry may be that of a younger view.
     if _PLACES.get(place.key) is place:
         del _PLACES[place.key]
-
-
-def _place(view: Array) -> tuple[int, object]:
-    """Address of the first element, and what owns the memory."""
-    place = _PLACES.get(id(view))
-    if place is not None and place() is view:
-        return place.address, place.root
-    return _address(view), _root(view)
 
 
 def _root(view: Array) -> object:

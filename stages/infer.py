@@ -99,7 +99,7 @@ class Infer:
         return self._engine.start(
             inputs,
             {
-                name: [batch.out(row, spec.name, known.get(name)) for row in range(len(batch))]
+                name: batch.out_rows(spec.name, known.get(name))
                 for spec in self.outputs
                 for name in [self._outputs[spec.name]]
             },

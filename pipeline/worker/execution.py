@@ -63,7 +63,7 @@ class Outcome:
 class Flight:
     """A batch that the stage has begun and that is not settled."""
 
-    __slots__ = ("batch", "began", "handles", "packings", "rows", "token", "views")
+    __slots__ = ("batch", "began", "handles", "packings", "requests", "rows", "token", "views")
 
     def __init__(
         self,
@@ -75,6 +75,8 @@ class Flight:
         began: int,
     ) -> None:
         self.rows = rows
+        #: Their numbers.
+        self.requests = [row.order.request for row in rows]
         self.views = views
         self.handles = handles
         #: How the slots are filled of those rows that have smaller ones than the largest.
@@ -84,10 +86,6 @@ class Flight:
         self.began = began
         #: What the stage's `start` returned.
         self.token: Any = None
-
-    @property
-    def requests(self) -> list[int]:
-        return [row.order.request for row in self.rows]
 
     @property
     def too_small(self) -> dict[int, int]:
@@ -260,8 +258,6 @@ class Execution:
         packings: dict[int, Packing] = {}
 
         def offset_of(row: int, field: Field, nbytes: int) -> int:
-            if not self._sized:
-                return field.offset
             size = self._table.slot_bytes(rows[row].order.hops[0].segment)
             if size >= self._largest:
                 return field.offset
@@ -272,7 +268,9 @@ class Execution:
         def allocate(row: int, name: str, shape: tuple[int, ...]) -> Array:
             field = self._fields[name]
             hop = rows[row].order.hops[0]
-            offset = offset_of(row, field, itemsize(field.spec.dtype) * math.prod(shape))
+            offset = field.offset
+            if self._sized:
+                offset = offset_of(row, field, itemsize(field.spec.dtype) * math.prod(shape))
             handle = TensorHandle(hop.segment, hop.slot, hop.generation, offset, field.spec.dtype, shape)
             view = self._table.view(handle, writable=True)
             handles[row][name] = handle
@@ -284,7 +282,7 @@ class Execution:
             offsets = field.spec.offsets(shapes)
             width = itemsize(field.spec.dtype)
             nbytes = max([at + width * math.prod(shape) for at, shape in zip(offsets, shapes)], default=0)
-            start = offset_of(row, field, nbytes)
+            start = offset_of(row, field, nbytes) if self._sized else field.offset
             made = tuple(
                 [
                     TensorHandle(hop.segment, hop.slot, hop.generation, start + offset, field.spec.dtype, shape)

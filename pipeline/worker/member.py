@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from pipeline.graph.plan import Plan
@@ -207,7 +208,7 @@ class Member:
             self._land()
 
     def _flying(self) -> list[int]:
-        return [request for flight in self.flights for request in flight.requests]
+        return list(chain.from_iterable([flight.requests for flight in self.flights]))
 
     def _oldest(self, now: int) -> int:
         return self.flights[0].began if self.flights else now

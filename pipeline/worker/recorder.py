@@ -17,6 +17,7 @@ is dead (who is suspect?) and while it lives (does it overrun its time?).
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 
 __all__ = ["MAX_ROWS", "RECORD_BYTES", "Recorder"]
@@ -36,10 +37,9 @@ class Recorder:
     def begin(self, requests: Sequence[int], now: int) -> None:
         """A batch begins."""
         words = self._words
-        count = min(len(requests), MAX_ROWS)
-        for index in range(count):
-            words[3 + index] = requests[index]
-        words[2] = count
+        kept = array("Q", requests[:MAX_ROWS])
+        words[3 : 3 + len(kept)] = kept
+        words[2] = len(kept)
         words[0] = now
 
     def end(self, rest: Sequence[int] = (), since: int = 0) -> None:

@@ -21,10 +21,20 @@ import numpy as np
 
 from stages.errors import ModelError, StageBroken
 
-__all__ = ["CudaError", "Device", "Graph", "device_name"]
+__all__ = ["MAX_PITCH", "CudaError", "Device", "Graph", "device_name"]
+
+MAX_PITCH = (1 << 31) - 1
+"""Bytes that rows of one copy may be apart (CU_DEVICE_ATTRIBUTE_MAX_PITCH of every GPU so far)."""
 
 _PORTABLE = 1  # CU_MEMHOSTREGISTER_PORTABLE
+_HOST, _DEVICE = 1, 2  # CU_MEMORYTYPE_HOST, CU_MEMORYTYPE_DEVICE
 _CAPTURE_RELAXED = 2  # TensorRT may allocate while it is captured; the stricter modes forbid that
+
+#: Half of a CUDA_MEMCPY2D: where in the rows to begin, and whose memory they are.
+_SIDE = (
+    ("X", c_size_t), ("Y", c_size_t), ("Type", c_uint), ("Host", c_void_p), ("Device", c_uint64), ("Array", c_void_p),
+    ("Pitch", c_size_t),
+)  # fmt: skip
 
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuInit": (c_uint,),
@@ -35,6 +45,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuMemHostUnregister": (c_void_p,),
     "cuMemcpyHtoDAsync_v2": (c_uint64, c_void_p, c_size_t, c_void_p),
     "cuMemcpyDtoHAsync_v2": (c_void_p, c_uint64, c_size_t, c_void_p),
+    "cuMemcpy2DAsync_v2": (c_void_p, c_void_p),
     "cuStreamBeginCapture_v2": (c_void_p, c_int),
     "cuStreamEndCapture": (c_void_p, POINTER(c_void_p)),
     "cuGraphInstantiateWithFlags": (POINTER(c_void_p), c_void_p, ctypes.c_ulonglong),
@@ -47,6 +58,17 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 #: How many devices of this process pin some memory, by its address. The driver does it once, for all contexts, and
 #: refuses to do it again, but stages that share a process may read the same slots.
 _pinned: Counter[int] = Counter()
+
+
+class _Rows(ctypes.Structure):
+    """CUDA_MEMCPY2D: rows of equal length that lie equally far apart, on either side."""
+
+    _fields_ = [
+        *((f"src{name}", kind) for name, kind in _SIDE),
+        *((f"dst{name}", kind) for name, kind in _SIDE),
+        ("width", c_size_t),
+        ("height", c_size_t),
+    ]
 
 
 class CudaError(StageBroken):
@@ -121,6 +143,9 @@ class Device:
         atexit.register(self.close)
         self.name: str = device.name()
         self.bus_id: str = device.pci_bus_id()
+        # Filled in for each copy: the driver has read them when it returns.
+        self._upload = _Rows(srcType=_HOST, dstType=_DEVICE)
+        self._download = _Rows(srcType=_DEVICE, dstType=_HOST)
         self._registered: dict[int, memoryview] = {}
         self._allocations: list[Any] = []
 
@@ -165,6 +190,22 @@ class Device:
         """Enqueue a copy from device to host, both bare addresses."""
         if code := self._driver.library.cuMemcpyDtoHAsync_v2(target, source, nbytes, stream):
             raise CudaError(f"copy of {nbytes} bytes from {self.name}: CUDA error {code}")
+
+    def upload_rows(self, target: int, source: int, nbytes: int, pitch: int, rows: int, stream: int) -> None:
+        """Enqueue one copy of `rows` rows of `nbytes`, `pitch` bytes apart on the host, dense on the device."""
+        copy = self._upload
+        copy.srcHost, copy.srcPitch, copy.dstDevice, copy.dstPitch = source, pitch, target, nbytes
+        copy.width, copy.height = nbytes, rows
+        if code := self._driver.library.cuMemcpy2DAsync_v2(byref(copy), stream):
+            raise CudaError(f"copy of {rows} rows of {nbytes} bytes to {self.name}: CUDA error {code}")
+
+    def download_rows(self, target: int, source: int, nbytes: int, pitch: int, rows: int, stream: int) -> None:
+        """Enqueue one copy of `rows` rows of `nbytes`, dense on the device, `pitch` bytes apart on the host."""
+        copy = self._download
+        copy.srcDevice, copy.srcPitch, copy.dstHost, copy.dstPitch = source, nbytes, target, pitch
+        copy.width, copy.height = nbytes, rows
+        if code := self._driver.library.cuMemcpy2DAsync_v2(byref(copy), stream):
+            raise CudaError(f"copy of {rows} rows of {nbytes} bytes from {self.name}: CUDA error {code}")
 
     def synchronize(self) -> None:
         """Wait until all that was enqueued on the device is over."""

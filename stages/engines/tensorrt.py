@@ -4,7 +4,7 @@
     lane 1   stream | scratch | device buffers | ...
     ...      as many lanes as `contexts`
 
-    slot views ──a copy a row──▶ device batch ──plan──▶ device batch ──a copy a row──▶ slot views   in the lane's stream
+    slot views ──few copies──▶ device batch ──plan──▶ device batch ──few copies──▶ slot views       in the lane's stream
 
 A lane computes one batch at a time. Its contexts share one scratch, sized for the largest plan, since only
 one of them runs. A batch takes the smallest plan that holds it; what the padded rows give is not copied back.
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shm.handle import itemsize
-from shm.view import address_of
+from shm.view import place_of
 from stages.engines import tensorrt_compat as compat
 from stages.engines.cuda import CudaError, Device, Graph
 from stages.engines.engine import (
@@ -41,6 +41,7 @@ from stages.engines.engine import (
     model_specs,
 )
 from stages.engines.plans import Plan, choose_size, fitting_plans, gpu_slug, plans_of
+from stages.engines.transfers import Transfer, transfers_of
 from stages.errors import BadInput, ModelError, StageBroken
 from stages.spec import TensorSpec
 from stages.stage import Array
@@ -51,8 +52,8 @@ if TYPE_CHECKING:
 __all__ = ["TensorRt"]
 
 _Rows = Mapping[str, Sequence[Array]]
-#: A tensor's name, and for each copy: where in the device's batch, address on the host, bytes.
-_Copies = tuple[str, list[tuple[int, int, int]]]
+#: A tensor's name, and the copies of its rows.
+_Copies = tuple[str, list[Transfer]]
 
 
 class TensorRt(Engine):
@@ -345,16 +346,24 @@ class _Lane:
             self.set_shapes(size, shapes)
         gpu, stream = self._gpu, self._handle
         for name, copies in uploads:
-            for offset, address, nbytes in copies:
-                gpu.upload(self._buffers[name] + offset, address, nbytes, stream)
+            buffer = self._buffers[name]
+            for offset, address, nbytes, pitch, rows in copies:
+                if rows == 1:
+                    gpu.upload(buffer + offset, address, nbytes, stream)
+                else:
+                    gpu.upload_rows(buffer + offset, address, nbytes, pitch, rows, stream)
         graph = self.graphs.get(size)
         if graph is None:
             self.enqueue(size)
         else:
             graph.launch()
         for name, copies in downloads:
-            for offset, address, nbytes in copies:
-                gpu.download(address, self._buffers[name] + offset, nbytes, stream)
+            buffer = self._buffers[name]
+            for offset, address, nbytes, pitch, rows in copies:
+                if rows == 1:
+                    gpu.download(address, buffer + offset, nbytes, stream)
+                else:
+                    gpu.download_rows(address, buffer + offset, nbytes, pitch, rows, stream)
         self.finished.record(self.stream)
 
     def is_over(self) -> bool:
@@ -377,23 +386,14 @@ def _at(spec: TensorSpec, extents: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def _copies(spec: TensorSpec, shape: tuple[int, ...], rows: Sequence[Array]) -> _Copies:
-    """The copies of one tensor: one for each stretch of rows that lie side by side. Each row has `shape`."""
+    """The copies of one tensor, whose rows have `shape` each."""
     step = itemsize(spec.dtype) * math.prod(shape)
-    copies: list[tuple[int, int, int]] = []
-    offset = first = end = 0
     for row in rows:
-        if row.nbytes != step or row.shape != shape or not row.flags.c_contiguous:
+        if row.shape != shape or row.nbytes != step or not row.flags.c_contiguous:
             found = f"{row.dtype.name} {list(row.shape)}"
             raise BadInput(f"{spec.name}: expected {spec.dtype} {list(shape)}, found {found}")
-        address = address_of(row)
-        if address != end:
-            if end:
-                copies.append((offset, first, end - first))
-                offset += end - first
-            first = address
-        end = address + step
-    copies.append((offset, first, end - first))
-    return spec.name, copies
+    # Where an extent is 0 there is nothing to copy.
+    return spec.name, transfers_of(map(place_of, rows), step) if step else []
 
 
 def _mib(nbytes: int) -> str:
