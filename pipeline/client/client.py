@@ -411,8 +411,8 @@ class Client:
     def _take(self, message: object) -> int:
         if isinstance(message, Answers):
             now = time.monotonic_ns()
-            for grant in message.grants:
-                self._granted[grant.slot.segment].append(grant.slot)
+            for slot in message.grants:
+                self._granted[slot.segment].append(slot)
             for answer in message.answers:
                 future = self._futures.pop(answer.tag, None)
                 if future is None:

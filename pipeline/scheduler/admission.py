@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from pipeline.scheduler.backlog import LOWEST_PRIORITY
 from pipeline.scheduler.ingress import Client
-from pipeline.scheduler.ledger import Lease, Request
+from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.state import State
-from pipeline.wire.messages import Answer, Grant, SlotRef, Submission
+from pipeline.wire.messages import Answer, SlotRef, Submission
 from shm.handle import TensorHandle, itemsize
 
 __all__ = ["Admission"]
@@ -29,12 +29,13 @@ class Admission:
         self._state = state
         self._dispatch = dispatch
         self._deadlines: list[tuple[int, int]] = []
-        #: Why a handle of this form does not fit, or None where it does, by (input, offset, dtype, shape, pool).
+        self._slot_bytes = {number: pool.slot_bytes for number, pool in zip(state.segments, state.plan.pools)}
+        #: Why a handle of this form does not fit, or None where it does, by (input, offset, dtype, shape, segment).
         self._forms: dict[tuple[int, int, str, tuple[int, ...], int], str | None] = {}
 
     def submit(self, client: Client, submission: Submission) -> None:
         """One request."""
-        lease = self._state.lease_of(submission.slot)
+        lease = submission.slot
         if lease not in client.granted:
             slot = tuple(submission.slot)
             why = f"slot {slot} was not granted to this client, or was submitted already"
@@ -46,15 +47,14 @@ class Admission:
         else:
             self._refuse(client, submission, *refusal)
             # The slot stays with the client, to fill again.
-            self._state.out.grants[client.number].append(Grant(submission.slot))
+            self._state.out.grants[client.number].append(submission.slot)
 
     def release(self, client: Client, ref: SlotRef) -> None:
         """A slot that the client has finished with."""
-        lease = self._state.lease_of(ref)
         for held in (client.borrowed, client.granted):
-            if lease in held:
-                held.remove(lease)
-                self._state.let_go(client, lease)
+            if ref in held:
+                held.remove(ref)
+                self._state.let_go(client, ref)
                 self._state.ingress.wake(client)
                 return
         self._state.counts["refused_releases"] += 1
@@ -68,10 +68,10 @@ class Admission:
                 requests.append(request)
         return requests
 
-    def _admit(self, client: Client, lease: Lease, submission: Submission) -> None:
+    def _admit(self, client: Client, lease: SlotRef, submission: Submission) -> None:
         state, routes = self._state, self._state.routes
         client.granted.remove(lease)
-        state.pools[lease.pool].commit(lease.slot, lease.generation, readers=1)
+        state.pool_of(lease).commit(lease.slot, lease.generation, readers=1)
         number = state.number_request()
         deadline = submission.deadline
         if not deadline and state.plan.deadline_ms is not None:
@@ -101,7 +101,7 @@ class Admission:
             state.backlogs[stage].push(request)
         state.counts["requests"] += 1
 
-    def _refusal(self, lease: Lease, submission: Submission) -> tuple[str, str] | None:
+    def _refusal(self, lease: SlotRef, submission: Submission) -> tuple[str, str] | None:
         """(code, message) where the request is not let in."""
         state = self._state
         if (why := self._misfit(lease, submission)) is not None:
@@ -121,7 +121,7 @@ class Admission:
     def _waiting(self) -> int:
         return max(len(self._state.backlogs[stage]) for stage in self._state.routes.first)
 
-    def _misfit(self, lease: Lease, submission: Submission) -> str | None:
+    def _misfit(self, lease: SlotRef, submission: Submission) -> str | None:
         specs = self._state.plan.inputs
         if len(submission.inputs) != len(specs):
             return f"expected {len(specs)} inputs, found {len(submission.inputs)}"
@@ -130,11 +130,11 @@ class Admission:
         for index, handle in enumerate(submission.inputs):
             if (handle.segment, handle.slot, handle.generation) != submission.slot:
                 return f"input {specs[index].name!r} does not lie in the submitted slot"
-            form = (index, handle.offset, handle.dtype, handle.shape, lease.pool)
+            form = (index, handle.offset, handle.dtype, handle.shape, lease.segment)
             if form in self._forms:
                 why = self._forms[form]
             else:
-                why = self._misfit_of(index, handle, self._state.plan.pools[lease.pool].slot_bytes)
+                why = self._misfit_of(index, handle, self._slot_bytes[lease.segment])
                 if len(self._forms) > _KNOWN_FORMS:
                     self._forms.clear()
                 self._forms[form] = why

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.scheduler.ledger import Lease, Request
+from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.progress import Progress
 from pipeline.scheduler.routes import Route
 from pipeline.scheduler.state import State
-from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Answer, Fence, Fenced, Notice
+from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Answer, Fence, Fenced, Notice, SlotRef
 from shm.handle import TensorHandle
 
 __all__ = ["Completion"]
@@ -61,7 +61,7 @@ class Completion:
             return
         lease = step.lease
         if lease is not None:
-            self._state.pools[lease.pool].commit(lease.slot, lease.generation, readers=1)
+            self._state.pool_of(lease).commit(lease.slot, lease.generation, readers=1)
             self._take_values(request, route, notice)
         for trace in notice.trace:
             request.root.traces[trace.stage if request.parent is None else (trace.stage, request.id)] = trace
@@ -174,7 +174,7 @@ class Completion:
                     client.borrowed.add(lease)
                     if request.fences:
                         # A cancelled order may still read it, also after the client has let go.
-                        self._state.pools[lease.pool].borrow(lease.slot, lease.generation)
+                        self._state.pool_of(lease).borrow(lease.slot, lease.generation)
                         request.scrap.append(lease)
                 else:
                     self.give_back(request, lease)
@@ -193,7 +193,7 @@ class Completion:
             # Child and parent refer to each other: let go of here, or only the collector would free them.
             member.children.clear()
 
-    def give_back(self, request: Request, lease: Lease) -> None:
+    def give_back(self, request: Request, lease: SlotRef) -> None:
         root = request.root
         if root.fences:
             root.scrap.append(lease)
@@ -249,7 +249,7 @@ def _misfit(route: Route, notice: Notice) -> str | None:
     return None
 
 
-def _leases(request: Request) -> Iterator[tuple[int, Lease]]:
+def _leases(request: Request) -> Iterator[tuple[int, SlotRef]]:
     """Every slot that a request holds, by producer; it holds none of them any more."""
     if request.ingress is not None:
         yield -1, request.ingress

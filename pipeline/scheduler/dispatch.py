@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.scheduler.ledger import Lease, Request, Step, Worker
+from pipeline.scheduler.ledger import Request, Step, Worker
 from pipeline.scheduler.routes import NO_POOL, Route
 from pipeline.scheduler.state import NOBODY, State
-from pipeline.wire.messages import Grant, Hop, Order
+from pipeline.wire.messages import Hop, Order, SlotRef
 
 __all__ = ["Dispatch"]
 
@@ -47,8 +47,8 @@ class Dispatch:
     def grants(self) -> None:
         """Give every free ingress slot to a client that wants one."""
         state = self._state
-        for client, lease in state.ingress.grants():
-            state.out.grants[client.number].append(Grant(state.ref_of(lease)))
+        for client, slot in state.ingress.grants():
+            state.out.grants[client.number].append(slot)
 
     def _idle(self, route: Route) -> Worker | None:
         """The worker of a stage with the most credit, where one has any."""
@@ -85,16 +85,13 @@ class Dispatch:
         ahead = request.done
         while True:
             lease = None
-            ref = _NO_SLOT
             if pool != NO_POOL:
-                slot, generation = self._state.pools[pool].loan()
-                lease = Lease(pool, slot, generation)
-                ref = (self._state.segments[pool], slot, generation)
+                lease = SlotRef(self._state.segments[pool], *self._state.pools[pool].loan())
             worker.credits -= 1
             worker.orders.add(key)
             request.claimed |= route.bit
             request.steps[route.index] = Step(worker.number, request.attempt, lease, sender)
-            hops.append(Hop(route.index, worker.number, *ref, route.prompt, *request.inputs_of(route)))
+            hops.append(Hop(route.index, worker.number, *(lease or _NO_SLOT), route.prompt, *request.inputs_of(route)))
             if route.ends:
                 break
             ahead |= route.bit

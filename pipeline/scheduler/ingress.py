@@ -10,9 +10,9 @@ requests that may be inside, where an answer that it has not released counts as 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
-from pipeline.scheduler.ledger import Lease
+from pipeline.wire.messages import SlotRef
 from shm.pool import SlotPool
 
 __all__ = ["Client", "Ingress"]
@@ -26,14 +26,14 @@ class Client:
     def __init__(self, number: int, name: str) -> None:
         self.number = number
         self.name = name
-        #: Wanted slots, by pool.
+        #: Wanted slots, by the number of their segment.
         self.level: dict[int, int] = {}
-        #: Slots of each ingress pool that it has out, in whatever state.
+        #: Slots of each ingress segment that it has out, in whatever state.
         self.out: dict[int, int] = {}
         #: Slots that it may fill.
-        self.granted: set[Lease] = set()
+        self.granted: set[SlotRef] = set()
         #: Slots of answers that it still reads.
-        self.borrowed: set[Lease] = set()
+        self.borrowed: set[SlotRef] = set()
         #: Requests that it waits for.
         self.requests: set[int] = set()
 
@@ -41,20 +41,17 @@ class Client:
 class Ingress:
     """All clients, and the pools they fill."""
 
-    def __init__(self, pools: Sequence[SlotPool], ingress_pools: Sequence[int], leases_per_answer: int) -> None:
+    def __init__(self, pools: Mapping[int, SlotPool], leases_per_answer: int) -> None:
         """
         Args:
-            pools: all pools of the plan.
-            ingress_pools: which of them clients fill.
+            pools: those that clients fill, by the numbers of their segments.
             leases_per_answer: how many slots one answer refers to.
         """
         self._pools = pools
         self._leases_per_answer = max(1, leases_per_answer)
-        self._slots = [pool.statistics().slots for pool in pools]
-        self._ingress = frozenset(ingress_pools)
         self.clients: dict[int, Client] = {}
-        #: For each pool, the clients that want more of it, in turn.
-        self._waiting: dict[int, deque[Client]] = {pool: deque() for pool in ingress_pools}
+        #: For each segment, the clients that want more of it, in turn.
+        self._waiting: dict[int, deque[Client]] = {segment: deque() for segment in pools}
 
     def join(self, number: int, name: str) -> Client:
         """A client has said hello."""
@@ -70,17 +67,17 @@ class Ingress:
                     waiting.remove(client)
         return client
 
-    def quota(self, pool: int) -> int:
-        """How many slots of a pool one client may have out.
+    def quota(self, segment: int) -> int:
+        """How many slots of a segment one client may have out.
 
         A quarter is kept back from a client that is alone, and all share alike as soon as there are
         several: one that never gives anything back exhausts its own quota, and nobody else's.
         """
-        return self._part(self._slots[pool])
+        return self._part(self._pools[segment].slots)
 
     def share(self) -> int:
         """How many requests one client may have inside, answers that it keeps included; parted as `quota`."""
-        return self._part(sum(self._slots[pool] for pool in self._ingress))
+        return self._part(sum([pool.slots for pool in self._pools.values()]))
 
     def _part(self, whole: int) -> int:
         return max(1, min(whole - whole // 4, whole // max(1, len(self.clients))))
@@ -89,40 +86,40 @@ class Ingress:
         answers = -(-len(client.borrowed) // self._leases_per_answer)
         return len(client.granted) + len(client.requests) + answers
 
-    def want(self, client: Client, pool: int, level: int) -> bool:
-        """Set a client's level; False where the pool is not one that clients fill."""
-        if pool not in self._ingress:
+    def want(self, client: Client, segment: int, level: int) -> bool:
+        """Set a client's level; False where the segment is not one that clients fill."""
+        if segment not in self._pools:
             return False
-        client.level[pool] = level
-        if client not in self._waiting[pool]:
-            self._waiting[pool].append(client)
+        client.level[segment] = level
+        if client not in self._waiting[segment]:
+            self._waiting[segment].append(client)
         return True
 
-    def grants(self) -> Iterator[tuple[Client, Lease]]:
+    def grants(self) -> Iterator[tuple[Client, SlotRef]]:
         """Give every free slot to the next client that wants one."""
         share = self.share()
-        for index, waiting in self._waiting.items():
-            pool = self._pools[index]
-            quota = self.quota(index)
+        for segment, waiting in self._waiting.items():
+            pool = self._pools[segment]
+            quota = self.quota(segment)
             # Each client is passed at most once after the last grant: those at their level drop out.
             while waiting and pool.free:
                 client = waiting.popleft()
-                out = client.out.get(index, 0)
-                if out >= min(client.level.get(index, 0), quota) or self._inside(client) >= share:
+                out = client.out.get(segment, 0)
+                if out >= min(client.level.get(segment, 0), quota) or self._inside(client) >= share:
                     # Back in the row when something of its own comes back: see `wake`.
                     continue
-                lease = Lease(index, *pool.loan())
-                client.out[index] = out + 1
+                lease = SlotRef(segment, *pool.loan())
+                client.out[segment] = out + 1
                 client.granted.add(lease)
                 waiting.append(client)
                 yield client, lease
 
-    def came_back(self, client: Client, lease: Lease) -> None:
+    def came_back(self, client: Client, lease: SlotRef) -> None:
         """An ingress slot that `client` had out is free again; it may be granted once more."""
-        client.out[lease.pool] -= 1
+        client.out[lease.segment] -= 1
 
     def wake(self, client: Client) -> None:
         """Something of a client's has ended, so it may hold more again."""
-        for pool, waiting in self._waiting.items():
-            if client.level.get(pool, 0) > client.out.get(pool, 0) and client not in waiting:
+        for segment, waiting in self._waiting.items():
+            if client.level.get(segment, 0) > client.out.get(segment, 0) and client not in waiting:
                 waiting.append(client)

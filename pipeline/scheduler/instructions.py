@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from pipeline.wire.messages import Answer, Fence, Grant, Message, Order
+from pipeline.wire.messages import Answer, Fence, Message, Order, SlotRef
 
 __all__ = ["Instructions"]
 
@@ -23,7 +23,7 @@ class Instructions:
     """By worker number."""
     answers: dict[int, list[Answer]] = field(default_factory=lambda: defaultdict(list))
     """By client."""
-    grants: dict[int, list[Grant]] = field(default_factory=lambda: defaultdict(list))
+    grants: dict[int, list[SlotRef]] = field(default_factory=lambda: defaultdict(list))
     """By client."""
     gone: list[int] = field(default_factory=list)
     """Workers that died: every other worker hears of it."""

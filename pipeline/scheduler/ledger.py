@@ -9,21 +9,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipeline.scheduler.routes import Route, Scope
-from pipeline.wire.messages import MISSING, Trace
+from pipeline.wire.messages import MISSING, SlotRef, Trace
 from shm.handle import TensorHandle
 
-__all__ = ["Lease", "Request", "Step", "Value", "Worker"]
+__all__ = ["Request", "Step", "Value", "Worker"]
 
 Value = TensorHandle | tuple[TensorHandle | int, ...] | None
 """A tensor; many of them, where a child's may be MISSING; or None where it is not there (yet)."""
-
-
-class Lease(NamedTuple):
-    """A slot that somebody has out of a pool."""
-
-    pool: int
-    slot: int
-    generation: int
 
 
 class Step(NamedTuple):
@@ -31,7 +23,7 @@ class Step(NamedTuple):
 
     worker: int
     attempt: int
-    lease: Lease | None
+    lease: SlotRef | None
     """The slot it fills; None where the stage has none, or once the slot has been given back."""
     sender: int
     """The worker that forwards the order to it; negative: the scheduler sent it itself."""
@@ -91,7 +83,7 @@ class Request:
         *,
         client: int,
         tag: int,
-        ingress: Lease | None,
+        ingress: SlotRef | None,
         values: list[Value],
         stages: int,
         deadline: int,
@@ -109,7 +101,7 @@ class Request:
         self.priority = priority
         self.submitted = submitted
         #: The slot that holds the inputs; None once it has been given back.
-        self.ingress: Lease | None = ingress
+        self.ingress: SlotRef | None = ingress
         #: Every tensor that is valid, by tensor number.
         self.values = values
         self.steps: list[Step | None] = [None] * stages
@@ -137,7 +129,7 @@ class Request:
         #: be read or written.
         self.fences: set[tuple[int, int, int]] = set()
         #: Of a root: what comes back once `fences` is empty.
-        self.scrap: list[Lease] = []
+        self.scrap: list[SlotRef] = []
         #: Nothing that is heard of it matters any more.
         self.answered = False
         #: What its suspicion weighs: deaths of workers that ran it alone (see `recovery`).

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from pipeline.scheduler.ledger import Lease, Request
+from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.routes import Route, Scope
 from pipeline.scheduler.state import State
-from pipeline.wire.messages import MISSING, OK
+from pipeline.wire.messages import MISSING, OK, SlotRef
 
 __all__ = ["Progress"]
 
@@ -35,7 +35,7 @@ class Progress:
     """
 
     def __init__(
-        self, state: State, finish: Callable[[Request, str, str], None], give_back: Callable[[Request, Lease], None]
+        self, state: State, finish: Callable[[Request, str, str], None], give_back: Callable[[Request, SlotRef], None]
     ) -> None:
         self._state = state
         self._finish = finish

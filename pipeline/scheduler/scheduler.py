@@ -99,7 +99,7 @@ class Scheduler:
         """A client wants to hold so many slots of an ingress segment."""
         state = self._state
         client = state.ingress.clients.get(message.client)
-        if client is None or not state.ingress.want(client, state.pool_of(message.segment), message.level):
+        if client is None or not state.ingress.want(client, message.segment, message.level):
             state.counts["refused_loans"] += 1
 
     def submit(self, message: Submit, now: int) -> None:

@@ -12,8 +12,8 @@ from pipeline.graph.plan import Plan
 from pipeline.scheduler.backlog import Backlog
 from pipeline.scheduler.ingress import Client, Ingress
 from pipeline.scheduler.instructions import Instructions
-from pipeline.scheduler.ledger import Lease, Request, Worker
-from pipeline.scheduler.routes import NO_POOL, Route, Routes
+from pipeline.scheduler.ledger import Request, Worker
+from pipeline.scheduler.routes import Route, Routes
 from pipeline.scheduler.sizes import Sizes
 from pipeline.scheduler.tally import Tally
 from pipeline.wire.messages import SlotRef
@@ -41,8 +41,9 @@ class State:
         self.epoch = epoch
         self.pools = pools
         self.segments = segments
-        self._pool_of_segment = {number: index for index, number in enumerate(segments)}
-        self.ingress = Ingress(pools, self.routes.ingress_pools, sum(self.routes.kept))
+        self._pool_of_segment = dict(zip(segments, pools))
+        ingress = {segments[index]: pools[index] for index in self.routes.ingress_pools}
+        self.ingress = Ingress(ingress, sum(self.routes.kept))
         #: What stages with several classes of slots need.
         self.sizes = Sizes(len(plan.stages), pools)
         self.requests: dict[int, Request] = {}
@@ -68,17 +69,9 @@ class State:
         #: Monotonic nanoseconds of the event that is being handled.
         self.now = 0
 
-    def lease_of(self, ref: SlotRef) -> Lease:
-        """A slot that somebody names; pool NO_POOL where its segment is none of ours."""
-        return Lease(self._pool_of_segment.get(ref.segment, NO_POOL), ref.slot, ref.generation)
-
-    def pool_of(self, segment: int) -> int:
-        """The index of a segment's pool, or NO_POOL."""
-        return self._pool_of_segment.get(segment, NO_POOL)
-
-    def ref_of(self, lease: Lease) -> SlotRef:
-        """The reverse of `lease_of`."""
-        return SlotRef(self.segments[lease.pool], lease.slot, lease.generation)
+    def pool_of(self, lease: SlotRef) -> SlotPool:
+        """The pool of a slot that was loaned here."""
+        return self._pool_of_segment[lease.segment]
 
     def number_request(self) -> int:
         """A number that no request has had."""
@@ -112,14 +105,14 @@ class State:
                 return self.routes.stages[index], reason
         return None
 
-    def let_go(self, client: Client | None, lease: Lease) -> None:
+    def let_go(self, client: Client | None, lease: SlotRef) -> None:
         """One holder of a slot less; the last one frees it, for the client to fill again if it is of the ingress."""
-        pool = self.pools[lease.pool]
+        pool = self._pool_of_segment[lease.segment]
         readers = pool.readers(lease.slot)
         if readers:
             pool.release(lease.slot, lease.generation)
         else:
             pool.abandon(lease.slot, lease.generation)
-        if readers <= 1 and client is not None and lease.pool in client.out:
+        if readers <= 1 and client is not None and lease.segment in client.out:
             self.ingress.came_back(client, lease)
             self.ingress.wake(client)

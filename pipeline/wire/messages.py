@@ -37,7 +37,6 @@ __all__ = [
     "Fenced",
     "Fences",
     "Gone",
-    "Grant",
     "Hello",
     "Hop",
     "Kept",
@@ -64,7 +63,7 @@ __all__ = [
     "WorkerReport",
 ]
 
-PROTOCOL = 3
+PROTOCOL = 4
 
 #: In place of an input that a skipped stage would have made.
 MISSING = -1
@@ -175,12 +174,6 @@ class PoolAddress(NamedTuple):
     pool: str
 
 
-class Grant(NamedTuple):
-    """A slot that the client may fill now."""
-
-    slot: SlotRef
-
-
 class Submission(NamedTuple):
     """One request."""
 
@@ -255,7 +248,7 @@ class Answers(NamedTuple):
     """Answers and fresh grants."""
 
     answers: tuple[Answer, ...]
-    grants: tuple[Grant, ...]
+    grants: tuple[SlotRef, ...]
 
 
 class Bye(NamedTuple):

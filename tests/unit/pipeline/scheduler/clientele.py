@@ -83,7 +83,7 @@ class Clientele:
         if not client.alive:
             return
         assert isinstance(message, Answers)
-        client.granted += [grant.slot for grant in message.grants]
+        client.granted += message.grants
         for answer in message.answers:
             self._answer(client, answer)
 

@@ -83,6 +83,7 @@ class Simulation(Clientele):
             self.table.add(segment)
         self.pools = [SlotPool(segment) for segment in made]
         self.scheduler = Scheduler(plan, self.pools, [segment.number for segment in made], EPOCH)
+        self.segments = [segment.number for segment in made]
         self.ingress_segments = [made[index].number for index in self.scheduler.routes.ingress_pools]
         self.network = Network()
         self.workers: dict[int, Worker] = {}
@@ -350,7 +351,8 @@ class Simulation(Clientele):
         roots = sum(request.parent is None for request in scheduler.requests.values())
         assert roots <= sum(pool.slots for pool in self.pools), "requests hold no slot"
         for index in scheduler.routes.ingress_pools:
-            out = sum(client.out.get(index, 0) for client in scheduler.ingress.clients.values())
+            segment = self.segments[index]
+            out = sum(client.out.get(segment, 0) for client in scheduler.ingress.clients.values())
             assert 0 <= out <= self.pools[index].in_use
 
     def settle(self) -> None:

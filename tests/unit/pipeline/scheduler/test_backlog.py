@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.scheduler.backlog import AGING_NS, Backlog
-from pipeline.scheduler.ledger import Lease, Request
+from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.routes import Routes
+from pipeline.wire.messages import SlotRef
 from tests.unit.pipeline.scheduler.graphs import make_plan
 
 SCOPES = Routes.of(make_plan("fan out")).scopes
@@ -14,7 +15,7 @@ SCOPES = Routes.of(make_plan("fan out")).scopes
 
 def request(number: int, *, priority: int = 0, submitted: int = 0) -> Request:
     return Request(
-        number, SCOPES[0], client=1, tag=number, ingress=Lease(0, 0, 1), values=[], stages=3, deadline=0,
+        number, SCOPES[0], client=1, tag=number, ingress=SlotRef(0, 0, 1), values=[], stages=3, deadline=0,
         priority=priority, submitted=submitted,
     )  # fmt: skip
 

@@ -159,10 +159,10 @@ def two() -> Iterator[tuple[Simulation, Request, Request]]:
         simulation.close()
 
 
-def pool_of(request: Request) -> int | None:
+def pool_of(simulation: Simulation, request: Request) -> int | None:
     """The pool of the slot that a request fills in the first stage."""
     step = request.steps[0]
-    return None if step is None or step.lease is None else step.lease.pool
+    return None if step is None or step.lease is None else simulation.segments.index(step.lease.segment)
 
 
 def test_who_waits_for_a_large_slot_is_not_overtaken_by_those_behind(two: tuple[Simulation, Request, Request]) -> None:
@@ -172,11 +172,11 @@ def test_who_waits_for_a_large_slot_is_not_overtaken_by_those_behind(two: tuple[
     taken = [large.loan() for _ in range(large.slots)]
     greedy.sizes[0], modest.sizes[0] = len(pools) - 1, 0
     simulation.decide()
-    assert (pool_of(greedy), pool_of(modest)) == (None, None)
+    assert (pool_of(simulation, greedy), pool_of(simulation, modest)) == (None, None)
     for slot in taken:
         large.abandon(*slot)
     simulation.decide()
-    assert (pool_of(greedy), pool_of(modest)) == (pools[-1], pools[0])
+    assert (pool_of(simulation, greedy), pool_of(simulation, modest)) == (pools[-1], pools[0])
     simulation.settle()
 
 
@@ -186,13 +186,13 @@ def test_whose_slot_was_too_small_runs_again_with_one_that_is_not(two: tuple[Sim
     small, middle, _ = scheduler.routes.stages[0].pools
     request.sizes[0] = 0
     simulation.decide()
-    assert pool_of(request) == small
+    assert pool_of(simulation, request) == small
     step = request.steps[0]
     assert step is not None
     notice = Notice(request.id, request.attempt, TOO_SMALL, "", (), (), (), 0, 16, SMALL + 1)
     scheduler.handle(Notices(EPOCH, step.worker, (notice,)), simulation.now)
     assert (request.sizes, request.attempt, request.steps[0]) == ({0: 1}, 1, None)
     simulation.decide()
-    assert pool_of(request) == middle
+    assert pool_of(simulation, request) == middle
     assert scheduler.counts["resized"] == 1
     assert not scheduler.counts["retries"]
