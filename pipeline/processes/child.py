@@ -29,9 +29,12 @@ import setproctitle
 from pipeline.graph.plan import Plan
 from shm.segment import SegmentAddress
 
-__all__ = ["Boot", "Post", "boot", "freeze_heap"]
+__all__ = ["Boot", "Post", "boot", "collect_garbage", "freeze_heap"]
 
 _PR_SET_PDEATHSIG = 1
+
+#: Objects that have come and not gone by themselves, upon which the collector looks for garbage among them.
+_UNCOLLECTED = 50_000
 
 _BOOT_LIMIT = 16 * 1024 * 1024
 
@@ -133,11 +136,23 @@ def freeze_heap() -> None:
     """Keep the collector away from what start-up has made, and off the hot path.
 
     A collection over a large heap stops a worker for milliseconds in the middle of a batch; the
-    process's loop collects when it has nothing else to do.
+    process's loop collects when it has nothing else to do, and calls `collect_garbage` when it has.
     """
     gc.collect()
     gc.freeze()
     gc.disable()
+
+
+def collect_garbage() -> bool:
+    """Collect where there may be much garbage, and say so; takes 0.1 us where there is not.
+
+    Who is never idle would else keep for ever what refers to itself, such as an exception that a user's stage has
+    kept. Some 50,000 objects take the collector 10 ms.
+    """
+    if gc.get_count()[0] < _UNCOLLECTED:
+        return False
+    gc.collect()
+    return True
 
 
 def _watch(lifeline: int) -> None:

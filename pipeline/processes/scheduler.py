@@ -7,7 +7,6 @@ never touches a tensor's bytes.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from pipeline.errors import WireError
 from pipeline.graph.copying import order_of
-from pipeline.processes.child import Boot, boot, freeze_heap
+from pipeline.processes.child import Boot, boot, collect_garbage, freeze_heap
 from pipeline.scheduler.instructions import Instructions
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.messages import (
@@ -48,7 +47,6 @@ __all__ = ["main"]
 
 _TICK_NS = 50_000_000
 _CLIENT_CHECK_NS = 250_000_000
-_COLLECT_NS = 5_000_000_000
 
 
 class _Shell:
@@ -76,7 +74,7 @@ class _Shell:
         self._supervisor.send(Ready(-1, -1, 0, os.getpid(), self._boot.epoch))
         freeze_heap()
         scheduler, inbox = self._scheduler, self._inbox
-        tick_at = clients_at = collect_at = 0
+        tick_at = clients_at = 0
         while not self._stopping:
             # Take in everything that is here before deciding: the more is known, the fewer messages go out.
             messages = inbox.receive(_TICK_NS // 1_000_000)
@@ -90,9 +88,7 @@ class _Shell:
                 clients_at = now + _CLIENT_CHECK_NS
                 self._look_after_clients(now)
             self._carry_out(scheduler.decide(now))
-            if now >= collect_at:
-                collect_at = now + _COLLECT_NS
-                gc.collect(1)
+            collect_garbage()
 
     def _take(self, message: Message | WireError, now: int) -> None:
         scheduler = self._scheduler

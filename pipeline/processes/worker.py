@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Sequence
 
 from pipeline.errors import WireError
-from pipeline.processes.child import Boot, boot, freeze_heap
+from pipeline.processes.child import Boot, boot, collect_garbage, freeze_heap
 from pipeline.wire.messages import Failed, Fences, Message, Orders, PeerGone, Ready, Reset, Stop
 from pipeline.wire.sockets import Inbox, Outbox, address_of
 from pipeline.worker.exits import Exits
@@ -131,6 +131,7 @@ class _Process:
                     moved = True
             if moved:
                 idle_since = 0
+                collect_garbage()
                 continue
             now = clock()
             if not alone and any(member.flights for member in members):

@@ -1,0 +1,40 @@
+"""A process whose collector is off still lets go of what refers to itself, before there is much of it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.processes.child import collect_garbage
+
+
+@pytest.fixture(autouse=True)
+def _collector_is_off() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_little_is_left_for_later() -> None:
+    kept = [[] for _ in range(1000)]
+    assert not collect_garbage()
+    assert len(kept) == 1000
+
+
+def test_what_goes_by_itself_does_not_count() -> None:
+    for _ in range(200_000):
+        [[]]
+    assert not collect_garbage()
+
+
+def test_much_is_collected_once() -> None:
+    for _ in range(60_000):
+        circle: list[object] = []
+        circle.append(circle)
+    del circle
+    assert collect_garbage()
+    assert not collect_garbage()
+    assert gc.collect() == 0
