@@ -12,7 +12,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["python_command"]
+__all__ = ["NO_MATRICES", "python_command"]
+
+#: Variables for a process that multiplies no matrices. Without, numpy's OpenBLAS starts a thread for each CPU as it
+#: is imported, and each is busy for some 50 ms: beside workers that start, or work.
+NO_MATRICES = {"OPENBLAS_NUM_THREADS": "1"}
 
 _ROOT = str(Path(__file__).resolve().parents[1])
 

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.cli.arguments import ConfigArgument, SetOption, make_console, make_table
+from pipeline.cli.arguments import ConfigArgument, SetOption
 from pipeline.cli.pages import pages_of_plan, pages_table
+from pipeline.cli.tables import make_console, make_table
 from pipeline.config.quantities import format_bytes
 from pipeline.graph.budget import Budget
 from pipeline.graph.copying import possible_copies

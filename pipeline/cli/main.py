@@ -7,37 +7,47 @@ be started.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from importlib import metadata
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from pipeline.cli import build, check, graph, models, replay, run, schema, shm, status
 from pipeline.errors import ConfigError, StartError
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "main", "make_app"]
 
 EXIT_CONFIG = 2
 EXIT_START = 3
 
-app = typer.Typer(
-    name="pipeline",
-    help="One YAML file, a running inference pipeline of several processes.",
-    add_completion=False,
-    no_args_is_help=True,
-    # An exception that reaches the top is a bug of ours; it is reported as Python does.
-    pretty_exceptions_enable=False,
-)
+COMMANDS = ("run", "check", "graph", "build", "status", "shm", "replay", "models", "schema")
+"""Names of the commands, and of the modules beside this one; in the order of the help."""
+
+
+def make_app(commands: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The command line with these commands, whose modules are imported."""
+    app = typer.Typer(
+        name="pipeline",
+        help="One YAML file, a running inference pipeline of several processes.",
+        add_completion=False,
+        no_args_is_help=True,
+        # An exception that reaches the top is a bug of ours; it is reported as Python does.
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_options)
+    for name in commands:
+        import_module(f"pipeline.cli.{name}").register(app)
+    return app
 
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata  # parsers of mail and of archives, which no other command should wait for
+
         typer.echo(f"trtlab {metadata.version('trtlab')}")
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
@@ -46,14 +56,14 @@ def _options(
     pass
 
 
-for _command in (run, check, graph, build, status, shm, replay, models, schema):
-    _command.register(app)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line, the process's own where none is given, and end with SystemExit."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # Each command needs other libraries, and all of them together take longer to import than one takes to
+    # run: only the one that is asked for is imported. Who asks for none, or for one that there is not, is told of all.
+    named = [name for name in arguments[:1] if name in COMMANDS]
     try:
-        app(args=arguments, prog_name="pipeline")
+        make_app(named or COMMANDS)(args=arguments, prog_name="pipeline")
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(EXIT_CONFIG)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.arguments import make_console, make_table
+from pipeline.cli.tables import make_console, make_table
 from pipeline.config.findings import nearest
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError, StartError

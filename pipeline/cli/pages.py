@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.cli.arguments import make_table
+from pipeline.cli.tables import make_table
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import StartError
 from pipeline.graph.nearness import near_cpus, near_node

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.arguments import ConfigArgument, SetOption, make_console
+from pipeline.cli.arguments import ConfigArgument, SetOption
 from pipeline.config.loader import LoadedConfig, load_config
 from pipeline.errors import ConfigError, StartError
 from pipeline.feeding.sources import expand
@@ -21,6 +21,8 @@ from stages.catalogue import ASSETS, cache_dir
 from stages.errors import ModelError
 
 __all__ = ["register"]
+
+_COLOURS = {"error": "red", "warning": "yellow"}
 
 
 def register(app: typer.Typer) -> None:
@@ -55,11 +57,12 @@ def run(
     _pull_models(loaded)
     prepared = prepare_loaded(loaded)
     prepared.budget.refuse()
-    console = make_console(stderr=True)
 
     def log(level: str, text: str) -> None:
         if level != "info" or serve:
-            console.print(f"{level}: {text}", soft_wrap=True, style={"error": "red", "warning": "yellow"}.get(level))
+            # Not by rich, which the tables are made with: to import it would be an eighth of the start.
+            colour = False if "NO_COLOR" in os.environ else None  # None: where it is a terminal
+            typer.secho(f"{level}: {text}", fg=_COLOURS.get(level), err=True, color=colour)
 
     def on_ready(run_dir: Path) -> None:
         if serve:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from rich.text import Text
 
-from pipeline.cli.arguments import make_console, make_table
+from pipeline.cli.tables import make_console, make_table
 from pipeline.config.quantities import format_bytes
 from pipeline.wire.run_dir import remove_dead_runs
 from shm import leftovers

@@ -11,13 +11,12 @@ import psutil
 import typer
 from rich.console import Console
 
-from pipeline.cli.arguments import make_console, make_table
 from pipeline.cli.pages import pages_of_run, pages_table
+from pipeline.cli.tables import make_console, make_table
 from pipeline.client.asking import ask_status
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.feeding.summary import copies_of
-from pipeline.metrics.rendering import render
 from pipeline.wire.run_dir import find_run
 from stages.copies import REASONS
 
@@ -53,6 +52,8 @@ def status(
         print(error, file=sys.stderr)
         sys.exit(_NOT_READY)
     if prometheus:
+        from pipeline.metrics.rendering import render  # prometheus_client brings a web server, which takes its time
+
         print(render(document), end="")
     elif as_json:
         print(json.dumps(document, indent=1))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import signal
 import subprocess
 import textwrap
@@ -17,7 +18,7 @@ from pipeline.config.loader import LoadedConfig
 from pipeline.config.schema import StageConfig
 from pipeline.errors import StartError
 from pipeline.graph.description import StageDescription
-from pipeline.interpreter import python_command
+from pipeline.interpreter import NO_MATRICES, python_command
 
 __all__ = ["describe_stages"]
 
@@ -44,6 +45,7 @@ def describe_stages(loaded: LoadedConfig, timeout_s: float = TIMEOUT_S) -> dict[
             input=json.dumps(request).encode(),
             capture_output=True,
             timeout=timeout_s,
+            env={**os.environ, **NO_MATRICES},
             check=False,
         )
         output, errors, ending = child.stdout, child.stderr, _ending(child.returncode)

@@ -7,8 +7,7 @@ worker starts.
 
 from __future__ import annotations
 
-from pipeline.graph.placement import CUDA
-from pipeline.graph.plan import Plan, StagePlan
+from pipeline.graph.plan import CUDA, Plan, StagePlan
 
 __all__ = ["near_cpus", "near_node"]
 

@@ -30,13 +30,12 @@ from dataclasses import dataclass, replace
 from pipeline.config.findings import Findings
 from pipeline.config.schema import AUTO, StageConfig, hosts_of
 from pipeline.graph.description import StageDescription
-from pipeline.graph.plan import WorkerPlan
+from pipeline.graph.plan import CUDA, WorkerPlan
 from pipeline.topology.cpulist import format_cpu_list, parse_cpu_list
 from pipeline.topology.machine import Machine
 
 __all__ = ["place_workers"]
 
-CUDA = "cuda"
 _MIN_CORES_TO_BIND = 4
 _LIGHT_SHARE = 4
 _GPU_CORES = 2

@@ -15,6 +15,7 @@ from typing import Any
 from stages.spec import TensorSpec
 
 __all__ = [
+    "CUDA",
     "INGRESS",
     "BatchPlan",
     "CanaryPlan",
@@ -30,6 +31,9 @@ __all__ = [
 
 #: The name that stages use for what the client sends: `inputs: [ingress.image]`.
 INGRESS = "ingress"
+
+#: What the name of a GPU begins with: cuda:0, cuda:1.
+CUDA = "cuda"
 
 
 @dataclass(frozen=True, slots=True)

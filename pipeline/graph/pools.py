@@ -38,13 +38,16 @@ The rules, and why:
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from pipeline.config.schema import AUTO, StageConfig
 from pipeline.graph.branches import has_branches, needs_of
 from pipeline.graph.plan import INGRESS, Field, PoolPlan, StagePlan
-from pipeline.graph.wiring import Wiring
 from shm.layout import ALIGNMENT
 from stages.spec import TensorSpec
+
+if TYPE_CHECKING:  # workers come here for `slot_bytes`: a config's schema would take a third of their start
+    from pipeline.config.schema import StageConfig
+    from pipeline.graph.wiring import Wiring
 
 __all__ = ["credits_of", "fields_of", "ingress_slots", "pools_of", "size_classes", "sized_stages", "slot_bytes"]
 
@@ -67,7 +70,7 @@ def credits_of(stage: StageConfig, concurrency: int = 1) -> int:
     Args:
         concurrency: batches that the worker computes at once.
     """
-    if stage.credits != AUTO:
+    if isinstance(stage.credits, int):
         return stage.credits
     return max(_MIN_CREDITS, (concurrency + 1) * stage.batch.max_size)
 

@@ -7,8 +7,8 @@ as in DejaVu Sans Mono, Menlo, Liberation Mono and Courier.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from html import escape
 from itertools import pairwise
-from xml.sax.saxutils import escape
 
 from pipeline.graph.diagram import AFTER, MANY, ONE, WHEN, Arrow, Box, Diagram
 from pipeline.graph.layout import Frame, Layout, Route, Size, make_layout
@@ -124,7 +124,7 @@ def _text(
     weight = ' font-weight="bold"' if bold else ""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{colour}" text-anchor="{anchor}"{weight}>'
-        f"{escape(text)}</text>"
+        f"{escape(text, quote=False)}</text>"
     )
 
 

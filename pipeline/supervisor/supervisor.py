@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.errors import StartError, WireError
 from pipeline.graph.nearness import near_cpus
 from pipeline.graph.plan import Plan
-from pipeline.interpreter import python_command
+from pipeline.interpreter import NO_MATRICES, python_command
 from pipeline.processes.child import Boot
 from pipeline.supervisor.capsule import write_capsule
 from pipeline.supervisor.process import ChildProcess, out_of_memory_kills
@@ -387,7 +387,7 @@ class _Shell:
             self._processes[number].send_signal(signal.SIGKILL)
 
     def _spawn(self, child: Child) -> None:
-        env: dict[str, str] = {}
+        env = NO_MATRICES
         extra: dict[str, Any] = {}
         if child.number == SCHEDULER:
             module = "pipeline.processes.scheduler"

@@ -51,12 +51,35 @@ def test_imports_keep_to_the_contracts(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert broken == 0, capsys.readouterr().out
 
 
-@pytest.mark.parametrize("module", ["pipeline.client", "pipeline.client.client", "pipeline.wire.sockets"])
-def test_an_application_that_imports_the_client_loads_no_heavy_library(module: str) -> None:
-    heavy = ("pydantic", "yaml", "onnxruntime", "PIL", "cv2", "rich", "typer", "structlog", "onnx")
-    code = f"import sys, {module}; print(*[name for name in {heavy} if name in sys.modules])"
+def loaded(code: str, *names: str) -> list[str]:
+    """Which of these modules a fresh interpreter has loaded after this code."""
+    code += f"; import sys; print(*[name for name in {names} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        # What an application imports.
+        "pipeline.client",
+        "pipeline.client.client",
+        "pipeline.wire.sockets",
+        # What is started again after a death, while requests wait.
+        "pipeline.processes.scheduler",
+        "pipeline.processes.worker",
+        # What every start waits for.
+        "pipeline.processes.describe",
+    ],
+)
+def test_a_client_and_a_child_process_load_no_heavy_library(module: str) -> None:
+    heavy = ("pydantic", "yaml", "onnxruntime", "PIL", "cv2", "rich", "typer", "structlog", "onnx")
+    assert loaded(f"import {module}", *heavy) == []
+
+
+def test_a_command_does_not_load_what_only_others_need() -> None:
+    others = ("onnxruntime", "rich", "psutil", "prometheus_client", "pdb", "onnx")
+    assert loaded("from pipeline.cli.main import make_app; make_app(['run'])", *others) == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

@@ -14,7 +14,7 @@ import typer.main
 import pipeline.errors
 import shm.errors
 import stages.errors
-from pipeline.cli.main import app
+from pipeline.cli.main import make_app
 from pipeline.worker.inbox import CLOSE_REASONS
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 def commands() -> list[str]:
     """Every command line that `pipeline` has, such as "models pull"."""
     found = []
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in typer.main.get_command(make_app()).commands.items():  # type: ignore[attr-defined]
         found += [f"{name} {sub}" for sub in getattr(command, "commands", {})] or [name]
     return found
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.arguments import make_console
 from pipeline.cli.main import main
 from pipeline.cli.pages import PoolPages, pages_table
+from pipeline.cli.tables import make_console
 from pipeline.testing.running import running
 from shm import leftovers
 
