@@ -5,7 +5,7 @@
     python -m bench.gpu --batches 8 --contexts 8               # some of it
 
     raw       one process, no pipeline: slots of one pinned segment -> engine -> slots, as many batches in
-              flight as contexts
+              flight as the engine takes: one more than contexts
     decoded   clients write decoded pictures into slots -> scheduler -> inference worker -> clients
     jpeg      clients write JPEG files -> DecodeResize -> inference -> clients
     cache     how long plans take to build, with and without a timing cache; only where --only names it
@@ -87,7 +87,7 @@ def raw_rate(model: Path, batch: int, contexts: int, graphs: bool, pinned: bool,
     engine.load(1, "cuda:0", batch)
     engine.warm_up([batch])
     (takes,), (gives,) = engine.specs.inputs, engine.specs.outputs
-    count = 2 * batch * contexts
+    count = 2 * batch * engine.concurrency
     made = [
         segments.create("posix", SegmentSpec(f"bench-{os.getpid()}", pool, spec.max_nbytes, count))
         for pool, spec in (("in", takes), ("out", gives))
@@ -118,7 +118,7 @@ def raw_rate(model: Path, batch: int, contexts: int, graphs: bool, pinned: bool,
         began = time.perf_counter()
         measured_from = 0.0
         while True:
-            while len(flying) < contexts:
+            while len(flying) < engine.concurrency:
                 flying.append(engine.start(*batches[turn % len(batches)]))
                 turn += 1
             if engine.done(flying[0]):

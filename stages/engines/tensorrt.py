@@ -1,16 +1,12 @@
 """TensorRT on an NVIDIA GPU: plans of fixed batch sizes, several contexts, slots copied straight to the device.
 
-    lane 0   stream | scratch | device buffers | a context and a graph for each batch size
-    lane 1   stream | scratch | device buffers | ...
-    ...      as many lanes as `contexts`
+    slot views ──few copies──▶ device batch ──plan──▶ device batch ──few copies──▶ slot views
 
-    slot views ──few copies──▶ device batch ──plan──▶ device batch ──few copies──▶ slot views       in the lane's stream
-
-A lane computes one batch at a time. Its contexts share one scratch, sized for the largest plan, since only
-one of them runs. A batch takes the smallest plan that holds it; what the padded rows give is not copied back.
+Each batch goes through a lane (see `tensorrt_lanes`). It takes the smallest plan that holds it; what the padded rows
+give is not copied back.
 
 A launch from Python costs more time of the host than a small network needs on the GPU, so the network is
-captured once for each (lane, batch size) as a CUDA graph. The copies stay outside: they begin and end at other
+captured once for each lane and batch size as a CUDA graph. The copies stay outside: they begin and end at other
 slots each time, and pointing the copies of a graph elsewhere takes as long as enqueueing copies (measured, see
 bench/NOTES.md).
 """
@@ -29,7 +25,7 @@ import numpy as np
 from shm.handle import itemsize
 from shm.view import place_of
 from stages.engines import tensorrt_compat as compat
-from stages.engines.cuda import CudaError, Device, Graph
+from stages.engines.cuda import CudaError, Device
 from stages.engines.engine import (
     DEFAULTS,
     NO_SHAPES,
@@ -41,7 +37,8 @@ from stages.engines.engine import (
     model_specs,
 )
 from stages.engines.plans import Plan, choose_size, fitting_plans, gpu_slug, plans_of
-from stages.engines.transfers import Transfer, transfers_of
+from stages.engines.tensorrt_lanes import Contexts, Copies, Lane
+from stages.engines.transfers import transfers_of
 from stages.errors import BadInput, ModelError, StageBroken
 from stages.spec import TensorSpec
 from stages.stage import Array
@@ -52,8 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["TensorRt"]
 
 _Rows = Mapping[str, Sequence[Array]]
-#: A tensor's name, and the copies of its rows.
-_Copies = tuple[str, list[Transfer]]
 
 
 class TensorRt(Engine):
@@ -69,13 +64,14 @@ class TensorRt(Engine):
         self._device: Device | None = None
         self._plans: list[Plan] = []
         self._sizes: list[int] = []
-        self._lanes: list[_Lane] = []
-        self._free: list[_Lane] = []
+        self._contexts: list[Contexts] = []
+        self._lanes: list[Lane] = []
+        self._free: list[Lane] = []
         self._models: dict[int, tensorrt.ICudaEngine] = {}
         self._runtime: tensorrt.Runtime | None = None
         self._version = ""
-        self._is_free = False
-        """Dimensions other than the batch are free: contexts are told the shapes of each batch."""
+        #: Dimensions other than the batch are free: contexts are told the shapes of each batch.
+        self._is_free = any(plan.profiles for plan in plans_of(path.stem))
 
     @classmethod
     def describe(cls, path: Path, max: Mapping[str, int], shapes: Shapes = NO_SHAPES) -> ModelSpecs:
@@ -89,7 +85,8 @@ class TensorRt(Engine):
 
     @property
     def concurrency(self) -> int:
-        return self.options.contexts
+        # A context that is told shapes must not be running: then none of them has a second batch under way.
+        return self.options.contexts + (not self._is_free)
 
     def load(self, threads: int, device: str, max_batch: int = 1) -> None:
         if not device.startswith("cuda:"):
@@ -113,14 +110,16 @@ class TensorRt(Engine):
             _check_ranges(self.path, plan, self.specs)
         runtime: tensorrt.Runtime = trt.Runtime(_logger(trt))
         self._models = {plan.batch: self._deserialize(runtime, plan) for plan in self._plans}
-        self._is_free = any(plan.profiles for plan in self._plans)
         self._runtime = runtime
         tensors = (*self.specs.inputs, *self.specs.outputs)
         for number in range(self.options.contexts):
             models = self._models
             if number and self._is_free and not compat.shares_profiles(trt):
                 models = {plan.batch: self._deserialize(runtime, plan) for plan in self._plans}
-            self._lanes.append(_Lane(trt, gpu, models, tensors))
+            self._contexts.append(Contexts(trt, gpu, models))
+        for number in range(self.concurrency):
+            contexts = self._contexts[number % len(self._contexts)]
+            self._lanes.append(Lane(trt, gpu, contexts, tensors))
         self._free = list(self._lanes)
 
     def _deserialize(self, runtime: tensorrt.Runtime, plan: Plan) -> tensorrt.ICudaEngine:
@@ -170,12 +169,11 @@ class TensorRt(Engine):
         downloads = [
             _copies(spec, gives.get(spec.name, spec.max_shape), outputs[spec.name]) for spec in self.specs.outputs
         ]
-        lane = self._free.pop()
-        try:
-            lane.launch(choose_size(self._sizes, size), uploads, downloads, takes if self._is_free else None)
-        except BaseException:
-            self._free.append(lane)
-            raise
+        # One whose contexts compute nothing, if there is one.
+        lane = min(self._free, key=_batches)
+        lane.launch(choose_size(self._sizes, size), uploads, downloads, takes if self._is_free else None)
+        self._free.remove(lane)
+        lane.contexts.batches += 1
         lane.rows = (inputs, outputs)
         return lane
 
@@ -211,10 +209,11 @@ class TensorRt(Engine):
         return found
 
     def done(self, token: Any) -> bool:
-        lane: _Lane = token
+        lane: Lane = token
         if not lane.is_over():
             return False
         lane.rows = None
+        lane.contexts.batches -= 1
         self._free.append(lane)
         return True
 
@@ -237,7 +236,7 @@ class TensorRt(Engine):
     @property
     def summary(self) -> str:
         gpu = self._gpu()
-        lanes = len(self._lanes)
+        contexts, lanes = len(self._contexts), len(self._lanes)
         largest = self._sizes[-1]
         inputs, outputs = (
             sum(spec.max_nbytes for spec in specs) * largest for specs in (self.specs.inputs, self.specs.outputs)
@@ -249,10 +248,10 @@ class TensorRt(Engine):
             (
                 f"{self._version} on {gpu.name} ({gpu.bus_id}): {self.path.name} {self._plans[0].precision}, "
                 f"batches of {', '.join(map(str, self._sizes))}",
-                f"  contexts        {lanes}, each with a stream of its own; {graphs} CUDA graphs",
-                f"  inputs          {_mib(inputs)} a context, {_mib(inputs * lanes)} in all",
-                f"  outputs         {_mib(outputs)} a context, {_mib(outputs * lanes)} in all",
-                f"  activations     {_mib(scratch)} a context, {_mib(scratch * lanes)} in all",
+                f"  contexts        {contexts}, and {lanes} batches under way, each in a stream; {graphs} CUDA graphs",
+                f"  inputs          {_mib(inputs)} a batch, {_mib(inputs * lanes)} in all",
+                f"  outputs         {_mib(outputs)} a batch, {_mib(outputs * lanes)} in all",
+                f"  activations     {_mib(scratch)} a context, {_mib(scratch * contexts)} in all",
                 f"  weights         {_mib(sum(plan.nbytes for plan in self._plans))} of plans",
                 f"  host memory     {_mib(gpu.registered_bytes)} of slots pinned",
                 f"  device memory   {_mib(total - free)} used of {_mib(total)}",
@@ -265,8 +264,11 @@ class TensorRt(Engine):
         # Contexts go before their engines, and all of TensorRT before the device.
         for lane in self._lanes:
             lane.close()
+        for contexts in self._contexts:
+            contexts.close()
         self._free.clear()
         self._lanes.clear()
+        self._contexts.clear()
         self._models.clear()
         self._runtime = None
         self._device.close()
@@ -278,106 +280,8 @@ class TensorRt(Engine):
         return self._device
 
 
-class _Lane:
-    """What one batch needs to be computed: a stream, memory, and a context for each batch size."""
-
-    def __init__(
-        self, trt: Any, gpu: Device, models: Mapping[int, tensorrt.ICudaEngine], tensors: Sequence[TensorSpec]
-    ) -> None:
-        self._dims: type[tensorrt.Dims] = trt.Dims
-        self._models = models  # for as long as its contexts
-        self._gpu = gpu
-        self.stream = gpu.stream()
-        self._handle = int(self.stream.handle)
-        self.finished = gpu.event()
-        self.graphs: dict[int, Graph] = {}
-        self.rows: Any = None
-        """The arrays that are being read and written: kept alive."""
-        largest = max(models)
-        self._buffers = {
-            spec.name: gpu.allocate(spec.max_nbytes * largest, f"{spec.name} in a batch of {largest}")
-            for spec in tensors
-        }
-        needed = max(compat.scratch_bytes(model) for model in models.values())
-        scratch = gpu.allocate(needed, "activations")
-        self._contexts: dict[int, tensorrt.IExecutionContext] = {}
-        for size, model in models.items():
-            context = compat.context_without_scratch(trt, model)
-            compat.set_scratch(context, scratch, needed)
-            for name, address in self._buffers.items():
-                context.set_tensor_address(name, address)
-            self._contexts[size] = context
-
-    def enqueue(self, size: int) -> None:
-        """Put the network into the stream, without copies."""
-        if not self._contexts[size].execute_async_v3(self._handle):
-            raise CudaError(f"TensorRT could not enqueue a batch of {size}; its log says why")
-
-    def set_shapes(self, size: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Tell the context of a batch size the shapes of its next rows.
-
-        Raises:
-            BadInput: the plan does not take them.
-        """
-        for name, shape in shapes.items():
-            if not self._contexts[size].set_input_shape(name, self._dims([size, *shape])):
-                raise BadInput(f"{name}: the plan for batches of {size} does not take the shape {list(shape)}")
-
-    def shape_of(self, size: int, name: str) -> tuple[int, ...]:
-        """The shape of an output's rows, for the shapes that were set last."""
-        return compat.extents_of(self._contexts[size].get_tensor_shape(name))[1:]
-
-    def capture(self, size: int) -> None:
-        """Make the graph of a batch size; where TensorRT cannot be captured, there is none."""
-        try:
-            self.graphs[size] = Graph(self._handle, lambda: self.enqueue(size))
-        except CudaError as error:
-            print(f"no CUDA graph for batches of {size}, they are enqueued call by call: {error}", file=sys.stderr)
-
-    def launch(
-        self,
-        size: int,
-        uploads: Sequence[_Copies],
-        downloads: Sequence[_Copies],
-        shapes: Mapping[str, tuple[int, ...]] | None = None,
-    ) -> None:
-        """Compute one batch; `is_over` tells when. `shapes`: of the inputs' rows, where they are free."""
-        if shapes is not None:
-            self.set_shapes(size, shapes)
-        gpu, stream = self._gpu, self._handle
-        for name, copies in uploads:
-            buffer = self._buffers[name]
-            for offset, address, nbytes, pitch, rows in copies:
-                if rows == 1:
-                    gpu.upload(buffer + offset, address, nbytes, stream)
-                else:
-                    gpu.upload_rows(buffer + offset, address, nbytes, pitch, rows, stream)
-        graph = self.graphs.get(size)
-        if graph is None:
-            self.enqueue(size)
-        else:
-            graph.launch()
-        for name, copies in downloads:
-            buffer = self._buffers[name]
-            for offset, address, nbytes, pitch, rows in copies:
-                if rows == 1:
-                    gpu.download(address, buffer + offset, nbytes, stream)
-                else:
-                    gpu.download_rows(address, buffer + offset, nbytes, pitch, rows, stream)
-        self.finished.record(self.stream)
-
-    def is_over(self) -> bool:
-        try:
-            return bool(self.finished.query())
-        except Exception as error:  # pycuda's own, which are known only where it is installed
-            raise CudaError(f"{self._gpu.name} failed while it computed: {error}") from error
-
-    def close(self) -> None:
-        self.stream.synchronize()
-        for graph in self.graphs.values():
-            graph.close()
-        self.graphs.clear()
-        self._contexts.clear()
+def _batches(lane: Lane) -> int:
+    return lane.contexts.batches
 
 
 def _at(spec: TensorSpec, extents: Mapping[str, int]) -> tuple[int, ...]:
@@ -385,7 +289,7 @@ def _at(spec: TensorSpec, extents: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(extents.get(axis, spec.max[axis]) if isinstance(axis, str) else axis for axis in spec.shape)
 
 
-def _copies(spec: TensorSpec, shape: tuple[int, ...], rows: Sequence[Array]) -> _Copies:
+def _copies(spec: TensorSpec, shape: tuple[int, ...], rows: Sequence[Array]) -> Copies:
     """The copies of one tensor, whose rows have `shape` each."""
     step = itemsize(spec.dtype) * math.prod(shape)
     for row in rows:

@@ -74,7 +74,7 @@ def run(bindings: Path, *arguments: object) -> str:
 def test_the_engine_and_the_builder_have_the_types_of_the_bindings(bindings: Path, tmp_path: Path) -> None:
     run(bindings, "stubs", bindings, tmp_path)
     files = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "stages/engines").glob("tensorrt*.py"))]
-    assert len(files) == 3
+    assert len(files) == 4
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), *files]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "MYPYPATH": str(tmp_path)}, capture_output=True, text=True, check=False

@@ -73,7 +73,7 @@ def test_it_says_what_onnxruntime_says(
 ) -> None:  # fmt: skip
     engine = loaded(model, precision=precision, contexts=contexts, cuda_graphs=cuda_graphs)
     captured = sum(len(lane.graphs) for lane in engine._lanes)
-    assert captured == (contexts * 2 if cuda_graphs else 0)
+    assert captured == (engine.concurrency * 2 if cuda_graphs else 0)
     found = through_slots(engine, pictures, slots, pinned)
     error = error_of(found, expected)
     print(f"{precision} contexts={contexts} graphs={cuda_graphs} pinned={pinned}: relative error {error:.2e}")

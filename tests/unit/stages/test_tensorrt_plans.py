@@ -181,7 +181,7 @@ def test_auto_without_a_plan_is_onnxruntime(model: Path) -> None:
 def test_a_stage_over_tensorrt_asks_for_a_gpu_and_says_how_many_batches_it_takes(model: Path) -> None:
     written(plan(model))
     stage = Infer(model.name, engine="tensorrt", contexts=4, base_dir=model.parent)
-    assert (stage.device, stage.concurrency) == ("cuda", 4)
+    assert (stage.device, stage.concurrency) == ("cuda", 5)
 
 
 def test_it_does_not_run_on_the_cpu(model: Path) -> None:

@@ -1,0 +1,169 @@
+"""Lanes: what the batches of a TensorRT engine are computed in, one batch at a time in each.
+
+    lane 0   stream | device batches | graphs ──┐
+    lane N   stream | device batches | graphs ──┴─ contexts 0:  scratch | a context for each batch size
+    lane 1   stream | device batches | graphs ──── contexts 1:  scratch | a context for each batch size
+    ...                                            ...  as many as `contexts`
+
+Contexts compute one batch at a time, since all of them run in one scratch, sized for the largest plan. One lane
+more than there are contexts keeps them busy: while one batch is computed, the next one's rows are on their way.
+
+    lane 0   upload A ─▶ compute A ─▶ download A
+    lane N   upload B ┄┄┄┄┄┄┄┄┄┄┄┄┄┄▶ compute B ─▶ download B     B waits for A to be computed, and for nothing else
+
+Called from one thread. Nothing here waits for the GPU, but `close`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from stages.engines import tensorrt_compat as compat
+from stages.engines.cuda import CudaError, Device, Graph
+from stages.engines.transfers import Transfer
+from stages.errors import BadInput
+from stages.spec import TensorSpec
+
+if TYPE_CHECKING:
+    import tensorrt
+
+__all__ = ["Contexts", "Copies", "Lane"]
+
+Copies = tuple[str, Sequence[Transfer]]
+"""A tensor's name, and the copies of its rows."""
+
+
+class Contexts:
+    """An execution context for each batch size, all in one scratch."""
+
+    def __init__(self, trt: Any, gpu: Device, models: Mapping[int, tensorrt.ICudaEngine]) -> None:
+        self.models = models  # for as long as its contexts
+        #: Lanes that use them.
+        self.lanes = 0
+        #: Batches that are in those lanes.
+        self.batches = 0
+        #: The last batch is computed; recorded where there are several lanes.
+        self.computed = gpu.event()
+        needed = max(compat.scratch_bytes(model) for model in models.values())
+        scratch = gpu.allocate(needed, "activations")
+        self._contexts: dict[int, tensorrt.IExecutionContext] = {}
+        #: Whose memory each of them reads and writes.
+        self._buffers: dict[int, Mapping[str, int]] = {}
+        for size, model in models.items():
+            self._contexts[size] = context = compat.context_without_scratch(trt, model)
+            compat.set_scratch(context, scratch, needed)
+
+    def of(self, size: int, buffers: Mapping[str, int]) -> tensorrt.IExecutionContext:
+        """The context for a batch size, over these device batches, by the tensor's name."""
+        context = self._contexts[size]
+        if self._buffers.get(size) is not buffers:
+            for name, address in buffers.items():
+                context.set_tensor_address(name, address)
+            self._buffers[size] = buffers
+        return context
+
+    def close(self) -> None:
+        """Let go of the contexts; nothing may be running."""
+        self._contexts.clear()
+
+
+class Lane:
+    """A stream, memory for the largest batch, and the graphs that compute in it."""
+
+    def __init__(self, trt: Any, gpu: Device, contexts: Contexts, tensors: Sequence[TensorSpec]) -> None:
+        self._dims: type[tensorrt.Dims] = trt.Dims
+        self._gpu = gpu
+        self.contexts = contexts
+        contexts.lanes += 1
+        self.stream = gpu.stream()
+        self._handle = int(self.stream.handle)
+        self.finished = gpu.event()
+        self.graphs: dict[int, Graph] = {}
+        self.rows: Any = None
+        """The arrays that are being read and written: kept alive."""
+        largest = max(contexts.models)
+        self._buffers = {
+            spec.name: gpu.allocate(spec.max_nbytes * largest, f"{spec.name} in a batch of {largest}")
+            for spec in tensors
+        }
+
+    def enqueue(self, size: int) -> None:
+        """Put the network into the stream, without copies."""
+        if not self.contexts.of(size, self._buffers).execute_async_v3(self._handle):
+            raise CudaError(f"TensorRT could not enqueue a batch of {size}; its log says why")
+
+    def set_shapes(self, size: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Tell the context of a batch size the shapes of its next rows.
+
+        Raises:
+            BadInput: the plan does not take them.
+        """
+        context = self.contexts.of(size, self._buffers)
+        for name, shape in shapes.items():
+            if not context.set_input_shape(name, self._dims([size, *shape])):
+                raise BadInput(f"{name}: the plan for batches of {size} does not take the shape {list(shape)}")
+
+    def shape_of(self, size: int, name: str) -> tuple[int, ...]:
+        """The shape of an output's rows, for the shapes that were set last."""
+        return compat.extents_of(self.contexts.of(size, self._buffers).get_tensor_shape(name))[1:]
+
+    def capture(self, size: int) -> None:
+        """Make the graph of a batch size; where TensorRT cannot be captured, there is none."""
+        try:
+            self.graphs[size] = Graph(self._handle, lambda: self.enqueue(size))
+        except CudaError as error:
+            print(f"no CUDA graph for batches of {size}, they are enqueued call by call: {error}", file=sys.stderr)
+
+    def launch(
+        self,
+        size: int,
+        uploads: Sequence[Copies],
+        downloads: Sequence[Copies],
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        """Compute one batch; `is_over` tells when. `shapes`: of the inputs' rows, where they are free."""
+        gpu, stream, contexts = self._gpu, self._handle, self.contexts
+        if shapes is not None:
+            self.set_shapes(size, shapes)
+        for name, copies in uploads:
+            buffer = self._buffers[name]
+            for offset, address, nbytes, pitch, rows in copies:
+                if rows == 1:
+                    gpu.upload(buffer + offset, address, nbytes, stream)
+                else:
+                    gpu.upload_rows(buffer + offset, address, nbytes, pitch, rows, stream)
+        is_shared = contexts.lanes > 1
+        if is_shared:
+            # The other lane's batch computes in the same scratch. Not recorded yet: then there is nothing to wait for.
+            self.stream.wait_for_event(contexts.computed)
+        graph = self.graphs.get(size)
+        if graph is None:
+            self.enqueue(size)
+        else:
+            graph.launch()
+        if is_shared:
+            contexts.computed.record(self.stream)
+        for name, copies in downloads:
+            buffer = self._buffers[name]
+            for offset, address, nbytes, pitch, rows in copies:
+                if rows == 1:
+                    gpu.download(address, buffer + offset, nbytes, stream)
+                else:
+                    gpu.download_rows(address, buffer + offset, nbytes, pitch, rows, stream)
+        self.finished.record(self.stream)
+
+    def is_over(self) -> bool:
+        """Whether what was launched is over."""
+        try:
+            return bool(self.finished.query())
+        except Exception as error:  # pycuda's own, which are known only where it is installed
+            raise CudaError(f"{self._gpu.name} failed while it computed: {error}") from error
+
+    def close(self) -> None:
+        """Wait for what is under way, and let go of the graphs."""
+        self.stream.synchronize()
+        for graph in self.graphs.values():
+            graph.close()
+        self.graphs.clear()

@@ -1,0 +1,145 @@
+"""However copies and networks interleave on the GPU, every batch gets what is its own; see `simulated_cuda`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.engines import tensorrt, tensorrt_compat, tensorrt_lanes
+from stages.engines.engine import EngineOptions, TensorAxes
+from stages.engines.plans import Plan, file_sha256, gpu_slug, write_plan
+from stages.engines.tensorrt import TensorRt
+from tests.unit.stages.simulated_cuda import Device, Graph, World, library
+
+SIZES = (1, 4)
+SLOTS = 48
+
+Load = Callable[..., tuple[TensorRt, World]]
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """An engine with plans for batches of 1 and 4, on a simulated GPU."""
+    monkeypatch.setenv("TRTLAB_MODELS", str(tmp_path))
+    model = tmp_path / "net.onnx"
+    model.write_bytes(b"a model")
+    for batch in SIZES:
+        axes = (TensorAxes("x", "uint8", (batch, 12)),), (TensorAxes("y", "float32", (batch, 2)),)
+        plan = Plan("net", file_sha256(model), gpu_slug(Device.name), "trt-8.5.3.1", "fp16", batch, *axes)
+        write_plan(plan, json.dumps(batch).encode())
+
+    def load(seed: int, **options: Any) -> tuple[TensorRt, World]:
+        world = World(seed)
+        monkeypatch.setattr(tensorrt, "Device", lambda ordinal: Device(world))
+        monkeypatch.setattr(tensorrt, "_logger", lambda trt: None)
+        monkeypatch.setattr(tensorrt_lanes, "Graph", partial(Graph, world))
+        monkeypatch.setattr(tensorrt_compat, "load_library", lambda: library(world))
+        engine = TensorRt(model, {}, EngineOptions(**options))
+        engine.load(1, "cuda:0", max(SIZES))
+        engine.warm_up([1, max(SIZES)])
+        return engine, world
+
+    return load
+
+
+def play(engine: TensorRt, world: World, batches: int = 40) -> int:
+    """Batches of any sizes, over slots in any order; how many answers were wrong. All slots are reused."""
+    dice = world.dice
+    # Slots of 64 bytes: rows lie side by side, apart, or far apart.
+    ins, outs = np.zeros((SLOTS, 64), np.uint8), np.zeros((SLOTS, 16), np.float32)
+    free, flying, wrong, most = list(range(SLOTS)), [], 0, 0
+    while batches or flying:
+        for entry in tuple(flying):
+            token, rows, wanted = entry
+            if engine.done(token):
+                flying.remove(entry)
+                found = outs[rows, :2]
+                wrong += int((found != wanted).any(axis=1).sum())
+                ins[rows], outs[rows] = 255, -1
+                free += rows
+        if batches and len(flying) < engine.concurrency:
+            batches -= 1
+            dice.shuffle(free)
+            rows = [free.pop() for _ in range(dice.randint(1, max(SIZES)))]
+            if dice.random() < 0.7:
+                rows.sort()
+            given = np.frombuffer(dice.randbytes(12 * len(rows)), np.uint8).reshape(len(rows), 12)
+            ins[rows, :12] = given
+            wanted = np.stack([given.sum(axis=1), given[:, 0]], axis=1)
+            token = engine.start({"x": [ins[row, :12] for row in rows]}, {"y": [outs[row, :2] for row in rows]})
+            flying.append((token, rows, wanted))
+            most = max(most, len(flying))
+    assert most == engine.concurrency
+    return wrong
+
+
+@pytest.mark.parametrize("cuda_graphs", [True, False], ids=["graphs", "calls"])
+@pytest.mark.parametrize("contexts", [1, 2, 3])
+def test_every_batch_gets_its_own_answers(load: Load, contexts: int, cuda_graphs: bool) -> None:
+    for seed in range(15):
+        engine, world = load(seed, contexts=contexts, cuda_graphs=cuda_graphs)
+        assert engine.concurrency == contexts + 1
+        assert sum(len(lane.graphs) for lane in engine._lanes) == (contexts + 1) * len(SIZES) * cuda_graphs
+        assert play(engine, world) == 0
+        engine.close()
+
+
+def test_without_the_wait_for_the_other_lane_answers_would_be_wrong(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, world = load(1, contexts=1)
+    for contexts in engine._contexts:
+        contexts.lanes = 1
+    assert play(engine, world) > 0
+    engine.close()
+
+
+def test_rows_are_on_their_way_while_the_batch_before_them_is_computed(load: Load) -> None:
+    engine, world = load(0, contexts=1)
+    x, y = np.arange(24, dtype=np.uint8).reshape(2, 12), np.zeros((2, 2), np.float32)
+    tokens = [engine.start({"x": [x[row]]}, {"y": [y[row]]}) for row in range(2)]
+    first, second = (world.streams[token.stream.handle] for token in tokens)
+    assert first is not second
+    # Upload and half of the network; the other's upload may run, and its network may not.
+    for _ in range(3):
+        first.popleft()[1]()
+    assert second[0][0]()
+    second.popleft()[1]()
+    assert second[0][0]() is False
+    while tokens:
+        tokens = [token for token in tokens if not engine.done(token)]
+    assert y.tolist() == [[x[0].sum(), 0], [x[1].sum(), 12]]
+    engine.close()
+
+
+def test_what_lies_side_by_side_is_one_copy_in_and_what_lies_equally_far_apart_is_one_copy_out(load: Load) -> None:
+    engine, _ = load(0, contexts=1)
+    gpu: Any = engine._gpu()
+    x, y = np.zeros((4, 12), np.uint8), np.zeros((4, 16), np.float32)
+    before = gpu.copies
+    token = engine.start({"x": list(x)}, {"y": [row[:2] for row in y]})
+    assert gpu.copies - before == 2
+    while not engine.done(token):
+        pass
+    assert y[:, 0].tolist() == [0, 0, 0, 0]
+    engine.close()
+
+
+def test_arrays_of_any_number_of_rows_are_cut_and_padded(load: Load) -> None:
+    engine, world = load(5, contexts=2)
+    x = np.frombuffer(world.dice.randbytes(12 * 11), np.uint8).reshape(11, 12)
+    found = engine.run({"x": x}, {})["y"]
+    np.testing.assert_array_equal(found, np.stack([x.sum(axis=1), x[:, 0]], axis=1))
+    engine.close()
+
+
+def test_the_log_tells_contexts_batches_and_memory(load: Load) -> None:
+    engine, _ = load(0, contexts=2)
+    assert "contexts        2, and 3 batches under way, each in a stream; 6 CUDA graphs" in engine.summary
+    engine.close()
