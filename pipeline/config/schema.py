@@ -219,7 +219,7 @@ class StageConfig(_Node):
     )
     credits: SlotCount = Field(
         default=AUTO,
-        description="Requests that may wait in or be computed by one worker. Default: two batches, at least 4.",
+        description="Requests that may wait in or be computed by one worker. Default: twice what it computes at once, which is two batches but on a GPU; at least 4.",
     )
     env: dict[str, str] = Field(default_factory=dict, description="Environment variables of its workers.")
     timeout_ms: float | None = Field(

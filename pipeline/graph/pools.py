@@ -72,7 +72,9 @@ def credits_of(stage: StageConfig, concurrency: int = 1) -> int:
     """
     if isinstance(stage.credits, int):
         return stage.credits
-    return max(_MIN_CREDITS, (concurrency + 1) * stage.batch.max_size)
+    # As many rows on their way as are computed: an order takes a millisecond from the answer that makes room for it, and
+    # in that time a GPU with eight contexts computes four batches.
+    return max(_MIN_CREDITS, 2 * concurrency * stage.batch.max_size)
 
 
 def fields_of(outputs: Sequence[TensorSpec]) -> tuple[Field, ...]:

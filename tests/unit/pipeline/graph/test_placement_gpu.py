@@ -89,9 +89,10 @@ def test_without_a_gpu_the_stage_is_refused_with_the_reason(place: Place, why: s
         place(replace(machine(16), why_no_gpu=why))
 
 
-def test_a_worker_has_orders_for_all_its_batches_in_flight_and_one_more(load: Callable[[str], LoadedConfig]) -> None:
+def test_a_worker_has_orders_for_as_many_batches_again_as_it_computes(load: Callable[[str], LoadedConfig]) -> None:
     (stage,) = load("- {name: infer, use: 'm:C', batch: {max_size: 8}}\n").config.stages
-    assert credits_of(stage, 4) == 40
+    assert credits_of(stage, 4) == 64
+    assert credits_of(stage) == 16
 
 
 def test_a_host_for_the_cpu_runs_on_the_gpu_that_a_colocated_stage_needs(place: Place) -> None:
