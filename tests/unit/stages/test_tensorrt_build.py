@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,13 +18,31 @@ from stages.engines.tensorrt import TensorRt
 from stages.errors import ModelError
 from stages.spec import TensorSpec
 
-has_rtx = importlib.util.find_spec("tensorrt_rtx") is not None and importlib.util.find_spec("tensorrt") is None
+#: Where `make test-build` puts TensorRT-RTX: nothing else sees it there.
+RTX = Path(__file__).parents[3] / "build/tensorrt-rtx"
+
+has_rtx = (RTX / "tensorrt_rtx").is_dir() and importlib.util.find_spec("tensorrt") is None
 needs_rtx = pytest.mark.skipif(not has_rtx, reason="builds with TensorRT-RTX, 95 MB: run `make test-build`")
+
+_loaded: dict[str, ModuleType] = {}
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRTLAB_MODELS", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def rtx(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT-RTX can be imported, in the tests that need it; it cannot be loaded twice."""
+    if needs_rtx.mark not in request.node.iter_markers():
+        return
+    if not _loaded:
+        monkeypatch.syspath_prepend(str(RTX))
+        importlib.import_module("tensorrt_rtx")
+        _loaded.update((name, sys.modules.pop(name)) for name in tuple(sys.modules) if name.startswith("tensorrt_rtx"))
+    for name, module in _loaded.items():
+        monkeypatch.setitem(sys.modules, name, module)
 
 
 def build(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
