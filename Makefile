@@ -1,7 +1,7 @@
 # make run and make test are all that a new user needs; both set up what is missing. `make` alone lists the rest.
 #
-# Variables: PYTHON (the interpreter that makes .venv), CONFIG and ARGS (of make run), ARGS (of make test, bench, chaos),
-# PYTHON_GPU and OUT (of make test-gpu).
+# Variables: PYTHON (the interpreter that makes .venv), CONFIG and ARGS (of make run), ARGS (of make test, test-compiled,
+# bench, chaos), PYTHON_GPU and OUT (of make test-gpu).
 
 # bash: for pipefail.
 SHELL  := /bin/bash
@@ -15,11 +15,14 @@ PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo "$$python"; break; }; done)
 endif
 
+# Only `make compiled` compiles, and not beside the sources.
+unexport TRTLAB_COMPILE
+
 # -qq: errors only.
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-ocr test test-gpu test-build check check-tensorrt bench chaos clean
+.PHONY: help run run-ocr test test-gpu test-build compiled test-compiled check check-tensorrt bench chaos clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-21s %s\n", $$1, $$2 }'
@@ -53,6 +56,18 @@ test-build: $(VENV)/.dev $(RTX)/.there  ## build plans with TensorRT-RTX, withou
 
 check-tensorrt: $(VENV)/.dev $(BINDINGS)/.there  ## compare the engine with the bindings of TensorRT 8.6 to 11 and RTX
 	@$(VENV)/bin/python -m pytest tests/bindings $(ARGS)
+
+# A tree of its own: what users install, and beside it what tests and benchmarks read. It is made from nothing, since
+# what is left of an earlier one could be imported.
+COMPILED := build/compiled
+compiled: $(VENV)/.dev  ## compile what every request passes through, into build/compiled (needs a C compiler)
+	@rm -rf $(COMPILED)
+	@TRTLAB_COMPILE=1 $(PIP) --no-deps --target $(COMPILED) .
+	@cp -r .ci bench configs docs models photos tests LICENSE Makefile NOTICE *.md *.toml setup.py $(COMPILED)
+
+# The variable says what the tests are to find: tests/architecture/test_compiled.py.
+test-compiled: compiled  ## pass the whole test suite with what was compiled
+	@cd $(COMPILED) && TRTLAB_COMPILE=1 PYTHONPATH=$(abspath $(COMPILED)) $(abspath $(VENV))/bin/python -m pytest $(ARGS)
 
 check: $(VENV)/.dev  ## types (mypy --strict), style (ruff), who may import whom (import-linter)
 	$(VENV)/bin/mypy --strict -p shm -p stages -p pipeline -p bench

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +14,9 @@ from pipeline.processes.child import Post
 from pipeline.wire.messages import Fence, Fenced, Fences, Hop, Message, Notices, Order, Orders, WorkerReport
 from pipeline.wire.sockets import Inbox as Socket
 from pipeline.wire.sockets import address_of
+from pipeline.worker.execution import Flight
 from pipeline.worker.exits import Exits
+from pipeline.worker.inbox import Waiting
 from pipeline.worker.member import LATE_NS, Member, may_begin
 from pipeline.worker.recorder import RECORD_BYTES, Recorder
 from shm import segments
@@ -24,6 +25,7 @@ from shm.pool import SlotPool
 from shm.segment import SegmentSpec
 from shm.view import SegmentTable
 from stages.spec import TensorSpec
+from stages.stage import Batch
 
 X = TensorSpec("tensor", "uint8", (8,))
 now = time.monotonic_ns
@@ -178,23 +180,29 @@ def test_memory_is_shown_to_the_stages_that_touch_it(process: Process) -> None:
     assert [process.a.touches(pool) for pool in ("ingress/0", "a", "b")] == [True, True, False]
 
 
-def member(flying: list[int], *, suspects: bool = False) -> Any:
-    """A worker with batches of these groups in flight."""
-    flights = [SimpleNamespace(rows=[SimpleNamespace(order=SimpleNamespace(group=group))]) for group in flying]
-    return SimpleNamespace(flights=flights, inbox=SimpleNamespace(has_suspects=suspects))
+def flight_of(group: int) -> Flight:
+    """A batch in flight of one row."""
+    batch = Batch(1, {}, {}, lambda *_: pytest.fail("allocated"), lambda *_: pytest.fail("allocated"))
+    return Flight([Waiting(Order(0, 0, 0, group, (), ()), 0)], (), (), {}, batch, 0)
 
 
 @pytest.mark.parametrize(
-    ("members", "expected"),
+    ("flying", "suspects", "expected"),
     [
-        ([member([]), member([])], True),
-        ([member([0, 0]), member([0])], True),
-        ([member([]), member([], suspects=True)], True),
-        ([member([0]), member([], suspects=True)], False),
-        ([member([], suspects=True), member([0])], False),
-        ([member([3]), member([])], False),
-        ([member([]), member([3])], False),
+        (([], []), (), True),
+        (([0, 0], [0]), (), True),
+        (([], []), (1,), True),
+        (([0], []), (1,), False),
+        (([], [0]), (0,), False),
+        (([3], []), (), False),
+        (([], [3]), (), False),
     ],
 )
-def test_suspects_are_computed_with_nothing_beside_them(members: list[Any], expected: bool) -> None:
-    assert may_begin(members) is expected
+def test_suspects_are_computed_with_nothing_beside_them(
+    process: Process, flying: tuple[list[int], list[int]], suspects: tuple[int, ...], expected: bool
+) -> None:
+    for member, groups in zip(process.members, flying):
+        member.flights = [flight_of(group) for group in groups]
+    for index in suspects:
+        process.members[index].add([process.order(index, 4 + index, group=1)])
+    assert may_begin(process.members) is expected
