@@ -52,7 +52,7 @@ test-gpu:  ## on a GPU host: build the plans, pass the GPU tests, leave a report
 RTX      := build/tensorrt-rtx
 BINDINGS := build/tensorrt-bindings
 test-build: $(VENV)/.dev $(RTX)/.there  ## build plans with TensorRT-RTX, without a GPU (fetches 95 MB the first time)
-	@PYTHONPATH=$(RTX) $(VENV)/bin/python -m pytest tests/unit/stages/test_tensorrt_build.py $(ARGS)
+	@$(VENV)/bin/python -m pytest tests/unit/stages/test_tensorrt_build.py $(ARGS)
 
 check-tensorrt: $(VENV)/.dev $(BINDINGS)/.there  ## compare the engine with the bindings of TensorRT 8.6 to 11 and RTX
 	@$(VENV)/bin/python -m pytest tests/bindings $(ARGS)
@@ -89,7 +89,7 @@ photos/text/page.png: photos/text/make_pages.py $(VENV)/.core
 	@$(VENV)/bin/python $<
 	@touch $@
 
-$(RTX)/.there:
+$(RTX)/.there: | $(VENV)/bin/python
 	@$(PIP) --target $(RTX) 'tensorrt-rtx-cu13>=1.7'
 	@touch $@
 
