@@ -91,6 +91,8 @@ def _descriptors() -> Iterator[str]:
 
 
 def _children() -> Iterator[str]:
+    if not _has_children():
+        return
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             if child.status() == psutil.STATUS_ZOMBIE and child.ppid() == os.getpid():
@@ -99,6 +101,14 @@ def _children() -> Iterator[str]:
                     os.waitpid(child.pid, os.WNOHANG)
                 continue
             yield f"{child.pid} {' '.join(child.cmdline())[:120]}"
+
+
+def _has_children() -> bool:
+    """The kernel's own list, where it keeps one: psutil looks at every process of the machine. Orphans are ours, too."""
+    try:
+        return any(Path(f"/proc/self/task/{task}/children").read_text() for task in os.listdir("/proc/self/task"))
+    except OSError:  # a thread that has just ended
+        return True
 
 
 def _segments() -> Iterator[str]:

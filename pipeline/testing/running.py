@@ -70,6 +70,11 @@ class RunningPipeline:
         Raises:
             TimeoutError: it still runs after `timeout_s` seconds.
         """
+        stdout = self._process.stdout
+        assert stdout is not None
+        if self._process.poll() is None:
+            # It says nothing more on it, and its end is its own. `Popen.wait` would look every 50 ms.
+            select.select([stdout], [], [], timeout_s)
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:

@@ -51,7 +51,7 @@ def test_no_request_is_lost_while_a_process_with_three_stages_is_killed_under_lo
 
 def test_the_limit_of_a_stage_holds_for_its_batches_alone(folder: Any) -> None:
     config = folder.config(
-        {"with.seconds": 0.5},
+        {"with.seconds": 0.5, "batch": {"max_size": 4, "max_delay_ms": 50}},
         {"with.deadly": True, "batch": {"max_size": 4, "max_delay_ms": 100}, "timeout_ms": 250, **SHARED},
     )
     with running(config) as pipeline, pipeline.client() as client:
@@ -96,8 +96,9 @@ def test_a_deadly_request_fails_alone_in_whatever_stage_of_the_process_it_kills(
         deaths = client.status()["counts"]["worker_deaths"] / 3
         assert deaths <= 1 + 3 + 1 + (deed == b"kill")
         # And never again in that run.
-        for number in range(20):
-            assert data_of(client.submit(data=b"later %d" % number)) == b"later %d" % number
+        for first in range(0, 24, 8):
+            later = [b"later %d" % number for number in range(first, first + 8)]  # a full batch, which waits for nothing
+            assert [data_of(future) for future in [client.submit(data=each) for each in later]] == later
         assert client.status()["counts"]["worker_deaths"] / 3 == deaths
         assert pipeline.stop() == 0
 

@@ -20,7 +20,7 @@ def computed(journal: Path) -> list[bytes]:
 
 def test_a_request_expires_while_its_worker_is_busy_and_later_stages_never_see_it(folder: Any, tmp_path: Path) -> None:
     later = tmp_path / "later"
-    config = folder.config({"with.seconds": 1.5}, {"with.journal": str(later)}, {})
+    config = folder.config({"with.seconds": 1.0}, {"with.journal": str(later)}, {})
     with running(config) as pipeline, pipeline.client() as client:
         # One is being computed at its deadline, one waits in the worker's inbox.
         hurried = [client.submit(data=data, deadline_ms=200) for data in (b"computed", b"queued")]
@@ -29,7 +29,7 @@ def test_a_request_expires_while_its_worker_is_busy_and_later_stages_never_see_i
             assert future.wait(30)
             assert isinstance(future.error(), DeadlineExceeded)
             assert "waiting for s0, s1, s2" in str(future.error())
-            # Both are answered while the worker still sleeps: the first batch ends after 1500 ms.
+            # Both are answered while the worker still sleeps: the first batch ends after 1000 ms.
             assert not patient.done()
         print(f"answered {(hurried[1].answered_ns - hurried[1].submitted_ns) / 1e6:.0f} ms after submission, due at 200")
         with patient.get(30) as result:

@@ -30,7 +30,7 @@ def test_a_drain_finishes_what_is_under_way_and_refuses_what_is_new(folder: Any)
 
 
 def test_what_is_not_finished_in_time_is_named_and_its_clients_are_told(folder: Any) -> None:
-    config = folder.config({"name": "slow", "with.seconds": 2.0}, {"name": "next"}, drain_s=0.5)
+    config = folder.config({"name": "slow", "with.seconds": 1.2}, {"name": "next"}, drain_s=0.5)
     with running(config) as pipeline, pipeline.client("patient") as client:
         future = client.submit(data=b"x")
         until(lambda: client.status()["inside"] == 1)

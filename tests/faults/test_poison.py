@@ -44,9 +44,11 @@ def test_a_deadly_request_fails_alone_after_few_deaths(folder: Any, deed: bytes,
         # The first death, then those of the search; a SIGKILL may be anybody's, and takes one more to convince.
         assert deaths <= 1 + math.ceil(math.log2(size)) + 1 + (deed == b"kill")
         # And never again in that run.
-        for number in range(20):
-            with client.submit(data=b"later %d" % number).get(30) as result:
-                assert result["data"].tobytes() == b"later %d" % number
+        for first in range(0, 20, size):
+            later = [b"later %d" % number for number in range(first, first + size)]  # a full batch, which waits for nothing
+            for each, future in zip(later, [client.submit(data=each) for each in later]):
+                with future.get(30) as result:
+                    assert result["data"].tobytes() == each
         assert client.status()["counts"]["worker_deaths"] == deaths
         assert pipeline.stop() == 0
 

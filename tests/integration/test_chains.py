@@ -54,9 +54,10 @@ def config_of(folder: Path, stages: list[dict[str, Any]], **fields: Any) -> Path
     return path
 
 
-@pytest.fixture
-def words(tmp_path: Path) -> Iterator[Client]:
-    with running(config_of(tmp_path, WORDS)) as pipeline, pipeline.client() as client:
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A client of one pipeline, for the tests that leave its processes alive."""
+    with running(config_of(tmp_path_factory.mktemp("words"), WORDS)) as pipeline, pipeline.client() as client:
         yield client
 
 
@@ -86,14 +87,15 @@ def test_more_children_than_were_declared_fail_the_request_alone(words: Client) 
     assert ask(words, "still here")["words"] == ["STILL", "HERE"]
 
 
-def test_a_child_that_kills_its_workers_fails_its_request_and_no_other(words: Client) -> None:
-    before = [words.submit(text=f"a{n} b{n} c{n}".encode()) for n in range(20)]
-    deadly = words.submit(text=b"one die two")
-    after = [words.submit(text=f"d{n} e{n} f{n}".encode()) for n in range(20)]
-    with pytest.raises(StageCrashed, match=r"(?s)child 1 of split: stage shout.*pipeline replay "):
-        deadly.get(60)
-    assert [f.get(60)["words"]["words"][0] for f in before] == [f"A{n}" for n in range(20)]
-    assert [f.get(60)["words"]["words"][2] for f in after] == [f"F{n}" for n in range(20)]
+def test_a_child_that_kills_its_workers_fails_its_request_and_no_other(tmp_path: Path) -> None:
+    with running(config_of(tmp_path, WORDS)) as pipeline, pipeline.client() as client:
+        before = [client.submit(text=f"a{n} b{n} c{n}".encode()) for n in range(20)]
+        deadly = client.submit(text=b"one die two")
+        after = [client.submit(text=f"d{n} e{n} f{n}".encode()) for n in range(20)]
+        with pytest.raises(StageCrashed, match=r"(?s)child 1 of split: stage shout.*pipeline replay "):
+            deadly.get(60)
+        assert [f.get(60)["words"]["words"][0] for f in before] == [f"A{n}" for n in range(20)]
+        assert [f.get(60)["words"]["words"][2] for f in after] == [f"F{n}" for n in range(20)]
 
 
 def test_a_request_of_many_children_lets_small_ones_by(tmp_path: Path) -> None:

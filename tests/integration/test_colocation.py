@@ -121,7 +121,8 @@ def test_a_new_scheduler_finds_every_worker_of_a_process(
 
 
 def test_stages_with_several_batches_in_flight_share_a_process(tmp_path: Path) -> None:
-    (tmp_path / "later.py").write_text(STAGE.replace("4096", "65536"))
+    # By another name: Work would take a second for b"slow".
+    (tmp_path / "later.py").write_text(STAGE.replace("4096", "65536").replace("slow", "tardy"))
     shutil.copy(Path(__file__).parent / "sample_stages.py", tmp_path)
     document = {
         "inputs": [{"name": "data", "dtype": "uint8", "shape": ["bytes"], "max": {"bytes": 4096}}],
@@ -135,7 +136,7 @@ def test_stages_with_several_batches_in_flight_share_a_process(tmp_path: Path) -
     config = tmp_path / "flying.yaml"
     config.write_text(yaml.safe_dump(document))
     with running(config) as pipeline, pipeline.client() as client:
-        texts = [b"bad" if number % 9 == 5 else b"slow" if number % 7 == 3 else b"%d" % number for number in range(60)]
+        texts = [b"bad" if number % 9 == 5 else b"tardy" if number % 7 == 3 else b"%d" % number for number in range(60)]
         flying: deque[tuple[bytes, Future]] = deque()
         while texts or flying:
             while texts and len(flying) < 6:
