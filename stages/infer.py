@@ -74,15 +74,19 @@ class Infer:
         known = catalogue.ASSETS.get(model)
         shapes = {**(known.shapes if known else {}), **(shapes or {})}
         self._engine = engine_class(engine, path, options)(path, max or {}, options, shapes)
-        #: What kind of device it runs on, and how many batches at once: the placement asks.
+        #: What kind of device it runs on: the placement asks.
         self.device = self._engine.device
-        self.concurrency = self._engine.concurrency
         specs = self._engine.specs
         self.inputs, self._inputs = _renamed("inputs", specs.inputs, inputs or {})
         self.outputs, self._outputs = _renamed("outputs", specs.outputs, outputs or {})
         #: Multiples that rows are padded to: rows that are equal then may share a batch.
         self.pad = _checked("pad", pad or {}, specs)
         self._warm_up = [_checked("warm_up", extents, specs, bounded=True) for extents in warm_up]
+
+    @property
+    def concurrency(self) -> int:
+        """How many batches may be under way at once; perhaps more once the engine has loaded what there is."""
+        return self._engine.concurrency
 
     def setup(self, context: StageContext) -> None:
         self._engine.load(context.threads, context.device, context.max_batch)

@@ -219,7 +219,8 @@ class StageConfig(_Node):
     )
     credits: SlotCount = Field(
         default=AUTO,
-        description="Requests that may wait in or be computed by one worker. Default: twice what it computes at once, which is two batches but on a GPU; at least 4.",
+        description="Requests that may wait in or be computed by one worker. Default: twice what it has under way at "
+        "once, at least 4; so two batches, and more on a GPU.",
     )
     env: dict[str, str] = Field(default_factory=dict, description="Environment variables of its workers.")
     timeout_ms: float | None = Field(

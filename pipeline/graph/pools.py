@@ -2,8 +2,8 @@
 
 The rules, and why:
 
-* **Credits** of a worker: one batch more than it computes at once, so that the next one gathers
-  meanwhile: two, unless the stage has several in flight; at least 4, so that a stage without batches is
+* **Credits** of a worker: twice what it has under way at once, so that as much gathers meanwhile: two
+  batches, unless the stage has several in flight; at least 4, so that a stage without batches is
   not idle for the length of a message's way.
 * **A stage's pool** has a slot for every request that can hold one at the same time: ordered from the
   stage itself, ordered from a stage that reads its bytes or stands between it and such a reader, and,
@@ -68,12 +68,12 @@ def credits_of(stage: StageConfig, concurrency: int = 1) -> int:
     """Requests that one worker of the stage may be ordered and not have finished.
 
     Args:
-        concurrency: batches that the worker computes at once.
+        concurrency: batches that the worker has under way at once.
     """
     if isinstance(stage.credits, int):
         return stage.credits
-    # As many rows on their way as are computed: an order takes a millisecond from the answer that makes room for it, and
-    # in that time a GPU with eight contexts computes four batches.
+    # As many rows on their way as are computed: an order takes a millisecond from the answer that makes room for
+    # it, and in that time a GPU with eight contexts computes four batches.
     return max(_MIN_CREDITS, 2 * concurrency * stage.batch.max_size)
 
 
@@ -119,6 +119,9 @@ def pools_of(
         if stage.fields:
             size = slot_bytes(stage.fields)
             held = _orders(stages, stage, {stage.name, *_holders(stage.name, wiring)})
+            if not stage.scope:
+                # No more requests than that are inside.
+                held = min(held, slots)
             kept = slots if stage.name in answered else _joined(stage, stages) * (1 if size > _SMALL_BYTES else 2)
             if stage.name in sized and size > ONE_CLASS_BYTES and held + kept > 2:
                 classes = size_classes(size, held + kept)

@@ -129,8 +129,10 @@ class Scheduler:
             # Ordered work finishes and is dropped; what still waits here need not run at all.
             if all(step is None for member in request.family() for step in member.steps):
                 self._completion.finish(request, "Unavailable", "its client has gone")
-            # Its number may come again, with another life behind it.
-            request.client = NOBODY
+        for request in state.requests.values():
+            # Answered ones too, whose slots come back later: its number may come again, with another life behind it.
+            if request.client == number:
+                request.client = NOBODY
 
     def tick(self, now: int) -> None:
         """Expire deadlines, also that of a drain. Called now and then."""

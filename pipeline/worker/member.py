@@ -60,6 +60,8 @@ class Member:
         self._stage: Stage | None = None
         #: Batches in flight, the oldest first; more than one only where the stage has a `concurrency` above 1.
         self.flights: list[Flight] = []
+        #: When the last batch ended that was the oldest.
+        self._oldest_ended = 0
         self.concurrency = 1
         #: Notices of forwarded orders: the scheduler hears of them by the order's last notice anyway,
         #: and needs them only to know sooner what is free, and who had what when somebody dies.
@@ -196,6 +198,8 @@ class Member:
             outcome = self._execution.finish(flight)
             if outcome is not None:
                 landed = True
+                if flight is self.flights[0]:
+                    self._oldest_ended = time.monotonic_ns()
                 self.flights.remove(flight)
                 self.inbox.flying -= len(flight.rows)
                 self._recorder.end(self._flying(), self._oldest(0))
@@ -211,7 +215,8 @@ class Member:
         return list(chain.from_iterable([flight.requests for flight in self.flights]))
 
     def _oldest(self, now: int) -> int:
-        return self.flights[0].began if self.flights else now
+        """Since when the oldest batch is computed: it may have waited for the one before it."""
+        return max(self.flights[0].began, self._oldest_ended) if self.flights else now
 
     def _pass_on(self, outcome: Outcome) -> None:
         # Forward first: the next stage can begin while the scheduler is told.

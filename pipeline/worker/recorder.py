@@ -49,12 +49,18 @@ class Recorder:
             rest: requests of the batches that still run beside it.
             since: when the oldest of those began.
         """
+        words = self._words
         if rest:
-            # Written over in place: at every moment those that still run are among the recorded.
-            self.begin(rest, since)
+            # Written over in place and one by one, for they only move to the front: at every moment those that still
+            # run are among the recorded.
+            count = min(len(rest), MAX_ROWS)
+            for index in range(count):
+                words[3 + index] = rest[index]
+            words[2] = count
+            words[0] = since
         else:
-            self._words[0] = 0
-        self._words[1] += 1
+            words[0] = 0
+        words[1] += 1
 
     def clear(self) -> None:
         """A new worker takes the record over."""

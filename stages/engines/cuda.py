@@ -71,6 +71,11 @@ class _Rows(ctypes.Structure):
     ]
 
 
+def _directions() -> tuple[_Rows, _Rows]:
+    """To the device, and from it."""
+    return _Rows(srcType=_HOST, dstType=_DEVICE), _Rows(srcType=_DEVICE, dstType=_HOST)
+
+
 class CudaError(StageBroken):
     """A CUDA call failed. Most leave the context unusable: only another process can go on."""
 
@@ -144,8 +149,7 @@ class Device:
         self.name: str = device.name()
         self.bus_id: str = device.pci_bus_id()
         # Filled in for each copy: the driver has read them when it returns.
-        self._upload = _Rows(srcType=_HOST, dstType=_DEVICE)
-        self._download = _Rows(srcType=_DEVICE, dstType=_HOST)
+        self._upload, self._download = _directions()
         self._registered: dict[int, memoryview] = {}
         self._allocations: list[Any] = []
 

@@ -63,7 +63,7 @@ class EngineOptions:
     precision: str = "auto"
     """"fp32", "fp16", "int8", or "auto": fp16 where the model was built in it, else fp32."""
     contexts: int = 1
-    """Batches that may be computed at once, each with memory and a stream of its own."""
+    """Batches that may be computed at once. An engine may have more under way."""
     cuda_graphs: bool = True
     """Launch a batch as one graph instead of kernel by kernel."""
 

@@ -37,7 +37,7 @@ from stages.engines.engine import (
     model_specs,
 )
 from stages.engines.plans import Plan, choose_size, fitting_plans, gpu_slug, plans_of
-from stages.engines.tensorrt_lanes import Contexts, Copies, Lane
+from stages.engines.tensorrt_lanes import Copies, Lane, Scratch
 from stages.engines.transfers import transfers_of
 from stages.errors import BadInput, ModelError, StageBroken
 from stages.spec import TensorSpec
@@ -64,13 +64,14 @@ class TensorRt(Engine):
         self._device: Device | None = None
         self._plans: list[Plan] = []
         self._sizes: list[int] = []
-        self._contexts: list[Contexts] = []
+        self._scratches: list[Scratch] = []
         self._lanes: list[Lane] = []
         self._free: list[Lane] = []
         self._models: dict[int, tensorrt.ICudaEngine] = {}
         self._runtime: tensorrt.Runtime | None = None
         self._version = ""
-        #: Dimensions other than the batch are free: contexts are told the shapes of each batch.
+        #: Dimensions other than the batch are free: contexts are told the shapes of each batch. Until it is known which
+        #: plans are loaded, where they are free in any.
         self._is_free = any(plan.profiles for plan in plans_of(path.stem))
 
     @classmethod
@@ -85,7 +86,7 @@ class TensorRt(Engine):
 
     @property
     def concurrency(self) -> int:
-        # A context that is told shapes must not be running: then none of them has a second batch under way.
+        # Where shapes are free a batch's are asked for before its turn, of a context that computes nothing.
         return self.options.contexts + (not self._is_free)
 
     def load(self, threads: int, device: str, max_batch: int = 1) -> None:
@@ -110,16 +111,17 @@ class TensorRt(Engine):
             _check_ranges(self.path, plan, self.specs)
         runtime: tensorrt.Runtime = trt.Runtime(_logger(trt))
         self._models = {plan.batch: self._deserialize(runtime, plan) for plan in self._plans}
+        self._is_free = any(plan.profiles for plan in self._plans)
         self._runtime = runtime
         tensors = (*self.specs.inputs, *self.specs.outputs)
-        for number in range(self.options.contexts):
+        needed = max(compat.scratch_bytes(model) for model in self._models.values())
+        self._scratches = [Scratch(gpu, needed) for _ in range(self.options.contexts)]
+        for number in range(self.concurrency):
             models = self._models
             if number and self._is_free and not compat.shares_profiles(trt):
                 models = {plan.batch: self._deserialize(runtime, plan) for plan in self._plans}
-            self._contexts.append(Contexts(trt, gpu, models))
-        for number in range(self.concurrency):
-            contexts = self._contexts[number % len(self._contexts)]
-            self._lanes.append(Lane(trt, gpu, contexts, tensors))
+            scratch = self._scratches[number % len(self._scratches)]
+            self._lanes.append(Lane(trt, gpu, scratch, models, tensors))
         self._free = list(self._lanes)
 
     def _deserialize(self, runtime: tensorrt.Runtime, plan: Plan) -> tensorrt.ICudaEngine:
@@ -169,11 +171,11 @@ class TensorRt(Engine):
         downloads = [
             _copies(spec, gives.get(spec.name, spec.max_shape), outputs[spec.name]) for spec in self.specs.outputs
         ]
-        # One whose contexts compute nothing, if there is one.
+        # One whose scratch nobody computes in, if there is one.
         lane = min(self._free, key=_batches)
         lane.launch(choose_size(self._sizes, size), uploads, downloads, takes if self._is_free else None)
         self._free.remove(lane)
-        lane.contexts.batches += 1
+        lane.scratch.batches += 1
         lane.rows = (inputs, outputs)
         return lane
 
@@ -213,7 +215,7 @@ class TensorRt(Engine):
         if not lane.is_over():
             return False
         lane.rows = None
-        lane.contexts.batches -= 1
+        lane.scratch.batches -= 1
         self._free.append(lane)
         return True
 
@@ -236,12 +238,12 @@ class TensorRt(Engine):
     @property
     def summary(self) -> str:
         gpu = self._gpu()
-        contexts, lanes = len(self._contexts), len(self._lanes)
+        contexts, lanes = len(self._scratches), len(self._lanes)
         largest = self._sizes[-1]
         inputs, outputs = (
             sum(spec.max_nbytes for spec in specs) * largest for specs in (self.specs.inputs, self.specs.outputs)
         )
-        scratch = max(compat.scratch_bytes(model) for model in self._models.values())
+        scratch = self._scratches[0].nbytes
         free, total = gpu.memory
         graphs = sum(len(lane.graphs) for lane in self._lanes)
         return "\n".join(
@@ -264,11 +266,9 @@ class TensorRt(Engine):
         # Contexts go before their engines, and all of TensorRT before the device.
         for lane in self._lanes:
             lane.close()
-        for contexts in self._contexts:
-            contexts.close()
         self._free.clear()
         self._lanes.clear()
-        self._contexts.clear()
+        self._scratches.clear()
         self._models.clear()
         self._runtime = None
         self._device.close()
@@ -281,7 +281,7 @@ class TensorRt(Engine):
 
 
 def _batches(lane: Lane) -> int:
-    return lane.contexts.batches
+    return lane.scratch.batches
 
 
 def _at(spec: TensorSpec, extents: Mapping[str, int]) -> tuple[int, ...]:

@@ -95,12 +95,11 @@ def build_plan(model: Path, wanted: Plan, options: BuildOptions) -> tuple[Plan, 
     inputs, outputs = _tensors(model, trt, network, [profile.max for profile in profiles])
     is_free = any(profile.min != profile.max for profile in profiles)
     if is_free:
-        # A network for each question: 8.5 does not free a tensor's shape again once its inputs' were fixed.
-        _, least = _tensors(model, trt, read(), [profile.min for profile in profiles])
+        # Another network: 8.5 does not free an output's shape again once its inputs' were fixed.
         network = read()
         _set_free(trt, builder, config, network, shapes)
         inputs = tuple(replace(tensor, axes=axes) for tensor, (_, axes) in zip(inputs, shapes))
-        outputs = _named(model, least, outputs)
+        outputs = _freed(model, network, outputs)
     # It must live until the plan is built.
     calibrator = None
     if wanted.precision == "int8" and compat.wants_calibration(trt, network):
@@ -214,15 +213,17 @@ def _set_free(
         config.set_calibration_profile(profile)
 
 
-def _named(model: Path, least: Sequence[TensorAxes], most: Sequence[TensorAxes]) -> tuple[TensorAxes, ...]:
-    """The outputs: an extent that differs between the inputs' least and most is free, under the name in the file."""
-    # TensorRT does not tell what the file calls the outputs' dimensions.
+def _freed(
+    model: Path, network: tensorrt.INetworkDefinition, outputs: Sequence[TensorAxes]
+) -> tuple[TensorAxes, ...]:
+    """The outputs with what is free in them, under the names in the file: TensorRT does not tell those."""
     named = {tensor.name: tensor.axes for tensor in declared_outputs(model)}
     freed = []
-    for small, large in zip(least, most):
-        names = (name if isinstance(name, str) else None for name in named[large.name])
-        axes = (name if low != high else high for low, high, name in zip(small.axes, large.axes, names))
-        freed.append(replace(large, axes=tuple(axes)))
+    for number, tensor in enumerate(outputs):
+        (_, *now), (batch, *most) = compat.extents_of(network.get_output(number).shape), tensor.axes
+        names = [name if isinstance(name, str) else None for name in named[tensor.name][1:]]
+        axes = [name if extent == -1 else known for extent, known, name in zip(now, most, names)]
+        freed.append(replace(tensor, axes=(batch, *axes)))
     return tuple(freed)
 
 

@@ -1,12 +1,12 @@
 """Lanes: what the batches of a TensorRT engine are computed in, one batch at a time in each.
 
-    lane 0   stream | device batches | graphs ──┐
-    lane N   stream | device batches | graphs ──┴─ contexts 0:  scratch | a context for each batch size
-    lane 1   stream | device batches | graphs ──── contexts 1:  scratch | a context for each batch size
-    ...                                            ...  as many as `contexts`
+    lane 0   stream | device batches | a context and a graph for each batch size ──┐
+    lane N   stream | device batches | a context and a graph for each batch size ──┴─ scratch 0
+    lane 1   stream | device batches | a context and a graph for each batch size ──── scratch 1
+    ...                                                                               ...  as many as `contexts`
 
-Contexts compute one batch at a time, since all of them run in one scratch, sized for the largest plan. One lane
-more than there are contexts keeps them busy: while one batch is computed, the next one's rows are on their way.
+Contexts take turns in a scratch, which is sized for the largest plan: one batch is computed in it at a time. One lane
+more than there are scratches keeps them busy: while one batch is computed, the next one's rows are on their way.
 
     lane 0   upload A ─▶ compute A ─▶ download A
     lane N   upload B ┄┄┄┄┄┄┄┄┄┄┄┄┄┄▶ compute B ─▶ download B     B waits for A to be computed, and for nothing else
@@ -29,69 +29,65 @@ from stages.spec import TensorSpec
 if TYPE_CHECKING:
     import tensorrt
 
-__all__ = ["Contexts", "Copies", "Lane"]
+__all__ = ["Copies", "Lane", "Scratch"]
 
 Copies = tuple[str, Sequence[Transfer]]
 """A tensor's name, and the copies of its rows."""
 
 
-class Contexts:
-    """An execution context for each batch size, all in one scratch."""
+class Scratch:
+    """Memory that one batch at a time is computed in."""
 
-    def __init__(self, trt: Any, gpu: Device, models: Mapping[int, tensorrt.ICudaEngine]) -> None:
-        self.models = models  # for as long as its contexts
-        #: Lanes that use them.
+    def __init__(self, gpu: Device, nbytes: int) -> None:
+        self.nbytes = nbytes
+        self.address = gpu.allocate(nbytes, "activations")
+        #: Lanes that compute in it.
         self.lanes = 0
         #: Batches that are in those lanes.
         self.batches = 0
         #: The last batch is computed; recorded where there are several lanes.
         self.computed = gpu.event()
-        needed = max(compat.scratch_bytes(model) for model in models.values())
-        scratch = gpu.allocate(needed, "activations")
-        self._contexts: dict[int, tensorrt.IExecutionContext] = {}
-        #: Whose memory each of them reads and writes.
-        self._buffers: dict[int, Mapping[str, int]] = {}
-        for size, model in models.items():
-            self._contexts[size] = context = compat.context_without_scratch(trt, model)
-            compat.set_scratch(context, scratch, needed)
-
-    def of(self, size: int, buffers: Mapping[str, int]) -> tensorrt.IExecutionContext:
-        """The context for a batch size, over these device batches, by the tensor's name."""
-        context = self._contexts[size]
-        if self._buffers.get(size) is not buffers:
-            for name, address in buffers.items():
-                context.set_tensor_address(name, address)
-            self._buffers[size] = buffers
-        return context
-
-    def close(self) -> None:
-        """Let go of the contexts; nothing may be running."""
-        self._contexts.clear()
 
 
 class Lane:
-    """A stream, memory for the largest batch, and the graphs that compute in it."""
+    """A stream, memory for the largest batch, and for each batch size a context and perhaps a graph."""
 
-    def __init__(self, trt: Any, gpu: Device, contexts: Contexts, tensors: Sequence[TensorSpec]) -> None:
+    def __init__(
+        self,
+        trt: Any,
+        gpu: Device,
+        scratch: Scratch,
+        models: Mapping[int, tensorrt.ICudaEngine],
+        tensors: Sequence[TensorSpec],
+    ) -> None:
         self._dims: type[tensorrt.Dims] = trt.Dims
         self._gpu = gpu
-        self.contexts = contexts
-        contexts.lanes += 1
+        self._models = models  # for as long as its contexts
+        self.scratch = scratch
+        scratch.lanes += 1
         self.stream = gpu.stream()
         self._handle = int(self.stream.handle)
         self.finished = gpu.event()
         self.graphs: dict[int, Graph] = {}
         self.rows: Any = None
         """The arrays that are being read and written: kept alive."""
-        largest = max(contexts.models)
+        largest = max(models)
         self._buffers = {
             spec.name: gpu.allocate(spec.max_nbytes * largest, f"{spec.name} in a batch of {largest}")
             for spec in tensors
         }
+        # Of its own, though they take turns: a graph is only good for as long as the context that it was captured of
+        # is not pointed elsewhere.
+        self._contexts: dict[int, tensorrt.IExecutionContext] = {}
+        for size, model in models.items():
+            self._contexts[size] = context = compat.context_without_scratch(trt, model)
+            compat.set_scratch(context, scratch.address, scratch.nbytes)
+            for name, address in self._buffers.items():
+                context.set_tensor_address(name, address)
 
     def enqueue(self, size: int) -> None:
         """Put the network into the stream, without copies."""
-        if not self.contexts.of(size, self._buffers).execute_async_v3(self._handle):
+        if not self._contexts[size].execute_async_v3(self._handle):
             raise CudaError(f"TensorRT could not enqueue a batch of {size}; its log says why")
 
     def set_shapes(self, size: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -100,14 +96,13 @@ class Lane:
         Raises:
             BadInput: the plan does not take them.
         """
-        context = self.contexts.of(size, self._buffers)
         for name, shape in shapes.items():
-            if not context.set_input_shape(name, self._dims([size, *shape])):
+            if not self._contexts[size].set_input_shape(name, self._dims([size, *shape])):
                 raise BadInput(f"{name}: the plan for batches of {size} does not take the shape {list(shape)}")
 
     def shape_of(self, size: int, name: str) -> tuple[int, ...]:
         """The shape of an output's rows, for the shapes that were set last."""
-        return compat.extents_of(self.contexts.of(size, self._buffers).get_tensor_shape(name))[1:]
+        return compat.extents_of(self._contexts[size].get_tensor_shape(name))[1:]
 
     def capture(self, size: int) -> None:
         """Make the graph of a batch size; where TensorRT cannot be captured, there is none."""
@@ -123,10 +118,28 @@ class Lane:
         downloads: Sequence[Copies],
         shapes: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
-        """Compute one batch; `is_over` tells when. `shapes`: of the inputs' rows, where they are free."""
-        gpu, stream, contexts = self._gpu, self._handle, self.contexts
+        """Compute one batch; `is_over` tells when.
+
+        Args:
+            size: of the plan.
+            uploads, downloads: copies of the inputs and of the outputs.
+            shapes: of the inputs' rows, where they are free.
+
+        Raises:
+            BadInput: the plan does not take the shapes. Nothing was begun.
+            CudaError: something was begun and may go on: the process must not be used any more.
+        """
         if shapes is not None:
             self.set_shapes(size, shapes)
+        try:
+            self._launch(size, uploads, downloads)
+        except CudaError:
+            raise
+        except Exception as error:  # pycuda's own, which are known only where it is installed
+            raise CudaError(f"{self._gpu.name} failed while a batch was started: {error}") from error
+
+    def _launch(self, size: int, uploads: Sequence[Copies], downloads: Sequence[Copies]) -> None:
+        gpu, stream, scratch = self._gpu, self._handle, self.scratch
         for name, copies in uploads:
             buffer = self._buffers[name]
             for offset, address, nbytes, pitch, rows in copies:
@@ -134,17 +147,18 @@ class Lane:
                     gpu.upload(buffer + offset, address, nbytes, stream)
                 else:
                     gpu.upload_rows(buffer + offset, address, nbytes, pitch, rows, stream)
-        is_shared = contexts.lanes > 1
+        is_shared = scratch.lanes > 1
         if is_shared:
-            # The other lane's batch computes in the same scratch. Not recorded yet: then there is nothing to wait for.
-            self.stream.wait_for_event(contexts.computed)
+            # For the other lane's batch to be computed. Not recorded yet: then there is nothing to wait for.
+            self.stream.wait_for_event(scratch.computed)
         graph = self.graphs.get(size)
         if graph is None:
             self.enqueue(size)
         else:
             graph.launch()
         if is_shared:
-            contexts.computed.record(self.stream)
+            # Before the downloads: the other lane need not wait for those.
+            scratch.computed.record(self.stream)
         for name, copies in downloads:
             buffer = self._buffers[name]
             for offset, address, nbytes, pitch, rows in copies:
@@ -162,8 +176,9 @@ class Lane:
             raise CudaError(f"{self._gpu.name} failed while it computed: {error}") from error
 
     def close(self) -> None:
-        """Wait for what is under way, and let go of the graphs."""
+        """Wait for what is under way, and let go of graphs and contexts."""
         self.stream.synchronize()
         for graph in self.graphs.values():
             graph.close()
         self.graphs.clear()
+        self._contexts.clear()

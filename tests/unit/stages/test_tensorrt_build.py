@@ -9,7 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.cli.main import main
 from stages.engines.engine import TensorAxes
@@ -96,6 +99,23 @@ def test_a_free_dimension_is_built_within_its_range(tiny_models: Path, capsys: p
     assert TensorRt(model, {"length": 8}).specs.inputs == (TensorSpec("x", "float32", ("length",), {"length": 8}),)
     assert "up to date" in build(capsys, *arguments)[1]
     assert "built in" in build(capsys, *arguments[:-1], "length=1:4:16")[1]
+
+
+@needs_rtx
+def test_the_least_of_a_range_may_be_less_than_the_model_can_take(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = numpy_helper.from_array(np.ones((2, 1, 1, 5), np.float32), "weights")
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "weights"], ["y"])], "five_wide",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 4, "W"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 4, "V"])], [weights],
+    )  # fmt: skip
+    model = tmp_path / "five_wide.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), model)
+    assert build(capsys, model, "--batch", "1", "--precision", "fp32", "--range", "W=1:8:16")[0] == 0
+    (plan,) = plans_of("five_wide")
+    assert plan.outputs == (TensorAxes("y", "float32", (1, 2, 4, "V")),)
 
 
 @needs_rtx

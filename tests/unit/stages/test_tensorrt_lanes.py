@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,34 +15,49 @@ import pytest
 
 from stages.engines import tensorrt, tensorrt_compat, tensorrt_lanes
 from stages.engines.engine import EngineOptions, TensorAxes
-from stages.engines.plans import Plan, file_sha256, gpu_slug, write_plan
+from stages.engines.plans import Plan, Profile, file_sha256, gpu_slug, write_plan
 from stages.engines.tensorrt import TensorRt
-from tests.unit.stages.simulated_cuda import Device, Graph, World, library
+from stages.errors import StageBroken
+from tests.unit.stages.simulated_cuda import Device, Event, Graph, World, library
 
 SIZES = (1, 4)
+NOTHING: Mapping[str, int] = {}
 SLOTS = 48
+
+def built(model: Path, batch: int, gpu: str = Device.name, *, ranged: bool = False) -> None:
+    """Put a plan into the cache."""
+    axis = "length" if ranged else 12
+    axes = (TensorAxes("x", "uint8", (batch, axis)),), (TensorAxes("y", "float32", (batch, 2)),)
+    profiles = (Profile("x", (batch, 1), (batch, 8), (batch, 12)),) * ranged
+    plan = Plan("net", file_sha256(model), gpu_slug(gpu), "trt-8.5.3.1", "fp16", batch, *axes, profiles=profiles)
+    write_plan(plan, json.dumps(batch).encode())
+
 
 Load = Callable[..., tuple[TensorRt, World]]
 
 
 @pytest.fixture
-def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """An engine with plans for batches of 1 and 4, on a simulated GPU."""
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With plans for batches of 1 and 4."""
     monkeypatch.setenv("TRTLAB_MODELS", str(tmp_path))
     model = tmp_path / "net.onnx"
     model.write_bytes(b"a model")
     for batch in SIZES:
-        axes = (TensorAxes("x", "uint8", (batch, 12)),), (TensorAxes("y", "float32", (batch, 2)),)
-        plan = Plan("net", file_sha256(model), gpu_slug(Device.name), "trt-8.5.3.1", "fp16", batch, *axes)
-        write_plan(plan, json.dumps(batch).encode())
+        built(model, batch)
+    return model
 
-    def load(seed: int, **options: Any) -> tuple[TensorRt, World]:
+
+@pytest.fixture
+def load(model: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """An engine on a simulated GPU."""
+
+    def load(seed: int, max_: Mapping[str, int] = NOTHING, **options: Any) -> tuple[TensorRt, World]:
         world = World(seed)
         monkeypatch.setattr(tensorrt, "Device", lambda ordinal: Device(world))
         monkeypatch.setattr(tensorrt, "_logger", lambda trt: None)
         monkeypatch.setattr(tensorrt_lanes, "Graph", partial(Graph, world))
         monkeypatch.setattr(tensorrt_compat, "load_library", lambda: library(world))
-        engine = TensorRt(model, {}, EngineOptions(**options))
+        engine = TensorRt(model, max_, EngineOptions(**options))
         engine.load(1, "cuda:0", max(SIZES))
         engine.warm_up([1, max(SIZES)])
         return engine, world
@@ -94,8 +111,8 @@ def test_without_the_wait_for_the_other_lane_answers_would_be_wrong(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, world = load(1, contexts=1)
-    for contexts in engine._contexts:
-        contexts.lanes = 1
+    for scratch in engine._scratches:
+        scratch.lanes = 1
     assert play(engine, world) > 0
     engine.close()
 
@@ -106,15 +123,78 @@ def test_rows_are_on_their_way_while_the_batch_before_them_is_computed(load: Loa
     tokens = [engine.start({"x": [x[row]]}, {"y": [y[row]]}) for row in range(2)]
     first, second = (world.streams[token.stream.handle] for token in tokens)
     assert first is not second
-    # Upload and half of the network; the other's upload may run, and its network may not.
+    # Upload, nothing to wait for, and half of the network; the other's upload may run, and its network may not.
     for _ in range(3):
         first.popleft()[1]()
-    assert second[0][0]()
     second.popleft()[1]()
-    assert second[0][0]() is False
+    assert not second[0][0]()
+    # The other half, and the event: then it may, though nothing was downloaded.
+    for _ in range(2):
+        first.popleft()[1]()
+    assert second[0][0]()
+    assert y.tolist() == [[0, 0], [0, 0]]
     while tokens:
         tokens = [token for token in tokens if not engine.done(token)]
     assert y.tolist() == [[x[0].sum(), 0], [x[1].sum(), 12]]
+    engine.close()
+
+
+def test_a_batch_goes_where_nobody_computes(load: Load) -> None:
+    engine, world = load(3, contexts=2)
+    x, y = np.zeros((1, 12), np.uint8), np.zeros((1, 2), np.float32)
+    for _ in range(20):
+        tokens = [engine.start({"x": list(x)}, {"y": list(y)}) for _ in range(2)]
+        assert tokens[0].scratch is not tokens[1].scratch
+        world.dice.shuffle(tokens)
+        while tokens:
+            tokens = [token for token in tokens if not engine.done(token)]
+    engine.close()
+
+
+def test_rows_live_until_their_batch_is_over(load: Load) -> None:
+    engine, _ = load(0, contexts=1)
+    x, y = np.ones((1, 12), np.uint8), np.zeros((1, 2), np.float32)
+    refs = [weakref.ref(x), weakref.ref(y)]
+    token = engine.start({"x": list(x)}, {"y": list(y)})
+    del x, y
+    gc.collect()
+    assert all(ref() is not None for ref in refs)
+    while not engine.done(token):
+        pass
+    gc.collect()
+    assert all(ref() is None for ref in refs)
+    engine.close()
+
+
+def test_plans_with_ranges_have_one_batch_for_each_context_and_no_graphs(load: Load, model: Path) -> None:
+    for batch in SIZES:
+        built(model, batch, ranged=True)
+    engine, world = load(0, {"length": 12}, contexts=2)
+    assert engine.concurrency == len(engine._lanes) == 2
+    assert [lane.graphs for lane in engine._lanes] == [{}, {}]
+    assert play(engine, world) == 0
+    engine.close()
+
+
+def test_a_plan_with_ranges_for_another_gpu_takes_nothing_away(load: Load, model: Path) -> None:
+    built(model, 8, "NVIDIA A100", ranged=True)
+    engine, _ = load(0, {"length": 12}, contexts=1)
+    assert engine.concurrency == 2
+    assert [len(lane.graphs) for lane in engine._lanes] == [2, 2]
+    engine.close()
+
+
+def test_what_fails_in_the_middle_of_a_start_breaks_the_stage(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, world = load(0, contexts=1)
+
+    def record(event: Event, stream: Any) -> None:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(Event, "record", record)
+    with pytest.raises(StageBroken, match="NVIDIA Simulated failed while a batch was started: out of order"):
+        engine.start({"x": [np.zeros(12, np.uint8)]}, {"y": [np.zeros(2, np.float32)]})
+    while world.step():
+        pass
     engine.close()
 
 

@@ -57,6 +57,14 @@ def test_a_chain_has_slots_for_both_ends_of_each_edge(planned: Callable[..., Pla
     assert slots(plan) == {"ingress/0": 48, "a": 16 + 16, "b": 16 + 4, "c": 4 + 48}
 
 
+def test_a_stage_has_no_more_slots_than_requests_that_can_be_inside(planned: Callable[..., Plan]) -> None:
+    plan = planned(
+        "- {name: a, use: m:C, batch: {max_size: 64}, credits: 1000}\n- {name: b, use: m:C, batch: {max_size: 64}}\n",
+        a="image uint8 4 -> p uint8 2", b="p uint8 2 -> q uint8 2",
+    )  # fmt: skip
+    assert slots(plan) == {"ingress/0": 256, "a": 256, "b": 128 + 256}
+
+
 def test_credits_can_be_given(planned: Callable[..., Plan]) -> None:
     plan = planned("- {name: a, use: m:C, credits: 3, batch: {max_size: 9}}\ningress: {slots: 5}\n", a="image uint8 4 -> p uint8 2")
     assert plan.stages[0].credits == 3

@@ -1,4 +1,4 @@
-"""A request that is over is freed at once: the scheduler collects garbage seldom, and stands still meanwhile."""
+"""What is over leaves nothing behind: no request for the collector, and no debt for a client that comes back."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.scheduler.ledger import Request
+from pipeline.wire.messages import Fenced, Loan, SlotRef, Submission, Submit
+from shm.handle import TensorHandle
+from tests.unit.pipeline.scheduler.actors import EPOCH, MS
+from tests.unit.pipeline.scheduler.graphs import TENSOR_BYTES, make_plan
+from tests.unit.pipeline.scheduler.simulation import Simulation
 from tests.unit.pipeline.scheduler.test_simulation import walk
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _collector_is_off() -> Iterator[None]:
+    # The scheduler collects seldom, and stands still meanwhile.
     gc.collect()
     gc.disable()
     yield
     gc.enable()
 
 
+@pytest.mark.usefixtures("_collector_is_off")
 def test_no_request_waits_for_the_collector() -> None:
     counts: Counter[str] = Counter()
     # Walks with children of children, deaths, and fences that outlive their request.
@@ -28,3 +35,29 @@ def test_no_request_waits_for_the_collector() -> None:
         assert [known for known in gc.get_objects() if type(known) is Request] == [], f"seed {seed}"
     assert counts["answered"] > 200
     assert counts["worker_deaths"] > 20
+
+
+def test_a_client_that_comes_back_under_its_number_owes_nothing_of_its_last_life() -> None:
+    simulation = Simulation(make_plan("chain"), lambda count: 0)
+    scheduler, now = simulation.scheduler, simulation.now
+    segment = simulation.ingress_segments[0]
+
+    def greet() -> SlotRef:
+        scheduler.hello(666, "again", now)
+        scheduler.loan(Loan(666, segment, 1))
+        (slot,) = scheduler.decide(now).grants[666]
+        return slot
+
+    slot = greet()
+    inputs = (TensorHandle(*slot, 0, "uint8", (TENSOR_BYTES,)),)
+    scheduler.submit(Submit(666, (Submission(1, slot, inputs, now + 5 * MS, 0),), ()), now)
+    assert scheduler.decide(now).orders
+    # It is answered, for it is late; its slots come back when the workers have said that they have let go of it.
+    scheduler.tick(now + 10 * MS)
+    fences = scheduler.decide(now).fences
+    greet()
+    out = dict(scheduler.ingress.clients[666].out)
+    for worker, given_up in fences.items():
+        scheduler.handle(Fenced(EPOCH, worker, tuple(given_up)), now)
+    assert scheduler.ingress.clients[666].out == out == {segment: 1}
+    simulation.close()

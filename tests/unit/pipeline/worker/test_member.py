@@ -176,6 +176,39 @@ def test_what_another_scheduler_ordered_is_forgotten(process: Process) -> None:
     assert process.said() == []
 
 
+def test_a_batch_that_waits_for_the_one_before_it_is_not_counted_as_computed(process: Process) -> None:
+    over: set[int] = set()
+
+    class Later:
+        inputs = outputs = (X,)
+        concurrency = 2
+
+        def start(self, batch: Batch) -> int:
+            return id(batch)
+
+        def done(self, token: int) -> bool:
+            return token in over
+
+        def process(self, batch: Batch) -> None:
+            raise AssertionError
+
+    member, record = process.a, process.records[0]
+    member._execution._stage = Later()  # type: ignore[assignment]
+    member.concurrency = 2
+    for request in (7, 8):
+        member.add([process.order(request, 4)])
+        assert member.step(now() + 10**9)
+    first, second = member.flights
+    assert record.since == first.began
+    over.add(first.token)
+    landed = now()
+    assert member.step(now())
+    assert (record.running, second.began < landed <= record.since) == ((8,), True)
+    over.add(second.token)
+    assert member.step(now())
+    assert record.running == ()
+
+
 def test_memory_is_shown_to_the_stages_that_touch_it(process: Process) -> None:
     assert [process.a.touches(pool) for pool in ("ingress/0", "a", "b")] == [True, True, False]
 
