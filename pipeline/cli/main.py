@@ -6,6 +6,8 @@ be started.
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -14,6 +16,7 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import ConfigError, StartError
+from pipeline.interpreter import NO_MATRICES
 
 __all__ = ["COMMANDS", "main", "make_app"]
 
@@ -58,12 +61,20 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line, the process's own where none is given, and end with SystemExit."""
+    own_process = arguments is None
     arguments = sys.argv[1:] if arguments is None else arguments
     # Each command needs other libraries, and all of them together take longer to import than one takes to
     # run: only the one that is asked for is imported. Who asks for none, or for one that there is not, is told of all.
     named = [name for name in arguments[:1] if name in COMMANDS]
+    if own_process and named != ["replay"]:  # which runs a user's stage right here
+        for name, value in NO_MATRICES.items():
+            os.environ.setdefault(name, value)
     try:
-        make_app(named or COMMANDS)(args=arguments, prog_name="pipeline")
+        app = make_app(named or COMMANDS)
+        if own_process:
+            # Else what has been imported is searched for garbage again and again, a sixth of a short command's time.
+            gc.freeze()
+        app(args=arguments, prog_name="pipeline")
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(EXIT_CONFIG)

@@ -12,6 +12,7 @@ soon as it knows: where it dies, the first missing line says on which stage.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -35,6 +36,8 @@ def main() -> None:
             answer = _describe(stage["use"], stage["options"], Path(request["base_dir"]))
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
+    # The caller waits for the end: what has been imported is not searched for garbage once more.
+    gc.freeze()
 
 
 def _describe(use: str, options: dict[str, Any], base_dir: Path) -> dict[str, Any]:

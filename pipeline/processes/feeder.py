@@ -7,6 +7,7 @@ is under way. It uses nothing that an application could not.
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import time
@@ -104,6 +105,8 @@ def main() -> None:
         print(f"cannot write the output: {error}", file=sys.stderr)
         status = 2
     sys.stdout.flush()
+    # The supervisor waits for the end: what has been imported is not searched for garbage once more.
+    gc.freeze()
     sys.exit(status)
 
 

@@ -46,7 +46,7 @@ while True:
 def test_the_slots_of_a_client_that_is_killed_come_back(
     folder: Any, started: Callable[..., subprocess.Popen[Any]]
 ) -> None:
-    with running(folder.config({"with.seconds": 0.05}, {})) as pipeline, pipeline.client() as client:
+    with running(folder.config({"with.seconds": 0.02}, {})) as pipeline, pipeline.client() as client:
         holder = started(
             pipeline.run_dir, command=[sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, text=True
         )
