@@ -33,9 +33,10 @@ with running(sys.argv[1]) as pipeline, pipeline.client() as client:
                 os.kill(pipeline.worker_pids("s0")[0], signal.SIGKILL)
             if round == 1:
                 # There is no room for a second set of segments until everybody has let go of the first.
-                for child in psutil.Process(pipeline.pid).children():
-                    if "scheduler" in " ".join(child.cmdline()):
-                        child.kill()
+                # Who it is first: the workers are ended as soon as it is dead.
+                children = psutil.Process(pipeline.pid).children()
+                (scheduler,) = [child for child in children if "scheduler" in " ".join(child.cmdline())]
+                scheduler.kill()
                 try:
                     while True:
                         client.pump(1.0)
