@@ -19,6 +19,8 @@ from setuptools import setup
 COMPILED = [
     *sorted(glob("pipeline/scheduler/[!_]*.py")),
     *(f"pipeline/worker/{name}.py" for name in ("execution", "exits", "grouping", "inbox", "member", "packing")),
+    "pipeline/processes/scheduler.py",
+    "pipeline/processes/worker.py",
     "shm/pool.py",
 ]
 

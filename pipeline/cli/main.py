@@ -47,7 +47,10 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib import metadata  # parsers of mail and of archives, which no other command should wait for
 
-        typer.echo(f"trtlab {metadata.version('trtlab')}")
+        from pipeline.scheduler import scheduler
+
+        compiled = "" if str(scheduler.__file__).endswith(".py") else " (compiled)"
+        typer.echo(f"trtlab {metadata.version('trtlab')}{compiled}")
         raise typer.Exit
 
 

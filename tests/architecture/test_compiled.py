@@ -6,7 +6,10 @@ import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -54,3 +57,7 @@ def test_every_process_of_a_pipeline_runs_what_is_meant(tmp_path: Path) -> None:
     found = {name: [path for path in paths if "trtlab__mypyc" in path] for name, paths in mapped.items()}
     assert len(found) == 2, "the scheduler and a worker"
     assert all([path.startswith(f"{ROOT}/") for path in paths] == [True] * COMPILED for paths in found.values()), found
+
+
+def test_the_command_says_whether_it_is_compiled(cli: Callable[..., Any]) -> None:
+    assert cli("--version").out == f"trtlab {metadata.version('trtlab')}{' (compiled)' * COMPILED}\n"

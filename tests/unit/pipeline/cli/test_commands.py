@@ -164,7 +164,7 @@ def test_a_wrong_command_line_ends_with_2(run: Run, arguments: list[str]) -> Non
 def test_the_version_is_told(run: Run) -> None:
     code, out, _ = run("--version")
     assert code == 0
-    assert re.fullmatch(r"trtlab \d+\.\d+\.\d+\n", out)
+    assert re.fullmatch(r"trtlab \d+\.\d+\.\d+( \(compiled\))?\n", out)
 
 
 def test_the_schema_is_json_that_describes_the_yaml(run: Run, tmp_path: Path) -> None:
