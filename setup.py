@@ -15,10 +15,12 @@ from tempfile import TemporaryDirectory
 from setuptools import setup
 
 # The loops of the scheduler and of the workers. Compiled code raises TypeError where a value is not of its declared
-# type, so nothing is here that takes in what a stranger or a user's stage made.
+# type, so nothing is here that takes in what a stranger or a user's stage has made: no worker/execution.py, whose
+# nested functions, compiled, would also refer to each other, so that each batch had to wait for the garbage collector.
+# Nor is worker/recorder.py, which is to be seen in the traceback of a crash. What else was tried: bench/NOTES.md.
 COMPILED = [
     *sorted(glob("pipeline/scheduler/[!_]*.py")),
-    *(f"pipeline/worker/{name}.py" for name in ("execution", "exits", "grouping", "inbox", "member", "packing")),
+    *(f"pipeline/worker/{name}.py" for name in ("exits", "grouping", "inbox", "member", "packing")),
     "pipeline/processes/scheduler.py",
     "pipeline/processes/worker.py",
     "shm/pool.py",
