@@ -30,8 +30,9 @@ if os.environ.get("TRTLAB_COMPILE") != "1":
     setup()
 elif "bdist_wheel" not in sys.argv:
     # The front end asks what is required before mypyc is there. Whatever makes no wheel, such as an editable install,
-    # compiles nothing: beside its source, a compiled module would hide what is edited.
-    setup(setup_requires=["mypy>=1.19,<3", "numpy"])
+    # compiles nothing: beside its source, a compiled module would hide what is edited. One version of mypy: with this
+    # one the tests have passed, and what 1.19 to 2.0 make of the same code is no valid C.
+    setup(setup_requires=["mypy==2.4.*"])
 else:
     from mypyc.build import mypycify
 
