@@ -210,10 +210,12 @@ class Client:
         if self._closed:
             return
         self._closed = True
-        if self._lost is None:
+        # What is said to nobody would be kept for those 200 ms, and this process with it where it ends.
+        there = isinstance(probe(self._run_dir / SCHEDULER_LOCK), Alive)
+        if there and self._lost is None:
             self.flush()
             self._scheduler.send(Bye(self._number))
-        self._scheduler.close(linger_ms=200)
+        self._scheduler.close(linger_ms=200 if there else 0)
         self._inbox.close()
         self._table.close()
         # Last: the lock says that this client may still touch its slots.

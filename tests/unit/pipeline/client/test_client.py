@@ -275,6 +275,25 @@ def test_a_client_that_leaves_leaves_nothing(client: Client, pipeline: Pipeline,
 # -- the scheduler's death --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("alive", [True, False])
+def test_what_a_client_says_last_is_waited_for_only_where_somebody_hears_it(
+    client: Client, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, alive: bool
+) -> None:
+    waits = []
+    close = client._scheduler.close
+
+    def closed(linger_ms: int = 0) -> None:
+        waits.append(linger_ms)
+        close(linger_ms)
+
+    monkeypatch.setattr(client._scheduler, "close", closed)
+    if not alive:
+        pipeline.die()
+    client.close()
+    (wait,) = waits
+    assert (wait > 0) == alive
+
+
 def test_a_dead_scheduler_fails_everything_under_way(client: Client, pipeline: Pipeline) -> None:
     client.draft(timeout_s=10, x=(16,), y=(16,)).discard()
     pipeline.held = True
