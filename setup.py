@@ -15,12 +15,15 @@ from tempfile import TemporaryDirectory
 from setuptools import setup
 
 # The loops of the scheduler and of the workers. Compiled code raises TypeError where a value is not of its declared
-# type, so nothing is here that takes in what a stranger or a user's stage has made: no worker/execution.py, whose
-# nested functions, compiled, would also refer to each other, so that each batch had to wait for the garbage collector.
-# Nor is worker/recorder.py, which is to be seen in the traceback of a crash. What else was tried: bench/NOTES.md.
+# type, so what a stranger or a user's stage has made is declared Any where it comes in. No function is nested in
+# another: compiled, those refer to each other, and what they hold waits for the garbage collector.
+# Not here is worker/recorder.py, which is to be seen in the traceback of a crash. What else was tried: bench/NOTES.md.
 COMPILED = [
     *sorted(glob("pipeline/scheduler/[!_]*.py")),
-    *(f"pipeline/worker/{name}.py" for name in ("exits", "grouping", "inbox", "member", "packing")),
+    *(
+        f"pipeline/worker/{name}.py"
+        for name in ("execution", "exits", "grouping", "inbox", "member", "packing", "peers")
+    ),
     "pipeline/processes/scheduler.py",
     "pipeline/processes/worker.py",
     "shm/pool.py",
@@ -32,7 +35,7 @@ elif "bdist_wheel" not in sys.argv:
     # The front end asks what is required before mypyc is there. Whatever makes no wheel, such as an editable install,
     # compiles nothing: beside its source, a compiled module would hide what is edited. One version of mypy: with this
     # one the tests have passed, and what 1.19 to 2.0 make of the same code is no valid C.
-    setup(setup_requires=["mypy==2.4.*"])
+    setup(setup_requires=["mypy==2.4.*", "numpy"])
 else:
     from mypyc.build import mypycify
 

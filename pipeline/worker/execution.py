@@ -20,8 +20,8 @@ from pipeline.graph.plan import Field, StagePlan
 from pipeline.graph.pools import slot_bytes
 from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Copied, Hop, Notice, Order, Trace
 from pipeline.worker.grouping import arrays_of, position_of
-from pipeline.worker.inbox import Waiting
 from pipeline.worker.packing import Packing
+from pipeline.worker.peers import Waiting
 from shm.errors import HandleRefused
 from shm.handle import JSON, TensorHandle, itemsize
 from shm.layout import ALIGNMENT
@@ -91,6 +91,69 @@ class Flight:
     def too_small(self) -> dict[int, int]:
         """The rows whose slots are too small, and how many bytes those should have had."""
         return {row: packing.needed for row, packing in self.packings.items() if packing.needed}
+
+
+class _Filling:
+    """Where the outputs of a batch are put.
+
+    Not closures: compiled, those refer to each other, and every batch would be garbage that waits for the collector.
+    A user's stage calls it, perhaps with rows that are numpy's integers.
+
+    Args:
+        table: every segment of the run.
+        fields: of the stage, by tensor.
+        largest: bytes of the stage's largest slots, where its slots are of several sizes; else 0.
+        rows: of the batch.
+    """
+
+    __slots__ = ("_fields", "_largest", "_rows", "_table", "handles", "packings")
+
+    def __init__(
+        self, table: SegmentTable, fields: Mapping[str, Field], largest: int, rows: Sequence[Waiting]
+    ) -> None:
+        self._table = table
+        self._fields = fields
+        self._largest = largest
+        self._rows = rows
+        self.handles: list[dict[str, TensorHandle | tuple[TensorHandle, ...]]] = [{} for _ in rows]
+        self.packings: dict[int, Packing] = {}
+
+    def allocate(self, row: Any, name: str, shape: tuple[int, ...]) -> Array:
+        """The place of one row's output."""
+        field = self._fields[name]
+        hop = self._rows[row].order.hops[0]
+        offset = field.offset
+        if self._largest:
+            offset = self._offset_of(row, hop.segment, field, itemsize(field.spec.dtype) * math.prod(shape))
+        handle = TensorHandle(hop.segment, hop.slot, hop.generation, offset, field.spec.dtype, shape)
+        view = self._table.view(handle, writable=True)
+        self.handles[row][name] = handle
+        return view
+
+    def allocate_many(self, row: Any, name: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+        """The places of one row's output of many tensors."""
+        field = self._fields[name]
+        hop = self._rows[row].order.hops[0]
+        offsets = field.spec.offsets(shapes)
+        width = itemsize(field.spec.dtype)
+        nbytes = max([at + width * math.prod(shape) for at, shape in zip(offsets, shapes)], default=0)
+        start = self._offset_of(row, hop.segment, field, nbytes) if self._largest else field.offset
+        made = tuple(
+            [
+                TensorHandle(hop.segment, hop.slot, hop.generation, start + offset, field.spec.dtype, shape)
+                for offset, shape in zip(offsets, shapes)
+            ]
+        )
+        self.handles[row][name] = made
+        return [self._table.view(handle, writable=True) for handle in made]
+
+    def _offset_of(self, row: Any, segment: int, field: Field, nbytes: int) -> int:
+        size = self._table.slot_bytes(segment)
+        if size >= self._largest:
+            return field.offset
+        if row not in self.packings:
+            self.packings[row] = Packing(size)
+        return self.packings[row].place(field.spec.name, nbytes)
 
 
 class Execution:
@@ -253,48 +316,10 @@ class Execution:
         return self._table.view(handle)  # type: ignore[arg-type]
 
     def _flight(self, rows: Sequence[Waiting], views: Sequence[Sequence[Any]]) -> Flight:
-        handles: list[dict[str, TensorHandle | tuple[TensorHandle, ...]]] = [{} for _ in rows]
-
-        packings: dict[int, Packing] = {}
-
-        def offset_of(row: int, field: Field, nbytes: int) -> int:
-            size = self._table.slot_bytes(rows[row].order.hops[0].segment)
-            if size >= self._largest:
-                return field.offset
-            if row not in packings:
-                packings[row] = Packing(size)
-            return packings[row].place(field.spec.name, nbytes)
-
-        def allocate(row: int, name: str, shape: tuple[int, ...]) -> Array:
-            field = self._fields[name]
-            hop = rows[row].order.hops[0]
-            offset = field.offset
-            if self._sized:
-                offset = offset_of(row, field, itemsize(field.spec.dtype) * math.prod(shape))
-            handle = TensorHandle(hop.segment, hop.slot, hop.generation, offset, field.spec.dtype, shape)
-            view = self._table.view(handle, writable=True)
-            handles[row][name] = handle
-            return view
-
-        def allocate_many(row: int, name: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
-            field = self._fields[name]
-            hop = rows[row].order.hops[0]
-            offsets = field.spec.offsets(shapes)
-            width = itemsize(field.spec.dtype)
-            nbytes = max([at + width * math.prod(shape) for at, shape in zip(offsets, shapes)], default=0)
-            start = offset_of(row, field, nbytes) if self._sized else field.offset
-            made = tuple(
-                [
-                    TensorHandle(hop.segment, hop.slot, hop.generation, start + offset, field.spec.dtype, shape)
-                    for offset, shape in zip(offsets, shapes)
-                ]
-            )
-            handles[row][name] = made
-            return [self._table.view(handle, writable=True) for handle in made]
-
+        filling = _Filling(self._table, self._fields, self._largest if self._sized else 0, rows)
         inputs = {name: [of_row[index] for of_row in views] for index, name in enumerate(self._inputs)}
-        batch = Batch(len(rows), inputs, self._outputs, allocate, allocate_many)
-        return Flight(rows, views, handles, packings, batch, self._clock())
+        batch = Batch(len(rows), inputs, self._outputs, filling.allocate, filling.allocate_many)
+        return Flight(rows, views, filling.handles, filling.packings, batch, self._clock())
 
     def _run(self, outcome: Outcome, rows: Sequence[Waiting], views: Sequence[Sequence[Any]]) -> None:
         flight = self._flight(rows, views)

@@ -21,7 +21,8 @@ from collections.abc import Callable, Hashable
 
 from pipeline.graph.plan import Plan, StagePlan
 from pipeline.wire.messages import Hop, Order
-from pipeline.worker.inbox import Inbox, Place
+from pipeline.worker.inbox import Inbox
+from pipeline.worker.peers import Place
 from shm.handle import JSON, TensorHandle, itemsize
 from shm.layout import ALIGNMENT
 from stages.spec import TensorSpec

@@ -19,7 +19,8 @@ from pipeline.wire.messages import Fenced, Fences, Notice, Notices, Order, Worke
 from pipeline.worker.execution import Execution, Flight, Outcome
 from pipeline.worker.exits import Exits
 from pipeline.worker.grouping import inbox_of
-from pipeline.worker.inbox import CLOSE_REASONS, Waiting
+from pipeline.worker.inbox import CLOSE_REASONS
+from pipeline.worker.peers import Waiting
 from pipeline.worker.recorder import Recorder
 from shm.view import SegmentTable
 from stages.loading import load_stage

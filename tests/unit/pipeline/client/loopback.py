@@ -26,7 +26,7 @@ from pipeline.wire.messages import (
 from pipeline.wire.run_dir import LOCK, SCHEDULER_LOCK
 from pipeline.wire.sockets import Inbox, Outbox, address_of
 from pipeline.worker.execution import Execution
-from pipeline.worker.inbox import Waiting
+from pipeline.worker.peers import Waiting
 from shm import segments
 from shm.owner import OwnerLock
 from shm.pool import SlotPool

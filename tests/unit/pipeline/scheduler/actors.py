@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from pipeline.wire.messages import Notice, SlotRef
 from pipeline.worker.execution import Execution
-from pipeline.worker.inbox import Inbox, Waiting
+from pipeline.worker.inbox import Inbox
+from pipeline.worker.peers import Waiting
 from shm.handle import TensorHandle
 
 __all__ = ["EPOCH", "MS", "SCHEDULER", "SUPERVISOR", "Client", "Expected", "Peer", "Worker", "mark_of"]

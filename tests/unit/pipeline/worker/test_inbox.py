@@ -10,7 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pipeline.wire.messages import Order
 from pipeline.worker import inbox as inbox_module
-from pipeline.worker.inbox import CLOSE_REASONS, Closed, Inbox, Place
+from pipeline.worker.inbox import CLOSE_REASONS, Closed, Inbox
+from pipeline.worker.peers import Place
 
 ROOT = Path(__file__).parents[4]
 MS = 1_000_000
@@ -105,6 +106,7 @@ def test_a_fenced_order_is_forgotten_and_does_not_count_any_more() -> None:
     inbox.add(order(1), 0)
     inbox.fence(0, 0)
     assert len(inbox) == 1
+    assert inbox.take(5 * MS) is None
     assert inbox.wake_at() == 100 * MS
     assert taken(inbox.take(100 * MS)) == ([1], "delay")
 
@@ -246,6 +248,35 @@ def test_neighbours_of_the_oldest_row_are_preferred_and_the_oldest_fill_up(slots
 
 def test_all_rows_go_together_where_they_fit_whether_they_are_neighbours_or_not() -> None:
     assert taken(in_slots({0: 4, 1: 9, 2: 1}).take(9)) == ([0, 1, 2], "full")
+
+
+def test_rows_without_extent_are_neighbours_once() -> None:
+    inbox = Inbox(3, 10 * MS, 16, place=lambda order: Place((7,), (7,)))
+    for request in range(4):
+        inbox.add(order(request), request)
+    closed = inbox.take(9)
+    assert closed is not None
+    numbers = [row.order.request for row in closed.rows]
+    assert numbers[0] == 0
+    assert len(set(numbers)) == 3
+    assert taken(inbox.take(11 * MS)) == (sorted({0, 1, 2, 3} - set(numbers)), "delay")
+
+
+@pytest.mark.parametrize("gather", [True, False])
+def test_forming_a_batch_looks_at_no_place_twice(gather: bool) -> None:
+    """However many wait: those of a worker of a GPU are hundreds."""
+    asked = []
+
+    def place(order: Order) -> Place:
+        asked.append(order.request)
+        return Place((3 * order.request,), (3 * order.request + 1,))
+
+    inbox = Inbox(4, 0, 256, place=place, gather=gather)
+    for request in range(256):
+        inbox.add(order(request), request)
+    while inbox.take(1000) is not None:
+        pass
+    assert len(asked) == len(set(asked)) >= 252
 
 
 def test_without_gathering_only_neighbours_share_a_batch() -> None:

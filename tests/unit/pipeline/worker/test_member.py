@@ -16,8 +16,8 @@ from pipeline.wire.sockets import Inbox as Socket
 from pipeline.wire.sockets import address_of
 from pipeline.worker.execution import Flight
 from pipeline.worker.exits import Exits
-from pipeline.worker.inbox import Waiting
 from pipeline.worker.member import LATE_NS, Member, may_begin
+from pipeline.worker.peers import Waiting
 from pipeline.worker.recorder import RECORD_BYTES, Recorder
 from shm import segments
 from shm.handle import TensorHandle

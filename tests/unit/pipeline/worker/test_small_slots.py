@@ -12,7 +12,7 @@ from pipeline.graph.plan import BatchPlan, Edge, StagePlan, WorkerPlan
 from pipeline.graph.pools import fields_of, slot_bytes
 from pipeline.wire.messages import OK, TOO_SMALL, Hop, Notice, Order
 from pipeline.worker.execution import Execution
-from pipeline.worker.inbox import Waiting
+from pipeline.worker.peers import Waiting
 from shm.handle import TensorHandle
 from shm.pool import SlotPool
 from shm.segment import SegmentSpec

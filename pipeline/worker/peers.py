@@ -1,0 +1,190 @@
+"""Peers: the orders in an inbox that may share a batch, oldest first, and which of them lie side by side. Pure.
+
+Part of the inbox, which says what may share a batch, and when one closes.
+
+What is asked for takes as long as what is given, not as long as what waits: a worker of a GPU forms thousands of
+batches a second out of hundreds of orders. So places are looked up, not searched for:
+
+    starts    (segment 3, slot 5) ──▶ 17      the order whose tensors begin there
+    ends      (segment 3, slot 5) ──▶ 12      the order that it would be the neighbour of
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from pipeline.wire.messages import Order
+
+__all__ = ["NEVER", "Peers", "Place", "Run", "Waiting"]
+
+NEVER = 1 << 62
+"""In monotonic nanoseconds."""
+
+
+class Waiting(NamedTuple):
+    """One order in the inbox."""
+
+    order: Order
+    arrived: int
+    """Monotonic nanoseconds."""
+
+
+class Place(NamedTuple):
+    """Where an order's tensors lie: a row whose `start` is another one's `next` is its neighbour."""
+
+    start: tuple[int, ...]
+    next: tuple[int, ...]
+
+
+class Peers:
+    """Orders that may share a batch, by a number that the inbox gives each, which rises.
+
+    Args:
+        place: of an order; None: nobody cares.
+    """
+
+    __slots__ = ("_ends", "_place", "_places", "_starts", "_unplaced", "hurry_at", "rows")
+
+    def __init__(self, place: Callable[[Order], Place] | None) -> None:
+        self._place = place
+        #: Oldest first.
+        self.rows: dict[int, Waiting] = {}
+        #: No deadline makes any of them urgent before; perhaps it is only later that one does.
+        self.hurry_at = NEVER
+        #: Those that were not looked up yet: where all fit into a batch, nobody asks.
+        self._unplaced: list[int] = []
+        self._places: dict[int, Place] = {}
+        self._starts: dict[tuple[int, ...], int] = {}
+        self._ends: dict[tuple[int, ...], int] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def oldest(self) -> Waiting:
+        """Of one at least."""
+        return next(iter(self.rows.values()))
+
+    def add(self, number: int, row: Waiting) -> None:
+        """Take in an order."""
+        self.rows[number] = row
+        if row.order.deadline:
+            self.hurry_at = min(self.hurry_at, _latest_start(row))
+        if self._place is not None:
+            self._unplaced.append(number)
+
+    def is_urgent(self, now: int) -> bool:
+        """Whether one of them would be late if it waited on."""
+        if now < self.hurry_at:
+            return False
+        # The most urgent may have gone.
+        self.hurry_at = min([_latest_start(row) for row in self.rows.values() if row.order.deadline], default=NEVER)
+        return now >= self.hurry_at
+
+    def remove(self, numbers: Sequence[int]) -> list[Waiting]:
+        """Let go of orders."""
+        for number in numbers:
+            place = self._places.pop(number, None)
+            if place is not None:
+                if self._starts.get(place.start) == number:
+                    del self._starts[place.start]
+                if self._ends.get(place.next) == number:
+                    del self._ends[place.next]
+        return [self.rows.pop(number) for number in numbers]
+
+    def take(self, most: int) -> list[Waiting]:
+        """Let go of a batch: the oldest, its neighbours, and the next oldest, as far as they fit."""
+        rows = self.rows
+        if len(rows) <= most:
+            return self.remove(list(rows))
+        if self._place is None:
+            return self.remove(list(islice(rows, most)))
+        self._look_up(self._place)
+        numbers = self._run(next(iter(rows)), most, rows)
+        if len(numbers) < most:
+            chosen = set(numbers)
+            for number in rows:
+                if number not in chosen:
+                    numbers.append(number)
+                    if len(numbers) == most:
+                        break
+        return self.remove(numbers)
+
+    def runs(self, most: int) -> list[Run]:
+        """All of them, parted into rows that lie side by side, `most` at most; each begins with its oldest."""
+        assert self._place is not None
+        self._look_up(self._place)
+        left = dict.fromkeys(self.rows)
+        found = []
+        while left:
+            numbers = self._run(next(iter(left)), most, left)
+            for number in numbers:
+                del left[number]
+            found.append(Run(self, numbers))
+        return found
+
+    def _look_up(self, place: Callable[[Order], Place]) -> None:
+        for number in self._unplaced:
+            row = self.rows.get(number)
+            if row is not None:
+                # Two orders may have one place, where only what they read counts: then the younger one is found.
+                self._places[number] = found = place(row.order)
+                self._starts[found.start] = self._ends[found.next] = number
+        self._unplaced.clear()
+
+    def _run(self, first: int, most: int, among: Mapping[int, object]) -> list[int]:
+        """One, those behind it, and those before it, as far as they fit and are `among` these."""
+        run = [first]
+        # Rows without extent are neighbours of themselves.
+        seen = {first}
+        place = self._places[first]
+        while len(run) < most:
+            number = self._starts.get(place.next, first)
+            if number in seen or number not in among:
+                break
+            run.append(number)
+            seen.add(number)
+            place = self._places[number]
+        place = self._places[first]
+        while len(run) < most:
+            number = self._ends.get(place.start, first)
+            if number in seen or number not in among:
+                break
+            run.append(number)
+            seen.add(number)
+            place = self._places[number]
+        return run
+
+
+class Run:
+    """Some peers that lie side by side."""
+
+    __slots__ = ("_numbers", "_peers")
+
+    def __init__(self, peers: Peers, numbers: Sequence[int]) -> None:
+        self._peers = peers
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def oldest(self) -> Waiting:
+        return self._peers.rows[self._numbers[0]]
+
+    def is_urgent(self, now: int) -> bool:
+        """Whether one of them would be late if it waited on."""
+        rows = [self._peers.rows[number] for number in self._numbers]
+        return any(row.order.deadline and now >= _latest_start(row) for row in rows)
+
+    def take(self, most: int) -> list[Waiting]:
+        """Let go of them, oldest first."""
+        assert len(self._numbers) <= most
+        return self._peers.remove(self._numbers)
+
+
+def _latest_start(row: Waiting) -> int:
+    """When a row must start at the latest: halfway to its deadline, the other half is for computing."""
+    return (row.arrived + row.order.deadline) // 2
