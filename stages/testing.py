@@ -112,7 +112,9 @@ def _rows(spec: TensorSpec, values: Sequence[Any]) -> list[Any]:
         return [None if value is None else _read_only(_array(spec, value)) for value in values]
     arrays = [_array(spec, value) for value in values]
     if len({array.shape for array in arrays}) == 1:
-        arrays = list(np.stack(arrays))
+        stacked = np.stack(arrays)
+        # With the ellipsis a row without dimensions is an array too, and not a copied number.
+        arrays = [stacked[row, ...] for row in range(len(stacked))]
     return [_read_only(array) for array in arrays]
 
 

@@ -24,10 +24,13 @@ SIZES = (1, 4)
 NOTHING: Mapping[str, int] = {}
 SLOTS = 48
 
-def built(model: Path, batch: int, gpu: str = Device.name, *, ranged: bool = False) -> None:
+def built(
+    model: Path, batch: int, gpu: str = Device.name, *, ranged: bool = False, with_total: bool = False
+) -> None:
     """Put a plan into the cache."""
     axis = "length" if ranged else 12
-    axes = (TensorAxes("x", "uint8", (batch, axis)),), (TensorAxes("y", "float32", (batch, 2)),)
+    total = (TensorAxes("total", "float32", (batch,)),) * with_total
+    axes = (TensorAxes("x", "uint8", (batch, axis)),), (TensorAxes("y", "float32", (batch, 2)), *total)
     profiles = (Profile("x", (batch, 1), (batch, 8), (batch, 12)),) * ranged
     plan = Plan("net", file_sha256(model), gpu_slug(gpu), "trt-8.5.3.1", "fp16", batch, *axes, profiles=profiles)
     write_plan(plan, json.dumps(batch).encode())
@@ -216,6 +219,18 @@ def test_arrays_of_any_number_of_rows_are_cut_and_padded(load: Load) -> None:
     x = np.frombuffer(world.dice.randbytes(12 * 11), np.uint8).reshape(11, 12)
     found = engine.run({"x": x}, {})["y"]
     np.testing.assert_array_equal(found, np.stack([x.sum(axis=1), x[:, 0]], axis=1))
+    engine.close()
+
+
+def test_rows_without_dimensions_are_written_where_they_lie(load: Load, model: Path) -> None:
+    for batch in SIZES:
+        built(model, batch, with_total=True)
+    engine, world = load(6, contexts=1)
+    x = np.frombuffer(world.dice.randbytes(12 * 6), np.uint8).reshape(6, 12)
+    np.testing.assert_array_equal(engine.run({"x": x}, {})["total"], x.sum(axis=1))
+    totals = np.zeros(6, np.float32)
+    engine.run({"x": x}, {"total": totals})
+    np.testing.assert_array_equal(totals, x.sum(axis=1))
     engine.close()
 
 

@@ -50,6 +50,24 @@ def test_a_result_is_a_copy_and_inputs_are_read_only() -> None:
     assert before == 1
 
 
+class Double:
+    """Twice a number."""
+
+    inputs = (TensorSpec("number", "float32", ()),)
+    outputs = (TensorSpec("double", "float32", ()),)
+
+    def process(self, batch: Batch) -> None:
+        batch.stack_out("double")[...] = 2 * batch.stack("number")
+
+
+def test_a_row_may_be_a_number() -> None:
+    done = run(Double(), number=[np.float32(1.5), np.float32(4)])
+    assert [float(done.result(row, "double")) for row in range(2)] == [3, 8]
+    (row,) = batch_of(Double(), number=[np.float32(7)]).rows("number")
+    assert row.shape == ()
+    assert not row.flags.writeable
+
+
 def test_what_does_not_fit_the_specs_is_refused() -> None:
     with pytest.raises(SpecMismatch, match=r"expected the inputs \['mask uint8\[n<=8\]', .*found \['mask'\]"):
         batch_of(Count(), mask=[np.uint8([1])])
