@@ -27,6 +27,7 @@ COMPILED = [
     "pipeline/processes/scheduler.py",
     "pipeline/processes/worker.py",
     "shm/pool.py",
+    "stages/engines/transfers.py",
 ]
 
 if os.environ.get("TRTLAB_COMPILE") != "1":

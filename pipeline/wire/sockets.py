@@ -31,6 +31,9 @@ _MAX_PATH = 107
 #: Most frames taken from a socket before acting on them, so that a flood cannot starve the rest.
 _RECEIVE_LIMIT = 512
 
+#: As plain numbers: for those pyzmq looks up no enum.
+_EVENTS, _INPUT, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
+
 
 def address_of(run_dir: Path, who: str) -> str:
     """The endpoint of `who` ("scheduler", "supervisor", "w12", "clients/1f") in a run's folder.
@@ -96,20 +99,18 @@ class Inbox(_Bound):
     def receive(self, timeout_ms: int = 0) -> list[Message | WireError]:
         """All messages that are here, waiting up to `timeout_ms` for the first; a bad frame comes as its error."""
         socket = self._socket
-        try:
-            if timeout_ms:
-                if timeout_ms != self._timeout_ms:
-                    socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
-                    self._timeout_ms = timeout_ms
-                frame = socket.recv()
-            else:
-                frame = socket.recv(zmq.NOBLOCK)
-        except zmq.Again:
-            return []
-        messages = [_decoded(frame)]
+        messages: list[Message | WireError] = []
+        if timeout_ms:
+            if timeout_ms != self._timeout_ms:
+                socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
+                self._timeout_ms = timeout_ms
+            try:
+                messages.append(_decoded(socket.recv()))
+            except zmq.Again:
+                return messages
         # Asking whether there is more costs half of what running into an exception does.
-        while len(messages) < _RECEIVE_LIMIT and socket.get(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[arg-type, operator]
-            messages.append(_decoded(socket.recv(zmq.NOBLOCK)))
+        while len(messages) < _RECEIVE_LIMIT and socket.get(_EVENTS) & _INPUT:  # type: ignore[operator]
+            messages.append(_decoded(socket.recv(_NOBLOCK)))
         return messages
 
 

@@ -61,6 +61,9 @@ class Member:
         self._stage: Stage | None = None
         #: Batches in flight, the oldest first; more than one only where the stage has a `concurrency` above 1.
         self.flights: list[Flight] = []
+        #: Which of them is asked next, beside the oldest; and whether the last step came to nothing.
+        self._turn = 1
+        self._idle = True
         #: When the last batch ended that was the oldest.
         self._oldest_ended = 0
         self.concurrency = 1
@@ -161,7 +164,9 @@ class Member:
         if self.late and (len(self.late) >= self._late_limit or now >= self._late_at):
             self.tell_late()
         if batch is None:
+            self._idle = not moved
             return moved
+        self._idle = False
         self._closed[batch.reason] += 1
         self._compute(batch.rows)
         if now >= self._report_at:
@@ -193,19 +198,40 @@ class Member:
         self._pass_on(outcome)
 
     def _land(self) -> bool:
-        """Settle the batches that are over, in whatever order they end; whether there was one."""
+        """Settle batches that are over; whether there was one.
+
+        They mostly end in the order they began, and asking costs: who has work to do asks the oldest, and one of the
+        others in turn, so that none waits for one that takes long. Who has none asks all.
+        """
+        flights = self.flights
         landed = False
-        for flight in tuple(self.flights):
-            outcome = self._execution.finish(flight)
-            if outcome is not None:
+        while flights and self._settle(flights[0]):
+            landed = True
+        if self._idle:
+            for flight in flights[1:]:
+                landed |= self._settle(flight)
+        elif len(flights) > 1:
+            at = self._turn if self._turn < len(flights) else 1
+            if self._settle(flights[at]):
                 landed = True
-                if flight is self.flights[0]:
-                    self._oldest_ended = time.monotonic_ns()
-                self.flights.remove(flight)
-                self.inbox.flying -= len(flight.rows)
-                self._recorder.end(self._flying(), self._oldest(0))
-                self._pass_on(outcome)
+                # The next one is where this one was; but what is begun after the last one is not the next.
+                self._turn = at if at < len(flights) else 1
+            else:
+                self._turn = at + 1
         return landed
+
+    def _settle(self, flight: Flight) -> bool:
+        """Settle a batch if it is over."""
+        outcome = self._execution.finish(flight)
+        if outcome is None:
+            return False
+        if flight is self.flights[0]:
+            self._oldest_ended = time.monotonic_ns()
+        self.flights.remove(flight)
+        self.inbox.flying -= len(flight.rows)
+        self._recorder.end(self._flying(), self._oldest(0))
+        self._pass_on(outcome)
+        return True
 
     def land_all(self) -> None:
         """Wait for every batch in flight."""

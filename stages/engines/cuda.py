@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
+import mmap
 from collections import Counter
 from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
@@ -151,6 +152,8 @@ class Device:
         # Filled in for each copy: the driver has read them when it returns.
         self._upload, self._download = _directions()
         self._registered: dict[int, memoryview] = {}
+        #: Pinned memory of our own, by its address.
+        self._staging: dict[int, mmap.mmap] = {}
         self._allocations: list[Any] = []
 
     @property
@@ -176,6 +179,17 @@ class Device:
         self._cuda.memset_d8(memory, 0, max(1, nbytes))
         self._allocations.append(memory)
         return int(memory)
+
+    def allocate_pinned(self, nbytes: int) -> int:
+        """The address of new pinned host memory, which lives until `close`; 0 where the driver refuses."""
+        memory = mmap.mmap(-1, max(1, nbytes))
+        address = int(np.frombuffer(memory, np.uint8).ctypes.data)
+        try:
+            self._driver("cuMemHostRegister_v2", address, len(memory), _PORTABLE)
+        except CudaError:
+            return 0
+        self._staging[address] = memory
+        return address
 
     def stream(self) -> Any:
         """A new stream (pycuda's)."""
@@ -249,6 +263,9 @@ class Device:
         if self._context is None:
             return
         self.unregister_all()
+        for address in self._staging:
+            self._driver("cuMemHostUnregister", address)
+        self._staging.clear()
         for memory in self._allocations:
             memory.free()
         self._allocations.clear()

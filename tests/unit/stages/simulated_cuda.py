@@ -119,6 +119,9 @@ class Device:
     def allocate(self, nbytes: int, what: str) -> int:
         return self.world.allocate(nbytes)
 
+    def allocate_pinned(self, nbytes: int) -> int:
+        return self.world.allocate(nbytes)
+
     def stream(self) -> Stream:
         return Stream(self.world)
 

@@ -99,9 +99,13 @@ def play(engine: TensorRt, world: World, batches: int = 40) -> int:
     return wrong
 
 
+@pytest.mark.parametrize("small_row", [0, 10, 4096], ids=["all enqueued", "answers by the host", "all by the host"])
 @pytest.mark.parametrize("cuda_graphs", [True, False], ids=["graphs", "calls"])
 @pytest.mark.parametrize("contexts", [1, 2, 3])
-def test_every_batch_gets_its_own_answers(load: Load, contexts: int, cuda_graphs: bool) -> None:
+def test_every_batch_gets_its_own_answers(
+    load: Load, contexts: int, cuda_graphs: bool, small_row: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorrt_lanes, "SMALL_ROW", small_row)
     for seed in range(15):
         engine, world = load(seed, contexts=contexts, cuda_graphs=cuda_graphs)
         assert engine.concurrency == contexts + 1
@@ -211,6 +215,27 @@ def test_what_lies_side_by_side_is_one_copy_in_and_what_lies_equally_far_apart_i
     while not engine.done(token):
         pass
     assert y[:, 0].tolist() == [0, 0, 0, 0]
+    engine.close()
+
+
+def test_small_rows_anywhere_are_one_copy_each_way(load: Load) -> None:
+    engine, _ = load(0, contexts=1)
+    gpu: Any = engine._gpu()
+    x, y = np.ones((9, 12), np.uint8), np.zeros((9, 16), np.float32)
+    rows = [0, 1, 5, 8]
+    before = gpu.copies
+    token = engine.start({"x": [x[row] for row in rows]}, {"y": [y[row, :2] for row in rows]})
+    assert gpu.copies - before == 2
+    while not engine.done(token):
+        pass
+    assert y[:, 0].tolist() == [12, 12, 0, 0, 0, 12, 0, 0, 12]
+    engine.close()
+
+
+def test_where_no_memory_can_be_pinned_every_piece_is_enqueued(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Device, "allocate_pinned", lambda gpu, nbytes: 0)
+    engine, world = load(0, contexts=1)
+    assert play(engine, world) == 0
     engine.close()
 
 

@@ -47,9 +47,9 @@ class Process:
         ingress = Edge(INGRESS, "tensor")
         self.plan = Plan(
             "demo", "demo.yaml", ".", (X,), (relay("a", ingress, "a"), relay("b", ingress, "a")), (("t", ingress),),
-            (PoolPlan("ingress/0", 64, 4),),
+            (PoolPlan("ingress/0", 64, 256),),
         )  # fmt: skip
-        self.segment = segments.create("local", SegmentSpec("unit", "ingress-0", 64, 4))
+        self.segment = segments.create("local", SegmentSpec("unit", "ingress-0", 64, 256))
         self.pool = SlotPool(self.segment)
         table = SegmentTable()
         table.add(self.segment)
@@ -207,6 +207,71 @@ def test_a_batch_that_waits_for_the_one_before_it_is_not_counted_as_computed(pro
     over.add(second.token)
     assert member.step(now())
     assert record.running == ()
+
+
+class Paced:
+    """Many batches at once, which end when they are told to; counts who was asked."""
+
+    inputs = outputs = (X,)
+    concurrency = 9
+
+    def __init__(self) -> None:
+        self.over: set[int] = set()
+        self.begun: list[int] = []
+        self.asked: list[int] = []
+
+    def start(self, batch: Batch) -> int:
+        self.begun.append(len(self.begun))
+        return self.begun[-1]
+
+    def done(self, token: int) -> bool:
+        self.asked.append(token)
+        return token in self.over
+
+    def process(self, batch: Batch) -> None:
+        raise AssertionError
+
+
+@pytest.fixture
+def paced(process: Process) -> Paced:
+    """With nine batches under way in `process.a`."""
+    stage = Paced()
+    process.a._execution._stage = stage
+    process.a.concurrency = stage.concurrency
+    for request in range(9):
+        process.a.add([process.order(request, 4)])
+        assert process.a.step(now() + 10**9)
+    stage.asked.clear()
+    return stage
+
+
+def test_while_there_is_work_few_are_asked_and_everyone_in_turn(process: Process, paced: Paced) -> None:
+    for step in range(8):
+        paced.over.add(step)
+        process.a.add([process.order(20 + step, 4)])
+        asked = len(paced.asked)
+        assert process.a.step(now() + 10**9)
+        assert len(paced.asked) - asked <= 3
+    assert set(paced.asked) > set(range(9))
+
+
+def test_a_batch_that_takes_long_holds_nobody_up(process: Process, paced: Paced) -> None:
+    # All but the oldest end, while there is always something to begin.
+    paced.over |= set(range(1, 200))
+    for request in range(100, 140):
+        process.a.add([process.order(request, 4)])
+        assert process.a.step(now() + 10**9)
+    assert process.a.flights[0].token == 0
+    assert [flight.token for flight in process.a.flights[1:]] == list(range(41, 49))
+
+
+def test_who_has_nothing_to_do_asks_all(process: Process, paced: Paced) -> None:
+    assert not process.a.step(now())
+    paced.over |= {3, 5, 8}
+    paced.asked.clear()
+    assert process.a.step(now())
+    assert paced.asked == list(range(9))
+    assert [flight.token for flight in process.a.flights] == [0, 1, 2, 4, 6, 7]
 
 
 def test_memory_is_shown_to_the_stages_that_touch_it(process: Process) -> None:
