@@ -27,6 +27,7 @@ COMPILED = [
     "pipeline/processes/scheduler.py",
     "pipeline/processes/worker.py",
     "shm/pool.py",
+    "shm/view.py",
     "stages/engines/transfers.py",
 ]
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,9 @@ class SegmentTable:
             StaleHandle: its slot has come back, or been given to somebody else.
             HandleOutOfBounds: slot, offset, dtype or shape are nonsense, or lead out of the slot.
         """
-        number, slot, generation, offset, dtype, shape = handle
+        # Of whatever types they are: nothing is taken for granted of a handle, also where this is compiled.
+        fields: tuple[Any, ...] = handle
+        number, slot, generation, offset, dtype, shape = fields
         try:
             known = self._segments.get(number)
             if known is None:
@@ -157,11 +160,12 @@ def _make(segment: Segment, handle: TensorHandle, writable: bool) -> Array:
     Raises:
         HandleOutOfBounds: offset, dtype or shape are nonsense, or lead out of the slot.
     """
-    slot, offset, shape = handle.slot, handle.offset, handle.shape
+    fields: tuple[Any, ...] = handle
+    _, slot, _, offset, dtype, shape = fields
     if type(slot) is not int or type(offset) is not int or offset < 0:
         raise HandleOutOfBounds(f"{_say(handle)}: expected an offset >= 0")
     try:
-        extent = itemsize(handle.dtype)
+        extent = itemsize(dtype)
     except TypeError as error:
         raise HandleOutOfBounds(f"{_say(handle)}: {error}") from None
     slot_bytes = segment.layout.slot_bytes
@@ -180,7 +184,7 @@ def _make(segment: Segment, handle: TensorHandle, writable: bool) -> Array:
         raise HandleOutOfBounds(f"{_say(handle)}: it leads out of its slot of {slot_bytes} bytes")
     # The buffer is the whole mapping, so that numpy checks the bounds once more.
     start = segment.layout.slot_offset(slot) + offset
-    view: Array = np.ndarray(shape, np.uint8 if handle.dtype == JSON else handle.dtype, segment.buffer, start)
+    view: Array = np.ndarray(shape, np.uint8 if dtype == JSON else dtype, segment.buffer, start)
     view.flags.writeable = writable
     _remember(view)
     return view
@@ -236,37 +240,26 @@ def side_by_side(views: Sequence[Array]) -> Array | None:
 def place_of(view: Array) -> tuple[int, object]:
     """Address of an array's first element, and what owns that memory; quick for the views of tables, which remember."""
     place = _PLACES.get(id(view))
-    if place is not None and place() is view:
-        return place.address, place.root
+    if place is not None and place[0]() is view:
+        return place[1], place[2]
     return _address(view), _root(view)
 
 
-class _Place(weakref.ref[Array]):
-    """Where a view of a segment lies. Asking numpy costs 1 us a view, and batches ask at every row."""
-
-    __slots__ = ("address", "key", "root")
-
-    key: int
-    address: int
-    root: object
-
-
-#: id(view) -> its place, for the views that tables made. Their address cannot change: they do not own
-#: their memory, so numpy never moves it.
-_PLACES: dict[int, _Place] = {}
+#: id(view) -> a reference to it, its address, and what owns its memory; for the views that tables made. Their address
+#: cannot change: they do not own their memory, so numpy never moves it.
+_PLACES: dict[int, tuple[weakref.ref[Array], int, object]] = {}
 
 
 def _remember(view: Array) -> None:
-    place = _Place(view, _forget)
-    place.key, place.address, place.root = id(view), _address(view), _root(view)
-    _PLACES[place.key] = place
+    key = id(view)
+    _PLACES[key] = weakref.ref(view, partial(_forget, key)), _address(view), _root(view)
 
 
-def _forget(place: weakref.ref[Array]) -> None:
-    assert isinstance(place, _Place)
+def _forget(key: int, reference: weakref.ref[Array]) -> None:
     # An id is used again at once; by then the entry may be that of a younger view.
-    if _PLACES.get(place.key) is place:
-        del _PLACES[place.key]
+    place = _PLACES.get(key)
+    if place is not None and place[0] is reference:
+        del _PLACES[key]
 
 
 def _root(view: Array) -> object:
