@@ -85,13 +85,14 @@ class Peers:
 
     def remove(self, numbers: Sequence[int]) -> list[Waiting]:
         """Let go of orders."""
-        for number in numbers:
-            place = self._places.pop(number, None)
-            if place is not None:
-                if self._starts.get(place.start) == number:
-                    del self._starts[place.start]
-                if self._ends.get(place.next) == number:
-                    del self._ends[place.next]
+        if self._places:
+            for number in numbers:
+                place = self._places.pop(number, None)
+                if place is not None:
+                    if self._starts.get(place.start) == number:
+                        del self._starts[place.start]
+                    if self._ends.get(place.next) == number:
+                        del self._ends[place.next]
         return [self.rows.pop(number) for number in numbers]
 
     def take(self, most: int) -> list[Waiting]:
