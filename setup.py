@@ -15,8 +15,9 @@ from tempfile import TemporaryDirectory
 from setuptools import setup
 
 # The loops of the scheduler and of the workers. Compiled code raises TypeError where a value is not of its declared
-# type, so what a stranger or a user's stage has made is declared Any where it comes in. No function is nested in
-# another: compiled, those refer to each other, and what they hold waits for the garbage collector.
+# type: what strangers send was checked by the codec before, and what a user's stage says by `stages.stage.Batch`. No
+# function is nested in another that is called for every batch: compiled, those refer to each other, and what they hold
+# waits for the garbage collector.
 # Not here is worker/recorder.py, which is to be seen in the traceback of a crash. What else was tried: bench/NOTES.md.
 COMPILED = [
     *sorted(glob("pipeline/scheduler/[!_]*.py")),

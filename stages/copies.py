@@ -7,7 +7,8 @@ left are the copies at the two ends of a stage, when a batch is put together or 
                      input                                          output
 
 `stages.stage.Batch` counts them by side, tensor and reason, in bytes that were written. Not counted, since they
-are no copies of a tensor: JSON documents, which are encoded into their slot, and what a stage's own code does.
+are no copies of a tensor: JSON documents, which are encoded into their slot, and what a stage's own code does, such as
+bringing rows from their slots to a device and back, by whatever way.
 """
 
 from __future__ import annotations

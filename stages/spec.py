@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any
 
 from shm.handle import JSON, itemsize
@@ -57,7 +58,14 @@ class TensorSpec:
     optional: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape))
+        try:
+            # Plain numbers, also where they were numpy's, which cannot be sent.
+            shape = tuple(extent if isinstance(extent, str) else index(extent) for extent in self.shape)
+            most = {name: index(extent) for name, extent in self.max.items()}
+        except TypeError as error:
+            raise SpecMismatch(f"tensor {self.name!r}: its extents are not whole numbers: {error}") from None
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "max", most)
         try:
             itemsize(self.dtype)
         except TypeError as error:
@@ -114,9 +122,9 @@ class TensorSpec:
         width = itemsize(self.dtype)
         offsets = [0] * len(shapes)
         end = 0
-        for index in sorted(range(len(shapes)), key=lambda index: shapes[index]):
-            offsets[index] = end
-            end += -(-width * math.prod(shapes[index]) // ALIGNMENT) * ALIGNMENT
+        for number in sorted(range(len(shapes)), key=lambda number: shapes[number]):
+            offsets[number] = end
+            end += -(-width * math.prod(shapes[number]) // ALIGNMENT) * ALIGNMENT
         if end > self.room:
             raise SpecMismatch(
                 f"output {self.name!r}: {len(shapes)} tensors of {end} bytes in all, expected at most {self.room}"

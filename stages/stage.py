@@ -38,8 +38,9 @@ A stage never sees a process, a socket or the name of a segment.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -196,6 +197,7 @@ class Batch:
             SpecMismatch: there is no such output, or `shape` does not fit its spec.
         """
         shape = self._shape_of(name, shape)
+        row = self._row(row)
         self._filled.add((row, name))
         return self._allocate(row, name, shape)
 
@@ -224,9 +226,11 @@ class Batch:
             raise SpecMismatch(f"output {spec} is of one tensor, not of many: use out")
         if len(shapes) > spec.many:
             raise SpecMismatch(f"output {name!r}: expected at most {spec.many} tensors, found {len(shapes)}")
+        shapes = [_extents(name, shape) for shape in shapes]
         for shape in shapes:
             if (why := spec.misfit(spec.dtype, shape)) is not None:
                 raise SpecMismatch(f"output {name!r}: {why}")
+        row = self._row(row)
         self._filled.add((row, name))
         return self._allocate_many(row, name, shapes)
 
@@ -268,8 +272,23 @@ class Batch:
         self._count_returned(spec, sum(array.nbytes for array in arrays))
 
     def fail(self, row: int, error: BaseException | str) -> None:
-        """Fail one row with `error`; the others go on. Its outputs need not be filled."""
-        self._failed[row] = BadInput(error) if isinstance(error, str) else error
+        """Fail one row with `error`; the others go on. Its outputs need not be filled.
+
+        Raises:
+            SpecMismatch: there is no such row, or `error` is neither an exception nor a text.
+        """
+        if isinstance(error, str):
+            error = BadInput(error)
+        elif not isinstance(error, BaseException):
+            raise SpecMismatch(f"fail(row, error): expected an exception or a text, found {error!r}")
+        self._failed[self._row(row)] = error
+
+    def _row(self, row: int) -> int:
+        """The row as a plain number from 0 on: stages count with numpy too, and some from the end."""
+        try:
+            return range(self._size)[row]
+        except (IndexError, TypeError):
+            raise SpecMismatch(f"row {row!r}: this batch has the rows 0 to {self._size - 1}") from None
 
     def _shape_of(self, name: str, shape: tuple[int, ...] | None) -> tuple[int, ...]:
         """The shape of an output of one tensor, where it may be that."""
@@ -280,6 +299,7 @@ class Batch:
             if not spec.is_static:
                 raise SpecMismatch(f"output {spec} has free dimensions: give the shape, out(row, {name!r}, shape)")
             return spec.max_shape
+        shape = _extents(name, shape)
         if (why := spec.misfit(spec.dtype, shape)) is not None:
             raise SpecMismatch(f"output {name!r}: {why}")
         return shape
@@ -303,7 +323,7 @@ class Batch:
         """
         if nbytes:
             key = (side, name, reason)
-            self.copies[key] = self.copies.get(key, 0) + nbytes
+            self.copies[key] = self.copies.get(key, 0) + int(nbytes)
 
     @property
     def bytes_copied(self) -> int:
@@ -345,6 +365,14 @@ class Batch:
             for row in range(self._size):
                 if row not in self._failed and (row, name) not in self._filled:
                     raise SpecMismatch(f"output {name!r} of row {row}: process neither filled nor returned it")
+
+
+def _extents(name: str, shape: Iterable[Any]) -> tuple[int, ...]:
+    """A shape as plain numbers: numpy's equal them, and cannot be sent."""
+    try:
+        return tuple([index(extent) for extent in shape])
+    except TypeError:
+        raise SpecMismatch(f"output {name!r}: expected a shape of whole numbers, found {shape!r}") from None
 
 
 def _encoded(spec: TensorSpec, value: Any) -> Array:

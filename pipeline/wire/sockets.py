@@ -31,8 +31,8 @@ _MAX_PATH = 107
 #: Most frames taken from a socket before acting on them, so that a flood cannot starve the rest.
 _RECEIVE_LIMIT = 512
 
-#: As plain numbers: for those pyzmq looks up no enum.
-_EVENTS, _INPUT, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
+#: As plain numbers: `int & IntFlag` makes a flag each time.
+_INPUT, _NOBLOCK = int(zmq.POLLIN), int(zmq.NOBLOCK)
 
 
 def address_of(run_dir: Path, who: str) -> str:
@@ -109,7 +109,7 @@ class Inbox(_Bound):
             except zmq.Again:
                 return messages
         # Asking whether there is more costs half of what running into an exception does.
-        while len(messages) < _RECEIVE_LIMIT and socket.get(_EVENTS) & _INPUT:  # type: ignore[operator]
+        while len(messages) < _RECEIVE_LIMIT and socket.get(zmq.EVENTS) & _INPUT:  # type: ignore[operator]
             messages.append(_decoded(socket.recv(_NOBLOCK)))
         return messages
 

@@ -97,7 +97,7 @@ class _Filling:
     """Where the outputs of a batch are put.
 
     Not closures: compiled, those refer to each other, and every batch would be garbage that waits for the collector.
-    A user's stage calls it, perhaps with rows that are numpy's integers.
+    The batch calls it for the user's stage, with numbers, names and shapes that it has looked at.
 
     Args:
         table: every segment of the run.
@@ -118,7 +118,7 @@ class _Filling:
         self.handles: list[dict[str, TensorHandle | tuple[TensorHandle, ...]]] = [{} for _ in rows]
         self.packings: dict[int, Packing] = {}
 
-    def allocate(self, row: Any, name: str, shape: tuple[int, ...]) -> Array:
+    def allocate(self, row: int, name: str, shape: tuple[int, ...]) -> Array:
         """The place of one row's output."""
         field = self._fields[name]
         hop = self._rows[row].order.hops[0]
@@ -130,7 +130,7 @@ class _Filling:
         self.handles[row][name] = handle
         return view
 
-    def allocate_many(self, row: Any, name: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+    def allocate_many(self, row: int, name: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
         """The places of one row's output of many tensors."""
         field = self._fields[name]
         hop = self._rows[row].order.hops[0]
@@ -147,7 +147,7 @@ class _Filling:
         self.handles[row][name] = made
         return [self._table.view(handle, writable=True) for handle in made]
 
-    def _offset_of(self, row: Any, segment: int, field: Field, nbytes: int) -> int:
+    def _offset_of(self, row: int, segment: int, field: Field, nbytes: int) -> int:
         size = self._table.slot_bytes(segment)
         if size >= self._largest:
             return field.offset

@@ -2,15 +2,18 @@
 
 Part of the inbox, which says what may share a batch, and when one closes.
 
-What is asked for takes as long as what is given, not as long as what waits: a worker of a GPU forms thousands of
-batches a second out of hundreds of orders. So places are looked up, not searched for:
+A batch is taken in the time that its own rows need, however many wait: a worker of a GPU forms thousands of batches a
+second out of hundreds of orders. So places are looked up, not searched for:
 
     starts    (segment 3, slot 5) ──▶ 17      the order whose tensors begin there
     ends      (segment 3, slot 5) ──▶ 12      the order that it would be the neighbour of
+
+Not so without `gather`, where a batch is a run of neighbours: all are parted into runs, to find the one that is due.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -49,8 +52,8 @@ class Peers:
 
     def __init__(self, place: Callable[[Order], Place] | None) -> None:
         self._place = place
-        #: Oldest first.
-        self.rows: dict[int, Waiting] = {}
+        #: Oldest first. (The first of a plain dict is found past the holes of all that have left before it.)
+        self.rows: OrderedDict[int, Waiting] = OrderedDict()
         #: No deadline makes any of them urgent before; perhaps it is only later that one does.
         self.hurry_at = NEVER
         #: Those that were not looked up yet: where all fit into a batch, nobody asks.
@@ -130,7 +133,8 @@ class Peers:
         for number in self._unplaced:
             row = self.rows.get(number)
             if row is not None:
-                # Two orders may have one place, where only what they read counts: then the younger one is found.
+                # Two orders may have one place, where only what they read counts. Then the younger one is found, and
+                # when that has left nobody: smaller batches are all that comes of it.
                 self._places[number] = found = place(row.order)
                 self._starts[found.start] = self._ends[found.next] = number
         self._unplaced.clear()
@@ -181,7 +185,7 @@ class Run:
         return any(row.order.deadline and now >= _latest_start(row) for row in rows)
 
     def take(self, most: int) -> list[Waiting]:
-        """Let go of them, oldest first."""
+        """Let go of them: the oldest, those behind it, those before it."""
         assert len(self._numbers) <= most
         return self._peers.remove(self._numbers)
 

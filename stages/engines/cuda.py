@@ -13,12 +13,14 @@ import atexit
 import ctypes
 import functools
 import mmap
+import sys
 from collections import Counter
 from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.errors import ModelError, StageBroken
 
@@ -152,8 +154,8 @@ class Device:
         # Filled in for each copy: the driver has read them when it returns.
         self._upload, self._download = _directions()
         self._registered: dict[int, memoryview] = {}
-        #: Pinned memory of our own, by its address.
-        self._staging: dict[int, mmap.mmap] = {}
+        #: Pinned memory of our own.
+        self._staging: list[NDArray[np.uint8]] = []
         self._allocations: list[Any] = []
 
     @property
@@ -180,16 +182,16 @@ class Device:
         self._allocations.append(memory)
         return int(memory)
 
-    def allocate_pinned(self, nbytes: int) -> int:
-        """The address of new pinned host memory, which lives until `close`; 0 where the driver refuses."""
-        memory = mmap.mmap(-1, max(1, nbytes))
-        address = int(np.frombuffer(memory, np.uint8).ctypes.data)
+    def allocate_pinned(self, nbytes: int) -> NDArray[np.uint8] | None:
+        """New pinned host memory, which stays so until `close`; None where the driver refuses."""
+        memory = np.frombuffer(mmap.mmap(-1, max(1, nbytes)), np.uint8)
         try:
-            self._driver("cuMemHostRegister_v2", address, len(memory), _PORTABLE)
-        except CudaError:
-            return 0
-        self._staging[address] = memory
-        return address
+            self._driver("cuMemHostRegister_v2", memory.ctypes.data, memory.nbytes, _PORTABLE)
+        except CudaError as error:
+            print(f"no memory is pinned for small rows, copies take longer: {error}", file=sys.stderr)
+            return None
+        self._staging.append(memory)
+        return memory
 
     def stream(self) -> Any:
         """A new stream (pycuda's)."""
@@ -262,17 +264,21 @@ class Device:
         """Give everything back. May be called twice."""
         if self._context is None:
             return
-        self.unregister_all()
-        for address in self._staging:
-            self._driver("cuMemHostUnregister", address)
-        self._staging.clear()
-        for memory in self._allocations:
-            memory.free()
-        self._allocations.clear()
-        self._context.pop()
-        self._context.detach()
-        self._context = None
-        atexit.unregister(self.close)
+        try:
+            self.unregister_all()
+            for staging in self._staging:
+                self._driver("cuMemHostUnregister", staging.ctypes.data)
+            for memory in self._allocations:
+                memory.free()
+        finally:
+            # After an error of the device nothing can be given back, but the context must not stay pushed.
+            self._allocations.clear()
+            # Not before: freeing device memory waits for whatever still copies.
+            self._staging.clear()
+            context, self._context = self._context, None
+            atexit.unregister(self.close)
+            context.pop()
+            context.detach()
 
 
 class Graph:

@@ -1,4 +1,4 @@
-"""TensorRT on an NVIDIA GPU: plans of fixed batch sizes, several contexts, slots copied straight to the device.
+"""TensorRT on an NVIDIA GPU: plans of fixed batch sizes, several contexts, fed from the slots.
 
     slot views ──few copies──▶ device batch ──plan──▶ device batch ──few copies──▶ slot views
 
@@ -297,7 +297,7 @@ def _copies(spec: TensorSpec, shape: tuple[int, ...], rows: Sequence[Array]) -> 
             found = f"{row.dtype.name} {list(row.shape)}"
             raise BadInput(f"{spec.name}: expected {spec.dtype} {list(shape)}, found {found}")
     # Where an extent is 0 there is nothing to copy.
-    return spec.name, transfers_of(map(place_of, rows), step) if step else []
+    return Copies(spec.name, rows, transfers_of(map(place_of, rows), step) if step else [])
 
 
 def _rows_of(array: Array) -> list[Array]:

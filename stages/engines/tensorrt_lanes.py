@@ -11,8 +11,8 @@ more than there are scratches keeps them busy: while one batch is computed, the 
     lane 0   upload A ─▶ compute A ─▶ download A
     lane N   upload B ┄┄┄┄┄┄┄┄┄┄┄┄┄┄▶ compute B ─▶ download B     B waits for A to be computed, and for nothing else
 
-Rows are copied between their slots and the device. Enqueueing a copy costs the host 6 us, whatever its size (H100),
-and copying a small row itself a tenth of that: small rows in several pieces go through pinned memory of the lane.
+Rows are copied between their slots and the device. Enqueueing a copy takes the host 6 us, whatever its size (H100), and
+copying a small row itself less than one. So small rows that lie in many pieces go through pinned memory of the lane:
 
     slots |r2|....|r0|..|r1|   ──host──▶   |r0|r1|r2|   ──one copy──▶   device, and back the same way
 
@@ -21,27 +21,36 @@ Called from one thread. Nothing here waits for the GPU, but `close`.
 
 from __future__ import annotations
 
-import ctypes
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stages.engines import tensorrt_compat as compat
 from stages.engines.cuda import CudaError, Device, Graph
 from stages.engines.transfers import Transfer
 from stages.errors import BadInput
 from stages.spec import TensorSpec
+from stages.stage import Array
 
 if TYPE_CHECKING:
     import tensorrt
 
-__all__ = ["SMALL_ROW", "Copies", "Lane", "Scratch"]
-
-Copies = tuple[str, Sequence[Transfer]]
-"""A tensor's name, and the copies of its rows."""
+__all__ = ["ROWS_FOR_A_COPY", "SMALL_ROW", "Copies", "Lane", "Scratch"]
 
 SMALL_ROW = 4096
-"""Bytes of a row, at most, that the host itself copies where there are several pieces."""
+"""Bytes of a row, at most, that the host itself copies."""
+
+ROWS_FOR_A_COPY = 4
+"""Small rows that the host copies in less time than it takes to enqueue one copy."""
+
+
+class Copies(NamedTuple):
+    """One tensor of a batch."""
+
+    name: str
+    rows: Sequence[Array]
+    transfers: Sequence[Transfer]
+    """What would copy them."""
 
 
 class Scratch:
@@ -85,13 +94,17 @@ class Lane:
             spec.name: gpu.allocate(spec.max_nbytes * largest, f"{spec.name} in a batch of {largest}")
             for spec in tensors
         }
-        #: Pinned memory for the rows of small tensors, by name.
-        self._staging: dict[str, int] = {}
+        #: Pinned memory for the rows of small tensors, by name: its address, and the rows.
+        self._staging: dict[str, tuple[int, list[Array]]] = {}
         for spec in tensors:
-            if spec.max_nbytes <= SMALL_ROW and (address := gpu.allocate_pinned(spec.max_nbytes * largest)):
-                self._staging[spec.name] = address
-        #: What is to be copied from there to the slots when the batch is over: (address there, pieces).
-        self._arriving: list[tuple[int, Sequence[Transfer]]] = []
+            if not spec.is_static or not 0 < spec.max_nbytes <= SMALL_ROW:
+                continue
+            memory = gpu.allocate_pinned(spec.max_nbytes * largest)
+            if memory is not None:
+                batch = memory[: spec.max_nbytes * largest].view(spec.dtype).reshape(largest, *spec.max_shape)
+                self._staging[spec.name] = memory.ctypes.data, [batch[row, ...] for row in range(largest)]
+        #: What is to be copied from there when the batch is over: (rows of the slots, rows there).
+        self._arriving: list[tuple[Sequence[Array], Sequence[Array]]] = []
         # Of its own, though they take turns: a graph is only good for as long as the context that it was captured of
         # is not pointed elsewhere.
         self._contexts: dict[int, tensorrt.IExecutionContext] = {}
@@ -156,14 +169,16 @@ class Lane:
 
     def _launch(self, size: int, uploads: Sequence[Copies], downloads: Sequence[Copies]) -> None:
         gpu, stream, scratch = self._gpu, self._handle, self.scratch
-        for name, copies in uploads:
+        self._arriving.clear()
+        for name, slots, transfers in uploads:
             buffer = self._buffers[name]
-            if len(copies) > 1 and (staging := self._staging.get(name)):
-                for into, address, nbytes in _pieces(copies):
-                    ctypes.memmove(staging + into, address, nbytes)
-                gpu.upload(buffer, staging, _nbytes(copies), stream)
+            if _is_slower(slots, transfers) and name in self._staging:
+                start, staged = self._staging[name]
+                for row, slot in zip(staged, slots):
+                    row[...] = slot
+                gpu.upload(buffer, start, staged[0].nbytes * len(slots), stream)
                 continue
-            for offset, address, nbytes, pitch, rows in copies:
+            for offset, address, nbytes, pitch, rows in transfers:
                 if rows == 1:
                     gpu.upload(buffer + offset, address, nbytes, stream)
                 else:
@@ -180,13 +195,14 @@ class Lane:
         if is_shared:
             # Before the downloads: the other lane need not wait for those.
             scratch.computed.record(self.stream)
-        for name, copies in downloads:
+        for name, slots, transfers in downloads:
             buffer = self._buffers[name]
-            if len(copies) > 1 and (staging := self._staging.get(name)):
-                gpu.download(staging, buffer, _nbytes(copies), stream)
-                self._arriving.append((staging, copies))
+            if _is_slower(slots, transfers) and name in self._staging:
+                start, staged = self._staging[name]
+                gpu.download(start, buffer, staged[0].nbytes * len(slots), stream)
+                self._arriving.append((slots, staged))
                 continue
-            for offset, address, nbytes, pitch, rows in copies:
+            for offset, address, nbytes, pitch, rows in transfers:
                 if rows == 1:
                     gpu.download(address, buffer + offset, nbytes, stream)
                 else:
@@ -200,9 +216,9 @@ class Lane:
                 return False
         except Exception as error:  # pycuda's own, which are known only where it is installed
             raise CudaError(f"{self._gpu.name} failed while it computed: {error}") from error
-        for staging, copies in self._arriving:
-            for offset, address, nbytes in _pieces(copies):
-                ctypes.memmove(address, staging + offset, nbytes)
+        for slots, staged in self._arriving:
+            for slot, row in zip(slots, staged):
+                slot[...] = row
         self._arriving.clear()
         return True
 
@@ -215,14 +231,6 @@ class Lane:
         self._contexts.clear()
 
 
-def _pieces(copies: Sequence[Transfer]) -> Iterator[tuple[int, int, int]]:
-    """Every contiguous piece: its offset in the dense batch, its address in the slots, its bytes."""
-    for offset, address, nbytes, pitch, rows in copies:
-        for row in range(rows):
-            yield offset + row * nbytes, address + row * pitch, nbytes
-
-
-def _nbytes(copies: Sequence[Transfer]) -> int:
-    """Bytes of the dense batch."""
-    last = copies[-1]
-    return last.offset + last.nbytes * last.rows
+def _is_slower(rows: Sequence[Array], transfers: Sequence[Transfer]) -> bool:
+    """Whether enqueueing so many copies takes longer than to copy the rows, if they are small, and enqueue one."""
+    return len(rows) <= ROWS_FOR_A_COPY * (len(transfers) - 1)

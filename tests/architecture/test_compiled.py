@@ -19,7 +19,10 @@ from pipeline.testing import running
 ROOT = Path(__file__).resolve().parents[2]
 COMPILED = os.environ.get("TRTLAB_COMPILE") == "1"
 #: One of each package of which setup.py compiles something.
-MODULES = ("pipeline.processes.worker", "pipeline.scheduler.scheduler", "pipeline.worker.member", "shm.pool")
+MODULES = (
+    "pipeline.processes.worker", "pipeline.scheduler.scheduler", "pipeline.worker.member", "shm.pool",
+    "stages.engines.transfers",
+)  # fmt: skip
 
 CONFIG = """\
 name: sample

@@ -119,8 +119,8 @@ class Device:
     def allocate(self, nbytes: int, what: str) -> int:
         return self.world.allocate(nbytes)
 
-    def allocate_pinned(self, nbytes: int) -> int:
-        return self.world.allocate(nbytes)
+    def allocate_pinned(self, nbytes: int) -> Any:
+        return np.full(nbytes, 0xEE, np.uint8)
 
     def stream(self) -> Stream:
         return Stream(self.world)

@@ -48,6 +48,8 @@ def test_extents_are_rounded_up_where_their_dimension_is_padded_and_never_above_
         (("x", "object", (1,)), "'object' cannot lie in shared memory"),
         (("x", "str", (1,)), "'str' cannot lie in shared memory"),
         (("x", "float", (1,)), "expected a numpy name"),
+        (("x", "uint8", (1.5,)), "its extents are not whole numbers"),
+        (("x", "uint8", ("n",), {"n": 4.0}), "its extents are not whole numbers"),
     ],
 )
 def test_a_spec_that_contradicts_itself_is_refused(arguments: tuple[Any, ...], why: str) -> None:

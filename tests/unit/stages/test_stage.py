@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,6 +168,56 @@ def test_a_free_dimension_must_be_given_and_stay_below_its_maximum() -> None:
         b.out(0, "boxes")
     with pytest.raises(SpecMismatch, match="expected at most 5 for 'n'"):
         b.out(0, "boxes", (6, 4))
+
+
+def test_rows_and_shapes_may_be_numbers_of_numpy_and_rows_count_from_the_end() -> None:
+    asked: list[tuple[int, tuple[int, ...]]] = []
+
+    def allocate(row: Any, name: str, shape: Any) -> Array:
+        asked.append((row, shape))
+        return np.zeros(shape, np.uint8)
+
+    def allocate_many(row: Any, name: str, shapes: Any) -> list[Array]:
+        return [allocate(row, name, shape) for shape in shapes]
+
+    free: Any = TensorSpec("y", "uint8", ("n",), {"n": np.int64(4)})  # type: ignore[dict-item]
+    many: Any = TensorSpec("z", "uint8", (np.int64(2),), many=2)  # type: ignore[arg-type]
+    made: Any = Batch(3, {}, {"y": free, "z": many}, allocate, allocate_many)
+    made.out(np.int64(1), "y", (np.int64(4),))
+    made.out(-1, "y", [3])
+    made.out_many(np.uint8(0), "z", [np.array([2]), (2,)])
+    assert asked == [(1, (4,)), (2, (3,)), (0, (2,)), (0, (2,))]
+    assert {type(number) for row, shape in asked for number in (row, *shape)} == {int}
+    assert [type(free.max["n"]), type(many.shape[0])] == [int, int]
+
+
+@pytest.mark.parametrize("row", [3, -4, 1.0, "0", None])
+def test_a_row_that_is_none_is_refused_with_those_there_are(row: Any) -> None:
+    made, _ = batch(specs=[IMAGE])
+    for act in (lambda: made.out(row, "image"), lambda: made.fail(row, "no")):
+        with pytest.raises(SpecMismatch, match=f"row {row!r}: this batch has the rows 0 to 2"):
+            act()
+
+
+@pytest.mark.parametrize("shape", [(1.5, 4), ("n", 4), 3])
+def test_a_shape_that_is_none_is_refused(shape: Any) -> None:
+    made, _ = batch(specs=[BOXES])
+    with pytest.raises(SpecMismatch, match="output 'boxes': expected a shape of whole numbers, found"):
+        made.out(0, "boxes", shape)
+
+
+@pytest.mark.parametrize("error", [42, ValueError, None])
+def test_a_row_fails_with_an_exception_or_a_text(error: Any) -> None:
+    made, _ = batch()
+    with pytest.raises(SpecMismatch, match="expected an exception or a text, found"):
+        made.fail(0, error)
+    assert not made.failed
+
+
+def test_bytes_copied_are_plain_numbers() -> None:
+    made, _ = batch()
+    made.count_copy(INPUT, "x", GATHERED, np.int64(7))  # type: ignore[arg-type]
+    assert [type(nbytes) for nbytes in made.copies.values()] == [int]
 
 
 def test_an_unknown_output_is_refused_with_those_there_are() -> None:

@@ -17,6 +17,7 @@ from stages.engines import tensorrt, tensorrt_compat, tensorrt_lanes
 from stages.engines.engine import EngineOptions, TensorAxes
 from stages.engines.plans import Plan, Profile, file_sha256, gpu_slug, write_plan
 from stages.engines.tensorrt import TensorRt
+from stages.engines.transfers import Transfer
 from stages.errors import StageBroken
 from tests.unit.stages.simulated_cuda import Device, Event, Graph, World, library
 
@@ -233,10 +234,23 @@ def test_small_rows_anywhere_are_one_copy_each_way(load: Load) -> None:
 
 
 def test_where_no_memory_can_be_pinned_every_piece_is_enqueued(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Device, "allocate_pinned", lambda gpu, nbytes: 0)
+    monkeypatch.setattr(Device, "allocate_pinned", lambda gpu, nbytes: None)
     engine, world = load(0, contexts=1)
     assert play(engine, world) == 0
+    gpu: Any = engine._gpu()
+    x, y = np.ones((9, 12), np.uint8), np.zeros((9, 16), np.float32)
+    before = gpu.copies
+    token = engine.start({"x": [x[row] for row in (0, 2, 3, 6)]}, {"y": [y[row, :2] for row in (0, 2, 3, 6)]})
+    assert gpu.copies - before == 4
+    while not engine.done(token):
+        pass
     engine.close()
+
+
+@pytest.mark.parametrize(("rows", "pieces", "expected"), [(4, 1, False), (4, 2, True), (5, 2, False), (64, 17, True)])
+def test_many_rows_in_few_pieces_are_left_to_the_gpu(rows: int, pieces: int, expected: bool) -> None:
+    transfers = [Transfer(0, 0, 8, 8, 1)] * pieces
+    assert tensorrt_lanes._is_slower([np.zeros(1)] * rows, transfers) == expected
 
 
 def test_arrays_of_any_number_of_rows_are_cut_and_padded(load: Load) -> None:

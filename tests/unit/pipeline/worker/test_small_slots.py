@@ -221,3 +221,20 @@ def test_rows_in_slots_side_by_side_are_one_array_also_in_smaller_ones(bench: Be
     assert stacked == [True]
     for number, notice in notices.items():
         assert bench.table.view(notice.outputs[0]).tolist() == [number] * 10
+
+
+@pytest.mark.parametrize("kind", [Stage, Flying])
+@pytest.mark.parametrize("back", [False, True], ids=["from the start", "from the end"])
+def test_rows_may_be_numbers_of_numpy_and_count_from_the_end(bench: Bench, kind: type[Stage], back: bool) -> None:
+    def process(batch: Batch) -> None:
+        sizes = batch.rows("size")
+        for row in np.arange(len(batch)) - back * len(batch):
+            batch.out(row, "b")[...] = sizes[row]
+            batch.out(row, "a", (np.int64(sizes[row]),))[...] = sizes[row]
+            for child in batch.out_many(row, "many", [(10,)] * (int(sizes[row]) // 10)):
+                child[...] = sizes[row]
+
+    done = bench.run(kind(process), bench.order(7, 90, "small"), bench.order(8, 10, "middle"), bench.order(9, 20, "large"))
+    assert done[7].code == TOO_SMALL
+    bench.check(done[8], 10)
+    bench.check(done[9], 20)
