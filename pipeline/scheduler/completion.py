@@ -7,8 +7,6 @@ fence, or is dead; until then every slot of its request waits in `scrap`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.progress import Progress
 from pipeline.scheduler.routes import Route
@@ -249,13 +247,15 @@ def _misfit(route: Route, notice: Notice) -> str | None:
     return None
 
 
-def _leases(request: Request) -> Iterator[tuple[int, SlotRef]]:
+def _leases(request: Request) -> list[tuple[int, SlotRef]]:
     """Every slot that a request holds, by producer; it holds none of them any more."""
+    leases = []
     if request.ingress is not None:
-        yield -1, request.ingress
+        leases.append((-1, request.ingress))
         request.ingress = None
     for producer, step in enumerate(request.steps):
         if step is not None:
             request.steps[producer] = None
             if step.lease is not None:
-                yield producer, step.lease
+                leases.append((producer, step.lease))
+    return leases

@@ -86,12 +86,15 @@ class Dispatch:
         while True:
             lease = None
             if pool != NO_POOL:
-                lease = SlotRef(self._state.segments[pool], *self._state.pools[pool].loan())
+                slot, generation = self._state.pools[pool].loan()
+                lease = SlotRef(self._state.segments[pool], slot, generation)
             worker.credits -= 1
             worker.orders.add(key)
             request.claimed |= route.bit
             request.steps[route.index] = Step(worker.number, request.attempt, lease, sender)
-            hops.append(Hop(route.index, worker.number, *(lease or _NO_SLOT), route.prompt, *request.inputs_of(route)))
+            segment, slot, generation = lease or _NO_SLOT
+            inputs, lengths = request.inputs_of(route)
+            hops.append(Hop(route.index, worker.number, segment, slot, generation, route.prompt, inputs, lengths))
             if route.ends:
                 break
             ahead |= route.bit

@@ -10,7 +10,7 @@ requests that may be inside, where an answer that it has not released counts as 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from pipeline.wire.messages import SlotRef
 from shm.pool import SlotPool
@@ -95,8 +95,9 @@ class Ingress:
             self._waiting[segment].append(client)
         return True
 
-    def grants(self) -> Iterator[tuple[Client, SlotRef]]:
+    def grants(self) -> list[tuple[Client, SlotRef]]:
         """Give every free slot to the next client that wants one."""
+        granted = []
         share = self.share()
         for segment, waiting in self._waiting.items():
             pool = self._pools[segment]
@@ -108,11 +109,13 @@ class Ingress:
                 if out >= min(client.level.get(segment, 0), quota) or self._inside(client) >= share:
                     # Back in the row when something of its own comes back: see `wake`.
                     continue
-                lease = SlotRef(segment, *pool.loan())
+                slot, generation = pool.loan()
+                lease = SlotRef(segment, slot, generation)
                 client.out[segment] = out + 1
                 client.granted.add(lease)
                 waiting.append(client)
-                yield client, lease
+                granted.append((client, lease))
+        return granted
 
     def came_back(self, client: Client, lease: SlotRef) -> None:
         """An ingress slot that `client` had out is free again; it may be granted once more."""

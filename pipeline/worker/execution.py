@@ -408,18 +408,17 @@ class Execution:
         if goes_on:
             rest = order.hops[1:]
             if outputs:
-                base, end = self._base, self._base + len(outputs)
-                rest = tuple(
-                    hop._replace(
-                        inputs=tuple(
-                            [outputs[t - base] if type(t) is int and base <= t < end else t for t in hop.inputs]
-                        )
-                    )
-                    for hop in rest
-                )
+                rest = tuple([self._given(hop, outputs) for hop in rest])
             # Without its group: a request that this stage has survived is no suspect for the next.
             forward = Order(order.request, order.attempt, order.deadline, 0, rest, trace)
             outcome.forwards.setdefault(rest[0].worker, []).append(forward)
+
+    def _given(self, hop: Hop, outputs: tuple[TensorHandle, ...]) -> Hop:
+        """A later hop, with this stage's outputs in place of their numbers."""
+        base, end = self._base, self._base + len(outputs)
+        inputs = tuple([outputs[t - base] if type(t) is int and base <= t < end else t for t in hop.inputs])
+        # In place of `_replace`, which takes twice as long.
+        return Hop(hop.stage, hop.worker, hop.segment, hop.slot, hop.generation, hop.prompt, inputs, hop.lengths)
 
     def _failure(self, error: BaseException) -> _Result:
         try:
