@@ -144,22 +144,15 @@ class Peers:
         run = [first]
         # Rows without extent are neighbours of themselves.
         seen = {first}
-        place = self._places[first]
-        while len(run) < most:
-            number = self._starts.get(place.next, first)
-            if number in seen or number not in among:
-                break
-            run.append(number)
-            seen.add(number)
-            place = self._places[number]
-        place = self._places[first]
-        while len(run) < most:
-            number = self._ends.get(place.start, first)
-            if number in seen or number not in among:
-                break
-            run.append(number)
-            seen.add(number)
-            place = self._places[number]
+        for ahead in (True, False):
+            place = self._places[first]
+            while len(run) < most:
+                number = self._starts.get(place.next, first) if ahead else self._ends.get(place.start, first)
+                if number in seen or number not in among:
+                    break
+                run.append(number)
+                seen.add(number)
+                place = self._places[number]
         return run
 
 
