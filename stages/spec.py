@@ -15,7 +15,8 @@ once for each child; who takes many takes all children of a request at once, in 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import index
 from typing import Any
@@ -24,7 +25,20 @@ from shm.handle import JSON, itemsize
 from shm.layout import ALIGNMENT
 from stages.errors import SpecMismatch
 
-__all__ = ["TensorSpec"]
+__all__ = ["TensorSpec", "extents_of"]
+
+
+def extents_of(shape: Iterable[Any]) -> tuple[int, ...]:
+    """The shape as plain numbers, also where they are numpy's, which equal them and cannot be sent.
+
+    Raises:
+        SpecMismatch: they are no whole numbers from 0 on.
+    """
+    with suppress(TypeError):
+        extents = tuple([int(index(extent)) for extent in shape])
+        if min(extents, default=0) >= 0:
+            return extents
+    raise SpecMismatch(f"expected a shape of whole numbers, found {shape!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import index
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -50,7 +49,7 @@ from shm.handle import JSON
 from shm.view import side_by_side
 from stages.copies import GAPS, GATHERED, INPUT, OUTPUT, RETURNED, SCATTERED
 from stages.errors import BadInput, SpecMismatch
-from stages.spec import TensorSpec
+from stages.spec import TensorSpec, extents_of
 
 __all__ = ["Array", "Batch", "Stage", "StageContext"]
 
@@ -368,11 +367,10 @@ class Batch:
 
 
 def _extents(name: str, shape: Iterable[Any]) -> tuple[int, ...]:
-    """A shape as plain numbers: numpy's equal them, and cannot be sent."""
     try:
-        return tuple([index(extent) for extent in shape])
-    except TypeError:
-        raise SpecMismatch(f"output {name!r}: expected a shape of whole numbers, found {shape!r}") from None
+        return extents_of(shape)
+    except SpecMismatch as error:
+        raise SpecMismatch(f"output {name!r}: {error}") from None
 
 
 def _encoded(spec: TensorSpec, value: Any) -> Array:

@@ -49,7 +49,8 @@ from shm.layout import ALIGNMENT
 from shm.owner import Alive, OwnerLock, probe
 from shm.placement import map_pages
 from shm.view import SegmentTable
-from stages.spec import TensorSpec
+from stages.errors import SpecMismatch
+from stages.spec import TensorSpec, extents_of
 
 __all__ = ["Client", "Draft"]
 
@@ -265,7 +266,10 @@ class Client:
         if shapes.keys() != self._specs.keys():
             raise InvalidRequest(f"expected the inputs {', '.join(self._specs)}; found {', '.join(shapes) or 'none'}")
         for name, spec in self._specs.items():
-            shape = shapes[name]
+            try:
+                shape = extents_of(shapes[name])
+            except SpecMismatch as error:
+                raise InvalidRequest(f"input {name!r}: {error}") from None
             if (why := spec.misfit(spec.dtype, shape)) is not None:
                 raise InvalidRequest(f"input {name!r}: {why}")
             layout.append((offset, spec.dtype, shape))

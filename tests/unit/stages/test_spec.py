@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.errors import SpecMismatch
-from stages.spec import TensorSpec
+from stages.spec import TensorSpec, extents_of
 
 FRAME = TensorSpec("frame", "uint8", ("H", "W", 3), {"H": 4, "W": 6})
 SQUARE = TensorSpec("square", "float32", ("n", "n"), {"n": 5})
@@ -24,6 +25,20 @@ def test_a_spec_knows_its_largest_tensor() -> None:
 def test_a_spec_is_static_where_no_dimension_is_free() -> None:
     assert TensorSpec("x", "uint8", (3,)).is_static
     assert not FRAME.is_static
+
+
+@pytest.mark.parametrize("shape", [(3, 4), [3, 4], np.array([3, 4]), (np.uint8(3), np.int64(4))])
+def test_extents_are_plain_numbers(shape: Any) -> None:
+    extents = extents_of(shape)
+    assert extents == (3, 4)
+    assert [type(extent) for extent in extents] == [int, int]
+    assert extents_of(()) == ()
+
+
+@pytest.mark.parametrize("shape", [(1.0,), ("n",), (None,), 3, (-1,), (2, -1)])
+def test_what_is_no_shape_is_refused(shape: Any) -> None:
+    with pytest.raises(SpecMismatch, match="expected a shape of whole numbers, found"):
+        extents_of(shape)
 
 
 def test_a_spec_reads_as_a_person_writes_it() -> None:

@@ -173,6 +173,22 @@ def test_what_does_not_fit_is_refused_before_it_takes_a_slot(
     assert pipeline.in_use == [0] * len(pipeline.pools)
 
 
+@pytest.mark.parametrize("extent", [16.0, "16", None])
+def test_a_shape_that_is_none_is_refused_before_it_takes_a_slot(client: Client, pipeline: Pipeline, extent: Any) -> None:
+    for _ in range(2 * pipeline.pools[0].slots):
+        with pytest.raises(InvalidRequest, match="input 'x': expected a shape of whole numbers, found"):
+            client.draft(timeout_s=10, x=(extent,), y=(16,))
+    client.draft(timeout_s=10, x=(16,), y=(16,)).discard()
+
+
+def test_a_shape_may_be_of_numpys_numbers(client: Client) -> None:
+    shape: Any = np.array([16])
+    draft = client.draft(timeout_s=10, x=shape, y=(np.int64(16),))  # type: ignore[arg-type]
+    for name in ("x", "y"):
+        draft.inputs[name][...] = 1
+    draft.submit().get(10).release()
+
+
 def test_a_value_that_is_no_json_is_refused(start: Callable[..., Pipeline], run_dir: Path) -> None:
     plan = make_plan("relays", slots=2)
     start(replace(plan, inputs=(TensorSpec.json("x", 16),)))
