@@ -26,7 +26,7 @@ from shm.errors import ForeignHandle, HandleOutOfBounds, SegmentExists, StaleHan
 from shm.handle import JSON, TensorHandle, itemsize
 from shm.segment import Segment
 
-__all__ = ["SegmentTable", "place_of", "side_by_side"]
+__all__ = ["SegmentTable", "place_of", "rows_of", "side_by_side"]
 
 Array = NDArray[Any]
 
@@ -237,6 +237,12 @@ def side_by_side(views: Sequence[Array]) -> Array | None:
     return as_strided(first, (len(views), *shape), (step, *first.strides), writeable=writable)
 
 
+def rows_of(array: Array) -> list[Array]:
+    """The rows of an array (n, *shape), as views: the reverse of `side_by_side`."""
+    # With the ellipsis a row without dimensions is an array too, and not a copied number.
+    return [array[row, ...] for row in range(len(array))]
+
+
 def place_of(view: Array) -> tuple[int, object]:
     """Address of an array's first element, and what owns that memory; quick for the views of tables, which remember."""
     place = _PLACES.get(id(view))
@@ -245,8 +251,9 @@ def place_of(view: Array) -> tuple[int, object]:
     return _address(view), _root(view)
 
 
-#: id(view) -> a reference to it, its address, and what owns its memory; for the views that tables made. Their address
-#: cannot change: they do not own their memory, so numpy never moves it.
+#: id(view) -> a reference to it, its address, and what owns its memory; for the views that tables made. Asking numpy
+#: costs 1 us a view, and batches ask at every row. The address cannot change: views do not own their memory, so numpy
+#: never moves it.
 _PLACES: dict[int, tuple[weakref.ref[Array], int, object]] = {}
 
 

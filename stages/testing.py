@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from shm.handle import JSON
+from shm.view import rows_of
 from stages.errors import SpecMismatch
 from stages.spec import TensorSpec
 from stages.stage import Array, Batch, Stage
@@ -112,9 +113,7 @@ def _rows(spec: TensorSpec, values: Sequence[Any]) -> list[Any]:
         return [None if value is None else _read_only(_array(spec, value)) for value in values]
     arrays = [_array(spec, value) for value in values]
     if len({array.shape for array in arrays}) == 1:
-        stacked = np.stack(arrays)
-        # With the ellipsis a row without dimensions is an array too, and not a copied number.
-        arrays = [stacked[row, ...] for row in range(len(stacked))]
+        arrays = rows_of(np.stack(arrays))
     return [_read_only(array) for array in arrays]
 
 

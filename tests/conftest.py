@@ -139,6 +139,15 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
             gc.collect()
 
 
+@pytest.fixture
+def collector_is_off() -> Iterator[None]:
+    """For what is to be freed without the collector, which some processes run seldom."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.fixture(scope="session")
 def photos() -> Path:
     return ROOT / "photos"

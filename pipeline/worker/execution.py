@@ -181,7 +181,6 @@ class Execution:
         clock: Callable[[], int] = time.monotonic_ns,
         sized: bool = False,
     ) -> None:
-        self._sized = sized
         self._name = plan.name
         self._index = index
         self._base = base
@@ -190,7 +189,8 @@ class Execution:
         self._clock = clock
         self._inputs = tuple(spec.name for spec in plan.inputs)
         self._fields = {field.spec.name: field for field in plan.fields}
-        self._largest = slot_bytes(plan.fields)
+        #: Bytes of the stage's largest slots, where its slots are of several sizes; else 0.
+        self._largest = slot_bytes(plan.fields) if sized else 0
         self._outputs = {field.spec.name: field.spec for field in plan.fields}
         self._singles = tuple(field.spec.name for field in plan.fields if field.spec.many is None)
         self._manies = tuple(field.spec.name for field in plan.fields if field.spec.many is not None)
@@ -316,7 +316,7 @@ class Execution:
         return self._table.view(handle)  # type: ignore[arg-type]
 
     def _flight(self, rows: Sequence[Waiting], views: Sequence[Sequence[Any]]) -> Flight:
-        filling = _Filling(self._table, self._fields, self._largest if self._sized else 0, rows)
+        filling = _Filling(self._table, self._fields, self._largest, rows)
         inputs = {name: [of_row[index] for of_row in views] for index, name in enumerate(self._inputs)}
         batch = Batch(len(rows), inputs, self._outputs, filling.allocate, filling.allocate_many)
         return Flight(rows, views, filling.handles, filling.packings, batch, self._clock())
@@ -377,7 +377,7 @@ class Execution:
     def _success(self, filled: Mapping[str, Any]) -> _Result:
         outputs = tuple([filled[name] for name in self._singles])
         children = tuple([filled[name] for name in self._manies])
-        nbytes = _slot_bytes_of(chain(outputs, *children)) if self._sized else 0
+        nbytes = _slot_bytes_of(chain(outputs, *children)) if self._largest else 0
         if not self._manies and not self._asked:
             return _Result(OK, "", outputs, nbytes=nbytes)
         truths = 0
@@ -400,7 +400,7 @@ class Execution:
             Trace(self._index, (began - row.arrived) // 1000, (ended - began) // 1000, size, copied),
         )
         goes_on = code == OK and len(order.hops) > 1
-        bytes_in = sum(h.nbytes for h in order.hops[0].inputs if isinstance(h, TensorHandle)) if self._sized else 0
+        bytes_in = sum(h.nbytes for h in order.hops[0].inputs if isinstance(h, TensorHandle)) if self._largest else 0
         notice = Notice(
             order.request, order.attempt, code, message, outputs, trace, children, truths, bytes_in, nbytes
         )

@@ -97,16 +97,17 @@ class Inbox:
 
     def fence(self, request: int, attempt: int) -> None:
         """Forget an order, whether it is here or still on its way from another worker."""
-        for key, peers in self._groups.items():
-            number = next((n for n, row in peers.rows.items() if row.order[:2] == (request, attempt)), None)
-            if number is not None:
-                self._left(key, peers, peers.remove([number]))
-                break
+        fenced = (request, attempt)
         # A copy may still come, out of the socket buffer of a worker that is dead by now; by the time
         # that this many younger fences have come, it has. The slot's generation guards what is older.
-        self._fences[(request, attempt)] = None
+        self._fences[fenced] = None
         if len(self._fences) > _MAX_FENCES:
             del self._fences[next(iter(self._fences))]
+        for key, peers in self._groups.items():
+            for number, row in peers.rows.items():
+                if (row.order.request, row.order.attempt) == fenced:
+                    self._left(key, peers, peers.remove([number]))
+                    return
 
     def clear(self) -> None:
         """Forget everything: the scheduler that ordered it is gone."""

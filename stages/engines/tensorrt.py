@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shm.handle import itemsize
-from shm.view import place_of
+from shm.view import place_of, rows_of
 from stages.engines import tensorrt_compat as compat
 from stages.engines.cuda import CudaError, Device
 from stages.engines.engine import (
@@ -230,7 +230,7 @@ class TensorRt(Engine):
         filled = {**outputs, **made}
         for first in range(0, size, self._sizes[-1]):
             rows = slice(first, first + self._sizes[-1])
-            lane = self.start(*({name: _rows_of(a[rows]) for name, a in side.items()} for side in (inputs, filled)))
+            lane = self.start(*({name: rows_of(a[rows]) for name, a in side.items()} for side in (inputs, filled)))
             lane.finished.synchronize()
             self.done(lane)
         return made
@@ -298,11 +298,6 @@ def _copies(spec: TensorSpec, shape: tuple[int, ...], rows: Sequence[Array]) -> 
             raise BadInput(f"{spec.name}: expected {spec.dtype} {list(shape)}, found {found}")
     # Where an extent is 0 there is nothing to copy.
     return Copies(spec.name, rows, transfers_of(map(place_of, rows), step) if step else [])
-
-
-def _rows_of(array: Array) -> list[Array]:
-    """Views of the rows; one without dimensions is an array too, and not a copied number."""
-    return [array[row, ...] for row in range(len(array))]
 
 
 def _mib(nbytes: int) -> str:

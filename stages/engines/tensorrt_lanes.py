@@ -25,6 +25,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from shm.view import rows_of
 from stages.engines import tensorrt_compat as compat
 from stages.engines.cuda import CudaError, Device, Graph
 from stages.engines.transfers import Transfer
@@ -102,7 +103,7 @@ class Lane:
             memory = gpu.allocate_pinned(spec.max_nbytes * largest)
             if memory is not None:
                 batch = memory[: spec.max_nbytes * largest].view(spec.dtype).reshape(largest, *spec.max_shape)
-                self._staging[spec.name] = memory.ctypes.data, [batch[row, ...] for row in range(largest)]
+                self._staging[spec.name] = memory.ctypes.data, rows_of(batch)
         #: What is to be copied from there when the batch is over: (rows of the slots, rows there).
         self._arriving: list[tuple[Sequence[Array], Sequence[Array]]] = []
         # Of its own, though they take turns: a graph is only good for as long as the context that it was captured of

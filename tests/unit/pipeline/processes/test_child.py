@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 
 import pytest
 
 from pipeline.processes.child import collect_garbage
 
-
-@pytest.fixture(autouse=True)
-def _collector_is_off() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
+pytestmark = pytest.mark.usefixtures("collector_is_off")
 
 
 def test_little_is_left_for_later() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,16 +16,7 @@ from tests.unit.pipeline.scheduler.simulation import Simulation
 from tests.unit.pipeline.scheduler.test_simulation import walk
 
 
-@pytest.fixture
-def _collector_is_off() -> Iterator[None]:
-    # The scheduler collects seldom, and stands still meanwhile.
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.mark.usefixtures("_collector_is_off")
+@pytest.mark.usefixtures("collector_is_off")
 def test_no_request_waits_for_the_collector() -> None:
     counts: Counter[str] = Counter()
     # Walks with children of children, deaths, and fences that outlive their request.

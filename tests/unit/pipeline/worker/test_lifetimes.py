@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,7 @@ from tests.unit.pipeline.worker.test_member import Process
 
 now = time.monotonic_ns
 
-
-@pytest.fixture(autouse=True)
-def _collector_is_off() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
+pytestmark = pytest.mark.usefixtures("collector_is_off")
 
 
 def test_no_batch_waits_for_the_collector() -> None:
