@@ -3,7 +3,10 @@
     PipelineError
     ├── ConfigError              the author of the YAML or of the command line      exit 2
     ├── StartError               the operator: it could not be started               exit 3
-    ├── WireError                whoever sent the frame; it is dropped and counted
+    ├── WireError                the process that sent the frame; it is dropped and counted
+    ├── ClientMisuse             the author of the application: a client was used as it cannot be
+    │   └── OutputMissing        a result has no such output (also a KeyError)
+    ├── NotInTime                what was waited for has not come within `timeout_s` (also a TimeoutError)
     └── RequestError             the caller: this request has no answer
         ├── InvalidRequest       what was sent does not fit the pipeline's inputs
         ├── RequestRefused       a stage raised BadInput
@@ -20,9 +23,12 @@
 from __future__ import annotations
 
 __all__ = [
+    "ClientMisuse",
     "ConfigError",
     "DeadlineExceeded",
     "InvalidRequest",
+    "NotInTime",
+    "OutputMissing",
     "Overloaded",
     "PipelineError",
     "RequestError",
@@ -55,6 +61,21 @@ class StartError(PipelineError):
 
 class WireError(PipelineError):
     """A frame that is not a message of ours: unknown kind, wrong type, too large, another version."""
+
+
+class ClientMisuse(PipelineError):
+    """A client, or what it gave, was used as it cannot be: by another thread or process, closed, or while in use."""
+
+
+class OutputMissing(ClientMisuse, KeyError):
+    """A result has no such output: no pipeline's output has that name, it was skipped, or the result was released."""
+
+    # KeyError shows the repr of its argument.
+    __str__ = Exception.__str__
+
+
+class NotInTime(PipelineError, TimeoutError):
+    """What was waited for has not come within the time that the caller gave. Nothing has ended: wait again."""
 
 
 class RequestError(PipelineError):

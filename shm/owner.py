@@ -19,6 +19,7 @@ import fcntl
 import os
 import stat
 import time
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,12 +54,14 @@ class OwnerLock:
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
         self._fd = fd
+        _held.add(self)
 
     @classmethod
     def acquire(cls, path: str | os.PathLike[str]) -> OwnerLock:
         """Create the file (0600) and lock it until `release` or the death of this process.
 
-        The lock is not inherited by programs that this process starts.
+        The lock is not inherited by programs that this process starts, nor by the child of a fork, which would hold it
+        beyond the death of this process.
 
         Raises:
             OwnerAlive: a living process holds it.
@@ -95,6 +98,13 @@ class OwnerLock:
         os.close(self._fd)
         self._fd = -1
 
+    def _forget(self) -> None:
+        """This process is the child of a fork, and no owner."""
+        if self._fd >= 0:
+            # Closing a copy of the descriptor leaves the lock with the parent's.
+            os.close(self._fd)
+            self._fd = -1
+
     def __enter__(self) -> OwnerLock:
         return self
 
@@ -102,6 +112,17 @@ class OwnerLock:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.release()
+
+
+_held: weakref.WeakSet[OwnerLock] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for lock in tuple(_held):
+        lock._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,222 +5,147 @@
         print(result["labels"], result["scores"])
 
 Tensors are written once, into a slot of shared memory that the pipeline has granted; what is sent is
-the handle. A client holds as many slots as it has requests under way, and waits for a slot when it
-has none: the pipeline's memory never grows.
+the handle. A client asks for a slot when it needs one, and gives back what it does not need: one that
+is idle keeps nothing that others wait for (`pipeline.scheduler.ingress` has the rules).
 
-A client belongs to one thread. Its death is seen by a lock that the kernel drops.
+A client belongs to the thread and the process that made it, and every call says so if it is used by
+another. Its death is seen by a lock that the kernel drops; one that is dropped is closed.
+
+Whatever a signal's handler raises in the middle of a call, nothing is lost: the next call notices that one
+did not come to its end (`_torn`), and has the session put in order what it left.
 """
 
 from __future__ import annotations
 
+import functools
 import json
-import secrets
+import os
+import threading
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
+from pipeline.client.answering import traces_of
+from pipeline.client.draft import Draft
+from pipeline.client.future import Future
+from pipeline.client.inputs import arrays_of, lay_out
+from pipeline.client.result import Result
+from pipeline.client.session import Session
+from pipeline.client.slots import Grant
+from pipeline.errors import ClientMisuse, InvalidRequest, PipelineError, Unavailable
+from pipeline.graph.plan import Plan
+from shm.errors import ShmError
+from shm.handle import TensorHandle
 
-from pipeline.client.future import Future, Lease, Result
-from pipeline.errors import InvalidRequest, Overloaded, Unavailable
-from pipeline.graph.plan import INGRESS, Plan
-from pipeline.wire.messages import (
-    OK,
-    Answers,
-    AskStatus,
-    Bye,
-    Gone,
-    Hello,
-    Loan,
-    SlotRef,
-    Status,
-    Submission,
-    Submit,
-    Welcome,
-)
-from pipeline.wire.run_dir import LOCK, SCHEDULER_LOCK, find_run
-from pipeline.wire.sockets import Inbox, Outbox, address_of
-from shm import segments
-from shm.handle import JSON, TensorHandle, itemsize
-from shm.layout import ALIGNMENT
-from shm.owner import Alive, OwnerLock, probe
-from shm.placement import map_pages
-from shm.view import SegmentTable
-from stages.errors import SpecMismatch
-from stages.spec import TensorSpec, extents_of
+__all__ = ["Client"]
 
-__all__ = ["Client", "Draft"]
-
-Array = NDArray[Any]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _LONGEST_DEADLINE_MS = 86_400_000.0
 
-#: Waiting for a slot so long, with nothing under way, means that the own results hold them.
-_OWN_FAULT_S = 5.0
-
-#: A hello that came to a scheduler which was about to die is lost.
-_ASK_AGAIN_S = 0.5
-
-#: While nothing comes, the scheduler's lock is looked at this often: its death is seen within this time.
-_ALIVE_CHECK_MS = 50
-
-#: So long is waited for what a scheduler sent just before it ended.
-_LAST_WORDS_MS = 40
+#: So long `connect` waits for a pipeline that is starting, where the caller gives no time.
+_START_S = 60.0
 
 
-class Draft:
-    """A slot that is being filled: one writable array for each input. `submit` sends it off."""
+def _call(method: Callable[Concatenate[Client, P], T]) -> Callable[Concatenate[Client, P], T]:
+    """A public call: by the client's thread and process only, and known to have come to its end, or not."""
 
-    __slots__ = ("_client", "_handles", "_slot", "inputs")
+    @functools.wraps(method)
+    def call(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        self._enter()
+        self._torn = True
+        try:
+            value = method(self, *args, **kwargs)
+        except PipelineError:
+            # Raised by ourselves, where everything is in order.
+            self._torn = False
+            raise
+        except ShmError as error:
+            raise Unavailable(f"{error}; the pipeline's memory has changed under this client: send again") from error
+        self._torn = False
+        return value
 
-    def __init__(self, client: Client, slot: SlotRef, handles: tuple[TensorHandle, ...], views: Mapping[str, Array]):
-        self._client = client
-        self._slot: SlotRef | None = slot
-        self._handles = handles
-        #: name -> writable view; "json" inputs are their UTF-8 bytes.
-        self.inputs = views
-
-    def submit(self, *, deadline_ms: float | None = None, priority: int = 0, flush: bool = True) -> Future:
-        """Send the request; see `Client.submit`. A draft is submitted, or discarded, once."""
-        if self._slot is None:
-            raise InvalidRequest("this draft was submitted or discarded before")
-        slot, self._slot = self._slot, None
-        return self._client._submit(slot, self._handles, deadline_ms, priority, flush)
-
-    def discard(self) -> None:
-        """Keep the slot for another draft."""
-        if self._slot is not None:
-            self._client._keep(self._slot)
-            self._slot = None
+    return call
 
 
 class Client:
     """A connection to one running pipeline. Use `connect`."""
 
-    plan: Plan
-    """What runs on the other side."""
-
-    def __init__(self, run_dir: Path, number: int, name: str, lock: OwnerLock) -> None:
-        self._run_dir = run_dir
-        self._number = number
+    def __init__(self, run: str | Path | None, name: str) -> None:
         self._name = name
-        self._lock = lock
-        self._inbox = Inbox(address_of(run_dir, f"clients/{number:x}"))
-        self._scheduler = Outbox(address_of(run_dir, "scheduler"))
+        self._thread = threading.get_ident()
+        self._process = os.getpid()
         self._closed = False
-        self._epoch = -1
-        self._table = SegmentTable()
-        #: The ingress pools by rising slot size: (slot bytes, segment number, slots).
-        self._pools: list[tuple[int, int, int]] = []
-        self._granted: dict[int, list[SlotRef]] = {}
-        self._levels: dict[int, int] = {}
-        self._futures: dict[int, Future] = {}
-        self._next_tag = 1
-        self._submissions: list[Submission] = []
-        self._returns: deque[SlotRef] = deque()
-        #: Slots of answers that have not been given back.
-        self._borrowed = 0
-        self._statuses: list[str] = []
-        #: Why there is no connection; None while there is one.
-        self._lost: Unavailable | None = Unavailable("not connected yet")
-        self._asked_at = self._looked_at = 0.0
+        #: A call is under way, or has not come to its end.
+        self._torn = False
+        self._session = Session(run, name)
+
+    @property
+    def plan(self) -> Plan:
+        """What runs on the other side."""
+        return self._session.plan
 
     # -- coming and going -----------------------------------------------------------------------
 
     @classmethod
-    def connect(cls, run: str | Path | None = None, *, name: str = "client", timeout_s: float = 60.0) -> Client:
+    def connect(
+        cls, run: str | Path | None = None, *, name: str = "client", timeout_s: float | None = None
+    ) -> Client:
         """Connect to a running pipeline, and wait until it is ready.
+
+        Of several runs of a name, the newest that is ready is taken.
 
         Args:
             run: the pipeline's name, the path of its run folder, or None for the only one running.
             name: what `pipeline status` calls this client.
-            timeout_s: seconds to wait for the pipeline to be ready.
+            timeout_s: seconds to wait until it runs and is ready. None: 60 for one that is starting, none for one that
+                is not there.
 
         Raises:
             Unavailable: it is not running, or not ready in time.
         """
-        run_dir = find_run(run)
-        number = secrets.randbits(63)
+        client = cls(run, name)
         try:
-            lock = OwnerLock.acquire(run_dir / "clients" / f"{number:x}.lock")
-        except OSError as error:
-            raise Unavailable(f"no pipeline runs in {run_dir}: {error}") from error
-        client = cls(run_dir, number, name, lock)
-        try:
-            client.reconnect(timeout_s)
+            patient = timeout_s is not None
+            client._session.open(time.monotonic() + (_START_S if timeout_s is None else timeout_s), patient)
         except BaseException:
             client.close()
             raise
         return client
 
+    @_call
     def reconnect(self, timeout_s: float = 60.0) -> None:
         """Wait until the pipeline is there again; at once where the connection was not lost.
+
+        A client that was connected by name goes on with the pipeline of that name which runs by then.
 
         Raises:
             Unavailable: it has stopped for good, or is not ready within `timeout_s` seconds.
         """
-        end = time.monotonic() + timeout_s
-        while self._lost is not None:
-            left = end - time.monotonic()
-            if left <= 0:
-                raise Unavailable(f"the pipeline in {self._run_dir} was not ready within {timeout_s:g} s")
-            self._say_hello(min(_ALIVE_CHECK_MS, int(left * 1000) + 1))
-
-    def _say_hello(self, wait_ms: int) -> None:
-        """Ask to be let in, unless that was done a moment ago, and take in a welcome that has come."""
-        now = time.monotonic()
-        if now - self._asked_at > _ASK_AGAIN_S:
-            self._asked_at = now
-            self._scheduler.send(Hello(self._number, self._name))
-        for message in self._inbox.receive(wait_ms):
-            if isinstance(message, Welcome):
-                self._join(message)
-            elif self._lost is None:
-                self._take(message)
-        if self._lost is not None and not isinstance(probe(self._run_dir / LOCK), Alive):
-            raise Unavailable(f"the pipeline in {self._run_dir} has stopped")
-
-    def _join(self, welcome: Welcome) -> None:
-        self.plan = Plan.from_json(welcome.plan)
-        self._epoch = welcome.epoch
-        # Another table, not the old one emptied: results of before still refer to it.
-        self._table = SegmentTable()
-        self._pools = []
-        for address in welcome.pools:
-            segment = segments.attach((address.kind, address.name))
-            self._table.add(segment)
-            if address.pool.startswith(f"{INGRESS}/"):
-                self._pools.append((segment.layout.slot_bytes, segment.number, segment.layout.slots))
-                map_pages(segment)
-        self._pools.sort()
-        self._specs: dict[str, TensorSpec] = {spec.name: spec for spec in self.plan.inputs}
-        self._output_names = tuple(name for name, _ in self.plan.outputs)
-        self._stage_names = tuple(stage.name for stage in self.plan.stages)
-        self._granted = {number: [] for _, number, _ in self._pools}
-        self._levels = dict.fromkeys(self._granted, 0)
-        # The results of before return into the old deque, where nobody looks any more.
-        self._returns = deque()
-        self._borrowed = 0
-        self._lost = None
+        if self._session.lost is not None:
+            self._session.open(time.monotonic() + timeout_s, True)
 
     def close(self) -> None:
-        """Leave. Whatever this client still holds comes back to the pipeline."""
+        """Leave. What this client has under way is dropped, and what it holds comes back to the pipeline.
+
+        Arrays of results stay as they are: their slots come back when the last of them is gone.
+
+        Raises:
+            ClientMisuse: by another thread than the client's.
+        """
         if self._closed:
             return
+        if os.getpid() == self._process and threading.get_ident() != self._thread:
+            raise self._misuse()
+        self._shut()
+
+    def _shut(self) -> None:
         self._closed = True
-        # What is said to nobody would be kept for those 200 ms, and this process with it where it ends.
-        there = isinstance(probe(self._run_dir / SCHEDULER_LOCK), Alive)
-        if there and self._lost is None:
-            self.flush()
-            self._scheduler.send(Bye(self._number))
-        self._scheduler.close(linger_ms=200 if there else 0)
-        self._inbox.close()
-        self._table.close()
-        # Last: the lock says that this client may still touch its slots.
-        self._lock.release()
+        if os.getpid() != self._process:
+            return  # its parent's
+        self._session.leave()
 
     def __enter__(self) -> Client:
         return self
@@ -228,73 +153,108 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- requests -------------------------------------------------------------------------------
+    def __del__(self) -> None:
+        # By whatever thread drops it: no other one can be using it.
+        if not self._closed:
+            self._shut()
 
-    def draft(self, *, timeout_s: float | None = None, **shapes: tuple[int, ...]) -> Draft:
+    def __reduce__(self) -> Any:
+        raise ClientMisuse("a client cannot be sent to another process; connect there")
+
+    def __repr__(self) -> str:
+        connection, lost = self._session.access.connection, self._session.lost
+        where = "" if connection is None else f" in {connection.run_dir}"
+        state = "closed" if self._closed else "connected" if lost is None else f"not connected: {lost}"
+        return f"<Client {self._name!r}{where}: {state}, {self.outstanding} requests under way>"
+
+    # -- order ----------------------------------------------------------------------------------
+
+    def _misuse(self) -> ClientMisuse:
+        if os.getpid() != self._process:
+            return ClientMisuse(
+                f"this client was made by process {self._process} and is used by its child {os.getpid()}; "
+                f"a fork copies no connection: connect in the child"
+            )
+        return ClientMisuse(
+            f"this client was made by another thread than the one that uses it, {threading.current_thread().name!r}; "
+            f"a client belongs to one thread: let each thread connect for itself"
+        )
+
+    def _enter(self) -> None:
+        """Refuse those who may not call, and put in order what a call has left that did not come to its end."""
+        connection = self._session.access.connection
+        if threading.get_ident() != self._thread or (connection is not None and connection.forked):
+            raise self._misuse()
+        if self._closed:
+            raise ClientMisuse("this client is closed; connect again")
+        if self._torn:
+            self._session.mend()
+
+    def may_be_called(self) -> bool:
+        """Whether a call would be let in: by this thread, and not in the middle of another one."""
+        return not (self._closed or self._torn) and os.getpid() == self._process and (
+            threading.get_ident() == self._thread
+        )
+
+    # -- slots ----------------------------------------------------------------------------------
+
+    @_call
+    def draft(self, /, *, timeout_s: float | None = None, **shapes: tuple[int, ...]) -> Draft:
         """A slot to write a request's inputs into, by the shape of each.
 
         Waits for a free slot, at most `timeout_s` seconds.
 
         Raises:
             InvalidRequest: a shape does not fit the pipeline's inputs.
-            TimeoutError: no slot became free in time.
+            NotInTime: no slot became free in time (a TimeoutError).
             Overloaded: none will: this client itself keeps too many results, and waits for nothing else.
             Unavailable: the pipeline has stopped or died.
+            ClientMisuse: the client is closed, or another thread's or process's.
         """
-        began = time.monotonic()
-        while (draft := self.draft_nowait(**shapes)) is None:
-            waited = time.monotonic() - began
-            if timeout_s is not None and waited >= timeout_s:
-                raise TimeoutError(f"no slot became free within {timeout_s} s")
-            if waited > _OWN_FAULT_S and self._borrowed and not self._futures:
-                raise Overloaded(
-                    f"no slot will become free: this client keeps {self._borrowed} slots of earlier results. "
-                    f"Release results when they are read (`with future.get() as result`), or copy what is needed"
-                )
-            self.pump(1.0 if timeout_s is None else min(1.0, timeout_s - waited))
+        return self._draft(shapes, timeout_s)
+
+    @_call
+    def draft_nowait(self, /, **shapes: tuple[int, ...]) -> Draft | None:
+        """As `draft`, but None where no slot is free now. The scheduler is asked, so it takes a message and its answer.
+
+        Nothing is kept for a later call: where others wait for slots, `draft` has its turn and this has none.
+        """
+        self._session.be_connected()
+        layout, nbytes = lay_out(self._session.specs, shapes)
+        grant = self._session.slot_now(nbytes)
+        return None if grant is None else self._make_draft(grant, layout)
+
+    def _draft(self, shapes: Mapping[str, tuple[int, ...]], timeout_s: float | None) -> Draft:
+        self._session.be_connected()
+        layout, nbytes = lay_out(self._session.specs, shapes)
+        return self._make_draft(self._session.slot(nbytes, timeout_s), layout)
+
+    def _make_draft(self, grant: Grant, layout: list[tuple[int, str, tuple[int, ...]]]) -> Draft:
+        handles = tuple([TensorHandle(*grant.slot, *where) for where in layout])
+        table, inputs = self._session.table, self._session.plan.inputs
+        # Arrays of the draft's own, so that they can be made read-only.
+        views = {spec.name: table.view(handle, writable=True)[...] for spec, handle in zip(inputs, handles)}
+        grant.draft = draft = Draft(self, grant.slot, handles, views)
         return draft
 
-    def draft_nowait(self, **shapes: tuple[int, ...]) -> Draft | None:
-        """As `draft`, but None where no slot is free now; one is asked for."""
-        if self._lost is not None:
-            # The scheduler may be back by now; whoever asks again and again gets through.
-            self._say_hello(0)
-            if self._lost is not None:
-                raise self._lost
-        offset = 0
-        layout: list[tuple[int, str, tuple[int, ...]]] = []
-        if shapes.keys() != self._specs.keys():
-            raise InvalidRequest(f"expected the inputs {', '.join(self._specs)}; found {', '.join(shapes) or 'none'}")
-        for name, spec in self._specs.items():
-            try:
-                shape = extents_of(shapes[name])
-            except SpecMismatch as error:
-                raise InvalidRequest(f"input {name!r}: {error}") from None
-            if (why := spec.misfit(spec.dtype, shape)) is not None:
-                raise InvalidRequest(f"input {name!r}: {why}")
-            layout.append((offset, spec.dtype, shape))
-            nbytes = itemsize(spec.dtype)
-            for extent in shape:
-                nbytes *= extent
-            offset += -(-nbytes // ALIGNMENT) * ALIGNMENT
-        fitting = next((pool for pool in self._pools if offset <= pool[0]), None)
-        if fitting is None:
-            raise InvalidRequest(f"the inputs take {offset} bytes; the largest slot has {self._pools[-1][0]}")
-        _, number, slots = fitting
-        granted = self._granted[number]
-        if not granted:
-            level = self._levels[number]
-            if level < slots:
-                self._levels[number] = min(slots, max(4, 2 * level))
-                self._scheduler.send(Loan(self._number, number, self._levels[number]))
-            return None
-        slot = granted.pop()
-        handles = tuple([TensorHandle(*slot, *where) for where in layout])
-        views = {name: self._table.view(handle, writable=True) for name, handle in zip(self._specs, handles)}
-        return Draft(self, slot, handles, views)
+    @_call
+    def discard_draft(self, draft: Draft) -> None:
+        """Called by `Draft.discard`."""
+        if draft.open:
+            self._give_up(draft)
 
+    def _give_up(self, draft: Draft) -> None:
+        draft.close()
+        # Else it went with a scheduler that has died.
+        if self._session.slots.holds(draft.slot):
+            self._session.give_back([draft.slot])
+
+    # -- requests -------------------------------------------------------------------------------
+
+    @_call
     def submit(
         self,
+        /,
         *,
         deadline_ms: float | None = None,
         priority: int = 0,
@@ -313,183 +273,97 @@ class Client:
 
         Raises:
             InvalidRequest: an input is missing, unknown, or does not fit its spec.
-            TimeoutError: no slot became free in time.
+            NotInTime: no slot became free in time (a TimeoutError).
+            Overloaded: none will: this client itself keeps too many results, and waits for nothing else.
             Unavailable: the pipeline has stopped or died.
+            ClientMisuse: the client is closed, or another thread's or process's.
         """
-        arrays: dict[str, Array] = {}
-        for name, value in inputs.items():
-            spec = self._specs.get(name)
-            if spec is not None and spec.dtype == JSON:
-                try:
-                    arrays[name] = np.frombuffer(json.dumps(value).encode(), np.uint8)
-                except (TypeError, ValueError) as error:
-                    raise InvalidRequest(f"input {name!r}: no JSON value: {error}") from error
-            elif isinstance(value, (bytes, bytearray, memoryview)):
-                arrays[name] = np.frombuffer(value, np.uint8)
-            else:
-                arrays[name] = np.asarray(value)
-            if spec is not None and spec.dtype not in (JSON, arrays[name].dtype.name):
-                raise InvalidRequest(f"input {name!r}: expected dtype {spec.dtype}, found {arrays[name].dtype.name}")
-        draft = self.draft(timeout_s=timeout_s, **{name: array.shape for name, array in arrays.items()})
+        self._session.be_connected()
+        arrays = arrays_of(self._session.specs, inputs)
+        draft = self._draft({name: array.shape for name, array in arrays.items()}, timeout_s)
         for name, array in arrays.items():
             draft.inputs[name][...] = array
-        return draft.submit(deadline_ms=deadline_ms, priority=priority, flush=flush)
+        return self._submit_draft(draft, deadline_ms, priority, flush)
 
-    def _submit(
-        self, slot: SlotRef, handles: tuple[TensorHandle, ...], deadline_ms: float | None, priority: int, flush: bool
-    ) -> Future:
-        if self._lost is not None:
-            raise self._lost
-        if slot.segment not in self._granted:
+    @_call
+    def submit_draft(self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool) -> Future:
+        """Called by `Draft.submit`."""
+        return self._submit_draft(draft, deadline_ms, priority, flush)
+
+    def _submit_draft(self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool) -> Future:
+        if not draft.open:
+            raise InvalidRequest("this draft was submitted or discarded before; make another one")
+        session = self._session
+        if session.lost is not None:
+            raise session.lost
+        if not session.slots.holds(draft.slot):
             raise Unavailable("this draft's slot went with the scheduler that has died; make another draft")
         if deadline_ms is not None and not 0 < deadline_ms <= _LONGEST_DEADLINE_MS:
-            self._keep(slot)
+            self._give_up(draft)
             raise InvalidRequest(
                 f"deadline_ms: expected above 0 and at most {_LONGEST_DEADLINE_MS:g}, found {deadline_ms}"
             )
         now = time.monotonic_ns()
-        tag = self._next_tag
-        self._next_tag += 1
         deadline = 0 if deadline_ms is None else now + int(deadline_ms * 1e6)
-        future = self._futures[tag] = Future(tag, self.pump, self._result, self._table, now)
-        self._submissions.append(Submission(tag, slot, handles, deadline, priority))
+        future = session.submit(
+            draft, deadline, priority, lambda tag: Future(tag, self, session.there, session.table, session.plan, now)
+        )
         if flush:
-            self.flush()
+            session.flush()
         return future
 
-    def _keep(self, slot: SlotRef) -> None:
-        # Else it went with a scheduler that has died.
-        if slot.segment in self._granted:
-            self._granted[slot.segment].append(slot)
-
+    @_call
     def flush(self) -> None:
         """Send what was kept back: submissions, and slots that are not needed any more."""
-        if not self._submissions and not self._returns:
-            return
-        submissions, self._submissions = tuple(self._submissions), []
-        releases = []
-        while self._returns:
-            releases.append(self._returns.popleft())
-        self._borrowed -= len(releases)
-        if self._lost is None:
-            self._scheduler.send(Submit(self._number, submissions, tuple(releases)))
+        self._session.flush()
 
     # -- answers --------------------------------------------------------------------------------
 
+    @_call
     def pump(self, timeout_s: float = 0.0) -> int:
         """Take in what has come, waiting up to `timeout_s` seconds for something; how many answers came.
 
         Raises:
             Unavailable: the pipeline has died; every request under way has failed with the same.
+            ClientMisuse: the client is closed, or another thread's or process's.
         """
-        if self._lost is not None:
-            raise self._lost
-        self.flush()
-        waited = 0.0
-        while True:
-            step = min(_ALIVE_CHECK_MS, int((timeout_s - waited) * 1000) + 1) if timeout_s > waited else 0
-            messages = self._inbox.receive(step)
-            if messages:
-                return sum(self._take(message) for message in messages)
-            waited += step / 1000
-            answers = self._look_after_scheduler()
-            if answers or waited >= timeout_s:
-                return answers
+        return self._session.pump(timeout_s)
 
-    def _look_after_scheduler(self) -> int:
-        """Nothing comes: see whether somebody is there who knows this client; how many answers came meanwhile."""
-        now = time.monotonic()
-        if now - self._looked_at < _ALIVE_CHECK_MS / 1000:
-            return 0
-        self._looked_at = now
-        if not isinstance(probe(self._run_dir / SCHEDULER_LOCK), Alive):
-            # What it sent before it ended, at the end of a drain say, may still be on its way.
-            if answers := sum(self._take(message) for message in self._inbox.receive(_LAST_WORDS_MS)):
-                self._looked_at = 0.0
-                return answers
-            self._lose()
-        if now - self._asked_at > _ASK_AGAIN_S:
-            # The lock may be the next scheduler's by now, which does not know this client, and says so.
-            self._asked_at = now
-            self._scheduler.send(Submit(self._number, (), ()))
-        return 0
+    @_call
+    def wait_for(self, done: Callable[[], bool], timeout_s: float | None) -> bool:
+        """Called by `Future.wait`: take in answers until `done`, at most `timeout_s` seconds; whether it is."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while not done():
+            left = 3600.0 if end is None else end - time.monotonic()
+            if left <= 0:
+                return False
+            self._session.pump(left)
+        return True
 
-    def _take(self, message: object) -> int:
-        if isinstance(message, Answers):
-            now = time.monotonic_ns()
-            for slot in message.grants:
-                self._granted[slot.segment].append(slot)
-            for answer in message.answers:
-                future = self._futures.pop(answer.tag, None)
-                if future is None:
-                    continue
-                for handle in answer.outputs:
-                    if isinstance(handle, int):
-                        continue  # MISSING: the stage that makes it was skipped
-                    ref = SlotRef(handle.segment, handle.slot, handle.generation)
-                    if ref not in future.leases:
-                        future.leases[ref] = Lease(ref, self._returns)
-                        self._borrowed += 1
-                future.answer = answer
-                future.answered_ns = now
-            return len(message.answers)
-        if isinstance(message, Status):
-            self._statuses.append(message.document)
-        elif isinstance(message, Gone) and message.epoch != self._epoch:
-            # One of the epoch that has welcomed this client was sent before, and came on another way.
-            self._lose()
-        return 0
-
-    def _lose(self) -> None:
-        """The scheduler that knew this client is dead: nothing that it held will be answered."""
-        self._lost = Unavailable(f"the scheduler of pipeline {self.plan.name} has died; ask again in a moment")
-        self._submissions.clear()
-        # Let go of its memory, so that there is room for that of the next; what is still read keeps its own.
-        self._table = SegmentTable()
-        # Hello is said at the next request, and again after a while.
-        self._asked_at = 0.0
-        now = time.monotonic_ns()
-        for future in self._futures.values():
-            future.fail(self._lost, now)
-        self._futures.clear()
-        raise self._lost
-
-    def _result(self, future: Future) -> Result:
+    def make_result(self, future: Future) -> Result:
+        """Called by `Future.get`."""
+        if threading.get_ident() != self._thread or os.getpid() != self._process:
+            raise self._misuse()
         answer = future.answer
         assert answer is not None
-        assert answer.code == OK
-        stages: dict[str, dict[str, float]] = {}
-        for trace in answer.trace:
-            stage = stages.setdefault(
-                self._stage_names[trace.stage],
-                {"queue_ms": 0.0, "compute_ms": 0.0, "batch": 0, "copied_bytes": 0, "runs": 0},
-            )
-            # Behind a stage that fans out, several times for one request.
-            stage["queue_ms"] = max(stage["queue_ms"], trace.queue_us / 1000)
-            stage["compute_ms"] += trace.compute_us / 1000
-            stage["batch"] = max(stage["batch"], trace.batch)
-            stage["copied_bytes"] += trace.copied
-            stage["runs"] += 1
-        return Result(self._output_names, answer.outputs, future.leases, future.table.view, stages)
+        plan = future.plan
+        stages = traces_of(answer, [stage.name for stage in plan.stages])
+        names = tuple([name for name, _ in plan.outputs])
+        return Result(names, answer.outputs, future.leases, future.table, future.connection, stages)
 
     @property
     def outstanding(self) -> int:
         """Requests that have no answer yet."""
-        return len(self._futures)
+        return len(self._session.futures)
 
+    @_call
     def status(self, timeout_s: float = 5.0) -> dict[str, Any]:
         """How the pipeline is: the scheduler's view, as plain values.
 
         Raises:
-            TimeoutError: it does not answer.
+            NotInTime: it does not answer (a TimeoutError).
             Unavailable: the pipeline has died.
+            ClientMisuse: the client is closed, or another thread's or process's.
         """
-        self._statuses.clear()
-        self._scheduler.send(AskStatus(self._number))
-        end = time.monotonic() + timeout_s
-        while not self._statuses:
-            if (left := end - time.monotonic()) <= 0:
-                raise TimeoutError(f"the scheduler did not answer within {timeout_s} s")
-            self.pump(left)
-        document: dict[str, Any] = json.loads(self._statuses.pop())
+        document: dict[str, Any] = json.loads(self._session.status(timeout_s))
         return document

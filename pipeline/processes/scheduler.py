@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import WireError
@@ -19,7 +20,7 @@ from pipeline.processes.child import Boot, boot, collect_garbage, freeze_heap
 from pipeline.scheduler.instructions import Instructions
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.messages import (
-    Answers,
+    Again,
     AskStatus,
     Bye,
     Drained,
@@ -32,6 +33,7 @@ from pipeline.wire.messages import (
     PeerGone,
     PoolAddress,
     Ready,
+    SlotRef,
     Status,
     Stop,
     Submit,
@@ -47,6 +49,9 @@ __all__ = ["main"]
 
 _TICK_NS = 50_000_000
 _CLIENT_CHECK_NS = 250_000_000
+
+#: No epoch's number: what a scheduler calls itself when it ends.
+_ENDED = -1
 
 
 class _Shell:
@@ -102,10 +107,12 @@ class _Shell:
             print(f"refused a message: {message}", file=sys.stderr)
         elif isinstance(message, Loan):
             scheduler.loan(message)
+        elif isinstance(message, Again):
+            scheduler.again(message)
         elif isinstance(message, Hello):
             self._hello(message, now)
         elif isinstance(message, Bye):
-            self._goodbye(message.client, now)
+            self._goodbye(message.client, now, message.kept)
         elif isinstance(message, AskStatus):
             status = Status(self._document())
             if message.client in self._clients:
@@ -143,8 +150,10 @@ class _Shell:
     def _lock_of(self, client: int) -> Path:
         return self._boot.run_dir / "clients" / f"{client:x}.lock"
 
-    def _goodbye(self, number: int, now: int) -> None:
-        self._scheduler.client_gone(number, now)
+    def _goodbye(self, number: int, now: int, kept: Sequence[SlotRef] = ()) -> None:
+        self._scheduler.client_gone(number, now, kept)
+        if number in self._scheduler.ingress.clients:
+            return  # its process still reads some answers: it is known, and looked after, until the last is released
         outbox = self._clients.pop(number, None)
         if outbox is not None:
             outbox.close()
@@ -162,9 +171,10 @@ class _Shell:
             self._workers[number].send(Orders(epoch, tuple(orders)))
         for number, fences in todo.fences.items():
             self._workers[number].send(Fences(epoch, number, tuple(fences)))
-        for client in todo.answers.keys() | todo.grants.keys():
+        for client, letters in todo.letters.items():
             if (outbox := self._clients.get(client)) is not None:
-                outbox.send(Answers(tuple(todo.answers.get(client, ())), tuple(todo.grants.get(client, ()))))
+                for letter in letters:
+                    outbox.send(letter)
         for number in todo.gone:
             outbox = self._workers.pop(number, None)
             if outbox is not None:
@@ -181,6 +191,8 @@ class _Shell:
         for outbox in self._workers.values():
             outbox.close()
         for outbox in self._clients.values():
+            # So that a client which waits need not find out.
+            outbox.send(Gone(_ENDED))
             # The last answers were sent a moment ago.
             outbox.close(linger_ms=1000)
         self._inbox.close()

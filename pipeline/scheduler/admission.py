@@ -35,6 +35,11 @@ class Admission:
 
     def submit(self, client: Client, submission: Submission) -> None:
         """One request."""
+        if submission.tag <= client.last_tag:
+            # The client was interrupted while it sent, and could not tell whether this had left.
+            self._state.counts["repeated_submissions"] += 1
+            return
+        client.last_tag = submission.tag
         lease = submission.slot
         if lease not in client.granted:
             slot = tuple(submission.slot)
@@ -46,18 +51,19 @@ class Admission:
             self._admit(client, lease, submission)
         else:
             self._refuse(client, submission, *refusal)
-            # The slot stays with the client, to fill again.
-            self._state.out.grants[client.number].append(submission.slot)
+            self._state.ingress.taken_back(client, lease)
+            self._state.let_go(client, lease)
 
     def release(self, client: Client, ref: SlotRef) -> None:
         """A slot that the client has finished with."""
-        for held in (client.borrowed, client.granted):
-            if ref in held:
-                held.remove(ref)
-                self._state.let_go(client, ref)
-                self._state.ingress.wake(client)
-                return
-        self._state.counts["refused_releases"] += 1
+        if ref in client.borrowed:
+            client.borrowed.remove(ref)
+        elif ref in client.granted:
+            self._state.ingress.taken_back(client, ref)
+        else:
+            self._state.counts["refused_releases"] += 1
+            return
+        self._state.let_go(client, ref)
 
     def late(self) -> list[Request]:
         """The requests whose deadline has passed, each once."""
@@ -70,7 +76,7 @@ class Admission:
 
     def _admit(self, client: Client, lease: SlotRef, submission: Submission) -> None:
         state, routes = self._state, self._state.routes
-        client.granted.remove(lease)
+        state.ingress.submitted(client, lease)
         state.pool_of(lease).commit(lease.slot, lease.generation, readers=1)
         number = state.number_request()
         deadline = submission.deadline

@@ -179,7 +179,8 @@ class Completion:
         self._state.counts["answered" if code == OK else f"failed_{code}"] += 1
         if client is not None:
             client.requests.discard(request.id)
-            self._state.ingress.wake(client)
+            if not client.requests:
+                self._state.ingress.finished(client)
             traces = tuple(request.traces.values())
             self._state.out.answers[client.number].append(Answer(request.tag, code, message, outputs, traces))
         if not request.fences:

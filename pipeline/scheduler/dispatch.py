@@ -45,10 +45,13 @@ class Dispatch:
                     self._order(request, route, worker, pool)
 
     def grants(self) -> None:
-        """Give every free ingress slot to a client that wants one."""
+        """Give free ingress slots to the clients that want them."""
         state = self._state
         for client, slot in state.ingress.grants():
             state.out.grants[client.number].append(slot)
+        for client in state.ingress.settled():
+            # Also where there is no grant for it: the client waits for this word.
+            state.out.grants[client.number] += ()
 
     def _idle(self, route: Route) -> Worker | None:
         """The worker of a stage with the most credit, where one has any."""

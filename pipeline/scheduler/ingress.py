@@ -1,10 +1,20 @@
-"""Ingress: who may fill which slot, client by client.
+"""Ingress: which client may fill which slot.
 
-A client says how many slots of each ingress pool it wants to hold (its level); free slots are
-granted in turn among those who hold fewer than they want. Pure, apart from the pools' own tables.
+A client asks for a slot when it is about to fill it (`Loan`). Asks that wait are served in turn. What is free
+beyond them is granted unasked, so that a client that sends one request after the other need not ask each time:
 
-Two bounds keep one client from taking what others need: its quota of each pool, and its share of the
-requests that may be inside, where an answer that it has not released counts as one that still is.
+    asked      one slot for each ask that waits, and for each that does not wait where one is free
+    ahead      with an ask, as many more as the client has out already: it doubles what it works with
+    renewed    one for a slot that has been read, where its client has more under way, and one with its last answer
+
+A grant cannot be taken back: a client that was stopped in the middle of a write goes on with it later, and one that
+waits for its user reads no message. So what is granted unasked is bounded, by what clients have *in hand*, granted and
+not submitted: a quarter of the segment's slots, half of that where the client has nothing more under way and may fall
+idle, and none of a segment of few slots. However many clients are idle or stopped, the rest is there for the others.
+
+Two more bounds keep one client from taking what others need: its quota of each segment, and its share of the requests
+that may be inside, where an answer that it has not released counts as one that still is. Pure, apart from the pools'
+own tables.
 """
 
 from __future__ import annotations
@@ -12,22 +22,30 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-from pipeline.wire.messages import SlotRef
+from pipeline.wire.messages import Answers, SlotRef
 from shm.pool import SlotPool
 
 __all__ = ["Client", "Ingress"]
+
+#: Of fewer slots than these, none is granted unasked.
+_FEW_SLOTS = 4
 
 
 class Client:
     """One connected client."""
 
-    __slots__ = ("borrowed", "granted", "level", "name", "number", "out", "requests")
+    __slots__ = (
+        "asks", "borrowed", "filled", "granted", "last_tag", "leaving", "name", "number", "out", "requests", "sent",
+        "settled", "unread",
+    )  # fmt: skip
 
     def __init__(self, number: int, name: str) -> None:
         self.number = number
         self.name = name
-        #: Wanted slots, by the number of their segment.
-        self.level: dict[int, int] = {}
+        #: Segments of which it waits for a slot.
+        self.asks: set[int] = set()
+        #: The latest of its asks that does not wait.
+        self.settled = 0
         #: Slots of each ingress segment that it has out, in whatever state.
         self.out: dict[int, int] = {}
         #: Slots that it may fill.
@@ -36,6 +54,25 @@ class Client:
         self.borrowed: set[SlotRef] = set()
         #: Requests that it waits for.
         self.requests: set[int] = set()
+        #: The tag of its last submission, and the segment that it filled a slot of.
+        self.last_tag = 0
+        self.filled = 0
+        #: How many `Answers` it was sent, and those that it has not confirmed.
+        self.sent = 0
+        self.unread: deque[Answers] = deque()
+        #: It has said goodbye and only reads its last answers.
+        self.leaving = False
+
+    @property
+    def active(self) -> bool:
+        """Whether it does something, or keeps what others could use; one slot in hand is what the idle may keep."""
+        return bool(self.requests or self.borrowed or self.asks) or len(self.granted) > 1
+
+    def confirm(self, seen: int) -> None:
+        """It has taken in every `Answers` up to number `seen`."""
+        unread = self.unread
+        while unread and unread[0].number <= seen:
+            unread.popleft()
 
 
 class Ingress:
@@ -50,8 +87,16 @@ class Ingress:
         self._pools = pools
         self._leases_per_answer = max(1, leases_per_answer)
         self.clients: dict[int, Client] = {}
-        #: For each segment, the clients that want more of it, in turn.
+        #: For each segment, the clients whose ask waits, in turn.
         self._waiting: dict[int, deque[Client]] = {segment: deque() for segment in pools}
+        #: For each segment, asks that are decided by the next `grants`.
+        self._now: dict[int, list[tuple[Client, int]]] = {segment: [] for segment in pools}
+        #: For each segment, to whom a slot may be granted unasked, and how many.
+        self._unasked: dict[int, list[tuple[Client, int]]] = {segment: [] for segment in pools}
+        #: For each segment, how many slots are granted and not submitted.
+        self.in_hand = dict.fromkeys(pools, 0)
+        #: Clients whose asks have been decided, whatever came of it.
+        self._settled: list[Client] = []
 
     def join(self, number: int, name: str) -> Client:
         """A client has said hello."""
@@ -62,16 +107,14 @@ class Ingress:
         """A client has gone: it waits for no slot any more. None where it is not known."""
         client = self.clients.pop(number, None)
         if client is not None:
-            for waiting in self._waiting.values():
-                if client in waiting:
-                    waiting.remove(client)
+            self._forget_asks(client)
         return client
 
     def quota(self, segment: int) -> int:
         """How many slots of a segment one client may have out.
 
-        A quarter is kept back from a client that is alone, and all share alike as soon as there are
-        several: one that never gives anything back exhausts its own quota, and nobody else's.
+        A quarter is kept back from a client that is alone, and all share alike as soon as several are active: one
+        that never gives anything back exhausts its own quota, and no other client's.
         """
         return self._part(self._pools[segment].slots)
 
@@ -80,49 +123,120 @@ class Ingress:
         return self._part(sum([pool.slots for pool in self._pools.values()]))
 
     def _part(self, whole: int) -> int:
-        return max(1, min(whole - whole // 4, whole // max(1, len(self.clients))))
+        active = len([client for client in self.clients.values() if client.active])
+        return max(1, min(whole - whole // 4, whole // max(1, active)))
 
     def _inside(self, client: Client) -> int:
         answers = -(-len(client.borrowed) // self._leases_per_answer)
         return len(client.granted) + len(client.requests) + answers
 
-    def want(self, client: Client, segment: int, level: int) -> bool:
-        """Set a client's level; False where the segment is not one that clients fill."""
-        if segment not in self._pools:
+    def ask(self, client: Client, segment: int, ask: int, wait: bool) -> bool:
+        """A client wants a slot; False where the segment is not one that clients fill, or the client is leaving."""
+        if segment not in self._pools or client.leaving:
             return False
-        client.level[segment] = level
-        if client not in self._waiting[segment]:
-            self._waiting[segment].append(client)
+        if wait:
+            if segment not in client.asks:
+                client.asks.add(segment)
+                self._waiting[segment].append(client)
+        else:
+            if segment in client.asks:
+                client.asks.remove(segment)
+                self._waiting[segment].remove(client)
+            self._now[segment].append((client, ask))
         return True
 
     def grants(self) -> list[tuple[Client, SlotRef]]:
-        """Give every free slot to the next client that wants one."""
-        granted = []
-        share = self.share()
-        for segment, waiting in self._waiting.items():
-            pool = self._pools[segment]
-            quota = self.quota(segment)
-            # Each client is passed at most once after the last grant: those at their level drop out.
-            while waiting and pool.free:
-                client = waiting.popleft()
-                out = client.out.get(segment, 0)
-                if out >= min(client.level.get(segment, 0), quota) or self._inside(client) >= share:
-                    # Back in the row when something of its own comes back: see `wake`.
-                    continue
-                slot, generation = pool.loan()
-                lease = SlotRef(segment, slot, generation)
-                client.out[segment] = out + 1
-                client.granted.add(lease)
-                waiting.append(client)
-                granted.append((client, lease))
+        """Give free slots to those who ask, in turn, and what is then left to those who may have it unasked."""
+        granted: list[tuple[Client, SlotRef]] = []
+        for segment, pool in self._pools.items():
+            waiting, now, unasked = self._waiting[segment], self._now[segment], self._unasked[segment]
+            if not (waiting or now or unasked):
+                continue
+            if pool.free:
+                quota, share = self.quota(segment), self.share()
+                # Each is passed once: one that has its quota stays where it is, and others overtake it.
+                for client in tuple(waiting):
+                    if pool.free and self._may_have(client, segment, quota, share):
+                        waiting.remove(client)
+                        client.asks.remove(segment)
+                        granted.append((client, self._grant(client, segment)))
+                        unasked.append((client, client.out[segment] - 1))
+                for client, _ in now:
+                    if pool.free and self._may_have(client, segment, quota, share):
+                        granted.append((client, self._grant(client, segment)))
+                        unasked.append((client, client.out[segment] - 1))
+                for client, count in unasked:
+                    while (
+                        count > 0
+                        and pool.free
+                        and self._may_have_unasked(client, segment)
+                        and self._may_have(client, segment, quota, share)
+                    ):
+                        granted.append((client, self._grant(client, segment)))
+                        count -= 1
+            for client, ask in now:
+                client.settled = max(client.settled, ask)
+                self._settled.append(client)
+            now.clear()
+            unasked.clear()
         return granted
 
-    def came_back(self, client: Client, lease: SlotRef) -> None:
-        """An ingress slot that `client` had out is free again; it may be granted once more."""
-        client.out[lease.segment] -= 1
+    def _may_have(self, client: Client, segment: int, quota: int, share: int) -> bool:
+        return client.out.get(segment, 0) < quota and self._inside(client) < share
 
-    def wake(self, client: Client) -> None:
-        """Something of a client's has ended, so it may hold more again."""
-        for segment, waiting in self._waiting.items():
-            if client.level.get(segment, 0) > client.out.get(segment, 0) and client not in waiting:
-                waiting.append(client)
+    def _may_have_unasked(self, client: Client, segment: int) -> bool:
+        slots = self._pools[segment].slots
+        if slots < _FEW_SLOTS:
+            return False
+        most = max(2, slots // 4)
+        if client.requests or client.granted:
+            return self.in_hand[segment] < most
+        return self.in_hand[segment] < most // 2
+
+    def _grant(self, client: Client, segment: int) -> SlotRef:
+        slot, generation = self._pools[segment].loan()
+        lease = SlotRef(segment, slot, generation)
+        client.out[segment] = client.out.get(segment, 0) + 1
+        client.granted.add(lease)
+        self.in_hand[segment] += 1
+        return lease
+
+    def settled(self) -> list[Client]:
+        """The clients whose asks that do not wait have been decided since it was last called."""
+        settled, self._settled = self._settled, []
+        return [client for client in settled if client.number in self.clients]
+
+    def submitted(self, client: Client, lease: SlotRef) -> None:
+        """A client has sent what it wrote into a slot: the slot is no longer in its hand."""
+        client.filled = lease.segment
+        self.taken_back(client, lease)
+
+    def taken_back(self, client: Client, lease: SlotRef) -> None:
+        """A slot that a client was granted is not its to fill any more."""
+        client.granted.remove(lease)
+        self.in_hand[lease.segment] -= 1
+
+    def came_back(self, client: Client, lease: SlotRef) -> None:
+        """An ingress slot that a client had out is free; renewed where the client has more under way than this."""
+        client.out[lease.segment] -= 1
+        if len(client.requests) > 1 and not client.leaving:
+            self._unasked[lease.segment].append((client, 1))
+
+    def finished(self, client: Client) -> None:
+        """The last of a client's requests is answered: what it may have for its next one goes with the answer."""
+        if not client.granted and client.filled and not client.leaving:
+            self._unasked[client.filled].append((client, 1))
+
+    def lingers(self, client: Client) -> None:
+        """A client has said goodbye and reads its last answers: it is granted nothing more."""
+        client.leaving = True
+        # What it has out is not counted any more: it gets nothing for it.
+        client.out.clear()
+        self._forget_asks(client)
+
+    def _forget_asks(self, client: Client) -> None:
+        for segment in client.asks:
+            self._waiting[segment].remove(client)
+        client.asks.clear()
+        for asks in (*self._now.values(), *self._unasked.values()):
+            asks[:] = [entry for entry in asks if entry[0] is not client]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from pipeline.wire.messages import Answer, Fence, Message, Order, SlotRef
+from pipeline.wire.messages import Answer, Answers, Fence, Message, Order, SlotRef
 
 __all__ = ["Instructions"]
 
@@ -25,9 +25,11 @@ class Instructions:
     """By client."""
     grants: dict[int, list[SlotRef]] = field(default_factory=lambda: defaultdict(list))
     """By client."""
+    letters: dict[int, list[Answers]] = field(default_factory=lambda: defaultdict(list))
+    """By client: those that it has lost, and its new answers and grants as one message."""
     gone: list[int] = field(default_factory=list)
     """Workers that died: every other worker hears of it."""
     supervisor: list[Message] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.orders or self.answers or self.grants or self.fences or self.gone or self.supervisor)
+        return bool(self.orders or self.letters or self.fences or self.gone or self.supervisor)

@@ -32,6 +32,8 @@ from pipeline.scheduler.routes import Routes
 from pipeline.scheduler.state import NOBODY, State
 from pipeline.scheduler.status import status_of
 from pipeline.wire.messages import (
+    Again,
+    Answers,
     Drain,
     Drained,
     Fenced,
@@ -39,6 +41,7 @@ from pipeline.wire.messages import (
     Loan,
     Notices,
     Ready,
+    SlotRef,
     StageBroken,
     Submit,
     WorkerGone,
@@ -96,11 +99,19 @@ class Scheduler:
         return self._state.ingress.join(number, name)
 
     def loan(self, message: Loan) -> None:
-        """A client wants to hold so many slots of an ingress segment."""
+        """A client asks for a slot of an ingress segment."""
         state = self._state
         client = state.ingress.clients.get(message.client)
-        if client is None or not state.ingress.want(client, message.segment, message.level):
+        if client is None or not state.ingress.ask(client, message.segment, message.ask, message.wait):
             state.counts["refused_loans"] += 1
+
+    def again(self, message: Again) -> None:
+        """A client has lost what it was receiving."""
+        client = self._state.ingress.clients.get(message.client)
+        if client is not None:
+            client.confirm(message.seen)
+            self._state.counts["repeated_answers"] += len(client.unread)
+            self._state.out.letters[client.number] += client.unread
 
     def submit(self, message: Submit, now: int) -> None:
         """A client's requests, and the slots that it has finished with."""
@@ -110,25 +121,36 @@ class Scheduler:
             # Unknown, or gone: it holds no slot that could be read.
             self._state.counts["refused_submissions"] += len(message.submissions)
             return
+        client.confirm(message.seen)
         for submission in message.submissions:
             self._admission.submit(client, submission)
         for ref in message.releases:
             self._admission.release(client, ref)
 
-    def client_gone(self, number: int, now: int) -> None:
-        """A client said goodbye or is dead: nobody writes or reads its slots any more."""
+    def client_gone(self, number: int, now: int, kept: Sequence[SlotRef] = ()) -> None:
+        """A client said goodbye or is dead: it writes no slot any more, and reads only those of answers in `kept`."""
         state = self._state
         state.now = now
-        client = state.ingress.leave(number)
+        client = state.ingress.clients.get(number)
         if client is None:
             return
-        for lease in client.granted | client.borrowed:
+        for lease in tuple(client.granted):
+            state.ingress.taken_back(client, lease)
             state.let_go(None, lease)
+        still_read = client.borrowed.intersection(kept)
+        for lease in client.borrowed - still_read:
+            state.let_go(None, lease)
+        client.borrowed = still_read
+        if still_read:
+            state.ingress.lingers(client)
+        else:
+            state.ingress.leave(number)
         for request_number in tuple(client.requests):
             request = state.requests[request_number]
             # Ordered work finishes and is dropped; what still waits here need not run at all.
             if all(step is None for member in request.family() for step in member.steps):
                 self._completion.finish(request, "Unavailable", "its client has gone")
+        client.requests.clear()
         for request in state.requests.values():
             # Answered ones too, whose slots come back later: its number may come again, with another life behind it.
             if request.client == number:
@@ -167,7 +189,20 @@ class Scheduler:
             self._drained = True
             state.out.supervisor.append(Drained(""))
         instructions, state.out = state.out, Instructions()
+        for number in instructions.answers.keys() | instructions.grants.keys():
+            client = state.ingress.clients.get(number)
+            if client is not None and not client.leaving:
+                instructions.letters[number].append(self._letter(client, instructions))
         return instructions
+
+    def _letter(self, client: Client, instructions: Instructions) -> Answers:
+        """The client's answers and grants as one message, which is kept until the client says that it has it."""
+        client.sent += 1
+        answers = tuple(instructions.answers.get(client.number, ()))
+        grants = tuple(instructions.grants.get(client.number, ()))
+        letter = Answers(client.sent, answers, grants, client.settled)
+        client.unread.append(letter)
+        return letter
 
     def _worker_ready(self, message: Ready) -> None:
         state = self._state

@@ -115,4 +115,3 @@ class State:
             pool.abandon(lease.slot, lease.generation)
         if readers <= 1 and client is not None and lease.segment in client.out:
             self.ingress.came_back(client, lease)
-            self.ingress.wake(client)

@@ -1,6 +1,6 @@
 """Every message that passes between processes, field by field. No tensor is ever among them.
 
-    client ──Hello, Loan, Submit, AskStatus, Bye──▶ scheduler ──Orders, Fences, PeerGone──▶ worker
+    client ──Hello, Loan, Submit, Again, AskStatus, Bye──▶ scheduler ──Orders, Fences, PeerGone──▶ worker
     client ◀──Welcome, Answers, Status, Gone─────── scheduler ◀──Ready, Notices, Fenced, WorkerReport── worker
                                                     worker ──Orders──▶ worker
     supervisor ──WorkerGone, StageBroken, Kept, Drain, Stop──▶ scheduler ──Ready, Relic, Drained──▶ supervisor
@@ -25,6 +25,7 @@ __all__ = [
     "OK",
     "PROTOCOL",
     "TOO_SMALL",
+    "Again",
     "Answer",
     "Answers",
     "AskStatus",
@@ -63,7 +64,7 @@ __all__ = [
     "WorkerReport",
 ]
 
-PROTOCOL = 4
+PROTOCOL = 5
 
 #: In place of an input that a skipped stage would have made.
 MISSING = -1
@@ -225,36 +226,61 @@ class Welcome(NamedTuple):
 
 
 class Loan(NamedTuple):
-    """How many slots of an ingress segment the client wants to hold, from now on.
+    """The client asks for a slot of an ingress segment.
 
-    Grants come with `Answers` as slots become free; a slot whose request was answered is granted
-    again as long as the client holds fewer than `level`.
+    An ask that waits is answered by a grant, and may be answered by several. One that does not is answered at once by
+    `Answers.settled`, with a grant or without one, and ends the wait of an earlier ask for the same segment: after
+    that answer no grant for it is on its way.
     """
 
     client: int
     segment: int
-    level: int
+    ask: int
+    """The client's own number for it, above that of its asks before."""
+    wait: bool
 
 
 class Submit(NamedTuple):
-    """Requests, and slots that the client has finished with: outputs, or grants it does not need."""
+    """Requests, and slots that the client has finished with: outputs, or grants it does not need.
+
+    A submission whose tag is not above those that came before was sent before, and is not let in again.
+    """
 
     client: int
+    seen: int
+    """The number of the last `Answers` that the client has taken in; the scheduler keeps later ones for `Again`."""
     submissions: tuple[Submission, ...]
     releases: tuple[SlotRef, ...]
+
+
+class Again(NamedTuple):
+    """The client has lost what it was receiving, by an exception in a signal's handler say: every `Answers` after
+    number `seen` is sent once more."""
+
+    client: int
+    seen: int
 
 
 class Answers(NamedTuple):
     """Answers and fresh grants."""
 
+    number: int
+    """1, 2, ... for each client, so that it takes in each of them once and misses none."""
     answers: tuple[Answer, ...]
     grants: tuple[SlotRef, ...]
+    settled: int
+    """The latest ask that did not wait and is decided by now; 0: there was none yet."""
 
 
 class Bye(NamedTuple):
-    """The client leaves; whatever it still holds comes back."""
+    """The client leaves; whatever it still holds comes back, but for `kept`.
+
+    Those are slots of answers that arrays of its process still read. The client names each in a `Submit` when it is
+    no longer read, and says goodbye once more after the last of them.
+    """
 
     client: int
+    kept: tuple[SlotRef, ...]
 
 
 class Gone(NamedTuple):
@@ -433,7 +459,8 @@ class Stop(NamedTuple):
 
 
 Message = (
-    Answers
+    Again
+    | Answers
     | AskStatus
     | Bye
     | Drain
@@ -471,6 +498,7 @@ MESSAGES: dict[int, type[Message]] = {
     7: AskStatus,
     8: Status,
     9: Gone,
+    10: Again,
     20: Orders,
     21: Notices,
     22: Fences,

@@ -8,7 +8,7 @@ from pipeline.errors import WireError
 from pipeline.graph.plan import Plan
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.messages import (
-    Answers,
+    Again,
     AskStatus,
     Bye,
     Gone,
@@ -66,7 +66,8 @@ class Pipeline:
 
     def die(self) -> None:
         """As by kill -9: the lock is free, nobody is told."""
-        self._lock.release()
+        # The file stays, and no process holds a lock on it.
+        self._lock._forget()
         self._inbox.close()
         for outbox in self._clients.values():
             outbox.close()
@@ -81,9 +82,9 @@ class Pipeline:
             self._take(message)
         while not self.held:
             todo = self.scheduler.decide(self.now)
-            for client in {*todo.answers, *todo.grants}:
-                answers = Answers(tuple(todo.answers.get(client, ())), tuple(todo.grants.get(client, ())))
-                self._clients[client].send(answers)
+            for client, letters in todo.letters.items():
+                for letter in letters:
+                    self._clients[client].send(letter)
             if not todo.orders:
                 return
             for number, orders in todo.orders.items():
@@ -91,7 +92,7 @@ class Pipeline:
 
     def _take(self, message: Message) -> None:
         scheduler = self.scheduler
-        assert isinstance(message, (Hello, Loan, Submit, Bye, AskStatus))
+        assert isinstance(message, (Hello, Loan, Submit, Again, Bye, AskStatus))
         if message.client not in self._clients:
             self._clients[message.client] = Outbox(address_of(self._run_dir, f"clients/{message.client:x}"))
             if not isinstance(message, Hello):
@@ -106,7 +107,9 @@ class Pipeline:
         elif isinstance(message, Submit):
             scheduler.submit(message, self.now)
         elif isinstance(message, Bye):
-            scheduler.client_gone(message.client, self.now)
+            scheduler.client_gone(message.client, self.now, message.kept)
+        elif isinstance(message, Again):
+            scheduler.again(message)
         else:
             self._clients[message.client].send(Status('{"demo": 1}'))
 

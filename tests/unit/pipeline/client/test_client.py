@@ -3,7 +3,7 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
-from collections import deque
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +13,8 @@ import numpy as np
 import pytest
 
 from pipeline.client.client import Client
-from pipeline.client.future import Lease
-from pipeline.errors import InvalidRequest, RequestRefused, Unavailable
+from pipeline.errors import ClientMisuse, InvalidRequest, NotInTime, OutputMissing, RequestRefused, Unavailable
 from pipeline.graph.plan import Plan
-from pipeline.wire.messages import SlotRef
 from stages.spec import TensorSpec
 from tests.unit.pipeline.client.loopback import ClientInbox, Pipeline, owner_lock
 from tests.unit.pipeline.scheduler.graphs import BAD, expected_answer, make_plan
@@ -36,7 +34,7 @@ def run_dir() -> Iterator[Path]:
 @pytest.fixture
 def start(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Pipeline]]:
     """Start a pipeline; one that runs already is dead from then on."""
-    monkeypatch.setattr("pipeline.client.client.Inbox", ClientInbox)
+    monkeypatch.setattr("pipeline.client.access.Inbox", ClientInbox)
 
     def die() -> None:
         if ClientInbox.running is not None:
@@ -57,6 +55,12 @@ def pipeline(start: Callable[..., Pipeline]) -> Pipeline:
     return start()
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tensors of these graphs have 16 bytes, and would all be copied out of their slots."""
+    monkeypatch.setattr("pipeline.client.result.COPIED_BYTES", 0)
+
+
 @pytest.fixture
 def client(pipeline: Pipeline, run_dir: Path) -> Iterator[Client]:
     with Client.connect(run_dir) as client:
@@ -69,6 +73,16 @@ def arrived(client: Client, pipeline: Pipeline, condition: Callable[[], bool]) -
         if condition():
             return
         client.pump(0.002)
+    raise AssertionError(f"it never came; slots in use: {pipeline.in_use}")
+
+
+def arrived_without_client(pipeline: Pipeline, condition: Callable[[], bool]) -> None:
+    """As `arrived`, with no call of a client in between."""
+    for _ in range(2000):
+        pipeline.step()
+        if condition():
+            return
+        time.sleep(0.002)
     raise AssertionError(f"it never came; slots in use: {pipeline.in_use}")
 
 
@@ -112,13 +126,29 @@ def test_a_draft_is_written_in_place_and_sent_once(client: Client, pipeline: Pip
     assert future.get(10)["z"].tobytes() == expected_answer(pipeline.plan, {"x": X, "y": Y})["z"]
 
 
-def test_a_discarded_draft_is_the_next_one(client: Client) -> None:
+@pytest.mark.parametrize("how", ["discarded", "dropped"])
+def test_the_slot_of_a_draft_that_is_not_sent_comes_back(client: Client, pipeline: Pipeline, how: str) -> None:
     draft = client.draft(timeout_s=10, x=(16,), y=(16,))
-    where = draft.inputs["x"].ctypes.data
-    draft.discard()
-    again = client.draft_nowait(x=(16,), y=(16,))
-    assert again is not None
-    assert again.inputs["x"].ctypes.data == where
+    assert pipeline.in_use[0] == 1
+    if how == "discarded":
+        draft.discard()
+    del draft
+    arrived(client, pipeline, lambda: pipeline.in_use[0] == 0)
+
+
+@pytest.mark.parametrize("how", ["submit", "discard"])
+def test_the_arrays_of_a_draft_can_be_written_until_it_is_sent(client: Client, how: str) -> None:
+    draft = client.draft(timeout_s=10, x=(16,), y=(16,))
+    x = draft.inputs["x"]
+    x[...] = 1
+    getattr(draft, how)()
+    with pytest.raises(ValueError, match="read-only"):
+        x[...] = 2
+    # The next draft of the slot has arrays of its own.
+    again = client.draft(timeout_s=10, x=(16,), y=(16,))
+    again.inputs["x"][...] = 3
+    with pytest.raises(ValueError, match="read-only"):
+        x[...] = 4
 
 
 def test_an_error_of_a_stage_is_an_exception_of_its_kind(client: Client) -> None:
@@ -130,12 +160,11 @@ def test_an_error_of_a_stage_is_an_exception_of_its_kind(client: Client) -> None
 
 
 def test_no_answer_in_time_is_a_timeout_and_the_request_goes_on(client: Client, pipeline: Pipeline) -> None:
-    warm = client.draft(timeout_s=10, x=(16,), y=(16,))
-    warm.discard()
+    draft = client.draft(timeout_s=10, x=(16,), y=(16,))
     pipeline.held = True
-    future = client.submit(x=X, y=Y)
+    future = draft.submit()
     assert not future.wait(0.02)
-    with pytest.raises(TimeoutError, match=f"request {future.tag} is not answered after"):
+    with pytest.raises(NotInTime, match=f"request {future.tag} is not answered after"):
         future.get(0.02)
     pipeline.held = False
     assert future.wait()
@@ -143,8 +172,13 @@ def test_no_answer_in_time_is_a_timeout_and_the_request_goes_on(client: Client, 
 
 def test_no_slot_in_time_is_a_timeout(client: Client, pipeline: Pipeline) -> None:
     pipeline.held = True
-    with pytest.raises(TimeoutError, match=r"no slot became free within 0\.02 s"):
+    with pytest.raises(NotInTime, match=r"no slot became free within 0\.02 s"):
         client.submit(x=X, y=Y, timeout_s=0.02)
+    # It is a TimeoutError too, which is what many catch.
+    assert issubclass(NotInTime, TimeoutError)
+    pipeline.held = False
+    # What it asked for is not kept for a client that does not look any more.
+    arrived(client, pipeline, lambda: pipeline.in_use[0] == 0)
 
 
 def test_a_status_is_a_document(client: Client) -> None:
@@ -239,15 +273,73 @@ def test_a_slot_comes_back_with_the_last_array_of_its_result(client: Client, pip
     arrived(client, pipeline, lambda: _held_by_answers(pipeline) == 0)
 
 
-def test_release_gives_the_slots_back_at_once_and_again_changes_nothing(client: Client, pipeline: Pipeline) -> None:
+def test_an_array_of_a_result_stays_as_it_is_beyond_the_block_and_the_client(
+    client: Client, pipeline: Pipeline, run_dir: Path
+) -> None:
     with client.submit(x=X, y=Y).get(10) as result:
         kept = result["z"]
-    assert len(result) == 0
-    arrived(client, pipeline, lambda: _held_by_answers(pipeline) == 0)
+        row = result["q"][2:4]
+    bytes_of = kept.tobytes(), row.tobytes()
+    for number in range(40):
+        client.submit(x=bytes([1, number] * 8), y=Y).get(10).release()
+    assert (kept.tobytes(), row.tobytes()) == bytes_of
+    client.close()
+    with Client.connect(run_dir) as other:
+        for number in range(40):
+            other.submit(x=bytes([1, number] * 8), y=Y).get(10).release()
+        assert (kept.tobytes(), row.tobytes()) == bytes_of
+        arrived(other, pipeline, lambda: _held_by_answers(pipeline) == 1)
+        # The last one of a closed client gives its slot and the client's lock back.
+        del kept, row
+        gc.collect()
+        arrived(other, pipeline, lambda: _held_by_answers(pipeline) == 0)
+    arrived_without_client(pipeline, lambda: not pipeline.scheduler.ingress.clients)
+    assert list((run_dir / "clients").iterdir()) == []
+
+
+def test_release_gives_the_slots_back_at_once_and_again_changes_nothing(client: Client, pipeline: Pipeline) -> None:
+    result = client.submit(x=X, y=Y).get(10)
+    assert _held_by_answers(pipeline) == 1
     result.release()
-    del kept
+    # Nothing else is about to be sent, so it is sent by itself: an idle client keeps nothing.
+    arrived_without_client(pipeline, lambda: _held_by_answers(pipeline) == 0)
+    assert len(result) == 0
+    result.release()
     client.pump(0.01)
     assert pipeline.scheduler.counts["refused_releases"] == 0
+
+
+def test_release_refuses_while_arrays_are_in_use_and_the_result_stays(client: Client, pipeline: Pipeline) -> None:
+    result = client.submit(x=X, y=Y).get(10)
+    row = result["z"][3:5]
+    with pytest.raises(ClientMisuse, match=r"not released: arrays of z, .*, are still in use"):
+        result.release()
+    assert result["z"][3:5].tobytes() == row.tobytes()
+    del row
+    result.release()
+    arrived(client, pipeline, lambda: _held_by_answers(pipeline) == 0)
+
+
+def test_what_a_result_does_not_have_is_told_by_its_reason(client: Client) -> None:
+    with client.submit(x=X, y=Y).get(10) as result:
+        with pytest.raises(OutputMissing, match="output 'w': expected one of z, q, y"):
+            result["w"]
+        assert result.get("w") is None
+        assert "w" not in result
+    with pytest.raises(OutputMissing, match="output 'z': this result was released"):
+        result["z"]
+
+
+def test_small_outputs_are_copied_hold_no_slot_and_are_counted(
+    client: Client, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.client.result.COPIED_BYTES", 16)
+    result = client.submit(x=X, y=Y).get(10)
+    arrived_without_client(pipeline, lambda: _held_by_answers(pipeline) == 0)
+    assert {name: array.tobytes() for name, array in result.items()} == expected_answer(pipeline.plan, {"x": X, "y": Y})
+    assert result.copied_bytes == 48
+    with pytest.raises(ValueError, match="read-only"):
+        result["z"][0] = 1
 
 
 def test_an_answer_that_nobody_looks_at_gives_its_slots_back(client: Client, pipeline: Pipeline) -> None:
@@ -263,29 +355,26 @@ def test_results_are_read_only(client: Client) -> None:
         result["z"][0] = 1
 
 
-def test_a_lease_is_returned_once() -> None:
-    returns: deque[SlotRef] = deque()
-    lease = Lease(SlotRef(1, 2, 3), returns)
-    lease.release()
-    lease.release()
-    del lease
-    assert list(returns) == [SlotRef(1, 2, 3)]
-    Lease(SlotRef(1, 2, 5), returns)  # dropped at once
-    assert returns[-1] == SlotRef(1, 2, 5)
-
-
 def test_a_client_that_leaves_leaves_nothing(client: Client, pipeline: Pipeline, run_dir: Path) -> None:
-    result = client.submit(x=X, y=Y).get(10)
-    client.submit(x=X, y=Y, flush=False)
+    client.submit(x=X, y=Y).get(10).release()
+    answered = client.submit(x=X, y=Y)
+    assert answered.wait(10)
+    draft = client.draft(timeout_s=10, x=(16,), y=(16,))
+    unsent = client.submit(x=X, y=Y, flush=False)
     client.close()
     client.close()
-    for _ in range(2000):
-        pipeline.step()
-        if not pipeline.scheduler.ingress.clients and not any(pipeline.in_use):
-            break
-    assert pipeline.in_use == [0] * len(pipeline.pools)
+    with pytest.raises(Unavailable, match="closed before the request was answered"):
+        unsent.get()
+    with pytest.raises(ValueError, match="read-only"):
+        draft.inputs["x"][...] = 1
+    # What was answered can still be read.
+    assert answered.get()["z"].tobytes() == expected_answer(pipeline.plan, {"x": X, "y": Y})["z"]
+    del answered
+    arrived_without_client(pipeline, lambda: not pipeline.scheduler.ingress.clients and not any(pipeline.in_use))
     assert list((run_dir / "clients").iterdir()) == []
-    assert result["z"].nbytes == 16  # still mapped; its bytes may be somebody else's now
+    for call in (lambda: client.submit(x=X, y=Y), client.pump, client.status, lambda: client.draft(x=(16,), y=(16,))):
+        with pytest.raises(ClientMisuse, match="this client is closed; connect again"):
+            call()
 
 
 # -- the scheduler's death --------------------------------------------------------------------------
@@ -296,13 +385,14 @@ def test_what_a_client_says_last_is_waited_for_only_where_somebody_hears_it(
     client: Client, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, alive: bool
 ) -> None:
     waits = []
-    close = client._scheduler.close
+    scheduler = client._session.there._scheduler
+    close = scheduler.close
 
     def closed(linger_ms: int = 0) -> None:
         waits.append(linger_ms)
         close(linger_ms)
 
-    monkeypatch.setattr(client._scheduler, "close", closed)
+    monkeypatch.setattr(scheduler, "close", closed)
     if not alive:
         pipeline.die()
     client.close()
@@ -311,9 +401,9 @@ def test_what_a_client_says_last_is_waited_for_only_where_somebody_hears_it(
 
 
 def test_a_dead_scheduler_fails_everything_under_way(client: Client, pipeline: Pipeline) -> None:
-    client.draft(timeout_s=10, x=(16,), y=(16,)).discard()
+    drafts = [client.draft(timeout_s=10, x=(16,), y=(16,)) for _ in range(2)]
     pipeline.held = True
-    futures = [client.submit(x=X, y=Y, flush=flush) for flush in (True, False)]
+    futures = [draft.submit(flush=flush) for draft, flush in zip(drafts, (True, False))]
     pipeline.die()
     ClientInbox.running = None
     with pytest.raises(Unavailable, match="has died"):
@@ -355,7 +445,7 @@ def test_a_pipeline_that_is_not_there_cannot_be_connected_to(tmp_path: Path) -> 
 def test_a_pipeline_that_stopped_or_never_gets_ready_is_not_waited_for(
     start: Callable[..., Pipeline], run_dir: Path
 ) -> None:
-    with pytest.raises(Unavailable, match=r"was not ready within 0\.05 s"):
+    with pytest.raises(Unavailable, match="is not ready; waited until the time was over"):
         Client.connect(run_dir, timeout_s=0.05)
     (run_dir / "owner.lock").unlink()
     with pytest.raises(Unavailable, match="has stopped"):

@@ -63,6 +63,11 @@ class Client:
     #: Answers whose slots it still reads.
     held: list[list[tuple[TensorHandle, bytes]]] = field(default_factory=list)
     tags: int = 0
+    asks: int = 0
+    #: The number of the last `Answers` that it took in.
+    seen: int = 0
+    #: It has said goodbye, and reads what it holds.
+    leaving: bool = False
 
     @property
     def peer(self) -> Peer:

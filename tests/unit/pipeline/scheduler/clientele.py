@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
 
 from pipeline.graph.plan import Plan
 from pipeline.scheduler.scheduler import Scheduler
-from pipeline.wire.messages import OK, Answer, Answers, Bye, Hello, Loan, Message, SlotRef, Submission, Submit
+from pipeline.wire.messages import OK, Again, Answer, Answers, Bye, Hello, Loan, Message, SlotRef, Submission, Submit
 from shm.handle import TensorHandle
 from shm.view import SegmentTable
 from tests.unit.pipeline.scheduler.actors import MS, SCHEDULER, Client, Expected
@@ -47,11 +47,35 @@ class Clientele:
         self.clients[client.number] = client
         self.network.send(client.peer, SCHEDULER, Hello(client.number, "client"))
         for segment in self.ingress_segments:
-            self.network.send(client.peer, SCHEDULER, Loan(client.number, segment, 1 + self.choose(5)))
+            self._ask(client, segment, wait=True)
+        return True
+
+    def ask(self) -> bool:
+        """A client asks for a slot, or does not want to wait for one any more."""
+        connected = self._connected()
+        if not connected:
+            return False
+        client = connected[self.choose(len(connected))]
+        segment = self.ingress_segments[self.choose(len(self.ingress_segments))]
+        self._ask(client, segment, wait=bool(self.choose(3)))
+        return True
+
+    def _ask(self, client: Client, segment: int, *, wait: bool) -> None:
+        client.asks += 1
+        self.network.send(client.peer, SCHEDULER, Loan(client.number, segment, client.asks, wait))
+
+    def lose(self) -> bool:
+        """A client is interrupted: it misses what it was receiving, and asks for it again."""
+        able = [client for client in self._connected() if client.waiting]
+        if not able:
+            return False
+        client = able[self.choose(len(able))]
+        self.network.lose((SCHEDULER, client.peer))
+        self.network.send(client.peer, SCHEDULER, Again(client.number, client.seen))
         return True
 
     def _connected(self) -> list[Client]:
-        return [client for client in self.clients.values() if client.alive]
+        return [client for client in self.clients.values() if client.alive and not client.leaving]
 
     def submit(self) -> bool:
         """A client fills the slots it was granted, and submits some."""
@@ -62,7 +86,11 @@ class Clientele:
         submissions = []
         for _ in range(1 + self.choose(min(2, len(client.granted)))):
             submissions.append(self._fill(client, client.granted.pop(self.choose(len(client.granted)))))
-        self.network.send(client.peer, SCHEDULER, Submit(client.number, tuple(submissions), ()))
+        message = Submit(client.number, client.seen, tuple(submissions), ())
+        self.network.send(client.peer, SCHEDULER, message)
+        if not self.choose(8):
+            # Interrupted while it sent, it cannot tell whether this has left.
+            self.network.send(client.peer, SCHEDULER, message)
         return True
 
     def _fill(self, client: Client, slot: SlotRef) -> Submission:
@@ -80,12 +108,20 @@ class Clientele:
         return Submission(client.tags, slot, tuple(handles), deadline, self.choose(3))
 
     def _client_takes(self, client: Client, message: Message) -> None:
-        if not client.alive:
+        if not client.alive or client.leaving:
             return
         assert isinstance(message, Answers)
+        if message.number != client.seen + 1:
+            if message.number > client.seen:
+                self.network.send(client.peer, SCHEDULER, Again(client.number, client.seen))
+            return
+        client.seen = message.number
         client.granted += message.grants
         for answer in message.answers:
             self._answer(client, answer)
+        for slot in message.grants:
+            if len(client.granted) < 4 and self.choose(4):
+                self._ask(client, slot.segment, wait=True)
 
     def _answer(self, client: Client, answer: Answer) -> None:
         assert answer.tag in client.waiting, f"{answer} was answered before, or never asked"
@@ -114,7 +150,7 @@ class Clientele:
 
     def release(self) -> bool:
         """A client lets go of an answer, which must be as it was."""
-        able = [client for client in self._connected() if client.held]
+        able = [client for client in self.clients.values() if client.alive and client.held]
         if not able:
             return False
         client = able[self.choose(len(able))]
@@ -125,8 +161,11 @@ class Clientele:
         found = client.held.pop(index)
         for handle, data in found:
             assert self.table.view(handle).tobytes() == data, f"{handle}: changed while client {client.number} read it"
-        slots = {SlotRef(*handle[:3]): None for handle, _ in found}
-        self.network.send(client.peer, SCHEDULER, Submit(client.number, (), tuple(slots)))
+        slots = _slots_of([found])
+        self.network.send(client.peer, SCHEDULER, Submit(client.number, client.seen, (), slots))
+        if client.leaving and not client.held:
+            client.alive = False
+            self.network.send(client.peer, SCHEDULER, Bye(client.number, ()))
 
     def give_back(self) -> bool:
         """A client returns a slot that it was granted and does not need."""
@@ -135,7 +174,7 @@ class Clientele:
             return False
         client = able[self.choose(len(able))]
         slot = client.granted.pop()
-        self.network.send(client.peer, SCHEDULER, Submit(client.number, (), (slot,)))
+        self.network.send(client.peer, SCHEDULER, Submit(client.number, client.seen, (), (slot,)))
         return True
 
     def leave(self) -> bool:
@@ -144,16 +183,25 @@ class Clientele:
         if not connected:
             return False
         client = connected[self.choose(len(connected))]
-        client.alive = False
-        self.network.send(client.peer, SCHEDULER, Bye(client.number))
+        self._leave(client, keep=bool(self.choose(2)))
         return True
+
+    def _leave(self, client: Client, *, keep: bool) -> None:
+        """Say goodbye, at once or as soon as it has read its answers."""
+        client.leaving = True
+        client.granted.clear()
+        client.waiting.clear()
+        if not keep:
+            client.held.clear()
+        client.alive = bool(client.held)
+        self.network.send(client.peer, SCHEDULER, Bye(client.number, _slots_of(client.held)))
 
     def kill_client(self) -> bool:
         """A client dies; some of what it sent last is lost. The scheduler will see it by its lock."""
-        connected = self._connected()
-        if not connected:
+        living = [client for client in self.clients.values() if client.alive]
+        if not living:
             return False
-        client = connected[self.choose(len(connected))]
+        client = living[self.choose(len(living))]
         client.alive = False
         self.network.dies(client.peer, self.choose)
         return True
@@ -165,3 +213,8 @@ class Clientele:
                 self.scheduler.client_gone(number, self.now)
         self.decide()
         return True
+
+
+def _slots_of(answers: Sequence[Sequence[tuple[TensorHandle, bytes]]]) -> tuple[SlotRef, ...]:
+    """The slots that answers refer to, each once."""
+    return tuple({SlotRef(*handle[:3]): None for answer in answers for handle, _ in answer})

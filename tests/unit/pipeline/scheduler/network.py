@@ -34,6 +34,11 @@ class Network:
         """The next message of a connection."""
         return self._connections[connection].popleft()
 
+    def lose(self, connection: Connection) -> None:
+        """The receiver drops the next message of a connection, if there is one."""
+        if queue := self._connections[connection]:
+            queue.popleft()
+
     def dies(self, peer: Peer, choose: Callable[[int], int]) -> None:
         """What was sent to it is lost, and some last part, on every connection, of what it sent itself."""
         self._dead.add(peer)

@@ -25,7 +25,7 @@ from pipeline.graph.plan import Plan
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.messages import (
     MISSING,
-    Answers,
+    Again,
     Bye,
     Drain,
     Drained,
@@ -173,7 +173,9 @@ class Simulation(Clientele):
         elif isinstance(message, Hello):
             scheduler.hello(message.client, message.name, self.now)
         elif isinstance(message, Bye):
-            scheduler.client_gone(message.client, self.now)
+            scheduler.client_gone(message.client, self.now, message.kept)
+        elif isinstance(message, Again):
+            scheduler.again(message)
         else:
             scheduler.handle(message, self.now)
 
@@ -184,9 +186,9 @@ class Simulation(Clientele):
             self.network.send(SCHEDULER, ("w", number), Orders(EPOCH, tuple(orders)))
         for number, fences in todo.fences.items():
             self.network.send(SCHEDULER, ("w", number), Fences(EPOCH, number, tuple(fences)))
-        for client in sorted(todo.answers.keys() | todo.grants.keys()):
-            answers = Answers(tuple(todo.answers.get(client, ())), tuple(todo.grants.get(client, ())))
-            self.network.send(SCHEDULER, ("c", client), answers)
+        for client, letters in sorted(todo.letters.items()):
+            for letter in letters:
+                self.network.send(SCHEDULER, ("c", client), letter)
         for message in todo.supervisor:
             self.network.send(SCHEDULER, SUPERVISOR, message)
         self.check()
@@ -368,8 +370,7 @@ class Simulation(Clientele):
             assert not known.orders, f"worker {known.number} still has {sorted(known.orders)}: {self.story()}"
         assert sorted(self.scheduler.workers) == sorted(worker.number for worker in self._living())
         for client in self._connected():
-            client.alive = False
-            self.network.send(client.peer, SCHEDULER, Bye(client.number))
+            self._leave(client, keep=False)
         self._deliver_everything()
         self.probe()
         assert not self.scheduler.requests, self.story()
@@ -383,7 +384,7 @@ class Simulation(Clientele):
             self._deliver(ready[self.choose(len(ready))], decide=True)
             moved = True
         self.probe()
-        for client in self._connected():
+        for client in [client for client in self.clients.values() if client.alive]:
             while client.held:
                 self._release(client, 0)
                 moved = True

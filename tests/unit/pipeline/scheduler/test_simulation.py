@@ -21,13 +21,15 @@ EVENTS = 800
 
 #: Event -> how often a random walk picks it.
 ACTIONS: dict[str, int] = {
-    "deliver": 60,
+    "deliver": 70,
     "begin": 20,
     "finish": 20,
     "flush": 3,
     "submit": 20,
     "release": 10,
     "give_back": 1,
+    "ask": 5,
+    "lose": 1,
     "tick": 3,
     "join": 3,
     "leave": 1,
@@ -130,7 +132,7 @@ class SimulationMachine(RuleBasedStateMachine):
         for _ in range(count):
             self._use(data).submit()
 
-    @rule(data=st.data(), event=st.sampled_from(["release", "give_back", "flush", "tick"]))
+    @rule(data=st.data(), event=st.sampled_from(["release", "give_back", "ask", "lose", "flush", "tick"]))
     def something_small(self, data: st.DataObject, event: str) -> None:
         getattr(self._use(data), event)()
 

@@ -203,7 +203,7 @@ def test_a_huge_value_does_not_make_a_huge_message() -> None:
 @pytest.mark.parametrize("number", [2**64, -(2**63) - 1])
 def test_an_int_beyond_64_bits_cannot_be_sent(number: int) -> None:
     with pytest.raises(OverflowError):
-        encode(Bye(number))
+        encode(Bye(number, ()))
 
 
 def test_text_with_bytes_of_no_text_is_sent_readably_and_the_next_message_is_whole() -> None:

@@ -63,9 +63,9 @@ def test_without_a_message_a_receive_ends_with_its_timeout(inbox: Inbox) -> None
 
 
 def test_messages_wait_for_an_inbox_that_is_bound_later(endpoint: str, outbox: Outbox) -> None:
-    outbox.send(Bye(1))
+    outbox.send(Bye(1, ()))
     late = Inbox(endpoint)
-    assert receive(late, 1) == [Bye(1)]
+    assert receive(late, 1) == [Bye(1, ())]
     late.close()
 
 
@@ -107,9 +107,9 @@ def test_a_poller_tells_descriptors_and_wakes_for_sockets(inbox: Inbox, outbox: 
     poller.add(inbox)
     poller.add(read)
     assert poller.wait(0) == set()
-    outbox.send(Bye(1))
+    outbox.send(Bye(1, ()))
     assert poller.wait(5000) == set()
-    assert inbox.receive(5000) == [Bye(1)]
+    assert inbox.receive(5000) == [Bye(1, ())]
     os.write(write, b"x")
     assert poller.wait(5000) == {read}
     poller.remove(read)

@@ -1,0 +1,82 @@
+"""Draft: a slot of the pipeline's memory that the application fills itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from pipeline.client.future import Future
+from pipeline.errors import InvalidRequest, PipelineError
+from pipeline.wire.messages import SlotRef
+from shm.handle import TensorHandle
+
+__all__ = ["Draft"]
+
+Array = NDArray[Any]
+
+
+class _Owner(Protocol):
+    def submit_draft(
+        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool
+    ) -> Future: ...
+
+    def discard_draft(self, draft: Draft) -> None: ...
+
+    def may_be_called(self) -> bool: ...
+
+
+class Draft:
+    """A slot that is being filled: one writable array for each input. `submit` sends it off.
+
+    One that is dropped gives its slot back, as `discard` does.
+    """
+
+    __slots__ = ("__weakref__", "_owner", "handles", "inputs", "open", "slot")
+
+    def __init__(
+        self, owner: _Owner, slot: SlotRef, handles: tuple[TensorHandle, ...], views: Mapping[str, Array]
+    ) -> None:
+        self._owner = owner
+        self.slot = slot
+        self.handles = handles
+        #: Neither submitted nor discarded.
+        self.open = True
+        #: name -> writable view; "json" inputs are their UTF-8 bytes. Read-only once it is submitted: the slot is then
+        #: the pipeline's, and later another request's. That holds for these arrays, and cannot for slices of them.
+        self.inputs = views
+
+    def submit(self, *, deadline_ms: float | None = None, priority: int = 0, flush: bool = True) -> Future:
+        """Send the request; see `Client.submit`. A draft is submitted, or discarded, once.
+
+        Raises:
+            InvalidRequest: it was submitted or discarded before.
+            Unavailable: its slot went with a scheduler that has died.
+            ClientMisuse: by another thread or process than the client's.
+        """
+        if not self.open:
+            raise InvalidRequest("this draft was submitted or discarded before; make another one")
+        return self._owner.submit_draft(self, deadline_ms, priority, flush)
+
+    def discard(self) -> None:
+        """Give the slot back unused. Again: nothing."""
+        if self.open:
+            self._owner.discard_draft(self)
+
+    def close(self) -> None:
+        """Called by the client: the slot is not this draft's any more."""
+        self.open = False
+        for view in self.inputs.values():
+            view.flags.writeable = False
+
+    def __del__(self) -> None:
+        # Else, in another thread say, or in the middle of a call, the client finds that the slot has no draft any more.
+        if self.open and self._owner.may_be_called():
+            with suppress(PipelineError):
+                self.discard()
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{name} {view.dtype}{list(view.shape)}" for name, view in self.inputs.items())
+        return f"<Draft of {inputs}{'' if self.open else ', submitted or discarded'}>"
