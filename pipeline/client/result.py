@@ -25,7 +25,7 @@ __all__ = ["COPIED_BYTES", "Result"]
 
 Array = NDArray[Any]
 
-COPIED_BYTES: Final = 1024
+COPIED_BYTES: Final = 512
 """Outputs of up to so many bytes are copied: that takes less time than to make a view that holds its slot."""
 
 

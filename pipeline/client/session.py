@@ -120,8 +120,13 @@ class Session:
 
     def _receive(self, wait_ms: int) -> int:
         """Take in what is here, or comes within `wait_ms`; how many answers, and -1 where nothing came."""
+        connected = self.lost is None
         messages = self.access.inbox.receive(wait_ms)
-        return sum([self._take(message) for message in messages]) if messages else -1
+        answers = sum([self._take(message) for message in messages]) if messages else -1
+        if self.lost is not None and connected and answers <= 0:
+            raise self.lost
+        # Else what has come is looked at first; the next call says that the connection was lost.
+        return answers
 
     def _say_hello(self, wait_ms: int) -> None:
         """Ask to be let in, and take in a welcome that has come."""
@@ -358,7 +363,7 @@ class Session:
             if (answers := self._receive(_LAST_WORDS_MS)) > 0:
                 self._looked_at = 0.0
                 return answers
-            self._lose()
+            raise self._lose()
         if self.access.may_ask(now):
             # The lock may be the next scheduler's by now, which does not know this client, and says so. One that does
             # sends again what was lost on the way.
@@ -404,16 +409,18 @@ class Session:
             self.give_back(self.slots.surplus(message.number))
         return len(tags)
 
-    def _lose(self) -> None:
-        """The scheduler that knew this client is dead: nothing that it held will be answered."""
-        self.lost = Unavailable(f"the scheduler of pipeline {self.plan.name} has died; ask again in a moment")
+    def _lose(self) -> Unavailable:
+        """The scheduler that knew this client is dead: nothing that it held will be answered; the error that says so."""
+        error = Unavailable(f"the scheduler of pipeline {self.plan.name} has died; ask again in a moment")
         # Let go of its memory, so that there is room for that of the next; what is still read keeps its own. Hello is
         # said at the next request, and again after a while.
         self._clear()
         self.access.asked_at = 0.0
         self.there.renew()
-        self._fail_all(self.lost)
-        raise self.lost
+        self._fail_all(error)
+        # Last: until then it is found out once more, where this is interrupted.
+        self.lost = error
+        return error
 
     def _fail_all(self, error: Unavailable) -> None:
         now = time.monotonic_ns()

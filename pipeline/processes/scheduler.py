@@ -97,11 +97,10 @@ class _Shell:
 
     def _take(self, message: Message | WireError, now: int) -> None:
         scheduler = self._scheduler
-        if isinstance(message, Submit):
-            if message.client in self._clients:
-                scheduler.submit(message, now)
-            else:
-                self._stranger(message.client, Gone(self._boot.epoch))
+        if isinstance(message, (Submit, Loan, Again)) and message.client not in self._clients:
+            self._stranger(message.client, Gone(self._boot.epoch))
+        elif isinstance(message, Submit):
+            scheduler.submit(message, now)
         elif isinstance(message, WireError):
             scheduler.counts["refused_frames"] += 1
             print(f"refused a message: {message}", file=sys.stderr)

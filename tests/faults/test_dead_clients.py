@@ -17,7 +17,7 @@ import sys, time
 from pathlib import Path
 from pipeline.client import Client
 client = Client.connect(Path(sys.argv[1]), name="holder")
-kept = [client.submit(data=b"x").get() for _ in range(2)]
+kept = [client.submit(data=bytes(1000)).get() for _ in range(2)]
 drafts = [client.draft(data=(5,)) for _ in range(2)]
 drafts[0].inputs["data"][:] = 7
 under_way = client.submit(data=b"slow")
@@ -35,7 +35,7 @@ kept = []
 said = False
 while True:
     try:
-        kept.append(client.submit(data=b"x", timeout_s=0.5).get(10))
+        kept.append(client.submit(data=bytes(1000), timeout_s=0.5).get(10))
     except TimeoutError:
         if not said:
             print(len(kept), flush=True)

@@ -56,7 +56,7 @@ def test_a_client_that_keeps_its_results_starves_nobody_else(folder: Any) -> Non
     with running(folder.config({}, {})) as pipeline, pipeline.client("greedy") as greedy:
         kept = []
         # Until it gets nothing more: a result that is not released keeps its slot.
-        while (draft := _draft(greedy)) is not None:
+        while (draft := _draft(greedy, 3000)) is not None:
             future = draft.submit()
             if not future.wait(1.0):
                 break
@@ -65,7 +65,7 @@ def test_a_client_that_keeps_its_results_starves_nobody_else(folder: Any) -> Non
         try:
             with pipeline.client("modest") as modest, modest.submit(data=b"m", timeout_s=3).get(3) as result:
                 assert result["data"].tobytes() == b"m"
-            assert all(result["data"].tobytes() == b"gg" for result in kept)
+            assert all(result["data"].tobytes() == b"g" * 3000 for result in kept)
         finally:
             while kept:
                 kept.pop().release()
@@ -75,12 +75,12 @@ def test_a_client_that_keeps_its_results_starves_nobody_else(folder: Any) -> Non
         assert pipeline.stop() == 0
 
 
-def _draft(client: Client) -> Any:
+def _draft(client: Client, nbytes: int = 2) -> Any:
     try:
-        draft = client.draft(data=(2,), timeout_s=0.3)
+        draft = client.draft(data=(nbytes,), timeout_s=0.3)
     except TimeoutError:
         return None
-    draft.inputs["data"][:] = memoryview(b"gg")
+    draft.inputs["data"][:] = memoryview(b"g" * nbytes)
     return draft
 
 

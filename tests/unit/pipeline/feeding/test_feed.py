@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,8 +46,10 @@ class Pipeline:
         return SimpleNamespace(inputs={"data": view}, submit=lambda **_: self._submit(view.tobytes().decode()))
 
     def _submit(self, name: str) -> Future:
-        make = lambda _: Result(name, self.released)  # noqa: E731
-        self.sent[name] = Future(len(self.sent), self.pump, make, SegmentTable(), 1_000_000)
+        owner: Any = SimpleNamespace(make_result=lambda _: Result(name, self.released))
+        connection: Any = SimpleNamespace(together=nullcontext)
+        plan: Any = self.plan
+        self.sent[name] = Future(len(self.sent), owner, connection, SegmentTable(), plan, 1_000_000)
         return self.sent[name]
 
     def flush(self) -> None:
