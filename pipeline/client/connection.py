@@ -196,10 +196,12 @@ class Connection:
             return
         releases = (*returned, *(ticket.slot for ticket in dropped))
         self._scheduler.send(Submit(self.number, self.seen, tuple(submissions), releases))
-        # After it was sent: a release that is sent twice is refused, one that is not sent at all keeps its slot.
+        # After it was sent, and in this order: a release that is sent twice is refused and does no harm, one that is
+        # not sent at all keeps its slot.
         for ticket in dropped:
-            leases.dropped.popleft()
             leases.tickets.discard(ticket)
+            if leases.dropped and leases.dropped[0] is ticket:
+                leases.dropped.popleft()
 
     # -- the end ------------------------------------------------------------------------------------
 

@@ -42,11 +42,11 @@ class Draft:
         self._owner = owner
         self.slot = slot
         self.handles = handles
-        #: Neither submitted nor discarded.
-        self.open = True
         #: name -> writable view; "json" inputs are their UTF-8 bytes. Read-only once it is submitted: the slot is then
         #: the pipeline's, and later another request's. That holds for these arrays, and cannot for slices of them.
         self.inputs = views
+        #: Neither submitted nor discarded.
+        self.open = True
 
     def submit(self, *, deadline_ms: float | None = None, priority: int = 0, flush: bool = True) -> Future:
         """Send the request; see `Client.submit`. A draft is submitted, or discarded, once.
@@ -73,7 +73,8 @@ class Draft:
 
     def __del__(self) -> None:
         # Else, in another thread say, or in the middle of a call, the client finds that the slot has no draft any more.
-        if self.open and self._owner.may_be_called():
+        # One that was interrupted while it was made is not open yet.
+        if getattr(self, "open", False) and self._owner.may_be_called():
             with suppress(PipelineError):
                 self.discard()
 

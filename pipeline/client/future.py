@@ -87,9 +87,10 @@ class Future:
             raise NotInTime(f"request {self.tag} is not answered after {timeout_s} s; it goes on: call get again")
         if (error := self.error()) is not None:
             raise error
+        # In this order: whatever is raised in between, the leases are held by the result or by this.
         if self._result is None:
-            # In this order: whatever is raised in between, the leases are held by one of the two.
             self._result = self._owner.make_result(self)
+        if self.leases:
             with self.connection.together():
                 self.leases = {}
         return self._result

@@ -161,3 +161,25 @@ def test_the_start_of_a_process_is_read_behind_any_command_name() -> None:
         assert age > -0.1
         assert start_ticks(child.pid) >= start_ticks()
         child.kill()
+
+
+def test_the_lock_of_a_process_is_not_its_forked_childs(tmp_path: Path) -> None:
+    lock = OwnerLock.acquire(tmp_path / "lock")
+    go_read, go_write = os.pipe()
+    there_read, there_write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(go_write)
+        os.write(there_write, b"!")
+        os.read(go_read, 1)
+        os._exit(0)
+    try:
+        assert os.read(there_read, 1) == b"!"
+        assert isinstance(probe(tmp_path / "lock"), Alive)
+        os.close(lock._fd)  # as the kernel does when the owner dies
+        lock._fd = -1
+        assert not isinstance(probe(tmp_path / "lock"), Alive)
+    finally:
+        for end in (go_read, go_write, there_read, there_write):
+            os.close(end)
+        os.waitpid(pid, 0)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.client.client import Client
 from pipeline.errors import WireError
 from pipeline.graph.plan import Plan
 from pipeline.scheduler.scheduler import Scheduler
@@ -34,7 +37,7 @@ from shm.segment import SegmentSpec
 from shm.view import SegmentTable
 from tests.unit.pipeline.scheduler.graphs import Hash
 
-__all__ = ["ClientInbox", "Pipeline"]
+__all__ = ["ClientInbox", "Pipeline", "arrived", "arrived_without_client", "owner_lock"]
 
 
 class Pipeline:
@@ -139,3 +142,22 @@ class ClientInbox(Inbox):
 def owner_lock(run_dir: Path) -> OwnerLock:
     """The supervisor's lock: without it, nobody waits for the pipeline."""
     return OwnerLock.acquire(run_dir / LOCK)
+
+
+def arrived(client: Client, pipeline: Pipeline, condition: Callable[[], bool]) -> None:
+    """Wait until what the client has sent has been dealt with."""
+    for _ in range(2000):
+        if condition():
+            return
+        client.pump(0.002)
+    raise AssertionError(f"it never came; slots in use: {pipeline.in_use}")
+
+
+def arrived_without_client(pipeline: Pipeline, condition: Callable[[], bool]) -> None:
+    """As `arrived`, with no call of a client in between."""
+    for _ in range(2000):
+        pipeline.step()
+        if condition():
+            return
+        time.sleep(0.002)
+    raise AssertionError(f"it never came; slots in use: {pipeline.in_use}")

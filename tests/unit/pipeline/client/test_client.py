@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import gc
-import os
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,76 +11,12 @@ import pytest
 
 from pipeline.client.client import Client
 from pipeline.errors import ClientMisuse, InvalidRequest, NotInTime, OutputMissing, RequestRefused, Unavailable
-from pipeline.graph.plan import Plan
 from stages.spec import TensorSpec
-from tests.unit.pipeline.client.loopback import ClientInbox, Pipeline, owner_lock
+from tests.unit.pipeline.client.loopback import ClientInbox, Pipeline, arrived, arrived_without_client
 from tests.unit.pipeline.scheduler.graphs import BAD, expected_answer, make_plan
 
 X = bytes(range(1, 17))
 Y = bytes(range(101, 117))
-
-
-@pytest.fixture
-def run_dir() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir=os.environ["TRTLAB_RUN_DIR"]) as folder:
-        (Path(folder) / "clients").mkdir()
-        with owner_lock(Path(folder)):
-            yield Path(folder)
-
-
-@pytest.fixture
-def start(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Pipeline]]:
-    """Start a pipeline; one that runs already is dead from then on."""
-    monkeypatch.setattr("pipeline.client.access.Inbox", ClientInbox)
-
-    def die() -> None:
-        if ClientInbox.running is not None:
-            ClientInbox.running.die()
-        ClientInbox.running = None
-
-    def start(plan: Plan | None = None, epoch: int = 0) -> Pipeline:
-        die()
-        ClientInbox.running = Pipeline(run_dir, plan or make_plan("early outputs", slots=8, credits=4), epoch)
-        return ClientInbox.running
-
-    yield start
-    die()
-
-
-@pytest.fixture
-def pipeline(start: Callable[..., Pipeline]) -> Pipeline:
-    return start()
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tensors of these graphs have 16 bytes, and would all be copied out of their slots."""
-    monkeypatch.setattr("pipeline.client.result.COPIED_BYTES", 0)
-
-
-@pytest.fixture
-def client(pipeline: Pipeline, run_dir: Path) -> Iterator[Client]:
-    with Client.connect(run_dir) as client:
-        yield client
-
-
-def arrived(client: Client, pipeline: Pipeline, condition: Callable[[], bool]) -> None:
-    """Wait until what the client has sent has been dealt with."""
-    for _ in range(2000):
-        if condition():
-            return
-        client.pump(0.002)
-    raise AssertionError(f"it never came; slots in use: {pipeline.in_use}")
-
-
-def arrived_without_client(pipeline: Pipeline, condition: Callable[[], bool]) -> None:
-    """As `arrived`, with no call of a client in between."""
-    for _ in range(2000):
-        pipeline.step()
-        if condition():
-            return
-        time.sleep(0.002)
-    raise AssertionError(f"it never came; slots in use: {pipeline.in_use}")
 
 
 # -- requests and answers ---------------------------------------------------------------------------

@@ -1,0 +1,59 @@
+"""A pipeline in the client's own thread."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.client.client import Client
+from pipeline.graph.plan import Plan
+from tests.unit.pipeline.client.loopback import ClientInbox, Pipeline, owner_lock
+from tests.unit.pipeline.scheduler.graphs import make_plan
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=os.environ["TRTLAB_RUN_DIR"]) as folder:
+        (Path(folder) / "clients").mkdir()
+        with owner_lock(Path(folder)):
+            yield Path(folder)
+
+
+@pytest.fixture
+def start(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Pipeline]]:
+    """Start a pipeline; one that runs already is dead from then on."""
+    monkeypatch.setattr("pipeline.client.access.Inbox", ClientInbox)
+
+    def die() -> None:
+        if ClientInbox.running is not None:
+            ClientInbox.running.die()
+        ClientInbox.running = None
+
+    def start(plan: Plan | None = None, epoch: int = 0) -> Pipeline:
+        die()
+        ClientInbox.running = Pipeline(run_dir, plan or make_plan("early outputs", slots=8, credits=4), epoch)
+        return ClientInbox.running
+
+    yield start
+    die()
+
+
+@pytest.fixture
+def pipeline(start: Callable[..., Pipeline]) -> Pipeline:
+    return start()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tensors of these graphs have 16 bytes, and would all be copied out of their slots."""
+    monkeypatch.setattr("pipeline.client.result.COPIED_BYTES", 0)
+
+
+@pytest.fixture
+def client(pipeline: Pipeline, run_dir: Path) -> Iterator[Client]:
+    with Client.connect(run_dir) as client:
+        yield client

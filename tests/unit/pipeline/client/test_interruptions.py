@@ -1,0 +1,170 @@
+"""An exception at any point of the client, as a signal's handler raises it: nothing is lost, and nothing is done twice."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import pipeline.client
+from pipeline.client import Client, Future
+from tests.unit.pipeline.client.loopback import Pipeline, arrived, arrived_without_client
+from tests.unit.pipeline.scheduler.graphs import expected_answer, make_plan
+
+FOLDER = str(Path(pipeline.client.__file__).parent)
+
+
+class Cut(BaseException):
+    """What the handler raises."""
+
+
+class Interruption:
+    """Raises at the `point`-th point of the client's code at which Python runs the handlers of signals.
+
+    Those are the entry of a function and the return from one that is written in C, as a profiler sees them.
+    """
+
+    def __init__(self, point: int) -> None:
+        self.left = point
+
+    def __enter__(self) -> Interruption:
+        sys.setprofile(self._profile)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _profile(self, frame: FrameType, event: str, argument: object) -> None:
+        if event not in ("call", "c_return") or not frame.f_code.co_filename.startswith(FOLDER):
+            return
+        # Not in callbacks and finalisers, out of which nothing can be raised: there what is raised is shown and dropped.
+        inner: FrameType | None = frame
+        while inner is not None and inner.f_code.co_filename.startswith(FOLDER):
+            if inner.f_code.co_name in ("__del__", "report"):
+                return
+            inner = inner.f_back
+        self.left -= 1
+        if self.left == 0:
+            sys.setprofile(None)
+            raise Cut
+
+
+def interrupted(point: int, call: Callable[[], Any]) -> tuple[bool, Any]:
+    """Whether a call was interrupted, and else what it returned."""
+    try:
+        with Interruption(point):
+            return False, call()
+    except Cut:
+        return True, None
+
+
+def ask(client: Client, number: int) -> tuple[Future, dict[str, bytes]]:
+    inputs = {"x": bytes([1, number % 256] * 8), "y": bytes([2, number // 256] * 8)}
+    return client.submit(timeout_s=10, **inputs), inputs
+
+
+def read(future: Future, *, release: bool = True) -> dict[str, bytes]:
+    result = future.get(10)
+    found = {name: array.tobytes() for name, array in result.items()}
+    if release:
+        result.release()
+    return found
+
+
+@pytest.mark.parametrize("what", ["submit", "get", "release"])
+def test_wherever_a_call_is_interrupted_every_answer_comes_once_and_every_slot_comes_back(
+    client: Client, pipeline: Pipeline, what: str
+) -> None:
+    point = 0
+    cut = True
+    while cut:
+        point += 1
+        # One more is under way, whose answer may come with the other's.
+        beside, beside_inputs = ask(client, 1000 + point)
+        if what == "submit":
+            cut, asked = interrupted(point, lambda number=point: ask(client, number))  # type: ignore[misc]
+            future, inputs = ask(client, point) if cut else asked
+        else:
+            future, inputs = ask(client, point)
+        if what == "get":
+            cut, _ = interrupted(point, lambda future=future: future.get(10))  # type: ignore[misc]
+        # The same future, once more.
+        assert read(future, release=what != "release") == expected_answer(pipeline.plan, inputs), f"point {point}"
+        if what == "release":
+            cut, _ = interrupted(point, future.get().release)
+        assert read(beside) == expected_answer(pipeline.plan, beside_inputs), f"point {point}"
+        del beside, future
+    assert point > 10
+    assert client.outstanding == 0
+    gc.collect()
+    arrived(client, pipeline, lambda: sum(pipeline.in_use) <= 1)
+    client.close()
+    arrived_without_client(pipeline, lambda: not any(pipeline.in_use))
+
+
+def test_a_wait_for_a_slot_that_is_interrupted_leaves_no_slot_to_a_client_that_is_idle(
+    start: Callable[..., Pipeline], run_dir: Path
+) -> None:
+    pipeline = start(make_plan("early outputs", slots=1, credits=1))
+    with Client.connect(run_dir) as client, Client.connect(run_dir) as other:
+        point = 1
+        cut = True
+        while cut:
+            held = other.draft(timeout_s=10, x=(16,), y=(16,))
+
+            def wait() -> None:
+                client.draft(timeout_s=0.0, x=(16,), y=(16,))
+
+            try:
+                cut, _ = interrupted(point, wait)
+            except TimeoutError:
+                cut = False
+            held.discard()
+            # The other one is served, though the first makes no further call.
+            other.submit(x=bytes(16), y=bytes(16), timeout_s=10).get(10).release()
+            point += 1
+        assert point > 30
+    arrived_without_client(pipeline, lambda: not any(pipeline.in_use))
+
+
+def test_what_is_lost_between_the_socket_and_the_client_is_sent_again(
+    client: Client, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    future, inputs = ask(client, 1)
+    inbox = client._session.access.inbox
+    receive = inbox.receive
+
+    def lose(timeout_ms: int = 0) -> Any:
+        if any(type(message).__name__ == "Answers" and message.answers for message in receive(timeout_ms)):
+            raise Cut
+        return []
+
+    monkeypatch.setattr(inbox, "receive", lose)
+    with pytest.raises(Cut):
+        future.get(10)
+    monkeypatch.setattr(inbox, "receive", receive)
+    assert read(future) == expected_answer(pipeline.plan, inputs)
+    assert pipeline.scheduler.counts["repeated_answers"] >= 1
+
+
+def test_a_request_that_was_sent_twice_is_computed_once(client: Client, pipeline: Pipeline) -> None:
+    connection = client._session.there
+    submit = connection.submit
+
+    def twice(submissions: Any = (), returned: Any = ()) -> None:
+        submit(submissions, returned)
+        if submissions:
+            connection.submit = submit  # type: ignore[method-assign]
+            raise Cut
+
+    connection.submit = twice  # type: ignore[method-assign,assignment]
+    with pytest.raises(Cut):
+        ask(client, 1)
+    client.flush()
+    arrived(client, pipeline, lambda: pipeline.scheduler.counts["repeated_submissions"] == 1)
+    assert pipeline.scheduler.counts["requests"] == 1

@@ -1,0 +1,196 @@
+"""Who may fill which slot: asked for, in turn, and unasked only as far as others cannot be kept waiting by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pipeline.scheduler.ingress import Client, Ingress
+from pipeline.wire.messages import Answers, SlotRef
+from shm import segments
+from shm.pool import SlotPool
+from shm.segment import Segment, SegmentSpec
+
+SEGMENT = 7
+
+
+@pytest.fixture
+def ingress_of() -> Iterator[Callable[[int], Ingress]]:
+    made: list[Segment] = []
+
+    def make(slots: int) -> Ingress:
+        made.append(segments.create("local", SegmentSpec("run", "ingress", 64, slots)))
+        return Ingress({SEGMENT: SlotPool(made[-1])}, leases_per_answer=1)
+
+    yield make
+    for segment in made:
+        segment.close()
+        segment.unlink()
+
+
+def granted(ingress: Ingress) -> list[tuple[str, SlotRef]]:
+    return [(client.name, lease) for client, lease in ingress.grants()]
+
+
+def names(ingress: Ingress) -> list[str]:
+    return [name for name, _ in granted(ingress)]
+
+
+def ask(ingress: Ingress, client: Client, *, wait: bool = True) -> list[SlotRef]:
+    """What a client gets for one ask."""
+    assert ingress.ask(client, SEGMENT, 1, wait)
+    return [lease for name, lease in granted(ingress) if name == client.name]
+
+
+def submit(ingress: Ingress, client: Client, lease: SlotRef, number: int) -> None:
+    ingress.submitted(client, lease)
+    pool = ingress._pools[SEGMENT]
+    pool.commit(lease.slot, lease.generation, readers=1)
+    client.requests.add(number)
+
+
+def read(ingress: Ingress, client: Client, lease: SlotRef) -> None:
+    """The stages have read the slot."""
+    ingress._pools[SEGMENT].release(lease.slot, lease.generation)
+    ingress.came_back(client, lease)
+
+
+def answer(ingress: Ingress, client: Client, number: int) -> None:
+    client.requests.discard(number)
+    if not client.requests:
+        ingress.finished(client)
+
+
+def test_an_ask_is_answered_by_one_slot_and_asks_that_wait_in_turn(ingress_of: Callable[[int], Ingress]) -> None:
+    ingress = ingress_of(2)
+    a, b, c = (ingress.join(number, name) for number, name in enumerate("abc"))
+    for client in (a, b, c):
+        ingress.ask(client, SEGMENT, 1, True)
+    first = granted(ingress)
+    assert [name for name, _ in first] == ["a", "b"]
+    ingress.ask(a, SEGMENT, 2, True)
+    assert names(ingress) == []
+    for client, (_, lease) in zip((a, b), first):
+        submit(ingress, client, lease, client.number)
+        read(ingress, client, lease)
+        answer(ingress, client, client.number)
+    # `a` has asked again, after `c`.
+    assert names(ingress) == ["c", "a"]
+
+
+def test_an_ask_that_does_not_wait_is_settled_at_once_and_ends_the_wait(ingress_of: Callable[[int], Ingress]) -> None:
+    ingress = ingress_of(1)
+    a, b = ingress.join(1, "a"), ingress.join(2, "b")
+    (lease,) = ask(ingress, a)
+    ingress.ask(b, SEGMENT, 1, True)
+    ingress.ask(b, SEGMENT, 2, False)
+    assert names(ingress) == []
+    assert ingress.settled() == [b]
+    assert (b.settled, b.asks) == (2, set())
+    submit(ingress, a, lease, 1)
+    read(ingress, a, lease)
+    assert names(ingress) == []
+    # Where a slot is free it brings one.
+    ingress.ask(b, SEGMENT, 3, False)
+    assert names(ingress) == ["b"]
+
+
+def test_who_is_at_its_quota_is_overtaken(ingress_of: Callable[[int], Ingress]) -> None:
+    ingress = ingress_of(4)
+    greedy, modest = ingress.join(1, "greedy"), ingress.join(2, "modest")
+    leases = [lease for _ in range(3) for lease in ask(ingress, greedy)]
+    assert len(leases) == 3
+    assert ask(ingress, greedy) == []
+    assert len(ask(ingress, modest)) == 1
+
+
+def test_what_a_client_works_with_doubles_up_to_a_quarter_in_hand(ingress_of: Callable[[int], Ingress]) -> None:
+    ingress = ingress_of(32)
+    client = ingress.join(1, "feeder")
+    counts = []
+    for number in range(6):
+        leases = ask(ingress, client)
+        counts.append(len(leases))
+        for at, lease in enumerate(leases):
+            submit(ingress, client, lease, 100 * number + at)
+    # 1, then as many more as are out; at most 8 in hand, and 24 of 32 out.
+    assert counts == [1, 2, 4, 8, 8, 1]
+
+
+def test_a_client_with_more_under_way_has_its_slot_renewed_as_soon_as_it_is_read(
+    ingress_of: Callable[[int], Ingress],
+) -> None:
+    ingress = ingress_of(16)
+    client = ingress.join(1, "feeder")
+    leases = [lease for _ in range(2) for lease in ask(ingress, client)]
+    for number, lease in enumerate(leases):
+        submit(ingress, client, lease, number)
+    read(ingress, client, leases[0])
+    assert names(ingress) == ["feeder"]
+
+
+def test_one_request_after_the_other_gets_the_next_slot_with_the_answer(ingress_of: Callable[[int], Ingress]) -> None:
+    ingress = ingress_of(16)
+    client = ingress.join(1, "loop")
+    (lease,) = ask(ingress, client)
+    for number in range(5):
+        submit(ingress, client, lease, number)
+        read(ingress, client, lease)
+        # Not before the answer: it would wake the client for nothing.
+        assert granted(ingress) == []
+        answer(ingress, client, number)
+        ((_, lease),) = granted(ingress)
+
+
+@pytest.mark.parametrize(("slots", "idle"), [(1, 0), (3, 0), (4, 1), (8, 1), (16, 2), (64, 8)])
+def test_however_many_clients_are_idle_most_slots_are_there_for_others(
+    ingress_of: Callable[[int], Ingress], slots: int, idle: int
+) -> None:
+    ingress = ingress_of(slots)
+    for number in range(3 * slots):
+        client = ingress.join(number, f"web{number}")
+        (lease,) = ask(ingress, client)
+        submit(ingress, client, lease, number)
+        read(ingress, client, lease)
+        answer(ingress, client, number)
+        ingress.grants()
+    assert sum(len(client.granted) for client in ingress.clients.values()) == idle == ingress.in_hand[SEGMENT]
+    # One that is busy then has as much as if it was alone.
+    busy = ingress.join(-1, "busy")
+    assert ingress.quota(SEGMENT) == max(1, slots - slots // 4)
+    got = [lease for _ in range(slots) for lease in ask(ingress, busy)]
+    assert len(got) == min(max(1, slots - slots // 4), slots - idle)
+
+
+def test_a_client_that_has_left_gets_nothing_and_its_turn_is_the_next_ones(ingress_of: Callable[[int], Ingress]) -> None:
+    ingress = ingress_of(1)
+    a, b, c = (ingress.join(number, name) for number, name in enumerate("abc"))
+    (lease,) = ask(ingress, a)
+    ingress.ask(b, SEGMENT, 1, True)
+    ingress.ask(c, SEGMENT, 1, True)
+    ingress.leave(b.number)
+    submit(ingress, a, lease, 1)
+    read(ingress, a, lease)
+    assert names(ingress) == ["c"]
+
+
+def test_who_reads_its_last_answers_is_granted_nothing(ingress_of: Callable[[int], Ingress]) -> None:
+    ingress = ingress_of(8)
+    client = ingress.join(1, "leaving")
+    ingress.ask(client, SEGMENT, 1, True)
+    ingress.lingers(client)
+    assert names(ingress) == []
+    assert not ingress.ask(client, SEGMENT, 2, True)
+
+
+def test_no_slot_of_another_segment_can_be_asked_for(ingress_of: Callable[[int], Ingress]) -> None:
+    ingress = ingress_of(8)
+    assert not ingress.ask(ingress.join(1, "a"), SEGMENT + 1, 1, True)
+
+
+def test_what_is_confirmed_is_kept_no_longer() -> None:
+    client = Client(1, "a")
+    client.unread.extend(Answers(number, (), (), 0) for number in (1, 2, 3))
+    client.confirm(2)
+    assert [letter.number for letter in client.unread] == [3]
