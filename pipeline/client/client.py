@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pipeline.client.answering import traces_of
-from pipeline.client.draft import Draft
+from pipeline.client.draft import Draft, HeldDraft
 from pipeline.client.future import Future
 from pipeline.client.inputs import arrays_of, lay_out
 from pipeline.client.result import Result
@@ -124,6 +124,7 @@ class Client:
         Raises:
             Unavailable: it has stopped for good, or is not ready within `timeout_s` seconds.
         """
+        self._session.notice()
         if self._session.lost is not None:
             self._session.open(time.monotonic() + timeout_s, True)
 
@@ -211,7 +212,7 @@ class Client:
             Unavailable: the pipeline has stopped or died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        return self._draft(shapes, timeout_s)
+        return self._draft(shapes, timeout_s, HeldDraft)
 
     @_call
     def draft_nowait(self, /, **shapes: tuple[int, ...]) -> Draft | None:
@@ -222,19 +223,21 @@ class Client:
         self._session.be_connected()
         layout, nbytes = lay_out(self._session.specs, shapes)
         grant = self._session.slot_now(nbytes)
-        return None if grant is None else self._make_draft(grant, layout)
+        return None if grant is None else self._make_draft(grant, layout, HeldDraft)
 
-    def _draft(self, shapes: Mapping[str, tuple[int, ...]], timeout_s: float | None) -> Draft:
+    def _draft(self, shapes: Mapping[str, tuple[int, ...]], timeout_s: float | None, kind: type[Draft]) -> Draft:
         self._session.be_connected()
         layout, nbytes = lay_out(self._session.specs, shapes)
-        return self._make_draft(self._session.slot(nbytes, timeout_s), layout)
+        return self._make_draft(self._session.slot(nbytes, timeout_s), layout, kind)
 
-    def _make_draft(self, grant: Grant, layout: list[tuple[int, str, tuple[int, ...]]]) -> Draft:
+    def _make_draft(
+        self, grant: Grant, layout: list[tuple[int, str, tuple[int, ...]]], kind: type[Draft]
+    ) -> Draft:
         handles = tuple([TensorHandle(*grant.slot, *where) for where in layout])
         table, inputs = self._session.table, self._session.plan.inputs
         # Arrays of the draft's own, so that they can be made read-only.
         views = {spec.name: table.view(handle, writable=True)[...] for spec, handle in zip(inputs, handles)}
-        grant.draft = draft = Draft(self, grant.slot, handles, views)
+        grant.draft = draft = kind(self, grant.slot, handles, views)
         return draft
 
     @_call
@@ -280,7 +283,7 @@ class Client:
         """
         self._session.be_connected()
         arrays = arrays_of(self._session.specs, inputs)
-        draft = self._draft({name: array.shape for name, array in arrays.items()}, timeout_s)
+        draft = self._draft({name: array.shape for name, array in arrays.items()}, timeout_s, Draft)
         for name, array in arrays.items():
             draft.inputs[name][...] = array
         return self._submit_draft(draft, deadline_ms, priority, flush)

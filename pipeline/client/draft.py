@@ -13,7 +13,7 @@ from pipeline.errors import InvalidRequest, PipelineError
 from pipeline.wire.messages import SlotRef
 from shm.handle import TensorHandle
 
-__all__ = ["Draft"]
+__all__ = ["Draft", "HeldDraft"]
 
 Array = NDArray[Any]
 
@@ -31,7 +31,7 @@ class _Owner(Protocol):
 class Draft:
     """A slot that is being filled: one writable array for each input. `submit` sends it off.
 
-    One that is dropped gives its slot back, as `discard` does.
+    One that the application drops gives its slot back, as `discard` does.
     """
 
     __slots__ = ("__weakref__", "_owner", "handles", "inputs", "open", "slot")
@@ -71,13 +71,19 @@ class Draft:
         for view in self.inputs.values():
             view.flags.writeable = False
 
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{name} {view.dtype}{list(view.shape)}" for name, view in self.inputs.items())
+        return f"<Draft of {inputs}{'' if self.open else ', submitted or discarded'}>"
+
+
+class HeldDraft(Draft):
+    """A draft that the application has: it may drop it. (What a finaliser raises is lost: `submit` needs none.)"""
+
+    __slots__ = ()
+
     def __del__(self) -> None:
         # Else, in another thread say, or in the middle of a call, the client finds that the slot has no draft any more.
         # One that was interrupted while it was made is not open yet.
         if getattr(self, "open", False) and self._owner.may_be_called():
             with suppress(PipelineError):
                 self.discard()
-
-    def __repr__(self) -> str:
-        inputs = ", ".join(f"{name} {view.dtype}{list(view.shape)}" for name, view in self.inputs.items())
-        return f"<Draft of {inputs}{'' if self.open else ', submitted or discarded'}>"

@@ -25,6 +25,7 @@ from pipeline.errors import NotInTime, Overloaded, PipelineError, Unavailable
 from pipeline.graph.plan import Plan
 from pipeline.wire.messages import Again, Answers, AskStatus, Gone, Loan, SlotRef, Status, Submission, Welcome
 from pipeline.wire.run_dir import LOCK, SCHEDULER_LOCK
+from shm.owner import Alive, probe
 from shm.view import SegmentTable
 from stages.spec import TensorSpec
 
@@ -163,6 +164,14 @@ class Session:
         self._say_hello(0)
         if self.lost is not None:
             raise self.lost
+
+    def notice(self) -> None:
+        """See whether the scheduler is still there, without waiting."""
+        with suppress(Unavailable):
+            if self.lost is None:
+                self._receive(0)
+        if self.lost is None and not isinstance(probe(self.there.run_dir / SCHEDULER_LOCK), Alive):
+            self._lose()
 
     def leave(self) -> None:
         """The end of it: nothing is written any more, what is under way is dropped, what is held comes back."""
@@ -410,7 +419,7 @@ class Session:
         return len(tags)
 
     def _lose(self) -> Unavailable:
-        """The scheduler that knew this client is dead: nothing that it held will be answered; the error that says so."""
+        """The scheduler that knew this client is dead: nothing that it held will be answered. The error that says so."""
         error = Unavailable(f"the scheduler of pipeline {self.plan.name} has died; ask again in a moment")
         # Let go of its memory, so that there is room for that of the next; what is still read keeps its own. Hello is
         # said at the next request, and again after a while.

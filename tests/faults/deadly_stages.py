@@ -86,3 +86,14 @@ class Work:
                     continue
             batch.out(row, "data", data.shape)[...] = data
         time.sleep(self.seconds)
+
+
+class Large:
+    """Says what the last byte of a large request is."""
+
+    inputs = (TensorSpec("data", "uint8", ("bytes",), {"bytes": 2 * 1024 * 1024}),)
+    outputs = (TensorSpec("last", "uint8", ()),)
+
+    def process(self, batch) -> None:  # type: ignore[no-untyped-def]
+        for row, data in enumerate(batch.rows("data")):
+            batch.out(row, "last", ())[...] = data[-1]
