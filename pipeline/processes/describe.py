@@ -6,7 +6,8 @@ soon as it knows: where it dies, the first missing line says on which stage.
 
     stdin    {"base_dir": "...", "stages": [{"use": "module:Class", "options": {...}}, ...]}
     stdout   {"inputs": [spec, ...], "outputs": [spec, ...], "classes": ["module:Class", "module:Base", ...],
-              "device": "cpu", "concurrency": 1, "ragged": false, "pad": {"W": 32}}
+              "device": "cpu", "concurrency": 1, "ragged": false, "pad": {"W": 32},
+              "max_batch": null, "notes": ["..."]}
              {"error": "BadOption", "message": "...", "traceback": "..."}
 """
 
@@ -60,6 +61,8 @@ def _describe(use: str, options: dict[str, Any], base_dir: Path) -> dict[str, An
         "concurrency": getattr(stage, "concurrency", 1),
         "ragged": bool(getattr(stage, "ragged", False)),
         "pad": dict(getattr(stage, "pad", {})),
+        "max_batch": getattr(stage, "max_batch", None),
+        "notes": [str(note) for note in getattr(stage, "notes", ())],
     }
 
 

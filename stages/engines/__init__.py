@@ -20,7 +20,6 @@ ENGINES = {
 }
 
 
-
 def engine_class(name: str, model: Path | None = None, options: EngineOptions = DEFAULTS) -> type[Engine]:
     """The engine of that name; for "auto" the fastest that can run `model` here.
 

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.cli.main import main
-from stages.engines.engine import TensorAxes
+from stages.engines.signature import TensorAxes
 from stages.engines.plans import Profile, plans_of
 from stages.engines.tensorrt import TensorRt
 from stages.errors import ModelError

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from stages.engines import tensorrt, tensorrt_compat, tensorrt_lanes
-from stages.engines.engine import EngineOptions, TensorAxes
+from stages.engines.engine import EngineOptions
 from stages.engines.plans import Plan, Profile, file_sha256, gpu_slug, write_plan
+from stages.engines.signature import TensorAxes
 from stages.engines.tensorrt import TensorRt
 from stages.engines.transfers import Transfer
 from stages.errors import StageBroken
@@ -45,7 +46,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """With plans for batches of 1 and 4."""
     monkeypatch.setenv("TRTLAB_MODELS", str(tmp_path))
     model = tmp_path / "net.onnx"
-    model.write_bytes(b"a model")
+    model.write_bytes(b"\x12\x07a model")
     for batch in SIZES:
         built(model, batch)
     return model

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stages.engines.calibration import read_calibration
-from stages.engines.engine import TensorAxes
+from stages.engines.signature import TensorAxes
 from stages.errors import ModelError
 
 
