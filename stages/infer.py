@@ -14,7 +14,7 @@ from stages import catalogue
 from stages.copies import INPUT, OUTPUT, PADDED, SHAPE_UNKNOWN
 from stages.engines import engine_class
 from stages.engines.engine import EngineOptions, ModelSpecs
-from stages.errors import BadOption
+from stages.errors import BadOption, ModelError
 from stages.spec import TensorSpec
 from stages.stage import Array, Batch, StageContext
 
@@ -104,6 +104,8 @@ class Infer:
         return self._engine.concurrency
 
     def setup(self, context: StageContext) -> None:
+        if context.max_batch > 1 and (why := self._engine.why_alone):
+            raise ModelError(f"{self._engine.path}: {why}; found batches of up to {context.max_batch}")
         self._engine.load(context.threads, context.device, context.max_batch)
         self._engine.warm_up(sorted({1, context.max_batch}), self._warm_up)
 

@@ -254,6 +254,10 @@ class Batch:
         For an output of many tensors a sequence of them, one for each child. Arrays are copied, which is
         counted; a JSON value is encoded where it is to lie, which is no copy.
 
+        Numbers of another dtype are converted where each keeps its value, or where floats lose no more than digits
+        (float64 to float32). Whatever would be cut off, wrapped around or become infinite is refused. (An assignment
+        to a view, `batch.out(...)[...] = numbers`, is numpy's, which asks nothing.)
+
         Raises:
             SpecMismatch: the value does not fit the output's spec.
         """
@@ -263,7 +267,8 @@ class Batch:
             self.out(row, name, array.shape)[...] = array
             self._count_returned(spec, array.nbytes)
             return
-        if not isinstance(value, (Sequence, np.ndarray)):
+        if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes, bytearray, memoryview)):
+            # A text is a sequence too, whose letters nobody means.
             raise SpecMismatch(f"output {name!r}: expected a list of tensors, found {type(value).__name__}")
         arrays = [_encoded(spec, one) for one in value]
         for view, array in zip(self.out_many(row, name, [array.shape for array in arrays]), arrays):
@@ -348,8 +353,17 @@ class Batch:
                 not fail was never asked for: its memory still holds what somebody else wrote.
         """
         for name, values in (returned or {}).items():
-            if len(values) != self._size:
-                raise SpecMismatch(f"output {name!r}: expected {self._size} rows, found {len(values)}")
+            if not isinstance(values, (Sequence, np.ndarray)) and hasattr(values, "__array__"):
+                values = np.asarray(values)
+            rows = _rows_in(values)
+            if rows is None:
+                # The letters of a text would become the values of the rows, and the keys of a mapping be taken for them.
+                raise SpecMismatch(
+                    f"output {name!r}: expected an array of {self._size} rows, or a list of one value for each, found "
+                    f"{type(values).__name__}"
+                )
+            if rows != self._size:
+                raise SpecMismatch(f"output {name!r}: expected {self._size} rows, found {rows}")
             for row in range(self._size):
                 if row not in self._failed:
                     self.write(row, name, values[row])
@@ -373,21 +387,67 @@ def _extents(name: str, shape: Iterable[Any]) -> tuple[int, ...]:
         raise SpecMismatch(f"output {name!r}: {error}") from None
 
 
+def _rows_in(values: Any) -> int | None:
+    """How many rows there are in what a stage returned for an output; None where it has no rows."""
+    if isinstance(values, np.ndarray):
+        return len(values) if values.ndim else None
+    if isinstance(values, Sequence) and not isinstance(values, (str, bytes, bytearray, memoryview)):
+        return len(values)
+    return None
+
+
 def _encoded(spec: TensorSpec, value: Any) -> Array:
     if spec.dtype == JSON:
-        return np.frombuffer(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(), np.uint8)
+        return _document(spec.name, value)
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise SpecMismatch(f"output {spec.name!r}: a masked array has values that are not to be seen; fill them first")
     return _cast(spec.name, np.asarray(value), spec.dtype)
+
+
+def _document(name: str, value: Any) -> Array:
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
+        raise SpecMismatch(
+            f"output {name!r}: this has no form in JSON: {error}; numbers of numpy become plain ones with .item() or "
+            f".tolist(), and for NaN and infinity there is null"
+        ) from error
+    return np.frombuffer(text, np.uint8)
 
 
 def _cast(name: str, array: Array, dtype: str) -> Array:
     """`array` as `dtype`, where no value is lost but a float's last digits: silent casts hide bugs."""
     if array.dtype.name == dtype:
         return array
-    if array.dtype.kind in "iu" and np.dtype(dtype).kind in "iu":
-        cast = array.astype(dtype)
-        if (cast != array).any():
-            raise SpecMismatch(f"output {name!r}: found {array.dtype.name} values that do not fit into {dtype}")
-        return cast
-    if not np.can_cast(array.dtype, dtype, "same_kind"):
+    wanted = np.dtype(dtype)
+    if not (array.dtype.kind in "iu" and wanted.kind in "iu") and not np.can_cast(array.dtype, wanted, "same_kind"):
         raise SpecMismatch(f"output {name!r}: expected dtype {dtype}, found {array.dtype.name}")
-    return array.astype(dtype)
+    with np.errstate(all="ignore"):
+        cast = array.astype(wanted)
+    if wanted.kind in "iu":
+        kept = cast == array
+    elif array.dtype.kind in "iu":
+        # Where a float cannot tell two whole numbers apart, an id would become another one.
+        kept = _exact(cast, array)
+    else:
+        kept = np.isfinite(cast) | ~np.isfinite(array)
+    if not np.all(kept):
+        lost = array[~kept].ravel()[0].item()
+        raise SpecMismatch(
+            f"output {name!r}: found {array.dtype.name} values that do not fit into {dtype}, such as {lost!r}"
+        )
+    return cast
+
+
+def _exact(cast: Array, array: Array) -> Array:
+    """Which whole numbers are the same as floats."""
+    exact = 1 << (np.finfo(cast.dtype).nmant + 1)
+    within = (array <= exact) & (array >= (0 if array.dtype.kind == "u" else -exact))
+    if within.all():
+        return within
+    equal = [one == other for one, other in zip(map(_whole, cast.real.ravel()), array.ravel().tolist())]
+    return np.array(equal, bool).reshape(array.shape)
+
+
+def _whole(number: Any) -> int | None:
+    return int(number) if np.isfinite(number) else None

@@ -68,6 +68,9 @@ class OnnxRuntime(Engine):
             raise StageBroken(f"{self.path}: run was called before load, or after close")
         binding = self._session.io_binding()
         for name, array in inputs.items():
+            if not array.flags.c_contiguous:
+                # It is given an address, and would read something else.
+                raise StageBroken(f"{self.path}: input {name!r} came as an array with gaps")
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         for spec in self.specs.outputs:
             into = outputs.get(spec.name)
@@ -157,8 +160,8 @@ def _axes(path: Path, node: Any, leave_out: Collection[str] | None = None) -> Te
     if dtype is None:
         what = "input" if leave_out is None else "output"
         remedy = "expected a tensor of plain numbers" + (
-            "" if leave_out is None else f"; leave it out: leave_out: {sorted({*leave_out, node.name})}"
+            "" if leave_out is None else f"; leave it out: leave_out: [{', '.join(sorted({*leave_out, node.name}))}]"
         )
         raise ModelError(f"{path}: {what} {node.name} is a {node.type}, which cannot lie in shared memory; {remedy}")
-    # An axis without a name comes as None, as "" or as a made-up name, depending on the version and the file.
-    return TensorAxes(node.name, dtype, tuple(axis or None for axis in node.shape))
+    # An axis without a name comes as None, as "" or as a made-up name, depending on the version and the file. 0 is one.
+    return TensorAxes(node.name, dtype, tuple(None if axis == "" else axis for axis in node.shape))

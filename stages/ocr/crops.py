@@ -74,7 +74,12 @@ class CropBoxes:
 
     def process(self, batch: Batch) -> None:
         for row, (page, size) in enumerate(zip(batch.rows("page"), batch.rows("size"))):
-            boxes = np.array(batch.document(row, "boxes"), np.float64).reshape(-1, 4, 2)
+            boxes = np.array(batch.document(row, "boxes"), np.float64)
+            if boxes.size == 0:
+                boxes = boxes.reshape(0, 4, 2)
+            if boxes.shape[1:] != (4, 2):
+                batch.fail(row, f"expected boxes of four corners [x, y], found an array of shape {list(boxes.shape)}")
+                continue
             boxes *= (page.shape[1], page.shape[0]) / size
             widths = [self._width(box) for box in boxes]
             shapes = [(_CHANNELS, _HEIGHT, self._padded(width)) for width in widths]
