@@ -214,7 +214,7 @@ def labels(name_or_path: str, base_dir: Path) -> list[str]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ModelError(
-            f"{path}:{line}: expected labels in UTF-8, found the byte {content[error.start]:#04x}; save the file as UTF-8"
+            f"{path}:{line}: expected labels in UTF-8, found the byte {content[error.start]:#04x}; save it as UTF-8"
         ) from None
     return _from_json(path, text) if path.suffix.lower() == ".json" else _from_lines(text)
 

@@ -13,7 +13,8 @@ import numpy as np
 from stages import catalogue
 from stages.copies import INPUT, OUTPUT, PADDED, SHAPE_UNKNOWN
 from stages.engines import engine_class
-from stages.engines.engine import EngineOptions, ModelSpecs
+from stages.engines.engine import EngineOptions
+from stages.engines.signature import ModelSpecs
 from stages.errors import BadOption, ModelError
 from stages.spec import TensorSpec
 from stages.stage import Array, Batch, StageContext

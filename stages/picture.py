@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 
 from stages.errors import BadInput
 from stages.stage import Array
@@ -97,7 +98,7 @@ def _settle_transparency(image: Image.Image) -> None:
     Otherwise no pixel is equal to it: it comes as the file has it, of 2, 4 or 16 bits. Grey of 16 bits is kept so.
     """
     clear = image.info.get("transparency")
-    if image.format != "PNG" or clear is None or not image.tile:
+    if clear is None or not isinstance(image, PngImageFile) or not image.tile:
         return
     raw = str(image.tile[0][3])
     if isinstance(clear, tuple) and raw == "RGB;16B":

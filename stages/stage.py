@@ -357,7 +357,7 @@ class Batch:
                 values = np.asarray(values)
             rows = _rows_in(values)
             if rows is None:
-                # The letters of a text would become the values of the rows, and the keys of a mapping be taken for them.
+                # The letters of a text would become the values of the rows.
                 raise SpecMismatch(
                     f"output {name!r}: expected an array of {self._size} rows, or a list of one value for each, found "
                     f"{type(values).__name__}"

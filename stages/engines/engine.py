@@ -252,9 +252,9 @@ class Engine(abc.ABC):
             whole = f"shapes: {{{spec.name}: {['n', *spec.shape]}}}, max: {{n: ...}}".replace("'", "")
         return (
             f"{self.path}: output {spec.name!r} has the shape {list(shape)} for a batch of {size}; expected {size} as "
-            f"first extent, one row a request: its first axis is not the batch. If it is the answer to one request as "
-            f"a whole, take batches of one, batch: {{max_size: 1}}, and say how large it gets, with: {{{whole}}}; if it "
-            f"is not needed, leave_out: [{spec.name}]"
+            f"first extent, one row a request: its first axis is not the batch. If all of it is the answer to one "
+            f"request, take batches of one, batch: {{max_size: 1}}, and say how large it gets, with: {{{whole}}}; if "
+            f"it is not needed, leave_out: [{spec.name}]"
         )
 
     @property

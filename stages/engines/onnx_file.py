@@ -41,9 +41,12 @@ def external_files(path: Path) -> list[Path]:
         ModelError: the file is no .onnx file, or cannot be read.
     """
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            with memoryview(content) as view:
-                places = sorted(set(_places(view, "model")))
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            memoryview(content) as view,
+        ):
+            places = sorted(set(_places(view, "model")))
     except (OSError, ValueError, IndexError) as error:
         raise ModelError(f"{path}: expected an .onnx file: {error}") from error
     # The folder is that of the path as it was given, links and all: so do onnxruntime and onnx.
@@ -72,6 +75,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
             _, at = _varint(message, at)
         elif wire in (_EIGHT_BYTES, _FOUR_BYTES):
             at += 8 if wire == _EIGHT_BYTES else 4
+            if at > len(message):
+                raise ValueError("a number ends beyond its message")
         elif wire == _BYTES:
             length, at = _varint(message, at)
             if at + length > len(message):

@@ -4,9 +4,10 @@
     <cache>/plans/open-nsfw.864bb37bf886.h100-80gb-hbm3.trt-8.5.3.1.fp16.b8.plan.json   what it is, without TensorRT
 
 A plan is good for one model, one GPU model, one version of TensorRT, one precision and one batch size; other
-dimensions are fixed, or free within a range. A model is the bytes of its .onnx file and of the files beside it that hold
-its weights: their digest is in the name, for half of all models are called model.onnx, and weights that were trained
-again leave the .onnx as it is. `pipeline build` writes plans, the engine reads them. Nothing here needs a GPU or TensorRT.
+dimensions are fixed, or free within a range. A model is the bytes of its .onnx file and of the files beside it that
+hold its weights: their digest is in the name, for half of all models are called model.onnx, and weights that were
+trained again leave the .onnx as it is. `pipeline build` writes plans, the engine reads them. Nothing here needs a GPU
+or TensorRT.
 """
 
 from __future__ import annotations
@@ -132,8 +133,8 @@ def _digest(path: Path, model: Path) -> str:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     except OSError as error:
-        which = f"{path}: no model file" if path == model else f"{model}: its weights lie in {path}, and that"
-        raise ModelError(f"{which} can be read: {error.strerror}") from error
+        which = f"{path}: the model's file" if path == model else f"{model}: its weights lie in {path}, and that"
+        raise ModelError(f"{which} cannot be read: {error.strerror}") from error
     return digest.hexdigest()
 
 

@@ -167,9 +167,7 @@ def _is_whole(
         ModelError: it is neither.
     """
     axes = tensor.axes
-    if shape is not None and len(shape) == len(axes):
-        is_whole = True
-    elif not axes:
+    if (shape is not None and len(shape) == len(axes)) or not axes:
         is_whole = True
     elif isinstance(axes[0], int):
         is_whole = axes[0] != (batch or 1)

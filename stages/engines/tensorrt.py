@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +65,7 @@ class TensorRt(Engine):
         super().__init__(path, max, options, shapes, leave_out)
         plans = own_plans(path)
         #: Every tensor of the plans: those that are left out are computed all the same, and need room on the device.
-        self._tensors = _tensors(path, plans[-1], max, shapes)
+        self._tensors = (*self.specs.inputs, *self.specs.outputs, *_left_out(path, plans[-1], self.specs, max))
         self._device: Device | None = None
         self._plans: list[Plan] = []
         self._sizes: list[int] = []
@@ -137,7 +137,8 @@ class TensorRt(Engine):
         for spec in self.specs.outputs:
             axes = declared[spec.name]
             if spec.name not in self.specs.whole and axes[:1] != (plan.batch,):
-                raise ModelError(self.rows_misfit(spec, [axis if isinstance(axis, int) else -1 for axis in axes], plan.batch))
+                shape = [axis if isinstance(axis, int) else -1 for axis in axes]
+                raise ModelError(self.rows_misfit(spec, shape, plan.batch))
 
     def _deserialize(self, runtime: tensorrt.Runtime, plan: Plan) -> tensorrt.ICudaEngine:
         model: tensorrt.ICudaEngine | None = runtime.deserialize_cuda_engine(plan.path.read_bytes())
@@ -321,9 +322,22 @@ def _copies(spec: TensorSpec, shape: tuple[int, ...], rows: Sequence[Array]) -> 
     return Copies(spec.name, rows, transfers_of(map(place_of, rows), step) if step else [])
 
 
-def _tensors(path: Path, plan: Plan, max: Mapping[str, int], shapes: Shapes) -> tuple[TensorSpec, ...]:
-    specs = model_specs(path, plan.inputs, plan.outputs, max, shapes)
-    return (*specs.inputs, *specs.outputs)
+def _left_out(path: Path, plan: Plan, specs: ModelSpecs, max: Mapping[str, int]) -> Iterator[TensorSpec]:
+    """The outputs of a plan that are not wanted, as large for each row as they can get."""
+    known = dict(max)
+    for spec in specs.inputs:
+        known.update(spec.max)
+    wanted = {spec.name for spec in specs.outputs}
+    for tensor in plan.outputs:
+        if tensor.name in wanted:
+            continue
+        axes = tensor.axes[1:] if tensor.axes[:1] == (plan.batch,) else tensor.axes
+        if free := [axis for axis in axes if not isinstance(axis, int) and axis not in known]:
+            raise ModelError(
+                f"{path}: output {tensor.name}{list(tensor.axes)} cannot be left out of a plan: TensorRT computes it, "
+                f"and how large its {free[0]!r} gets is not known; take it out of the .onnx file and build that"
+            )
+        yield TensorSpec(tensor.name, tensor.dtype, tuple(a if isinstance(a, int) else known[str(a)] for a in axes))
 
 
 def _mib(nbytes: int) -> str:

@@ -15,8 +15,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.cli.main import main
-from stages.engines.signature import TensorAxes
 from stages.engines.plans import Profile, plans_of
+from stages.engines.signature import TensorAxes
 from stages.engines.tensorrt import TensorRt
 from stages.errors import ModelError
 from stages.spec import TensorSpec

@@ -44,6 +44,17 @@ def test_other_contents_or_types_have_another_digest(tmp_path: Path) -> None:
     assert read_calibration(again).digest == read_calibration(paths[0]).digest
 
 
+def test_samples_are_dense_and_of_this_machines_byte_order_whatever_the_files_are(tmp_path: Path) -> None:
+    plain = read_calibration(save(tmp_path / "plain.npz", x=floats(4, 3, 2)))
+    for name, array in (("columns", np.asfortranarray(floats(4, 3, 2))), ("big", floats(4, 3, 2).astype(">f4"))):
+        found = read_calibration(save(tmp_path / f"{name}.npz", x=array))
+        assert found.arrays["x"].tobytes() == floats(4, 3, 2).tobytes()
+        assert found.arrays["x"].flags.c_contiguous
+        # TensorRT is given the address.
+        assert bytes(found.arrays["x"].data) == floats(4, 3, 2).tobytes()
+        assert found.digest == plain.digest
+
+
 @pytest.mark.parametrize(
     ("axes", "batch", "said"),
     [

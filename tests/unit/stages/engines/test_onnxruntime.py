@@ -118,7 +118,6 @@ def test_memory_that_cannot_be_had_is_not_the_requests_fault(load: Load, monkeyp
     del texts[0]
     with pytest.raises(ModelError, match=r"double\.onnx: onnxruntime .* failed: the device is gone"):
         engine.run({"x": numbers(1, 3)}, {})
-    assert not hasattr(failing, "closed")
 
 
 def test_an_input_with_gaps_is_never_read_as_if_it_had_none(load: Load) -> None:
