@@ -91,7 +91,12 @@ class Engine(abc.ABC):
         self.options = options
         self.specs = self.describe(path, max, shapes, leave_out)
         self._known: dict[tuple[tuple[int, ...], ...], dict[str, tuple[int, ...]]] = {}
-        self._foreseeable = True
+        #: What is as long as there is to find has another shape each time, and is not worth a guess.
+        most = {axis: extent for spec in self.specs.inputs for axis, extent in spec.max.items()}
+        self._foreseeable = all(
+            spec.is_static or spec.name not in self.specs.whole or _told(spec, most) is not None
+            for spec in self.specs.outputs
+        )
         #: A batch of several has shown that an output has no row for each request.
         self._one_by_one = False
 

@@ -244,6 +244,7 @@ def test_a_dimension_that_max_names_makes_an_output_whole(tiny_models: Path) -> 
         "detect.onnx: output found: no row for each request of a batch, so batches are of one and all of it is the "
         "answer",
     )
+    assert stage._engine.known_shapes({"x": [numbers(4)]}) == {}
     for x, places in (([0, 1, 0, 1], [[0, 1], [0, 3]]), ([0, 0, 0, 0], []), ([1, 1, 1, 1], [[0, n] for n in range(4)])):
         found = apart(stage, x=np.float32(x)).result(0, "found")
         assert found.shape == (len(places), 2)

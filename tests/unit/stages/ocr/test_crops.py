@@ -123,3 +123,9 @@ def test_a_page_whose_crops_take_too_much_fails_and_says_what_to_change(noise: n
 def test_widths_that_contradict_each_other_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(BadOption, match="expected multiples of the step, min_width <= max_width"):
         CropBoxes(**options)
+
+
+def test_boxes_that_have_no_four_corners_fail_the_page_and_are_not_taken_for_others(noise: np.ndarray) -> None:
+    eight = [[x, y] for x, y in ((0, 0), (9, 0), (19, 0), (19, 9), (19, 19), (9, 19), (0, 19), (0, 9))]
+    with pytest.raises(BadInput, match=r"expected boxes of four corners \[x, y\], found an array of shape \[1, 8, 2\]"):
+        cut(noise, eight)
