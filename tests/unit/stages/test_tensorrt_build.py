@@ -227,3 +227,45 @@ def test_without_tensorrt_it_says_what_to_install(tiny_models: Path, capsys: pyt
     assert code == 3
     assert "TensorRT is not installed" in said
     assert "trtlab[gpu]" in said
+
+
+@needs_rtx
+@pytest.mark.parametrize("batch", [4, 5])
+def test_an_output_without_a_row_for_each_request_is_built_for_batches_of_one_only(
+    tiny_models: Path, capsys: pytest.CaptureFixture[str], batch: int
+) -> None:
+    # Of five places, which is as many as a batch of 5 has rows.
+    model = tiny_models / "with_anchors.onnx"
+    code, said = build(capsys, model, "--batch", batch, "--precision", "fp32")
+    assert code == 3
+    assert f"output places has the shape [5, 2] for a batch of {batch if batch == 4 else 6}" in " ".join(said.split())
+    assert build(capsys, model, "--batch", "1", "--precision", "fp32")[0] == 0
+    specs = TensorRt(model, {}).specs
+    assert {spec.name: spec.shape for spec in specs.outputs} == {"y": (3,), "places": (5, 2)}
+    assert specs.alone == ("places",)
+
+
+@needs_rtx
+def test_weights_beside_the_file_are_found_from_anywhere_and_make_another_plan_when_they_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(factor: float) -> None:
+        (tmp_path / "model.onnx.data").unlink(missing_ok=True)
+        weights = numpy_helper.from_array(np.full((3, 1000), factor, np.float32), "w")
+        values = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", n]) for name, n in (("x", 3), ("y", 1000))
+        ]
+        graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [values[0]], [values[1]], [weights])
+        whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.save(whole, model, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+
+    model = tmp_path / "model.onnx"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for factor in (1.0, 2.0):
+        save(factor)
+        code, said = build(capsys, model, "--batch", "1", "--precision", "fp32")
+        assert (code, said.count("built in")) == (0, 1)
+    code, said = build(capsys, model, "--batch", "1", "--precision", "fp32")
+    assert said.count("up to date") == 1
+    assert len(plans_of("model")) == 2
