@@ -2,7 +2,8 @@
 
 What counts as the picture is what a viewer shows: EXIF rotation is applied, transparency lies on
 white, 16 bits keep their upper 8, and of an animation, or of pages, the first is taken. Numbers that no viewer shows
-alike (TIFF of 32 bits, integers or floats) are refused: which of them is white is not known.
+alike (TIFF of 32 bits, integers or floats) are refused: which of them is white is not known. Colour profiles are not
+applied: models are trained on pixels as they are stored.
 
 It talks to Pillow alone.
 """
@@ -16,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from stages.errors import BadInput
 from stages.stage import Array
@@ -32,6 +34,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", *(("AVIF",) if _HAS_AVIF
 
 #: What one step is worth in a PNG of so many bits for grey, as Pillow's raw modes call them, when it is spread to 8.
 _GREY_STEPS = {"L;2": 85, "L;4": 17}
+
+#: Tags of TIFF 6.0, page 29 and 37, and a value of the latter.
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 Made = TypeVar("Made")
 
@@ -85,7 +90,13 @@ def as_shown(image: Image.Image, mode: str) -> Image.Image:
 def _from_16_bits(image: Image.Image) -> Image.Image:
     """Grey of 16 bits as 8; Pillow's own conversion would clip at 255 and leave a white page."""
     grey = np.asarray(image)
-    upper = (grey >> 8).astype(np.uint8)
+    surplus = 8
+    if isinstance(image, TiffImageFile):
+        # Pillow leaves both as the file has them: 12 bits, and what is white at 0.
+        surplus = 4 if image.tag_v2.get(_BITS) == (12,) else 8
+        if image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+            grey = (256 << surplus) - 1 - grey.astype(np.int32)
+    upper = (grey >> surplus).astype(np.uint8)
     clear = image.info.get("transparency")
     if isinstance(clear, int):
         upper[grey == clear] = 255

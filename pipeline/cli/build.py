@@ -132,10 +132,12 @@ def _write_uint8(path: Path, target: Path, mean: list[float], std: list[float], 
     if 0.0 in std:
         raise ConfigError("--std: expected numbers other than 0, for pixels are divided by it")
     try:
-        from pipeline.models.normalise import take_pixels  # it imports onnx, which is not always installed
+        from pipeline.models.normalise import read_whole, take_pixels  # they import onnx, which is not always installed
     except ImportError as error:
         raise StartError(f"--uint8 changes the model, which needs onnx: {error}; install trtlab[gpu]") from error
-    content = take_pixels(path.read_bytes(), mean, std, hwc_to_chw)
+    if target.exists() and target.samefile(path):
+        raise ConfigError(f"--uint8 {target}: expected another file than the model itself, which would be lost")
+    content = take_pixels(read_whole(path), mean, std, hwc_to_chw)
     target.write_bytes(content)
     return target
 

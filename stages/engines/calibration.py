@@ -80,8 +80,7 @@ def read_calibration(path: Path) -> Calibration:
             if array.ndim == 0 or (name in parts and array.shape[1:] != parts[name][0].shape[1:]):
                 raise ModelError(f"calibration: {file}: {name} of shape {list(array.shape)} does not fit the others")
             parts.setdefault(name, []).append(array)
-    # In the order and the bytes that TensorRT reads, whatever those of the files: it is given an address.
-    arrays = {name: _plain(np.concatenate(found)) for name, found in sorted(parts.items())}
+    arrays = {name: np.concatenate(found) for name, found in sorted(parts.items())}
     counts = {len(array) for array in arrays.values()}
     if len(counts) != 1 or 0 in counts:
         counted = ", ".join(f"{len(array)} of {name}" for name, array in arrays.items())
@@ -91,8 +90,3 @@ def read_calibration(path: Path) -> Calibration:
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.data)
     return Calibration(arrays, digest.hexdigest())
-
-
-def _plain(array: Array) -> Array:
-    """C-contiguous, and of this machine's byte order."""
-    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))

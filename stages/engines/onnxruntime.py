@@ -133,7 +133,8 @@ def _session_options() -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     # A spinning thread takes the core from the next stage: 11 -> 23 ms a picture on two busy cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    # What fails is raised, with the same text.
+    options.log_severity_level = 4
     return options
 
 

@@ -218,6 +218,8 @@ def write_plan(plan: Plan, content: bytes) -> None:
     """Put a plan into the cache: whole or not at all."""
     plans_dir().mkdir(parents=True, exist_ok=True)
     document = {**asdict(plan), "nbytes": len(content)}
+    # What says what the old one was goes first: killed in between, this leaves no plan, and none that is another's.
+    Path(f"{plan.path}.json").unlink(missing_ok=True)
     for path, data in ((plan.path, content), (Path(f"{plan.path}.json"), json.dumps(document, indent=1).encode())):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:

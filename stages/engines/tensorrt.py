@@ -317,7 +317,7 @@ def _copies(spec: TensorSpec, shape: tuple[int, ...], rows: Sequence[Array]) -> 
     for row in rows:
         if row.shape != shape or row.nbytes != step or not row.flags.c_contiguous:
             found = f"{row.dtype.name} {list(row.shape)}"
-            raise BadInput(f"{spec.name}: expected {spec.dtype} {list(shape)}, found {found}")
+            raise SpecMismatch(f"{spec.name}: expected {spec.dtype} {list(shape)} without gaps, found {found}")
     # Where an extent is 0 there is nothing to copy.
     return Copies(spec.name, rows, transfers_of(map(place_of, rows), step) if step else [])
 

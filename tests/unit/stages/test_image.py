@@ -284,6 +284,28 @@ def test_the_transparent_colour_of_a_png_is_white_whatever_its_bits(
     assert found[0, 7].tolist() == [right] * 3
 
 
+def tiff(bits: int, photometric: int, row: bytes) -> bytes:
+    """A TIFF of 8 x 1 pixels of grey, not compressed."""
+    tags = [(256, 8), (257, 1), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, 1), (279, len(row))]
+    at = 8 + len(row)
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", at) + row + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("bits", "photometric", "row", "grey"),
+    [
+        (16, 1, struct.pack("<H", 200 << 8) * 8, 200),
+        (16, 0, struct.pack("<H", 55 << 8) * 8, 200),
+        (12, 1, b"\xc8\x0c\x80" * 4, 200),
+        (8, 0, b"\x37" * 8, 200),
+    ],
+    ids=["16", "16, white is zero", "12", "8, white is zero"],
+)
+def test_grey_of_a_tiff_is_as_it_is_shown(bits: int, photometric: int, row: bytes, grey: int) -> None:
+    assert (decoded(tiff(bits, photometric, row), size=8, mode="stretch") == grey).all()
+
+
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_numbers_that_no_viewer_shows_alike_are_refused(dtype: type) -> None:
     why = refusal(encoded(Image.fromarray(np.full((4, 4), 70000, dtype)), "TIFF"))

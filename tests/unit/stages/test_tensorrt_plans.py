@@ -313,3 +313,20 @@ def test_what_is_left_out_is_no_output(model: Path) -> None:
     both = (TensorAxes("y", "float32", (8, 2)), TensorAxes("loss", "float32", ()))
     written(replace(plan(model, 8), outputs=both))
     assert [spec.name for spec in TensorRt(model, {}, leave_out=["loss"]).specs.outputs] == ["y"]
+
+
+def test_a_plan_that_was_half_exchanged_is_none(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(plan(model, shapes="x=4,3"))
+    replaced = []
+
+    def once(source: str, target: Path) -> None:
+        if replaced:
+            raise KeyboardInterrupt
+        replaced.append(target)
+        Path(source).rename(target)
+
+    monkeypatch.setattr("os.replace", once)
+    with pytest.raises(KeyboardInterrupt):
+        write_plan(plan(model, shapes="x=8,3"), b"compiled")
+    assert replaced == [plan(model).path]
+    assert plans_of("net") == []
