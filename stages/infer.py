@@ -12,7 +12,7 @@ import numpy as np
 
 from stages import catalogue
 from stages.copies import INPUT, OUTPUT, PADDED, SHAPE_UNKNOWN
-from stages.engines import engine_class
+from stages.engines import choose_engine, engine_class
 from stages.engines.engine import EngineOptions
 from stages.engines.signature import ModelSpecs
 from stages.errors import BadOption, ModelError
@@ -85,12 +85,15 @@ class Infer:
         shapes = {**(known.shapes if known else {}), **(shapes or {})}
         if isinstance(leave_out, str):
             raise BadOption(f"leave_out {leave_out!r}: expected a list, such as [{leave_out}]")
-        self._engine = engine_class(engine, path, options)(path, max or {}, options, shapes, leave_out)
+        engine, self._missed = choose_engine(path, options) if engine == "auto" else (engine, "")
+        self._engine = engine_class(engine)(path, max or {}, options, shapes, leave_out)
         #: What kind of device it runs on: the placement asks.
         self.device = self._engine.device
         specs = self._engine.specs
         #: What `pipeline check` tells beside the specs.
-        self.notes = (f"{path.name}: {self._engine.why_alone}",) if specs.alone else ()
+        self.notes = tuple(
+            f"{path.name}: {why}" for why in (self._missed, self._engine.why_alone) if why
+        )
         #: The largest batch that it takes; None: any.
         self.max_batch = 1 if specs.alone else None
         self.inputs, self._inputs = _renamed("inputs", specs.inputs, inputs or {})
@@ -107,6 +110,8 @@ class Infer:
     def setup(self, context: StageContext) -> None:
         if context.max_batch > 1 and (why := self._engine.why_alone):
             raise ModelError(f"{self._engine.path}: {why}; found batches of up to {context.max_batch}")
+        if self._missed:
+            print(f"{self._engine.path.name}: {self._missed}", file=sys.stderr, flush=True)
         self._engine.load(context.threads, context.device, context.max_batch)
         self._engine.warm_up(sorted({1, context.max_batch}), self._warm_up)
 

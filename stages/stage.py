@@ -21,6 +21,11 @@ these attributes:
     pad = {"W": 32}          rows of shapes that are equal once W is rounded up to a multiple of 32 (see
                              `TensorSpec.padded`): for stages that bring rows to one shape themselves
 
+Two attributes more are for who checks a config:
+
+    max_batch = 1            the largest batch that it takes; `batch.max_size` may not be above it
+    notes = ("...",)         what a person should know of it beside its specs
+
 Three more hooks are for stages over a device that computes beside the CPU, and may be left out too:
 
     attach_memory(buffers)   after `setup`, and again when the runtime has other memory: the segments that

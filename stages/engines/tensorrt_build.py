@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -312,13 +313,19 @@ def _calibrator(
     return Calibrator()
 
 
+#: What TensorRT says where it brings numbers of the model to a smaller type and they do not fit.
+_NARROWED = re.compile(r"clamp|truncat|outside (?:of )?the range|overflow|out of range", re.IGNORECASE)
+
+
 class _Log:
-    """Keeps the last error: TensorRT returns None and logs why."""
+    """Keeps the last error: TensorRT returns None and logs why. Says once where it changed numbers of the model."""
 
     def __init__(self, trt: Any) -> None:
         severe = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR)
+        warning = trt.ILogger.Severity.WARNING
         self.last = "it did not say why"
         keep = self
+        told: set[str] = set()
 
         class Logger(trt.ILogger):  # type: ignore[misc]
             def __init__(self) -> None:
@@ -327,5 +334,8 @@ class _Log:
             def log(self, severity: Any, message: str) -> None:
                 if severity in severe:
                     keep.last = message
+                elif severity == warning and _NARROWED.search(message) and message not in told:
+                    told.add(message)
+                    print(f"TensorRT: {message}", file=sys.stderr)
 
         self.logger = Logger()

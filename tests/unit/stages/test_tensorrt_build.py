@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.cli.main import main
+from stages.engines import tensorrt_build
 from stages.engines.plans import Profile, plans_of
 from stages.engines.signature import TensorAxes
 from stages.engines.tensorrt import TensorRt
@@ -269,3 +270,15 @@ def test_weights_beside_the_file_are_found_from_anywhere_and_make_another_plan_w
     code, said = build(capsys, model, "--batch", "1", "--precision", "fp32")
     assert said.count("up to date") == 1
     assert len(plans_of("model")) == 2
+
+
+def test_numbers_that_were_clamped_are_told_once_and_the_last_error_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    class ILogger:
+        Severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2, INFO=3)
+
+    log = tensorrt_build._Log(SimpleNamespace(ILogger=ILogger))
+    clamped = "One or more weights outside the range of INT32 was clamped"
+    for severity, message in ((2, clamped), (2, clamped), (2, "a slow kernel"), (3, clamped), (1, "no such layer")):
+        log.logger.log(severity, message)
+    assert capsys.readouterr().err == f"TensorRT: {clamped}\n"
+    assert log.last == "no such layer"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stages import engines
 from stages.engines import engine_class
 from stages.engines.onnxruntime import OnnxRuntime
 from stages.engines.plans import (
@@ -27,6 +28,7 @@ from stages.engines.tensorrt import TensorRt
 from stages.errors import ModelError
 from stages.infer import Infer
 from stages.spec import TensorSpec
+from stages.stage import StageContext
 
 #: A field of text, as in a file of protobuf: the name of who made it.
 A_MODEL, ANOTHER_MODEL = b"\x12\x07a model", b"\x12\x0danother model"
@@ -330,3 +332,22 @@ def test_a_plan_that_was_half_exchanged_is_none(model: Path, monkeypatch: pytest
         write_plan(plan(model, shapes="x=8,3"), b"compiled")
     assert replaced == [plan(model).path]
     assert plans_of("net") == []
+
+
+def test_a_gpu_that_is_left_idle_for_a_stale_plan_is_told(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(engines, "device_name", lambda: "NVIDIA H100")
+    monkeypatch.setattr(engines, "load_library", lambda: None)
+    monkeypatch.setattr(engines, "spell_version", lambda library: HERE["version"])
+    model = tiny_models / "double.onnx"
+    assert engines.choose_engine(model) == ("onnxruntime", "")
+    written(plan(model, model_sha256="0" * 64))
+    stage = Infer("double.onnx", base_dir=tiny_models)
+    (note,) = stage.notes
+    assert note.startswith("double.onnx: on the CPU, though there is a GPU: ")
+    assert "built from another version of this file" in note
+    stage.setup(StageContext())
+    assert note in capsys.readouterr().err
+    written(plan(model))
+    assert engines.choose_engine(model) == ("tensorrt", "")
