@@ -60,6 +60,8 @@ def decoded(file: Array, max_pixels: int, make: Callable[[Image.Image], Made]) -
         )
     try:
         return make(image)
+    except BadInput as error:
+        raise BadInput(f"{image.format} image of {width}x{height} pixels: {error}") from error
     except Exception as error:
         # Decoders raise whatever their parser stumbled over; here it can only be about these bytes.
         raise BadInput(f"{image.format} image of {width}x{height} pixels is damaged: {error}") from error
@@ -71,14 +73,14 @@ def as_shown(image: Image.Image, mode: str) -> Image.Image:
     The picture itself is turned where EXIF says so; it must not be used any more.
 
     Raises:
-        ValueError: its numbers are of a kind that no viewer shows alike.
+        BadInput: its numbers are of a kind that no viewer shows alike.
     """
     # In place: otherwise a picture that need not be turned is copied.
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I;16"):
         image = _from_16_bits(image)
     elif image.mode in ("I", "F"):
-        raise ValueError(f"expected 8 or 16 bits for each channel, found 32 (Pillow's mode {image.mode!r})")
+        raise BadInput(f"expected 8 or 16 bits for each channel, found 32 (Pillow's mode {image.mode!r})")
     elif image.has_transparency_data:
         # What lies under transparent pixels is anything, often black; and what is hidden there, or drawn
         # in the alpha channel alone, is not what people see.

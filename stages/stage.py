@@ -260,8 +260,8 @@ class Batch:
         counted; a JSON value is encoded where it is to lie, which is no copy.
 
         Numbers of another dtype are converted where each keeps its value, or where floats lose no more than digits
-        (float64 to float32). Whatever would be cut off, wrapped around or become infinite is refused. (An assignment
-        to a view, `batch.out(...)[...] = numbers`, is numpy's, which asks nothing.)
+        (float64 to float32, where the smallest become 0). Whatever would be cut off, wrapped around or become infinite
+        is refused. (An assignment to a view, `batch.out(...)[...] = numbers`, is numpy's, which asks nothing.)
 
         Raises:
             SpecMismatch: the value does not fit the output's spec.

@@ -61,9 +61,18 @@ def _describe(use: str, options: dict[str, Any], base_dir: Path) -> dict[str, An
         "concurrency": getattr(stage, "concurrency", 1),
         "ragged": bool(getattr(stage, "ragged", False)),
         "pad": dict(getattr(stage, "pad", {})),
-        "max_batch": getattr(stage, "max_batch", None),
-        "notes": [str(note) for note in getattr(stage, "notes", ())],
+        "max_batch": _whole_number(getattr(stage, "max_batch", None)),
+        "notes": _texts(getattr(stage, "notes", ())),
     }
+
+
+def _whole_number(value: Any) -> int | None:
+    """A stage's attribute of that name, unless it is something of the stage's own."""
+    return value if type(value) is int and value >= 1 else None
+
+
+def _texts(value: Any) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, (list, tuple)) else []
 
 
 if __name__ == "__main__":
