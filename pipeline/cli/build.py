@@ -121,7 +121,10 @@ def _build_all(path: Path, sizes: list[int], precisions: list[str], options: Bui
         else:
             console.print(f"[{number}/{len(wanted)}] building {plan.path.name} ...")
             began = time.monotonic()
-            write_plan(*build_plan(path, plan, options))
+            made = build_plan(path, plan, options)
+            if file_sha256(path) != sha256:
+                raise ModelError(f"{path}: it, or its weights, changed while a plan of it was built; build it again")
+            write_plan(*made)
             verdict = f"built in {time.monotonic() - began:.1f} s"
         table.add_row(plan.path.name, format_bytes(plan.path.stat().st_size), verdict)
     console.print(table)

@@ -367,6 +367,8 @@ def test_damaged_bytes_give_a_picture_or_a_refusal_and_nothing_else(data: st.Dat
         ({"size": 0}, "size 0"),
         ({"mean": [1, 2]}, r"mean \[1, 2\]: expected one number, or 3"),
         ({"std": [1, 0, 1]}, "other than 0"),
+        ({"mean": float("nan")}, "mean nan: expected one number"),
+        ({"std": [1, 1, 1e39]}, "expected one number, or 3"),
         ({"mean": 127, "dtype": "uint8"}, "mean and std need dtype float32"),
     ],
 )

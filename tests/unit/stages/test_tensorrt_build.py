@@ -282,3 +282,22 @@ def test_numbers_that_were_clamped_are_told_once_and_the_last_error_is_kept(caps
         log.logger.log(severity, message)
     assert capsys.readouterr().err == f"TensorRT: {clamped}\n"
     assert log.last == "no such layer"
+
+
+@needs_rtx
+def test_a_model_that_changes_while_it_is_built_leaves_no_plan(
+    tmp_path: Path, tiny_models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes((tiny_models / "double.onnx").read_bytes())
+
+    def build_plan(*arguments: Any) -> Any:
+        made = tensorrt_build.build_plan(*arguments)
+        model.write_bytes((tiny_models / "every_second.onnx").read_bytes())
+        return made
+
+    monkeypatch.setattr("pipeline.cli.build.build_plan", build_plan)
+    code, said = build(capsys, model, "--batch", "1", "--precision", "fp32")
+    assert code == 3
+    assert "changed while a plan of it was built" in " ".join(said.split())
+    assert plans_of("model") == []
