@@ -406,7 +406,11 @@ def _encoded(spec: TensorSpec, value: Any) -> Array:
         return _document(spec.name, value)
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise SpecMismatch(f"output {spec.name!r}: a masked array has values that are not to be seen; fill them first")
-    return _cast(spec.name, np.asarray(value), spec.dtype)
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise SpecMismatch(f"output {spec.name!r}: expected an array of {spec.dtype}: {error}") from error
+    return _cast(spec.name, array, spec.dtype)
 
 
 def _document(name: str, value: Any) -> Array:

@@ -259,6 +259,7 @@ def test_a_cast_that_loses_nothing_is_made(dtype: str, value: object) -> None:
         ("int32", [0.5, 1], "expected dtype int32, found float64"),
         ("bool", [0, 1], "expected dtype bool, found int64"),
         ("float32", ["a", "b"], "expected dtype float32, found str"),
+        ("uint8", [[1], [2, 3]], "output 'y': expected an array of uint8: setting an array element with a sequence"),
         ("uint8", [0, 257], "int64 values that do not fit into uint8, such as 257"),
         ("float32", [1.0, 1e39], "float64 values that do not fit into float32, such as 1e\\+39"),
         ("float16", np.float32([1, -70000]), "float32 values that do not fit into float16, such as -70000.0"),
