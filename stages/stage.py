@@ -52,6 +52,7 @@ from numpy.typing import NDArray
 
 from shm.handle import JSON
 from shm.view import side_by_side
+from stages.conversion import encoded, rows_in
 from stages.copies import GAPS, GATHERED, INPUT, OUTPUT, RETURNED, SCATTERED
 from stages.errors import BadInput, SpecMismatch
 from stages.spec import TensorSpec, extents_of
@@ -268,14 +269,14 @@ class Batch:
         """
         spec = self._spec(name)
         if spec.many is None:
-            array = _encoded(spec, value)
+            array = encoded(spec, value)
             self.out(row, name, array.shape)[...] = array
             self._count_returned(spec, array.nbytes)
             return
         if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes, bytearray, memoryview)):
             # A text is a sequence too, whose letters nobody means.
             raise SpecMismatch(f"output {name!r}: expected a list of tensors, found {type(value).__name__}")
-        arrays = [_encoded(spec, one) for one in value]
+        arrays = [encoded(spec, one) for one in value]
         for view, array in zip(self.out_many(row, name, [array.shape for array in arrays]), arrays):
             view[...] = array
         self._count_returned(spec, sum(array.nbytes for array in arrays))
@@ -360,7 +361,7 @@ class Batch:
         for name, values in (returned or {}).items():
             if not isinstance(values, (Sequence, np.ndarray)) and hasattr(values, "__array__"):
                 values = np.asarray(values)
-            rows = _rows_in(values)
+            rows = rows_in(values)
             if rows is None:
                 # The letters of a text would become the values of the rows.
                 raise SpecMismatch(
@@ -390,73 +391,3 @@ def _extents(name: str, shape: Iterable[Any]) -> tuple[int, ...]:
         return extents_of(shape)
     except SpecMismatch as error:
         raise SpecMismatch(f"output {name!r}: {error}") from None
-
-
-def _rows_in(values: Any) -> int | None:
-    """How many rows there are in what a stage returned for an output; None where it has no rows."""
-    if isinstance(values, np.ndarray):
-        return len(values) if values.ndim else None
-    if isinstance(values, Sequence) and not isinstance(values, (str, bytes, bytearray, memoryview)):
-        return len(values)
-    return None
-
-
-def _encoded(spec: TensorSpec, value: Any) -> Array:
-    if spec.dtype == JSON:
-        return _document(spec.name, value)
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise SpecMismatch(f"output {spec.name!r}: a masked array has values that are not to be seen; fill them first")
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise SpecMismatch(f"output {spec.name!r}: expected an array of {spec.dtype}: {error}") from error
-    return _cast(spec.name, array, spec.dtype)
-
-
-def _document(name: str, value: Any) -> Array:
-    try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
-        raise SpecMismatch(
-            f"output {name!r}: this has no form in JSON: {error}; numbers of numpy become plain ones with .item() or "
-            f".tolist(), and for NaN and infinity there is null"
-        ) from error
-    return np.frombuffer(text, np.uint8)
-
-
-def _cast(name: str, array: Array, dtype: str) -> Array:
-    """`array` as `dtype`, where no value is lost but a float's last digits: silent casts hide bugs."""
-    if array.dtype.name == dtype:
-        return array
-    wanted = np.dtype(dtype)
-    if not (array.dtype.kind in "iu" and wanted.kind in "iu") and not np.can_cast(array.dtype, wanted, "same_kind"):
-        raise SpecMismatch(f"output {name!r}: expected dtype {dtype}, found {array.dtype.name}")
-    with np.errstate(all="ignore"):
-        cast = array.astype(wanted)
-    if wanted.kind in "iu":
-        kept = cast == array
-    elif array.dtype.kind in "iu":
-        # Where a float cannot tell two whole numbers apart, an id would become another one.
-        kept = _exact(cast, array)
-    else:
-        kept = np.isfinite(cast) | ~np.isfinite(array)
-    if not np.all(kept):
-        lost = array[~kept].ravel()[0].item()
-        raise SpecMismatch(
-            f"output {name!r}: found {array.dtype.name} values that do not fit into {dtype}, such as {lost!r}"
-        )
-    return cast
-
-
-def _exact(cast: Array, array: Array) -> Array:
-    """Which whole numbers are the same as floats."""
-    exact = 1 << (np.finfo(cast.dtype).nmant + 1)
-    within = (array <= exact) & (array >= (0 if array.dtype.kind == "u" else -exact))
-    if within.all():
-        return within
-    equal = [one == other for one, other in zip(map(_whole, cast.real.ravel()), array.ravel().tolist())]
-    return np.array(equal, bool).reshape(array.shape)
-
-
-def _whole(number: Any) -> int | None:
-    return int(number) if np.isfinite(number) else None
