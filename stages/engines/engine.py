@@ -26,7 +26,6 @@ from __future__ import annotations
 import abc
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -97,8 +96,9 @@ class Engine(abc.ABC):
             spec.is_static or spec.name not in self.specs.whole or _told(spec, most) is not None
             for spec in self.specs.outputs
         )
-        #: A batch of several has shown that an output has no row for each request.
-        self._one_by_one = False
+        #: What a batch of several has shown: that an output has no row for each request.
+        self._misfit = ""
+        self._is_warming_up = False
 
     @classmethod
     @abc.abstractmethod
@@ -207,7 +207,10 @@ class Engine(abc.ABC):
         size = len(next(iter(inputs.values())))
         if size > 1 and self.specs.alone:
             raise ModelError(f"{self.path}: {self.why_alone}; found a batch of {size}")
-        step = 1 if self._one_by_one and self.specs.batch is None else self.specs.batch
+        if self._misfit and self.specs.batch is not None:
+            # None can be run alone: a batch is filled up, and the rows of what fills it are not known.
+            raise ModelError(self._misfit)
+        step = 1 if self._misfit else self.specs.batch
         if step is None or step == size:
             return self._compute(inputs, outputs)
         parts = [self._run_part(rows, inputs, outputs) for rows in _chunks(size, step)]
@@ -234,11 +237,13 @@ class Engine(abc.ABC):
             if array is None:
                 continue
             if array.shape[:1] != (size,):
-                if size > 1 and not self._one_by_one:
-                    # A batch whose numbers are equal by chance would not be noticed.
-                    self._one_by_one = True
-                    print(f"{self.rows_misfit(spec, array.shape, size)}; from now on one by one", file=sys.stderr)
-                raise ModelError(self.rows_misfit(spec, array.shape, size))
+                misfit = self.rows_misfit(spec, array.shape, size)
+                if size > 1 and not self._misfit:
+                    # Another batch may have as many rows as requests by chance, and that would not be noticed.
+                    self._misfit = misfit
+                    if not self._is_warming_up and self.specs.batch is None:
+                        print(f"{misfit}; from now on one by one", file=sys.stderr)
+                raise ModelError(misfit)
             if (why := spec.misfit(array.dtype.name, array.shape[1:])) is not None:
                 raise SpecMismatch(f"{self.path}: output {spec.name!r}: {why}")
         return made
@@ -317,6 +322,7 @@ class Engine(abc.ABC):
             ModelError: an output has no row for each request of a batch, or zeros cannot be computed.
             SpecMismatch: an output does not fit its spec.
         """
+        self._is_warming_up = True
         for given in ({}, *extents):
             shapes = {
                 spec.name: tuple(
@@ -332,6 +338,7 @@ class Engine(abc.ABC):
                     raise ModelError(f"zeros in a batch of {size}: {error}") from error
         if self.specs.doubtful and sizes[-1] > 1:
             self._run_numbers(sizes[-1])
+        self._is_warming_up = False
 
     def _run_numbers(self, size: int) -> None:
         """Run a batch whose rows differ: numbers from 0 to 1, from a fixed seed; zeros where they are no floats."""
@@ -342,9 +349,12 @@ class Engine(abc.ABC):
             else np.zeros((size, *spec.max_shape), spec.dtype)
             for spec in self.specs.inputs
         }
-        # Numbers that mean nothing may be refused, or give more than any picture; that says nothing.
-        with suppress(BadInput, SpecMismatch):
+        try:
             self.run(inputs, {})
+        except (BadInput, ModelError, SpecMismatch):
+            # Numbers that mean nothing may be refused, or give more than any picture: only rows say something.
+            if self._misfit:
+                raise
 
 
 def _told(spec: TensorSpec, extents: Mapping[str, int]) -> tuple[int, ...] | None:

@@ -91,6 +91,10 @@ def main() -> None:
         ]
         bound = numpy_helper.from_array(np.float32(limit), "limit")
         save(name, drop, [("x", FLOAT, ["N", 3])], [("y", FLOAT, ["rows", 3])], [first, bound])
+    drop_in_twos = [("Gather", ["x", "first"], ["column"], {"axis": 1}), ("Less", ["column", "five"], ["kept"], {}),
+                    ("Compress", ["x", "kept"], ["y"], {"axis": 0})]  # fmt: skip
+    five = numpy_helper.from_array(np.float32(5), "five")
+    save("drop_in_twos", drop_in_twos, [("x", FLOAT, [2, 3])], [("y", FLOAT, ["rows", 3])], [first, five])
     loss = ("ReduceMean", ["x"], ["loss"], {"keepdims": 0})
     save(
         "double_with_loss",

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,27 @@ def test_as_many_rows_as_requests_by_chance_are_found_out_with_other_numbers(loa
         load("drop_from_half").warm_up([1, 8])
 
 
+def test_other_numbers_that_a_model_refuses_say_nothing_of_its_rows(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = load("drop_from_five")
+    execute, seen = engine._execute, []
+
+    def picky(inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        seen.append(len(inputs["x"]))
+        if inputs["x"].any():
+            raise ModelError("these numbers mean nothing")
+        return execute(inputs, outputs)
+
+    monkeypatch.setattr(engine, "_execute", picky)
+    engine.warm_up([1, 4])
+    assert seen == [1, 4, 4]
+
+
+def test_what_the_warm_up_finds_is_said_once(load: Load, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ModelError, match="for a batch of 8; expected 8"):
+        load("drop_from_half").warm_up([1, 8])
+    assert capfd.readouterr().err == ""
+
+
 def test_rows_of_a_batch_are_never_another_requests(load: Load) -> None:
     engine = load("drop_from_five")
     engine.warm_up([1, 4])
@@ -167,6 +188,15 @@ def test_rows_of_a_batch_are_never_another_requests(load: Load) -> None:
     with pytest.raises(ModelError, match="for a batch of 1"):
         engine.run({"x": np.stack([kept, dropped])}, {})
     assert (engine.run({"x": np.stack([kept, 2 * kept - 2])}, {})["y"][1] == 2 * kept - 2).all()
+
+
+def test_a_batch_that_must_be_filled_up_is_refused_once_rows_were_missing(load: Load) -> None:
+    engine = load("drop_in_twos")
+    engine.warm_up([1, 4])
+    assert (engine.run({"x": np.float32([[1, 2, 3]])}, {})["y"] == [[1, 2, 3]]).all()
+    for rows in ([[9, 9, 9], [1, 2, 3]], [[9, 9, 9]], [[1, 2, 3]]):
+        with pytest.raises(ModelError, match=r"output 'y' has the shape \[1, 3\] for a batch of 2"):
+            engine.run({"x": np.float32(rows)}, {})
 
 
 def test_after_a_wrong_number_of_rows_batches_are_run_one_by_one(load: Load, capfd: pytest.CaptureFixture[str]) -> None:
