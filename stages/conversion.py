@@ -10,7 +10,6 @@ them: a silent cast is a wrong answer.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,18 +19,9 @@ from shm.handle import JSON
 from stages.errors import SpecMismatch
 from stages.spec import TensorSpec
 
-__all__ = ["encoded", "rows_in"]
+__all__ = ["encoded"]
 
 Array = NDArray[Any]
-
-
-def rows_in(values: Any) -> int | None:
-    """How many rows there are in what a stage returned for an output; None where it has no rows."""
-    if isinstance(values, np.ndarray):
-        return len(values) if values.ndim else None
-    if isinstance(values, Sequence) and not isinstance(values, (str, bytes, bytearray, memoryview)):
-        return len(values)
-    return None
 
 
 def encoded(spec: TensorSpec, value: Any) -> Array:
@@ -42,6 +32,8 @@ def encoded(spec: TensorSpec, value: Any) -> Array:
     """
     if spec.dtype == JSON:
         return _document(spec.name, value)
+    if value is None:
+        raise SpecMismatch(f"output {spec.name!r}: expected {spec.dtype} values, found None")
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise SpecMismatch(f"output {spec.name!r}: a masked array has values that are not to be seen; fill them first")
     try:
@@ -55,10 +47,10 @@ def _document(name: str, value: Any) -> Array:
     try:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
-        raise SpecMismatch(
-            f"output {name!r}: this has no form in JSON: {error}; numbers of numpy become plain ones with .item() or "
-            f".tolist(), and for NaN and infinity there is null"
-        ) from error
+        hint = "; .tolist() or .item() makes one of what numpy gives" if isinstance(error, TypeError) else ""
+        if "float values" in str(error):
+            hint = "; for NaN and infinity there is None"
+        raise SpecMismatch(f"output {name!r}: no JSON value: {error}{hint}") from None
     return np.frombuffer(text, np.uint8)
 
 

@@ -52,7 +52,7 @@ from numpy.typing import NDArray
 
 from shm.handle import JSON
 from shm.view import side_by_side
-from stages.conversion import encoded, rows_in
+from stages.conversion import encoded
 from stages.copies import GAPS, GATHERED, INPUT, OUTPUT, RETURNED, SCATTERED
 from stages.errors import BadInput, SpecMismatch
 from stages.spec import TensorSpec, extents_of
@@ -358,18 +358,10 @@ class Batch:
             SpecMismatch: something returned does not fit the stage's outputs, or an output of a row that did
                 not fail was never asked for: its memory still holds what somebody else wrote.
         """
+        if returned is not None:
+            self._refuse_other(returned)
         for name, values in (returned or {}).items():
-            if not isinstance(values, (Sequence, np.ndarray)) and hasattr(values, "__array__"):
-                values = np.asarray(values)
-            rows = rows_in(values)
-            if rows is None:
-                # The letters of a text would become the values of the rows.
-                raise SpecMismatch(
-                    f"output {name!r}: expected an array of {self._size} rows, or a list of one value for each, found "
-                    f"{type(values).__name__}"
-                )
-            if rows != self._size:
-                raise SpecMismatch(f"output {name!r}: expected {self._size} rows, found {rows}")
+            self._refuse_rowless(name, values)
             for row in range(self._size):
                 if row not in self._failed:
                     self.write(row, name, values[row])
@@ -385,9 +377,53 @@ class Batch:
                 if row not in self._failed and (row, name) not in self._filled:
                     raise SpecMismatch(f"output {name!r} of row {row}: process neither filled nor returned it")
 
+    def _refuse_other(self, returned: object) -> None:
+        """Refuse what `process` may not return."""
+        if isinstance(returned, Mapping):
+            return
+        found = _kind_of(returned)
+        if not self._outputs:
+            raise SpecMismatch(f"process returned {found}; expected None, for this stage has no outputs to fill")
+        name = next(iter(self._outputs))
+        others = f" (and the same for {', '.join(list(self._outputs)[1:])})" if len(self._outputs) > 1 else ""
+        raise SpecMismatch(
+            f"process returned {found}; expected None once every output is filled, by batch.out(row, {name!r}), "
+            f"batch.stack_out({name!r}) or batch.write(row, {name!r}, value), or else a mapping "
+            f"{{{name!r}: one value for each of the {self._size} rows}}{others}"
+        )
+
+    def _refuse_rowless(self, name: str, values: Any) -> None:
+        """Refuse what is not one value a row."""
+        spec = self._spec(name)
+        if (
+            isinstance(values, (str, bytes, Mapping))
+            or not hasattr(values, "__getitem__")
+            or not hasattr(values, "__len__")
+            or getattr(values, "shape", None) == ()
+        ):
+            raise SpecMismatch(
+                f"output {name!r}: expected a list or an array with one value for each of the {self._size} rows, "
+                f"found {_kind_of(values)}"
+            )
+        if len(values) != self._size:
+            one = f"; for a batch of one that is [value], with the row as its first axis, for {spec}"
+            raise SpecMismatch(
+                f"output {name!r}: expected {self._size} rows, found {len(values)}{one if self._size == 1 else ''}"
+            )
+
 
 def _extents(name: str, shape: Iterable[Any]) -> tuple[int, ...]:
     try:
         return extents_of(shape)
     except SpecMismatch as error:
         raise SpecMismatch(f"output {name!r}: {error}") from None
+
+
+def _kind_of(value: object) -> str:
+    """What a value is, for people."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype.name} {list(value.shape)}"
+    name = type(value).__name__
+    if name in ("coroutine", "generator", "async_generator"):
+        return f"a {name}, so nothing has run: it must be a plain function, without async and yield"
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

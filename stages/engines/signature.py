@@ -15,13 +15,13 @@ Pure.
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from stages.engines.dimensions import unbounded
 from stages.errors import ModelError
 from stages.spec import TensorSpec
 
@@ -32,9 +32,6 @@ __all__ = ["NO_SHAPES", "ModelSpecs", "Shapes", "TensorAxes", "model_specs", "qu
 Shapes = Mapping[str, Sequence[int | str]]
 
 NO_SHAPES: Shapes = MappingProxyType({})
-
-#: Names of free dimensions that a person would write; the number is that of one without a name.
-_SAYABLE = re.compile(r"[A-Za-z_][\w ]{0,30}(\.\d+)?|\w+/\d+")
 
 _QUOTIENT = re.compile(r"(\w+)/([1-9]\d*)")
 
@@ -210,20 +207,9 @@ def _spec(
     # A dimension without a name gets one, for a maximum must be sayable: tensor.axis, counted without the batch.
     shape = tuple(f"{tensor.name}.{i}" if axis is None else axis for i, axis in enumerate(axes))
     free = {axis for axis in shape if isinstance(axis, str)}
-    if missing := sorted(free - set(max)):
+    number = len(tensor.axes) - len(axes)
+    if missing := [(axis, i) for i, axis in enumerate(shape, number) if isinstance(axis, str) and axis not in max]:
         remedy = f"; or leave it out: leave_out: [{tensor.name}]" if can_go else ""
-        if not all(_SAYABLE.fullmatch(axis) for axis in free):
-            # Exporters write down how they got there, such as floor(floor(H/2 - 1/2)/2) + 1, in hundreds of signs.
-            named = [axis if isinstance(axis, int) else f"n{i}" for i, axis in enumerate(shape)]
-            most = ", ".join(f"{axis}: ..." for axis in named if isinstance(axis, str))
-            raise ModelError(
-                f"{path}: {tensor.name} has free dimensions whose names were generated, such as "
-                f"{textwrap.shorten(missing[0], 40, placeholder='...')!r}; slots are sized from their maxima, so give "
-                f"names and maxima: shapes: {{{tensor.name}: [{', '.join(map(str, named))}]}}, max: {{{most}}}{remedy}"
-            )
-        raise ModelError(
-            f"{path}: {tensor.name} has the free dimension {missing[0]!r} in {list(shape)}; "
-            f"slots are sized from its maximum, so give one: max: {{{missing[0]}: ...}}{remedy}"
-        )
+        raise ModelError(f"{path}: {unbounded(tensor.name, shape, *missing[0])}{remedy}")
     used |= free
     return TensorSpec(tensor.name, tensor.dtype, shape, {axis: max[axis] for axis in free})

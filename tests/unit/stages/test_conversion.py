@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.conversion import encoded, rows_in
+from stages.conversion import encoded
 from stages.errors import SpecMismatch
 from stages.spec import TensorSpec
 
@@ -72,7 +72,7 @@ def test_a_cast_that_loses_values_is_refused(dtype: str, value: object, why: str
     ],
 )
 def test_what_json_has_no_form_for_is_refused_and_never_written(value: object, why: str) -> None:
-    with pytest.raises(SpecMismatch, match=f"output 'tags': this has no form in JSON: .*{why}"):
+    with pytest.raises(SpecMismatch, match=f"output 'tags': no JSON value: .*{why}"):
         encoded(TensorSpec.json("tags", 32), value)
 
 
@@ -80,9 +80,6 @@ def test_a_document_is_compact_and_in_utf_8() -> None:
     assert encoded(TensorSpec.json("tags", 32), {"é": [1, None]}).tobytes() == '{"é":[1,null]}'.encode()
 
 
-@pytest.mark.parametrize(
-    ("values", "rows"),
-    [([1, 2], 2), ((), 0), (np.zeros((3, 2)), 3), (np.array(3), None), ("cat", None), (b"cat", None), ({0: 1}, None), (7, None)],
-)  # fmt: skip
-def test_rows_are_counted_where_there_are_any(values: object, rows: int | None) -> None:
-    assert rows_in(values) == rows
+def test_none_is_no_number() -> None:
+    with pytest.raises(SpecMismatch, match="output 'y': expected float32 values, found None"):
+        encoded(TensorSpec("y", "float32", (2,)), None)

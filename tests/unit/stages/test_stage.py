@@ -294,7 +294,7 @@ def test_a_wrong_number_of_returned_rows_is_refused(pixels: Array) -> None:
 @pytest.mark.parametrize("values", ["cat", b"cat", {0: "a", 1: "b", 2: "c"}, {"a", "b", "c"}, np.array(3), 3])
 def test_what_is_no_list_of_rows_is_refused_and_a_text_is_not_parted_among_them(values: object) -> None:
     b, _ = batch(specs=[TAGS])
-    with pytest.raises(SpecMismatch, match="expected an array of 3 rows, or a list of one value for each, found"):
+    with pytest.raises(SpecMismatch, match="expected a list or an array with one value for each of the 3 rows, found"):
         b.finish({"tags": values})
 
 

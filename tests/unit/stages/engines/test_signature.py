@@ -75,18 +75,24 @@ def test_a_model_of_batches_of_several_gives_rows_only(output: tuple[Any, ...]) 
 
 def test_what_is_left_out_needs_no_maximum() -> None:
     outputs = [tensor("y", "N", 5), tensor("features", "N", "long")]
-    with pytest.raises(ModelError, match=r"give one: max: \{long: \.\.\.\}; or leave it out: leave_out: \[features\]"):
+    with pytest.raises(ModelError, match=r"give one: with: \{max: \{long: \.\.\.\}\}; or leave it out: leave_out: \[features\]"):
         specs([X], outputs, max={"H": 9})
     assert [spec.name for spec in specs([X], outputs, max={"H": 9}, leave_out=["features"]).outputs] == ["y"]
 
 
-def test_generated_names_are_shortened_and_told_how_to_replace() -> None:
+def test_generated_names_are_not_repeated_and_are_told_how_to_replace() -> None:
     generated = "floor(floor(" * 20 + "H/2 - 1/2" + ")/2) + 1" * 20
     with pytest.raises(ModelError) as refused:
         specs([tensor("x", "N", 3, generated, 8)], [tensor("y", "N")])
     said = str(refused.value)
-    assert "shapes: {x: [3, n1, 8]}, max: {n1: ...}" in said
+    assert "dimension 2 of x is free" in said
+    assert "shapes: {x: [3, D1, 8]}, max: {D1: ...}" in said
     assert len(said) < 300
+
+
+def test_the_axes_of_a_whole_output_are_counted_from_its_first() -> None:
+    with pytest.raises(ModelError, match="dimension 1 of y is free, and called width"):
+        specs([X], [tensor("y", "num_dets", "width")], max={"H": 9, "num_dets": 5})
 
 
 @pytest.mark.parametrize(("axis", "found"), [("W/8", ("W", 8)), ("W/0", None), ("W", None), (7, None), (None, None)])
