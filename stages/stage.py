@@ -14,17 +14,17 @@ of the YAML's `with:`, reads its specs, and calls the three hooks:
 `__init__` must stay cheap, for `pipeline check` constructs the stage too. Heavy things (loading a
 model, opening a device) belong in `setup`. `setup` and `teardown` may be left out.
 
+Two attributes, which may be left out as well, are for `pipeline check`:
+
+    max_batch = 1            the largest batch that the stage takes; `batch.max_size` may not be above it
+    notes = ("...",)         what a person should know of it beside its specs
+
 Rows of one batch have inputs of equal shapes, JSON and inputs of many tensors apart, unless the stage has one of
 these attributes:
 
     ragged = True            rows of any shapes: for stages that compute row by row, or put them together themselves
     pad = {"W": 32}          rows of shapes that are equal once W is rounded up to a multiple of 32 (see
                              `TensorSpec.padded`): for stages that bring rows to one shape themselves
-
-Two attributes more are for who checks a config:
-
-    max_batch = 1            the largest batch that it takes; `batch.max_size` may not be above it
-    notes = ("...",)         what a person should know of it beside its specs
 
 Three more hooks are for stages over a device that computes beside the CPU, and may be left out too:
 
