@@ -191,8 +191,13 @@ def find(name_or_path: str, base_dir: Path) -> Path:
 def labels(name_or_path: str, base_dir: Path) -> list[str]:
     """The labels of a label set or file, in the order of the classes.
 
+    Line n of a text file is class n, also where it is empty: that class has no name, "". A line ends with \\n or
+    \\r\\n, and with nothing else that Unicode takes for an end. Not counted are what follows the last end of a line,
+    lines at the end of the file that begin with "# ", which are remarks, and a byte order mark. Spaces and tabs around
+    a label are dropped.
+
     Args:
-        name_or_path: as in `find`; a file holds one label a line, or is .json with a list of strings or an
+        name_or_path: as in `find`; a UTF-8 file with one label a line, or a .json file with a list of strings or an
             object {"0": label, "1": ...}.
         base_dir: what a path is relative to.
 
@@ -201,15 +206,52 @@ def labels(name_or_path: str, base_dir: Path) -> list[str]:
     """
     path = find(name_or_path, base_dir)
     try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix != ".json":
-            return [line.strip() for line in text.splitlines() if line.strip()]
-        document = json.loads(text)
-        return list(document) if isinstance(document, list) else [document[str(i)] for i in range(len(document))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: expected labels; it cannot be read: {error.strerror}") from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
         raise ModelError(
-            f"{path}: expected labels, one a line, or JSON [label, ...] or {{\"0\": label, ...}}: {error!r}"
-        ) from error
+            f"{path}:{line}: expected labels in UTF-8, found the byte {content[error.start]:#04x}; save it as UTF-8"
+        ) from None
+    return _from_json(path, text) if path.suffix.lower() == ".json" else _from_lines(text)
+
+
+def _from_lines(text: str) -> list[str]:
+    # Not splitlines: to it, U+2028, a form feed and others are ends of a line as well.
+    lines = text.removesuffix("\n").split("\n") if text else []
+    while lines and lines[-1].startswith("# "):
+        del lines[-1]
+    return [line.removesuffix("\r").strip(" \t") for line in lines]
+
+
+def _from_json(path: Path, text: str) -> list[str]:
+    expected = 'expected labels as JSON, [label, ...] or {"0": label, "1": ...}'
+    try:
+        document = json.loads(text, object_pairs_hook=_without_repeats)
+    except ValueError as error:
+        raise ModelError(f"{path}: {expected}: {error}") from error
+    if isinstance(document, dict):
+        missing = next((str(i) for i in range(len(document)) if str(i) not in document), None)
+        if missing is not None:
+            raise ModelError(f"{path}: {expected}; found {len(document)} labels, and none for {missing!r}")
+        document = [document[str(i)] for i in range(len(document))]
+    if not isinstance(document, list):
+        raise ModelError(f"{path}: {expected}, found {type(document).__name__}")
+    for index, label in enumerate(document):
+        if not isinstance(label, str):
+            raise ModelError(f"{path}: {expected}; label {index} is {label!r}")
+    return document
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return document
 
 
 def _nearest(name: str) -> str:

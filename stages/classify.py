@@ -24,8 +24,9 @@ class TopK:
     Of equal scores the lower class comes first.
 
     Args:
-        labels: the classes' names in order; or the name of a label set of the catalogue; or a file with
-            one label a line, or a .json file with a list, or an object {"0": label, ...}.
+        labels: the classes' names in order, as many as there are scores; or the name of a label set of the catalogue;
+            or a file with one label a line, in which an empty line is a class without a name; or a .json file with a
+            list, or an object {"0": label, ...}. `stages.catalogue.labels` says how files are read.
         k: how many; all where there are fewer classes.
         softmax: the input holds logits; make probabilities of them first.
         base_dir: folder that a labels file is relative to.

@@ -106,9 +106,9 @@ class FunctionStage:
         if not isinstance(returned, Mapping):
             names = ", ".join(spec.name for spec in self.outputs)
             raise SpecMismatch(f"expected a mapping with the outputs {names}, found {type(returned).__name__}")
-        for spec in self.outputs:
-            if spec.name in returned:
-                batch.write(row, spec.name, returned[spec.name])
+        for name, value in returned.items():
+            # One that no output is called raises: it would be lost.
+            batch.write(row, name, value)
 
 
 def _spec(option: str, value: Mapping[str, Any]) -> TensorSpec:

@@ -149,7 +149,8 @@ def _check(option: str, value: str, known: Collection[str]) -> None:
 
 
 def _per_channel(option: str, value: float | Sequence[float], channels: int) -> Array:
-    numbers = np.asarray(value, np.float32)
-    if numbers.shape not in ((), (channels,)):
+    with np.errstate(over="ignore"):
+        numbers = np.asarray(value, np.float32)
+    if numbers.shape not in ((), (channels,)) or not np.isfinite(numbers).all():
         raise BadOption(f"{option} {value!r}: expected one number, or {channels}, one for each channel")
     return numbers

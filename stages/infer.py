@@ -12,9 +12,10 @@ import numpy as np
 
 from stages import catalogue
 from stages.copies import INPUT, OUTPUT, PADDED, SHAPE_UNKNOWN
-from stages.engines import engine_class
-from stages.engines.engine import EngineOptions, ModelSpecs
-from stages.errors import BadOption
+from stages.engines import choose_engine, engine_class
+from stages.engines.engine import EngineOptions
+from stages.engines.signature import ModelSpecs
+from stages.errors import BadOption, ModelError
 from stages.spec import TensorSpec
 from stages.stage import Array, Batch, StageContext
 
@@ -23,6 +24,12 @@ __all__ = ["Infer"]
 
 class Infer:
     """Runs a model. Inputs and outputs are the model's own, as its file declares them, without the batch axis.
+
+    An output must have a row for each request of a batch, as its first axis. One that has not, such as [num_dets, 7]
+    of a detector, is the answer to one request as a whole, in batches of one: `max: {num_dets: 100}` says so, and how
+    large it gets; where its first axis has no name, `shapes: {boxes: [n, 7]}` with `max: {n: 100}`, which is as many
+    extents as it has axes. A first axis of a fixed number that is no batch's, or none at all, says it itself.
+    `pipeline check` tells which outputs are whole. One that is taken for rows and has none is refused in `setup`.
 
     Args:
         model: a name of the catalogue, or a file, relative to the config's folder.
@@ -37,6 +44,8 @@ class Infer:
             which is a copy; so rows of about the same shape share a batch.
         warm_up: [{W: 320}, ...]: extents that are run in `setup`, beside the maxima: the first batch of a shape
             costs more than the next.
+        leave_out: outputs of the model that are not wanted, by the model's names: they are not computed, and may be
+            what no tensor of plain numbers is, such as the probabilities of a scikit-learn model (a sequence of maps).
         inputs, outputs: other names for the model's tensors: {name in the graph: name in the model}. Those that
             are not mentioned keep theirs.
         precision: "fp32", "fp16", "int8", or "auto": fp16 where the model was built in it, else fp32. For engines
@@ -60,6 +69,7 @@ class Infer:
         warm_up: Sequence[Mapping[str, int]] = (),
         inputs: Mapping[str, str] | None = None,
         outputs: Mapping[str, str] | None = None,
+        leave_out: Sequence[str] = (),
         precision: str = "auto",
         contexts: int = 1,
         cuda_graphs: bool = True,
@@ -73,10 +83,19 @@ class Infer:
         options = EngineOptions(precision, contexts, cuda_graphs)
         known = catalogue.ASSETS.get(model)
         shapes = {**(known.shapes if known else {}), **(shapes or {})}
-        self._engine = engine_class(engine, path, options)(path, max or {}, options, shapes)
+        if isinstance(leave_out, str):
+            raise BadOption(f"leave_out {leave_out!r}: expected a list, such as [{leave_out}]")
+        engine, self._missed = choose_engine(path, options) if engine == "auto" else (engine, "")
+        self._engine = engine_class(engine)(path, max or {}, options, shapes, leave_out)
         #: What kind of device it runs on: the placement asks.
         self.device = self._engine.device
         specs = self._engine.specs
+        #: What `pipeline check` tells beside the specs.
+        self.notes = tuple(
+            f"{path.name}: {why}" for why in (self._missed, self._engine.why_alone) if why
+        )
+        #: The largest batch that it takes; None: any.
+        self.max_batch = 1 if specs.alone else None
         self.inputs, self._inputs = _renamed("inputs", specs.inputs, inputs or {})
         self.outputs, self._outputs = _renamed("outputs", specs.outputs, outputs or {})
         #: Multiples that rows are padded to: rows that are equal then may share a batch.
@@ -89,6 +108,10 @@ class Infer:
         return self._engine.concurrency
 
     def setup(self, context: StageContext) -> None:
+        if context.max_batch > 1 and (why := self._engine.why_alone):
+            raise ModelError(f"{self._engine.path}: {why}; found batches of up to {context.max_batch}")
+        if self._missed:
+            print(f"{self._engine.path.name}: {self._missed}", file=sys.stderr, flush=True)
         self._engine.load(context.threads, context.device, context.max_batch)
         self._engine.warm_up(sorted({1, context.max_batch}), self._warm_up)
 
@@ -166,10 +189,14 @@ def _renamed(
 ) -> tuple[tuple[TensorSpec, ...], dict[str, str]]:
     """The specs under their names in the graph, and the way back to the model's names."""
     own = [spec.name for spec in specs]
+    if not isinstance(names, Mapping):
+        raise BadOption(f"{option} {names!r}: expected {{name in the graph: name in the model}}")
     for wanted in names.values():
         if wanted not in own:
             raise BadOption(f"{option}: the model has no {wanted!r}; it has {', '.join(own)}")
-    back = {name: wanted for wanted, name in names.items()}
+        if list(names.values()).count(wanted) > 1:
+            raise BadOption(f"{option}: {wanted!r} is given two names; it can have one")
+    back = {wanted: name for name, wanted in names.items()}
     renamed = tuple(replace(spec, name=back.get(spec.name, spec.name)) for spec in specs)
     return renamed, {new.name: old.name for new, old in zip(renamed, specs)}
 

@@ -1,7 +1,9 @@
 """Opening encoded pictures: what the stages that decode have in common.
 
 What counts as the picture is what a viewer shows: EXIF rotation is applied, transparency lies on
-white, 16-bit grey keeps its upper 8 bits, and of an animation the first frame is taken.
+white, 16 bits keep their upper 8, and of an animation, or of pages, the first is taken. Numbers that no viewer shows
+alike (TIFF of 32 bits, integers or floats) are refused: which of them is white is not known. Colour profiles are not
+applied: models are trained on pixels as they are stored.
 
 It talks to Pillow alone.
 """
@@ -14,14 +16,27 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from stages.errors import BadInput
 from stages.stage import Array
 
 __all__ = ["FORMATS", "as_shown", "decoded"]
 
+try:
+    from PIL.AvifImagePlugin import SUPPORTED as _HAS_AVIF
+except ImportError:  # Pillow before 11.3
+    _HAS_AVIF = False
+
 #: What is decoded. Pillow knows more, among them formats that start other programs (EPS, PDF).
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", *(("AVIF",) if _HAS_AVIF else ()))
+
+#: What one step is worth in a PNG of so many bits for grey, as Pillow's raw modes call them, when it is spread to 8.
+_GREY_STEPS = {"L;2": 85, "L;4": 17}
+
+#: Tags of TIFF 6.0, page 29 and 37, and a value of the latter.
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 Made = TypeVar("Made")
 
@@ -45,23 +60,64 @@ def decoded(file: Array, max_pixels: int, make: Callable[[Image.Image], Made]) -
         )
     try:
         return make(image)
+    except BadInput as error:
+        raise BadInput(f"{image.format} image of {width}x{height} pixels: {error}") from error
     except Exception as error:
         # Decoders raise whatever their parser stumbled over; here it can only be about these bytes.
         raise BadInput(f"{image.format} image of {width}x{height} pixels is damaged: {error}") from error
 
 
 def as_shown(image: Image.Image, mode: str) -> Image.Image:
-    """The picture as a viewer shows it, in Pillow's mode "RGB" or "L"."""
-    image = ImageOps.exif_transpose(image)
+    """The picture as a viewer shows it, in Pillow's mode "RGB" or "L".
+
+    The picture itself is turned where EXIF says so; it must not be used any more.
+
+    Raises:
+        BadInput: its numbers are of a kind that no viewer shows alike.
+    """
+    # In place: otherwise a picture that need not be turned is copied.
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I;16"):
-        # Pillow's own conversion would clip at 255 and leave a white page.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = _from_16_bits(image)
+    elif image.mode in ("I", "F"):
+        raise BadInput(f"expected 8 or 16 bits for each channel, found 32 (Pillow's mode {image.mode!r})")
     elif image.has_transparency_data:
         # What lies under transparent pixels is anything, often black; and what is hidden there, or drawn
         # in the alpha channel alone, is not what people see.
         layers = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
     return image if image.mode == mode else image.convert(mode)
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits as 8; Pillow's own conversion would clip at 255 and leave a white page."""
+    grey = np.asarray(image)
+    surplus = 8
+    if isinstance(image, TiffImageFile):
+        # Pillow leaves both as the file has them: 12 bits, and what is white at 0.
+        surplus = 4 if image.tag_v2.get(_BITS) == (12,) else 8
+        if image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+            grey = (256 << surplus) - 1 - grey.astype(np.int32)
+    upper = (grey >> surplus).astype(np.uint8)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        upper[grey == clear] = 255
+    return Image.fromarray(upper)
+
+
+def _settle_transparency(image: Image.Image) -> None:
+    """Bring the colour that a PNG says is transparent to the bits that Pillow brings the pixels to.
+
+    Otherwise no pixel is equal to it: it comes as the file has it, of 2, 4 or 16 bits. Grey of 16 bits is kept so.
+    """
+    clear = image.info.get("transparency")
+    if clear is None or not isinstance(image, PngImageFile) or not image.tile:
+        return
+    raw = str(image.tile[0][3])
+    if isinstance(clear, tuple) and raw == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
+    elif isinstance(clear, int) and raw in _GREY_STEPS:
+        image.info["transparency"] = clear * _GREY_STEPS[raw]
 
 
 def _opened(file: Array) -> Image.Image:
@@ -72,7 +128,9 @@ def _opened(file: Array) -> Image.Image:
     # that other code relies on: put back at once.
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        return Image.open(io.BytesIO(file.tobytes()), formats=FORMATS)
+        image = Image.open(io.BytesIO(file.tobytes()), formats=FORMATS)
+        _settle_transparency(image)
+        return image
     except UnidentifiedImageError:
         raise BadInput(
             f"not an image of a known format ({', '.join(FORMATS)}): "

@@ -14,6 +14,11 @@ of the YAML's `with:`, reads its specs, and calls the three hooks:
 `__init__` must stay cheap, for `pipeline check` constructs the stage too. Heavy things (loading a
 model, opening a device) belong in `setup`. `setup` and `teardown` may be left out.
 
+Two attributes, which may be left out as well, are for `pipeline check`:
+
+    max_batch = 1            the largest batch that the stage takes; `batch.max_size` may not be above it
+    notes = ("...",)         what a person should know of it beside its specs
+
 Rows of one batch have inputs of equal shapes, JSON and inputs of many tensors apart, unless the stage has one of
 these attributes:
 
@@ -47,6 +52,7 @@ from numpy.typing import NDArray
 
 from shm.handle import JSON
 from shm.view import side_by_side
+from stages.conversion import encoded
 from stages.copies import GAPS, GATHERED, INPUT, OUTPUT, RETURNED, SCATTERED
 from stages.errors import BadInput, SpecMismatch
 from stages.spec import TensorSpec, extents_of
@@ -254,18 +260,23 @@ class Batch:
         For an output of many tensors a sequence of them, one for each child. Arrays are copied, which is
         counted; a JSON value is encoded where it is to lie, which is no copy.
 
+        Numbers of another dtype are converted where each keeps its value, or where floats lose no more than digits
+        (float64 to float32, where the smallest become 0). Whatever would be cut off, wrapped around or become infinite
+        is refused. (An assignment to a view, `batch.out(...)[...] = numbers`, is numpy's, which asks nothing.)
+
         Raises:
             SpecMismatch: the value does not fit the output's spec.
         """
         spec = self._spec(name)
         if spec.many is None:
-            array = _encoded(spec, value)
+            array = encoded(spec, value)
             self.out(row, name, array.shape)[...] = array
             self._count_returned(spec, array.nbytes)
             return
-        if not isinstance(value, (Sequence, np.ndarray)):
+        if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes, bytearray, memoryview)):
+            # A text is a sequence too, whose letters nobody means.
             raise SpecMismatch(f"output {name!r}: expected a list of tensors, found {type(value).__name__}")
-        arrays = [_encoded(spec, one) for one in value]
+        arrays = [encoded(spec, one) for one in value]
         for view, array in zip(self.out_many(row, name, [array.shape for array in arrays]), arrays):
             view[...] = array
         self._count_returned(spec, sum(array.nbytes for array in arrays))
@@ -347,9 +358,10 @@ class Batch:
             SpecMismatch: something returned does not fit the stage's outputs, or an output of a row that did
                 not fail was never asked for: its memory still holds what somebody else wrote.
         """
+        if returned is not None:
+            self._refuse_other(returned)
         for name, values in (returned or {}).items():
-            if len(values) != self._size:
-                raise SpecMismatch(f"output {name!r}: expected {self._size} rows, found {len(values)}")
+            self._refuse_rowless(name, values)
             for row in range(self._size):
                 if row not in self._failed:
                     self.write(row, name, values[row])
@@ -365,6 +377,40 @@ class Batch:
                 if row not in self._failed and (row, name) not in self._filled:
                     raise SpecMismatch(f"output {name!r} of row {row}: process neither filled nor returned it")
 
+    def _refuse_other(self, returned: object) -> None:
+        """Refuse what `process` may not return."""
+        if isinstance(returned, Mapping):
+            return
+        found = _kind_of(returned)
+        if not self._outputs:
+            raise SpecMismatch(f"process returned {found}; expected None, for this stage has no outputs to fill")
+        name = next(iter(self._outputs))
+        others = f" (and the same for {', '.join(list(self._outputs)[1:])})" if len(self._outputs) > 1 else ""
+        raise SpecMismatch(
+            f"process returned {found}; expected None once every output is filled, by batch.out(row, {name!r}), "
+            f"batch.stack_out({name!r}) or batch.write(row, {name!r}, value), or else a mapping "
+            f"{{{name!r}: one value for each of the {self._size} rows}}{others}"
+        )
+
+    def _refuse_rowless(self, name: str, values: Any) -> None:
+        """Refuse what is not one value a row."""
+        spec = self._spec(name)
+        if (
+            isinstance(values, (str, bytes, Mapping))
+            or not hasattr(values, "__getitem__")
+            or not hasattr(values, "__len__")
+            or getattr(values, "shape", None) == ()
+        ):
+            raise SpecMismatch(
+                f"output {name!r}: expected a list or an array with one value for each of the {self._size} rows, "
+                f"found {_kind_of(values)}"
+            )
+        if len(values) != self._size:
+            one = f"; for a batch of one that is [value], with the row as its first axis, for {spec}"
+            raise SpecMismatch(
+                f"output {name!r}: expected {self._size} rows, found {len(values)}{one if self._size == 1 else ''}"
+            )
+
 
 def _extents(name: str, shape: Iterable[Any]) -> tuple[int, ...]:
     try:
@@ -373,21 +419,11 @@ def _extents(name: str, shape: Iterable[Any]) -> tuple[int, ...]:
         raise SpecMismatch(f"output {name!r}: {error}") from None
 
 
-def _encoded(spec: TensorSpec, value: Any) -> Array:
-    if spec.dtype == JSON:
-        return np.frombuffer(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(), np.uint8)
-    return _cast(spec.name, np.asarray(value), spec.dtype)
-
-
-def _cast(name: str, array: Array, dtype: str) -> Array:
-    """`array` as `dtype`, where no value is lost but a float's last digits: silent casts hide bugs."""
-    if array.dtype.name == dtype:
-        return array
-    if array.dtype.kind in "iu" and np.dtype(dtype).kind in "iu":
-        cast = array.astype(dtype)
-        if (cast != array).any():
-            raise SpecMismatch(f"output {name!r}: found {array.dtype.name} values that do not fit into {dtype}")
-        return cast
-    if not np.can_cast(array.dtype, dtype, "same_kind"):
-        raise SpecMismatch(f"output {name!r}: expected dtype {dtype}, found {array.dtype.name}")
-    return array.astype(dtype)
+def _kind_of(value: object) -> str:
+    """What a value is, for people."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype.name} {list(value.shape)}"
+    name = type(value).__name__
+    if name in ("coroutine", "generator", "async_generator"):
+        return f"a {name}, so nothing has run: it must be a plain function, without async and yield"
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -125,7 +125,9 @@ def _read_only(array: Array) -> Array:
 def _array(spec: TensorSpec, value: Any) -> Array:
     if spec.dtype == JSON:
         return np.frombuffer(json.dumps(value).encode(), np.uint8).copy()
-    array = np.array(value)
+    array = np.array(value, order="C")
+    # As it lies in a slot: dense, and in this machine's byte order.
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if (why := spec.misfit(array.dtype.name, array.shape)) is not None:
         raise SpecMismatch(f"input {spec.name!r}: {why}")
     return array

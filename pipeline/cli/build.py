@@ -121,7 +121,10 @@ def _build_all(path: Path, sizes: list[int], precisions: list[str], options: Bui
         else:
             console.print(f"[{number}/{len(wanted)}] building {plan.path.name} ...")
             began = time.monotonic()
-            write_plan(*build_plan(path, plan, options))
+            made = build_plan(path, plan, options)
+            if file_sha256(path) != sha256:
+                raise ModelError(f"{path}: it, or its weights, changed while a plan of it was built; build it again")
+            write_plan(*made)
             verdict = f"built in {time.monotonic() - began:.1f} s"
         table.add_row(plan.path.name, format_bytes(plan.path.stat().st_size), verdict)
     console.print(table)
@@ -132,10 +135,12 @@ def _write_uint8(path: Path, target: Path, mean: list[float], std: list[float], 
     if 0.0 in std:
         raise ConfigError("--std: expected numbers other than 0, for pixels are divided by it")
     try:
-        from pipeline.models.normalise import take_pixels  # it imports onnx, which is not always installed
+        from pipeline.models.normalise import read_whole, take_pixels  # they import onnx, which is not always installed
     except ImportError as error:
         raise StartError(f"--uint8 changes the model, which needs onnx: {error}; install trtlab[gpu]") from error
-    content = take_pixels(path.read_bytes(), mean, std, hwc_to_chw)
+    if target.exists() and target.samefile(path):
+        raise ConfigError(f"--uint8 {target}: expected another file than the model itself, which would be lost")
+    content = take_pixels(read_whole(path), mean, std, hwc_to_chw)
     target.write_bytes(content)
     return target
 

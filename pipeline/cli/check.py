@@ -68,6 +68,10 @@ def _show(prepared: Preparation, console: Console) -> None:
         if not console.is_terminal:  # there, the table's own box keeps its distance
             console.print()
         console.print(table)
+    if prepared.notes and not console.is_terminal:
+        console.print()
+    for stage, note in prepared.notes:
+        console.print(Text(f"{stage}: {note}"))
     if not console.is_terminal:
         console.print()
 

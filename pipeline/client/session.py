@@ -419,7 +419,7 @@ class Session:
         return len(tags)
 
     def _lose(self) -> Unavailable:
-        """The scheduler that knew this client is dead: nothing that it held will be answered. The error that says so."""
+        """The scheduler that knew this client is dead: what it held is not answered. The error that says so."""
         error = Unavailable(f"the scheduler of pipeline {self.plan.name} has died; ask again in a moment")
         # Let go of its memory, so that there is room for that of the next; what is still read keeps its own. Hello is
         # said at the next request, and again after a while.

@@ -30,6 +30,10 @@ class StageDescription:
     """Whether rows of different shapes may share a batch."""
     pad: Mapping[str, int] = field(default_factory=dict)
     """Free dimension -> multiple, up to which rows of different shapes are padded."""
+    max_batch: int | None = None
+    """The largest batch that it takes; None: any."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of it beside its specs."""
 
     @property
     def is_inference(self) -> bool:
@@ -47,4 +51,6 @@ class StageDescription:
             concurrency=value["concurrency"],
             ragged=value["ragged"],
             pad=value["pad"],
+            max_batch=value["max_batch"],
+            notes=tuple(value["notes"]),
         )

@@ -5,10 +5,11 @@ The graph is wired first (`wiring`), then workers are placed (`placement`), then
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from pipeline.config.findings import Findings
 from pipeline.config.loader import LoadedConfig
-from pipeline.config.schema import hosts_of
+from pipeline.config.schema import StageConfig, hosts_of
 from pipeline.graph.description import StageDescription
 from pipeline.graph.placement import place_workers
 from pipeline.graph.plan import BatchPlan, CanaryPlan, CapsulePlan, Plan, StagePlan
@@ -31,6 +32,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
     config = loaded.config
     wiring = wire(loaded, descriptions)
     findings = loaded.findings()
+    _check_batches(config.stages, descriptions, findings)
     workers = place_workers(config.stages, descriptions, machine, findings, wiring.order)
     findings.refuse()
     by_name = {stage.name: stage for stage in config.stages}
@@ -79,6 +81,21 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         canary=None if config.canary is None else CanaryPlan(_canary_file(loaded), config.canary.every_s),
         capsules=CapsulePlan(config.capsules.folder, config.capsules.max_count, config.capsules.max_bytes),
     )
+
+
+def _check_batches(
+    stages: Sequence[StageConfig], descriptions: Mapping[str, StageDescription], findings: Findings
+) -> None:
+    """Refuse batches that are larger than a stage takes."""
+    for index, stage in enumerate(stages):
+        description = descriptions[stage.name]
+        if description.max_batch is not None and stage.batch.max_size > description.max_batch:
+            why = "".join(f": {note}" for note in description.notes)
+            findings.add(
+                ("stages", index, "batch", "max_size"),
+                f"stage {stage.name} takes batches of at most {description.max_batch}, "
+                f"found {stage.batch.max_size}{why}",
+            )
 
 
 def _canary_file(loaded: LoadedConfig) -> str:

@@ -28,6 +28,8 @@ class Preparation:
     machine: Machine
     plan: Plan
     budget: Budget
+    notes: tuple[tuple[str, str], ...] = ()
+    """(stage, what a person should know of it beside its specs)."""
 
 
 def prepare(config_path: Path | str, assignments: Iterable[str] = ()) -> Preparation:
@@ -50,5 +52,7 @@ def prepare_loaded(loaded: LoadedConfig) -> Preparation:
         ConfigError, StartError: as `prepare`.
     """
     machine = read_machine()
-    plan = make_plan(loaded, describe_stages(loaded), machine)
-    return Preparation(loaded, machine, plan, make_budget(plan, machine.memory))
+    descriptions = describe_stages(loaded)
+    plan = make_plan(loaded, descriptions, machine)
+    notes = tuple((name, note) for name, description in descriptions.items() for note in description.notes)
+    return Preparation(loaded, machine, plan, make_budget(plan, machine.memory), notes)

@@ -9,16 +9,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from stages.engines.onnx_file import external_files
 from stages.errors import ModelError
 
-__all__ = ["take_pixels"]
+__all__ = ["read_whole", "take_pixels"]
 
 _COLOURS = (1, 3)
+
+
+def read_whole(path: Path) -> bytes:
+    """An ONNX file with all of its weights in it, also where they lie in files beside it.
+
+    What is written to another folder would look for them there, and find none, or another model's.
+
+    Raises:
+        ModelError: weights are missing, or there are more than a file of protobuf holds.
+    """
+    if not external_files(path):
+        return path.read_bytes()
+    try:
+        content: bytes = onnx.load(path).SerializeToString()
+    except Exception as error:  # protobuf's own, and those of onnx's checks
+        raise ModelError(f"{path}: expected weights of less than 2 GiB beside it: {error}") from error
+    return content
 
 
 def take_pixels(content: bytes, mean: Sequence[float], std: Sequence[float], hwc_to_chw: bool) -> bytes:

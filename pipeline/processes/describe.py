@@ -6,7 +6,8 @@ soon as it knows: where it dies, the first missing line says on which stage.
 
     stdin    {"base_dir": "...", "stages": [{"use": "module:Class", "options": {...}}, ...]}
     stdout   {"inputs": [spec, ...], "outputs": [spec, ...], "classes": ["module:Class", "module:Base", ...],
-              "device": "cpu", "concurrency": 1, "ragged": false, "pad": {"W": 32}}
+              "device": "cpu", "concurrency": 1, "ragged": false, "pad": {"W": 32},
+              "max_batch": null, "notes": ["..."]}
              {"error": "BadOption", "message": "...", "traceback": "..."}
 """
 
@@ -60,7 +61,18 @@ def _describe(use: str, options: dict[str, Any], base_dir: Path) -> dict[str, An
         "concurrency": getattr(stage, "concurrency", 1),
         "ragged": bool(getattr(stage, "ragged", False)),
         "pad": dict(getattr(stage, "pad", {})),
+        "max_batch": _whole_number(getattr(stage, "max_batch", None)),
+        "notes": _texts(getattr(stage, "notes", ())),
     }
+
+
+def _whole_number(value: Any) -> int | None:
+    """A stage's attribute of that name, unless it is something of the stage's own."""
+    return value if type(value) is int and value >= 1 else None
+
+
+def _texts(value: Any) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, (list, tuple)) else []
 
 
 if __name__ == "__main__":

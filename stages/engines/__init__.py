@@ -11,14 +11,13 @@ from stages.engines.plans import fitting_plans, gpu_slug, plans_of
 from stages.engines.tensorrt_compat import load_library, spell_version
 from stages.errors import BadOption, ModelError
 
-__all__ = ["ENGINES", "engine_class"]
+__all__ = ["ENGINES", "choose_engine", "engine_class"]
 
 #: Name in the YAML -> module:class.
 ENGINES = {
     "onnxruntime": "stages.engines.onnxruntime:OnnxRuntime",
     "tensorrt": "stages.engines.tensorrt:TensorRt",
 }
-
 
 
 def engine_class(name: str, model: Path | None = None, options: EngineOptions = DEFAULTS) -> type[Engine]:
@@ -29,7 +28,7 @@ def engine_class(name: str, model: Path | None = None, options: EngineOptions = 
         ModelError: its library is not installed.
     """
     if name == "auto":
-        name = "tensorrt" if model is not None and _has_plan_for_here(model, options) else "onnxruntime"
+        name = "onnxruntime" if model is None else choose_engine(model, options)[0]
     try:
         module, attribute = ENGINES[name].split(":")
     except KeyError:
@@ -41,14 +40,18 @@ def engine_class(name: str, model: Path | None = None, options: EngineOptions = 
     return engine
 
 
-def _has_plan_for_here(model: Path, options: EngineOptions) -> bool:
+def choose_engine(model: Path, options: EngineOptions = DEFAULTS) -> tuple[str, str]:
+    """The name of the fastest engine that can run a model here, and why a faster one cannot, "" where none is missed.
+
+    A GPU for which plans of a model of that name were built is not left idle without a word.
+    """
     # In the order of what it costs: a GPU without plans must not make every start slower.
     plans = plans_of(model.stem)
     gpu = device_name() if plans else None
     if gpu is None:
-        return False
+        return "onnxruntime", ""
     try:
         fitting_plans(model, plans, gpu_slug(gpu), spell_version(load_library()), options.precision)
-    except ModelError:
-        return False
-    return True
+    except ModelError as error:
+        return "onnxruntime", f"on the CPU, though there is a GPU: {error}"
+    return "tensorrt", ""

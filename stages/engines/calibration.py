@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.engines.engine import TensorAxes
+from stages.engines.signature import TensorAxes
 from stages.errors import ModelError
 from stages.stage import Array
 

@@ -15,45 +15,32 @@ An engine that `can_start` also takes rows where they lie, and may compute sever
 
 An engine sees arrays, never requests or slots. Batches larger or smaller than a model was saved for are
 cut and padded here, so that an implementation runs only what its model takes.
+
+Row r of every output is request r's, and nothing in a file promises that: a first axis may be a number of detections.
+So the first extent of every output is compared with the number of rows, in `warm_up` for the smallest and the largest
+batch, and after each run. An output that is whole (see `stages.engines.signature`) lies in an array (1, *shape).
 """
 
 from __future__ import annotations
 
 import abc
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 
-from stages.errors import BadInput, ModelError
+from stages.engines.signature import NO_SHAPES, ModelSpecs, Shapes, quotient
+from stages.errors import BadInput, ModelError, SpecMismatch
 from stages.spec import TensorSpec
 from stages.stage import Array
 
-__all__ = [
-    "DEFAULTS",
-    "NO_SHAPES",
-    "REMEMBERED",
-    "Engine",
-    "EngineOptions",
-    "ModelSpecs",
-    "Shapes",
-    "TensorAxes",
-    "model_specs",
-]
+__all__ = ["DEFAULTS", "REMEMBERED", "Engine", "EngineOptions"]
 
-#: Shapes of tensors without the batch, by the model's name for each: extents, or names of free dimensions. That of
-#: an output may be "W/8": an eighth of the inputs' W.
-Shapes = Mapping[str, Sequence[int | str]]
-
-NO_SHAPES: Shapes = MappingProxyType({})
 #: Input shapes for which output shapes are remembered. The bound only keeps ever new shapes from filling memory.
 REMEMBERED = 4096
-
-_QUOTIENT = re.compile(r"(\w+)/([1-9]\d*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +58,6 @@ class EngineOptions:
 DEFAULTS = EngineOptions()
 
 
-@dataclass(frozen=True, slots=True)
-class ModelSpecs:
-    """What a model takes and gives for one request, without the batch axis."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    batch: int | None
-    """The one batch size that the model was saved for; None where it takes any."""
-
-
 class Engine(abc.ABC):
     """One model, run by one library.
 
@@ -90,6 +67,7 @@ class Engine(abc.ABC):
         options: how to run it.
         shapes: other names for free dimensions than the file's, which may be none or nonsense; or numbers,
             where fewer shapes are meant than the model could take.
+        leave_out: outputs that are not wanted.
 
     Raises:
         ModelError: the file is missing, damaged, or holds what this engine cannot run.
@@ -101,17 +79,32 @@ class Engine(abc.ABC):
     """It has `start` and `done`, which take the rows where they lie."""
 
     def __init__(
-        self, path: Path, max: Mapping[str, int], options: EngineOptions = DEFAULTS, shapes: Shapes = NO_SHAPES
+        self,
+        path: Path,
+        max: Mapping[str, int],
+        options: EngineOptions = DEFAULTS,
+        shapes: Shapes = NO_SHAPES,
+        leave_out: Collection[str] = (),
     ) -> None:
         self.path = path
         self.options = options
-        self.specs = self.describe(path, max, shapes)
+        self.specs = self.describe(path, max, shapes, leave_out)
         self._known: dict[tuple[tuple[int, ...], ...], dict[str, tuple[int, ...]]] = {}
-        self._foreseeable = True
+        #: What is as long as there is to find has another shape each time, and is not worth a guess.
+        most = {axis: extent for spec in self.specs.inputs for axis, extent in spec.max.items()}
+        self._foreseeable = all(
+            spec.is_static or spec.name not in self.specs.whole or _told(spec, most) is not None
+            for spec in self.specs.outputs
+        )
+        #: What a batch of several has shown: that an output has no row for each request.
+        self._misfit = ""
+        self._is_warming_up = False
 
     @classmethod
     @abc.abstractmethod
-    def describe(cls, path: Path, max: Mapping[str, int], shapes: Shapes = NO_SHAPES) -> ModelSpecs:
+    def describe(
+        cls, path: Path, max: Mapping[str, int], shapes: Shapes = NO_SHAPES, leave_out: Collection[str] = ()
+    ) -> ModelSpecs:
         """The model's specs, from the file alone, in far less time than `load` takes."""
 
     @abc.abstractmethod
@@ -133,7 +126,11 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def _execute(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
-        """`run` for a batch size that the model takes."""
+        """`run` for a batch size that the model takes.
+
+        An output that turns out to be of another shape than the memory it was given is never written there: that is
+        an exception, of any kind.
+        """
 
     def run(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one batch.
@@ -148,17 +145,25 @@ class Engine(abc.ABC):
 
         Raises:
             BadInput: the model cannot compute these inputs.
+            ModelError: an output has no row for each of these; or the engine failed, whatever the inputs.
+            SpecMismatch: an output does not fit its spec.
         """
         free = {spec.name for spec in self.specs.outputs if not spec.is_static}
         guessed = free.intersection(outputs)
         try:
             made = self._run(inputs, outputs)
-        except BadInput:
-            if not guessed:
+        except (BadInput, ModelError):
+            if not outputs:
                 raise
-            made = self._run(inputs, {name: array for name, array in outputs.items() if name not in guessed})
-            if any(made[name].shape != outputs[name].shape for name in guessed):
-                self._foreseeable = False
+            # Without memory of an expected shape, it is seen of what shape the outputs are: this raises what is wrong.
+            made = self._run(inputs, {})
+            for name, array in outputs.items():
+                if made[name].shape == array.shape:
+                    array[...] = made.pop(name)
+                elif name in guessed:
+                    self._foreseeable = False
+                else:
+                    raise
         if free and not guessed:
             self._remember(_shapes_of(inputs), {name: made[name].shape[1:] for name in free})
         return made
@@ -200,9 +205,15 @@ class Engine(abc.ABC):
 
     def _run(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
         size = len(next(iter(inputs.values())))
-        if self.specs.batch is None or self.specs.batch == size:
-            return self._execute(inputs, outputs)
-        parts = [self._run_part(rows, inputs, outputs) for rows in _chunks(size, self.specs.batch)]
+        if size > 1 and self.specs.alone:
+            raise ModelError(f"{self.path}: {self.why_alone}; found a batch of {size}")
+        if self._misfit and self.specs.batch is not None:
+            # None can be run alone: a batch is filled up, and the rows of what fills it are not known.
+            raise ModelError(self._misfit)
+        step = 1 if self._misfit else self.specs.batch
+        if step is None or step == size:
+            return self._compute(inputs, outputs)
+        parts = [self._run_part(rows, inputs, outputs) for rows in _chunks(size, step)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _run_part(self, rows: slice, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -210,12 +221,56 @@ class Engine(abc.ABC):
         outs = {name: array[rows] for name, array in outputs.items()}
         found = rows.stop - rows.start
         if (padding := (self.specs.batch or found) - found) == 0:
-            return self._execute(ins, outs)
+            return self._compute(ins, outs)
         padded = {name: np.concatenate([a, np.zeros((padding, *a.shape[1:]), a.dtype)]) for name, a in ins.items()}
-        parts = self._execute(padded, {})
+        parts = self._compute(padded, {})
         for name, array in outs.items():
             array[...] = parts.pop(name)[:found]
         return {name: array[:found] for name, array in parts.items()}
+
+    def _compute(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """`_execute`, and a look at what it gave."""
+        made = self._execute(inputs, outputs)
+        size = len(next(iter(inputs.values())))
+        for spec in self.specs.outputs:
+            array = made.get(spec.name)
+            if array is None:
+                continue
+            if array.shape[:1] != (size,):
+                misfit = self.rows_misfit(spec, array.shape, size)
+                if size > 1 and not self._misfit:
+                    # Another batch may have as many rows as requests by chance, and that would not be noticed.
+                    self._misfit = misfit
+                    if not self._is_warming_up and self.specs.batch is None:
+                        print(f"{misfit}; from now on one by one", file=sys.stderr)
+                raise ModelError(misfit)
+            if (why := spec.misfit(array.dtype.name, array.shape[1:])) is not None:
+                raise SpecMismatch(f"{self.path}: output {spec.name!r}: {why}")
+        return made
+
+    def rows_misfit(self, spec: TensorSpec, shape: Sequence[int], size: int) -> str:
+        """That an output has no row for each request of a batch, and what to do about it.
+
+        Args:
+            shape: of the output, its first axis included.
+            size: of the batch.
+        """
+        first = self.specs.first.get(spec.name)
+        if isinstance(first, str):
+            whole = f"max: {{{first}: ...}}"
+        else:
+            whole = f"shapes: {{{spec.name}: {['n', *spec.shape]}}}, max: {{n: ...}}".replace("'", "")
+        return (
+            f"{self.path}: output {spec.name!r} has the shape {list(shape)} for a batch of {size}; expected {size} as "
+            f"first extent, one row a request: its first axis is not the batch. If all of it is the answer to one "
+            f"request, take batches of one, batch: {{max_size: 1}}, and say how large it gets, with: {{{whole}}}; if "
+            f"it is not needed, leave_out: [{spec.name}]"
+        )
+
+    @property
+    def why_alone(self) -> str:
+        """Why batches are of one; empty where they may be larger."""
+        return _why_alone(self.specs)
 
     @property
     def concurrency(self) -> int:
@@ -256,10 +311,18 @@ class Engine(abc.ABC):
     def warm_up(self, sizes: Sequence[int], extents: Sequence[Mapping[str, int]] = ()) -> None:
         """Run zeros of each batch size, free dimensions at their maximum, so that memory is at its peak too.
 
+        Where only a run can tell whether an output has a row for each request, the largest batch is run once more with
+        other numbers, for zeros may give as many by chance.
+
         Args:
-            sizes: of the batches.
+            sizes: of the batches, rising.
             extents: of free dimensions by name, to be run as well; what is not named is at its maximum.
+
+        Raises:
+            ModelError: an output has no row for each request of a batch, or zeros cannot be computed.
+            SpecMismatch: an output does not fit its spec.
         """
+        self._is_warming_up = True
         for given in ({}, *extents):
             shapes = {
                 spec.name: tuple(
@@ -268,69 +331,30 @@ class Engine(abc.ABC):
                 for spec in self.specs.inputs
             }
             for size in sizes:
-                self.run({s.name: np.zeros((size, *shapes[s.name]), s.dtype) for s in self.specs.inputs}, {})
+                zeros = {s.name: np.zeros((size, *shapes[s.name]), s.dtype) for s in self.specs.inputs}
+                try:
+                    self.run(zeros, {})
+                except BadInput as error:
+                    raise ModelError(f"zeros in a batch of {size}: {error}") from error
+        if self.specs.doubtful and sizes[-1] > 1:
+            self._run_numbers(sizes[-1])
+        self._is_warming_up = False
 
-
-@dataclass(frozen=True, slots=True)
-class TensorAxes:
-    """A tensor as a model file declares it, batch axis included."""
-
-    name: str
-    dtype: str
-    axes: tuple[int | str | None, ...]
-    """Number, name of a free dimension, or None for one without a name."""
-
-
-def model_specs(
-    path: Path,
-    inputs: Sequence[TensorAxes],
-    outputs: Sequence[TensorAxes],
-    max: Mapping[str, int],
-    shapes: Shapes = NO_SHAPES,
-) -> ModelSpecs:
-    """Take the batch axis off what a model file declares.
-
-    The first axis of every tensor is the batch: free in all of them, or the same number in all.
-
-    Raises:
-        ModelError: there is no such axis, a free dimension has no maximum, or `shapes` does not fit.
-    """
-    if unknown := sorted(set(shapes) - {tensor.name for tensor in (*inputs, *outputs)}):
-        own = ", ".join(tensor.name for tensor in (*inputs, *outputs))
-        raise ModelError(f"{path}: shapes names {unknown[0]!r}, which is no tensor of the model; it has: {own}")
-    inputs = [_reshaped(path, tensor, shapes.get(tensor.name)) for tensor in inputs]
-    outputs = [_reshaped(path, tensor, shapes.get(tensor.name)) for tensor in outputs]
-    first = {tensor.axes[0] if tensor.axes else 0 for tensor in (*inputs, *outputs)}
-    fixed = {axis for axis in first if isinstance(axis, int)}
-    if fixed and (len(first) > 1 or min(fixed) < 1):
-        declared = ", ".join(f"{t.name}{list(t.axes)}" for t in (*inputs, *outputs))
-        raise ModelError(
-            f"{path}: expected the batch as first axis of each tensor, free, or one number in all; found {declared}"
-        )
-    used: set[str] = set()
-    takes = tuple(_spec(path, tensor, max, used) for tensor in inputs)
-    quotients = {
-        axis: -(-max[match[1]] // int(match[2]))
-        for tensor in outputs
-        for axis in tensor.axes[1:]
-        if isinstance(axis, str) and (match := _QUOTIENT.fullmatch(axis)) and match[1] in used
-    }
-    gives = tuple(_spec(path, tensor, {**quotients, **max}, used) for tensor in outputs)
-    if unknown := sorted(set(max) - used):
-        free = ", ".join(sorted(used - set(quotients))) or "none"
-        raise ModelError(f"{path}: max names {unknown[0]!r}, which is no free dimension of the model; it has: {free}")
-    return ModelSpecs(takes, gives, batch=next(iter(fixed), None))
-
-
-def _reshaped(path: Path, tensor: TensorAxes, shape: Sequence[int | str] | None) -> TensorAxes:
-    """The tensor with the extents that the user gives, each for a free dimension or the same number."""
-    if shape is None:
-        return tensor
-    own = tensor.axes[1:]
-    if len(own) != len(shape) or any(isinstance(axis, int) and axis != given for axis, given in zip(own, shape)):
-        free = [axis if isinstance(axis, int) else "free" for axis in own]
-        raise ModelError(f"{path}: shapes says {list(shape)} for {tensor.name}, expected one of {free}")
-    return TensorAxes(tensor.name, tensor.dtype, (*tensor.axes[:1], *shape))
+    def _run_numbers(self, size: int) -> None:
+        """Run a batch whose rows differ: numbers from 0 to 1, from a fixed seed; zeros where they are no floats."""
+        source = np.random.default_rng(0)
+        inputs = {
+            spec.name: source.random((size, *spec.max_shape)).astype(spec.dtype)
+            if spec.dtype.startswith("float")
+            else np.zeros((size, *spec.max_shape), spec.dtype)
+            for spec in self.specs.inputs
+        }
+        try:
+            self.run(inputs, {})
+        except (BadInput, ModelError, SpecMismatch):
+            # Numbers that mean nothing may be refused, or give more than any picture: only rows say something.
+            if self._misfit:
+                raise
 
 
 def _told(spec: TensorSpec, extents: Mapping[str, int]) -> tuple[int, ...] | None:
@@ -338,8 +362,8 @@ def _told(spec: TensorSpec, extents: Mapping[str, int]) -> tuple[int, ...] | Non
     shape: list[int] = []
     for axis in spec.shape:
         extent = extents.get(axis) if isinstance(axis, str) else axis
-        if extent is None and (match := _QUOTIENT.fullmatch(str(axis))) and match[1] in extents:
-            extent, rest = divmod(extents[match[1]], int(match[2]))
+        if extent is None and (of := quotient(axis)) and of[0] in extents:
+            extent, rest = divmod(extents[of[0]], of[1])
             # How a model rounds is not known.
             extent = None if rest else extent
         if extent is None:
@@ -352,18 +376,14 @@ def _shapes_of(inputs: Mapping[str, Array | Sequence[Array]]) -> tuple[tuple[int
     return tuple([rows[0].shape for rows in inputs.values()])
 
 
-def _spec(path: Path, tensor: TensorAxes, max: Mapping[str, int], used: set[str]) -> TensorSpec:
-    # A dimension without a name gets one, for a maximum must be sayable: tensor.axis, counted without the batch.
-    shape = tuple(f"{tensor.name}.{i}" if axis is None else axis for i, axis in enumerate(tensor.axes[1:]))
-    free = {axis for axis in shape if isinstance(axis, str)}
-    if missing := sorted(free - set(max)):
-        raise ModelError(
-            f"{path}: {tensor.name} has the free dimension {missing[0]!r} in {list(shape)}; "
-            f"slots are sized from its maximum, so give one: max: {{{missing[0]}: ...}}"
-        )
-    used |= free
-    return TensorSpec(tensor.name, tensor.dtype, shape, {axis: max[axis] for axis in free})
-
-
 def _chunks(size: int, most: int) -> Iterator[slice]:
     return (slice(start, min(start + most, size)) for start in range(0, size, most))
+
+
+def _why_alone(specs: ModelSpecs) -> str:
+    if not specs.alone:
+        return ""
+    names = ", ".join(specs.alone)
+    if specs.whole:
+        return f"output {names}: no row for each request of a batch, so batches are of one and all of it is the answer"
+    return f"output {names}: one row for a whole batch, so batches are of one"

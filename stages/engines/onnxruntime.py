@@ -6,13 +6,15 @@ not copied on its way through the model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 
-from stages.engines.engine import NO_SHAPES, Engine, ModelSpecs, Shapes, TensorAxes, model_specs
+from stages.engines.engine import Engine
+from stages.engines.signature import NO_SHAPES, ModelSpecs, Shapes, TensorAxes, model_specs
 from stages.errors import BadInput, ModelError, StageBroken
 from stages.stage import Array
 
@@ -27,20 +29,28 @@ _DTYPES = {
 }
 
 
+#: What onnxruntime says where it gets no memory, and where a node or the first look at the inputs refuses them.
+_NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
+_REFUSED = ("returned while running", "Got invalid dimensions for input", "Invalid rank for input")
+
+
 class OnnxRuntime(Engine):
     """Runs an .onnx file with onnxruntime's CPU provider."""
 
     _session: ort.InferenceSession | None = None
 
     @classmethod
-    def describe(cls, path: Path, max: Mapping[str, int], shapes: Shapes = NO_SHAPES) -> ModelSpecs:
+    def describe(
+        cls, path: Path, max: Mapping[str, int], shapes: Shapes = NO_SHAPES, leave_out: Collection[str] = ()
+    ) -> ModelSpecs:
         session = _open_to_look(path)
         return model_specs(
             path,
             [_axes(path, node) for node in session.get_inputs()],
-            [_axes(path, node) for node in session.get_outputs()],
+            [_axes(path, node, leave_out) for node in session.get_outputs()],
             max,
             shapes,
+            leave_out,
         )
 
     def load(self, threads: int, device: str, max_batch: int = 1) -> None:
@@ -58,21 +68,38 @@ class OnnxRuntime(Engine):
             raise StageBroken(f"{self.path}: run was called before load, or after close")
         binding = self._session.io_binding()
         for name, array in inputs.items():
+            if not array.flags.c_contiguous:
+                # It is given an address, and would read something else.
+                raise StageBroken(f"{self.path}: input {name!r} came as an array with gaps")
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         for spec in self.specs.outputs:
             into = outputs.get(spec.name)
             if into is None:
                 binding.bind_output(spec.name, "cpu")
             else:
-                binding.bind_output(spec.name, "cpu", 0, into.dtype, into.shape, into.ctypes.data)
+                # onnxruntime compares this shape with what it computes, and refuses before it writes.
+                shape = into.shape[1:] if spec.name in self.specs.whole else into.shape
+                binding.bind_output(spec.name, "cpu", 0, into.dtype, shape, into.ctypes.data)
         try:
             self._session.run_with_iobinding(binding)
-        except Exception as error:
-            # onnxruntime's exceptions share no base. The model has loaded, and dtypes and shapes fit the specs:
-            # what is left is a shape or a value that a node refuses.
-            raise BadInput(f"{self.path.name} cannot compute this input: {error}") from error
+        except Exception as error:  # onnxruntime's exceptions share no base
+            raise self._failure(error) from error
         values = zip(self.specs.outputs, binding.get_outputs())
-        return {spec.name: value.numpy() for spec, value in values if spec.name not in outputs}
+        made = {spec.name: value.numpy() for spec, value in values if spec.name not in outputs}
+        return {name: array[np.newaxis] if name in self.specs.whole else array for name, array in made.items()}
+
+    def _failure(self, error: Exception) -> BadInput | ModelError:
+        """Whose fault it is that a run failed.
+
+        The model has loaded and zeros went through it, and dtypes and shapes fit the specs. So where a node refuses
+        what it is given, it is a value, or an extent of a free dimension: the request's. All else is not.
+        """
+        text = str(error)
+        if isinstance(error, MemoryError) or any(sign in text for sign in _NO_MEMORY):
+            return ModelError(f"{self.path.name}: the memory for this batch could not be had: {text}")
+        if any(sign in text for sign in _REFUSED):
+            return BadInput(f"{self.path.name} cannot compute this input: {text}")
+        return ModelError(f"{self.path.name}: onnxruntime {ort.__version__} failed: {text}")
 
 
 def declared_outputs(path: Path) -> list[TensorAxes]:
@@ -106,7 +133,8 @@ def _session_options() -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     # A spinning thread takes the core from the next stage: 11 -> 23 ms a picture on two busy cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    # What fails is raised, with the same text.
+    options.log_severity_level = 4
     return options
 
 
@@ -120,9 +148,21 @@ def _open(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
         raise ModelError(f"{path}: onnxruntime {ort.__version__} cannot load it: {error}") from error
 
 
-def _axes(path: Path, node: Any) -> TensorAxes:
+def _axes(path: Path, node: Any, leave_out: Collection[str] | None = None) -> TensorAxes:
+    """What the file declares of a tensor.
+
+    Args:
+        leave_out: for an output, those that are not wanted; None for an input.
+    """
+    if leave_out and node.name in leave_out:
+        # Whatever it is: nothing but its name is asked for. A sequence has no shape.
+        return TensorAxes(node.name, "uint8", ())
     dtype = _DTYPES.get(node.type)
     if dtype is None:
-        raise ModelError(f"{path}: {node.name} is a {node.type}, which cannot lie in shared memory")
-    # An axis without a name comes as None, as "" or as a made-up name, depending on the version and the file.
-    return TensorAxes(node.name, dtype, tuple(axis or None for axis in node.shape))
+        what = "input" if leave_out is None else "output"
+        remedy = "expected a tensor of plain numbers" + (
+            "" if leave_out is None else f"; leave it out: leave_out: [{', '.join(sorted({*leave_out, node.name}))}]"
+        )
+        raise ModelError(f"{path}: {what} {node.name} is a {node.type}, which cannot lie in shared memory; {remedy}")
+    # An axis without a name comes as None, as "" or as a made-up name, depending on the version and the file. 0 is one.
+    return TensorAxes(node.name, dtype, tuple(None if axis == "" else axis for axis in node.shape))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,18 +28,15 @@ from stages.engines import tensorrt_compat as compat
 from stages.engines.cuda import CudaError, Device
 from stages.engines.engine import (
     DEFAULTS,
-    NO_SHAPES,
     REMEMBERED,
     Engine,
     EngineOptions,
-    ModelSpecs,
-    Shapes,
-    model_specs,
 )
-from stages.engines.plans import Plan, choose_size, fitting_plans, gpu_slug, plans_of
+from stages.engines.plans import Plan, choose_size, fitting_plans, gpu_slug, own_plans, plans_of
+from stages.engines.signature import NO_SHAPES, ModelSpecs, Shapes, model_specs
 from stages.engines.tensorrt_lanes import Copies, Lane, Scratch
 from stages.engines.transfers import transfers_of
-from stages.errors import BadInput, ModelError, StageBroken
+from stages.errors import BadInput, ModelError, SpecMismatch, StageBroken
 from stages.spec import TensorSpec
 from stages.stage import Array
 
@@ -58,9 +55,17 @@ class TensorRt(Engine):
     can_start = True
 
     def __init__(
-        self, path: Path, max: Mapping[str, int], options: EngineOptions = DEFAULTS, shapes: Shapes = NO_SHAPES
+        self,
+        path: Path,
+        max: Mapping[str, int],
+        options: EngineOptions = DEFAULTS,
+        shapes: Shapes = NO_SHAPES,
+        leave_out: Collection[str] = (),
     ) -> None:
-        super().__init__(path, max, options, shapes)
+        super().__init__(path, max, options, shapes, leave_out)
+        plans = own_plans(path)
+        #: Every tensor of the plans: those that are left out are computed all the same, and need room on the device.
+        self._tensors = (*self.specs.inputs, *self.specs.outputs, *_left_out(path, plans[-1], self.specs, max))
         self._device: Device | None = None
         self._plans: list[Plan] = []
         self._sizes: list[int] = []
@@ -72,14 +77,16 @@ class TensorRt(Engine):
         self._version = ""
         #: Dimensions other than the batch are free: contexts are told the shapes of each batch. Until it is known which
         #: plans are loaded, where they are free in any.
-        self._is_free = any(plan.profiles for plan in plans_of(path.stem))
+        self._is_free = any(plan.profiles for plan in plans)
 
     @classmethod
-    def describe(cls, path: Path, max: Mapping[str, int], shapes: Shapes = NO_SHAPES) -> ModelSpecs:
-        plans = plans_of(path.stem)
+    def describe(
+        cls, path: Path, max: Mapping[str, int], shapes: Shapes = NO_SHAPES, leave_out: Collection[str] = ()
+    ) -> ModelSpecs:
+        plans = own_plans(path)
         if not plans:
-            fitting_plans(path, plans, "", "", "auto")
-        specs = model_specs(path, plans[-1].inputs, plans[-1].outputs, max, shapes)
+            fitting_plans(path, plans_of(path.stem), "", "", "auto")
+        specs = model_specs(path, plans[-1].inputs, plans[-1].outputs, max, shapes, leave_out)
         _check_ranges(path, plans[-1], specs)
         # Batches of any size are padded here.
         return replace(specs, batch=None)
@@ -109,11 +116,11 @@ class TensorRt(Engine):
         self._sizes = [plan.batch for plan in self._plans]
         for plan in self._plans:
             _check_ranges(self.path, plan, self.specs)
+            self._check_rows(plan)
         runtime: tensorrt.Runtime = trt.Runtime(_logger(trt))
         self._models = {plan.batch: self._deserialize(runtime, plan) for plan in self._plans}
         self._is_free = any(plan.profiles for plan in self._plans)
         self._runtime = runtime
-        tensors = (*self.specs.inputs, *self.specs.outputs)
         needed = max(compat.scratch_bytes(model) for model in self._models.values())
         self._scratches = [Scratch(gpu, needed) for _ in range(self.options.contexts)]
         for number in range(self.concurrency):
@@ -121,8 +128,17 @@ class TensorRt(Engine):
             if number and self._is_free and not compat.shares_profiles(trt):
                 models = {plan.batch: self._deserialize(runtime, plan) for plan in self._plans}
             scratch = self._scratches[number % len(self._scratches)]
-            self._lanes.append(Lane(trt, gpu, scratch, models, tensors))
+            self._lanes.append(Lane(trt, gpu, scratch, models, self._tensors))
         self._free = list(self._lanes)
+
+    def _check_rows(self, plan: Plan) -> None:
+        """Refuse a plan in which an output has no row for each request."""
+        declared = {tensor.name: tensor.axes for tensor in plan.outputs}
+        for spec in self.specs.outputs:
+            axes = declared[spec.name]
+            if spec.name not in self.specs.whole and axes[:1] != (plan.batch,):
+                shape = [axis if isinstance(axis, int) else -1 for axis in axes]
+                raise ModelError(self.rows_misfit(spec, shape, plan.batch))
 
     def _deserialize(self, runtime: tensorrt.Runtime, plan: Plan) -> tensorrt.ICudaEngine:
         model: tensorrt.ICudaEngine | None = runtime.deserialize_cuda_engine(plan.path.read_bytes())
@@ -186,7 +202,9 @@ class TensorRt(Engine):
             inputs: rows (*shape), equal in shape.
 
         Raises:
-            BadInput: the plans do not take these shapes, or an output would be larger than its slot.
+            BadInput: the plans do not take these shapes.
+            SpecMismatch: an output would be larger than its maximum.
+            ModelError: an output has no row for each request of a batch.
         """
         if not self._is_free:
             return {}
@@ -202,8 +220,12 @@ class TensorRt(Engine):
             found = {}
             for spec in self.specs.outputs:
                 shape = lane.shape_of(self._sizes[-1], spec.name)
+                if spec.name not in self.specs.whole:
+                    if shape[:1] != (self._sizes[-1],):
+                        raise ModelError(self.rows_misfit(spec, shape, self._sizes[-1]))
+                    shape = shape[1:]
                 if misfit := spec.misfit(spec.dtype, shape):
-                    raise BadInput(f"{spec.name} of {self.path.name}: {misfit}; its maximum is too small")
+                    raise SpecMismatch(f"output {spec.name!r} of {self.path.name}: {misfit}")
                 found[spec.name] = shape
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
@@ -295,9 +317,27 @@ def _copies(spec: TensorSpec, shape: tuple[int, ...], rows: Sequence[Array]) -> 
     for row in rows:
         if row.shape != shape or row.nbytes != step or not row.flags.c_contiguous:
             found = f"{row.dtype.name} {list(row.shape)}"
-            raise BadInput(f"{spec.name}: expected {spec.dtype} {list(shape)}, found {found}")
+            raise SpecMismatch(f"{spec.name}: expected {spec.dtype} {list(shape)} without gaps, found {found}")
     # Where an extent is 0 there is nothing to copy.
     return Copies(spec.name, rows, transfers_of(map(place_of, rows), step) if step else [])
+
+
+def _left_out(path: Path, plan: Plan, specs: ModelSpecs, max: Mapping[str, int]) -> Iterator[TensorSpec]:
+    """The outputs of a plan that are not wanted, as large for each row as they can get."""
+    known = dict(max)
+    for spec in specs.inputs:
+        known.update(spec.max)
+    wanted = {spec.name for spec in specs.outputs}
+    for tensor in plan.outputs:
+        if tensor.name in wanted:
+            continue
+        axes = tensor.axes[1:] if tensor.axes[:1] == (plan.batch,) else tensor.axes
+        if free := [axis for axis in axes if not isinstance(axis, int) and axis not in known]:
+            raise ModelError(
+                f"{path}: output {tensor.name}{list(tensor.axes)} cannot be left out of a plan: TensorRT computes it, "
+                f"and how large its {free[0]!r} gets is not known; take it out of the .onnx file and build that"
+            )
+        yield TensorSpec(tensor.name, tensor.dtype, tuple(a if isinstance(a, int) else known[str(a)] for a in axes))
 
 
 def _mib(nbytes: int) -> str:

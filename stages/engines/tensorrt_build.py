@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from stages.engines import tensorrt_compat as compat
 from stages.engines.calibration import Calibration
 from stages.engines.cuda import Device, device_name
-from stages.engines.engine import TensorAxes
 from stages.engines.onnxruntime import declared_outputs
 from stages.engines.plans import ANY_GPU, Plan, Profile, gpu_slug, plans_dir
+from stages.engines.signature import TensorAxes
 from stages.errors import ModelError
 from stages.stage import Array
 
@@ -91,8 +92,15 @@ def build_plan(model: Path, wanted: Plan, options: BuildOptions) -> tuple[Plan, 
     if unknown := sorted(set(options.ranges) - {axis for _, axes in shapes for axis in axes if isinstance(axis, str)}):
         raise ModelError(f"{model}: no input has a free dimension {unknown[0]!r}")
     profiles = tuple(profile for profile, _ in shapes)
+    takes_any = all(compat.extents_of(tensor.shape)[0] == -1 for tensor in takes)
     # With every extent given, all shapes must be known: what depends on the data cannot have a slot.
     inputs, outputs = _tensors(model, trt, network, [profile.max for profile in profiles])
+    if wanted.batch > 1:
+        _check_rows(model, wanted.batch, outputs)
+        if takes_any:
+            # Another size: of one, an output may have as many rows by chance.
+            more = [(wanted.batch + 1, *profile.max[1:]) for profile in profiles]
+            _check_rows(model, wanted.batch + 1, _tensors(model, trt, read(), more)[1])
     is_free = any(profile.min != profile.max for profile in profiles)
     if is_free:
         # Another network: 8.5 does not free an output's shape again once its inputs' were fixed.
@@ -177,7 +185,8 @@ class _Reader:
         network = compat.new_network(self._trt, self._builder)
         parser: tensorrt.OnnxParser = self._trt.OnnxParser(network, self._log.logger)
         self._parsers.append(parser)
-        if not parser.parse(self._content):
+        # With its path: weights that lie beside the file are looked for from there, else from this process's folder.
+        if not parser.parse(self._content, str(self._model)):
             errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
             raise ModelError(f"{self._model}: {self._version} cannot read it: {errors}")
         return network
@@ -193,6 +202,17 @@ def _tensors(
         tuple(_axes(model, trt, network.get_input(i)) for i in range(network.num_inputs)),
         tuple(_axes(model, trt, network.get_output(i)) for i in range(network.num_outputs)),
     )
+
+
+def _check_rows(model: Path, batch: int, outputs: Sequence[TensorAxes]) -> None:
+    """Refuse an output that has no row for each request of a batch."""
+    for tensor in outputs:
+        if tensor.axes[:1] != (batch,):
+            raise ModelError(
+                f"{model}: output {tensor.name} has the shape {list(tensor.axes)} for a batch of {batch}; expected "
+                f"{batch} as first extent, one row a request. Build it for batches of one, --batch 1, and run it so, "
+                f"batch: {{max_size: 1}}"
+            )
 
 
 def _set_free(
@@ -293,13 +313,19 @@ def _calibrator(
     return Calibrator()
 
 
+#: What TensorRT says where it brings numbers of the model to a smaller type and they do not fit.
+_NARROWED = re.compile(r"clamp|truncat|outside (?:of )?the range|overflow|out of range", re.IGNORECASE)
+
+
 class _Log:
-    """Keeps the last error: TensorRT returns None and logs why."""
+    """Keeps the last error: TensorRT returns None and logs why. Says once where it changed numbers of the model."""
 
     def __init__(self, trt: Any) -> None:
         severe = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR)
+        warning = trt.ILogger.Severity.WARNING
         self.last = "it did not say why"
         keep = self
+        told: set[str] = set()
 
         class Logger(trt.ILogger):  # type: ignore[misc]
             def __init__(self) -> None:
@@ -308,5 +334,8 @@ class _Log:
             def log(self, severity: Any, message: str) -> None:
                 if severity in severe:
                     keep.last = message
+                elif severity == warning and _NARROWED.search(message) and message not in told:
+                    told.add(message)
+                    print(f"TensorRT: {message}", file=sys.stderr)
 
         self.logger = Logger()

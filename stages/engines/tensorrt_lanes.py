@@ -131,8 +131,8 @@ class Lane:
                 raise BadInput(f"{name}: the plan for batches of {size} does not take the shape {list(shape)}")
 
     def shape_of(self, size: int, name: str) -> tuple[int, ...]:
-        """The shape of an output's rows, for the shapes that were set last."""
-        return compat.extents_of(self._contexts[size].get_tensor_shape(name))[1:]
+        """The shape of an output, first axis included, for the shapes that were set last."""
+        return compat.extents_of(self._contexts[size].get_tensor_shape(name))
 
     def capture(self, size: int) -> None:
         """Make the graph of a batch size; where TensorRT cannot be captured, there is none."""

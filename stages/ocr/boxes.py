@@ -20,7 +20,7 @@ class FindBoxes:
     Output `boxes`: JSON, [[[x, y], [x, y], [x, y], [x, y]], ...]: in reading order, perhaps none; each clockwise as
     its text reads, from its upper left corner, in whole pixels of the picture.
 
-    A page with more boxes than `max_boxes` fails with BadInput.
+    A page with more boxes than `max_boxes` fails with BadInput, as does a map that is not finite.
 
     Args:
         max_side: the longest side that a map has; `detect_side` of stages.ocr.page.
@@ -47,6 +47,10 @@ class FindBoxes:
 
     def process(self, batch: Batch) -> None:
         for row, (maps, size) in enumerate(zip(batch.rows("probability"), batch.rows("size"))):
+            if not np.isfinite(maps.sum(dtype=np.float64)):
+                # NaN is above no threshold: the page would be empty without a word.
+                batch.fail(row, "the detector's probabilities are not finite")
+                continue
             boxes, _ = text_boxes(maps[0], self._threshold, self._score, self._grow)
             if len(boxes) > self._max_boxes:
                 batch.fail(row, f"{len(boxes)} boxes of text, expected at most {self._max_boxes} (option max_boxes)")

@@ -31,7 +31,8 @@ class CropBoxes:
     box's proportions ask for, then zeros up to a multiple of `step`. What would be wider than `max_width` is
     pressed together. Boxes at least 1.5 times as tall as wide are turned by 90 degrees, their right side up.
 
-    A page whose crops take more than `max_bytes` fails with BadInput.
+    A page whose crops take more than `max_bytes` fails with BadInput, as does one with a box that has no four corners,
+    or reaches beyond the picture by more than a pixel.
 
     Args:
         max_side: the longest side that a page has; `max_side` of stages.ocr.page.
@@ -74,8 +75,22 @@ class CropBoxes:
 
     def process(self, batch: Batch) -> None:
         for row, (page, size) in enumerate(zip(batch.rows("page"), batch.rows("size"))):
-            boxes = np.array(batch.document(row, "boxes"), np.float64).reshape(-1, 4, 2)
-            boxes *= (page.shape[1], page.shape[0]) / size
+            boxes = np.array(batch.document(row, "boxes"), np.float64)
+            if boxes.size == 0:
+                boxes = boxes.reshape(0, 4, 2)
+            if boxes.shape[1:] != (4, 2):
+                batch.fail(row, f"expected boxes of four corners [x, y], found an array of shape {list(boxes.shape)}")
+                continue
+            edge = np.array([page.shape[1], page.shape[0]])
+            boxes *= edge / size
+            within = (boxes >= -1) & (boxes <= edge + 1)  # NaN is not, either
+            if not within.all():
+                # A place below 0 would be counted from the other side of the page.
+                number = int(np.argmin(within.all(axis=(1, 2))))
+                corners = (boxes[number] * size / edge).round(1).tolist()
+                batch.fail(row, f"box {number} reaches beyond the picture of {size[0]}x{size[1]} pixels: {corners}")
+                continue
+            np.clip(boxes, 0, edge, out=boxes)
             widths = [self._width(box) for box in boxes]
             shapes = [(_CHANNELS, _HEIGHT, self._padded(width)) for width in widths]
             nbytes = sum(4 * math.prod(shape) for shape in shapes)

@@ -32,7 +32,12 @@ class JoinLines:
 
     def process(self, batch: Batch) -> None:
         for row in range(len(batch)):
-            found = zip(batch.document(row, "texts"), batch.document(row, "boxes"))
+            texts, boxes = batch.document(row, "texts"), batch.document(row, "boxes")
+            if len(texts) != len(boxes):
+                # Paired as far as they go, every text behind the missing one would get another's box.
+                batch.fail(row, f"expected a text for each of {len(boxes)} boxes, found {len(texts)}")
+                continue
+            found = zip(texts, boxes)
             batch.write(
                 row,
                 "lines",

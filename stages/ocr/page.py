@@ -24,7 +24,8 @@ class DecodePage:
     Output `page`: RGB, uint8 of shape (H, W, 3), no side longer than `max_side`: what lines are cut out of.
     Output `scaled`: float32 of shape (3, h, w), BGR, x / 127.5 - 1; the whole page, h and w multiples of 32 of at
     most `detect_side`. It is not padded, so a place on it is one on the page by h / H and w / W alone.
-    Output `size`: int32 of shape (2,), width and height of the picture in the file, for boxes in its pixels.
+    Output `size`: int32 of shape (2,), width and height of the picture as it is shown, turned as EXIF says, for boxes
+    in its pixels.
 
     Args:
         max_side: larger pages are made smaller, keeping their proportions.

@@ -48,6 +48,10 @@ class DecodeText:
 
     def process(self, batch: Batch) -> None:
         for row, probabilities in enumerate(batch.rows("probabilities")):
+            if not np.isfinite(probabilities.sum(dtype=np.float64)):
+                # NaN counts as the largest.
+                batch.fail(row, "the recogniser's probabilities are not finite")
+                continue
             text, score = greedy(probabilities, self._classes, self._space)
             batch.write(row, "text", {"text": text, "score": round(score, 4)})
 

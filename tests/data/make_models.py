@@ -71,6 +71,44 @@ def main() -> None:
     save("add", add, [("a", FLOAT, ["N", 4]), ("b", INT64, ["N", 4])], [("sum", FLOAT, ["N", 4])])
     look_up = [("Gather", ["table", "index"], ["value"], {"axis": 0})]
     save("look_up", look_up, [("index", INT64, ["N", 1])], [("value", FLOAT, ["N", 1])], [TABLE])
+    # Rows as many as the data says: places above a half, as NonZero finds them; rows whose first number is below a limit.
+    half = numpy_helper.from_array(np.float32(0.5), "half")
+    places = [
+        ("Greater", ["x", "half"], ["above"], {}),
+        ("NonZero", ["above"], ["columns"], {}),
+        ("Transpose", ["columns"], ["rows"], {}),
+        ("Cast", ["rows"], ["found"], {"to": FLOAT}),
+    ]
+    detected = ("found", FLOAT, ["num_dets", 2])
+    save("detect", places, [("x", FLOAT, ["N", 4])], [detected], [half])
+    save("detect_in_ones", places, [("x", FLOAT, [1, 4])], [("found", FLOAT, [None, 2])], [half])
+    first = numpy_helper.from_array(np.array(0), "first")
+    for name, limit in (("drop_from_half", 0.5), ("drop_from_five", 5)):
+        drop = [
+            ("Gather", ["x", "first"], ["column"], {"axis": 1}),
+            ("Less", ["column", "limit"], ["kept"], {}),
+            ("Compress", ["x", "kept"], ["y"], {"axis": 0}),
+        ]
+        bound = numpy_helper.from_array(np.float32(limit), "limit")
+        save(name, drop, [("x", FLOAT, ["N", 3])], [("y", FLOAT, ["rows", 3])], [first, bound])
+    drop_in_twos = [("Gather", ["x", "first"], ["column"], {"axis": 1}), ("Less", ["column", "five"], ["kept"], {}),
+                    ("Compress", ["x", "kept"], ["y"], {"axis": 0})]  # fmt: skip
+    five = numpy_helper.from_array(np.float32(5), "five")
+    save("drop_in_twos", drop_in_twos, [("x", FLOAT, [2, 3])], [("y", FLOAT, ["rows", 3])], [first, five])
+    loss = ("ReduceMean", ["x"], ["loss"], {"keepdims": 0})
+    save(
+        "double_with_loss",
+        [*double, loss],
+        [("x", FLOAT, ["N", 3])],
+        [("y", FLOAT, ["N", 3]), ("loss", FLOAT, [])],
+        [TWO],
+    )
+    anchors = numpy_helper.from_array(np.arange(10, dtype=np.float32).reshape(5, 2), "anchors")
+    fixed = ("Identity", ["anchors"], ["places"], {})
+    save("with_anchors", [*double, fixed], [("x", FLOAT, ["N", 3])], [("y", FLOAT, ["N", 3]), ("places", FLOAT, [5, 2])],
+         [TWO, anchors])  # fmt: skip
+    save("double_with_text", [*double, ("Cast", ["y"], ["text"], {"to": STRING})], [("x", FLOAT, ["N", 3])],
+         [("text", STRING, ["N", 3]), ("y", FLOAT, ["N", 3])], [TWO])  # fmt: skip
     save("strings", [("Identity", ["x"], ["y"], {})], [("x", STRING, ["N", 1])], [("y", STRING, ["N", 1])])
 
 

@@ -91,3 +91,44 @@ def test_the_imagenet_labels_are_a_thousand_in_order(pulled: Callable[[str], Pat
         "espresso",
         "toilet tissue, toilet paper, bathroom tissue",
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (b"cat\n\ndog\n", ["cat", "", "dog"]),
+        (b"\n\ncat", ["", "", "cat"]),
+        (b"cat\n \t\ndog\n\n", ["cat", "", "dog", ""]),
+        (b"\xef\xbb\xbfcat\r\ndog\r\n", ["cat", "dog"]),
+        ("one\u2028two\nthree\u2029four\x85five\n".encode(), ["one\u2028two", "three\u2029four\x85five"]),
+        (b"a\x0bb\x0cc\x1cd\re\nf", ["a\x0bb\x0cc\x1cd\re", "f"]),
+        (b"#\n# 1\ncat\n# end\n# of file\n", ["#", "# 1", "cat"]),
+        (b"cat\n#\n#hash\n", ["cat", "#", "#hash"]),
+        (b"", []),
+    ],
+)
+def test_every_line_of_a_labels_file_is_the_class_of_its_number(tmp_path: Path, content: bytes, names: list[str]) -> None:
+    (tmp_path / "names.txt").write_bytes(content)
+    assert catalogue.labels("names.txt", tmp_path) == names
+
+
+def test_labels_that_are_not_in_utf_8_are_refused_with_the_line(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_bytes(b"cat\n\ncaf\xe9\n")
+    with pytest.raises(ModelError, match=r"names\.txt:3: expected labels in UTF-8, found the byte 0xe9"):
+        catalogue.labels("names.txt", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"0": "cat", "0": "dog"}', "'0' is there twice"),
+        ('{"0": "cat", "2": "dog"}', "found 2 labels, and none for '1'"),
+        ('["cat", 7]', "label 1 is 7"),
+        ('"cat"', "found str"),
+        ("[", "Expecting value"),
+    ],
+)
+def test_labels_of_json_that_would_be_others_are_refused(tmp_path: Path, text: str, why: str) -> None:
+    (tmp_path / "names.JSON").write_text(text)
+    with pytest.raises(ModelError, match=rf"names\.JSON: expected labels as JSON, .*{why}"):
+        catalogue.labels("names.JSON", tmp_path)

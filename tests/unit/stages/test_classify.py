@@ -57,13 +57,14 @@ def test_scores_that_are_not_finite_fail_their_row_alone(bad: float) -> None:
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("pets.txt", "cat\n dog \n\nvole\r\n"),
+        ("pets.txt", "cat\n dog \nvole\r\n"),
+        ("pets.txt", "\ufeffcat\n\tdog\nvole"),
         ("pets.json", '["cat", "dog", "vole"]'),
         ("pets.json", '{"0": "cat", "2": "vole", "1": "dog"}'),
     ],
 )
 def test_labels_are_read_from_a_file_beside_the_config(tmp_path: Path, file: str, text: str) -> None:
-    (tmp_path / file).write_text(text)
+    (tmp_path / file).write_bytes(text.encode())
     done = run(TopK(file, k=3, base_dir=tmp_path), scores=np.float32([[3, 2, 1]]))
     assert done.result(0, "labels") == ["cat", "dog", "vole"]
 

@@ -50,3 +50,8 @@ def test_a_function_that_takes_other_arguments_is_refused_before_anything_runs()
         FunctionStage(scale, [X], [Y], z=1)
     with pytest.raises(BadOption, match="missing a required argument: 'note'"):
         FunctionStage(split, [X], [Y])
+
+
+def test_what_is_returned_under_a_name_of_no_output_is_refused_and_not_lost() -> None:
+    with pytest.raises(SpecMismatch, match=r"no output 'nte'; this stage has \['note', 'y'\]"):
+        run(FunctionStage(lambda x: {"y": x, "note": {}, "nte": {}}, [X], [Y, NOTE]), x=[np.float32([1])])

@@ -243,14 +243,82 @@ def test_other_formats_cut_short_are_refused(kind: str, share: float) -> None:
     assert "is damaged: " in refusal(file[: int(len(file) * share)])
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that announces a size and brings almost nothing."""
+def png(width: int, height: int, bits: int, color: int, rows: bytes, clear: bytes = b"") -> bytes:
+    """A PNG of these rows, each with its filter before it; `clear` is the colour that is transparent."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + (chunk(b"tRNS", clear) if clear else b"")
+        + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )  # fmt: skip
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that announces a size and brings almost nothing."""
+    return png(width, height, 8, 2, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("bits", "color", "row", "clear", "left", "right"),
+    [
+        (16, 0, b"\xc8\x00" * 4 + b"\x64\x00" * 4, b"\xc8\x00", 255, 100),
+        (16, 0, b"\xc8\x00" * 4 + b"\xc8\x01" * 4, b"\xc8\x00", 255, 200),
+        (8, 0, b"\xc8" * 4 + b"\x64" * 4, b"\x00\xc8", 255, 100),
+        (4, 0, b"\x55" * 2 + b"\xaa" * 2, b"\x00\x05", 255, 170),
+        (4, 0, b"\x55" * 2 + b"\xaa" * 2, b"", 85, 170),
+        (2, 0, b"\x55\xaa", b"\x00\x01", 255, 170),
+        (1, 0, b"\x0f", b"\x00\x00", 255, 255),
+        (16, 2, b"\xc8\x00" * 12 + b"\x64\x00" * 12, b"\xc8\x00" * 3, 255, 100),
+        (8, 2, b"\xc8" * 12 + b"\x64" * 12, b"\x00\xc8" * 3, 255, 100),
+    ],
+    ids=["grey 16", "grey 16, near", "grey 8", "grey 4", "grey 4, none", "grey 2", "grey 1", "rgb 16", "rgb 8"],
+)
+def test_the_transparent_colour_of_a_png_is_white_whatever_its_bits(
+    bits: int, color: int, row: bytes, clear: bytes, left: int, right: int
+) -> None:
+    found = decoded(png(8, 1, bits, color, b"\0" + row, clear), size=8, mode="stretch", interpolation="nearest")
+    assert found[0, 0].tolist() == [left] * 3
+    assert found[0, 7].tolist() == [right] * 3
+
+
+def tiff(bits: int, photometric: int, row: bytes) -> bytes:
+    """A TIFF of 8 x 1 pixels of grey, not compressed."""
+    tags = [(256, 8), (257, 1), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, 1), (279, len(row))]
+    at = 8 + len(row)
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", at) + row + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("bits", "photometric", "row", "grey"),
+    [
+        (16, 1, struct.pack("<H", 200 << 8) * 8, 200),
+        (16, 0, struct.pack("<H", 55 << 8) * 8, 200),
+        (12, 1, b"\xc8\x0c\x80" * 4, 200),
+        (8, 0, b"\x37" * 8, 200),
+    ],
+    ids=["16", "16, white is zero", "12", "8, white is zero"],
+)
+def test_grey_of_a_tiff_is_as_it_is_shown(bits: int, photometric: int, row: bytes, grey: int) -> None:
+    assert (decoded(tiff(bits, photometric, row), size=8, mode="stretch") == grey).all()
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_numbers_that_no_viewer_shows_alike_are_refused(dtype: type) -> None:
+    why = refusal(encoded(Image.fromarray(np.full((4, 4), 70000, dtype)), "TIFF"))
+    assert why.startswith("TIFF image of 4x4 pixels: expected 8 or 16 bits for each channel, found 32")
+
+
+def test_a_tiff_is_decoded_and_grey_of_16_bits_in_either_order_keeps_its_upper_8(picture: Image.Image) -> None:
+    assert (decoded(encoded(picture, "TIFF")) == decoded(encoded(picture, "PNG"))).all()
+    for order in "<>":
+        grey = np.full((4, 4), 200 << 8, f"{order}u2")
+        file = io.BytesIO()
+        Image.frombytes(f"I;16{'B' if order == '>' else ''}", (4, 4), grey.tobytes()).save(file, "TIFF")
+        assert (decoded(file.getvalue()) == 200).all()
 
 
 @pytest.mark.parametrize("limit", [Image.MAX_IMAGE_PIXELS, 1000])
@@ -299,6 +367,8 @@ def test_damaged_bytes_give_a_picture_or_a_refusal_and_nothing_else(data: st.Dat
         ({"size": 0}, "size 0"),
         ({"mean": [1, 2]}, r"mean \[1, 2\]: expected one number, or 3"),
         ({"std": [1, 0, 1]}, "other than 0"),
+        ({"mean": float("nan")}, "mean nan: expected one number"),
+        ({"std": [1, 1, 1e39]}, "expected one number, or 3"),
         ({"mean": 127, "dtype": "uint8"}, "mean and std need dtype float32"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stages.copies import GAPS, INPUT, OUTPUT, PADDED
-from stages.errors import BadInput, BadOption, ModelError
+from stages.errors import BadInput, BadOption, ModelError, SpecMismatch
 from stages.infer import Infer
 from stages.stage import Batch, StageContext
 from stages.testing import MemoryBatch, run
@@ -231,3 +231,95 @@ def test_a_model_of_the_catalogue_brings_names_for_its_dimensions(pulled: Callab
         "crop float32[3, 48, W<=330]",
         "softmax_11.tmp_0 float32[W/8<=42, 6625]",
     ]
+
+
+# -- outputs that are no row a request -------------------------------------------------------------
+
+
+def test_a_dimension_that_max_names_makes_an_output_whole(tiny_models: Path) -> None:
+    stage = ready(tiny_models / "detect.onnx", max_batch=1, max={"num_dets": 4})
+    assert str(stage.outputs[0]) == "found float32[num_dets<=4, 2]"
+    assert stage.max_batch == 1
+    assert stage.notes == (
+        "detect.onnx: output found: no row for each request of a batch, so batches are of one and all of it is the "
+        "answer",
+    )
+    assert stage._engine.known_shapes({"x": [numbers(4)]}) == {}
+    for x, places in (([0, 1, 0, 1], [[0, 1], [0, 3]]), ([0, 0, 0, 0], []), ([1, 1, 1, 1], [[0, n] for n in range(4)])):
+        found = apart(stage, x=np.float32(x)).result(0, "found")
+        assert found.shape == (len(places), 2)
+        assert found.tolist() == places
+
+
+def test_a_whole_output_larger_than_its_maximum_is_not_the_requests_fault(tiny_models: Path) -> None:
+    stage = ready(tiny_models / "detect.onnx", max_batch=1, max={"num_dets": 2})
+    with pytest.raises(SpecMismatch, match=r"output 'found': expected at most 2 for 'num_dets' .*, found 3"):
+        apart(stage, x=np.float32([1, 1, 1, 0]))
+
+
+def test_shapes_of_as_many_extents_as_axes_make_an_output_whole(tiny_models: Path) -> None:
+    stage = ready(tiny_models / "detect_in_ones.onnx", max_batch=1, shapes={"found": ["n", 2]}, max={"n": 4})
+    assert apart(stage, x=np.float32([0, 0, 1, 1])).result(0, "found").tolist() == [[0, 2], [0, 3]]
+
+
+def test_a_whole_output_is_refused_in_batches_of_several(tiny_models: Path) -> None:
+    with pytest.raises(ModelError, match=r"output found: no row for each request .*; found batches of up to 2"):
+        ready(tiny_models / "detect.onnx", max_batch=2, max={"num_dets": 4})
+    stage = ready(tiny_models / "detect.onnx", max_batch=1, max={"num_dets": 4})
+    with pytest.raises(ModelError, match="found a batch of 2"):
+        run(stage, x=np.float32([[0, 1, 0, 0], [1, 0, 0, 1]]))
+
+
+def test_a_loss_and_constants_are_whole_beside_rows(tiny_models: Path) -> None:
+    stage = ready(tiny_models / "double_with_loss.onnx", max_batch=1)
+    done = apart(stage, x=numbers(3))
+    assert done.result(0, "y").tolist() == [0, 2, 4]
+    assert done.result(0, "loss") == 1
+    stage = ready(tiny_models / "with_anchors.onnx", max_batch=1)
+    assert [str(spec) for spec in stage.outputs] == ["y float32[3]", "places float32[5, 2]"]
+    done = apart(stage, x=numbers(3))
+    assert done.result(0, "places").tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
+
+
+def test_one_row_for_a_whole_batch_is_for_batches_of_one(tiny_models: Path) -> None:
+    stage = ready(tiny_models / "sum_of_batch.onnx", max_batch=1)
+    assert apart(stage, x=numbers(3)).result(0, "y").tolist() == [0, 1, 2]
+    with pytest.raises(ModelError, match="one row for a whole batch, so batches are of one"):
+        ready(tiny_models / "sum_of_batch.onnx", max_batch=2)
+
+
+def test_what_is_left_out_is_not_computed_and_need_not_be_a_tensor(tiny_models: Path) -> None:
+    with pytest.raises(ModelError, match=r"output text is a tensor\(string\), .*; leave it out: leave_out: \[text\]"):
+        Infer("double_with_text.onnx", base_dir=tiny_models)
+    stage = ready(tiny_models / "double_with_text.onnx", leave_out=["text"])
+    assert [spec.name for spec in stage.outputs] == ["y"]
+    assert run(stage, x=numbers(2, 3)).result(1, "y").tolist() == [6, 8, 10]
+    stage = ready(tiny_models / "double_with_loss.onnx", leave_out=["loss"])
+    assert stage.max_batch is None
+    assert run(stage, x=numbers(2, 3)).result(1, "y").tolist() == [6, 8, 10]
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "error", "message"),
+    [
+        (["z"], ModelError, "leave_out names 'z', which is no output of the model; it has: y, loss"),
+        (["y", "loss"], ModelError, "leave_out leaves no output of the model"),
+        ("loss", BadOption, r"expected a list, such as \[loss\]"),
+    ],
+)
+def test_what_cannot_be_left_out_is_refused(
+    tiny_models: Path, leave_out: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Infer("double_with_loss.onnx", base_dir=tiny_models, leave_out=leave_out)
+
+
+def test_a_tensor_has_one_name_in_the_graph(tiny_models: Path) -> None:
+    with pytest.raises(BadOption, match="outputs: 'y' is given two names; it can have one"):
+        Infer("double.onnx", base_dir=tiny_models, outputs={"one": "y", "two": "y"})
+
+
+def test_a_data_dependent_number_of_rows_is_no_bad_input(tiny_models: Path) -> None:
+    stage = ready(tiny_models / "drop_from_five.onnx")
+    with pytest.raises(ModelError, match=r"output 'y' has the shape \[1, 3\] for a batch of 2"):
+        run(stage, x=np.float32([[1, 2, 3], [9, 9, 9]]))

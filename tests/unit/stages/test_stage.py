@@ -226,46 +226,19 @@ def test_an_unknown_output_is_refused_with_those_there_are() -> None:
         b.out(0, "labels")
 
 
-@pytest.mark.parametrize(
-    ("dtype", "value"),
-    [
-        ("float32", np.ones(2)),
-        ("float32", [1, 2]),
-        ("float16", np.float32([1, 2])),
-        ("uint8", [0, 255]),
-        ("int64", np.int8([-1, 1])),
-        ("uint8", [True, False]),
-    ],
-)
-def test_a_cast_that_loses_nothing_is_made(dtype: str, value: object) -> None:
-    b, slots = batch(specs=[TensorSpec("y", dtype, (2,))], order=[0])
-    b.write(0, "y", value)
-    assert (slots.read(0, "y") == np.asarray(value)).all()
-
-
-@pytest.mark.parametrize(
-    ("dtype", "value", "why"),
-    [
-        ("uint8", [0, 256], "int64 values that do not fit into uint8"),
-        ("uint8", [-1, 0], "do not fit into uint8"),
-        ("int8", np.int64([0, 200]), "do not fit into int8"),
-        ("int32", [0.5, 1], "expected dtype int32, found float64"),
-        ("bool", [0, 1], "expected dtype bool, found int64"),
-        ("float32", ["a", "b"], "expected dtype float32, found str"),
-    ],
-)
-def test_a_cast_that_loses_values_is_refused(dtype: str, value: object, why: str) -> None:
-    b, _ = batch(specs=[TensorSpec("y", dtype, (2,))], order=[0])
-    with pytest.raises(SpecMismatch, match=why):
-        b.write(0, "y", value)
-
-
 def test_json_is_written_compactly_and_must_fit() -> None:
     b, slots = batch(specs=[TAGS], order=[0])
     b.write(0, "tags", {"é": [1, None]})
     assert slots.read(0, "tags").tobytes() == '{"é":[1,null]}'.encode()
     with pytest.raises(SpecMismatch, match="expected at most 32 for 'bytes'"):
         b.write(0, "tags", "x" * 31)
+
+
+@pytest.mark.parametrize("value", ["abc", b"abc"])
+def test_a_text_is_no_list_of_many(value: object) -> None:
+    b, _ = batch(specs=[TensorSpec.json("words", 16, many=4)], order=[0])
+    with pytest.raises(SpecMismatch, match=f"expected a list of tensors, found {type(value).__name__}"):
+        b.write(0, "words", value)
 
 
 # -- what process returns --------------------------------------------------------------------------
@@ -316,6 +289,13 @@ def test_a_wrong_number_of_returned_rows_is_refused(pixels: Array) -> None:
     b, _ = batch(specs=[IMAGE])
     with pytest.raises(SpecMismatch, match="expected 3 rows, found 2"):
         b.finish({"image": pixels[:2]})
+
+
+@pytest.mark.parametrize("values", ["cat", b"cat", {0: "a", 1: "b", 2: "c"}, {"a", "b", "c"}, np.array(3), 3])
+def test_what_is_no_list_of_rows_is_refused_and_a_text_is_not_parted_among_them(values: object) -> None:
+    b, _ = batch(specs=[TAGS])
+    with pytest.raises(SpecMismatch, match="expected a list or an array with one value for each of the 3 rows, found"):
+        b.finish({"tags": values})
 
 
 def test_an_output_that_was_forgotten_is_refused_for_its_slot_holds_another_requests_bytes(pixels: Array) -> None:

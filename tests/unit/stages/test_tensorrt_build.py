@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.cli.main import main
-from stages.engines.engine import TensorAxes
+from stages.engines import tensorrt_build
 from stages.engines.plans import Profile, plans_of
+from stages.engines.signature import TensorAxes
 from stages.engines.tensorrt import TensorRt
 from stages.errors import ModelError
 from stages.spec import TensorSpec
@@ -227,3 +228,76 @@ def test_without_tensorrt_it_says_what_to_install(tiny_models: Path, capsys: pyt
     assert code == 3
     assert "TensorRT is not installed" in said
     assert "trtlab[gpu]" in said
+
+
+@needs_rtx
+@pytest.mark.parametrize("batch", [4, 5])
+def test_an_output_without_a_row_for_each_request_is_built_for_batches_of_one_only(
+    tiny_models: Path, capsys: pytest.CaptureFixture[str], batch: int
+) -> None:
+    # Of five places, which is as many as a batch of 5 has rows.
+    model = tiny_models / "with_anchors.onnx"
+    code, said = build(capsys, model, "--batch", batch, "--precision", "fp32")
+    assert code == 3
+    assert f"output places has the shape [5, 2] for a batch of {batch if batch == 4 else 6}" in " ".join(said.split())
+    assert build(capsys, model, "--batch", "1", "--precision", "fp32")[0] == 0
+    specs = TensorRt(model, {}).specs
+    assert {spec.name: spec.shape for spec in specs.outputs} == {"y": (3,), "places": (5, 2)}
+    assert specs.alone == ("places",)
+
+
+@needs_rtx
+def test_weights_beside_the_file_are_found_from_anywhere_and_make_another_plan_when_they_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(factor: float) -> None:
+        (tmp_path / "model.onnx.data").unlink(missing_ok=True)
+        weights = numpy_helper.from_array(np.full((3, 1000), factor, np.float32), "w")
+        values = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", n]) for name, n in (("x", 3), ("y", 1000))
+        ]
+        graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [values[0]], [values[1]], [weights])
+        whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.save(whole, model, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+
+    model = tmp_path / "model.onnx"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for factor in (1.0, 2.0):
+        save(factor)
+        code, said = build(capsys, model, "--batch", "1", "--precision", "fp32")
+        assert (code, said.count("built in")) == (0, 1)
+    code, said = build(capsys, model, "--batch", "1", "--precision", "fp32")
+    assert said.count("up to date") == 1
+    assert len(plans_of("model")) == 2
+
+
+def test_numbers_that_were_clamped_are_told_once_and_the_last_error_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    class ILogger:
+        Severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2, INFO=3)
+
+    log = tensorrt_build._Log(SimpleNamespace(ILogger=ILogger))
+    clamped = "One or more weights outside the range of INT32 was clamped"
+    for severity, message in ((2, clamped), (2, clamped), (2, "a slow kernel"), (3, clamped), (1, "no such layer")):
+        log.logger.log(severity, message)
+    assert capsys.readouterr().err == f"TensorRT: {clamped}\n"
+    assert log.last == "no such layer"
+
+
+@needs_rtx
+def test_a_model_that_changes_while_it_is_built_leaves_no_plan(
+    tmp_path: Path, tiny_models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes((tiny_models / "double.onnx").read_bytes())
+
+    def build_plan(*arguments: Any) -> Any:
+        made = tensorrt_build.build_plan(*arguments)
+        model.write_bytes((tiny_models / "every_second.onnx").read_bytes())
+        return made
+
+    monkeypatch.setattr("pipeline.cli.build.build_plan", build_plan)
+    code, said = build(capsys, model, "--batch", "1", "--precision", "fp32")
+    assert code == 3
+    assert "changed while a plan of it was built" in " ".join(said.split())
+    assert plans_of("model") == []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ import numpy as np
 import pytest
 
 from stages.engines import tensorrt, tensorrt_compat, tensorrt_lanes
-from stages.engines.engine import EngineOptions, TensorAxes
-from stages.engines.plans import Plan, Profile, file_sha256, gpu_slug, write_plan
+from stages.engines.engine import EngineOptions
+from stages.engines.plans import Plan, Profile, file_sha256, gpu_slug, plans_of, write_plan
+from stages.engines.signature import TensorAxes
 from stages.engines.tensorrt import TensorRt
 from stages.engines.transfers import Transfer
-from stages.errors import StageBroken
-from tests.unit.stages.simulated_cuda import Device, Event, Graph, World, library
+from stages.errors import ModelError, StageBroken
+from tests.unit.stages.simulated_cuda import Context, Device, Event, Graph, World, library
 
 SIZES = (1, 4)
 NOTHING: Mapping[str, int] = {}
@@ -45,7 +47,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """With plans for batches of 1 and 4."""
     monkeypatch.setenv("TRTLAB_MODELS", str(tmp_path))
     model = tmp_path / "net.onnx"
-    model.write_bytes(b"a model")
+    model.write_bytes(b"\x12\x07a model")
     for batch in SIZES:
         built(model, batch)
     return model
@@ -55,13 +57,15 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def load(model: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     """An engine on a simulated GPU."""
 
-    def load(seed: int, max_: Mapping[str, int] = NOTHING, **options: Any) -> tuple[TensorRt, World]:
+    def load(
+        seed: int, max_: Mapping[str, int] = NOTHING, leave_out: Sequence[str] = (), **options: Any
+    ) -> tuple[TensorRt, World]:
         world = World(seed)
         monkeypatch.setattr(tensorrt, "Device", lambda ordinal: Device(world))
         monkeypatch.setattr(tensorrt, "_logger", lambda trt: None)
         monkeypatch.setattr(tensorrt_lanes, "Graph", partial(Graph, world))
         monkeypatch.setattr(tensorrt_compat, "load_library", lambda: library(world))
-        engine = TensorRt(model, max_, EngineOptions(**options))
+        engine = TensorRt(model, max_, EngineOptions(**options), leave_out=leave_out)
         engine.load(1, "cuda:0", max(SIZES))
         engine.warm_up([1, max(SIZES)])
         return engine, world
@@ -276,4 +280,33 @@ def test_rows_without_dimensions_are_written_where_they_lie(load: Load, model: P
 def test_the_log_tells_contexts_batches_and_memory(load: Load) -> None:
     engine, _ = load(0, contexts=2)
     assert "contexts        2, and 3 batches under way, each in a stream; 6 CUDA graphs" in engine.summary
+    engine.close()
+
+
+def test_what_is_left_out_is_computed_and_goes_nowhere(load: Load, model: Path) -> None:
+    for batch in SIZES:
+        built(model, batch, with_total=True)
+    engine, world = load(6, contexts=1, leave_out=["total"])
+    assert [spec.name for spec in engine.specs.outputs] == ["y"]
+    assert play(engine, world) == 0
+    engine.close()
+
+
+def test_a_plan_that_has_as_many_rows_at_one_size_only_is_refused(load: Load, model: Path) -> None:
+    # With the plan for 4 alone, an output of four detections looks like a row for each request.
+    plan = next(plan for plan in plans_of("net") if plan.batch == 1)
+    write_plan(replace(plan, outputs=(TensorAxes("y", "float32", (4, 2)),)), b"1")
+    with pytest.raises(ModelError, match=r"output 'y' has the shape \[4, 2\] for a batch of 1; expected 1"):
+        load(0)
+
+
+def test_an_output_without_a_row_for_each_request_of_free_shapes_is_refused(
+    load: Load, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for batch in SIZES:
+        built(model, batch, ranged=True)
+    engine, _ = load(0, {"length": 12})
+    monkeypatch.setattr(Context, "get_tensor_shape", lambda context, name: (7, 2))
+    with pytest.raises(ModelError, match=r"output 'y' has the shape \[7, 2\] for a batch of 4; expected 4"):
+        engine.known_shapes({"x": [np.zeros(12, np.uint8)]})
     engine.close()

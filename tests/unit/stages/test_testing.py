@@ -89,3 +89,20 @@ def test_an_alias_has_no_memory_of_its_own() -> None:
     done = run(Relay(shape=[4]), tensor=[np.arange(4, dtype=np.uint8)])
     with pytest.raises(SpecMismatch, match="no output 'tensor'"):
         done.result(0, "tensor")
+
+
+@pytest.mark.parametrize("value", [np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
+                                   np.arange(6, dtype=">f4").reshape(2, 3)])  # fmt: skip
+def test_inputs_lie_as_in_a_slot_dense_and_in_this_machines_byte_order(value: np.ndarray) -> None:
+    class Stage:
+        inputs = (TensorSpec("x", "float32", (2, 3)),)
+        outputs = ()
+
+        def process(self, batch: Batch) -> None:
+            """Nothing."""
+
+    for rows in (batch_of(Stage(), x=[value]).rows("x"), batch_of(Stage(), x=[value, value]).rows("x")):
+        for row in rows:
+            assert row.tobytes() == np.arange(6, dtype=np.float32).tobytes()
+            assert row.flags.c_contiguous
+            assert row.dtype.isnative

@@ -91,6 +91,18 @@ def test_check_shows_the_plan_and_starts_nothing(run: Run, config: Path) -> None
     assert "\x1b" not in out
 
 
+def test_check_tells_what_a_stage_wants_known_and_refuses_larger_batches_than_it_takes(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "glue.py").write_text(GLUE + "    max_batch = 1\n    notes = ('glue takes one at a time',)\n")
+    path = tmp_path / "free.yaml"
+    path.write_text(FREE)
+    code, out, err = run("check", str(path))
+    assert (code, out) == (2, "")
+    assert "stage glue takes batches of at most 1, found 4: glue takes one at a time" in " ".join(err.split())
+    code, out, err = run("check", str(path), "--set", "glue.batch.max_size=1")
+    assert code == 0
+    assert "glue: glue takes one at a time" in rows(out)
+
+
 def test_check_shows_the_processes_that_stages_share(run: Run, config: Path) -> None:
     config.write_text(CONFIG.replace("replicas: 2", "colocate: true"))
     code, out, err = run("check", str(config), "--set", "one.replicas=2")

@@ -52,6 +52,22 @@ def test_specs_options_and_bases_come_back(config: Describe) -> None:
     assert not described["s0"].is_inference
 
 
+def test_the_largest_batch_and_notes_come_back_unless_they_are_something_of_the_stages_own(config: Describe) -> None:
+    code = GOOD + """
+class Alone(Good):
+    max_batch = 1
+    notes = ("one at a time",)
+
+class Own(Good):
+    max_batch = "many"
+    notes = "of its own"
+"""
+    described = describe_stages(config(code, "Alone", "Own", "Good"))
+    assert [(described[name].max_batch, described[name].notes) for name in ("s0", "s1", "s2")] == [
+        (1, ("one at a time",)), (None, ()), (None, ()),
+    ]  # fmt: skip
+
+
 def test_the_calling_process_imports_nothing_of_the_users(config: Describe) -> None:
     before = set(sys.modules)
     describe_stages(config("import colorsys\n" + GOOD, "Good"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,20 @@ def test_the_resnet_config_fits_a_containers_usual_dev_shm(describe: Callable[..
     plan = make_plan(loaded, descriptions, Machine(Cpus(everything), (NumaNode(0, everything),)))
     assert plan.pools[-4].slot_bytes == 16 << 20  # the largest of the ingress takes the largest file
     make_budget(plan, MemoryLimits(shm_size=64 << 20, shm_free=64 << 20)).refuse()
+
+
+def test_a_batch_larger_than_a_stage_takes_is_refused_where_it_stands_and_says_why(
+    load: Load, describe: Callable[..., StageDescription]
+) -> None:
+    loaded = load(
+        "- {name: net, use: m:Net, inputs: [ingress.image], batch: {max_size: 4}}\noutputs: [net.found]\n"
+    )
+    detector = replace(
+        describe("image uint8 4 -> found float32 9", inference=True), max_batch=1, notes=("net.onnx: output found",)
+    )
+    with pytest.raises(
+        ConfigError, match=r"demo\.yaml:3:\d+: .*takes batches of at most 1, found 4: net\.onnx: output found"
+    ):
+        make_plan(loaded, {"net": detector}, MACHINE)
+    one = load("- {name: net, use: m:Net, inputs: [ingress.image]}\noutputs: [net.found]\n")
+    assert make_plan(one, {"net": detector}, MACHINE).stage("net").batch.max_size == 1

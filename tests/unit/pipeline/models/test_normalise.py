@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.models.normalise import take_pixels
+from pipeline.cli.main import main
+from pipeline.models.normalise import read_whole, take_pixels
 from stages.engines.onnxruntime import OnnxRuntime
 from stages.errors import ModelError
 
@@ -80,3 +81,46 @@ def test_what_does_not_suit_the_model_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match=said):
         take_pixels(content, mean, [1.0], hwc_to_chw)
+
+
+def beside(path: Path, factor: float) -> None:
+    """A model of pictures whose one weight lies in weights.data beside it."""
+    weights = numpy_helper.from_array(np.full((1, 3, 1, 1), factor, np.float32), "w")
+    axes = ("N", 3, 2, 2)
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, axes) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Mul", ["x", "w"], ["y"])], "g", [values[0]], [values[1]], [weights])
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 17)])
+    onnx.save(model, path, save_as_external_data=True, location="weights.data", size_threshold=0)
+
+
+def test_weights_beside_the_file_are_taken_along_and_never_another_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, factor in (("here", 2.0), ("there", 7.0)):
+        (tmp_path / folder).mkdir()
+        beside(tmp_path / folder / "model.onnx", factor)
+    made = tmp_path / "there" / "pixels.onnx"
+    with pytest.raises(SystemExit) as ended:
+        main(["build", str(tmp_path / "here/model.onnx"), "--uint8", str(made), "--no-plans"])
+    assert not ended.value.code
+    engine = OnnxRuntime(made, {})
+    engine.load(1, "cpu")
+    assert (engine.run({"x": np.full((1, 3, 2, 2), 5, np.uint8)}, {})["y"] == 10).all()
+
+
+def test_weights_that_are_missing_are_told(tmp_path: Path) -> None:
+    beside(tmp_path / "model.onnx", 2.0)
+    (tmp_path / "weights.data").unlink()
+    with pytest.raises(ModelError, match=r"model\.onnx: expected weights of less than 2 GiB beside it"):
+        read_whole(tmp_path / "model.onnx")
+
+
+def test_a_model_is_not_written_over_by_its_own_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(identity("N", 3, 2, 2))
+    before = model.read_bytes()
+    with pytest.raises(SystemExit) as ended:
+        main(["build", str(model), "--uint8", str(model), "--no-plans"])
+    assert ended.value.code == 2
+    assert "expected another file than the model itself" in " ".join(capsys.readouterr().err.split())
+    assert model.read_bytes() == before

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stages.engines.calibration import read_calibration
-from stages.engines.engine import TensorAxes
+from stages.engines.signature import TensorAxes
 from stages.errors import ModelError
 
 
@@ -42,6 +42,17 @@ def test_other_contents_or_types_have_another_digest(tmp_path: Path) -> None:
     assert len({read_calibration(path).digest for path in paths}) == len(paths)
     again = save(tmp_path / "again.npz", x=floats(4, 3))
     assert read_calibration(again).digest == read_calibration(paths[0]).digest
+
+
+def test_samples_are_dense_and_of_this_machines_byte_order_whatever_the_files_are(tmp_path: Path) -> None:
+    plain = read_calibration(save(tmp_path / "plain.npz", x=floats(4, 3, 2)))
+    for name, array in (("columns", np.asfortranarray(floats(4, 3, 2))), ("big", floats(4, 3, 2).astype(">f4"))):
+        found = read_calibration(save(tmp_path / f"{name}.npz", x=array))
+        assert found.arrays["x"].tobytes() == floats(4, 3, 2).tobytes()
+        assert found.arrays["x"].flags.c_contiguous
+        # TensorRT is given the address.
+        assert bytes(found.arrays["x"].data) == floats(4, 3, 2).tobytes()
+        assert found.digest == plain.digest
 
 
 @pytest.mark.parametrize(

@@ -77,3 +77,13 @@ def test_a_page_aslant_is_read_in_the_same_order(degrees: float) -> None:
 
 def test_no_boxes_have_an_order() -> None:
     assert reading_order(np.zeros((0, 4, 2))) == []
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_map_that_is_not_finite_fails_its_page_and_is_no_empty_page(bad: float) -> None:
+    probability = np.zeros((2, 1, 64, 64), np.float32)
+    probability[0, 0, 3, 4] = bad
+    done = run(FindBoxes(), probability=probability, size=[np.int32([64, 64])] * 2)
+    with pytest.raises(BadInput, match="the detector's probabilities are not finite"):
+        done.result(0, "boxes")
+    assert done.result(1, "boxes") == []

@@ -17,7 +17,7 @@ def upright(left: int, top: int, right: int, bottom: int) -> Box:
     return [[left, top], [right, top], [right, bottom], [left, bottom]]
 
 
-def cut(page: np.ndarray, *boxes: Box, size: tuple[int, int] | None = None, **options: Any) -> list[np.ndarray]:
+def cut(page: np.ndarray, *boxes: Box | list[list[float]], size: tuple[int, int] | None = None, **options: Any) -> list[np.ndarray]:
     size = size or (page.shape[1], page.shape[0])
     crops: list[np.ndarray] = run(
         CropBoxes(**options), page=[page], boxes=[list(boxes)], size=[np.int32(size)]
@@ -123,3 +123,28 @@ def test_a_page_whose_crops_take_too_much_fails_and_says_what_to_change(noise: n
 def test_widths_that_contradict_each_other_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(BadOption, match="expected multiples of the step, min_width <= max_width"):
         CropBoxes(**options)
+
+
+def test_boxes_that_have_no_four_corners_fail_the_page_and_are_not_taken_for_others(noise: np.ndarray) -> None:
+    eight = [[x, y] for x, y in ((0, 0), (9, 0), (19, 0), (19, 9), (19, 19), (9, 19), (0, 19), (0, 9))]
+    with pytest.raises(BadInput, match=r"expected boxes of four corners \[x, y\], found an array of shape \[1, 8, 2\]"):
+        cut(noise, eight)
+
+
+@pytest.mark.parametrize("left", [-30.0, 190.0, float("nan")])
+def test_a_box_beyond_the_picture_fails_its_page_and_is_not_cut_out_of_the_other_side(
+    noise: np.ndarray, left: float
+) -> None:
+    width = noise.shape[1]
+    off = left if left != 190 else width - 10.0
+    box = [[off, 0], [off + 40, 0], [off + 40, 20], [off, 20]]
+    with pytest.raises(BadInput, match=r"box 1 reaches beyond the picture of \d+x\d+ pixels: \[\["):
+        cut(noise, upright(0, 0, 40, 20), box)
+
+
+def test_a_box_that_is_off_by_less_than_a_pixel_ends_where_the_picture_ends(noise: np.ndarray) -> None:
+    width = noise.shape[1]
+    over = [[width - 40, 0], [width + 0.5, 0], [width + 0.5, 20], [width - 40, 20]]
+    exact = [[width - 40, 0], [width, 0], [width, 20], [width - 40, 20]]
+    for one, other in zip(cut(noise, over), cut(noise, exact)):
+        assert (one == other).all()

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from stages.errors import BadInput
 from stages.ocr.lines import JoinLines
 from stages.testing import run
 
@@ -37,3 +38,10 @@ def test_as_many_of_the_longest_as_there_may_be_have_room() -> None:
     page = [[[100_000 + i, 999_999] for i in range(4)]] * 20
     batch = run(JoinLines(max_boxes=20, max_length=30), texts=[[text("\x1f" * 30, 0.9999)] * 20], boxes=[page])
     assert len(batch.result(0, "lines")) == 20
+
+
+def test_a_text_too_few_fails_the_page_and_gives_no_text_anothers_box() -> None:
+    batch = run(JoinLines(), texts=[[text("one")], [text("two")]], boxes=[[BOX, OTHER], [OTHER]])
+    with pytest.raises(BadInput, match="expected a text for each of 2 boxes, found 1"):
+        batch.result(0, "lines")
+    assert batch.result(1, "lines")[0]["box"] == OTHER

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.errors import ModelError
+from stages.errors import BadInput, ModelError
 from stages.ocr.text import DecodeText, alphabet_of, greedy
 from stages.testing import run
 
@@ -37,6 +37,17 @@ def path(*steps: str, sure: float = 0.9) -> np.ndarray:
 )
 def test_repeats_and_blanks_are_left_out(steps: str, text: str) -> None:
     assert greedy(path(*steps), CLASSES)[0] == text
+
+
+def test_probabilities_that_are_not_finite_fail_their_line_alone(pulled: Callable[[str], Path]) -> None:
+    pulled("ppocr-v4-rec")
+    stage = DecodeText(max_length=8)
+    rows = np.zeros((2, 3, 6625), np.float32)
+    rows[0, 1, 7] = np.nan
+    done = run(stage, probabilities=rows)
+    with pytest.raises(BadInput, match="the recogniser's probabilities are not finite"):
+        done.result(0, "text")
+    assert done.result(1, "text") == {"text": "", "score": 0.0}
 
 
 def test_the_score_is_the_mean_over_the_characters() -> None:

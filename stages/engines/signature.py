@@ -1,0 +1,215 @@
+"""Signature: what a model's file declares, as the specs of one request.
+
+    file                                        specs                    what it is for each request
+    x   float32 [N, 3, 224, 224]                x  [3, 224, 224]         a row: row r of a batch is request r's
+    y   float32 [N, 1000]                       y  [1000]                a row
+    det float32 [num_dets, 7]                   det [num_dets<=100, 7]   the whole tensor, for batches of one only
+
+The first axis of every input is the batch. Of an output a file does not say it: a free first axis may be the batch
+under another name, or a number of detections. What can be told from the file is told here; whether an output that is
+taken for rows really has one for each request is seen when the engine runs (`stages.engines.engine`).
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from stages.engines.dimensions import unbounded
+from stages.errors import ModelError
+from stages.spec import TensorSpec
+
+__all__ = ["NO_SHAPES", "ModelSpecs", "Shapes", "TensorAxes", "model_specs", "quotient"]
+
+#: Shapes of tensors without the batch, by the model's name for each: extents, or names of free dimensions. That of
+#: an output may be "W/8": an eighth of the inputs' W. An output with as many extents as the file has axes is whole.
+Shapes = Mapping[str, Sequence[int | str]]
+
+NO_SHAPES: Shapes = MappingProxyType({})
+
+_QUOTIENT = re.compile(r"(\w+)/([1-9]\d*)")
+
+_Axes = tuple[int | str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorAxes:
+    """A tensor as a model file declares it, batch axis included."""
+
+    name: str
+    dtype: str
+    axes: _Axes
+    """Number, name of a free dimension, or None for one without a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpecs:
+    """What a model takes and gives for one request, without the batch axis."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batch: int | None
+    """The one batch size that the model was saved for; None where it takes any."""
+    whole: frozenset[str] = frozenset()
+    """Outputs without a batch axis: all that the model gives is one request's."""
+    alone: tuple[str, ...] = ()
+    """Outputs that have no row for each request of a batch, those of `whole` among them: batches are of one."""
+    doubtful: frozenset[str] = frozenset()
+    """Outputs that are taken for rows, though the file does not call their first axis as it calls the inputs'."""
+    first: Mapping[str, int | str | None] = field(default_factory=dict)
+    """First axis of each output, as the file declares it."""
+
+
+def quotient(axis: Any) -> tuple[str, int] | None:
+    """("W", 8) for "W/8"; None for any other axis."""
+    match = _QUOTIENT.fullmatch(str(axis))
+    return None if match is None else (match[1], int(match[2]))
+
+
+def model_specs(
+    path: Path,
+    inputs: Sequence[TensorAxes],
+    outputs: Sequence[TensorAxes],
+    max: Mapping[str, int],
+    shapes: Shapes = NO_SHAPES,
+    leave_out: Collection[str] = (),
+) -> ModelSpecs:
+    """Take the batch axis off what a model file declares.
+
+    The first axis of every input is the batch: free in all of them, or the same number in all. An output is whole
+    where `shapes` gives it as many extents as it has axes; where its first axis is a number that no batch has, or none
+    at all; or where it is a dimension that `max` names, or an input has, behind the batch. Otherwise it is rows.
+
+    Args:
+        path: the model's file, for messages.
+        inputs, outputs: as the file declares them.
+        max: maximum of each free dimension other than the batch, by its name.
+        shapes: see `Shapes`.
+        leave_out: outputs that are not wanted; nothing is asked of them.
+
+    Raises:
+        ModelError: there is no batch axis, a free dimension has no maximum, an output can be neither rows nor whole,
+            or `shapes`, `max` or `leave_out` do not fit.
+    """
+    names = [tensor.name for tensor in outputs]
+    if unknown := sorted(set(leave_out) - set(names)):
+        raise ModelError(
+            f"{path}: leave_out names {unknown[0]!r}, which is no output of the model; it has: {', '.join(names)}"
+        )
+    if set(leave_out) == set(names):
+        raise ModelError(f"{path}: leave_out leaves no output of the model; it has: {', '.join(names)}")
+    if unknown := sorted(set(shapes) - {tensor.name for tensor in (*inputs, *outputs)}):
+        own = ", ".join(tensor.name for tensor in (*inputs, *outputs))
+        raise ModelError(f"{path}: shapes names {unknown[0]!r}, which is no tensor of the model; it has: {own}")
+    outputs = [tensor for tensor in outputs if tensor.name not in leave_out]
+    first = {tensor.axes[0] if tensor.axes else 0 for tensor in inputs}
+    fixed = {axis for axis in first if isinstance(axis, int)}
+    if fixed and (len(first) > 1 or min(fixed) < 1):
+        declared = ", ".join(f"{t.name}{list(t.axes)}" for t in inputs)
+        raise ModelError(
+            f"{path}: expected the batch as first axis of each input, free, or one number in all; found {declared}"
+        )
+    batch = next(iter(fixed), None)
+    called = {axis for axis in first if isinstance(axis, str)}
+    used: set[str] = set()
+    takes = tuple(
+        _spec(path, tensor, _row_shape(path, tensor, shapes.get(tensor.name)), max, used) for tensor in inputs
+    )
+    whole = frozenset(
+        tensor.name
+        for tensor in outputs
+        if _is_whole(path, tensor, shapes.get(tensor.name), batch, (used | set(max)) - called)
+    )
+    given = {
+        tensor.name: _whole_shape(path, tensor, shapes.get(tensor.name), called)
+        if tensor.name in whole
+        else _row_shape(path, tensor, shapes.get(tensor.name))
+        for tensor in outputs
+    }
+    quotients = {
+        axis: -(-max[of[0]] // of[1])
+        for shape in given.values()
+        for axis in shape
+        if isinstance(axis, str) and (of := quotient(axis)) and of[0] in used
+    }
+    gives = tuple(_spec(path, tensor, given[tensor.name], {**quotients, **max}, used, True) for tensor in outputs)
+    if unknown := sorted(set(max) - used):
+        free = ", ".join(sorted(used - set(quotients))) or "none"
+        raise ModelError(f"{path}: max names {unknown[0]!r}, which is no free dimension of the model; it has: {free}")
+    rows = [tensor for tensor in outputs if tensor.name not in whole]
+    return ModelSpecs(
+        takes,
+        gives,
+        batch,
+        whole,
+        # One row where any number of rows comes in: of a batch of one that is the request's.
+        alone=tuple(t.name for t in outputs if t.name in whole or (batch is None and isinstance(t.axes[0], int))),
+        doubtful=frozenset(t.name for t in rows if not isinstance(t.axes[0], int) and t.axes[0] not in called),
+        first={t.name: t.axes[0] if t.axes else None for t in outputs},
+    )
+
+
+def _is_whole(
+    path: Path, tensor: TensorAxes, shape: Sequence[int | str] | None, batch: int | None, dimensions: Collection[str]
+) -> bool:
+    """Whether all of an output is one request's, and not a row of it.
+
+    Args:
+        batch: the one size that the model takes, None for any.
+        dimensions: names of free dimensions that are not the batch.
+
+    Raises:
+        ModelError: it is neither.
+    """
+    axes = tensor.axes
+    if (shape is not None and len(shape) == len(axes)) or not axes:
+        is_whole = True
+    elif isinstance(axes[0], int):
+        is_whole = axes[0] != (batch or 1)
+    else:
+        is_whole = axes[0] in dimensions
+    if is_whole and batch is not None and batch > 1:
+        raise ModelError(
+            f"{path}: the model takes batches of {batch}, and its output {tensor.name}{list(axes)} has no row for each "
+            f"request; expected {batch} as its first axis. Leave it out: leave_out: [{tensor.name}]"
+        )
+    return is_whole
+
+
+def _row_shape(path: Path, tensor: TensorAxes, shape: Sequence[int | str] | None) -> _Axes:
+    """Without the batch; with the extents that the user gives, each for a free dimension or the same number."""
+    return _given(path, tensor, tensor.axes[1:], shape)
+
+
+def _whole_shape(path: Path, tensor: TensorAxes, shape: Sequence[int | str] | None, batch: Collection[str]) -> _Axes:
+    """All axes; the batch's, wherever it is, is 1 then."""
+    return _given(path, tensor, tuple(1 if axis in batch else axis for axis in tensor.axes), shape)
+
+
+def _given(path: Path, tensor: TensorAxes, own: _Axes, shape: Sequence[int | str] | None) -> _Axes:
+    if shape is None:
+        return own
+    if len(own) != len(shape) or any(isinstance(axis, int) and axis != given for axis, given in zip(own, shape)):
+        free = [axis if isinstance(axis, int) else "free" for axis in own]
+        raise ModelError(f"{path}: shapes says {list(shape)} for {tensor.name}, expected one of {free}")
+    return tuple(shape)
+
+
+def _spec(
+    path: Path, tensor: TensorAxes, axes: _Axes, max: Mapping[str, int], used: set[str], can_go: bool = False
+) -> TensorSpec:
+    # A dimension without a name gets one, for a maximum must be sayable: tensor.axis, counted without the batch.
+    shape = tuple(f"{tensor.name}.{i}" if axis is None else axis for i, axis in enumerate(axes))
+    free = {axis for axis in shape if isinstance(axis, str)}
+    number = len(tensor.axes) - len(axes)
+    if missing := [(axis, i) for i, axis in enumerate(shape, number) if isinstance(axis, str) and axis not in max]:
+        remedy = f"; or leave it out: leave_out: [{tensor.name}]" if can_go else ""
+        raise ModelError(f"{path}: {unbounded(tensor.name, shape, *missing[0])}{remedy}")
+    used |= free
+    return TensorSpec(tensor.name, tensor.dtype, shape, {axis: max[axis] for axis in free})
