@@ -249,11 +249,13 @@ def measure(
     rounds: int,
     seconds: float,
     progress: Callable[[str], Any] = lambda _: None,
+    closing: Callable[[], Any] = lambda: None,
 ) -> list[Cell]:
     """Every subject once a round, for `rounds` rounds; window 1 (latency) first, then `windows`.
 
     Subjects are made anew in every round: where the scheduler places their processes is part of the
-    spread. The order rotates from round to round, so that nobody always runs after the same neighbour.
+    spread. The order rotates from round to round, so that no subject always runs after the same neighbour. `closing`
+    is called before a subject is closed.
 
     Raises:
         SubjectDied, bench.floors.slots.TornTensor: the run means nothing.
@@ -272,6 +274,7 @@ def measure(
                         cell = cells.setdefault((subject.name, window), Cell(subject.name, nbytes, window))
                         cell.repeats.append(repeat)
             finally:
+                closing()
                 subject.close()
     order = [make().name for make in subjects]
     return sorted(cells.values(), key=lambda cell: (order.index(cell.subject), cell.window))

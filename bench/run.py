@@ -42,11 +42,14 @@ SUBJECTS: Mapping[str, Callable[[], Subject]] = {
 SIZES = (4096, 602_112, 6_220_800, 24_883_200)
 WINDOWS = (16, 64)
 
+_AGAIN_S = 0.5
+
 
 def main() -> int:
     """Entry point; 1 where a tensor came back torn or a subject died."""
     options = _parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that subjects are closed
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, _end)  # so that subjects are closed
     console = Console()
     machine = describe_machine()
     for key, value in machine.items():
@@ -73,6 +76,17 @@ def main() -> int:
     return 0
 
 
+def _end(*_: object) -> None:
+    # What a handler raises in the middle of a finaliser is shown and lost: then it is raised once more.
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _closing() -> None:
+    """What ends the run has been raised, and must not be raised again in the middle of a subject's end."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def _measure(console: Console, nbytes: int, options: argparse.Namespace) -> tuple[list[Cell], str]:
     budget = options.slots_mib * 2**20
     windows = allowed_windows(options.windows, stride_of(nbytes), budget)
@@ -86,7 +100,7 @@ def _measure(console: Console, nbytes: int, options: argparse.Namespace) -> tupl
         if console.is_terminal:
             console.out(f"\r\x1b[K{text}", end="", highlight=False)
 
-    cells = measure(makers, nbytes, windows, options.rounds, options.seconds, say)
+    cells = measure(makers, nbytes, windows, options.rounds, options.seconds, say, _closing)
     if console.is_terminal:
         console.out("\r\x1b[K", end="", highlight=False)
     return cells, title

@@ -33,4 +33,6 @@ def become_relay(parent: int) -> None:
     if os.getppid() != parent:  # it died before the kernel was told to watch it
         sys.exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Its parent has them wait while it starts relays.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGALRM})
     gc.disable()

@@ -9,10 +9,12 @@ the subclass's; it never looks at a tensor.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -27,6 +29,16 @@ Handle = Sequence[int]  # slot, seq
 SILENCE_S = 1.0
 _PATIENCE_S = 15.0
 _ON_LOAN_TO_NOBODY = -1
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait: what a handler raises in the middle of a `_connect` would leave sockets and relays unknown."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGALRM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class RingFloor(ABC):
@@ -55,7 +67,8 @@ class RingFloor(ABC):
         self._free = list(range(window))
         self._loans = [_ON_LOAN_TO_NOBODY] * window
         self._seq = 0
-        self._children = self._connect(self._fd, nbytes, window)
+        with _undisturbed():
+            self._children = self._connect(self._fd, nbytes, window)
         self._around()
 
     def latency(self, seconds: float) -> list[float]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image, ImageDraw, ImageFont
@@ -105,7 +106,11 @@ def test_200_pages_in_flight_with_1_to_60_boxes_each_come_back_complete_and_in_o
     order = [number for number, count in enumerate(counts) for _ in range(4 if count > 10 else 12)]
     random.Random(1).shuffle(order)
     with running(small_config(tmp_path, slots=270)) as pipeline, pipeline.client() as client:
-        futures = [client.submit(image=pages[number], flush=False) for number in order]
+        # All slots first: what was sent while others still waited for theirs could be answered by then.
+        drafts = [client.draft(image=(len(pages[number]),)) for number in order]
+        for number, draft in zip(order, drafts):
+            draft.inputs["image"][...] = np.frombuffer(pages[number], np.uint8)
+        futures = [draft.submit(flush=False) for draft in drafts]
         client.flush()
         assert client.outstanding == 200
         for number, future in zip(order, futures):
