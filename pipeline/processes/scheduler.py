@@ -40,7 +40,8 @@ from pipeline.wire.messages import (
 from pipeline.wire.run_dir import SCHEDULER_LOCK
 from pipeline.wire.sockets import Inbox, Outbox, address_of
 from shm import segments
-from shm.owner import Alive, OwnerLock, probe
+from shm.errors import OwnerAlive
+from shm.owner import Alive, OwnerLock, OwnerWatch, probe
 from shm.pool import SlotPool
 
 __all__ = ["main"]
@@ -61,6 +62,8 @@ class _Shell:
         self._supervisor = Outbox(address_of(boot.run_dir, "supervisor"))
         self._workers: dict[int, Outbox] = {}
         self._clients: dict[int, Outbox] = {}
+        #: Of each client its lock, by which its death is seen.
+        self._watches: dict[int, OwnerWatch] = {}
         #: Clients that said hello before the pipeline was ready.
         self._early: list[Hello] = []
         self._stopping = False
@@ -87,6 +90,7 @@ class _Shell:
             if now >= clients_at:
                 clients_at = now + _CLIENT_CHECK_NS
                 self._look_after_clients(now)
+                self._look_after_files()
             self._carry_out(scheduler.decide(now))
             collect_garbage()
 
@@ -127,8 +131,16 @@ class _Shell:
         if not self._scheduler.staffed:
             self._early.append(hello)
             return
-        self._scheduler.hello(hello.client, hello.name, now)
-        outbox = self._clients[hello.client] = Outbox(address_of(self._boot.run_dir, f"clients/{hello.client:x}"))
+        number = hello.client
+        if number not in self._watches:
+            try:
+                self._watches[number] = OwnerWatch(self._lock_of(number))
+            except OSError:
+                # It has left again; or its lock was removed, which it makes anew before it says hello once more.
+                # Without one, nobody could tell when its slots may be given to others.
+                return
+        self._scheduler.hello(number, hello.name, now)
+        outbox = self._clients[number] = Outbox(address_of(self._boot.run_dir, f"clients/{number:x}"))
         outbox.send(self._welcome)
 
     def _stranger(self, number: int, message: Message) -> None:
@@ -148,13 +160,25 @@ class _Shell:
         outbox = self._clients.pop(number, None)
         if outbox is not None:
             outbox.close()
+        watch = self._watches.pop(number, None)
+        if watch is not None:
+            watch.close()
 
     def _look_after_clients(self, now: int) -> None:
-        for number in tuple(self._clients):
-            # Held: it lives. Free: it is dead. Not there: it has left, and its goodbye was lost.
-            if not isinstance(probe(self._lock_of(number)), Alive):
+        for number, watch in tuple(self._watches.items()):
+            # It is dead, or has left and its goodbye was lost. Whether its lock file was removed does not matter.
+            if not watch.alive:
                 self._scheduler.counts["client_deaths"] += 1
                 self._goodbye(number, now)
+
+    def _look_after_files(self) -> None:
+        """Make anew what somebody has removed of ours in the run's folder; its supervisor makes the folder."""
+        try:
+            renewed = self._lock.renew()
+        except (OSError, OwnerAlive):
+            return  # The folder is not there; or the next scheduler is, and this one is about to be killed.
+        if self._inbox.renew() or renewed:
+            print("made anew what somebody has removed of the scheduler's lock and socket", file=sys.stderr)
 
     def _carry_out(self, todo: Instructions) -> None:
         epoch = self._boot.epoch
@@ -183,6 +207,8 @@ class _Shell:
         for outbox in self._clients.values():
             # The last answers were sent a moment ago.
             outbox.close(linger_ms=1000)
+        for watch in self._watches.values():
+            watch.close()
         self._inbox.close()
         self._supervisor.close(linger_ms=1000)
         for segment in self._segments:

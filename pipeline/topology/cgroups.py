@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.topology.cpulist import parse_cpu_list
 
-__all__ = ["CgroupLimits", "read_cgroup_limits"]
+__all__ = ["CgroupLimits", "read_cgroup_limits", "read_memory_kills"]
 
 #: Version 1 says "no limit" with the largest number of pages that a signed 64-bit number of bytes holds.
 _NO_LIMIT_V1 = 1 << 60
@@ -50,6 +50,21 @@ def read_cgroup_limits(root: Path) -> CgroupLimits:
             "total_inactive_file",
         ),
     )
+
+
+def read_memory_kills(root: Path) -> int | None:
+    """How many processes of this process's own group the kernel has killed for want of memory.
+
+    None where that is not said: in the root group, on an old kernel, or without control groups.
+    """
+    paths = dict(_memberships(root))
+    mount = root / "sys/fs/cgroup"
+    if (mount / "cgroup.controllers").is_file():
+        group, name = next(_ancestry(mount, paths.get("", "/"))), "memory.events"
+    else:
+        group, name = next(_ancestry(mount / "memory", paths.get("memory", "/"))), "memory.oom_control"
+    lines = _text(group / name).splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
 def _version_2(groups: list[Path]) -> CgroupLimits:
