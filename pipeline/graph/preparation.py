@@ -15,6 +15,7 @@ from pipeline.graph.budget import Budget, make_budget
 from pipeline.graph.describing import describe_stages
 from pipeline.graph.plan import Plan
 from pipeline.graph.planning import make_plan
+from pipeline.graph.weights import weights_of
 from pipeline.topology.machine import Machine, read_machine
 
 __all__ = ["Preparation", "prepare", "prepare_loaded"]
@@ -50,5 +51,6 @@ def prepare_loaded(loaded: LoadedConfig) -> Preparation:
         ConfigError, StartError: as `prepare`.
     """
     machine = read_machine()
-    plan = make_plan(loaded, describe_stages(loaded), machine)
-    return Preparation(loaded, machine, plan, make_budget(plan, machine.memory))
+    descriptions = describe_stages(loaded)
+    plan = make_plan(loaded, descriptions, machine)
+    return Preparation(loaded, machine, plan, make_budget(plan, machine.memory, weights_of(plan, descriptions)))

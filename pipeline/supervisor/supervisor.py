@@ -7,6 +7,7 @@ what they print, and leaves nothing behind. It touches no request.
 from __future__ import annotations
 
 import contextlib
+import resource
 import signal
 import sys
 import time
@@ -55,6 +56,8 @@ __all__ = ["supervise"]
 _TICK_S = 0.5
 _SHORTEST_TICK_S = 0.005
 _WHOLE_S = 1.0
+#: Programs that a stage starts may close every number up to the limit one by one, so it is not the largest there is.
+_MOST_FILES = 65_536
 #: Of a child that there never was.
 _EXIT_UNBORN = 3
 _ROOM_S = 10.0
@@ -79,6 +82,7 @@ def supervise(
     Raises:
         StartError: it could not be started; nothing is left running or in /dev/shm.
     """
+    _raise_file_limit()
     with StopSignals() as signals:
         for dead in remove_dead_runs():
             log("info", f"removed what {dead.name} left, a run that is dead")
@@ -97,6 +101,15 @@ def supervise(
         finally:
             unlink_segments(made)
             folder.remove()
+
+
+def _raise_file_limit() -> None:
+    """Have as many descriptors as may be had: each client takes four of the scheduler's."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _Shell:
@@ -233,7 +246,7 @@ class _Shell:
         except (OSError, StartError, OwnerAlive) as error:
             if not self._folder_is_lost:
                 self._folder_is_lost = True
-                self._log("error", f"the run's folder was removed, and cannot be made anew, so no one finds it: {error}")
+                self._log("error", f"the run's folder was removed and cannot be made anew; no one finds it: {error}")
             return
         self._folder_is_lost = False
         if renewed:

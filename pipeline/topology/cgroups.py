@@ -31,6 +31,8 @@ class CgroupLimits:
     """Bytes; of the group that has the least room left."""
     memory_headroom: int | None = None
     """Bytes that may still be charged to that group: its limit, less what it uses and cannot give back."""
+    threads_left: int | None = None
+    """Processes and threads that may still be made (the pids controller)."""
 
 
 def read_cgroup_limits(root: Path) -> CgroupLimits:
@@ -43,6 +45,7 @@ def read_cgroup_limits(root: Path) -> CgroupLimits:
     return CgroupLimits(
         cpus=_first_cpus(_ancestry(mount / "cpuset", paths.get("cpuset", "/")), "cpuset.effective_cpus", "cpuset.cpus"),
         cpu_quota=_quota_v1(_ancestry(mount / "cpu", paths.get("cpu", "/"))),
+        threads_left=_threads_left(_ancestry(mount / "pids", paths.get("pids", "/"))),
         **_memory(
             _ancestry(mount / "memory", paths.get("memory", "/")),
             "memory.limit_in_bytes",
@@ -76,6 +79,7 @@ def _version_2(groups: list[Path]) -> CgroupLimits:
     return CgroupLimits(
         cpus=_first_cpus(groups, "cpuset.cpus.effective"),
         cpu_quota=min(quotas, default=None),
+        threads_left=_threads_left(groups),
         **_memory(groups, "memory.max", "memory.current", "inactive_file"),
     )
 
@@ -119,6 +123,15 @@ def _quota_v1(groups: Iterator[Path]) -> float | None:
         if quota.isdecimal() and period.isdecimal():  # -1 is no quota
             quotas.append(int(quota) / int(period))
     return min(quotas, default=None)
+
+
+def _threads_left(groups: Iterator[Path] | list[Path]) -> int | None:
+    left = []
+    for group in groups:
+        most, now = _text(group / "pids.max"), _text(group / "pids.current")
+        if most.isdecimal() and now.isdecimal():  # "max" is no limit
+            left.append(max(0, int(most) - int(now)))
+    return min(left, default=None)
 
 
 def _memory(groups: Iterator[Path] | list[Path], limit_file: str, usage_file: str, cache: str) -> dict[str, int | None]:
