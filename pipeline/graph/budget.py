@@ -95,8 +95,8 @@ class Budget:
         broken = [limit for limit in self.limits if not limit.holds]
         if not broken:
             return
-        message = []
-        if short := [limit for limit in broken if limit.is_memory]:
+        message: list[str] = []
+        if short := [limit for limit in broken if not limit.why]:
             largest = max(self.lines, key=lambda line: line.nbytes)
             message += [f"the pipeline's shared memory of {format_bytes(self.nbytes)} does not fit:"]
             message += [f"  {limit}" for limit in short]
@@ -105,7 +105,7 @@ class Budget:
                 f"make it smaller with {_smaller(largest)},"
             )
             message += [f"or {limit.remedy}" for limit in short]
-        message += [f"{limit}; {limit.remedy}, or start fewer replicas" for limit in broken if not limit.is_memory]
+        message += [f"{limit}; {limit.remedy}, or start fewer replicas" for limit in broken if limit.why]
         raise StartError("\n".join(message))
 
 
@@ -157,7 +157,7 @@ def _limits_of_processes(
         if models:
             why += f", {format_bytes(models)} for the weights of models"
         needed = total + children * _PROCESS_BYTES + models
-        raise_it = "raise the container's memory limit, or start fewer replicas"
+        raise_it = "raise the container's memory limit"
         yield BudgetLimit("cgroup memory left", needed, memory.cgroup_headroom, raise_it, why)
     if memory.open_files is not None:
         needed = _OWN_FILES + 2 * (len(plan.pools) + 1) + _CHILD_FILES * children

@@ -106,11 +106,11 @@ def test_a_cgroup_must_have_room_for_processes_and_weights_beside_the_slots() ->
     make_budget(STAFFED, replace(PLENTY, cgroup_headroom=needed), weights).refuse()
     with pytest.raises(StartError) as caught:
         make_budget(STAFFED, replace(PLENTY, cgroup_headroom=needed - 1), weights).refuse()
-    assert (
-        "\n  cgroup memory left: at least 326.0 MiB are needed (72.0 MiB of slots, 18.0 MiB for each of 3 processes, "
-        "200.0 MiB for the weights of models), 326.0 MiB allowed\n"
-    ) in str(caught.value)
-    assert str(caught.value).endswith("or raise the container's memory limit, or start fewer replicas")
+    assert str(caught.value) == (
+        "cgroup memory left: at least 326.0 MiB are needed (72.0 MiB of slots, 18.0 MiB for each of 3 processes, "
+        "200.0 MiB for the weights of models), 326.0 MiB allowed; raise the container's memory limit, "
+        "or start fewer replicas"
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,3 +138,9 @@ def test_stages_of_one_process_are_one_process() -> None:
     together = replace(STAFFED, stages=(INFERENCE, beside))
     (limit,) = (one for one in make_budget(together, replace(PLENTY, threads=99)).limits if not one.is_memory)
     assert limit.needed == 2 + 4 * 4
+
+
+def test_slots_that_do_not_fit_are_told_beside_what_else_does_not() -> None:
+    message = refusal(STAFFED, MemoryLimits(shm_free=1, threads=1)).splitlines()
+    assert message[0] == "the pipeline's shared memory of 72.0 MiB does not fit:"
+    assert message[-1].startswith("processes and threads left: at least 18 are needed")
