@@ -6,9 +6,11 @@ it the pipe stays open and silent for as long as the supervisor lives. Its end i
     supervisor ──boot document──▶ child
     supervisor dies, even by kill -9 ──▶ the kernel closes the pipe ──▶ end of file ──▶ child exits
 
-The kernel is asked to send SIGKILL to the child's process group at that end (F_SETSIG), which takes what a stage
-has started with it, and to the child when its parent dies (PR_SET_PDEATHSIG): a child that is deep in a C call can do
-nothing itself. Where a sandbox knows neither, a thread waits for the end.
+The kernel is asked to send SIGKILL to the child's process group at that end (F_SETSIG): a child that is deep in a C
+call can do nothing itself, and what a stage has started goes with it. Where that cannot be had, it is asked to kill the
+child alone when its parent dies (PR_SET_PDEATHSIG). Not both: the main thread of a parent that is killed may be gone,
+which PR_SET_PDEATHSIG is about, before its files are closed, and then nobody would be left to have the group killed.
+A thread waits for the end as well, for sandboxes that know neither.
 """
 
 from __future__ import annotations
@@ -118,8 +120,9 @@ def boot(role: str) -> Boot:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    die_with_parent(raw["parent"])
-    _end_with_lifeline(lifeline)
+    if not _end_with_lifeline(lifeline):
+        die_with_parent(raw["parent"])
+    threading.Thread(target=_watch, args=(lifeline,), name="lifeline", daemon=True).start()
     # The feeder listens to the SIGTERM that the supervisor sends it: until it does, one that comes waits.
     _take_no_notice(SHARED_SIGNALS - {signal.SIGTERM} if role == "feeder" else SHARED_SIGNALS)
     plan = Plan.from_json(raw["plan"])
@@ -174,14 +177,17 @@ def _nothing(number: int, frame: FrameType | None) -> None:
     pass
 
 
-def _end_with_lifeline(lifeline: int) -> None:
-    """Have this process killed when the pipe ends, with its group where it leads one."""
-    if _leads_group():
-        with suppress(OSError):
-            fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpid())
-            fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-            fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-    threading.Thread(target=_watch, args=(lifeline,), name="lifeline", daemon=True).start()
+def _end_with_lifeline(lifeline: int) -> bool:
+    """Have the kernel kill this process's group when the pipe ends; whether it will."""
+    if not _leads_group():
+        return False
+    try:
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    except OSError:
+        return False
+    return bool(fcntl.fcntl(lifeline, fcntl.F_GETFL) & os.O_ASYNC)
 
 
 def _leads_group() -> bool:

@@ -17,6 +17,7 @@ from pipeline.supervisor.supervision import (
     CANARY,
     FEEDER,
     SCHEDULER,
+    STOPPED_EARLY,
     Exit,
     Instruction,
     Interrupt,
@@ -286,6 +287,48 @@ def test_the_first_interrupt_drains_and_the_second_kills() -> None:
     assert sorted(kill.number for kill in said(supervision.interrupted(11.0), Kill)) == [SCHEDULER, 0, 1, 2]
     end(supervision)
     assert supervision.exit_code == 1
+
+
+@pytest.mark.parametrize(("feeder", "code"), [(False, 0), (True, 1)])
+def test_an_interrupt_ends_a_start_and_only_files_that_were_to_be_run_make_it_a_failure(feeder: bool, code: int) -> None:
+    supervision = Supervision(PLAN, feeder=feeder)
+    list(supervision.start())
+    children = sorted(supervision.children)
+    instructions = list(supervision.interrupted(1.0))
+    assert said(instructions, Log) == [Log("info", STOPPED_EARLY)]
+    assert sorted(kill.number for kill in said(instructions, Kill)) == children
+    assert list(supervision.interrupted(1.01)) == []
+    for number in children:
+        list(supervision.exited(number, KILLED, 2.0))
+    assert (supervision.phase, supervision.exit_code, supervision.failure) == (Phase.STOPPED, code, None)
+
+
+def test_signals_that_come_together_are_one() -> None:
+    # timeout(1) sends SIGTERM to its child, and to the group that this is in.
+    supervision = running()
+    list(supervision.interrupted(10.0))
+    assert list(supervision.interrupted(10.05)) == []
+    assert supervision.phase is Phase.DRAINING
+    assert said(supervision.interrupted(10.11), Kill)
+
+
+def test_a_hangup_drains_and_is_never_a_second_signal() -> None:
+    # A terminal that is closed sends one, its shell another; systemd sends one after SIGTERM.
+    supervision = running()
+    assert told(supervision.interrupted(10.0, hangup=True)) == [(SCHEDULER, Drain)]
+    assert list(supervision.interrupted(10.5, hangup=True)) == []
+    assert list(supervision.interrupted(11.0)) == []
+    assert list(supervision.interrupted(11.5, hangup=True)) == []
+    assert said(supervision.interrupted(12.0), Kill)
+
+
+def test_a_first_signal_to_a_run_that_ends_already_does_no_harm() -> None:
+    supervision = running(feeder=True)
+    list(supervision.exited(FEEDER, CLEAN, 10.0))
+    assert list(supervision.interrupted(10.1)) == []
+    list(supervision.drained(NOTHING_LEFT, 10.2))
+    end(supervision)
+    assert supervision.exit_code == 0
 
 
 def test_a_drained_run_stops_everybody_and_ends_well() -> None:
