@@ -25,7 +25,6 @@ import signal
 import sys
 import threading
 from collections.abc import Set
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
