@@ -229,7 +229,7 @@ def test_a_folder_that_cannot_be_made_anew_is_an_error_each_time_and_its_end_is_
     shutil.rmtree(home)
     home.touch()
     for _ in range(2):
-        with pytest.raises(OSError):
+        with pytest.raises(FileExistsError):
             folder.renew()
     folder.remove()
     assert home.is_file()
@@ -280,9 +280,9 @@ def test_a_home_that_may_not_be_read_is_one_line(home: Path, monkeypatch: pytest
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "iterdir", denied)
-    with pytest.raises(Unavailable, match="cannot look for runs in .*Permission denied.*set TRTLAB_RUN_DIR"):
+    with pytest.raises(Unavailable, match=r"cannot look for runs in .*Permission denied.*set TRTLAB_RUN_DIR"):
         find_run("demo")
-    with pytest.raises(StartError, match="cannot look for dead runs in .*set TRTLAB_RUN_DIR"):
+    with pytest.raises(StartError, match=r"cannot look for dead runs in .*set TRTLAB_RUN_DIR"):
         remove_dead_runs()
 
 
