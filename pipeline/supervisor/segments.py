@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from shm import segments
 from shm.errors import SegmentError
 from shm.placement import prefault
 from shm.segment import Segment, SegmentSpec
+
+#: What attaching fails with though the segment is whole.
+_OWN_WANT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 __all__ = ["damage_of", "make_segments", "unlink_segments"]
 
@@ -53,9 +57,12 @@ def unlink_segments(made: Iterable[Segment]) -> None:
 
 
 def damage_of(segment: Segment) -> str | None:
-    """Why it could not be attached now, or None."""
+    """Why it could not be attached now, or None; also where this process itself has no descriptor or memory for it."""
     try:
         segments.attach(segment.address).close()
-    except SegmentError as error:
+    except (SegmentError, OSError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(cause, OSError) and cause.errno in _OWN_WANT:
+            return None
         return str(error)
     return None

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,12 @@ def _raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def _say(log: Callable[[str, str], None], level: str, text: str) -> None:
+    """Tell people, where there are any: a terminal that is closed must not end what it has asked to end well."""
+    with contextlib.suppress(OSError, ValueError):
+        log(level, text)
+
+
 class _Shell:
     def __init__(
         self,
@@ -129,7 +136,7 @@ class _Shell:
         #: One for each pool of the plan, and the flight records as the last; the caller unlinks them.
         self._made = made
         self._feeder = feeder
-        self._log = log
+        self._log = partial(_say, log)
         self._on_ready = on_ready
         self._supervision = Supervision(plan, feeder=feeder is not None)
         self._processes: dict[int, ChildProcess] = {}
@@ -266,7 +273,8 @@ class _Shell:
         fd = process.output
         child = self._supervision.children.get(number)
         for line in process.read():
-            print(f"{child.title if child else number} | {line}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError, ValueError):  # the terminal may be closed
+                print(f"{child.title if child else number} | {line}", file=sys.stderr, flush=True)
         if process.output is None and fd is not None:
             self._poller.remove(fd)
             del self._outputs[fd]
@@ -382,6 +390,8 @@ class _Shell:
             self._processes[number].send_signal(signal.SIGKILL)
 
     def _spawn(self, child: Child) -> None:
+        # It binds its socket there.
+        self._look_after_folder()
         env = NO_MATRICES
         extra: dict[str, Any] = {}
         if child.number == SCHEDULER:

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from pipeline.client import Client
+from pipeline.wire.run_dir import find_run, runs
 from tests.faults.load import until
 
 Started = Callable[..., "subprocess.Popen[Any]"]
@@ -68,24 +69,29 @@ def test_under_nohup_sighup_does_nothing(folder: Any, started: Started) -> None:
     assert process.wait(30) == 0
 
 
-def test_a_terminal_that_is_closed_ends_the_run_and_leaves_nothing(folder: Any, started: Started) -> None:
+@pytest.mark.parametrize("serve", [True, False])
+def test_a_terminal_that_is_closed_ends_the_run_and_leaves_nothing(folder: Any, started: Started, serve: bool) -> None:
     try:
         master, slave = pty.openpty()
     except OSError as error:
         pytest.skip(f"no terminal can be had here: {error}")
     own_terminal = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    # Over files it has something to say in the end, and no one to say it to.
+    work = ["--serve"] if serve else [__file__] * 50
+    config = folder.config({} if serve else {"with.seconds": 0.1})
     process = started(
-        "run", folder.config({}), "--serve",
+        "run", config, *work,
         command=[sys.executable, "-c", own_terminal, sys.executable, "-m", "pipeline"],
-        stdin=slave, stdout=subprocess.PIPE, stderr=slave, start_new_session=True, text=True,
+        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
     )  # fmt: skip
     os.close(slave)
-    run_dir = serving(process)
+    until(lambda: runs("faulty"))
+    run_dir = find_run("faulty")
     with Client.connect(run_dir) as client:
         assert bytes(client.submit(data=b"x").get(30)["data"]) == b"x"
     children = psutil.Process(process.pid).children()
     os.close(master)
-    assert process.wait(30) == 0
+    assert process.wait(30) == (0 if serve else 1)
     assert psutil.wait_procs(children, 10)[1] == []
     assert not run_dir.exists()
 
@@ -122,7 +128,7 @@ def test_files_that_were_to_be_run_make_a_stopped_start_a_failure(folder: Any, s
     assert process.wait(30) == 1
 
 
-def test_the_second_signal_ends_also_a_start_that_does_not_end(folder: Any, started: Started) -> None:
+def test_the_second_signal_stops_at_once_whatever_is_under_way(folder: Any, started: Started) -> None:
     process = started("run", folder.config({"with.seconds": 3600}), "--serve", stdout=subprocess.PIPE, text=True)
     with Client.connect(serving(process)) as client:
         client.submit(data=b"x")
