@@ -27,18 +27,23 @@ def _asked_for() -> list[signal.Signals]:
 
 def end_before_start(exit_code: int) -> None:
     """End this process with `exit_code` on such a signal, and with a word; the second one ends it by itself."""
+    for number in _asked_for():
+        signal.signal(number, _End(exit_code))
 
-    def end(number: int, frame: FrameType | None) -> None:
-        for each in listened:
+
+class _End:
+    """The handler."""
+
+    def __init__(self, exit_code: int) -> None:
+        self._exit_code = exit_code
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        for each in _asked_for():
             signal.signal(each, signal.SIG_DFL)
         # Not by print: it may be in the middle of that.
         with contextlib.suppress(OSError):
             os.write(2, b"stopped before it had started\n")
-        raise SystemExit(exit_code)
-
-    listened = _asked_for()
-    for number in listened:
-        signal.signal(number, end)
+        raise SystemExit(self._exit_code)
 
 
 class StopSignal(NamedTuple):
@@ -79,6 +84,7 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # What was to be ended before it starts is over: a signal that is late must not change its exit code.
+            signal.signal(number, signal.SIG_IGN if isinstance(handler, _End) else handler)
         os.close(self.descriptor)
         os.close(self._write)

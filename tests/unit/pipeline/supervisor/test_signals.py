@@ -88,3 +88,12 @@ def test_before_the_start_the_second_signal_ends_what_does_not_listen() -> None:
         assert process.stdout.readline() == "here\n"
         process.terminate()
         assert process.wait(30) == -signal.SIGTERM
+
+
+def test_a_signal_that_comes_after_the_end_changes_no_exit_code() -> None:
+    program = (
+        "import os, signal\nfrom pipeline.supervisor.signals import StopSignals, end_before_start\nend_before_start(5)\n"
+        "with StopSignals():\n    pass\nos.kill(os.getpid(), signal.SIGTERM)\nraise SystemExit(3)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
