@@ -64,12 +64,12 @@ _HOLD_PAUSE_S = 0.01
 
 
 def runs_home() -> Path:
-    """The folder that holds the run folders."""
+    """The folder that holds the run folders, as an absolute path: segments name a lock in it for readers anywhere."""
     if configured := os.environ.get("TRTLAB_RUN_DIR"):
-        return Path(configured)
+        return Path(configured).absolute()
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        return Path(runtime) / "trtlab"
-    return Path(tempfile.gettempdir()) / f"trtlab-{os.getuid()}"
+        return Path(runtime).absolute() / "trtlab"
+    return Path(tempfile.gettempdir()).absolute() / f"trtlab-{os.getuid()}"
 
 
 def make_run_dir(pipeline: str) -> Path:

@@ -49,6 +49,7 @@ def dead(home: Path, name: str) -> Path:
     [
         ({"TRTLAB_RUN_DIR": "/a", "XDG_RUNTIME_DIR": "/b"}, "/a"),
         ({"XDG_RUNTIME_DIR": "/b"}, "/b/trtlab"),
+        ({"TRTLAB_RUN_DIR": "a/b"}, f"{os.getcwd()}/a/b"),
         ({"TMPDIR": "/tmp"}, f"/tmp/trtlab-{os.getuid()}"),
     ],
 )
