@@ -18,8 +18,6 @@ from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 __all__ = ["MARK", "Orphans"]
 
 MARK = "TRTLAB_CHILD"
@@ -100,9 +98,15 @@ def _children() -> list[int]:
         texts = [Path(f"/proc/self/task/{task}/children").read_text() for task in os.listdir("/proc/self/task")]
         return [int(pid) for text in texts for pid in text.split()]
     except OSError:
-        with suppress(psutil.Error):
-            return [child.pid for child in psutil.Process().children()]
-        return []
+        return [int(process.name) for process in Path("/proc").glob("[0-9]*") if _parent_of(process) == os.getpid()]
+
+
+def _parent_of(process: Path) -> int:
+    try:
+        # The second field is the command in parentheses and may hold anything.
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0  # It has ended since.
 
 
 def _kill(pid: int) -> None:

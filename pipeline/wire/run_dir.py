@@ -157,7 +157,7 @@ class RunFolder:
     def _is_there(self) -> bool:
         try:
             return os.path.samestat(os.stat(self.path, follow_symlinks=False), os.fstat(self._fd))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     def _make_again(self) -> None:

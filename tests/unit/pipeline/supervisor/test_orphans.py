@@ -98,3 +98,21 @@ def test_children_of_the_killed_are_killed_as_well() -> None:
         "until(lambda: {state(pid) for pid in (top, *below)} == {'gone'})\n"
         "orphans.close()\n"
     )
+
+
+def test_a_kernel_that_keeps_no_lists_of_children_is_asked_for_all_processes() -> None:
+    run(
+        "from pathlib import Path\n"
+        "real = Path.read_text\n"
+        "def read_text(path):\n"
+        "    if path.name == 'children':\n"
+        "        raise FileNotFoundError(2, 'No such file or directory')\n"
+        "    return real(path)\n"
+        "Path.read_text = read_text\n"
+        "child, orphan = start('sleep 3600 >&2 & echo $!', 'run/1', start_new_session=True)\n"
+        "child.wait()\n"
+        "own = set()\n"
+        "orphans.died(child.pid, 'run/1')\n"
+        "until(lambda: state(orphan) == 'gone')\n"
+        "orphans.close()\n"
+    )
