@@ -43,4 +43,4 @@ class MemoryKills:
 
     def struck(self, count: int) -> bool:
         """Whether it has struck since the last `note` but one: a death may be seen just after a `note`."""
-        return count != self._before
+        return count > self._before

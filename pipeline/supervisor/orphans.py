@@ -93,18 +93,21 @@ def _waitable() -> int | None:
 
 
 def _children() -> list[int]:
+    """Pids of all children; none where this process lacks the descriptor to look: it looks again later."""
     try:
         # The kernel's own list, where it keeps one. A child belongs to the thread that has made or adopted it.
         texts = [Path(f"/proc/self/task/{task}/children").read_text() for task in os.listdir("/proc/self/task")]
         return [int(pid) for text in texts for pid in text.split()]
     except OSError:
-        return [int(process.name) for process in Path("/proc").glob("[0-9]*") if _parent_of(process) == os.getpid()]
+        with suppress(OSError):
+            return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _parent_of(pid) == os.getpid()]
+    return []
 
 
-def _parent_of(process: Path) -> int:
+def _parent_of(pid: str) -> int:
     try:
         # The second field is the command in parentheses and may hold anything.
-        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return 0  # It has ended since.
 

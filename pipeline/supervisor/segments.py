@@ -16,8 +16,8 @@ from shm.errors import SegmentError
 from shm.placement import prefault
 from shm.segment import Segment, SegmentSpec
 
-#: What attaching fails with though the segment is whole.
-_OWN_WANT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+#: What attaching fails with though the segment is whole; posix_ipc gives its errors for the first two no number.
+_OWN_WANT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, None)
 
 __all__ = ["damage_of", "make_segments", "unlink_segments"]
 

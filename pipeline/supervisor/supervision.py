@@ -51,6 +51,7 @@ STOPPED_EARLY = "stopped while it was starting"
 
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 10.0
+_SPAWN_AGAIN_S = 1.0
 _STOP_GRACE_S = 5.0
 _ONE_REQUEST_S = 0.1
 """Signals so close to each other are one request to stop; a person's second Ctrl-C comes later."""
@@ -244,6 +245,17 @@ class Supervision:
         if not self.children and self.phase is Phase.STOPPING:
             self.phase = Phase.STOPPED
 
+    def unborn(self, number: int, why: str, now: float) -> Iterator[Instruction]:
+        """A child could not be started, for want of descriptors or processes say: not its fault, and tried again."""
+        child = self.children.pop(number, None)
+        if child is None:
+            return
+        if self.phase in (Phase.RUNNING, Phase.DRAINING):
+            yield Log("error", f"{child.title}: {why}; tried again in {_SPAWN_AGAIN_S:g} s")
+            self._respawns.append((now + _SPAWN_AGAIN_S, child))
+        elif not self.children and self.phase is Phase.STOPPING:
+            self.phase = Phase.STOPPED
+
     def overran(self, number: int, stage: int, for_ms: float) -> Iterator[Instruction]:
         """A process has been computing one batch for longer than its stage's `timeout_ms`."""
         child = self.children.get(number)
@@ -314,6 +326,8 @@ class Supervision:
             self._respawns = [respawn for respawn in self._respawns if respawn[0] > now]
             for child in due:
                 yield self._spawn(child)
+                if child.number == SCHEDULER:
+                    yield from self._tell_broken()
         if self._give_up_at is not None and now >= self._give_up_at:
             self._give_up_at = None
             left = ", ".join(child.title for child in self.children.values())
@@ -461,5 +475,9 @@ class Supervision:
         # New segments: a client of the old one may still write into a slot of the old ones.
         yield NewEpoch(self.epoch)
         yield self._spawn(Child(SCHEDULER, "scheduler"))
+        yield from self._tell_broken()
+
+    def _tell_broken(self) -> Iterator[Instruction]:
+        """A scheduler that begins anew knows of no stage that was given up."""
         for stage in sorted(self._broken):
             yield Tell(SCHEDULER, StageBroken(stage, "its workers died too often"))

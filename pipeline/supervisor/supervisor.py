@@ -59,8 +59,6 @@ _SHORTEST_TICK_S = 0.005
 _WHOLE_S = 1.0
 #: Programs that a stage starts may close every number up to the limit one by one, so it is not the largest there is.
 _MOST_FILES = 65_536
-#: Of a child that there never was.
-_EXIT_UNBORN = 3
 _ROOM_S = 10.0
 """How long memory of the epoch before may take to come back, where there is not enough for both."""
 
@@ -283,9 +281,7 @@ class _Shell:
         """Collect the exit status of every child that is dead, and what it has started."""
         while self._unborn:
             number, why = self._unborn.pop(0)
-            for recorder in self._recorders.pop(number, {}).values():
-                recorder.close()
-            self._carry_out(self._supervision.exited(number, Exit(why, _EXIT_UNBORN), time.monotonic()))
+            self._carry_out(self._supervision.unborn(number, why, time.monotonic()))
         for number, process in list(self._processes.items()):
             status = process.exit_status()
             if status is None:
@@ -335,10 +331,9 @@ class _Shell:
                 self._spawn(instruction.child)
             elif isinstance(instruction, Tell):
                 self._tell(instruction)
-            elif isinstance(instruction, Interrupt):
-                self._processes[instruction.number].send_signal(signal.SIGTERM)
-            elif isinstance(instruction, Kill):
-                self._processes[instruction.number].send_signal(signal.SIGKILL)
+            elif isinstance(instruction, (Interrupt, Kill)):
+                if (process := self._processes.get(instruction.number)) is not None:
+                    process.send_signal(signal.SIGTERM if isinstance(instruction, Interrupt) else signal.SIGKILL)
             elif isinstance(instruction, NewEpoch):
                 self._new_epoch(instruction.epoch)
             elif isinstance(instruction, Log):
@@ -428,6 +423,8 @@ class _Shell:
             why = f"it could not be started: {refusal_of(error)}"
             if self._supervision.phase is Phase.STARTING:
                 raise StartError(f"{child.title}: {why}") from error
+            for recorder in self._recorders.pop(child.number, {}).values():
+                recorder.close()
             # Later, since more instructions may follow this one.
             self._unborn.append((child.number, why))
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.testing import running
 from pipeline.topology.cgroups import read_memory_kills
+from tests.faults.load import until
 
 COMMAND = [sys.executable, "-m", "pipeline"]
 NOBODY = 47_110  # no line in /etc/passwd
@@ -76,6 +79,19 @@ def test_a_soft_limit_of_descriptors_is_raised(folder: Any) -> None:
     (folder.path / "a.bin").write_bytes(b"x")
     low = f"import os, resource as r, sys; r.setrlimit(r.RLIMIT_NOFILE, (20, r.getrlimit(r.RLIMIT_NOFILE)[1])); os.execv({sys.executable!r}, {COMMAND!r} + sys.argv[1:])"
     assert run(sys.executable, "-c", low, "run", folder.config({}), folder.path / "a.bin") == (0, "")
+
+
+def test_a_worker_that_cannot_be_started_again_for_want_of_descriptors_is_as_soon_as_there_are_some(folder: Any) -> None:
+    with running(folder.config({"replicas": 2}, {})) as pipeline, pipeline.client() as client:
+        before = resource.prlimit(pipeline.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pipeline.pid, resource.RLIMIT_NOFILE, (10, before[1]))
+        os.kill(pipeline.worker_pids("s0")[0], signal.SIGKILL)
+        until(lambda: pipeline.log().count("it could not be started: Too many open files") > 1)
+        assert bytes(client.submit(data=b"x").get(30)["data"]) == b"x"
+        resource.prlimit(pipeline.pid, resource.RLIMIT_NOFILE, before)
+        until(lambda: len(pipeline.worker_pids("s0")) == 2)
+        assert "damaged" not in pipeline.log()
+        assert pipeline.stop() == 0
 
 
 @as_root

@@ -17,6 +17,7 @@ def test_a_kill_of_this_moment_is_seen_and_one_of_long_ago_is_not() -> None:
     kills.note(4)
     assert not kills.struck(4)
     assert kills.struck(5)
+    assert not kills.struck(0)  # it could not be read
 
 
 def test_the_own_group_counts_before_the_whole_host(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,3 +66,13 @@ def test_segments_are_unlinked_also_where_somebody_has_done_it(segment: Segment)
     segment.unlink()
     unlink_segments([segment])
     assert "not in /dev/shm" in str(damage_of(segment))
+
+
+def test_a_process_that_has_used_up_its_descriptors_sees_no_damage(segment: Segment) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        found = damage_of(segment)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found is None

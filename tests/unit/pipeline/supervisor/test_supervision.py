@@ -414,6 +414,51 @@ def test_nothing_is_started_again_once_it_stops() -> None:
         assert supervision.wake_at is None or supervision.wake_at > 3.0
 
 
+def test_a_child_that_could_not_be_started_is_tried_again_and_no_stage_is_given_up_for_it() -> None:
+    supervision = running()
+    list(supervision.exited(0, SEGV, 5.0))
+    (spawn,) = said(supervision.tick(5.0), Spawn)
+    now = 5.0
+    for _ in range(20):
+        told_of = list(supervision.unborn(spawn.child.number, "Too many open files", now))
+        assert told_of == [Log("error", "a/0: Too many open files; tried again in 1 s")]
+        assert said(supervision.tick(now + 0.5), Spawn) == []
+        now += 1.0
+        assert said(supervision.tick(now), Spawn) == [spawn]
+    assert not [tell for tell in told(supervision.tick(now)) if tell[1] is StageBroken]
+
+
+def test_a_scheduler_that_could_not_be_started_is_tried_again_and_hears_of_broken_stages() -> None:
+    supervision = running()
+    # Stage a has a budget of two restarts.
+    for now in range(3):
+        (child,) = (child for child in supervision.children.values() if child.title == "a/0")
+        last = list(supervision.exited(child.number, Exit("exit code 1", 1), float(now)))
+        list(supervision.tick(now + 0.9))
+    assert (SCHEDULER, StageBroken) in told(last)
+    list(supervision.exited(SCHEDULER, SEGV, 100.0))
+    epoch = supervision.epoch
+    list(supervision.unborn(SCHEDULER, "no processes", 100.0))
+    again = list(supervision.tick(101.0))
+    assert [spawn.child.number for spawn in said(again, Spawn)] == [SCHEDULER]
+    assert (SCHEDULER, StageBroken) in told(again)
+    assert supervision.epoch == epoch
+
+
+def test_a_child_that_could_not_be_started_does_not_hold_up_the_end() -> None:
+    supervision = running()
+    list(supervision.exited(0, SEGV, 5.0))
+    (spawn,) = said(supervision.tick(5.0), Spawn)
+    list(supervision.interrupted(6.0))
+    list(supervision.interrupted(7.0))
+    for number in list(supervision.children):
+        if number != spawn.child.number:
+            list(supervision.exited(number, KILLED, 8.0))
+    assert supervision.phase is Phase.STOPPING
+    assert list(supervision.unborn(spawn.child.number, "why", 8.0)) == []
+    assert supervision.phase is Phase.STOPPED
+
+
 class SupervisionMachine(RuleBasedStateMachine):
     """Whatever happens: nobody dead is spoken to, and two interrupts and all exits end it."""
 
