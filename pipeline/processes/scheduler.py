@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -38,7 +39,7 @@ from pipeline.wire.messages import (
     Welcome,
 )
 from pipeline.wire.run_dir import SCHEDULER_LOCK
-from pipeline.wire.sockets import Inbox, Outbox, address_of
+from pipeline.wire.sockets import MOST_SOCKETS, Inbox, Outbox, address_of
 from shm import segments
 from shm.errors import OwnerAlive
 from shm.owner import Alive, OwnerLock, OwnerWatch, probe
@@ -48,6 +49,12 @@ __all__ = ["main"]
 
 _TICK_NS = 50_000_000
 _CLIENT_CHECK_NS = 250_000_000
+
+#: Descriptors, as counted in /proc/<pid>/fd: of a scheduler without workers and clients, and for each of them.
+_OWN_FILES = 16
+_WORKER_FILES = 3
+_CLIENT_FILES = 4
+_OWN_SOCKETS = 8
 
 
 class _Shell:
@@ -66,6 +73,8 @@ class _Shell:
         self._watches: dict[int, OwnerWatch] = {}
         #: Clients that said hello before the pipeline was ready.
         self._early: list[Hello] = []
+        self._most_clients = _most_clients(sum(len(stage.workers) for stage in boot.plan.stages), len(boot.segments))
+        self._told_of_most = False
         self._stopping = False
         self._welcome = Welcome(
             boot.epoch,
@@ -133,6 +142,15 @@ class _Shell:
             return
         number = hello.client
         if number not in self._watches:
+            if len(self._watches) >= self._most_clients:
+                if not self._told_of_most:
+                    self._told_of_most = True
+                    print(
+                        f"client {hello.name} waits to be let in: {self._most_clients} clients are what this process "
+                        f"has descriptors for; raise the hard limit of open files (ulimit -n)",
+                        file=sys.stderr,
+                    )
+                return
             try:
                 self._watches[number] = OwnerWatch(self._lock_of(number))
             except OSError:
@@ -163,6 +181,7 @@ class _Shell:
         watch = self._watches.pop(number, None)
         if watch is not None:
             watch.close()
+            self._told_of_most = False
 
     def _look_after_clients(self, now: int) -> None:
         for number, watch in tuple(self._watches.items()):
@@ -214,6 +233,17 @@ class _Shell:
         for segment in self._segments:
             segment.close()
         self._lock.release()
+
+
+def _most_clients(workers: int, segments: int) -> int:
+    """How many clients there are descriptors and sockets for. Of more, libzmq would abort this process.
+
+    A client takes four: its lock, the connection from it, and a socket with one to it. Who connects takes one before it
+    has said a word, so a quarter is left for those who wait.
+    """
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    left = (files - _OWN_FILES - segments - _WORKER_FILES * workers) * 3 // 4 // _CLIENT_FILES
+    return max(1, min(left, MOST_SOCKETS - workers - _OWN_SOCKETS))
 
 
 def main() -> None:

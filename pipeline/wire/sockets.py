@@ -24,7 +24,10 @@ from pipeline.errors import StartError, WireError
 from pipeline.wire.codec import MAX_FRAME_BYTES, decode, encode
 from pipeline.wire.messages import Message
 
-__all__ = ["Inbox", "Outbox", "Poller", "address_of"]
+#: What a context of libzmq has room for unless told otherwise (ZMQ_MAX_SOCKETS): one for each client of a scheduler.
+MOST_SOCKETS = 1023
+
+__all__ = ["MOST_SOCKETS", "Inbox", "Outbox", "Poller", "address_of"]
 
 #: What sun_path of a unix socket holds, without its final NUL.
 _MAX_PATH = 107

@@ -8,12 +8,15 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.client import Client
+from pipeline.errors import Unavailable
 from pipeline.testing import running
 from pipeline.topology.cgroups import read_memory_kills
 from tests.faults.load import until
@@ -92,6 +95,32 @@ def test_a_worker_that_cannot_be_started_again_for_want_of_descriptors_is_as_soo
         until(lambda: len(pipeline.worker_pids("s0")) == 2)
         assert "damaged" not in pipeline.log()
         assert pipeline.stop() == 0
+
+
+def test_more_clients_than_there_are_descriptors_for_wait_and_harm_nobody(folder: Any, started: Callable[..., Any]) -> None:
+    low = f"import os, resource as r, sys; r.setrlimit(r.RLIMIT_NOFILE, (64, 64)); os.execv({sys.executable!r}, {COMMAND!r} + sys.argv[1:])"
+    process = started(
+        "run", folder.config({}), "--serve", command=[sys.executable, "-c", low],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    run_dir = Path(process.stdout.readline().strip().partition(" in ")[2])
+    clients: list[Client] = []
+    with suppress(Unavailable):
+        while len(clients) < 30:
+            clients.append(Client.connect(run_dir, timeout_s=3))
+    assert 3 < len(clients) < 30
+    with pytest.raises(Unavailable):
+        Client.connect(run_dir, timeout_s=1)
+    clients.pop().close()
+    clients.append(Client.connect(run_dir, timeout_s=30))
+    status = clients[0].status()
+    assert len(status["clients"]) == len(clients)
+    assert status["counts"].get("client_deaths", 0) == 0
+    for client in clients:
+        client.close()
+    process.terminate()
+    assert "raise the hard limit of open files (ulimit -n)" in process.communicate(timeout=30)[1]
+    assert process.returncode == 0
 
 
 @as_root
