@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.errors import StartError
 from pipeline.graph.nearness import near_cpus
 from pipeline.graph.plan import Plan
+from pipeline.topology.refusals import refusal_of
 from pipeline.wire.run_dir import LOCK
 from pipeline.worker.recorder import RECORD_BYTES
 from shm import segments
@@ -46,6 +47,8 @@ def make_segments(plan: Plan, run_dir: Path, made: list[Segment], *, recorder: b
             prefault(segment, cpus=near_cpus(plan, name))
         except SegmentError as error:
             raise StartError(str(error)) from error
+        except OSError as error:
+            raise StartError(f"cannot make the segment of pool {name}: {refusal_of(error)}") from error
         yield segment
 
 

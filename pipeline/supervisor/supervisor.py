@@ -379,6 +379,9 @@ class _Shell:
                     # Clients let go by themselves, as soon as they hear of the death.
                     self._kill_workers()
                 time.sleep(_SHORTEST_TICK_S)
+            except BaseException:
+                unlink_segments(fresh)
+                raise
 
     def _kill_workers(self) -> None:
         for number in self._recorders:

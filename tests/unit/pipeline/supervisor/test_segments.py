@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import StartError
+from pipeline.graph.plan import Plan, PoolPlan
 from pipeline.supervisor import segments as module
-from pipeline.supervisor.segments import damage_of, unlink_segments
+from pipeline.supervisor.segments import damage_of, make_segments, unlink_segments
 from shm import segments
 from shm.errors import SegmentCorrupt
 from shm.owner import OwnerLock
@@ -76,3 +78,22 @@ def test_a_process_that_has_used_up_its_descriptors_sees_no_damage(segment: Segm
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert found is None
+
+
+def test_what_the_system_refuses_a_segment_is_an_error_of_the_start_and_what_was_made_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools = (PoolPlan("a", 64, 2), PoolPlan("b", 64, 2))
+    plan = Plan("demo", "demo.yaml", ".", (), (), (), pools)
+    real, made = segments.create, []
+
+    def create(kind: str, spec: SegmentSpec) -> Segment:
+        if spec.pool == "b":
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(kind, spec)
+
+    monkeypatch.setattr(module.segments, "create", create)
+    with OwnerLock.acquire(tmp_path / "owner.lock"), pytest.raises(StartError, match="pool b: Too many open files"):
+        list(make_segments(plan, tmp_path, made, recorder=False))
+    assert [segment.layout.pool for segment in made] == ["a"]
+    unlink_segments(made)
