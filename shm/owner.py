@@ -11,10 +11,14 @@ containers of one pod have different pid namespaces but share the folder.
 
 Only `Dead` has `claim`, which takes the dead owner's lock; whoever holds that may remove what it
 left. A path belongs to one life: name it anew for each run.
+
+Cleaners of old files remove lock files as well. The owner makes its own anew (`OwnerLock.renew`), and who
+must never be wrong about one owner keeps its file open (`OwnerWatch`): the lock is on the file, not on its name.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -27,7 +31,7 @@ from types import TracebackType
 
 from shm.errors import OwnerAlive
 
-__all__ = ["Alive", "Dead", "OwnerLock", "OwnerState", "Unknown", "probe", "start_ticks"]
+__all__ = ["Alive", "Dead", "OwnerLock", "OwnerState", "OwnerWatch", "Unknown", "probe", "start_ticks"]
 
 #: A probe holds a shared lock for microseconds, which must not turn a starting owner away.
 _ACQUIRE_ATTEMPTS = 20
@@ -68,25 +72,22 @@ class OwnerLock:
             OSError: the file cannot be made.
         """
         path = os.fspath(path)
-        for _ in range(_ACQUIRE_ATTEMPTS):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                time.sleep(_ACQUIRE_PAUSE_S)
-                continue
-            except OSError:
-                os.close(fd)
-                raise
-            # Between open and flock an ending owner may have unlinked the file: a lock on a file
-            # that nobody can find any more protects nothing.
-            if _is_at(fd, path):
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, _MARK + f"{os.getpid()} start {start_ticks()}\n".encode(), 0)
-                return cls(path, fd)
-            os.close(fd)
-        raise OwnerAlive(f"{path}: held by a living process ({_written(path)}); stop it, or choose another name")
+        return cls(path, _locked(path))
+
+    def renew(self) -> bool:
+        """Make the file anew where it was removed, and hold that; True where it had to be.
+
+        Raises:
+            OwnerAlive: another living process holds a file of that path by now.
+            OSError: the file cannot be made, for instance since its folder is gone.
+        """
+        if self._fd < 0 or _is_at(self._fd, self.path):
+            return False
+        fd = _locked(self.path)
+        # This order: whoever watches the old file must find the new one held once the old one is free.
+        old, self._fd = self._fd, fd
+        os.close(old)
+        return True
 
     def release(self) -> None:
         """Remove the file, then drop the lock. Again: nothing."""
@@ -94,7 +95,8 @@ class OwnerLock:
             return
         # This order: once unlocked, the file could already be somebody else's.
         if _is_at(self._fd, self.path):
-            os.unlink(self.path)
+            with suppress(OSError):
+                os.unlink(self.path)
         os.close(self._fd)
         self._fd = -1
 
@@ -165,13 +167,10 @@ def probe(path: str | os.PathLike[str]) -> OwnerState:
     """Whether the owner that holds the lock file at `path` is alive. Never blocks, never raises OSError."""
     path = os.fspath(path)
     try:
-        # A path out of a foreign header may name anything: NONBLOCK keeps a FIFO from hanging us.
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = _opened(path)
     except (OSError, ValueError) as error:
         return Unknown(path, f"the lock file cannot be opened: {getattr(error, 'strerror', None) or error}")
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return Unknown(path, "the lock file is not a regular file")
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         # Dead means that the file may be removed, so it must be one of ours: the path may come out
         # of a damaged header, and nobody holds a lock on /etc/passwd either.
@@ -186,10 +185,89 @@ def probe(path: str | os.PathLike[str]) -> OwnerState:
     return Dead(path)
 
 
+class OwnerWatch:
+    """One owner, watched by its lock file, which is held open: the answer is certain also where the file was removed.
+
+    Raises:
+        OSError: there is no such file, or it cannot be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._fd = _opened(self.path)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the owner lives and has not released its lock; never True again once it was False."""
+        if self._fd < 0:
+            return False
+        if self._is_held():
+            return True
+        # It may have renewed its lock, which it does in this order: hold the new file, let go of the old one.
+        self.close()
+        with suppress(OSError):
+            self._fd = _opened(self.path)
+            if self._is_held():
+                return True
+        self.close()
+        return False
+
+    def _is_held(self) -> bool:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        return False
+
+    def close(self) -> None:
+        """Watch no longer. Again: nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _locked(path: str) -> int:
+    """A descriptor of the file at `path` (made where it is not there) that holds its lock; see `OwnerLock.acquire`."""
+    for _ in range(_ACQUIRE_ATTEMPTS):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            time.sleep(_ACQUIRE_PAUSE_S)
+            continue
+        except OSError:
+            os.close(fd)
+            raise
+        # Between open and flock an ending owner may have unlinked the file: a lock on a file
+        # that nobody can find any more protects nothing.
+        if _is_at(fd, path):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, _MARK + f"{os.getpid()} start {start_ticks()}\n".encode(), 0)
+            return fd
+        os.close(fd)
+    raise OwnerAlive(f"{path}: held by a living process ({_written(path)}); stop it, or choose another name")
+
+
+def _opened(path: str) -> int:
+    """The regular file at `path`, for reading.
+
+    Raises:
+        OSError: there is none.
+    """
+    # A path may come out of a foreign header, and name anything: NONBLOCK keeps a FIFO from hanging us.
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "the lock file is not a regular file", path)
+    return fd
+
+
 def _is_at(fd: int, path: str) -> bool:
     try:
         found = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
+    except OSError:
         return False
     return os.path.samestat(os.fstat(fd), found)
 

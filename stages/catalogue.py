@@ -144,10 +144,25 @@ ASSETS: dict[str, Asset] = {
 
 
 def cache_dir() -> Path:
-    """Where pulled files lie: $TRTLAB_MODELS, else trtlab/models under $XDG_CACHE_HOME, else under ~/.cache."""
+    """Where pulled files lie: $TRTLAB_MODELS, else trtlab/models under $XDG_CACHE_HOME, else under ~/.cache.
+
+    Raises:
+        ModelError: none of them is set, and this user has no home, as in a container that runs under a bare uid.
+    """
     if own := os.environ.get("TRTLAB_MODELS"):
         return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trtlab" / "models"
+    if caches := os.environ.get("XDG_CACHE_HOME"):
+        return Path(caches) / "trtlab" / "models"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path()
+    if not home.is_absolute():  # HOME may be empty, too
+        raise ModelError(
+            f"user {os.getuid()} has no home folder, so there is no place for models: "
+            "set TRTLAB_MODELS to a folder for them, or XDG_CACHE_HOME, or HOME"
+        )
+    return home / ".cache" / "trtlab" / "models"
 
 
 def asset(name: str) -> Asset:

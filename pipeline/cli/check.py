@@ -152,5 +152,6 @@ def _limits(budget: Budget, console: Console) -> Table:
     table = make_table("limits", "limit", *right, "", right=right, console=console)
     for limit in budget.limits:
         verdict = Text("fits") if limit.holds else Text("too small", style="bold red")
-        table.add_row(limit.name, format_bytes(limit.needed), format_bytes(limit.allowed), verdict)
+        least = "at least " if limit.why else ""
+        table.add_row(limit.name, least + limit.shown(limit.needed), limit.shown(limit.allowed), verdict)
     return table

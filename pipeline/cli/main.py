@@ -17,9 +17,13 @@ import typer
 
 from pipeline.errors import ConfigError, StartError
 from pipeline.interpreter import NO_MATRICES
+from pipeline.supervisor.signals import end_before_start
+from pipeline.topology.refusals import is_refusal, refusal_of
+from stages.errors import ModelError
 
 __all__ = ["COMMANDS", "main", "make_app"]
 
+EXIT_FAILED = 1
 EXIT_CONFIG = 2
 EXIT_START = 3
 
@@ -72,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if own_process and named != ["replay"]:  # which runs a user's stage right here
         for name, value in NO_MATRICES.items():
             os.environ.setdefault(name, value)
+    if own_process and named == ["run"]:
+        # As early as can be. Files that were to be run have no answers then; of who serves it is what was asked for.
+        end_before_start(0 if "--serve" in arguments else EXIT_FAILED)
     try:
         app = make_app(named or COMMANDS)
         if own_process:
@@ -81,6 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(EXIT_CONFIG)
-    except StartError as error:
+    except (StartError, ModelError) as error:
         print(error, file=sys.stderr)
+        sys.exit(EXIT_START)
+    except OSError as error:
+        # What the system refuses is the operator's business. Any other is a bug of ours, and reported as Python does.
+        if not is_refusal(error):
+            raise
+        print(f"error: {refusal_of(error)}", file=sys.stderr)
         sys.exit(EXIT_START)

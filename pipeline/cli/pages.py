@@ -20,10 +20,9 @@ from pipeline.config.quantities import format_bytes
 from pipeline.errors import StartError
 from pipeline.graph.nearness import near_cpus, near_node
 from pipeline.graph.plan import Plan
-from pipeline.wire.run_dir import LOCK, make_run_dir
+from pipeline.wire.run_dir import LOCK, RunFolder
 from shm import leftovers, segments
 from shm.errors import SegmentError
-from shm.owner import OwnerLock
 from shm.placement import huge_bytes, map_pages, prefault, residency
 from shm.segment import Segment, SegmentSpec
 
@@ -117,12 +116,8 @@ def _look(pool: str, segment: Segment, wanted: int | None) -> PoolPages:
 @contextmanager
 def _folder(name: str) -> Iterator[Path]:
     """A run's folder with a lock, so that what a killed check leaves is known to be dead."""
-    folder = make_run_dir(name)
-    lock = OwnerLock.acquire(folder / LOCK)
+    folder = RunFolder(name)
     try:
-        yield folder
+        yield folder.path
     finally:
-        (folder / "clients").rmdir()
-        # The lock goes last: until then the folder has a living owner.
-        lock.release()
-        folder.rmdir()
+        folder.remove()

@@ -1,13 +1,14 @@
-"""Budget: what the pools take, against everything that can refuse it. Pure.
+"""Budget: what a plan takes, against everything that can refuse it. Pure.
 
 A mapping that is larger than what stands behind it fails at the first touch, with SIGBUS or the OOM
-killer, minutes later. So the sum is made before anything starts.
+killer, minutes later. So the sum is made before anything starts. What the slots take is known to the byte; what the
+processes take is estimated from below, so what is refused for it could not have worked.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pipeline.config.quantities import format_bytes
@@ -15,6 +16,20 @@ from pipeline.errors import StartError
 from pipeline.graph.plan import INGRESS, Plan
 from pipeline.topology.memory import MemoryLimits
 from shm.layout import SegmentLayout
+
+#: What a process takes that computes nothing yet: the interpreter, numpy, zmq. 19 MiB of anonymous memory (RssAnon)
+#: were measured, 30 MiB of one that has imported onnxruntime.
+_PROCESS_BYTES = 18 << 20
+
+#: Threads of a child: its own, the one that watches the lifeline, and two of libzmq.
+_CHILD_THREADS = 4
+_SUPERVISOR_THREADS = 3
+
+#: Descriptors of the supervisor, as counted in /proc/<pid>/fd: its own, and 5 for each child (pipes of its stdin and
+#: stdout, a connection in either direction). Each segment counts twice, for the next is made before the old one goes.
+#: libzmq aborts the process that runs out of them, so what is needed for a moment (4 at a spawn) is among its own.
+_OWN_FILES = 19
+_CHILD_FILES = 5
 
 __all__ = ["Budget", "BudgetLimit", "BudgetLine", "make_budget"]
 
@@ -39,11 +54,24 @@ class BudgetLimit:
     allowed: int
     remedy: str
     """What gives more of it; completes "or ..."."""
+    why: str = ""
+    """Where `needed` comes from, where that is an estimate; it is the least then."""
+    is_memory: bool = True
+    """Bytes; else a number of things."""
 
     @property
     def holds(self) -> bool:
         """True where it is enough."""
         return self.needed <= self.allowed
+
+    def shown(self, value: int) -> str:
+        """`needed` or `allowed` for people."""
+        return format_bytes(value) if self.is_memory else str(value)
+
+    def __str__(self) -> str:
+        least = "at least " if self.why else ""
+        why = f" ({self.why})" if self.why else ""
+        return f"{self.name}: {least}{self.shown(self.needed)} are needed{why}, {self.shown(self.allowed)} allowed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +95,37 @@ class Budget:
         broken = [limit for limit in self.limits if not limit.holds]
         if not broken:
             return
-        largest = max(self.lines, key=lambda line: line.nbytes)
-        message = [f"the pipeline's shared memory of {format_bytes(self.nbytes)} does not fit:"]
-        message += [
-            f"  {limit.name}: {format_bytes(limit.needed)} are needed, {format_bytes(limit.allowed)} allowed"
-            for limit in broken
-        ]
-        message.append(
-            f"the largest pool is {largest.pool}: {largest.slots} slots of {format_bytes(largest.slot_bytes)}; "
-            f"make it smaller with {_smaller(largest)},"
-        )
-        message += [f"or {limit.remedy}" for limit in broken]
+        message: list[str] = []
+        if short := [limit for limit in broken if not limit.why]:
+            largest = max(self.lines, key=lambda line: line.nbytes)
+            message += [f"the pipeline's shared memory of {format_bytes(self.nbytes)} does not fit:"]
+            message += [f"  {limit}" for limit in short]
+            message.append(
+                f"the largest pool is {largest.pool}: {largest.slots} slots of {format_bytes(largest.slot_bytes)}; "
+                f"make it smaller with {_smaller(largest)},"
+            )
+            message += [f"or {limit.remedy}" for limit in short]
+        message += [f"{limit}; {limit.remedy}, or start fewer replicas" for limit in broken if limit.why]
         raise StartError("\n".join(message))
 
 
-def make_budget(plan: Plan, memory: MemoryLimits) -> Budget:
-    """The sums of `plan` against `memory`."""
+def make_budget(plan: Plan, memory: MemoryLimits, weights: Mapping[str, int] | None = None) -> Budget:
+    """The sums of `plan` against `memory`.
+
+    Args:
+        weights: bytes of the files of models that a stage's workers will hold in memory, by the stage's name.
+    """
     lines = tuple(
         BudgetLine(pool.name, pool.slots, pool.slot_bytes, SegmentLayout.total_bytes(pool.slots, pool.slot_bytes))
         for pool in plan.pools
     )
     total = sum(line.nbytes for line in lines)
     largest = max(line.nbytes for line in lines)
-    return Budget(lines, tuple(_limits(plan.segment_kind, total, largest, memory)))
+    limits = [
+        *_limits(plan.segment_kind, total, largest, memory),
+        *_limits_of_processes(plan, total, memory, weights or {}),
+    ]
+    return Budget(lines, tuple(limits))
 
 
 def _limits(kind: str, total: int, largest: int, memory: MemoryLimits) -> Iterator[BudgetLimit]:
@@ -106,10 +142,33 @@ def _limits(kind: str, total: int, largest: int, memory: MemoryLimits) -> Iterat
             yield BudgetLimit("kernel.shmall", total, memory.sysv_total, raise_it)
     if memory.address_space is not None:
         yield BudgetLimit("address space (ulimit -v)", total, memory.address_space, "raise ulimit -v")
-    if memory.cgroup_headroom is not None:
-        yield BudgetLimit("cgroup memory left", total, memory.cgroup_headroom, "raise the container's memory limit")
     if memory.available is not None:
         yield BudgetLimit("available memory", total, memory.available, "free memory on this host")
+
+
+def _limits_of_processes(
+    plan: Plan, total: int, memory: MemoryLimits, weights: Mapping[str, int]
+) -> Iterator[BudgetLimit]:
+    # The scheduler is one, too.
+    children = 1 + sum(len(plan.stages[stages[0]].workers) for stages in plan.processes)
+    if memory.cgroup_headroom is not None:
+        models = sum(weights.get(stage.name, 0) * len(stage.workers) for stage in plan.stages)
+        why = f"{format_bytes(total)} of slots, {format_bytes(_PROCESS_BYTES)} for each of {children} processes"
+        if models:
+            why += f", {format_bytes(models)} for the weights of models"
+        needed = total + children * _PROCESS_BYTES + models
+        raise_it = "raise the container's memory limit"
+        yield BudgetLimit("cgroup memory left", needed, memory.cgroup_headroom, raise_it, why)
+    if memory.open_files is not None:
+        needed = _OWN_FILES + 2 * (len(plan.pools) + 1) + _CHILD_FILES * children
+        why = f"by the supervisor of {children} processes"
+        yield BudgetLimit("open files (ulimit -n)", needed, memory.open_files, "raise ulimit -n", why, False)
+    if memory.threads is not None:
+        # The feeder, or another client: without one, it is of no use.
+        needed = _SUPERVISOR_THREADS - 1 + _CHILD_THREADS * (children + 1)
+        why = f"for {children} processes, and one that sends requests"
+        raise_it = "raise it (ulimit -u, or the pids limit of the container)"
+        yield BudgetLimit("processes and threads left", needed, memory.threads, raise_it, why, False)
 
 
 def _smaller(line: BudgetLine) -> str:

@@ -37,6 +37,7 @@ def describe_stages(loaded: LoadedConfig, timeout_s: float = TIMEOUT_S) -> dict[
     stages = loaded.config.stages
     request = {
         "base_dir": str(loaded.base_dir),
+        "parent": os.getpid(),
         "stages": [{"use": stage.use, "options": stage.options} for stage in stages],
     }
     try:

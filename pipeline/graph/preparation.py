@@ -15,6 +15,7 @@ from pipeline.graph.budget import Budget, make_budget
 from pipeline.graph.describing import describe_stages
 from pipeline.graph.plan import Plan
 from pipeline.graph.planning import make_plan
+from pipeline.graph.weights import weights_of
 from pipeline.topology.machine import Machine, read_machine
 
 __all__ = ["Preparation", "prepare", "prepare_loaded"]
@@ -55,4 +56,5 @@ def prepare_loaded(loaded: LoadedConfig) -> Preparation:
     descriptions = describe_stages(loaded)
     plan = make_plan(loaded, descriptions, machine)
     notes = tuple((name, note) for name, description in descriptions.items() for note in description.notes)
-    return Preparation(loaded, machine, plan, make_budget(plan, machine.memory), notes)
+    budget = make_budget(plan, machine.memory, weights_of(plan, descriptions))
+    return Preparation(loaded, machine, plan, budget, notes)

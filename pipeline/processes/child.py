@@ -6,22 +6,28 @@ it the pipe stays open and silent for as long as the supervisor lives. Its end i
     supervisor ──boot document──▶ child
     supervisor dies, even by kill -9 ──▶ the kernel closes the pipe ──▶ end of file ──▶ child exits
 
-A thread waits for that end. A child that is deep in a C call may not let it run, so the kernel is
-also asked to kill the child when its parent dies (PR_SET_PDEATHSIG).
+The kernel is asked to send SIGKILL to the child's process group at that end (F_SETSIG): a child that is deep in a C
+call can do nothing itself, and what a stage has started goes with it. Where that cannot be had, it is asked to kill the
+child alone when its parent dies (PR_SET_PDEATHSIG). Not both: the main thread of a parent that is killed may be gone,
+which PR_SET_PDEATHSIG is about, before its files are closed, and then nobody would be left to have the group killed.
+A thread waits for the end as well, for sandboxes that know neither.
 """
 
 from __future__ import annotations
 
 import ctypes
 import faulthandler
+import fcntl
 import gc
 import json
 import os
 import signal
 import sys
 import threading
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import setproctitle
@@ -29,7 +35,11 @@ import setproctitle
 from pipeline.graph.plan import Plan
 from shm.segment import SegmentAddress
 
-__all__ = ["Boot", "Post", "boot", "collect_garbage", "freeze_heap"]
+__all__ = ["SHARED_SIGNALS", "Boot", "Post", "boot", "collect_garbage", "die_with_parent", "freeze_heap"]
+
+#: Those that may reach all processes of a run at once (Ctrl-C, a closed terminal, `timeout`, systemd). Only the
+#: supervisor decides what they mean: children are born with them blocked, and take no notice of them.
+SHARED_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 _PR_SET_PDEATHSIG = 1
 
@@ -109,14 +119,11 @@ def boot(role: str) -> Boot:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    _die_with_parent(raw["parent"])
+    if not _end_with_lifeline(lifeline):
+        die_with_parent(raw["parent"])
     threading.Thread(target=_watch, args=(lifeline,), name="lifeline", daemon=True).start()
-    # Both may reach the whole process group (Ctrl-C, `timeout`, systemd); only the supervisor decides
-    # what they mean. The feeder listens to the SIGTERM that the supervisor sends it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # The supervisor has us born with it blocked, so that none is lost on the way to here.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # The feeder listens to the SIGTERM that the supervisor sends it: until it does, one that comes waits.
+    _take_no_notice(SHARED_SIGNALS - {signal.SIGTERM} if role == "feeder" else SHARED_SIGNALS)
     plan = Plan.from_json(raw["plan"])
     posts = tuple(Post(*post) for post in raw["posts"])
     title = role or plan.stages[posts[0].stage].workers[raw["replica"]].title
@@ -155,14 +162,48 @@ def collect_garbage() -> bool:
     return True
 
 
+def _take_no_notice(numbers: Set[signal.Signals]) -> None:
+    # Not SIG_IGN, nor blocked for good: both are inherited by the programs that a stage starts, which then could not
+    # be ended by a SIGTERM of the stage. A handler is not.
+    for number in numbers:
+        signal.signal(number, _nothing)
+        # No call of a library is to fail with EINTR for it.
+        signal.siginterrupt(number, False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    pass
+
+
+def _end_with_lifeline(lifeline: int) -> bool:
+    """Have the kernel kill this process's group when the pipe ends; whether it will."""
+    if not _leads_group():
+        return False
+    try:
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    except OSError:
+        return False
+    return bool(fcntl.fcntl(lifeline, fcntl.F_GETFL) & os.O_ASYNC)
+
+
+def _leads_group() -> bool:
+    return os.getpgrp() == os.getpid()
+
+
 def _watch(lifeline: int) -> None:
     while os.read(lifeline, 4096):
         pass
+    if _leads_group():
+        os.killpg(0, signal.SIGKILL)
     # Not sys.exit: nobody is left to tear anything down for, and the main thread may hang.
     os._exit(3)
 
 
-def _die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the process `parent`, which has started it, dies."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # It may have died between our birth and the call; then nobody is left to send the signal.

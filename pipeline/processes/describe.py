@@ -4,7 +4,7 @@
 so here. It reads one JSON object from stdin and answers with one line of JSON a stage, in order, as
 soon as it knows: where it dies, the first missing line says on which stage.
 
-    stdin    {"base_dir": "...", "stages": [{"use": "module:Class", "options": {...}}, ...]}
+    stdin    {"base_dir": "...", "parent": 4711, "stages": [{"use": "module:Class", "options": {...}}, ...]}
     stdout   {"inputs": [spec, ...], "outputs": [spec, ...], "classes": ["module:Class", "module:Base", ...],
               "device": "cpu", "concurrency": 1, "ragged": false, "pad": {"W": 32},
               "max_batch": null, "notes": ["..."]}
@@ -21,6 +21,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from pipeline.processes.child import die_with_parent
 from stages.errors import StageError
 from stages.loading import load_stage
 
@@ -30,6 +31,8 @@ __all__ = ["main"]
 def main() -> None:
     """Answer the request on stdin."""
     request = json.load(sys.stdin)
+    # It may import for minutes, for a caller that was told to stop.
+    die_with_parent(request["parent"])
     # What stages print, also from C, goes to stderr: stdout is the answer's alone.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)

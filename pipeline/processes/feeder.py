@@ -42,6 +42,8 @@ def _run(boot: Boot) -> int:
             output = stack.enter_context(open(boot.extra["output"], "w", encoding="utf-8"))
         feed = Feed(client, files)
         signal.signal(signal.SIGTERM, lambda *_: feed.stop())
+        # Blocked since its birth, so that none is lost.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         display = stack.enter_context(make_display(plan.name, len(files)))
         began = time.monotonic()
         died: Unavailable | None = None

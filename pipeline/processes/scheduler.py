@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -40,9 +41,10 @@ from pipeline.wire.messages import (
     Welcome,
 )
 from pipeline.wire.run_dir import SCHEDULER_LOCK
-from pipeline.wire.sockets import Inbox, Outbox, address_of
+from pipeline.wire.sockets import MOST_SOCKETS, Inbox, Outbox, address_of
 from shm import segments
-from shm.owner import Alive, OwnerLock, probe
+from shm.errors import OwnerAlive
+from shm.owner import Alive, OwnerLock, OwnerWatch, probe
 from shm.pool import SlotPool
 
 __all__ = ["main"]
@@ -52,6 +54,11 @@ _CLIENT_CHECK_NS = 250_000_000
 
 #: No epoch's number: what a scheduler calls itself when it ends.
 _ENDED = -1
+#: Descriptors, as counted in /proc/<pid>/fd: of a scheduler without workers and clients, and for each of them.
+_OWN_FILES = 16
+_WORKER_FILES = 3
+_CLIENT_FILES = 4
+_OWN_SOCKETS = 8
 
 
 class _Shell:
@@ -66,8 +73,12 @@ class _Shell:
         self._supervisor = Outbox(address_of(boot.run_dir, "supervisor"))
         self._workers: dict[int, Outbox] = {}
         self._clients: dict[int, Outbox] = {}
+        #: Of each client its lock, by which its death is seen.
+        self._watches: dict[int, OwnerWatch] = {}
         #: Clients that said hello before the pipeline was ready.
         self._early: list[Hello] = []
+        self._most_clients = _most_clients(sum(len(stage.workers) for stage in boot.plan.stages), len(boot.segments))
+        self._told_of_most = False
         self._stopping = False
         self._welcome = Welcome(
             boot.epoch,
@@ -92,6 +103,7 @@ class _Shell:
             if now >= clients_at:
                 clients_at = now + _CLIENT_CHECK_NS
                 self._look_after_clients(now)
+                self._look_after_files()
             self._carry_out(scheduler.decide(now))
             collect_garbage()
 
@@ -133,8 +145,25 @@ class _Shell:
         if not self._scheduler.staffed:
             self._early.append(hello)
             return
-        self._scheduler.hello(hello.client, hello.name, now)
-        outbox = self._clients[hello.client] = Outbox(address_of(self._boot.run_dir, f"clients/{hello.client:x}"))
+        number = hello.client
+        if number not in self._watches:
+            if len(self._watches) >= self._most_clients:
+                if not self._told_of_most:
+                    self._told_of_most = True
+                    print(
+                        f"client {hello.name} waits to be let in: {self._most_clients} clients are what this process "
+                        f"has descriptors for; raise the hard limit of open files (ulimit -n)",
+                        file=sys.stderr,
+                    )
+                return
+            try:
+                self._watches[number] = OwnerWatch(self._lock_of(number))
+            except OSError:
+                # It has left again; or its lock was removed, which it makes anew before it says hello once more.
+                # Without one, nobody could tell when its slots may be given to others.
+                return
+        self._scheduler.hello(number, hello.name, now)
+        outbox = self._clients[number] = Outbox(address_of(self._boot.run_dir, f"clients/{number:x}"))
         outbox.send(self._welcome)
 
     def _stranger(self, number: int, message: Message) -> None:
@@ -156,13 +185,26 @@ class _Shell:
         outbox = self._clients.pop(number, None)
         if outbox is not None:
             outbox.close()
+        watch = self._watches.pop(number, None)
+        if watch is not None:
+            watch.close()
+            self._told_of_most = False
 
     def _look_after_clients(self, now: int) -> None:
-        for number in tuple(self._clients):
-            # Held: it lives. Free: it is dead. Not there: it has left, and its goodbye was lost.
-            if not isinstance(probe(self._lock_of(number)), Alive):
+        for number, watch in tuple(self._watches.items()):
+            # It is dead, or has left and its goodbye was lost. Whether its lock file was removed does not matter.
+            if not watch.alive:
                 self._scheduler.counts["client_deaths"] += 1
                 self._goodbye(number, now)
+
+    def _look_after_files(self) -> None:
+        """Make anew what somebody has removed of ours in the run's folder; its supervisor makes the folder."""
+        try:
+            renewed = self._lock.renew()
+        except (OSError, OwnerAlive):
+            return  # The folder is not there; or the next scheduler is, and this one is about to be killed.
+        if self._inbox.renew() or renewed:
+            print("made anew what somebody has removed of the scheduler's lock and socket", file=sys.stderr)
 
     def _carry_out(self, todo: Instructions) -> None:
         epoch = self._boot.epoch
@@ -194,11 +236,24 @@ class _Shell:
             outbox.send(Gone(_ENDED))
             # The last answers were sent a moment ago.
             outbox.close(linger_ms=1000)
+        for watch in self._watches.values():
+            watch.close()
         self._inbox.close()
         self._supervisor.close(linger_ms=1000)
         for segment in self._segments:
             segment.close()
         self._lock.release()
+
+
+def _most_clients(workers: int, segments: int) -> int:
+    """How many clients there are descriptors and sockets for. Of more, libzmq would abort this process.
+
+    A client takes four: its lock, the connection from it, and a socket with one to it. Who connects takes one before it
+    has said a word, so a quarter is left for those who wait.
+    """
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    left = (files - _OWN_FILES - segments - _WORKER_FILES * workers) * 3 // 4 // _CLIENT_FILES
+    return max(1, min(left, MOST_SOCKETS - workers - _OWN_SOCKETS))
 
 
 def main() -> None:

@@ -39,6 +39,8 @@ _IDLE_WAIT_MS = 2000
 #: Batches in flight are asked for without a pause for so long, then with one.
 _SPIN_NS = 300_000
 _NAP_S = 50e-6
+#: How often the socket's files are looked at, which somebody may remove.
+_FILES_NS = 1_000_000_000
 _TRACEBACK_CHARACTERS = 20_000
 
 
@@ -63,6 +65,7 @@ class _Process:
         self._alone = True
         self._stopping = False
         self._reported_at = 0
+        self._files_at = 0
         # Before the stages are set up: that may take long, and these are the segments of now.
         self._pools = self._attach(boot.segments[:-1])
 
@@ -129,11 +132,14 @@ class _Process:
             for member in members:
                 if member.step(clock()) if alone else member.step(clock(), may_begin(members)):
                     moved = True
+            now = clock()
+            if now >= self._files_at:
+                self._files_at = now + _FILES_NS
+                socket.renew()
             if moved:
                 idle_since = 0
                 collect_garbage()
                 continue
-            now = clock()
             if not alone and any(member.flights for member in members):
                 if not idle_since:
                     idle_since = now

@@ -3,6 +3,10 @@
 Spawned, never forked: a fresh interpreter, so that no lock, thread or CUDA context is inherited.
 Its stdin is its boot document and then its lifeline (see `pipeline.processes.child`); what it
 prints is passed on line by line, and the last lines are kept for the day it dies.
+
+It leads a session of its own, and with that a process group: what a stage starts is in there, and is killed once
+the child is dead. Ctrl-C and the end of the terminal reach the supervisor alone. The feeder stays in the group of the
+terminal that it prints to.
 """
 
 from __future__ import annotations
@@ -13,37 +17,30 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
-__all__ = ["ChildProcess", "describe_exit", "out_of_memory_kills"]
+from pipeline.processes.child import SHARED_SIGNALS
+
+__all__ = ["ChildProcess", "describe_exit"]
 
 _KEPT_LINES = 24
 _LONGEST_LINE = 2000
 
 
-def describe_exit(returncode: int) -> str:
-    """An exit status for people: "exit code 1", "killed by signal 11 (SIGSEGV)"."""
+def describe_exit(returncode: int, *, out_of_memory: bool = False) -> str:
+    """An exit status for people: "exit code 1", "killed by signal 11 (SIGSEGV)".
+
+    Args:
+        out_of_memory: the kernel has killed something for want of memory just now.
+    """
     if returncode >= 0:
         return f"exit code {returncode}"
     try:
         name = signal.Signals(-returncode).name
     except ValueError:
         name = "unknown"
+    if out_of_memory and returncode == -signal.SIGKILL:
+        name += ": the kernel's out-of-memory killer; give it more memory, or use fewer replicas or smaller batches"
     return f"killed by signal {-returncode} ({name})"
-
-
-def out_of_memory_kills() -> int:
-    """How many processes the kernel has killed for want of memory since boot; 0 where it does not say.
-
-    The field `oom_kill` of /proc/vmstat, which counts for the whole host.
-    """
-    try:
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    except OSError:
-        pass
-    return 0
 
 
 class ChildProcess:
@@ -59,9 +56,10 @@ class ChildProcess:
     def __init__(
         self, command: Sequence[str], boot: bytes, env: Mapping[str, str], *, own_terminal: bool = False
     ) -> None:
-        # Ctrl-C reaches the whole foreground group. A child is born with SIGINT blocked, until its `boot`
-        # ignores it: one that still imports would die of it. Ours, if one comes meanwhile, comes afterwards.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # Ctrl-C reaches the whole foreground group, SIGTERM of systemd the whole cgroup. A child is born with
+        # them blocked, until its `boot` takes no notice of them: one that still imports would die of it. Ours, if
+        # one comes meanwhile, comes afterwards.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SHARED_SIGNALS)
         try:
             self._popen = subprocess.Popen(
                 command,
@@ -69,10 +67,12 @@ class ChildProcess:
                 stdout=None if own_terminal else subprocess.PIPE,
                 stderr=None if own_terminal else subprocess.STDOUT,
                 env={**os.environ, **env},
+                start_new_session=not own_terminal,
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self.pid = self._popen.pid
+        self._leads_group = not own_terminal
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._partial = b""
         assert self._popen.stdin is not None
@@ -110,18 +110,26 @@ class ChildProcess:
                 yield text
 
     def exit_status(self) -> int | None:
-        """Its return code, negative for a signal; None while it lives."""
+        """Its return code, negative for a signal; None while it lives. What it has started goes with it."""
+        if self._popen.returncode is None and self._leads_group:
+            with contextlib.suppress(ChildProcessError):
+                if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                    return None
+            # Before its status is collected: until then no other process, and no other group, can have its number.
+            with contextlib.suppress(OSError):
+                os.killpg(self.pid, signal.SIGKILL)
         return self._popen.poll()
 
-    def story(self) -> str:
-        """How it ended, with the last lines that it printed."""
-        how = describe_exit(self._popen.returncode)
+    def story(self, out_of_memory: bool = False) -> str:
+        """How it ended, with the last lines that it printed; see `describe_exit`."""
+        how = describe_exit(self._popen.returncode, out_of_memory=out_of_memory)
         tail = [line for line in self._lines if line.strip()]
         return how if not tail else how + "; it printed last:\n" + "\n".join(f"    {line}" for line in tail)
 
     def send_signal(self, number: int) -> None:
         """Signal it, where it is still there."""
-        self._popen.send_signal(number)
+        if self.exit_status() is None:
+            os.kill(self.pid, number)
 
     def close(self) -> None:
         """Close our ends of its pipes. Once it is dead: its lifeline ends here too."""

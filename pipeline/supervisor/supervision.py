@@ -5,7 +5,8 @@ waits; nothing here does.
 
               all ready             interrupt / the feeder is done            drained / too late
     STARTING ───────────▶ RUNNING ───────────────────────────────▶ DRAINING ──────────────────▶ STOPPING
-        │  a child fails             a second interrupt: every child is killed at once              │
+        │  a child fails, or an      a second interrupt: every child is killed at once              │
+        │  interrupt                                                                                │
         └───────────────────────────────────────────────────────────────────────────────────────────┤
                                                                              no child is left       ▼
                                                                                                  STOPPED
@@ -28,6 +29,7 @@ __all__ = [
     "CANARY",
     "FEEDER",
     "SCHEDULER",
+    "STOPPED_EARLY",
     "Child",
     "Exit",
     "Instruction",
@@ -45,9 +47,14 @@ SCHEDULER = -1
 FEEDER = -2
 CANARY = -3
 
+STOPPED_EARLY = "stopped while it was starting"
+
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 10.0
+_SPAWN_AGAIN_S = 1.0
 _STOP_GRACE_S = 5.0
+_ONE_REQUEST_S = 0.1
+"""Signals so close to each other are one request to stop; a person's second Ctrl-C comes later."""
 _SCHEDULER_RESTARTS = 5
 _SCHEDULER_WINDOW_S = 60.0
 
@@ -168,6 +175,8 @@ class Supervision:
         #: (when, child) of those that are to be started again.
         self._respawns: list[tuple[float, Child]] = []
         self._give_up_at: float | None = None
+        #: When the first signal came that a later one may repeat.
+        self._interrupted_at: float | None = None
         #: 0 finished, 1 some requests failed or something died, 3 could not start.
         self.exit_code = 0
         #: Why it could not start; for people.
@@ -236,6 +245,17 @@ class Supervision:
         if not self.children and self.phase is Phase.STOPPING:
             self.phase = Phase.STOPPED
 
+    def unborn(self, number: int, why: str, now: float) -> Iterator[Instruction]:
+        """A child could not be started, for want of descriptors or processes say: not its fault, and tried again."""
+        child = self.children.pop(number, None)
+        if child is None:
+            return
+        if self.phase in (Phase.RUNNING, Phase.DRAINING):
+            yield Log("error", f"{child.title}: {why}; tried again in {_SPAWN_AGAIN_S:g} s")
+            self._respawns.append((now + _SPAWN_AGAIN_S, child))
+        elif not self.children and self.phase is Phase.STOPPING:
+            self.phase = Phase.STOPPED
+
     def overran(self, number: int, stage: int, for_ms: float) -> Iterator[Instruction]:
         """A process has been computing one batch for longer than its stage's `timeout_ms`."""
         child = self.children.get(number)
@@ -252,18 +272,20 @@ class Supervision:
             yield Log("error", f"a segment is damaged, so all are replaced: {why}")
             yield Kill(SCHEDULER)
 
-    def interrupted(self, now: float) -> Iterator[Instruction]:
-        """Ctrl-C or SIGTERM: the first drains, the second stops at once."""
-        if self.phase is Phase.RUNNING:
-            if FEEDER in self.children:
-                yield Log("info", "finishing what is under way; once more to stop at once")
-                # The feeder's turn first, then the scheduler's: either may take its time.
-                self._give_up_at = now + 2 * self._plan.drain_s
-                yield Interrupt(FEEDER)
-                self.phase = Phase.DRAINING
-            else:
-                yield from self._drain(now)
-        else:
+    def interrupted(self, now: float, *, hangup: bool = False) -> Iterator[Instruction]:
+        """A signal asks to stop: the first drains, or ends the start; the second stops at once.
+
+        Some senders send several for one: a terminal that is closed, and its shell, a SIGHUP each; systemd SIGTERM and
+        SIGHUP; timeout(1) SIGTERM to its child and to the group of it.
+
+        Args:
+            now: when it came, monotonic seconds.
+            hangup: it is a SIGHUP, which is never taken for a second one; nor is one within 0.1 s of the first.
+        """
+        again = not hangup and self._interrupted_at is not None and now - self._interrupted_at >= _ONE_REQUEST_S
+        if not hangup and self._interrupted_at is None:
+            self._interrupted_at = now
+        if again:
             self.exit_code = self.exit_code or 1
             yield Log("warning", "stopping at once")
             self.phase = Phase.STOPPING
@@ -272,6 +294,18 @@ class Supervision:
                 yield Kill(number)
             if not self.children:
                 self.phase = Phase.STOPPED
+        elif self.phase is Phase.STARTING:
+            yield Log("info", STOPPED_EARLY)
+            # Nothing was served; but files that were to be run have no answers.
+            yield from self._stop(1 if self._with_feeder else 0)
+        elif self.phase is Phase.RUNNING and FEEDER in self.children:
+            yield Log("info", "finishing what is under way; once more to stop at once")
+            # The feeder's turn first, then the scheduler's: either may take its time.
+            self._give_up_at = now + 2 * self._plan.drain_s
+            yield Interrupt(FEEDER)
+            self.phase = Phase.DRAINING
+        elif self.phase is Phase.RUNNING:
+            yield from self._drain(now)
 
     def drained(self, document: str, now: float) -> Iterator[Instruction]:
         """Nothing is inside any more. `document`: the scheduler's last status."""
@@ -292,6 +326,8 @@ class Supervision:
             self._respawns = [respawn for respawn in self._respawns if respawn[0] > now]
             for child in due:
                 yield self._spawn(child)
+                if child.number == SCHEDULER:
+                    yield from self._tell_broken()
         if self._give_up_at is not None and now >= self._give_up_at:
             self._give_up_at = None
             left = ", ".join(child.title for child in self.children.values())
@@ -439,5 +475,9 @@ class Supervision:
         # New segments: a client of the old one may still write into a slot of the old ones.
         yield NewEpoch(self.epoch)
         yield self._spawn(Child(SCHEDULER, "scheduler"))
+        yield from self._tell_broken()
+
+    def _tell_broken(self) -> Iterator[Instruction]:
+        """A scheduler that begins anew knows of no stage that was given up."""
         for stage in sorted(self._broken):
             yield Tell(SCHEDULER, StageBroken(stage, "its workers died too often"))

@@ -7,25 +7,31 @@ what they print, and leaves nothing behind. It touches no request.
 from __future__ import annotations
 
 import contextlib
-import os
+import resource
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StartError, WireError
-from pipeline.graph.nearness import near_cpus
 from pipeline.graph.plan import Plan
 from pipeline.interpreter import NO_MATRICES, python_command
 from pipeline.processes.child import Boot
 from pipeline.supervisor.capsule import write_capsule
-from pipeline.supervisor.process import ChildProcess, out_of_memory_kills
+from pipeline.supervisor.memory_kills import MemoryKills, out_of_memory_kills
+from pipeline.supervisor.orphans import MARK, Orphans
+from pipeline.supervisor.process import ChildProcess
+from pipeline.supervisor.segments import damage_of, make_segments, unlink_segments
+from pipeline.supervisor.signals import StopSignals
 from pipeline.supervisor.supervision import (
     CANARY,
     FEEDER,
     SCHEDULER,
+    STOPPED_EARLY,
     Child,
     Exit,
     Instruction,
@@ -38,21 +44,21 @@ from pipeline.supervisor.supervision import (
     Supervision,
     Tell,
 )
+from pipeline.topology.refusals import refusal_of
 from pipeline.wire.messages import Drained, Failed, Kept, PoolAddress, Ready, Relic, Reset
-from pipeline.wire.run_dir import LOCK, make_run_dir, remove_dead_runs
+from pipeline.wire.run_dir import RunFolder, remove_dead_runs
 from pipeline.wire.sockets import Inbox, Outbox, Poller, address_of
-from pipeline.worker.recorder import RECORD_BYTES, Recorder
-from shm import segments
-from shm.errors import SegmentError, ShmError
-from shm.owner import OwnerLock
-from shm.placement import prefault
-from shm.segment import Segment, SegmentSpec
+from pipeline.worker.recorder import Recorder
+from shm.errors import OwnerAlive, ShmError
+from shm.segment import Segment
 
 __all__ = ["supervise"]
 
 _TICK_S = 0.5
 _SHORTEST_TICK_S = 0.005
 _WHOLE_S = 1.0
+#: Programs that a stage starts may close every number up to the limit one by one, so it is not the largest there is.
+_MOST_FILES = 65_536
 _ROOM_S = 10.0
 """How long memory of the epoch before may take to come back, where there is not enough for both."""
 
@@ -75,107 +81,82 @@ def supervise(
     Raises:
         StartError: it could not be started; nothing is left running or in /dev/shm.
     """
-    for dead in remove_dead_runs():
-        log("info", f"removed what {dead.name} left, a run that is dead")
-    run_dir = make_run_dir(plan.name)
-    lock = OwnerLock.acquire(run_dir / LOCK)
-    made: list[Segment] = []
-    try:
-        _make_segments(plan, run_dir, made, recorder=True)
-        shell = _Shell(plan, run_dir, made, feeder, log, on_ready)
+    _raise_file_limit()
+    with StopSignals() as signals:
+        for dead in remove_dead_runs():
+            log("info", f"removed what {dead.name} left, a run that is dead")
+        folder = RunFolder(plan.name)
+        made: list[Segment] = []
         try:
-            return shell.run()
+            for _ in make_segments(plan, folder.path, made, recorder=True):
+                if signals.received:
+                    log("info", STOPPED_EARLY)
+                    return 0 if feeder is None else 1
+            shell = _Shell(plan, folder, made, feeder, log, on_ready, signals)
+            try:
+                return shell.run()
+            finally:
+                shell.close()
         finally:
-            shell.close()
-    finally:
-        _unlink(made)
-        _remove_run_dir(run_dir, lock)
+            unlink_segments(made)
+            folder.remove()
 
 
-def _make_segments(plan: Plan, run_dir: Path, made: list[Segment], *, recorder: bool) -> None:
-    """Append a new segment for each pool, and one for the flight records, to `made`."""
-    wanted = [(pool.name, pool.slot_bytes, pool.slots) for pool in plan.pools]
-    if recorder:
-        wanted.append(("recorder", RECORD_BYTES, sum(len(stage.workers) for stage in plan.stages)))
-    for name, slot_bytes, slots in wanted:
-        spec = SegmentSpec(
-            run=run_dir.name,
-            pool=name.replace("/", "-"),
-            slot_bytes=slot_bytes,
-            slots=slots,
-            lock_path=str(run_dir / LOCK),
-        )
-        try:
-            segment = segments.create(plan.segment_kind, spec)
-            made.append(segment)
-            # A first touch in the middle of a request costs 28 times what the copy itself does.
-            prefault(segment, cpus=near_cpus(plan, name))
-        except SegmentError as error:
-            raise StartError(str(error)) from error
+def _raise_file_limit() -> None:
+    """Have as many descriptors as may be had: each client takes four of the scheduler's."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _unlink(made: list[Segment]) -> None:
-    for segment in made:
-        segment.close()
-        segment.unlink()
-
-
-def _damage(segment: Segment) -> str | None:
-    """Why it could not be attached now, or None."""
-    try:
-        segments.attach(segment.address).close()
-    except SegmentError as error:
-        return str(error)
-    return None
-
-
-def _remove_run_dir(run_dir: Path, lock: OwnerLock) -> None:
-    for folder in (run_dir / "clients", run_dir):
-        for entry in folder.iterdir() if folder.is_dir() else ():
-            if entry.name != LOCK and not entry.is_dir():
-                entry.unlink(missing_ok=True)
-    (run_dir / "clients").rmdir()
-    # The lock goes last: until then everything here has a living owner.
-    lock.release()
-    run_dir.rmdir()
+def _say(log: Callable[[str, str], None], level: str, text: str) -> None:
+    """Tell people, where there are any: a terminal that is closed must not end what it has asked to end well."""
+    with contextlib.suppress(OSError, ValueError):
+        log(level, text)
 
 
 class _Shell:
     def __init__(
         self,
         plan: Plan,
-        run_dir: Path,
+        folder: RunFolder,
         made: list[Segment],
         feeder: dict[str, Any] | None,
         log: Callable[[str, str], None],
         on_ready: Callable[[Path], None] | None,
+        signals: StopSignals,
     ) -> None:
         self._plan = plan
-        self._run_dir = run_dir
+        self._folder = folder
+        self._run_dir = folder.path
         #: One for each pool of the plan, and the flight records as the last; the caller unlinks them.
         self._made = made
         self._feeder = feeder
-        self._log = log
+        self._log = partial(_say, log)
         self._on_ready = on_ready
         self._supervision = Supervision(plan, feeder=feeder is not None)
         self._processes: dict[int, ChildProcess] = {}
         self._outboxes: dict[int, Outbox] = {}
-        self._inbox = Inbox(address_of(run_dir, "supervisor"))
+        self._inbox = Inbox(address_of(self._run_dir, "supervisor"))
         self._poller = Poller()
         self._poller.add(self._inbox)
-        self._wake_read, self._wake_write = os.pipe()
-        for end in (self._wake_read, self._wake_write):
-            os.set_blocking(end, False)
-        self._poller.add(self._wake_read)
+        self._signals = signals
+        self._poller.add(signals.descriptor)
+        self._orphans = Orphans()
+        #: Children that could not be spawned, and why.
+        self._unborn: list[tuple[int, str]] = []
         self._outputs: dict[int, int] = {}
-        self._signals: list[int] = []
         #: Of each worker process, by the stage whose worker writes it.
         self._recorders: dict[int, dict[int, Recorder]] = {}
         #: Batches that the dead workers of each stage had finished.
         self._retired = [0] * len(plan.stages)
-        self._out_of_memory_kills: dict[int, int] = {}
+        self._memory_kills = MemoryKills(out_of_memory_kills())
         timeouts = [stage.timeout_ms / 1000 for stage in plan.stages if stage.timeout_ms is not None]
-        #: When the segments are looked at again.
+        #: The folder was removed, and could not be made anew so far.
+        self._folder_is_lost = False
+        #: When the segments and the folder are looked at again.
         self._whole_until = 0.0
         #: A hung worker is seen a quarter of its time late, at most.
         self._tick_s = min([_TICK_S, *(max(_SHORTEST_TICK_S, timeout / 4) for timeout in timeouts)])
@@ -183,10 +164,6 @@ class _Shell:
     def run(self) -> int:
         """The loop: returns when no child is left."""
         supervision = self._supervision
-        handled = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
-        before = {number: signal.signal(number, self._on_signal) for number in handled}
-        # A signal that comes just before the wait must end the wait: the descriptor sees to it.
-        old_wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         try:
             self._carry_out(supervision.start())
             while supervision.phase is not Phase.STOPPED:
@@ -195,17 +172,9 @@ class _Shell:
             for process in self._processes.values():
                 process.send_signal(signal.SIGKILL)
             raise
-        finally:
-            signal.set_wakeup_fd(old_wakeup)
-            for number, handler in before.items():
-                signal.signal(number, handler)
         if supervision.failure is not None:
             raise StartError(supervision.failure)
         return supervision.exit_code
-
-    def _on_signal(self, number: int, frame: object) -> None:
-        if number != signal.SIGCHLD:
-            self._signals.append(number)
 
     def _step(self) -> None:
         supervision = self._supervision
@@ -213,12 +182,11 @@ class _Shell:
         wake = supervision.wake_at
         wait = self._tick_s if wake is None else min(self._tick_s, max(0.0, wake - now))
         readable = self._poller.wait(int(wait * 1000))
-        if self._wake_read in readable:
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._wake_read, 4096)
-        while self._signals:
-            self._signals.pop()
-            self._carry_out(supervision.interrupted(time.monotonic()))
+        if self._signals.descriptor in readable:
+            self._signals.clear()
+        while self._signals.received:
+            number, at = self._signals.received.popleft()
+            self._carry_out(supervision.interrupted(at, hangup=number == signal.SIGHUP))
         for fd in readable & self._outputs.keys():
             self._pass_on(self._outputs[fd])
         for message in self._inbox.receive():
@@ -227,15 +195,24 @@ class _Shell:
         self._look_for_hung()
         if time.monotonic() >= self._whole_until:
             self._look_for_damage()
+            self._look_after_folder()
+            self._memory_kills.note(out_of_memory_kills())
         self._carry_out(supervision.tick(time.monotonic()))
+        ready = supervision.phase is Phase.RUNNING
+        if ready is not self._folder.ready:
+            self._folder.mark_ready(ready)
 
     def _take(self, message: object) -> None:
         supervision = self._supervision
         if isinstance(message, Ready):
             was = supervision.phase
             self._carry_out(supervision.ready(message.worker))
-            if was is Phase.STARTING and supervision.phase is Phase.RUNNING and self._on_ready is not None:
-                self._on_ready(self._run_dir)
+            # Now, while its socket is there: who is connected is reached also where the folder is removed.
+            self._outbox_of(message.worker)
+            if was is Phase.STARTING and supervision.phase is Phase.RUNNING:
+                self._folder.mark_ready(True)
+                if self._on_ready is not None:
+                    self._on_ready(self._run_dir)
         elif isinstance(message, Failed):
             # Was it its own fault? Before its exit is: one that found no segments must not count against its stage.
             self._look_for_damage()
@@ -263,9 +240,22 @@ class _Shell:
         """Whether somebody has truncated or removed a segment: nobody could attach it any more."""
         self._whole_until = time.monotonic() + _WHOLE_S
         for segment in self._made:
-            if (why := _damage(segment)) is not None:
+            if (why := damage_of(segment)) is not None:
                 self._carry_out(self._supervision.damaged(why))
                 return
+
+    def _look_after_folder(self) -> None:
+        """Make anew what somebody has removed of the run's folder; children do so with their own sockets and locks."""
+        try:
+            renewed = [*self._folder.renew(), *self._inbox.renew()]
+        except (OSError, StartError, OwnerAlive) as error:
+            if not self._folder_is_lost:
+                self._folder_is_lost = True
+                self._log("error", f"the run's folder was removed and cannot be made anew; no one finds it: {error}")
+            return
+        self._folder_is_lost = False
+        if renewed:
+            self._log("warning", f"removed by somebody, and made anew in {self._run_dir}: {', '.join(renewed)}")
 
     def _look_for_hung(self) -> None:
         now = time.monotonic_ns()
@@ -281,13 +271,17 @@ class _Shell:
         fd = process.output
         child = self._supervision.children.get(number)
         for line in process.read():
-            print(f"{child.title if child else number} | {line}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError, ValueError):  # the terminal may be closed
+                print(f"{child.title if child else number} | {line}", file=sys.stderr, flush=True)
         if process.output is None and fd is not None:
             self._poller.remove(fd)
             del self._outputs[fd]
 
     def _bury(self) -> None:
-        """Collect the exit status of every child that is dead."""
+        """Collect the exit status of every child that is dead, and what it has started."""
+        while self._unborn:
+            number, why = self._unborn.pop(0)
+            self._carry_out(self._supervision.unborn(number, why, time.monotonic()))
         for number, process in list(self._processes.items()):
             status = process.exit_status()
             if status is None:
@@ -305,16 +299,18 @@ class _Shell:
                 outbox.close()
             del self._processes[number]
             process.close()
+            self._orphans.died(process.pid, self._mark_of(number))
             child = self._supervision.children[number]
             exit = self._exit_of(child, process, status)
             self._carry_out(self._supervision.exited(number, exit, time.monotonic()))
             for post in child.posts:
                 # A killed worker cannot remove its own socket.
-                (self._run_dir / f"w{post.number}.sock").unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    (self._run_dir / f"w{post.number}.sock").unlink()
+        self._orphans.sweep({process.pid for process in self._processes.values()})
 
     def _exit_of(self, child: Child, process: ChildProcess, status: int) -> Exit:
-        before = self._out_of_memory_kills.pop(child.number)
-        out_of_memory = out_of_memory_kills() != before
+        out_of_memory = self._memory_kills.struck(out_of_memory_kills())
         running: dict[int, tuple[int, ...]] = {}
         finished: dict[int, int] = {}
         for stage, recorder in self._recorders.pop(child.number, {}).items():
@@ -324,7 +320,10 @@ class _Shell:
             if recorder.running:
                 running[stage] = recorder.running
             recorder.close()
-        return Exit(process.story(), status, running, finished, out_of_memory)
+        return Exit(process.story(out_of_memory), status, running, finished, out_of_memory)
+
+    def _mark_of(self, number: int) -> str:
+        return f"{self._run_dir.name}/{number}"
 
     def _carry_out(self, instructions: Iterable[Instruction]) -> None:
         for instruction in instructions:
@@ -332,10 +331,9 @@ class _Shell:
                 self._spawn(instruction.child)
             elif isinstance(instruction, Tell):
                 self._tell(instruction)
-            elif isinstance(instruction, Interrupt):
-                self._processes[instruction.number].send_signal(signal.SIGTERM)
-            elif isinstance(instruction, Kill):
-                self._processes[instruction.number].send_signal(signal.SIGKILL)
+            elif isinstance(instruction, (Interrupt, Kill)):
+                if (process := self._processes.get(instruction.number)) is not None:
+                    process.send_signal(signal.SIGTERM if isinstance(instruction, Interrupt) else signal.SIGKILL)
             elif isinstance(instruction, NewEpoch):
                 self._new_epoch(instruction.epoch)
             elif isinstance(instruction, Log):
@@ -344,9 +342,9 @@ class _Shell:
     def _new_epoch(self, epoch: int) -> None:
         """Other segments in place of all, and every worker told; its Ready goes to the next scheduler."""
         *old, records = self._made
-        recorder = _damage(records) is not None
+        recorder = damage_of(records) is not None
         # The old names go first: their memory comes back as soon as workers and clients let go of it.
-        _unlink(self._made if recorder else old)
+        unlink_segments(self._made if recorder else old)
         fresh = self._new_segments(recorder=recorder)
         self._made[:] = fresh if recorder else [*fresh, records]
         if recorder:
@@ -369,10 +367,10 @@ class _Shell:
         while True:
             fresh: list[Segment] = []
             try:
-                _make_segments(self._plan, self._run_dir, fresh, recorder=recorder)
+                deque(make_segments(self._plan, self._run_dir, fresh, recorder=recorder), maxlen=0)
                 return fresh
             except StartError as error:
-                _unlink(fresh)
+                unlink_segments(fresh)
                 if time.monotonic() >= end:
                     raise
                 if not waiting:
@@ -381,12 +379,17 @@ class _Shell:
                     # Clients let go by themselves, as soon as they hear of the death.
                     self._kill_workers()
                 time.sleep(_SHORTEST_TICK_S)
+            except BaseException:
+                unlink_segments(fresh)
+                raise
 
     def _kill_workers(self) -> None:
         for number in self._recorders:
             self._processes[number].send_signal(signal.SIGKILL)
 
     def _spawn(self, child: Child) -> None:
+        # It binds its socket there.
+        self._look_after_folder()
         env = NO_MATRICES
         extra: dict[str, Any] = {}
         if child.number == SCHEDULER:
@@ -415,23 +418,38 @@ class _Shell:
             replica=child.replica,
             extra=extra,
         )
-        self._out_of_memory_kills[child.number] = out_of_memory_kills()
         command = python_command(module, folders=[self._plan.base_dir])
-        process = ChildProcess(command, boot, env, own_terminal=child.number == FEEDER)
+        env = {**env, MARK: self._mark_of(child.number)}
+        try:
+            process = ChildProcess(command, boot, env, own_terminal=child.number == FEEDER)
+        except OSError as error:
+            why = f"it could not be started: {refusal_of(error)}"
+            if self._supervision.phase is Phase.STARTING:
+                raise StartError(f"{child.title}: {why}") from error
+            for recorder in self._recorders.pop(child.number, {}).values():
+                recorder.close()
+            # Later, since more instructions may follow this one.
+            self._unborn.append((child.number, why))
+            return
         self._processes[child.number] = process
+        self._orphans.born(process.pid)
         if process.output is not None:
             self._outputs[process.output] = child.number
             self._poller.add(process.output)
 
     def _tell(self, instruction: Tell) -> None:
-        number = instruction.number
+        if (outbox := self._outbox_of(instruction.number)) is not None:
+            outbox.send(instruction.message)
+
+    def _outbox_of(self, number: int) -> Outbox | None:
+        """The connection to a child; None where it is dead."""
         if number not in self._processes:
-            return
+            return None
         outbox = self._outboxes.get(number)
         if outbox is None:
             who = "scheduler" if number == SCHEDULER else f"w{number}"
             outbox = self._outboxes[number] = Outbox(address_of(self._run_dir, who))
-        outbox.send(instruction.message)
+        return outbox
 
     def close(self) -> None:
         """Let go of every descriptor; all children are dead, or are killed and waited for."""
@@ -442,11 +460,10 @@ class _Shell:
             while process.exit_status() is None and time.monotonic() < deadline:
                 time.sleep(0.01)
             process.close()
+        self._orphans.close()
         for outbox in self._outboxes.values():
             outbox.close()
         for recorders in self._recorders.values():
             for recorder in recorders.values():
                 recorder.close()
         self._inbox.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.topology.cpulist import parse_cpu_list
 
-__all__ = ["CgroupLimits", "read_cgroup_limits"]
+__all__ = ["CgroupLimits", "read_cgroup_limits", "read_memory_kills"]
 
 #: Version 1 says "no limit" with the largest number of pages that a signed 64-bit number of bytes holds.
 _NO_LIMIT_V1 = 1 << 60
@@ -31,6 +31,8 @@ class CgroupLimits:
     """Bytes; of the group that has the least room left."""
     memory_headroom: int | None = None
     """Bytes that may still be charged to that group: its limit, less what it uses and cannot give back."""
+    threads_left: int | None = None
+    """Processes and threads that may still be made (the pids controller)."""
 
 
 def read_cgroup_limits(root: Path) -> CgroupLimits:
@@ -43,6 +45,7 @@ def read_cgroup_limits(root: Path) -> CgroupLimits:
     return CgroupLimits(
         cpus=_first_cpus(_ancestry(mount / "cpuset", paths.get("cpuset", "/")), "cpuset.effective_cpus", "cpuset.cpus"),
         cpu_quota=_quota_v1(_ancestry(mount / "cpu", paths.get("cpu", "/"))),
+        threads_left=_threads_left(_ancestry(mount / "pids", paths.get("pids", "/"))),
         **_memory(
             _ancestry(mount / "memory", paths.get("memory", "/")),
             "memory.limit_in_bytes",
@@ -50,6 +53,21 @@ def read_cgroup_limits(root: Path) -> CgroupLimits:
             "total_inactive_file",
         ),
     )
+
+
+def read_memory_kills(root: Path) -> int | None:
+    """How many processes of this process's own group the kernel has killed for want of memory.
+
+    None where that is not said: in the root group, on an old kernel, or without control groups.
+    """
+    paths = dict(_memberships(root))
+    mount = root / "sys/fs/cgroup"
+    if (mount / "cgroup.controllers").is_file():
+        group, name = next(_ancestry(mount, paths.get("", "/"))), "memory.events"
+    else:
+        group, name = next(_ancestry(mount / "memory", paths.get("memory", "/"))), "memory.oom_control"
+    lines = _text(group / name).splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
 def _version_2(groups: list[Path]) -> CgroupLimits:
@@ -61,6 +79,7 @@ def _version_2(groups: list[Path]) -> CgroupLimits:
     return CgroupLimits(
         cpus=_first_cpus(groups, "cpuset.cpus.effective"),
         cpu_quota=min(quotas, default=None),
+        threads_left=_threads_left(groups),
         **_memory(groups, "memory.max", "memory.current", "inactive_file"),
     )
 
@@ -104,6 +123,15 @@ def _quota_v1(groups: Iterator[Path]) -> float | None:
         if quota.isdecimal() and period.isdecimal():  # -1 is no quota
             quotas.append(int(quota) / int(period))
     return min(quotas, default=None)
+
+
+def _threads_left(groups: Iterator[Path] | list[Path]) -> int | None:
+    left = []
+    for group in groups:
+        most, now = _text(group / "pids.max"), _text(group / "pids.current")
+        if most.isdecimal() and now.isdecimal():  # "max" is no limit
+            left.append(max(0, int(most) - int(now)))
+    return min(left, default=None)
 
 
 def _memory(groups: Iterator[Path] | list[Path], limit_file: str, usage_file: str, cache: str) -> dict[str, int | None]:

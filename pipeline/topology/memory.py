@@ -1,4 +1,4 @@
-"""How much shared memory may be made here: the mount, the process's limits, the kernel's, the cgroup's."""
+"""How much memory, how many files and threads a run may have here: by the mount, the process, kernel and cgroup."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ class MemoryLimits:
     file_size: int | None = None
     """RLIMIT_FSIZE: the largest file that may be made, also in /dev/shm."""
     open_files: int | None = None
-    """RLIMIT_NOFILE: descriptors of one process."""
+    """RLIMIT_NOFILE, the hard limit: descriptors of one process. A run raises its soft limit as far as it needs."""
+    threads: int | None = None
+    """Processes and threads that may still be made: RLIMIT_NPROC less those that this user has, and what the cgroup
+    has left."""
     sysv_segment: int | None = None
     """kernel.shmmax: the largest System V segment."""
     sysv_total: int | None = None
@@ -45,6 +48,7 @@ def read_memory_limits(
     *,
     statvfs: Callable[[Path], os.statvfs_result] = os.statvfs,
     getrlimit: Callable[[int], tuple[int, int]] = resource.getrlimit,
+    uid: int | None = None,
 ) -> MemoryLimits:
     """The limits of this process.
 
@@ -52,6 +56,7 @@ def read_memory_limits(
         root: where /proc and /dev lie.
         cgroup: the limits of its control groups.
         statvfs, getrlimit: the system calls of these names.
+        uid: whose processes count; None: this process's user.
     """
     try:
         shm = statvfs(root / "dev/shm")
@@ -62,6 +67,12 @@ def read_memory_limits(
         soft, _ = getrlimit(which)
         return None if soft == resource.RLIM_INFINITY else soft
 
+    files = getrlimit(resource.RLIMIT_NOFILE)[1]
+    uid = os.getuid() if uid is None else uid
+    threads = [] if cgroup.threads_left is None else [cgroup.threads_left]
+    # The kernel does not hold root to it.
+    if uid != 0 and (most := rlimit(resource.RLIMIT_NPROC)) is not None:
+        threads.append(max(0, most - _threads_of(root / "proc", uid)))
     shmall = _number(root / "proc/sys/kernel/shmall")
     return MemoryLimits(
         shm_size=shm.f_blocks * shm.f_frsize if shm else None,
@@ -71,10 +82,24 @@ def read_memory_limits(
         cgroup_headroom=cgroup.memory_headroom,
         address_space=rlimit(resource.RLIMIT_AS),
         file_size=rlimit(resource.RLIMIT_FSIZE),
-        open_files=rlimit(resource.RLIMIT_NOFILE),
+        open_files=None if files == resource.RLIM_INFINITY else files,
+        threads=min(threads, default=None),
         sysv_segment=_number(root / "proc/sys/kernel/shmmax"),
         sysv_total=None if shmall is None else shmall * resource.getpagesize(),
     )
+
+
+def _threads_of(proc: Path, uid: int) -> int:
+    """How many threads the processes of a user have, as far as they can be seen."""
+    count = 0
+    for process in proc.glob("[0-9]*"):
+        try:
+            text = (process / "status").read_text()
+        except OSError:  # it has ended since
+            continue
+        if found := re.search(r"^Uid:\s+(\d+).*?^Threads:\s+(\d+)", text, re.MULTILINE | re.DOTALL):
+            count += int(found[2]) if int(found[1]) == uid else 0
+    return count
 
 
 def _available(path: Path) -> int | None:

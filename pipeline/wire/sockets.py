@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import zmq
@@ -23,7 +24,10 @@ from pipeline.errors import StartError, WireError
 from pipeline.wire.codec import MAX_FRAME_BYTES, decode, encode
 from pipeline.wire.messages import Message
 
-__all__ = ["Inbox", "Outbox", "Poller", "address_of"]
+#: What a context of libzmq has room for unless told otherwise (ZMQ_MAX_SOCKETS): one for each client of a scheduler.
+MOST_SOCKETS = 1023
+
+__all__ = ["MOST_SOCKETS", "Inbox", "Outbox", "Poller", "address_of"]
 
 #: What sun_path of a unix socket holds, without its final NUL.
 _MAX_PATH = 107
@@ -80,12 +84,29 @@ class _Bound:
     def socket(self) -> zmq.Socket[bytes]:
         return self._socket
 
+    def renew(self) -> list[str]:
+        """Make the socket's files anew where they were removed; the names of those that had to be.
+
+        Who is connected stays so. It fails, and is to be tried again, as long as their folder is gone.
+        """
+        renewed = []
+        for path in self._paths:
+            if os.path.lexists(path):
+                continue
+            # Bound a second time, and never unbound: that would end the connections that came by the first, and
+            # remove a file of this name later. What the first costs is one descriptor.
+            with suppress(zmq.ZMQError, OSError):
+                self._socket.bind(f"ipc://{path}")
+                os.chmod(path, 0o600)
+                renewed.append(os.path.basename(path))
+        return renewed
+
     def close(self) -> None:
         """Close and remove the socket's files."""
         self._socket.close()
         for path in self._paths:
             # libzmq removes it too, unless the folder moved under it.
-            if os.path.lexists(path):
+            with suppress(OSError):
                 os.unlink(path)
 
 

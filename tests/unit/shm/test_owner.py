@@ -15,7 +15,7 @@ import pytest
 
 import shm
 from shm.errors import OwnerAlive
-from shm.owner import Alive, Dead, OwnerLock, Unknown, probe, start_ticks
+from shm.owner import Alive, Dead, OwnerLock, OwnerWatch, Unknown, probe, start_ticks
 
 OWNER = """
 import sys, time
@@ -183,3 +183,69 @@ def test_the_lock_of_a_process_is_not_its_forked_childs(tmp_path: Path) -> None:
         for end in (go_read, go_write, there_read, there_write):
             os.close(end)
         os.waitpid(pid, 0)
+
+
+def test_a_lock_whose_file_was_removed_is_made_anew_and_held(path: str) -> None:
+    with OwnerLock.acquire(path) as lock:
+        assert not lock.renew()
+        os.unlink(path)
+        assert isinstance(probe(path), Unknown)
+        assert lock.renew()
+        assert probe(path) == Alive(path)
+        assert Path(path).read_text() == f"pid {os.getpid()} start {start_ticks()}\n"
+    assert not os.path.exists(path)
+    assert not lock.renew()
+    assert not os.path.exists(path)
+
+
+def test_a_lock_cannot_be_made_anew_where_there_is_no_folder_or_another_owner(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with OwnerLock.acquire(folder / "lock") as lock:
+        os.unlink(folder / "lock")
+        folder.rmdir()
+        with pytest.raises(FileNotFoundError):
+            lock.renew()
+        folder.mkdir()
+        with OwnerLock.acquire(folder / "lock"), pytest.raises(OwnerAlive):
+            lock.renew()
+        assert lock.renew()
+
+
+def test_a_watched_owner_is_alive_until_it_dies_whatever_becomes_of_its_file(
+    owner: subprocess.Popen[str], path: str
+) -> None:
+    watch = OwnerWatch(path)
+    assert watch.alive
+    os.unlink(path)
+    assert watch.alive
+    owner.kill()
+    owner.wait()
+    assert not watch.alive
+    with OwnerLock.acquire(path):  # another life
+        assert not watch.alive
+
+
+def test_a_watched_owner_may_renew_its_lock_and_release_it(path: str) -> None:
+    lock = OwnerLock.acquire(path)
+    watch = OwnerWatch(path)
+    for _ in range(2):
+        os.unlink(path)
+        lock.renew()
+        assert watch.alive
+    lock.release()
+    assert not watch.alive
+
+
+def test_watching_does_not_keep_an_owner_from_its_lock(path: str) -> None:
+    Path(path).write_text("pid 1 start 1\n")
+    watch = OwnerWatch(path)
+    assert not watch.alive
+    OwnerLock.acquire(path).release()
+    lock = OwnerLock.acquire(path)
+    watch = OwnerWatch(path)
+    lock.release()
+    assert not watch.alive
+    with pytest.raises(FileNotFoundError):
+        OwnerWatch(path)
+    watch.close()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pwd
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -132,3 +133,19 @@ def test_labels_of_json_that_would_be_others_are_refused(tmp_path: Path, text: s
     (tmp_path / "names.JSON").write_text(text)
     with pytest.raises(ModelError, match=rf"names\.JSON: expected labels as JSON, .*{why}"):
         catalogue.labels("names.JSON", tmp_path)
+
+
+@pytest.mark.parametrize("variables", [{}, {"HOME": "relative"}])
+def test_a_user_without_a_home_is_told_what_to_set(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_entry(*_: object) -> None:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    for name in ("TRTLAB_MODELS", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ModelError, match=r"no home folder.*: set TRTLAB_MODELS to a folder for them, or XDG_CACHE_HOME"):
+        catalogue.cache_dir()
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert catalogue.cache_dir() == Path("/caches/trtlab/models")

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import StartError
 from pipeline.graph.budget import make_budget
-from pipeline.graph.plan import Plan, PoolPlan
+from pipeline.graph.plan import BatchPlan, Plan, PoolPlan, StagePlan, WorkerPlan
 from pipeline.topology.memory import MemoryLimits
 from shm.layout import SegmentLayout
 
@@ -69,7 +69,6 @@ def test_no_dev_shm_at_all_is_too_little() -> None:
     [
         ({"file_size": LARGEST - 1}, "file size (ulimit -f): 40.0 MiB are needed, 40.0 MiB allowed", "or raise ulimit -f"),
         ({"address_space": 1024}, "address space (ulimit -v): 72.0 MiB are needed, 1.0 KiB allowed", "or raise ulimit -v"),
-        ({"cgroup_headroom": 0}, "cgroup memory left: 72.0 MiB are needed, 0 B allowed", "or raise the container's memory limit"),
         ({"available": MIB}, "available memory: 72.0 MiB are needed, 1.0 MiB allowed", "or free memory on this host"),
     ],
 )
@@ -94,3 +93,54 @@ def test_several_limits_are_told_at_once() -> None:
     message = refusal(PLAN, MemoryLimits(shm_free=1, available=1))
     assert message.count("are needed") == 2
     assert message.count("\nor ") == 2
+
+
+INFERENCE = StagePlan("infer", "m:C", {}, (), (), (), (), (), BatchPlan(), 4, (WorkerPlan("infer", 0), WorkerPlan("infer", 1)), host="infer")
+STAFFED = replace(PLAN, stages=(INFERENCE,))
+"""Two workers; with the scheduler, three processes."""
+
+
+def test_a_cgroup_must_have_room_for_processes_and_weights_beside_the_slots() -> None:
+    needed = TOTAL + 3 * 18 * MIB + 2 * 100 * MIB
+    weights = {"infer": 100 * MIB}
+    make_budget(STAFFED, replace(PLENTY, cgroup_headroom=needed), weights).refuse()
+    with pytest.raises(StartError) as caught:
+        make_budget(STAFFED, replace(PLENTY, cgroup_headroom=needed - 1), weights).refuse()
+    assert str(caught.value) == (
+        "cgroup memory left: at least 326.0 MiB are needed (72.0 MiB of slots, 18.0 MiB for each of 3 processes, "
+        "200.0 MiB for the weights of models), 326.0 MiB allowed; raise the container's memory limit, "
+        "or start fewer replicas"
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "enough", "line"),
+    [
+        (
+            "open_files", 19 + 2 * 3 + 5 * 3,
+            "open files (ulimit -n): at least 40 are needed (by the supervisor of 3 processes), 39 allowed; "
+            "raise ulimit -n, or start fewer replicas",
+        ),
+        (
+            "threads", 2 + 4 * 4,
+            "processes and threads left: at least 18 are needed (for 3 processes, and one that sends requests), 17 allowed; "
+            "raise it (ulimit -u, or the pids limit of the container), or start fewer replicas",
+        ),
+    ],
+)  # fmt: skip
+def test_too_few_files_or_threads_are_refused_in_one_line(field: str, enough: int, line: str) -> None:
+    make_budget(STAFFED, replace(PLENTY, **{field: enough})).refuse()
+    assert refusal(STAFFED, replace(PLENTY, **{field: enough - 1})) == line
+
+
+def test_stages_of_one_process_are_one_process() -> None:
+    beside = replace(INFERENCE, name="beside")
+    together = replace(STAFFED, stages=(INFERENCE, beside))
+    (limit,) = (one for one in make_budget(together, replace(PLENTY, threads=99)).limits if not one.is_memory)
+    assert limit.needed == 2 + 4 * 4
+
+
+def test_slots_that_do_not_fit_are_told_beside_what_else_does_not() -> None:
+    message = refusal(STAFFED, MemoryLimits(shm_free=1, threads=1)).splitlines()
+    assert message[0] == "the pipeline's shared memory of 72.0 MiB does not fit:"
+    assert message[-1].startswith("processes and threads left: at least 18 are needed")

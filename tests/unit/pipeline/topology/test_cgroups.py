@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pipeline.topology.cgroups import CgroupLimits, read_cgroup_limits
+from pipeline.topology.cgroups import CgroupLimits, read_cgroup_limits, read_memory_kills
 
 Tree = Callable[[Mapping[str, str]], Path]
 
@@ -114,3 +114,43 @@ def test_a_hybrid_host_is_read_as_version_1(tree: Tree) -> None:
 def test_a_path_outside_the_namespace_leaves_the_mount_alone(tree: Tree) -> None:
     root = tree(V2 | {"proc/self/cgroup": "0::/../../other", "sys/fs/cgroup/cpu.max": "50000 100000"})
     assert read_cgroup_limits(root).cpu_quota == 0.5
+
+
+def test_the_threads_that_are_left_are_those_of_the_tightest_group(tree: Tree) -> None:
+    version_2 = {
+        "proc/self/cgroup": "0::/a/b",
+        "sys/fs/cgroup/a/pids.max": "100",
+        "sys/fs/cgroup/a/pids.current": "90",
+        "sys/fs/cgroup/a/b/pids.max": "max",
+        "sys/fs/cgroup/a/b/pids.current": "80",
+    }
+    assert read_cgroup_limits(tree(V2 | version_2)).threads_left == 10
+
+
+def test_version_1_has_a_group_of_threads_of_its_own(tree: Tree) -> None:
+    version_1 = {
+        "proc/self/cgroup": "8:pids:/job",
+        "sys/fs/cgroup/pids/job/pids.max": "5",
+        "sys/fs/cgroup/pids/job/pids.current": "9",
+    }
+    assert read_cgroup_limits(tree(version_1)).threads_left == 0
+
+
+def test_kills_for_want_of_memory_are_those_of_the_own_group(tree: Tree) -> None:
+    version_2 = {
+        "proc/self/cgroup": "0::/a/b",
+        "sys/fs/cgroup/a/memory.events": "low 0\noom_kill 9",
+        "sys/fs/cgroup/a/b/memory.events": "low 0\nhigh 0\nmax 7\noom 4\noom_kill 3\noom_group_kill 0",
+    }
+    assert read_memory_kills(tree(V2 | version_2)) == 3
+
+
+def test_kills_in_version_1_and_where_nothing_is_said(tree: Tree) -> None:
+    version_1 = {
+        "proc/self/cgroup": "4:memory:/job",
+        "sys/fs/cgroup/memory/job/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2",
+    }
+    assert read_memory_kills(tree(version_1)) == 2
+    old = {"proc/self/cgroup": "4:memory:/job", "sys/fs/cgroup/memory/job/memory.oom_control": "oom_kill_disable 0"}
+    assert read_memory_kills(tree(old)) is None
+    assert read_memory_kills(tree({})) is None

@@ -36,7 +36,11 @@ def test_every_limit_is_read(tree: Tree) -> None:
     )
     soft = {resource.RLIMIT_AS: 5, resource.RLIMIT_FSIZE: 6, resource.RLIMIT_NOFILE: 7}
     limits = read_memory_limits(
-        root, CgroupLimits(memory_limit=30, memory_headroom=20), statvfs=docker_shm, getrlimit=lambda which: (soft[which], 99)
+        root,
+        CgroupLimits(memory_limit=30, memory_headroom=20),
+        statvfs=docker_shm,
+        getrlimit=lambda which: (soft[which], 99),
+        uid=0,
     )
     assert limits == MemoryLimits(
         shm_size=64 << 20,
@@ -46,7 +50,7 @@ def test_every_limit_is_read(tree: Tree) -> None:
         cgroup_headroom=20,
         address_space=5,
         file_size=6,
-        open_files=7,
+        open_files=99,
         sysv_segment=18446744073692774399,
         sysv_total=1000 * resource.getpagesize(),
     )
@@ -54,3 +58,41 @@ def test_every_limit_is_read(tree: Tree) -> None:
 
 def test_what_is_not_there_or_unlimited_is_none(tree: Tree) -> None:
     assert read_memory_limits(tree({}), CgroupLimits(), statvfs=missing, getrlimit=unlimited) == MemoryLimits()
+
+
+def processes(tree: Tree) -> Path:
+    return tree(
+        {
+            "proc/1/status": "Name:\tinit\nUid:\t0\t0\t0\t0\nThreads:\t1\n",
+            "proc/20/status": "Name:\ta\nUid:\t7\t7\t7\t7\nGid:\t7\nThreads:\t5\n",
+            "proc/21/status": "Name:\tb\nUid:\t7\t0\t0\t0\nThreads:\t2\n",
+            "proc/self/status": "Name:\ta\nUid:\t7\t7\t7\t7\nThreads:\t5\n",
+        }
+    )
+
+
+def threads_left(root: Path, most: int, uid: int, cgroup: int | None = None) -> int | None:
+    limits = {resource.RLIMIT_NPROC: most}
+    return read_memory_limits(
+        root,
+        CgroupLimits(threads_left=cgroup),
+        statvfs=missing,
+        getrlimit=lambda which: (limits.get(which, resource.RLIM_INFINITY), resource.RLIM_INFINITY),
+        uid=uid,
+    ).threads
+
+
+def test_the_threads_of_a_user_count_towards_its_limit(tree: Tree) -> None:
+    root = processes(tree)
+    assert threads_left(root, most=10, uid=7) == 10 - 5 - 2
+    assert threads_left(root, most=6, uid=7) == 0
+    assert threads_left(root, most=10, uid=8) == 10
+    assert threads_left(root, most=resource.RLIM_INFINITY, uid=7) is None
+
+
+def test_root_is_held_to_its_cgroup_alone(tree: Tree) -> None:
+    root = processes(tree)
+    assert threads_left(root, most=10, uid=0) is None
+    assert threads_left(root, most=10, uid=0, cgroup=4) == 4
+    assert threads_left(root, most=10, uid=7, cgroup=2) == 2
+    assert threads_left(root, most=10, uid=7, cgroup=5) == 3

@@ -1,15 +1,32 @@
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import StartError, Unavailable
-from pipeline.wire.run_dir import LOCK, find_run, make_run_dir, remove_dead_runs, runs, runs_home
+from pipeline.wire.run_dir import (
+    LOCK,
+    READY,
+    Run,
+    RunFolder,
+    find_run,
+    make_run_dir,
+    preferred,
+    remove_dead_runs,
+    runs,
+    runs_home,
+)
 from pipeline.wire.sockets import address_of
-from shm.owner import OwnerLock
+from shm.errors import OwnerAlive
+from shm.owner import Alive, OwnerLock, probe
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +49,7 @@ def dead(home: Path, name: str) -> Path:
     [
         ({"TRTLAB_RUN_DIR": "/a", "XDG_RUNTIME_DIR": "/b"}, "/a"),
         ({"XDG_RUNTIME_DIR": "/b"}, "/b/trtlab"),
+        ({"TRTLAB_RUN_DIR": "a/b"}, f"{os.getcwd()}/a/b"),
         ({"TMPDIR": "/tmp"}, f"/tmp/trtlab-{os.getuid()}"),
     ],
 )
@@ -76,7 +94,8 @@ def test_only_living_runs_are_found_and_the_newest_comes_first(home: Path) -> No
     for name in ("demo-2", "other-3", "demo-x"):
         (home / name).mkdir()
     with OwnerLock.acquire(home / "demo-2" / LOCK), OwnerLock.acquire(home / "other-3" / LOCK):
-        os.utime(home / "demo-2", (1, 1))
+        # Its folder changes whenever a worker of it is started again, which does not make it any newer.
+        (home / "demo-2" / "w5.sock").touch()
         assert runs() == [home / "other-3", home / "demo-2"]
         assert runs("demo") == [home / "demo-2"]
         assert find_run("other") == home / "other-3"
@@ -120,3 +139,163 @@ def test_a_path_too_long_for_a_socket_says_what_to_set() -> None:
     folder = Path("/" + "é" * 50)
     with pytest.raises(StartError, match=r"has 116 bytes; unix sockets allow 107\. Set TRTLAB_RUN_DIR"):
         address_of(folder, "scheduler")
+
+
+def run(name: str, ready: bool, started: int, made_ns: int = 0) -> Run:
+    return Run(Path("/home") / name, ready, started, made_ns)
+
+
+def test_the_newest_that_is_ready_is_preferred_and_where_none_is_the_newest() -> None:
+    old, new = run("a-1", True, 10), run("a-2", True, 20)
+    starting, newer = run("a-3", False, 30), run("a-4", False, 40)
+    assert preferred([starting, old, newer, new]) == [new, old, newer, starting]
+    assert preferred([starting, newer]) == [newer, starting]
+    assert preferred([run("a-5", True, 10, 5), run("a-6", True, 10, 6)])[0].folder.name == "a-6"
+    assert run("with-dash-7", True, 1).pipeline == "with-dash"
+
+
+@pytest.fixture
+def folder(home: Path) -> Iterator[RunFolder]:
+    folder = RunFolder("demo")
+    yield folder
+    folder.remove()
+    assert list(home.iterdir()) == []
+
+
+def other(home: Path, name: str, started: int, *, ready: bool) -> OwnerLock:
+    """The lock of another living run."""
+    (home / name).mkdir()
+    lock = OwnerLock.acquire(home / name / LOCK)
+    (home / name / LOCK).write_text(f"pid 1 start {started}\n")
+    if ready:
+        (home / name / READY).touch()
+    return lock
+
+
+def test_by_name_one_reaches_the_run_that_is_ready(home: Path, folder: RunFolder) -> None:
+    with other(home, "demo-1", 1, ready=True):
+        assert find_run("demo") == find_run() == home / "demo-1"
+        folder.mark_ready(True)
+        assert find_run("demo") == folder.path
+        folder.mark_ready(False)
+        assert runs("demo") == [home / "demo-1", folder.path]
+        shutil.rmtree(home / "demo-1")
+    assert find_run("demo") == folder.path
+
+
+def removed(folder: RunFolder, *names: str) -> None:
+    for name in names:
+        if (folder.path / name).is_dir():
+            shutil.rmtree(folder.path / name)
+        else:
+            (folder.path / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("gone", "renewed"),
+    [
+        ([], []),
+        ([LOCK], [LOCK]),
+        (["clients"], ["clients"]),
+        ([READY], [READY]),
+        (["."], ["the folder", "clients", LOCK, READY]),
+    ],
+)
+def test_what_is_removed_of_a_living_run_is_made_anew(folder: RunFolder, gone: list[str], renewed: list[str]) -> None:
+    folder.mark_ready(True)
+    removed(folder, *gone)
+    assert folder.renew() == renewed
+    assert folder.renew() == []
+    assert isinstance(probe(folder.path / LOCK), Alive)
+    assert find_run("demo") == folder.path
+    assert (folder.path / READY).exists()
+    for made in (folder.path, folder.path / "clients"):
+        assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    assert sorted(entry.name for entry in folder.path.parent.iterdir()) == [folder.path.name]
+
+
+def test_what_was_not_ready_is_not_ready_in_its_new_folder(folder: RunFolder) -> None:
+    removed(folder, ".")
+    folder.renew()
+    assert not (folder.path / READY).exists()
+
+
+def test_also_the_home_is_made_anew(home: Path, folder: RunFolder) -> None:
+    shutil.rmtree(home)
+    assert folder.renew() == ["the folder", "clients", LOCK]
+
+
+def test_a_folder_that_cannot_be_made_anew_is_an_error_each_time_and_its_end_is_none(home: Path) -> None:
+    folder = RunFolder("demo")
+    shutil.rmtree(home)
+    home.touch()
+    for _ in range(2):
+        with pytest.raises(FileExistsError):
+            folder.renew()
+    folder.remove()
+    assert home.is_file()
+
+
+def test_the_folder_of_another_run_is_not_taken(home: Path) -> None:
+    folder = RunFolder("demo")
+    removed(folder, ".")
+    another = RunFolder("demo")  # of another pid namespace
+    with pytest.raises(OwnerAlive):
+        folder.renew()
+    folder.remove()
+    assert find_run("demo") == another.path
+    another.remove()
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("gone", [[LOCK], [LOCK, "clients"], ["clients"]])
+def test_the_folder_of_a_living_run_is_not_removed_whatever_is_missing_in_it(
+    home: Path, folder: RunFolder, gone: list[str]
+) -> None:
+    (folder.path / "scheduler.sock").touch()
+    removed(folder, *gone)
+    assert remove_dead_runs() == []
+    with pytest.raises(StartError, match="is alive"):
+        make_run_dir("demo")
+    assert (folder.path / "scheduler.sock").exists()
+
+
+def test_a_run_that_was_killed_leaves_a_folder_that_is_removed(home: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", "from pipeline.wire.run_dir import RunFolder; f = RunFolder('demo'); print(f.path); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[4],
+    ) as owner:
+        assert owner.stdout is not None
+        path = Path(owner.stdout.readline().strip())
+        assert remove_dead_runs() == []
+        owner.kill()
+    assert remove_dead_runs() == [path]
+    assert not path.exists()
+
+
+def test_a_home_that_may_not_be_read_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(Unavailable, match=r"cannot look for runs in .*Permission denied.*set TRTLAB_RUN_DIR"):
+        find_run("demo")
+    with pytest.raises(StartError, match=r"cannot look for dead runs in .*set TRTLAB_RUN_DIR"):
+        remove_dead_runs()
+
+
+def test_cleaners_that_ask_for_a_lock_pass_over_a_living_run(folder: RunFolder) -> None:
+    # What systemd-tmpfiles does with each folder that has aged.
+    fd = os.open(folder.path, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    removed(folder, ".")
+    folder.renew()
+    os.close(fd)
+    fd = os.open(folder.path, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(fd)

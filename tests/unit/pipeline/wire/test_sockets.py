@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,3 +140,33 @@ def test_an_inbox_that_gets_only_some_of_its_addresses_gives_them_back(tmp_path:
     with pytest.raises(StartError, match="cannot bind"):
         Inbox(address_of(tmp_path, "w0"), address_of(tmp_path / "missing", "w1"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_inbox_whose_file_was_removed_is_found_again_and_loses_no_connection(
+    inbox: Inbox, outbox: Outbox, endpoint: str
+) -> None:
+    outbox.send(Bye(1))
+    assert receive(inbox, 1) == [Bye(1)]
+    path = Path(endpoint.removeprefix("ipc://"))
+    assert inbox.renew() == []
+    path.unlink()
+    late = Outbox(endpoint)  # waits for somebody to be there
+    late.send(Bye(2))
+    assert inbox.renew() == ["w1.sock"]
+    assert inbox.renew() == []
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    outbox.send(Bye(3))
+    assert sorted(receive(inbox, 2), key=str) == [Bye(2), Bye(3)]
+    late.close()
+
+
+def test_an_inbox_without_a_folder_waits_for_one(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    inbox = Inbox(address_of(folder, "a"), address_of(folder, "b"))
+    shutil.rmtree(folder)
+    assert inbox.renew() == []
+    folder.mkdir()
+    assert inbox.renew() == ["a.sock", "b.sock"]
+    shutil.rmtree(folder)
+    inbox.close()

@@ -1,0 +1,46 @@
+"""Kills for want of memory: whether the kernel's out-of-memory killer has struck just now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.topology.cgroups import read_memory_kills
+
+__all__ = ["MemoryKills", "out_of_memory_kills"]
+
+
+def out_of_memory_kills(root: Path = Path("/")) -> int:
+    """How many processes the kernel has killed for want of memory; 0 where it does not say.
+
+    Those of this process's own memory cgroup, where there is one; else those of the whole host since its start, the
+    field `oom_kill` of /proc/vmstat.
+    """
+    kills = read_memory_kills(root)
+    if kills is not None:
+        return kills
+    try:
+        for line in (root / "proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+class MemoryKills:
+    """Tells a kill of this moment from one of long ago. Pure.
+
+    Args:
+        count: `out_of_memory_kills` at the start.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._before = self._last = count
+
+    def note(self, count: int) -> None:
+        """The count as it is now; to be called now and then, a second apart say."""
+        self._before, self._last = self._last, count
+
+    def struck(self, count: int) -> bool:
+        """Whether it has struck since the last `note` but one: a death may be seen just after a `note`."""
+        return count > self._before

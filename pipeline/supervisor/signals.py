@@ -1,0 +1,90 @@
+"""The signals that ask a run to stop: SIGINT (Ctrl-C), SIGTERM, and SIGHUP (its terminal was closed).
+
+    the command is read, the config planned    `end_before_start`: they end the process, which has made nothing yet
+    from the run's folder on                   `StopSignals`: they are noted, and the supervisor's loop takes them
+
+SIGHUP stays ignored where it was at the start: that is what nohup(1) is for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections import deque
+from types import FrameType
+from typing import NamedTuple
+
+__all__ = ["StopSignal", "StopSignals", "end_before_start"]
+
+
+def _asked_for() -> list[signal.Signals]:
+    """Those that this process listens to."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *(() if ignored else (signal.SIGHUP,))]
+
+
+def end_before_start(exit_code: int) -> None:
+    """End this process with `exit_code` on such a signal, and with a word; the second one ends it by itself."""
+    for number in _asked_for():
+        signal.signal(number, _End(exit_code))
+
+
+class _End:
+    """The handler."""
+
+    def __init__(self, exit_code: int) -> None:
+        self._exit_code = exit_code
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        for each in _asked_for():
+            signal.signal(each, signal.SIG_DFL)
+        # Not by print: it may be in the middle of that.
+        with contextlib.suppress(OSError):
+            os.write(2, b"stopped before it had started\n")
+        raise SystemExit(self._exit_code)
+
+
+class StopSignal(NamedTuple):
+    """One that has come."""
+
+    number: int
+    at: float
+    """Monotonic seconds."""
+
+
+class StopSignals:
+    """Notes the signals from its `with` block on, and ends the wait of a poll on `descriptor`; SIGCHLD does as well."""
+
+    def __init__(self) -> None:
+        #: Those that have come and were not taken yet, the first first.
+        self.received: deque[StopSignal] = deque()
+        self._before: dict[int, signal._HANDLER] = {}
+
+    def __enter__(self) -> StopSignals:
+        self.descriptor, self._write = os.pipe()
+        for end in (self.descriptor, self._write):
+            os.set_blocking(end, False)
+        # One that comes just before a wait must end it: the descriptor sees to that.
+        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in (*_asked_for(), signal.SIGCHLD):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGCHLD:
+            self.received.append(StopSignal(number, time.monotonic()))
+
+    def clear(self) -> None:
+        """Empty the descriptor."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.descriptor, 4096)
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._before.items():
+            # What was to be ended before it starts is over: a signal that is late must not change its exit code.
+            signal.signal(number, signal.SIG_IGN if isinstance(handler, _End) else handler)
+        os.close(self.descriptor)
+        os.close(self._write)

@@ -1,0 +1,75 @@
+"""A child as the system sees it: how its end is told, and what goes with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.supervisor.process import ChildProcess, describe_exit
+
+
+@pytest.mark.parametrize(
+    ("code", "out_of_memory", "said"),
+    [
+        (0, False, "exit code 0"),
+        (3, True, "exit code 3"),
+        (-11, True, "killed by signal 11 (SIGSEGV)"),
+        (-9, False, "killed by signal 9 (SIGKILL)"),
+        (-9, True, "killed by signal 9 (SIGKILL: the kernel's out-of-memory killer; give it more memory, or use fewer replicas or smaller batches)"),
+        (-64, False, "killed by signal 64 (SIGRTMAX)"),
+        (-63, False, "killed by signal 63 (unknown)"),
+    ],
+)  # fmt: skip
+def test_an_exit_status_is_told_in_words(code: int, out_of_memory: bool, said: str) -> None:
+    assert describe_exit(code, out_of_memory=out_of_memory) == said
+
+
+STARTS = "import subprocess, sys; sys.stdin.readline(); p = subprocess.Popen(['sleep', '3600']); print(p.pid, flush=True); sys.stdin.readline()"
+
+
+@pytest.fixture
+def child() -> ChildProcess:
+    return ChildProcess([sys.executable, "-c", STARTS], b"boot\n", {})
+
+
+def line(child: ChildProcess) -> str:
+    while True:
+        for text in child.read():
+            return text
+        time.sleep(0.005)
+
+
+def end(child: ChildProcess) -> int:
+    while (status := child.exit_status()) is None:
+        time.sleep(0.005)
+    child.close()
+    return status
+
+
+def test_what_a_child_has_started_goes_with_it(child: ChildProcess) -> None:
+    pid = int(line(child))
+    assert os.getpgid(pid) == os.getsid(pid) == child.pid
+    assert child.exit_status() is None
+    assert psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    child.send_signal(signal.SIGKILL)
+    assert end(child) == -signal.SIGKILL
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)  # nobody is there any more
+
+
+def test_a_child_is_born_with_the_signals_blocked_that_all_of_a_run_may_get(child: ChildProcess) -> None:
+    line(child)
+    lines = Path(f"/proc/{child.pid}/status").read_text().splitlines()
+    blocked = int(next(text for text in lines if text.startswith("SigBlk")).split()[1], 16)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        assert blocked >> (number - 1) & 1
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    child.send_signal(signal.SIGKILL)
+    end(child)

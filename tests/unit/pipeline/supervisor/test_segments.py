@@ -1,0 +1,99 @@
+"""A segment that cannot be attached is damaged, unless it is this process that lacks something."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import StartError
+from pipeline.graph.plan import Plan, PoolPlan
+from pipeline.supervisor import segments as module
+from pipeline.supervisor.segments import damage_of, make_segments, unlink_segments
+from shm import segments
+from shm.errors import SegmentCorrupt
+from shm.owner import OwnerLock
+from shm.segment import Segment, SegmentSpec
+
+
+@pytest.fixture
+def segment(tmp_path: Path) -> Iterator[Segment]:
+    with OwnerLock.acquire(tmp_path / "lock") as lock:
+        made = segments.create("posix", SegmentSpec(run="demo-1", pool="p", slot_bytes=64, slots=2, lock_path=lock.path))
+        yield made
+        made.close()
+        made.unlink()
+
+
+def test_a_whole_segment_has_no_damage_and_one_that_was_removed_has(segment: Segment) -> None:
+    assert damage_of(segment) is None
+    segment.unlink()
+    assert "not in /dev/shm" in str(damage_of(segment))
+
+
+def test_a_truncated_segment_is_damaged(segment: Segment) -> None:
+    os.truncate(f"/dev/shm{segment.address.name}", 100)
+    assert damage_of(segment) is not None
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_this_process_lacks_is_no_damage(segment: Segment, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def bare(_: object) -> Segment:
+        raise OSError(number, os.strerror(number))
+
+    def wrapped(_: object) -> Segment:
+        try:
+            return bare(_)
+        except OSError as error:
+            raise SegmentCorrupt("cannot be read") from error
+
+    for attach in (bare, wrapped):
+        monkeypatch.setattr(module.segments, "attach", attach)
+        assert damage_of(segment) is None
+
+
+def test_another_error_of_the_system_is_damage(segment: Segment, monkeypatch: pytest.MonkeyPatch) -> None:
+    def attach(_: object) -> Segment:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(module.segments, "attach", attach)
+    assert "Input/output error" in str(damage_of(segment))
+
+
+def test_segments_are_unlinked_also_where_somebody_has_done_it(segment: Segment) -> None:
+    segment.unlink()
+    unlink_segments([segment])
+    assert "not in /dev/shm" in str(damage_of(segment))
+
+
+def test_a_process_that_has_used_up_its_descriptors_sees_no_damage(segment: Segment) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        found = damage_of(segment)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found is None
+
+
+def test_what_the_system_refuses_a_segment_is_an_error_of_the_start_and_what_was_made_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools = (PoolPlan("a", 64, 2), PoolPlan("b", 64, 2))
+    plan = Plan("demo", "demo.yaml", ".", (), (), (), pools)
+    real, made = segments.create, []
+
+    def create(kind: str, spec: SegmentSpec) -> Segment:
+        if spec.pool == "b":
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(kind, spec)
+
+    monkeypatch.setattr(module.segments, "create", create)
+    with OwnerLock.acquire(tmp_path / "owner.lock"), pytest.raises(StartError, match="pool b: Too many open files"):
+        list(make_segments(plan, tmp_path, made, recorder=False))
+    assert [segment.layout.pool for segment in made] == ["a"]
+    unlink_segments(made)
