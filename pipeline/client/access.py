@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from pipeline.client.connection import Connection
 from pipeline.errors import Unavailable
 from pipeline.graph.plan import INGRESS, Plan
 from pipeline.wire.messages import Hello, Welcome
-from pipeline.wire.run_dir import LOCK, find_run
+from pipeline.wire.run_dir import LOCK, SCHEDULER_LOCK, find_run
 from pipeline.wire.sockets import Inbox, address_of
 from shm import segments
-from shm.errors import ShmError
-from shm.owner import Alive, Dead, OwnerLock, probe
+from shm.errors import OwnerAlive, ShmError
+from shm.owner import OwnerLock, OwnerWatch
 from shm.placement import map_pages
 from shm.view import SegmentTable
 
@@ -28,10 +28,6 @@ __all__ = ["Access", "Joined", "join"]
 
 #: A hello that came to a scheduler which was about to die is lost.
 _ASK_AGAIN_S = 0.5
-
-#: A lock file that is not there was removed by its owner at its end, or by a program that cleans up: then its owner
-#: makes it anew within this time.
-_MISSING_S = 1.0
 
 
 class Access:
@@ -50,8 +46,9 @@ class Access:
         self._inbox: Inbox | None = None
         #: When the scheduler was last spoken to without need.
         self.asked_at = 0.0
-        #: Since when a lock file that should be there is not.
-        self._missing_since = 0.0
+        #: The supervisor, and the scheduler that this client was let in by.
+        self._owner: OwnerWatch | None = None
+        self._scheduler: OwnerWatch | None = None
 
     @property
     def by_path(self) -> bool:
@@ -73,8 +70,13 @@ class Access:
         run_dir = find_run(self._run)
         number = secrets.randbits(63)
         try:
+            owner = OwnerWatch(run_dir / LOCK)
+        except OSError as error:
+            raise Unavailable(f"no pipeline runs in {run_dir}: {error}") from error
+        try:
             lock = OwnerLock.acquire(run_dir / "clients" / f"{number:x}.lock")
         except OSError as error:
+            owner.close()
             raise Unavailable(f"no pipeline runs in {run_dir}: {error}") from error
         inbox = None
         try:
@@ -84,9 +86,10 @@ class Access:
             if inbox is not None:
                 inbox.close()
             lock.release()
+            owner.close()
             raise
-        self._inbox = inbox
-        self.asked_at = self._missing_since = 0.0
+        self._inbox, self._owner = inbox, owner
+        self.asked_at = 0.0
 
     def detach(self, *, known: bool) -> None:
         """Leave the folder, and say goodbye where the scheduler knows the client."""
@@ -96,11 +99,16 @@ class Access:
             inbox.close()
         if connection is not None:
             connection.leave(known)
+        for watch in (self._owner, self._scheduler):
+            if watch is not None:
+                watch.close()
+        self._owner = self._scheduler = None
 
     def hello(self, now: float) -> None:
         """Ask to be let in, unless that was done a moment ago. `now`: monotonic seconds."""
         if self.connection is not None and now - self.asked_at > _ASK_AGAIN_S:
             self.asked_at = now
+            self._renew()
             self.connection.send(Hello(self.connection.number, self._name))
 
     def may_ask(self, now: float) -> bool:
@@ -108,25 +116,38 @@ class Access:
         if now - self.asked_at <= _ASK_AGAIN_S:
             return False
         self.asked_at = now
+        self._renew()
         return True
+
+    def _renew(self) -> None:
+        """Make anew what was removed of the client's lock and socket: the scheduler lets no client in without."""
+        # The folder may be gone too: the supervisor makes it anew first.
+        with suppress(OSError, OwnerAlive):
+            if self.connection is not None:
+                self.connection.renew_lock()
+                self.inbox.renew()
+
+    def watch_scheduler(self) -> None:
+        """From now on `scheduler_is_gone` tells of the scheduler that has just let the client in."""
+        if self._scheduler is not None:
+            self._scheduler.close()
+        self._scheduler = None
+        if self.connection is not None:
+            # Removed, or its owner has ended since: then it is tried again, or the supervisor has ended too.
+            with suppress(OSError):
+                self._scheduler = OwnerWatch(self.connection.run_dir / SCHEDULER_LOCK)
 
     @property
     def is_over(self) -> bool:
         """Whether the run that the client has its place in has ended."""
-        return self.connection is not None and not isinstance(probe(self.connection.run_dir / LOCK), Alive)
+        return self._owner is not None and not self._owner.alive
 
-    def is_gone(self, lock: str) -> bool:
-        """Whether the owner of a lock file in the run's folder has ended; one that is missing is waited for a while."""
-        assert self.connection is not None
-        state = probe(self.connection.run_dir / lock)
-        now = time.monotonic()
-        if isinstance(state, Alive):
-            self._missing_since = 0.0
-        elif isinstance(state, Dead):
-            return True
-        elif not self._missing_since:
-            self._missing_since = now
-        return bool(self._missing_since) and now - self._missing_since > _MISSING_S
+    @property
+    def scheduler_is_gone(self) -> bool:
+        """Whether the scheduler that has let the client in has ended. (The next one says that it does not know it.)"""
+        if self._scheduler is None:
+            self.watch_scheduler()
+        return self.is_over if self._scheduler is None else not self._scheduler.alive
 
 
 @dataclass(frozen=True, slots=True)

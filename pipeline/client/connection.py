@@ -31,7 +31,7 @@ from pipeline.errors import ClientMisuse
 from pipeline.wire.messages import Bye, Message, SlotRef, Submission, Submit
 from pipeline.wire.run_dir import SCHEDULER_LOCK
 from pipeline.wire.sockets import Outbox, address_of
-from shm.owner import Alive, OwnerLock, probe
+from shm.owner import Dead, OwnerLock, probe
 
 __all__ = ["Connection", "Lease"]
 
@@ -132,6 +132,10 @@ class Connection:
         self.seen = 0
         self.idle = True
 
+    def renew_lock(self) -> None:
+        """Make the lock's file anew where it was removed. Raises as `OwnerLock.renew`."""
+        self._lock.renew()
+
     # -- what is sent -------------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
@@ -230,7 +234,7 @@ class Connection:
                 return
             self._ended = True
             # What is said to no one would be kept for those 200 ms, and this process with it where it ends.
-            there = isinstance(probe(self.run_dir / SCHEDULER_LOCK), Alive)
+            there = not isinstance(probe(self.run_dir / SCHEDULER_LOCK), Dead)
             if there:
                 self._scheduler.send(Bye(self.number, ()))
             self._scheduler.close(linger_ms=_GOODBYE_MS if there else 0)

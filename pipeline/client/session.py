@@ -24,8 +24,6 @@ from pipeline.client.slots import Grant, Slots
 from pipeline.errors import NotInTime, Overloaded, PipelineError, Unavailable
 from pipeline.graph.plan import Plan
 from pipeline.wire.messages import Again, Answers, AskStatus, Gone, Loan, SlotRef, Status, Submission, Welcome
-from pipeline.wire.run_dir import LOCK, SCHEDULER_LOCK
-from shm.owner import Alive, probe
 from shm.view import SegmentTable
 from stages.spec import TensorSpec
 
@@ -133,7 +131,7 @@ class Session:
         """Ask to be let in, and take in a welcome that has come."""
         self.access.hello(time.monotonic())
         self._receive(wait_ms)
-        if self.lost is not None and self.access.is_gone(LOCK):
+        if self.lost is not None and self.access.is_over:
             raise Unavailable(f"the pipeline in {self.there.run_dir} has stopped")
 
     def _join(self, welcome: Welcome) -> None:
@@ -146,6 +144,7 @@ class Session:
         self.specs = {spec.name: spec for spec in joined.plan.inputs}
         self.slots = Slots(joined.pools)
         self.there.renew()
+        self.access.watch_scheduler()
         self.lost = None
 
     def be_connected(self) -> None:
@@ -170,7 +169,7 @@ class Session:
         with suppress(Unavailable):
             if self.lost is None:
                 self._receive(0)
-        if self.lost is None and not isinstance(probe(self.there.run_dir / SCHEDULER_LOCK), Alive):
+        if self.lost is None and self.access.scheduler_is_gone:
             self._lose()
 
     def leave(self) -> None:
@@ -367,7 +366,7 @@ class Session:
         if now - self._looked_at < _ALIVE_CHECK_MS / 1000:
             return 0
         self._looked_at = now
-        if self.access.is_gone(SCHEDULER_LOCK):
+        if self.access.scheduler_is_gone:
             # What it sent before it ended, at the end of a drain say, may still be on its way.
             if (answers := self._receive(_LAST_WORDS_MS)) > 0:
                 self._looked_at = 0.0
