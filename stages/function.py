@@ -86,6 +86,8 @@ class FunctionStage:
             inspect.signature(function).bind(**given, **options)
         except TypeError as error:
             raise BadOption(f"{function.__name__}{inspect.signature(function)} cannot be called so: {error}") from None
+        #: For messages that say where it is.
+        self.function = function
         self._call = functools.partial(function, **options)
 
     def process(self, batch: Batch) -> None:

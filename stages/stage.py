@@ -49,6 +49,7 @@ from shm.handle import JSON
 from shm.view import side_by_side
 from stages.copies import GAPS, GATHERED, INPUT, OUTPUT, RETURNED, SCATTERED
 from stages.errors import BadInput, SpecMismatch
+from stages.request import RequestInfo
 from stages.spec import TensorSpec, extents_of
 
 __all__ = ["Array", "Batch", "Stage", "StageContext"]
@@ -104,7 +105,8 @@ class Batch:
     """
 
     __slots__ = (
-        "_allocate", "_allocate_many", "_failed", "_filled", "_inputs", "_late", "_outputs", "_size", "copies",
+        "_allocate", "_allocate_many", "_failed", "_filled", "_inputs", "_late", "_outputs", "_requests", "_size",
+        "copies",
     )  # fmt: skip
 
     def __init__(
@@ -114,6 +116,7 @@ class Batch:
         outputs: Mapping[str, TensorSpec],
         allocate: Callable[[int, str, tuple[int, ...]], Array],
         allocate_many: Callable[[int, str, Sequence[tuple[int, ...]]], list[Array]],
+        requests: Callable[[], Sequence[RequestInfo]] | None = None,
     ) -> None:
         """Made by the runtime (or by `stages.testing.batch_of` in a test).
 
@@ -125,12 +128,14 @@ class Batch:
             allocate: (row, name, shape) -> the writable view of that output; called once for each
                 row and name, or again where the shape is settled anew.
             allocate_many: (row, name, shapes) -> the writable views of an output of many tensors.
+            requests: gives the request of each row; called once, where the stage asks. None: made up.
         """
         self._size = size
         self._inputs = inputs
         self._outputs = outputs
         self._allocate = allocate
         self._allocate_many = allocate_many
+        self._requests: Callable[[], Sequence[RequestInfo]] | Sequence[RequestInfo] | None = requests
         self._failed: dict[int, BaseException] = {}
         self._filled: set[tuple[int, str]] = set()
         #: Scratch memory of an output, and the reason why it is needed.
@@ -140,6 +145,16 @@ class Batch:
 
     def __len__(self) -> int:
         return self._size
+
+    @property
+    def requests(self) -> Sequence[RequestInfo]:
+        """For each row the request that it belongs to: its `id`, its `name`, and which `child` of it the row is."""
+        found = self._requests
+        if found is None:
+            found = self._requests = [RequestInfo(f"00000-{row + 1}") for row in range(self._size)]
+        elif callable(found):
+            found = self._requests = found()
+        return found
 
     # -- inputs ---------------------------------------------------------------------------------
 
@@ -347,9 +362,10 @@ class Batch:
             SpecMismatch: something returned does not fit the stage's outputs, or an output of a row that did
                 not fail was never asked for: its memory still holds what somebody else wrote.
         """
+        if returned is not None:
+            self._refuse_other(returned)
         for name, values in (returned or {}).items():
-            if len(values) != self._size:
-                raise SpecMismatch(f"output {name!r}: expected {self._size} rows, found {len(values)}")
+            self._refuse_rowless(name, values)
             for row in range(self._size):
                 if row not in self._failed:
                     self.write(row, name, values[row])
@@ -365,12 +381,56 @@ class Batch:
                 if row not in self._failed and (row, name) not in self._filled:
                     raise SpecMismatch(f"output {name!r} of row {row}: process neither filled nor returned it")
 
+    def _refuse_other(self, returned: object) -> None:
+        """Refuse what `process` may not return."""
+        if isinstance(returned, Mapping):
+            return
+        found = _kind_of(returned)
+        if not self._outputs:
+            raise SpecMismatch(f"process returned {found}; expected None, for this stage has no outputs to fill")
+        name = next(iter(self._outputs))
+        others = f" (and the same for {', '.join(list(self._outputs)[1:])})" if len(self._outputs) > 1 else ""
+        raise SpecMismatch(
+            f"process returned {found}; expected None once every output is filled, by batch.out(row, {name!r}), "
+            f"batch.stack_out({name!r}) or batch.write(row, {name!r}, value), or else a mapping "
+            f"{{{name!r}: one value for each of the {self._size} rows}}{others}"
+        )
+
+    def _refuse_rowless(self, name: str, values: Any) -> None:
+        """Refuse what is not one value a row."""
+        spec = self._spec(name)
+        if (
+            isinstance(values, (str, bytes, Mapping))
+            or not hasattr(values, "__getitem__")
+            or not hasattr(values, "__len__")
+            or getattr(values, "shape", None) == ()
+        ):
+            raise SpecMismatch(
+                f"output {name!r}: expected a list or an array with one value for each of the {self._size} rows, "
+                f"found {_kind_of(values)}"
+            )
+        if len(values) != self._size:
+            one = f"; for a batch of one that is [value], with the row as its first axis, for {spec}"
+            raise SpecMismatch(
+                f"output {name!r}: expected {self._size} rows, found {len(values)}{one if self._size == 1 else ''}"
+            )
+
 
 def _extents(name: str, shape: Iterable[Any]) -> tuple[int, ...]:
     try:
         return extents_of(shape)
     except SpecMismatch as error:
         raise SpecMismatch(f"output {name!r}: {error}") from None
+
+
+def _kind_of(value: object) -> str:
+    """What a value is, for people."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype.name} {list(value.shape)}"
+    name = type(value).__name__
+    if name in ("coroutine", "generator", "async_generator"):
+        return f"a {name}, so nothing has run: it must be a plain function, without async and yield"
+    return f"{'an' if name[:1] in 'aeiou' else 'a'} {name}"
 
 
 def _encoded(spec: TensorSpec, value: Any) -> Array:

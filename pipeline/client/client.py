@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from pipeline.client.future import Future, Lease, Result
 from pipeline.errors import InvalidRequest, Overloaded, Unavailable
 from pipeline.graph.plan import INGRESS, Plan
+from pipeline.wire.labels import short_name
 from pipeline.wire.messages import (
     OK,
     Answers,
@@ -55,18 +56,13 @@ from stages.spec import TensorSpec, extents_of
 __all__ = ["Client", "Draft"]
 
 Array = NDArray[Any]
-
 _LONGEST_DEADLINE_MS = 86_400_000.0
-
 #: Waiting for a slot so long, with nothing under way, means that the own results hold them.
 _OWN_FAULT_S = 5.0
-
 #: A hello that came to a scheduler which was about to die is lost.
 _ASK_AGAIN_S = 0.5
-
 #: While nothing comes, the scheduler's lock is looked at this often: its death is seen within this time.
 _ALIVE_CHECK_MS = 50
-
 #: So long is waited for what a scheduler sent just before it ended.
 _LAST_WORDS_MS = 40
 
@@ -83,12 +79,14 @@ class Draft:
         #: name -> writable view; "json" inputs are their UTF-8 bytes.
         self.inputs = views
 
-    def submit(self, *, deadline_ms: float | None = None, priority: int = 0, flush: bool = True) -> Future:
+    def submit(
+        self, *, deadline_ms: float | None = None, priority: int = 0, flush: bool = True, name: object = ""
+    ) -> Future:
         """Send the request; see `Client.submit`. A draft is submitted, or discarded, once."""
         if self._slot is None:
             raise InvalidRequest("this draft was submitted or discarded before")
         slot, self._slot = self._slot, None
-        return self._client._submit(slot, self._handles, deadline_ms, priority, flush)
+        return self._client._submit(slot, self._handles, deadline_ms, priority, flush, name)
 
     def discard(self) -> None:
         """Keep the slot for another draft."""
@@ -211,7 +209,7 @@ class Client:
         if self._closed:
             return
         self._closed = True
-        # What is said to nobody would be kept for those 200 ms, and this process with it where it ends.
+        # What is said to nobody would be kept for those 200 ms, and this process with it.
         there = isinstance(probe(self._run_dir / SCHEDULER_LOCK), Alive)
         if there and self._lost is None:
             self.flush()
@@ -300,6 +298,7 @@ class Client:
         priority: int = 0,
         timeout_s: float | None = None,
         flush: bool = True,
+        name: Any = None,
         **inputs: Any,
     ) -> Future:
         """Send one request: arrays or bytes by input name, a JSON value for a "json" input.
@@ -310,12 +309,17 @@ class Client:
             timeout_s: seconds to wait for a free slot.
             flush: False keeps it back until `flush`, `pump` or the next submit that flushes, so that
                 many requests share one message.
+            name: what logs and stages call the request (`batch.requests`), at most 200 characters. Where an input
+                is called `name`, it is that input: then give the name to `Draft.submit`.
 
         Raises:
             InvalidRequest: an input is missing, unknown, or does not fit its spec.
             TimeoutError: no slot became free in time.
             Unavailable: the pipeline has stopped or died.
         """
+        if name is not None and "name" in self._specs:
+            inputs["name"], name = name, None
+        called = name or ""
         arrays: dict[str, Array] = {}
         for name, value in inputs.items():
             spec = self._specs.get(name)
@@ -333,11 +337,12 @@ class Client:
         draft = self.draft(timeout_s=timeout_s, **{name: array.shape for name, array in arrays.items()})
         for name, array in arrays.items():
             draft.inputs[name][...] = array
-        return draft.submit(deadline_ms=deadline_ms, priority=priority, flush=flush)
+        return draft.submit(deadline_ms=deadline_ms, priority=priority, flush=flush, name=called)
 
     def _submit(
-        self, slot: SlotRef, handles: tuple[TensorHandle, ...], deadline_ms: float | None, priority: int, flush: bool
-    ) -> Future:
+        self, slot: SlotRef, handles: tuple[TensorHandle, ...], deadline_ms: float | None, priority: int, flush: bool,
+        name: object,
+    ) -> Future:  # fmt: skip
         if self._lost is not None:
             raise self._lost
         if slot.segment not in self._granted:
@@ -351,8 +356,8 @@ class Client:
         tag = self._next_tag
         self._next_tag += 1
         deadline = 0 if deadline_ms is None else now + int(deadline_ms * 1e6)
-        future = self._futures[tag] = Future(tag, self.pump, self._result, self._table, now)
-        self._submissions.append(Submission(tag, slot, handles, deadline, priority))
+        future = self._futures[tag] = Future(tag, self.pump, self._result, self._table, now, self._number)
+        self._submissions.append(Submission(tag, slot, handles, deadline, priority, short_name(name)))
         if flush:
             self.flush()
         return future

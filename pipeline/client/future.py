@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import RequestError, request_error
+from pipeline.wire.labels import request_id
 from pipeline.wire.messages import OK, Answer, SlotRef
 from shm.handle import JSON, TensorHandle
 from shm.view import SegmentTable
@@ -117,7 +118,8 @@ class Future:
     """A request on its way. Made by `Client.submit`; belongs to the client's thread."""
 
     __slots__ = (
-        "_error", "_make", "_pump", "_result", "answer", "answered_ns", "leases", "submitted_ns", "table", "tag",
+        "_client", "_error", "_make", "_pump", "_result", "answer", "answered_ns", "leases", "submitted_ns", "table",
+        "tag",
     )  # fmt: skip
 
     def __init__(
@@ -127,8 +129,10 @@ class Future:
         make: Callable[[Future], Result],
         table: SegmentTable,
         now: int,
+        client: int = 0,
     ) -> None:
         self.tag = tag
+        self._client = client
         #: What its handles refer to, also after the client has connected to other segments.
         self.table = table
         self._pump = pump
@@ -142,6 +146,11 @@ class Future:
         self.submitted_ns = now
         self.answered_ns = 0
 
+    @property
+    def request(self) -> str:
+        """The id of the request, by which logs and errors call it, also while it is under way."""
+        return request_id(self._client, self.tag)
+
     def done(self) -> bool:
         """Whether the answer, or the failure, is here."""
         return self.answered_ns != 0
@@ -154,7 +163,8 @@ class Future:
     def error(self) -> RequestError | None:
         """Why it failed; None where it did not, or is not done."""
         if self._error is None and self.answer is not None and self.answer.code != OK:
-            self._error = request_error(self.answer.code, self.answer.message)
+            answer = self.answer
+            self._error = request_error(answer.code, answer.message, answer.traceback, self.request)
         return self._error
 
     def wait(self, timeout_s: float | None = None) -> bool:

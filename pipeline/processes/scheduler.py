@@ -47,6 +47,8 @@ __all__ = ["main"]
 
 _TICK_NS = 50_000_000
 _CLIENT_CHECK_NS = 250_000_000
+#: In one message, for the reason of `MOST_NOTICES`.
+_MOST_ANSWERS = 128
 
 
 class _Shell:
@@ -164,7 +166,11 @@ class _Shell:
             self._workers[number].send(Fences(epoch, number, tuple(fences)))
         for client in todo.answers.keys() | todo.grants.keys():
             if (outbox := self._clients.get(client)) is not None:
-                outbox.send(Answers(tuple(todo.answers.get(client, ())), tuple(todo.grants.get(client, ()))))
+                answers, grants = tuple(todo.answers.get(client, ())), tuple(todo.grants.get(client, ()))
+                while len(answers) > _MOST_ANSWERS:
+                    outbox.send(Answers(answers[:_MOST_ANSWERS], ()))
+                    answers = answers[_MOST_ANSWERS:]
+                outbox.send(Answers(answers, grants))
         for number in todo.gone:
             outbox = self._workers.pop(number, None)
             if outbox is not None:

@@ -24,7 +24,9 @@ from pipeline.errors import WireError
 from pipeline.processes.child import Boot, boot, collect_garbage, freeze_heap
 from pipeline.wire.messages import Failed, Fences, Message, Orders, PeerGone, Ready, Reset, Stop
 from pipeline.wire.sockets import Inbox, Outbox, address_of
+from pipeline.worker.debugging import refuse_breakpoints
 from pipeline.worker.exits import Exits
+from pipeline.worker.logs import install
 from pipeline.worker.member import LATE_NS, Member, may_begin
 from pipeline.worker.recorder import Recorder
 from shm import segments
@@ -68,6 +70,9 @@ class _Process:
 
     def set_up(self) -> None:
         """Load the users' stages and make them ready; then tell everybody."""
+        refuse_breakpoints()
+        uses = [self._boot.plan.stages[member.stage].use for member in self._members]
+        install(self._under_way, [use.partition(":")[0].partition(".")[0] for use in uses])
         for member in self._members:
             if len(self._members) > 1:
                 self.place = f"stage {self._boot.plan.stages[member.stage].name}: "
@@ -76,6 +81,14 @@ class _Process:
         self._alone = all(member.concurrency == 1 for member in self._members)
         self._show_memory()
         self._say_ready()
+
+    def _under_way(self) -> tuple[str, list[str]]:
+        """What is being computed, for the log."""
+        for member in self._members:
+            stage, labels = member.under_way()
+            if stage:
+                return stage, labels
+        return "", []
 
     def _attach(self, addresses: Sequence[tuple[str, str]]) -> list[tuple[str, memoryview]]:
         """Attach every segment; the names and the memory of the pools that are read or filled here."""

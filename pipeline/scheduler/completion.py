@@ -52,10 +52,16 @@ class Completion:
             self._resize(request, route, notice.bytes_out)
             return
         if notice.code != OK:
-            self.finish(request, notice.code, notice.message)
+            if notice.code == "StageFailed":
+                self._state.failures.add(
+                    route.index, notice.message, notice.traceback, request.label, self._state.now
+                )
+            self.finish(request, notice.code, notice.message, notice.traceback)
             return
         if (why := _misfit(route, notice)) is not None:
-            self.finish(request, "StageFailed", f"stage {route.name} gave {why}")
+            message = f"stage {route.name} gave {why}"
+            self._state.failures.add(route.index, message, "", request.label, self._state.now)
+            self.finish(request, "StageFailed", message)
             return
         lease = step.lease
         if lease is not None:
@@ -137,7 +143,7 @@ class Completion:
                 request.claimed |= route.bit
                 self._state.backlogs[route.index].push_front(request)
 
-    def finish(self, request: Request, code: str, message: str) -> None:
+    def finish(self, request: Request, code: str, message: str, traceback: str = "") -> None:
         """Answer, and let go of every slot, as soon as nobody can touch it any more.
 
         What fails a child fails the request that it came of.
@@ -145,7 +151,7 @@ class Completion:
         if request.parent is not None:
             source = self._state.routes.stages[request.scope.source].name
             message = f"child {request.position} of {source}: {message}"
-            self.finish(request.parent, code, message)
+            self.finish(request.parent, code, message, traceback)
             return
         routes = self._state.routes
         client = self._state.ingress.clients.get(request.client)
@@ -181,7 +187,8 @@ class Completion:
             client.requests.discard(request.id)
             self._state.ingress.wake(client)
             traces = tuple(request.traces.values())
-            self._state.out.answers[client.number].append(Answer(request.tag, code, message, outputs, traces))
+            answer = Answer(request.tag, code, message, outputs, traces, traceback)
+            self._state.out.answers[client.number].append(answer)
         if not request.fences:
             self._forget(family)
 

@@ -7,6 +7,7 @@ a step; what comes of that leaves through the process's exits.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from itertools import chain
@@ -26,7 +27,10 @@ from shm.view import SegmentTable
 from stages.loading import load_stage
 from stages.stage import Stage, StageContext
 
-__all__ = ["LATE_NS", "Member", "may_begin"]
+__all__ = ["LATE_NS", "MOST_NOTICES", "Member", "may_begin"]
+
+MOST_NOTICES = 128
+"""In one message. Each may bring some 6000 characters of what went wrong, and a message is of 4 MiB at most."""
 
 LATE_NS = 5_000_000
 """How long a notice that nobody waits for may wait for others."""
@@ -72,6 +76,8 @@ class Member:
         self.late: list[Notice] = []
         self._late_at = 0
         self._late_limit = max(1, mine.credits // 4)
+        #: Failures of which has been said what there is to say at once.
+        self._said = 0
         #: Batches begun; and as many as the scheduler has been told of.
         self.batches = self.reported = 0
         self._report_at = time.monotonic_ns() + _BUSY_REPORT_NS
@@ -134,6 +140,7 @@ class Member:
             self.tell_late()
         if self._stage is not None:
             self.report()
+            self._say(self._execution.failures.take(everything=True))
         self._recorder.close()
 
     # -- at work ------------------------------------------------------------------------------------
@@ -246,6 +253,10 @@ class Member:
         return max(self.flights[0].began, self._oldest_ended) if self.flights else now
 
     def _pass_on(self, outcome: Outcome) -> None:
+        if self._execution.failures.count != self._said:
+            # Before the answers leave: who sees one finds the reason printed.
+            self._said = self._execution.failures.count
+            self._say(self._execution.failures.take())
         # Forward first: the next stage can begin while the scheduler is told.
         if outcome.forwards:
             self._exits.forward(outcome.forwards)
@@ -259,12 +270,29 @@ class Member:
     def tell_late(self, also: Sequence[Notice] = ()) -> None:
         """Send the notices that nobody has been waiting for, with those that somebody is."""
         notices, self.late = (*self.late, *also), []
-        self._exits.tell_scheduler(Notices(self._exits.epoch, self.number, notices))
+        if len(notices) <= MOST_NOTICES:
+            self._exits.tell_scheduler(Notices(self._exits.epoch, self.number, notices))
+            return
+        for start in range(0, len(notices), MOST_NOTICES):
+            part = notices[start : start + MOST_NOTICES]
+            self._exits.tell_scheduler(Notices(self._exits.epoch, self.number, part))
+
+    def under_way(self) -> tuple[str, list[str]]:
+        """The stage, and the labels of the requests that it has in its hands; "" and none where it has none."""
+        rows = self._execution.under_way if self._stage is not None else ()
+        return (self._mine.name, [row.order.label for row in rows]) if rows else ("", [])
+
+    def _say(self, lines: Sequence[str]) -> None:
+        """Print what went wrong; the supervisor writes the worker's name before each line."""
+        if lines:
+            print("\n".join(lines), file=sys.stderr, flush=True)
 
     def report(self) -> None:
         """Tell the scheduler its counters, where there is news."""
         if self.batches != self.reported:
             self.reported = self.batches
+            if self._said:
+                self._say(self._execution.failures.take())
             self._exits.tell_scheduler(
                 WorkerReport(
                     self.number,

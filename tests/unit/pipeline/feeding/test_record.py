@@ -22,6 +22,7 @@ def test_an_answer_is_one_line_with_every_field_in_its_place() -> None:
     assert "\n" not in line
     assert list(json.loads(line).items()) == [
         ("input", "a b.jpg"),
+        ("request", None),
         ("status", "ok"),
         ("error", None),
         ("outputs", {"labels": ["sfw", "ä"], "scores": [0.75, 0.25]}),

@@ -99,7 +99,7 @@ class Bench:
     def order(self, request: int, given: TensorHandle | int, *rest: Hop, deadline: int = 0, prompt: bool = False) -> Waiting:
         slot, generation = self.pools[1].loan()
         hop = Hop(INDEX, 5, self.segments[1].number, slot, generation, prompt, (given,), ())
-        return Waiting(Order(request, 2, deadline, 0, (hop, *rest), (Trace(0, 1, 2, 3, 4),)), NOW - 5_000_000)
+        return Waiting(Order(request, 2, deadline, 0, (hop, *rest), (Trace(0, 1, 2, 3, 4),), f"00abc-{request} {request}.jpg"), NOW - 5_000_000)
 
     def read(self, notice: Notice) -> dict[str, list[int]]:
         assert (notice.code, notice.message) == (OK, "")

@@ -69,7 +69,7 @@ class Process:
         slot, generation = self.pool.loan()
         handle = TensorHandle(self.segment.number, slot, generation, 0, "uint8", (8,))
         hops = tuple(Hop(worker - 4, worker, 0, 0, 0, False, (handle,), ()) for worker in workers)
-        return Order(request, 0, 0, group, hops, ())
+        return Order(request, 0, 0, group, hops, (), "")
 
     def said(self) -> list[Message]:
         found: list[Any] = []
@@ -281,7 +281,7 @@ def test_memory_is_shown_to_the_stages_that_touch_it(process: Process) -> None:
 def flight_of(group: int) -> Flight:
     """A batch in flight of one row."""
     batch = Batch(1, {}, {}, lambda *_: pytest.fail("allocated"), lambda *_: pytest.fail("allocated"))
-    return Flight([Waiting(Order(0, 0, 0, group, (), ()), 0)], (), (), {}, batch, 0)
+    return Flight([Waiting(Order(0, 0, 0, group, (), (), ""), 0)], (), (), {}, batch, 0)
 
 
 @pytest.mark.parametrize(
