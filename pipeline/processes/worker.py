@@ -90,6 +90,15 @@ class _Process:
                 return stage, labels
         return "", []
 
+    def last_words(self, error: BaseException) -> str:
+        """What there is to say of an exception that ends this process: StageBroken, or a stage's `sys.exit()`."""
+        for member in self._members:
+            stage, _ = member.under_way()
+            if stage:
+                hint = "; to fail a request alone, raise an exception" if isinstance(error, SystemExit) else ""
+                return f"stage {stage} ends its process{hint}: {member.story(error)}"
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
+
     def _attach(self, addresses: Sequence[tuple[str, str]]) -> list[tuple[str, memoryview]]:
         """Attach every segment; the names and the memory of the pools that are read or filled here."""
         pools = []
@@ -257,7 +266,15 @@ def main() -> None:
         supervisor.send(Failed(number, f"{place}{type(error).__name__}: {error}"[:_TRACEBACK_CHARACTERS], story))
         status = 1
     else:
-        process.run()
+        try:
+            process.run()
+        except BaseException as error:
+            # Without the runtime's frames; it stands in what this worker has printed last. What was under way runs
+            # again elsewhere, so nothing is torn down or answered here.
+            print(process.last_words(error), file=sys.stderr, flush=True)
+            if isinstance(error, SystemExit):
+                raise
+            sys.exit(1)
     if process is not None:
         process.close()
     supervisor.close(linger_ms=1000)

@@ -243,16 +243,19 @@ class Execution:
             return outcome, None
         flight = self._flight(alive, views)
         self.under_way = alive
-        begun: Flight | None = flight
+        failed: Exception | None = None
         try:
             flight.token = self._stage.start(flight.batch)  # type: ignore[attr-defined]
         except StageBroken:
             raise
         except Exception as error:
-            self._recover(outcome, flight, error)
-            begun = None
+            failed = error
         self.under_way = ()
-        return outcome, begun
+        if failed is None:
+            return outcome, flight
+        self._come_to(outcome, flight, failed)
+        failed = None
+        return outcome, None
 
     def finish(self, flight: Flight) -> Outcome | None:
         """What a batch has come to; None while it is computed.
@@ -262,6 +265,7 @@ class Execution:
         """
         outcome = Outcome()
         self.under_way = flight.rows
+        failed: Exception | None = None
         try:
             if not self._stage.done(flight.token):  # type: ignore[attr-defined]
                 self.under_way = ()
@@ -270,10 +274,10 @@ class Execution:
         except StageBroken:
             raise
         except Exception as error:
-            self._recover(outcome, flight, error)
-        else:
-            self._conclude(outcome, flight)
-        self.under_way = ()
+            failed = error
+        self._come_to(outcome, flight, failed)
+        # Else the exception and this frame, which it refers to, would wait for the collector.
+        failed = None
         return outcome
 
     def _admit(self, outcome: Outcome, rows: Sequence[Waiting]) -> tuple[list[Waiting], list[list[Any]]]:
@@ -341,14 +345,24 @@ class Execution:
     def _run(self, outcome: Outcome, rows: Sequence[Waiting], views: Sequence[Sequence[Any]]) -> None:
         flight = self._flight(rows, views)
         self.under_way = rows
+        failed: Exception | None = None
         try:
             flight.batch.finish(self._stage.process(flight.batch))
         except StageBroken:
             raise
         except Exception as error:
-            self._recover(outcome, flight, error)
-        else:
+            failed = error
+        self._come_to(outcome, flight, failed)
+        # Else the exception and this frame, which it refers to, would wait for the collector.
+        failed = None
+
+    def _come_to(self, outcome: Outcome, flight: Flight, failed: Exception | None) -> None:
+        """Settle a batch that is over. Not while its exception is handled: it would be the context of what its rows
+        raise alone."""
+        if failed is None:
             self._conclude(outcome, flight)
+        else:
+            self._recover(outcome, flight, failed)
         self.under_way = ()
 
     def _recover(self, outcome: Outcome, flight: Flight, error: Exception) -> None:
@@ -444,25 +458,18 @@ class Execution:
         return Hop(hop.stage, hop.worker, hop.segment, hop.slot, hop.generation, hop.prompt, inputs, hop.lengths)
 
     def _failure(self, error: BaseException, row: Waiting) -> _Result:
-        text = message_of(error)
         if isinstance(error, BadInput):
-            return _Result("BadInput", text)
+            return _Result("BadInput", message_of(error))
         story = examine(error, self._home)
-        name = type(error).__name__
-        message = f"stage {self._name}: {name}: {text}{f' ({story.where})' if story.where else ''}"
-        self.failures.add(story, f"request {RequestInfo.parse(row.order.label)}", message, name)
-        return _Result("StageFailed", message, traceback=story.traceback)
+        self.failures.add(story, f"request {RequestInfo.parse(row.order.label)}", self._name)
+        return _Result("StageFailed", f"stage {self._name}: {story.message}", traceback=story.traceback)
 
     def _only_together(self, flight: Flight, error: Exception) -> None:
         """No row has failed alone, so nobody would hear of what the batch has raised; and it costs time."""
         story = examine(error, self._home)
-        name = type(error).__name__
-        message = (
-            f"stage {self._name}: {name}: {message_of(error)}{f' ({story.where})' if story.where else ''}; "
-            "each of its rows was computed again alone, and none failed: is process right for several rows?"
-        )
-        together = f"a batch of {len(flight.rows)}"
-        self.failures.add(story._replace(kind=f"together {story.kind}"), together, message, name)
+        hint = " (each of its rows was computed again alone, and none failed: is process right for several rows?)"
+        together = story._replace(kind=f"together {story.kind}", message=story.message + hint)
+        self.failures.add(together, f"a batch of {len(flight.rows)}", self._name)
 
 
 def _slot_bytes_of(handles: Iterable[TensorHandle]) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bdb
 import inspect
+import re
 import sysconfig
 import traceback
 from collections.abc import Callable
@@ -44,6 +45,8 @@ _AGAIN_NS = 5_000_000_000
 _RUNTIME_PACKAGES = ("pipeline", "shm")
 _RUNTIME_MODULES = ("stages.function", "stages.loading", "stages.spec", "stages.stage")
 
+_NUMBER = re.compile(r"\d+")
+
 _LIBRARIES = ("site-packages", "dist-packages")
 _STANDARD = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib")})
 
@@ -71,8 +74,10 @@ class Story(NamedTuple):
 
     kind: str
     """Equal for failures that are the same."""
-    where: str
-    """The user's own line: "brightness.py:12"; "" where it is not known."""
+    name: str
+    """Its type and the user's own line: "ValueError (brightness.py:12)"; the type alone where that is not known."""
+    message: str
+    """Those, and what it says: "ValueError: no face found (brightness.py:12)"."""
     traceback: str
     """For people, the last call last, without the runtime's frames; "" where nothing is left. No newline at its end."""
 
@@ -106,8 +111,13 @@ def examine(error: BaseException, home: Home) -> Story:
         frame, line = (own or shown)[-1]
         where = f"{PurePath(frame.f_code.co_filename).name}:{line}"
     places = [f"{frame.f_code.co_filename}:{line}" for frame, line in shown]
-    kind = "\n".join([type(error).__qualname__, *(places or [where])])
-    return Story(kind, where, _format(error) if shown else "")
+    name, text = type(error).__name__, message_of(error)
+    if not shown:
+        # Of the runtime's own refusals only the text tells one from the other.
+        places = [where, _NUMBER.sub("#", text)]
+    line_of = f" ({where})" if where else ""
+    told = _format(error) if shown else ""
+    return Story("\n".join([type(error).__qualname__, *places]), name + line_of, f"{name}: {text}{line_of}" if text else name + line_of, told)
 
 
 def _is_runtime(frame: FrameType) -> bool:
@@ -173,22 +183,21 @@ class Failures:
         #: All failures that were added.
         self.count = 0
 
-    def add(self, story: Story, request: str, message: str, name: str) -> None:
+    def add(self, story: Story, request: str, stage: str) -> None:
         """Count one.
 
         Args:
             story: of the exception.
             request: for people: which one it was.
-            message: the failure in one line.
-            name: the type of the exception.
+            stage: its name.
         """
         self.count += 1
         known = self._kinds.pop(story.kind, None)
         if known is None:
-            self._lines.append(f"{request}: {message}")
+            self._lines.append(f"{request} failed in stage {stage}: {story.message}")
             if story.traceback:
                 self._lines.append(story.traceback)
-            known = [0, f"{name} ({story.where})" if story.where else name, ""]
+            known = [0, story.name, ""]
             if len(self._kinds) >= _KINDS:
                 self._tell(self._kinds.pop(next(iter(self._kinds))))
         else:

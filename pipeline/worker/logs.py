@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import sysconfig
 from collections.abc import Callable, Sequence
@@ -51,7 +52,7 @@ class _Handler(logging.StreamHandler[Any]):
         self._under_way = under_way
         self._packages = packages
         self._given = level
-        self.setFormatter(logging.Formatter("%(levelname)s %(name)s%(requests)s: %(message)s"))
+        self.setFormatter(logging.Formatter("%(levelname)s %(logger)s%(requests)s: %(message)s"))
 
     def filter(self, record: logging.LogRecord) -> Any:
         if self._given is None and record.levelno < logging.WARNING and not self._is_own(record):
@@ -63,6 +64,7 @@ class _Handler(logging.StreamHandler[Any]):
             # Whoever has added that one has configured logging, and does not want everything twice.
             logging.getLogger().removeHandler(self)
             return
+        record.logger = _plain_name(record.name)
         record.requests = _under_way_text(*self._under_way())
         super().emit(record)
 
@@ -73,6 +75,14 @@ class _Handler(logging.StreamHandler[Any]):
         if record.pathname.startswith(("<frozen", *_STANDARD)):
             return False
         return not any(part in _LIBRARIES for part in PurePath(record.pathname).parts)
+
+
+def _plain_name(name: str) -> str:
+    """A logger's name. That of `logging.getLogger(__name__)` in ./file.py is `file`, as if it had been imported."""
+    module, dot, rest = name.partition(".")
+    file = getattr(sys.modules.get(module), "__file__", None)
+    stem = "" if file is None else PurePath(file).stem
+    return stem + dot + rest if stem and re.fullmatch(re.escape(stem) + "_[0-9a-f]{12}", module) else name
 
 
 def _under_way_text(stage: str, labels: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from pipeline.scheduler.routes import Routes
 from pipeline.wire.messages import Fenced, Fences, Notice, Notices, Order, WorkerReport
 from pipeline.worker.execution import Execution, Flight, Outcome
 from pipeline.worker.exits import Exits
+from pipeline.worker.failures import Home, examine
 from pipeline.worker.grouping import inbox_of
 from pipeline.worker.inbox import CLOSE_REASONS
 from pipeline.worker.peers import Waiting
@@ -281,6 +282,11 @@ class Member:
         """The stage, and the labels of the requests that it has in its hands; "" and none where it has none."""
         rows = self._execution.under_way if self._stage is not None else ()
         return (self._mine.name, [row.order.label for row in rows]) if rows else ("", [])
+
+    def story(self, error: BaseException) -> str:
+        """What there is to say of an exception of the stage: its line, and the traceback."""
+        found = examine(error, Home.of(self._stage))
+        return "\n".join([found.message, found.traceback]) if found.traceback else found.message
 
     def _say(self, lines: Sequence[str]) -> None:
         """Print what went wrong; the supervisor writes the worker's name before each line."""
