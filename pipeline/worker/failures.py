@@ -116,8 +116,9 @@ def examine(error: BaseException, home: Home) -> Story:
         # Of the runtime's own refusals only the text tells one from the other.
         places = [where, _NUMBER.sub("#", text)]
     line_of = f" ({where})" if where else ""
-    told = _format(error) if shown else ""
-    return Story("\n".join([type(error).__qualname__, *places]), name + line_of, f"{name}: {text}{line_of}" if text else name + line_of, told)
+    message = f"{name}: {text}{line_of}" if text else name + line_of
+    kind = "\n".join([type(error).__qualname__, *places])
+    return Story(kind, name + line_of, message, _format(error) if shown else "")
 
 
 def _is_runtime(frame: FrameType) -> bool:
