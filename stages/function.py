@@ -101,8 +101,11 @@ class FunctionStage:
             self._write(batch, row, self._call(**arguments))
 
     def _write(self, batch: Batch, row: int, returned: Any) -> None:
-        if returned is None and self._takes_out:
+        if returned is None and (self._takes_out or not self.outputs):
             return
+        if returned is None and [spec.dtype for spec in self.outputs] != ["json"]:
+            names = ", ".join(str(spec) for spec in self.outputs)
+            raise SpecMismatch(f"{self.function.__name__} returned None; expected {names}: is there a way without return?")
         if len(self.outputs) == 1:
             returned = {self.outputs[0].name: returned}
         if not isinstance(returned, Mapping):

@@ -28,24 +28,26 @@ __all__ = ["MemoryBatch", "batch_of", "run"]
 class MemoryBatch(Batch):
     """A batch whose outputs can be read. Made by `batch_of` and `run`."""
 
-    __slots__ = ("_given", "_memory", "_names")
+    __slots__ = ("_given", "_memory", "_origins")
 
     def __init__(
         self,
         size: int,
         inputs: Mapping[str, Sequence[Any]],
         outputs: Mapping[str, TensorSpec],
-        names: Sequence[str] = (),
+        requests: Sequence[str | RequestInfo] = (),
     ) -> None:
-        super().__init__(size, inputs, outputs, self._give, self._give_many, self._made_up)
-        self._names = names
+        super().__init__(size, inputs, outputs, self._give, self._give_many, self._requests_of)
+        self._origins = requests or [""] * size
         # As in a pipeline, a row's output lies at the start of room for the largest tensor.
         self._memory = {name: np.zeros((size, spec.room), np.uint8) for name, spec in outputs.items()}
         self._given: dict[tuple[int, str], Array | list[Array]] = {}
 
-    def _made_up(self) -> list[RequestInfo]:
-        names = [*self._names, *[""] * (len(self) - len(self._names))]
-        return [RequestInfo(f"00000-{row + 1}", name) for row, name in enumerate(names)]
+    def _requests_of(self) -> list[RequestInfo]:
+        return [
+            origin if isinstance(origin, RequestInfo) else RequestInfo(f"00000-{row + 1}", origin)
+            for row, origin in enumerate(self._origins)
+        ]
 
     def _give(self, row: int, name: str, shape: tuple[int, ...]) -> Array:
         dtype = _numpy_dtype(self._spec(name))
@@ -84,7 +86,9 @@ class MemoryBatch(Batch):
         return _value(spec, given)
 
 
-def batch_of(stage: Stage, names: Sequence[str] = (), /, **inputs: Sequence[Any]) -> MemoryBatch:
+def batch_of(
+    stage: Stage, requests: Sequence[str | RequestInfo] = (), /, **inputs: Sequence[Any]
+) -> MemoryBatch:
     """A batch for `stage`: for each of its inputs, one value a row; "json" inputs are given as JSON values.
 
     Where an input takes many tensors a value is a list of them; None leaves an optional one out. Rows of equal
@@ -92,7 +96,8 @@ def batch_of(stage: Stage, names: Sequence[str] = (), /, **inputs: Sequence[Any]
 
     Args:
         stage: a stage's object.
-        names: of the requests, for a stage that reads `batch.requests`; their ids are made up.
+        requests: what a stage reads in `batch.requests`, one for each row: names, or all there is to know. Ids that
+            are not given are made up.
         inputs: by name.
 
     Raises:
@@ -106,14 +111,14 @@ def batch_of(stage: Stage, names: Sequence[str] = (), /, **inputs: Sequence[Any]
     rows = {spec.name: _rows(spec, inputs[spec.name]) for spec in stage.inputs}
     outputs = {spec.name: spec for spec in stage.outputs if spec.alias_of is None}
     size = sizes.pop()
-    if names and len(names) != size:
-        raise SpecMismatch(f"expected {size} names, one for each row, found {len(names)}")
-    return MemoryBatch(size, rows, outputs, names)
+    if requests and len(requests) != size:
+        raise SpecMismatch(f"expected {size} requests, one for each row, found {len(requests)}")
+    return MemoryBatch(size, rows, outputs, requests)
 
 
-def run(stage: Stage, names: Sequence[str] = (), /, **inputs: Sequence[Any]) -> MemoryBatch:
-    """`process` over `batch_of(stage, names, **inputs)`; `setup` is the caller's. Read outputs with `result`."""
-    batch = batch_of(stage, names, **inputs)
+def run(stage: Stage, requests: Sequence[str | RequestInfo] = (), /, **inputs: Sequence[Any]) -> MemoryBatch:
+    """`process` over `batch_of(stage, requests, **inputs)`; `setup` is the caller's. Read outputs with `result`."""
+    batch = batch_of(stage, requests, **inputs)
     batch.finish(stage.process(batch))
     return batch
 

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import WireError
@@ -19,6 +20,7 @@ from pipeline.processes.child import Boot, boot, collect_garbage, freeze_heap
 from pipeline.scheduler.instructions import Instructions
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.messages import (
+    Answer,
     Answers,
     AskStatus,
     Bye,
@@ -32,6 +34,7 @@ from pipeline.wire.messages import (
     PeerGone,
     PoolAddress,
     Ready,
+    SlotRef,
     Status,
     Stop,
     Submit,
@@ -43,12 +46,22 @@ from shm import segments
 from shm.owner import Alive, OwnerLock, probe
 from shm.pool import SlotPool
 
-__all__ = ["main"]
+__all__ = ["main", "parted"]
 
 _TICK_NS = 50_000_000
 _CLIENT_CHECK_NS = 250_000_000
 #: In one message, for the reason of `MOST_NOTICES`.
 _MOST_ANSWERS = 128
+
+
+def parted(answers: Sequence[Answer], grants: Sequence[SlotRef]) -> list[Answers]:
+    """What is sent to one client: one message, or several where one might not fit a frame."""
+    if len(answers) <= _MOST_ANSWERS:
+        return [Answers(tuple(answers), tuple(grants))]
+    parts = [
+        Answers(tuple(answers[start : start + _MOST_ANSWERS]), ()) for start in range(0, len(answers), _MOST_ANSWERS)
+    ]
+    return [*parts[:-1], Answers(parts[-1].answers, tuple(grants))]
 
 
 class _Shell:
@@ -166,19 +179,16 @@ class _Shell:
             self._workers[number].send(Fences(epoch, number, tuple(fences)))
         for client in todo.answers.keys() | todo.grants.keys():
             if (outbox := self._clients.get(client)) is not None:
-                answers, grants = tuple(todo.answers.get(client, ())), tuple(todo.grants.get(client, ()))
-                while len(answers) > _MOST_ANSWERS:
-                    outbox.send(Answers(answers[:_MOST_ANSWERS], ()))
-                    answers = answers[_MOST_ANSWERS:]
-                outbox.send(Answers(answers, grants))
+                for message in parted(todo.answers.get(client, ()), todo.grants.get(client, ())):
+                    outbox.send(message)
         for number in todo.gone:
             outbox = self._workers.pop(number, None)
             if outbox is not None:
                 outbox.close()
             for other in self._workers.values():
                 other.send(PeerGone(number))
-        for message in todo.supervisor:
-            self._supervisor.send(Drained(self._document()) if type(message) is Drained else message)
+        for word in todo.supervisor:
+            self._supervisor.send(Drained(self._document()) if type(word) is Drained else word)
 
     def _document(self) -> str:
         return json.dumps(self._scheduler.status())

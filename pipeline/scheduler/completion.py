@@ -14,7 +14,11 @@ from pipeline.scheduler.state import State
 from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Answer, Fence, Fenced, Notice, SlotRef
 from shm.handle import TensorHandle
 
-__all__ = ["Completion"]
+__all__ = ["LONGEST_MESSAGE", "Completion"]
+
+LONGEST_MESSAGE = 3000
+"""Characters; of a longer one the middle is left out. How a worker has died may be a long story, which many requests
+are told at once: what does not fit a frame would never arrive."""
 
 
 class Completion:
@@ -148,6 +152,9 @@ class Completion:
 
         What fails a child fails the request that it came of.
         """
+        if len(message) > LONGEST_MESSAGE:
+            half = LONGEST_MESSAGE // 2
+            message = f"{message[:half]} ... {message[-half:]}"
         if request.parent is not None:
             source = self._state.routes.stages[request.scope.source].name
             message = f"child {request.position} of {source}: {message}"

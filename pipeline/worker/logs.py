@@ -5,7 +5,7 @@
 
 Without a word in the code of a stage, INFO is shown of the stages' own code and WARNING of libraries.
 TRTLAB_LOG_LEVEL sets one level for all. A stage that configures logging itself gets what it asks for: this handler
-leaves as soon as the root logger has another, and `logging.basicConfig` takes its place.
+is silent as soon as the root logger has another, and `logging.basicConfig` takes its place.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class _Handler(logging.StreamHandler[Any]):
         return super().filter(record)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if any(handler is not self for handler in logging.getLogger().handlers):
-            # Whoever has added that one has configured logging, and does not want everything twice.
-            logging.getLogger().removeHandler(self)
+        if len(logging.getLogger().handlers) > 1:
+            # Whoever has added another has configured logging, and does not want everything twice. Not removed here:
+            # the logger goes through its handlers at this moment, and would pass over the next.
             return
         record.logger = _plain_name(record.name)
         record.requests = _under_way_text(*self._under_way())
