@@ -105,7 +105,7 @@ class FunctionStage:
             return
         if returned is None and [spec.dtype for spec in self.outputs] != ["json"]:
             names = ", ".join(str(spec) for spec in self.outputs)
-            raise SpecMismatch(f"{self.function.__name__} returned None; expected {names}: is there a way without return?")
+            raise SpecMismatch(f"{self.function.__name__} returned None; expected {names}: is a `return` missing?")
         if len(self.outputs) == 1:
             returned = {self.outputs[0].name: returned}
         if not isinstance(returned, Mapping):

@@ -39,6 +39,13 @@ def test_a_failure_says_its_type_and_message() -> None:
     assert (found["outputs"], found["stages"]) == ({}, {})
 
 
+def test_a_failure_has_the_traceback_of_its_stage_and_its_request() -> None:
+    record = Record("x", ("StageFailed", "bad"), traceback="Traceback ...\nValueError: bad", request="3fa9c-17")
+    found = json.loads(record.to_json())
+    assert found["error"] == {"type": "StageFailed", "message": "bad", "traceback": "Traceback ...\nValueError: bad"}
+    assert found["request"] == "3fa9c-17"
+
+
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
 def test_a_float32_has_its_own_digits_and_reads_back_as_itself(value: float) -> None:
     text = json.dumps(plain(np.float32(value)))

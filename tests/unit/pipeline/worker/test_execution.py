@@ -22,6 +22,7 @@ from shm.view import SegmentTable
 from stages import copies
 from stages.copies import GATHERED, OUTPUT, RETURNED
 from stages.errors import BadInput, StageBroken
+from stages.request import RequestInfo
 from stages.spec import TensorSpec
 from stages.stage import Batch
 
@@ -83,6 +84,7 @@ class Bench:
         execution = Execution(self.plan, INDEX, BASE, stage, self.table, clock=self.clock)
         outcome = execution.run(rows)
         self.refused = execution.refused
+        self.said = execution.failures.take(everything=True)
         self.copies = execution.copies
         return outcome
 
@@ -186,6 +188,93 @@ def test_any_other_exception_fails_the_row_and_says_where(bench: Bench) -> None:
     assert outcome.notices[0].message == expected
 
 
+def test_a_failed_row_brings_its_traceback_and_no_other_rows(bench: Bench) -> None:
+    def divide(batch: Batch) -> None:
+        for row, x in enumerate(batch.rows("x")):
+            batch.out(row, "y")[...] = 12 // int(x[0])
+        fill(batch)
+
+    outcome = bench.run(Stage(divide), *(bench.order(n, bench.handle(n, 0, 0, 0)) for n in range(2)))
+    by_request = {notice.request: notice for notice in outcome.notices}
+    assert by_request[1].traceback == ""
+    text = by_request[0].traceback
+    assert text.startswith("Traceback (most recent call last):\n  File ")
+    assert text.endswith("ZeroDivisionError: integer division or modulo by zero")
+    frames = [line for line in text.splitlines() if line.startswith("  File ")]
+    assert [frame.rpartition(" ")[2] for frame in frames] == ["process", "divide"]
+    assert f'test_execution.py", line {divide.__code__.co_firstlineno + 2}, in divide' in frames[-1]
+    # The batch failed with the same first; that is not what this one came of.
+    assert "During handling" not in text
+
+
+def test_a_refused_row_brings_no_traceback_and_nothing_is_said_of_it(bench: Bench) -> None:
+    outcome = bench.run(Stage(refuse_negative), bench.order(1, bench.handle(-1, 0, 0, 0)))
+    assert [(notice.code, notice.traceback) for notice in outcome.notices] == [("BadInput", "")]
+    assert bench.said == []
+
+
+def test_what_fails_is_said_once_with_the_request(bench: Bench) -> None:
+    def divide(batch: Batch) -> None:
+        raise ValueError(f"no {batch.rows('x')[0][0]}")
+
+    bench.run(Stage(divide), *(bench.order(n, bench.handle(n, 0, 0, 0)) for n in range(1, 4)))
+    first, traceback, again = bench.said
+    line = divide.__code__.co_firstlineno + 1
+    assert first == f"request 00abc-1 (1.jpg) failed in stage middle: ValueError: no 1 (test_execution.py:{line})"
+    assert traceback.endswith("ValueError: no 1")
+    assert again == f"again, 2 times: ValueError (test_execution.py:{line}), last request 00abc-3 (3.jpg)"
+
+
+def test_a_batch_that_fails_though_none_of_its_rows_does_is_said_too(bench: Bench) -> None:
+    def only_one(batch: Batch) -> None:
+        if len(batch) > 1:
+            raise ValueError("not so many")
+        fill(batch)
+
+    outcome = bench.run(Stage(only_one), *(bench.order(n, bench.handle(n, 0, 0, 0)) for n in range(3)))
+    assert set(codes(outcome).values()) == {OK}
+    assert bench.said[0].startswith("a batch of 3 failed in stage middle: ValueError: not so many (test_execution.py:")
+    assert "is process right for several rows?" in bench.said[0]
+
+
+def test_a_stage_knows_the_request_of_each_row(bench: Bench) -> None:
+    seen: dict[int, RequestInfo] = {}
+
+    def look(batch: Batch) -> None:
+        for x, request in zip(batch.rows("x"), batch.requests):
+            seen[int(x[0])] = request
+        assert batch.requests is batch.requests
+        fill(batch)
+
+    rows = [bench.order(n, bench.handle(n, 0, 0, 0)) for n in (1, 2)]
+    bench.run(Stage(look), *rows)
+    assert seen == {n: RequestInfo(f"00abc-{n}", f"{n}.jpg") for n in (1, 2)}
+
+
+def test_the_rows_under_way_are_known_while_they_are_computed_and_no_longer(bench: Bench) -> None:
+    seen: list[list[int]] = []
+
+    def look(batch: Batch) -> None:
+        seen.append(sorted(row.order.request for row in execution.under_way))
+        if len(batch) > 1:
+            raise ValueError("alone")
+        fill(batch)
+
+    execution = Execution(bench.plan, INDEX, BASE, Stage(look), bench.table, clock=bench.clock)
+    execution.run([bench.order(n, bench.handle(n, 0, 0, 0)) for n in (1, 2)])
+    assert seen == [[1, 2], [1], [2]]
+    assert execution.under_way == ()
+
+
+@pytest.mark.parametrize("returned", [np.zeros(2), 1.5, [np.zeros(4)], "text"])
+def test_a_stage_that_returns_something_else_is_told_what_to_return(bench: Bench, returned: Any) -> None:
+    (notice,) = bench.run(Stage(lambda _: returned), bench.order(1, bench.handle(0, 0, 0, 0))).notices
+    assert notice.code == "StageFailed"
+    for word in ("process returned a", "expected None", "batch.out(row, 'y')", "batch.write(row, 'y', value)", "mapping"):
+        assert word in notice.message
+    assert notice.traceback == ""
+
+
 def test_an_output_that_was_not_filled_fails_the_row(bench: Bench) -> None:
     def half(batch: Batch) -> None:
         batch.out(0, "y")[...] = 1
@@ -203,7 +292,7 @@ def test_whatever_a_stage_says_its_notice_can_be_sent(bench: Bench, kind: type[E
 
     outcome = bench.run(Stage(complain), bench.order(1, bench.handle(0, 0, 0, 0)))
     message = Notices(0, 5, tuple(outcome.notices))
-    assert len(encode(message)) < 10_000
+    assert len(encode(message)) < 20_000
     assert type(decode(encode(message))) is Notices
     assert text[:3] in outcome.notices[0].message
 
