@@ -430,7 +430,7 @@ def _kind_of(value: object) -> str:
     name = type(value).__name__
     if name in ("coroutine", "generator", "async_generator"):
         return f"a {name}, so nothing has run: it must be a plain function, without async and yield"
-    return f"{'an' if name[:1] in 'aeiou' else 'a'} {name}"
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _encoded(spec: TensorSpec, value: Any) -> Array:

@@ -195,9 +195,8 @@ def test_a_failed_row_brings_its_traceback_and_no_other_rows(bench: Bench) -> No
         fill(batch)
 
     outcome = bench.run(Stage(divide), *(bench.order(n, bench.handle(n, 0, 0, 0)) for n in range(2)))
-    by_request = {notice.request: notice for notice in outcome.notices}
-    assert by_request[1].traceback == ""
-    text = by_request[0].traceback
+    text, nothing = (notice.traceback for notice in sorted(outcome.notices))
+    assert nothing == ""
     assert text.startswith("Traceback (most recent call last):\n  File ")
     assert text.endswith("ZeroDivisionError: integer division or modulo by zero")
     frames = [line for line in text.splitlines() if line.startswith("  File ")]
@@ -209,8 +208,7 @@ def test_a_failed_row_brings_its_traceback_and_no_other_rows(bench: Bench) -> No
 
 def test_a_refused_row_brings_no_traceback_and_nothing_is_said_of_it(bench: Bench) -> None:
     outcome = bench.run(Stage(refuse_negative), bench.order(1, bench.handle(-1, 0, 0, 0)))
-    assert [(notice.code, notice.traceback) for notice in outcome.notices] == [("BadInput", "")]
-    assert bench.said == []
+    assert ([(notice.code, notice.traceback) for notice in outcome.notices], bench.said) == ([("BadInput", "")], [])
 
 
 def test_what_fails_is_said_once_with_the_request(bench: Bench) -> None:
@@ -243,11 +241,9 @@ def test_a_stage_knows_the_request_of_each_row(bench: Bench) -> None:
     def look(batch: Batch) -> None:
         for x, request in zip(batch.rows("x"), batch.requests):
             seen[int(x[0])] = request
-        assert batch.requests is batch.requests
         fill(batch)
 
-    rows = [bench.order(n, bench.handle(n, 0, 0, 0)) for n in (1, 2)]
-    bench.run(Stage(look), *rows)
+    bench.run(Stage(look), *(bench.order(n, bench.handle(n, 0, 0, 0)) for n in (1, 2)))
     assert seen == {n: RequestInfo(f"00abc-{n}", f"{n}.jpg") for n in (1, 2)}
 
 
@@ -266,21 +262,12 @@ def test_the_rows_under_way_are_known_while_they_are_computed_and_no_longer(benc
     assert execution.under_way == ()
 
 
-@pytest.mark.parametrize("returned", [np.zeros(2), 1.5, [np.zeros(4)], "text"])
-def test_a_stage_that_returns_something_else_is_told_what_to_return(bench: Bench, returned: Any) -> None:
-    (notice,) = bench.run(Stage(lambda _: returned), bench.order(1, bench.handle(0, 0, 0, 0))).notices
-    assert notice.code == "StageFailed"
-    for word in ("process returned a", "expected None", "batch.out(row, 'y')", "batch.write(row, 'y', value)", "mapping"):
-        assert word in notice.message
-    assert notice.traceback == ""
-
-
 def test_an_output_that_was_not_filled_fails_the_row(bench: Bench) -> None:
     def half(batch: Batch) -> None:
         batch.out(0, "y")[...] = 1
 
     (notice,) = bench.run(Stage(half), bench.order(1, bench.handle(0, 0, 0, 0))).notices
-    assert notice.code == "StageFailed"
+    assert (notice.code, notice.traceback) == ("StageFailed", "")
     assert "output 'n' of row 0: process neither filled nor returned it" in notice.message
 
 

@@ -11,11 +11,13 @@ import pytest
 
 from pipeline.graph.plan import INGRESS, BatchPlan, Edge, Plan, PoolPlan, StagePlan, WorkerPlan
 from pipeline.processes.child import Post
-from pipeline.wire.messages import Fence, Fenced, Fences, Hop, Message, Notices, Order, Orders, WorkerReport
+from pipeline.wire.codec import MAX_FRAME_BYTES, encode
+from pipeline.wire.messages import Fence, Fenced, Fences, Hop, Message, Notice, Notices, Order, Orders, WorkerReport
 from pipeline.wire.sockets import Inbox as Socket
 from pipeline.wire.sockets import address_of
 from pipeline.worker.execution import Flight
 from pipeline.worker.exits import Exits
+from pipeline.worker.failures import LONGEST_MESSAGE, LONGEST_TRACEBACK
 from pipeline.worker.member import LATE_NS, Member, may_begin
 from pipeline.worker.peers import Waiting
 from pipeline.worker.recorder import RECORD_BYTES, Recorder
@@ -304,3 +306,41 @@ def test_suspects_are_computed_with_nothing_beside_them(
     for index in suspects:
         process.members[index].add([process.order(index, 4 + index, group=1)])
     assert may_begin(process.members) is expected
+
+
+def test_very_many_notices_are_several_messages_of_which_each_fits_a_frame(process: Process) -> None:
+    text, traceback = "\U0001f4a5" * (LONGEST_MESSAGE + 100), "\U0001f4a5" * (LONGEST_TRACEBACK + 100)
+    notices = [Notice(number, 0, "StageFailed", text, (), (), (), 0, 0, 0, traceback) for number in range(300)]
+    process.a.tell_late(notices)
+    said = process.said()
+    assert [notice for message in said for notice in message.notices] == notices  # type: ignore[union-attr]
+    assert max(len(encode(message)) for message in said) < MAX_FRAME_BYTES
+
+
+def test_what_a_stage_did_not_mean_to_raise_is_printed_before_its_answer_leaves(
+    process: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Fails:
+        def process(self, batch: Batch) -> None:
+            raise ValueError("on purpose")
+
+    process.a._execution._stage = Fails()  # type: ignore[assignment]
+    printed: list[str] = []
+    told = process.exits.tell_scheduler
+    process.exits.tell_scheduler = lambda message: (printed.append(capsys.readouterr().err), told(message))  # type: ignore[assignment,func-returns-value,return-value]
+    for request in (7, 8, 9):
+        process.a.add([process.order(request, 4)])
+        process.a.step(now())
+    assert "ValueError: on purpose" in printed[0]
+    assert "Traceback (most recent call last):" in printed[0]
+    assert "".join(printed[1:]) == ""
+    process.exits.tell_scheduler = told  # type: ignore[method-assign]
+    process.a.close()
+    assert "again, 2 times: ValueError (test_member.py:" in capsys.readouterr().err
+
+
+def test_what_is_under_way_is_known_by_its_stage_and_labels(process: Process) -> None:
+    assert process.a.under_way() == ("", [])
+    order = process.order(7, 4)._replace(label="3fa9c-7 cat.jpg")
+    process.a._execution.under_way = [Waiting(order, 0)]
+    assert process.a.under_way() == ("a", ["3fa9c-7 cat.jpg"])
