@@ -140,7 +140,7 @@ def test_status_counts_what_each_worker_has_done_since_it_started(told: Any, cli
 def test_a_request_keeps_its_name_when_it_runs_again(told: Any) -> None:
     with running(told.config(stage())) as pipeline, pipeline.client() as client:
         future = client.submit(data=b"slow", name="the slow one")
-        line = f"INFO told_stages [s0 {future.request} (the slow one)]: at slow"
+        line = f"s0/0 | INFO told_stages [s0 {future.request} (the slow one)]: at slow"
         for attempt in range(1, 4):
             until(lambda attempt=attempt: pipeline.log().count(line) == attempt)  # type: ignore[misc]
             os.kill(pipeline.worker_pids("s0")[0], signal.SIGKILL)
