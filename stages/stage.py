@@ -435,7 +435,14 @@ def _kind_of(value: object) -> str:
 
 def _encoded(spec: TensorSpec, value: Any) -> Array:
     if spec.dtype == JSON:
-        return np.frombuffer(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(), np.uint8)
+        try:
+            text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            hint = "; .tolist() or .item() makes one of what numpy gives" if isinstance(error, TypeError) else ""
+            raise SpecMismatch(f"output {spec.name!r}: no JSON value: {error}{hint}") from None
+        return np.frombuffer(text, np.uint8)
+    if value is None:
+        raise SpecMismatch(f"output {spec.name!r}: expected {spec.dtype} values, found None")
     return _cast(spec.name, np.asarray(value), spec.dtype)
 
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 
 from pipeline.errors import WireError
@@ -26,6 +26,7 @@ from pipeline.wire.messages import Failed, Fences, Message, Orders, PeerGone, Re
 from pipeline.wire.sockets import Inbox, Outbox, address_of
 from pipeline.worker.debugging import refuse_breakpoints
 from pipeline.worker.exits import Exits
+from pipeline.worker.failures import start_failure
 from pipeline.worker.logs import install
 from pipeline.worker.member import LATE_NS, Member, may_begin
 from pipeline.worker.recorder import Recorder
@@ -41,7 +42,6 @@ _IDLE_WAIT_MS = 2000
 #: Batches in flight are asked for without a pause for so long, then with one.
 _SPIN_NS = 300_000
 _NAP_S = 50e-6
-_TRACEBACK_CHARACTERS = 20_000
 
 
 class _Process:
@@ -97,7 +97,7 @@ class _Process:
             if stage:
                 hint = "; to fail a request alone, raise an exception" if isinstance(error, SystemExit) else ""
                 return f"stage {stage} ends its process{hint}: {member.story(error)}"
-        return "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
+        return "\n".join(start_failure(error))
 
     def _attach(self, addresses: Sequence[tuple[str, str]]) -> list[tuple[str, memoryview]]:
         """Attach every segment; the names and the memory of the pools that are read or filled here."""
@@ -247,6 +247,10 @@ class _Process:
 def main() -> None:
     """Entry point of the process."""
     boot_ = boot("")
+    for stream in (sys.stdout, sys.stderr):
+        # The supervisor reads UTF-8, whatever the locale says; and what a stage prints must not fail its request.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     number, stage, _ = boot_.posts[0]
     placed = boot_.plan.stages[stage].workers[boot_.replica]
     if placed.cpus:
@@ -260,10 +264,10 @@ def main() -> None:
     try:
         process = _Process(boot_, socket, supervisor)
         process.set_up()
-    except Exception as error:
-        story = traceback.format_exc()[-_TRACEBACK_CHARACTERS:]
+    except (Exception, SystemExit) as error:
         place = "" if process is None else process.place
-        supervisor.send(Failed(number, f"{place}{type(error).__name__}: {error}"[:_TRACEBACK_CHARACTERS], story))
+        why, story = start_failure(error)
+        supervisor.send(Failed(number, f"{place}{why}", story))
         status = 1
     else:
         try:

@@ -378,10 +378,10 @@ class Execution:
                 self._run(outcome, [flight.rows[number] for number in left], [flight.views[number] for number in left])
         elif len(flight.rows) > 1:
             # Which row is at fault is not known; alone, only the guilty one fails again.
-            before = self.failures.count
+            before = len(outcome.notices)
             for row, of_row in zip(flight.rows, flight.views):
                 self._run(outcome, [row], [of_row])
-            if self.failures.count == before and not isinstance(error, BadInput):
+            if all(notice.code == OK for notice in outcome.notices[before:]):
                 self._only_together(flight, error)
         else:
             failed = self._failure(error, flight.rows[0])

@@ -20,12 +20,17 @@ from typing import Any, NamedTuple
 
 from stages.errors import StageError
 
-__all__ = ["NO_DEBUGGER", "Failures", "Home", "Story", "examine", "message_of"]
+__all__ = [
+    "LONGEST_MESSAGE", "LONGEST_TRACEBACK", "NO_DEBUGGER", "Failures", "Home", "Story", "examine", "message_of",
+    "start_failure",
+]  # fmt: skip
 
 NO_DEBUGGER = (
     "a worker has no terminal, so no debugger can be used in it: pipeline run --in-process CONFIG FILE runs all "
     "stages in one process, where breakpoint() works"
 )
+
+_READ_ONLY = "; a stage's inputs are read-only, for others read them too: change a copy of it, x.copy()"
 
 LONGEST_MESSAGE = 2000
 """Characters. A notice that does not fit a frame would never arrive."""
@@ -90,6 +95,9 @@ def message_of(error: BaseException) -> str:
         text = str(error)
     except Exception:  # a user's own __str__
         text = "which cannot be shown"
+    if isinstance(error, ValueError) and text.endswith("is read-only"):
+        # What numpy says of it.
+        text += _READ_ONLY
     return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + "..."
 
 
@@ -121,7 +129,17 @@ def examine(error: BaseException, home: Home) -> Story:
     return Story(kind, name + line_of, message, _format(error) if shown else "")
 
 
+def start_failure(error: BaseException) -> tuple[str, str]:
+    """(what to say, traceback or "") of what a stage has raised while it was imported, made or set up."""
+    # Ours says where and why by itself; what it came of is the user's.
+    root = error.__cause__ if isinstance(error, StageError) and error.__cause__ is not None else error
+    told = examine(root, Home("", ""))
+    return told.message if root is error else f"{type(error).__name__}: {message_of(error)}", told.traceback
+
+
 def _is_runtime(frame: FrameType) -> bool:
+    if frame.f_code.co_filename.startswith("<frozen importlib"):
+        return True
     name = str(frame.f_globals.get("__name__", ""))
     return name.partition(".")[0] in _RUNTIME_PACKAGES or name in _RUNTIME_MODULES
 

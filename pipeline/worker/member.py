@@ -136,7 +136,11 @@ class Member:
         """Tear the stage down, where it was set up, and say what is left to say."""
         teardown = getattr(self._stage, "teardown", None)
         if teardown is not None:
-            teardown()
+            try:
+                teardown()
+            except Exception as error:
+                # All requests have been answered; what the others still have to say and to free must not go with it.
+                self._say([f"stage {self._mine.name}: teardown failed: {self.story(error)}"])
         if self.late:
             self.tell_late()
         if self._stage is not None:

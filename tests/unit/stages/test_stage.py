@@ -273,6 +273,19 @@ def test_json_is_written_compactly_and_must_fit() -> None:
 # -- what process returns --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("value", [{"a": np.float32(1)}, {1, 2}, "\udcff"])
+def test_a_value_that_is_no_json_is_refused_by_the_name_of_its_output(value: object) -> None:
+    b, _ = batch((), [TAGS])
+    with pytest.raises(SpecMismatch, match="output 'tags': no JSON value: "):
+        b.write(0, "tags", value)
+
+
+def test_none_is_no_number() -> None:
+    b, _ = batch((), [TensorSpec("image", "float32", (1,))])
+    with pytest.raises(SpecMismatch, match="output 'image': expected float32 values, found None"):
+        b.write(0, "image", None)
+
+
 def test_returned_arrays_and_values_are_copied_into_the_rows_and_counted(pixels: Array) -> None:
     b, slots = batch(specs=[IMAGE, TAGS])
     b.finish({"image": pixels, "tags": [["a"], [], None]})

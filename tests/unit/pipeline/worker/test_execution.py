@@ -148,7 +148,7 @@ def test_one_bad_row_fails_alone_and_its_mates_succeed(bench: Bench) -> None:
     stage = Stage(refuse_negative)
     outcome = bench.run(stage, *(bench.order(n, bench.handle(first, 0, 0, 0)) for n, first in enumerate((5, -6, 7))))
     assert codes(outcome) == {0: OK, 1: "BadInput", 2: OK}
-    assert outcome.notices[1].message == "-6 is negative"
+    assert (outcome.notices[1].message, bench.said) == ("-6 is negative", [])
     assert outcome.notices[1].outputs == ()
     assert bench.read(outcome.notices[2])["y"][0] == 8
     assert stage.batches == [3, 1, 1, 1]
@@ -199,9 +199,8 @@ def test_a_failed_row_brings_its_traceback_and_no_other_rows(bench: Bench) -> No
     assert nothing == ""
     assert text.startswith("Traceback (most recent call last):\n  File ")
     assert text.endswith("ZeroDivisionError: integer division or modulo by zero")
-    frames = [line for line in text.splitlines() if line.startswith("  File ")]
-    assert [frame.rpartition(" ")[2] for frame in frames] == ["process", "divide"]
-    assert f'test_execution.py", line {divide.__code__.co_firstlineno + 2}, in divide' in frames[-1]
+    frames = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith("  File ")]
+    assert frames == ["process", "divide"]
     # The batch failed with the same first; that is not what this one came of.
     assert "During handling" not in text
 
@@ -223,15 +222,17 @@ def test_what_fails_is_said_once_with_the_request(bench: Bench) -> None:
     assert again == f"again, 2 times: ValueError (test_execution.py:{line}), last request 00abc-3 (3.jpg)"
 
 
-def test_a_batch_that_fails_though_none_of_its_rows_does_is_said_too(bench: Bench) -> None:
+@pytest.mark.parametrize("kind", [ValueError, BadInput])
+def test_a_batch_that_fails_though_none_of_its_rows_does_is_said_too(bench: Bench, kind: type[Exception]) -> None:
     def only_one(batch: Batch) -> None:
         if len(batch) > 1:
-            raise ValueError("not so many")
+            raise kind("not so many")
         fill(batch)
 
     outcome = bench.run(Stage(only_one), *(bench.order(n, bench.handle(n, 0, 0, 0)) for n in range(3)))
     assert set(codes(outcome).values()) == {OK}
-    assert bench.said[0].startswith("a batch of 3 failed in stage middle: ValueError: not so many (test_execution.py:")
+    said = f"a batch of 3 failed in stage middle: {kind.__name__}: not so many (test_execution.py:"
+    assert bench.said[0].startswith(said)
     assert "is process right for several rows?" in bench.said[0]
 
 
@@ -256,10 +257,9 @@ def test_the_rows_under_way_are_known_while_they_are_computed_and_no_longer(benc
             raise ValueError("alone")
         fill(batch)
 
-    execution = Execution(bench.plan, INDEX, BASE, Stage(look), bench.table, clock=bench.clock)
+    execution = Execution(bench.plan, INDEX, BASE, Stage(look), bench.table)
     execution.run([bench.order(n, bench.handle(n, 0, 0, 0)) for n in (1, 2)])
-    assert seen == [[1, 2], [1], [2]]
-    assert execution.under_way == ()
+    assert (seen, execution.under_way) == ([[1, 2], [1], [2]], ())
 
 
 def test_an_output_that_was_not_filled_fails_the_row(bench: Bench) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import bdb
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.worker.failures import LONGEST_TRACEBACK, Failures, Home, Story, examine
+from pipeline.worker.failures import LONGEST_TRACEBACK, Failures, Home, Story, examine, start_failure
 from stages.classify import TopK
-from stages.errors import SpecMismatch
+from stages.errors import BadOption, SpecMismatch
 from stages.function import FunctionStage
+from stages.loading import load_stage
 from stages.spec import TensorSpec
 from stages.stage import Batch
 from stages.testing import run
@@ -161,6 +163,30 @@ def test_the_code_of_a_stage_of_ours_is_a_stages_and_not_the_runtimes() -> None:
     with pytest.raises(AttributeError) as caught:
         stage.process(None)  # type: ignore[arg-type]
     assert "(classify.py:" in examine(caught.value, Home.of(stage)).message
+
+
+def test_a_write_into_an_input_says_that_inputs_are_read_only() -> None:
+    class Writes(Stage):
+        def process(self, batch: Batch) -> None:
+            batch.rows("x")[0][0] = 1
+
+    assert "assignment destination is read-only; a stage's inputs are read-only" in story_of(Writes()).message
+
+
+def test_what_a_stage_raises_while_it_is_made_is_told_with_its_own_frames(tmp_path: Path) -> None:
+    (tmp_path / "made.py").write_text("class Made:\n    def __init__(self):\n        {}['key']\n")
+    with pytest.raises(BadOption) as caught:
+        load_stage("./made.py:Made", {}, tmp_path)
+    message, text = start_failure(caught.value)
+    assert message == "BadOption: ./made.py:Made: constructing it failed: KeyError: 'key'"
+    frames = [line for line in text.splitlines() if line.startswith("  File ")]
+    assert len(frames) == 1
+    assert frames[0].endswith('made.py", line 3, in __init__')
+    with pytest.raises(BadOption) as caught:
+        load_stage("./made.py:Mode", {}, tmp_path)
+    # Without this function's frame: there is no code of anybody's that could be shown.
+    assert caught.tb is not None
+    assert start_failure(caught.value.with_traceback(caught.tb.tb_next))[1] == ""
 
 
 # -- how often it is shown --------------------------------------------------------------------------

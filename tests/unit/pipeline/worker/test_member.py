@@ -339,6 +339,21 @@ def test_what_a_stage_did_not_mean_to_raise_is_printed_before_its_answer_leaves(
     assert "again, 2 times: ValueError (test_member.py:" in capsys.readouterr().err
 
 
+def test_a_teardown_that_fails_is_told_and_keeps_nothing_from_being_said(
+    process: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Fails:
+        def teardown(self) -> None:
+            raise ValueError("on purpose")
+
+    process.a.add([process.order(7, 4)])
+    process.a.step(now())
+    process.a._stage = Fails()  # type: ignore[assignment]
+    process.a.close()
+    assert "stage a: teardown failed: ValueError: on purpose (test_member.py:" in capsys.readouterr().err
+    assert WorkerReport in [type(message) for message in process.said()]
+
+
 def test_what_is_under_way_is_known_by_its_stage_and_labels(process: Process) -> None:
     assert process.a.under_way() == ("", [])
     order = process.order(7, 4)._replace(label="3fa9c-7 cat.jpg")
