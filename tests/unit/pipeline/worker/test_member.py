@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -318,25 +320,34 @@ def test_very_many_notices_are_several_messages_of_which_each_fits_a_frame(proce
 
 
 def test_what_a_stage_did_not_mean_to_raise_is_printed_before_its_answer_leaves(
-    process: Process, capsys: pytest.CaptureFixture[str]
+    process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Fails:
         def process(self, batch: Batch) -> None:
             raise ValueError("on purpose")
 
+    class Stderr(io.StringIO):
+        def write(self, text: str) -> int:
+            heard.extend(process.scheduler.receive(20))
+            return super().write(text)
+
+    heard: list[Any] = []
+    stderr = Stderr()
+    monkeypatch.setattr(sys, "stderr", stderr)
     process.a._execution._stage = Fails()  # type: ignore[assignment]
-    printed: list[str] = []
-    told = process.exits.tell_scheduler
-    process.exits.tell_scheduler = lambda message: (printed.append(capsys.readouterr().err), told(message))  # type: ignore[assignment,func-returns-value,return-value]
-    for request in (7, 8, 9):
+    process.a.add([process.order(7, 4)])
+    process.a.step(now())
+    first = stderr.getvalue()
+    assert "ValueError: on purpose" in first
+    assert "Traceback (most recent call last):" in first
+    assert heard == []
+    assert [notice.code for notice in process.said()[0].notices] == ["StageFailed"]  # type: ignore[union-attr]
+    for request in (8, 9):
         process.a.add([process.order(request, 4)])
         process.a.step(now())
-    assert "ValueError: on purpose" in printed[0]
-    assert "Traceback (most recent call last):" in printed[0]
-    assert "".join(printed[1:]) == ""
-    process.exits.tell_scheduler = told  # type: ignore[method-assign]
+    assert stderr.getvalue() == first
     process.a.close()
-    assert "again, 2 times: ValueError (test_member.py:" in capsys.readouterr().err
+    assert "again, 2 times: ValueError (test_member.py:" in stderr.getvalue()[len(first) :]
 
 
 def test_a_teardown_that_fails_is_told_and_keeps_nothing_from_being_said(
