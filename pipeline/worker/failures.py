@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from stages.errors import StageError
 
 __all__ = [
-    "LONGEST_MESSAGE", "LONGEST_TRACEBACK", "NO_DEBUGGER", "Failures", "Home", "Story", "examine", "message_of",
-    "start_failure",
+    "LONGEST_MESSAGE", "LONGEST_TRACEBACK", "NO_DEBUGGER", "Failures", "Home", "Story", "examine", "is_own",
+    "message_of", "start_failure",
 ]  # fmt: skip
 
 NO_DEBUGGER = (
@@ -113,7 +113,7 @@ def examine(error: BaseException, home: Home) -> Story:
     if not shown and not isinstance(error, StageError):
         # The runtime's own fault: then its frames are what is wanted.
         shown = frames
-    own = [(frame, line) for frame, line in shown if _is_own(frame, home)]
+    own = [(frame, line) for frame, line in shown if is_own(frame, home)]
     where = home.place
     if shown:
         frame, line = (own or shown)[-1]
@@ -144,8 +144,10 @@ def _is_runtime(frame: FrameType) -> bool:
     return name.partition(".")[0] in _RUNTIME_PACKAGES or name in _RUNTIME_MODULES
 
 
-def _is_own(frame: FrameType, home: Home) -> bool:
-    """Whether it is the code of whoever wrote the stage, and not a library's."""
+def is_own(frame: FrameType, home: Home) -> bool:
+    """Whether it is the code of whoever wrote the stage, and neither a library's nor the runtime's."""
+    if _is_runtime(frame):
+        return False
     name = str(frame.f_globals.get("__name__", ""))
     if name.partition(".")[0] == home.package:
         return True

@@ -44,11 +44,11 @@ def level_of(text: str) -> int | None:
     return level if isinstance(level, int) else None
 
 
-class _Handler(logging.StreamHandler[Any]):
+class _Handler(logging.Handler):
     """Shows records with the requests that are under way."""
 
     def __init__(self, under_way: UnderWay, packages: Sequence[str], level: int | None) -> None:
-        super().__init__(sys.stderr)
+        super().__init__()
         self._under_way = under_way
         self._packages = packages
         self._given = level
@@ -66,7 +66,13 @@ class _Handler(logging.StreamHandler[Any]):
             return
         record.logger = _plain_name(record.name)
         record.requests = _under_way_text(*self._under_way())
-        super().emit(record)
+        try:
+            # In one piece, or what another thread prints would come in between.
+            sys.stderr.write(f"{self.format(record)}\n")
+            sys.stderr.flush()
+        except Exception:
+            # Arguments that do not suit their message, say: told with the line that logs, and nothing fails.
+            self.handleError(record)
 
     def _is_own(self, record: logging.LogRecord) -> bool:
         """Whether a record comes from whoever wrote the stages, not from a library."""

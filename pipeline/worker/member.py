@@ -22,6 +22,7 @@ from pipeline.worker.exits import Exits
 from pipeline.worker.failures import Home, examine
 from pipeline.worker.grouping import inbox_of
 from pipeline.worker.inbox import CLOSE_REASONS
+from pipeline.worker.overdue import Overdue
 from pipeline.worker.peers import Waiting
 from pipeline.worker.recorder import Recorder
 from shm.view import SegmentTable
@@ -91,6 +92,10 @@ class Member:
 
     def set_up(self) -> None:
         """Load the user's stage and make it ready."""
+        with Overdue(f"stage {self._mine.name}: its setup"):
+            self._set_up()
+
+    def _set_up(self) -> None:
         plan = self._mine
         placed = plan.workers[self._replica]
         stage = load_stage(plan.use, plan.options, Path(self._plan.base_dir))

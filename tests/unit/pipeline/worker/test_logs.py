@@ -78,6 +78,14 @@ def test_an_exception_brings_its_traceback(worker: Worker) -> None:
     assert lines[-1] == "KeyError: 'missing'"
 
 
+def test_a_record_that_cannot_be_shown_is_told_and_fails_nothing(worker: Worker) -> None:
+    worker.install()
+    logging.getLogger("app").info("%d faces", "no")
+    lines = worker.lines
+    assert "--- Logging error ---" in lines
+    assert any("test_logs.py" in line for line in lines)
+
+
 def test_info_is_shown_of_the_stages_own_code_and_warnings_of_libraries(worker: Worker) -> None:
     worker.install("mine")
     log_from("/home/me/app/stage.py", name="a")
