@@ -88,6 +88,18 @@ def test_a_child_knows_its_request_and_its_place_also_in_a_shared_process(
         assert f"INFO told_stages [s1 {record['request']}/2 ({page})]: at three\n" in err
 
 
+def test_the_traceback_of_a_child_comes_with_the_failure_of_its_request(
+    cli: Callable[..., Any], told: Any, tmp_path: Path
+) -> None:
+    config = told.config(stage("Words"), stage(), stage("All"))
+    code, _, err = cli("run", config, told.file("page.bin", b"one bad three"), "--output", tmp_path / "out.jsonl")
+    assert code == 1
+    (record,) = records(tmp_path / "out.jsonl")
+    assert record["error"]["message"].startswith("child 1 of s0: stage s1: JSONDecodeError: ")
+    assert record["error"]["traceback"].splitlines()[-1].startswith("json.decoder.JSONDecodeError: ")
+    assert f"request {record['request']}/1 (" in err
+
+
 @pytest.mark.parametrize(("word", "line"), [("breakpoint", "breakpoint()"), ("pdb", 'print("nobody')])
 def test_a_breakpoint_in_a_worker_says_where_one_works(
     cli: Callable[..., Any], told: Any, word: str, line: str
