@@ -35,6 +35,7 @@ __all__ = [
     "RequestRefused",
     "StageCrashed",
     "StageFailed",
+    "StageTraceback",
     "StageUnavailable",
     "StartError",
     "Unavailable",
@@ -81,6 +82,18 @@ class NotInTime(PipelineError, TimeoutError):
 class RequestError(PipelineError):
     """A request that has no answer. The class name is what travels, and what `--output` shows as `type`."""
 
+    traceback: str = ""
+    """Of the exception in the stage, without the runtime's frames; "" where there was none. At most 4100 characters."""
+    request: str = ""
+    """The request's id, as logs show it; "" where it was refused before it was sent."""
+
+
+class StageTraceback(Exception):
+    """The traceback of a stage, as the cause of the error that its client gets: so it is shown with that one."""
+
+    def __str__(self) -> str:
+        return f"in a worker of the pipeline:\n{self.args[0]}"
+
 
 class InvalidRequest(RequestError):
     """What was sent does not fit the pipeline's inputs."""
@@ -120,7 +133,12 @@ _BY_CODE: dict[str, type[RequestError]] = {
 }
 
 
-def request_error(code: str, message: str) -> RequestError:
+def request_error(code: str, message: str, traceback: str = "", request: str = "") -> RequestError:
     """The error that `code` of an answer stands for; an unknown code is a plain RequestError."""
     cls = _BY_CODE.get(code)
-    return cls(message) if cls is not None else RequestError(f"{code}: {message}")
+    error = cls(message) if cls is not None else RequestError(f"{code}: {message}")
+    error.request = request
+    if traceback:
+        error.traceback = traceback
+        error.__cause__ = StageTraceback(traceback)
+    return error

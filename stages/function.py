@@ -86,6 +86,8 @@ class FunctionStage:
             inspect.signature(function).bind(**given, **options)
         except TypeError as error:
             raise BadOption(f"{function.__name__}{inspect.signature(function)} cannot be called so: {error}") from None
+        #: For messages that say where it is.
+        self.function = function
         self._call = functools.partial(function, **options)
 
     def process(self, batch: Batch) -> None:
@@ -99,8 +101,11 @@ class FunctionStage:
             self._write(batch, row, self._call(**arguments))
 
     def _write(self, batch: Batch, row: int, returned: Any) -> None:
-        if returned is None and self._takes_out:
+        if returned is None and (self._takes_out or not self.outputs):
             return
+        if returned is None and [spec.dtype for spec in self.outputs] != ["json"]:
+            names = ", ".join(str(spec) for spec in self.outputs)
+            raise SpecMismatch(f"{self.function.__name__} returned None; expected {names}: is a `return` missing?")
         if len(self.outputs) == 1:
             returned = {self.outputs[0].name: returned}
         if not isinstance(returned, Mapping):

@@ -129,9 +129,31 @@ def _construct(use: str, made: Callable[..., Any], options: Mapping[str, Any]) -
         raise BadOption(f"{use}: constructing it failed: {type(error).__name__}: {error}") from error
 
 
+#: The methods of a stage, and what they are called with.
+_HOOKS = {"process": ("batch",), "setup": ("context",), "teardown": (), "attach_memory": ("buffers",)}
+
+
+def _refusal(hook: Callable[..., Any], arguments: int) -> str | None:
+    """The signature of a method that does not take so many arguments; None where it does, or is not known."""
+    try:
+        signature = inspect.signature(hook)
+    except (TypeError, ValueError):
+        return None  # written in C
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError:
+        return str(signature)
+    return None
+
+
 def _checked(use: str, stage: Any) -> Stage:
     if not callable(getattr(stage, "process", None)):
         raise BadOption(f"{use}: it has no method process(batch), so it is no stage")
+    for name, arguments in _HOOKS.items():
+        hook = getattr(stage, name, None)
+        if callable(hook) and (why := _refusal(hook, len(arguments))) is not None:
+            called = f"{name}({', '.join(arguments)})"
+            raise BadOption(f"{use}: {name}{why} cannot be called as {called}, which is what the runtime does")
     for side in ("inputs", "outputs"):
         specs = getattr(stage, side, None)
         if not isinstance(specs, (tuple, list)) or not all(isinstance(spec, TensorSpec) for spec in specs):

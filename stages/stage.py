@@ -55,6 +55,7 @@ from shm.view import side_by_side
 from stages.conversion import encoded
 from stages.copies import GAPS, GATHERED, INPUT, OUTPUT, RETURNED, SCATTERED
 from stages.errors import BadInput, SpecMismatch
+from stages.request import RequestInfo
 from stages.spec import TensorSpec, extents_of
 
 __all__ = ["Array", "Batch", "Stage", "StageContext"]
@@ -110,7 +111,8 @@ class Batch:
     """
 
     __slots__ = (
-        "_allocate", "_allocate_many", "_failed", "_filled", "_inputs", "_late", "_outputs", "_size", "copies",
+        "_allocate", "_allocate_many", "_failed", "_filled", "_inputs", "_late", "_outputs", "_requests", "_size",
+        "copies",
     )  # fmt: skip
 
     def __init__(
@@ -120,6 +122,7 @@ class Batch:
         outputs: Mapping[str, TensorSpec],
         allocate: Callable[[int, str, tuple[int, ...]], Array],
         allocate_many: Callable[[int, str, Sequence[tuple[int, ...]]], list[Array]],
+        requests: Callable[[], Sequence[RequestInfo]] | None = None,
     ) -> None:
         """Made by the runtime (or by `stages.testing.batch_of` in a test).
 
@@ -131,12 +134,14 @@ class Batch:
             allocate: (row, name, shape) -> the writable view of that output; called once for each
                 row and name, or again where the shape is settled anew.
             allocate_many: (row, name, shapes) -> the writable views of an output of many tensors.
+            requests: gives the request of each row; called once, where the stage asks. None: made up.
         """
         self._size = size
         self._inputs = inputs
         self._outputs = outputs
         self._allocate = allocate
         self._allocate_many = allocate_many
+        self._requests: Callable[[], Sequence[RequestInfo]] | Sequence[RequestInfo] | None = requests
         self._failed: dict[int, BaseException] = {}
         self._filled: set[tuple[int, str]] = set()
         #: Scratch memory of an output, and the reason why it is needed.
@@ -146,6 +151,16 @@ class Batch:
 
     def __len__(self) -> int:
         return self._size
+
+    @property
+    def requests(self) -> Sequence[RequestInfo]:
+        """For each row the request that it belongs to: its `id`, its `name`, and which `child` of it the row is."""
+        found = self._requests
+        if found is None:
+            found = self._requests = [RequestInfo(f"00000-{row + 1}") for row in range(self._size)]
+        elif callable(found):
+            found = self._requests = found()
+        return found
 
     # -- inputs ---------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ import numpy as np
 from shm.handle import JSON
 from shm.view import rows_of
 from stages.errors import SpecMismatch
+from stages.request import RequestInfo
 from stages.spec import TensorSpec
 from stages.stage import Array, Batch, Stage
 
@@ -27,13 +28,26 @@ __all__ = ["MemoryBatch", "batch_of", "run"]
 class MemoryBatch(Batch):
     """A batch whose outputs can be read. Made by `batch_of` and `run`."""
 
-    __slots__ = ("_given", "_memory")
+    __slots__ = ("_given", "_memory", "_origins")
 
-    def __init__(self, size: int, inputs: Mapping[str, Sequence[Any]], outputs: Mapping[str, TensorSpec]) -> None:
-        super().__init__(size, inputs, outputs, self._give, self._give_many)
+    def __init__(
+        self,
+        size: int,
+        inputs: Mapping[str, Sequence[Any]],
+        outputs: Mapping[str, TensorSpec],
+        requests: Sequence[str | RequestInfo] = (),
+    ) -> None:
+        super().__init__(size, inputs, outputs, self._give, self._give_many, self._requests_of)
+        self._origins = requests or [""] * size
         # As in a pipeline, a row's output lies at the start of room for the largest tensor.
         self._memory = {name: np.zeros((size, spec.room), np.uint8) for name, spec in outputs.items()}
         self._given: dict[tuple[int, str], Array | list[Array]] = {}
+
+    def _requests_of(self) -> list[RequestInfo]:
+        return [
+            origin if isinstance(origin, RequestInfo) else RequestInfo(f"00000-{row + 1}", origin)
+            for row, origin in enumerate(self._origins)
+        ]
 
     def _give(self, row: int, name: str, shape: tuple[int, ...]) -> Array:
         dtype = _numpy_dtype(self._spec(name))
@@ -72,11 +86,19 @@ class MemoryBatch(Batch):
         return _value(spec, given)
 
 
-def batch_of(stage: Stage, **inputs: Sequence[Any]) -> MemoryBatch:
+def batch_of(
+    stage: Stage, requests: Sequence[str | RequestInfo] = (), /, **inputs: Sequence[Any]
+) -> MemoryBatch:
     """A batch for `stage`: for each of its inputs, one value a row; "json" inputs are given as JSON values.
 
     Where an input takes many tensors a value is a list of them; None leaves an optional one out. Rows of equal
     shape lie side by side, others apart, as they may in a pipeline.
+
+    Args:
+        stage: a stage's object.
+        requests: what a stage reads in `batch.requests`, one for each row: names, or all there is to know. Ids that
+            are not given are made up.
+        inputs: by name.
 
     Raises:
         SpecMismatch: inputs are missing, of different numbers, or do not fit the stage's specs.
@@ -88,12 +110,15 @@ def batch_of(stage: Stage, **inputs: Sequence[Any]) -> MemoryBatch:
         raise SpecMismatch(f"expected as many rows for each input, found {sorted(sizes)}")
     rows = {spec.name: _rows(spec, inputs[spec.name]) for spec in stage.inputs}
     outputs = {spec.name: spec for spec in stage.outputs if spec.alias_of is None}
-    return MemoryBatch(sizes.pop(), rows, outputs)
+    size = sizes.pop()
+    if requests and len(requests) != size:
+        raise SpecMismatch(f"expected {size} requests, one for each row, found {len(requests)}")
+    return MemoryBatch(size, rows, outputs, requests)
 
 
-def run(stage: Stage, **inputs: Sequence[Any]) -> MemoryBatch:
-    """`process` over `batch_of(stage, **inputs)`; `setup` is the caller's. Read outputs with `result`."""
-    batch = batch_of(stage, **inputs)
+def run(stage: Stage, requests: Sequence[str | RequestInfo] = (), /, **inputs: Sequence[Any]) -> MemoryBatch:
+    """`process` over `batch_of(stage, requests, **inputs)`; `setup` is the caller's. Read outputs with `result`."""
+    batch = batch_of(stage, requests, **inputs)
     batch.finish(stage.process(batch))
     return batch
 

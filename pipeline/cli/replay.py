@@ -16,6 +16,7 @@ import typer
 from pipeline.supervisor.capsule import Capsule, read_capsule
 from shm.handle import JSON
 from stages.loading import load_stage
+from stages.request import RequestInfo
 from stages.stage import Stage, StageContext
 from stages.testing import MemoryBatch, batch_of
 
@@ -36,6 +37,9 @@ def replay(
     faulthandler.enable(all_threads=True)
     found = read_capsule(capsule)
     print(f"{found.pipeline}: stage {found.stage} ({found.use}), {found.time}")
+    request = RequestInfo.parse(found.request)
+    if found.request:
+        print(f"request {request}")
     print(f"it died: {found.how}")
     for name, given in found.inputs.items():
         for number, array in enumerate(given if isinstance(given, list) else [given]):
@@ -49,8 +53,8 @@ def replay(
     if setup is not None:
         setup(StageContext(stage=found.stage, threads=found.threads))
     try:
-        batch = _process(stage, found, debugger)
-    except Exception:
+        batch = _process(stage, found, request, debugger)
+    except (Exception, SystemExit):
         traceback.print_exc()
         sys.exit(1)
     for row, error in batch.failed.items():
@@ -61,10 +65,11 @@ def replay(
     print("it did not crash this time")
 
 
-def _process(stage: Stage, found: Capsule, debugger: bool) -> MemoryBatch:
+def _process(stage: Stage, found: Capsule, request: RequestInfo, debugger: bool) -> MemoryBatch:
     documents = {spec.name for spec in stage.inputs if spec.dtype == JSON}
     batch = batch_of(
         stage,
+        [request],
         **{name: [_value(given, name in documents)] for name, given in found.inputs.items()},
     )
     process = stage.process

@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError, Unavailable
 from pipeline.feeding.summary import copies_of
 from pipeline.wire.run_dir import find_run
 from stages.copies import REASONS
+from stages.request import RequestInfo
 
 __all__ = ["register"]
 
@@ -78,6 +79,17 @@ def _usage(pid: int, title: str) -> tuple[str, str, str]:
         return "-", "-", "-"
 
 
+def _show_failure(stage: str, failure: Mapping[str, Any], console: Console) -> None:
+    """One kind of failure, with the traceback of the last one."""
+    times = "once" if failure["count"] == 1 else f"{failure['count']} times"
+    last = RequestInfo.parse(failure["request"])
+    when = f"{failure['last_s']:.1f} s ago"
+    text = f"{stage} failed {times}, the last time {when} (request {last}): {failure['message']}"
+    # What is in names and messages is no markup, and a line of code is not to be broken.
+    for line in [text, *failure["traceback"].splitlines()]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def _show(document: Mapping[str, Any], console: Console) -> None:
     if document["ready"]:
         console.print(f"{document['pipeline']}: ready", style="bold green" if console.is_terminal else None)
@@ -96,7 +108,7 @@ def _show(document: Mapping[str, Any], console: Console) -> None:
             "never" if last is None else f"{last:.1f} s ago",
         )
     console.print(table)
-    numbers = ("pid", "ordered", "CPU s", "memory", "threads")
+    numbers = ("pid", "ordered", "batches", "rows", "CPU s", "memory", "threads")
     workers = make_table("workers", "worker", *numbers, right=numbers, console=console)
     processes: dict[str, list[Mapping[str, Any]]] = {}
     for stage in document["stages"]:
@@ -105,8 +117,8 @@ def _show(document: Mapping[str, Any], console: Console) -> None:
             processes.setdefault(worker["process"], []).append(worker)
     for title, members in processes.items():
         pid = members[0]["pid"]
-        ordered = sum(worker["ordered"] for worker in members)
-        workers.add_row(title, str(pid), str(ordered), *_usage(pid, title))
+        sums = [str(sum(worker[key] for worker in members)) for key in ("ordered", "batches", "rows")]
+        workers.add_row(title, str(pid), *sums, *_usage(pid, title))
     console.print(workers)
     pools = make_table("slots", "pool", "in use", "of", right=("in use", "of"), console=console)
     for pool in document["pools"]:
@@ -120,7 +132,10 @@ def _show(document: Mapping[str, Any], console: Console) -> None:
         console.print(table)
     else:
         console.print("copied: nothing")
-    names = ", ".join(client["name"] for client in document["clients"]) or "none"
+    for stage in document["stages"]:
+        for failure in stage["failures"]:
+            _show_failure(stage["name"], failure, console)
+    names = ", ".join(f"{client['name']} ({client['id']})" for client in document["clients"]) or "none"
     counts = ", ".join(f"{name} {count}" for name, count in sorted(document["counts"].items())) or "nothing yet"
     console.print(f"inside: {document['inside']}; clients: {names}")
     console.print(f"since the start: {counts}")

@@ -35,6 +35,7 @@ from pipeline.client.session import Session
 from pipeline.client.slots import Grant
 from pipeline.errors import ClientMisuse, InvalidRequest, PipelineError, Unavailable
 from pipeline.graph.plan import Plan
+from pipeline.wire.labels import short_name
 from shm.errors import ShmError
 from shm.handle import TensorHandle
 
@@ -263,6 +264,7 @@ class Client:
         priority: int = 0,
         timeout_s: float | None = None,
         flush: bool = True,
+        name: Any = None,
         **inputs: Any,
     ) -> Future:
         """Send one request: arrays or bytes by input name, a JSON value for a "json" input.
@@ -273,6 +275,8 @@ class Client:
             timeout_s: seconds to wait for a free slot.
             flush: False keeps it back until `flush`, `pump` or the next submit that flushes, so that
                 many requests share one message.
+            name: what logs and stages call the request (`batch.requests`), at most 200 characters. Where an input
+                is called `name`, it is that input: then give the name to `Draft.submit`.
 
         Raises:
             InvalidRequest: an input is missing, unknown, or does not fit its spec.
@@ -282,18 +286,24 @@ class Client:
             ClientMisuse: the client is closed, or another thread's or process's.
         """
         self._session.be_connected()
+        if name is not None and "name" in self._session.specs:
+            inputs["name"], name = name, None
         arrays = arrays_of(self._session.specs, inputs)
-        draft = self._draft({name: array.shape for name, array in arrays.items()}, timeout_s, Draft)
-        for name, array in arrays.items():
-            draft.inputs[name][...] = array
-        return self._submit_draft(draft, deadline_ms, priority, flush)
+        draft = self._draft({key: array.shape for key, array in arrays.items()}, timeout_s, Draft)
+        for key, array in arrays.items():
+            draft.inputs[key][...] = array
+        return self._submit_draft(draft, deadline_ms, priority, flush, name or "")
 
     @_call
-    def submit_draft(self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool) -> Future:
+    def submit_draft(
+        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool, name: object
+    ) -> Future:
         """Called by `Draft.submit`."""
-        return self._submit_draft(draft, deadline_ms, priority, flush)
+        return self._submit_draft(draft, deadline_ms, priority, flush, name)
 
-    def _submit_draft(self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool) -> Future:
+    def _submit_draft(
+        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool, name: object
+    ) -> Future:
         if not draft.open:
             raise InvalidRequest("this draft was submitted or discarded before; make another one")
         session = self._session
@@ -308,9 +318,11 @@ class Client:
             )
         now = time.monotonic_ns()
         deadline = 0 if deadline_ms is None else now + int(deadline_ms * 1e6)
-        future = session.submit(
-            draft, deadline, priority, lambda tag: Future(tag, self, session.there, session.table, session.plan, now)
-        )
+
+        def make(tag: int) -> Future:
+            return Future(tag, self, session.there, session.table, session.plan, now)
+
+        future = session.submit(draft, deadline, priority, short_name(name), make)
         if flush:
             session.flush()
         return future

@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 class _Owner(Protocol):
     def submit_draft(
-        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool
+        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool, name: object
     ) -> Future: ...
 
     def discard_draft(self, draft: Draft) -> None: ...
@@ -48,7 +48,9 @@ class Draft:
         #: Neither submitted nor discarded.
         self.open = True
 
-    def submit(self, *, deadline_ms: float | None = None, priority: int = 0, flush: bool = True) -> Future:
+    def submit(
+        self, *, deadline_ms: float | None = None, priority: int = 0, flush: bool = True, name: object = ""
+    ) -> Future:
         """Send the request; see `Client.submit`. A draft is submitted, or discarded, once.
 
         Raises:
@@ -58,7 +60,7 @@ class Draft:
         """
         if not self.open:
             raise InvalidRequest("this draft was submitted or discarded before; make another one")
-        return self._owner.submit_draft(self, deadline_ms, priority, flush)
+        return self._owner.submit_draft(self, deadline_ms, priority, flush, name)
 
     def discard(self) -> None:
         """Give the slot back unused. Again: nothing."""

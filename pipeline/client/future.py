@@ -9,6 +9,7 @@ from pipeline.client.connection import Connection, Lease
 from pipeline.client.result import Result
 from pipeline.errors import NotInTime, RequestError, request_error
 from pipeline.graph.plan import Plan
+from pipeline.wire.labels import request_id
 from pipeline.wire.messages import OK, Answer, SlotRef
 from shm.view import SegmentTable
 
@@ -52,6 +53,11 @@ class Future:
         self.submitted_ns = now
         self.answered_ns = 0
 
+    @property
+    def request(self) -> str:
+        """The id of the request, by which logs and errors call it, also while it is under way."""
+        return request_id(self.connection.number, self.tag)
+
     def done(self) -> bool:
         """Whether the answer, or the failure, is here."""
         return self.answered_ns != 0
@@ -64,7 +70,8 @@ class Future:
     def error(self) -> RequestError | None:
         """Why it failed; None where it did not, or is not done."""
         if self._error is None and self.done() and self.answer is not None and self.answer.code != OK:
-            self._error = request_error(self.answer.code, self.answer.message)
+            answer = self.answer
+            self._error = request_error(answer.code, answer.message, answer.traceback, self.request)
         return self._error
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -84,7 +91,7 @@ class Future:
             ClientMisuse: by another thread or process than the client's.
         """
         if not self.wait(timeout_s):
-            raise NotInTime(f"request {self.tag} is not answered after {timeout_s} s; it goes on: call get again")
+            raise NotInTime(f"request {self.request} is not answered after {timeout_s} s; it goes on: call get again")
         if (error := self.error()) is not None:
             raise error
         # In this order: whatever is raised in between, the leases are held by the result or by this.
@@ -97,8 +104,8 @@ class Future:
 
     def __repr__(self) -> str:
         if not self.done():
-            return f"<Future of request {self.tag}: under way>"
+            return f"<Future of request {self.request}: under way>"
         took = (self.answered_ns - self.submitted_ns) / 1e6
         error = self.error()
         what = "answered" if error is None else f"failed, {type(error).__name__}: {error}"
-        return f"<Future of request {self.tag}: {what}, after {took:.1f} ms>"
+        return f"<Future of request {self.request}: {what}, after {took:.1f} ms>"

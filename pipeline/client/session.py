@@ -294,17 +294,20 @@ class Session:
 
     # -- requests and answers -------------------------------------------------------------------
 
-    def submit(self, draft: Draft, deadline: int, priority: int, future: Callable[[int], Future]) -> Future:
+    def submit(
+        self, draft: Draft, deadline: int, priority: int, name: str, future: Callable[[int], Future]
+    ) -> Future:
         """Keep a request to be sent by the next `flush`.
 
         Args:
             deadline: monotonic nanoseconds; 0: none.
+            name: what the client calls it.
             future: makes the future of a tag.
         """
         tag, self._next_tag = self._next_tag, self._next_tag + 1
         made = future(tag)
         # In this order: a submission that waits here takes its slot away from the draft (`mend`).
-        self._submissions.append(Submission(tag, draft.slot, draft.handles, deadline, priority))
+        self._submissions.append(Submission(tag, draft.slot, draft.handles, deadline, priority, name))
         draft.close()
         self.slots.remove(draft.slot)
         self.futures[tag] = weakref.ref(made)

@@ -147,7 +147,7 @@ class Feed:
                 return None
             for name, array in arrays.items():
                 draft.inputs[name][...] = array
-            return draft.submit(flush=False)
+            return draft.submit(flush=False, name=path)
         fd, size = open_file(Path(path))
         try:
             most = spec.max[str(spec.shape[0])]
@@ -165,19 +165,22 @@ class Feed:
         if filled < size:
             draft.discard()
             raise InvalidRequest(f"the file became shorter while it was read: {filled} of {size} bytes")
-        return draft.submit(flush=False)
+        return draft.submit(flush=False, name=path)
 
     def _record(self, path: str, future: Future) -> Record:
         latency_ms = (future.answered_ns - future.submitted_ns) / 1e6
         if (error := future.error()) is not None:
             code = future.answer.code if future.answer is not None else type(error).__name__
-            return Record(path, (code, str(error)), latency_ms=latency_ms)
+            return Record(
+                path, (code, str(error)), latency_ms=latency_ms, traceback=error.traceback, request=future.request
+            )
         with future.get() as result:
             return Record(
                 path,
                 outputs={name: plain(value) for name, value in result.items()},
                 latency_ms=latency_ms,
                 stages=result.stages,
+                request=future.request,
             )
 
 

@@ -48,20 +48,31 @@ class Record:
     """From the submission to the answer."""
     stages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """For each stage: queue_ms, compute_ms, batch, copied_bytes."""
+    traceback: str = ""
+    """Of the stage's exception, where there is one."""
+    request: str = ""
+    """Its id, as logs call it; "" where it was not sent."""
 
     def to_json(self) -> str:
         """The line in `--output`."""
         return json.dumps(
             {
                 "input": self.input,
+                "request": self.request or None,
                 "status": "ok" if self.error is None else "error",
-                "error": None if self.error is None else {"type": self.error[0], "message": self.error[1]},
+                "error": self._error(),
                 "outputs": dict(self.outputs),
                 "latency_ms": round(self.latency_ms, 3),
                 "stages": {name: dict(values) for name, values in self.stages.items()},
             },
             ensure_ascii=False,
         )
+
+    def _error(self) -> dict[str, str] | None:
+        if self.error is None:
+            return None
+        error = {"type": self.error[0], "message": self.error[1]}
+        return {**error, "traceback": self.traceback} if self.traceback else error
 
     def headline(self) -> tuple[str, str]:
         """(top label, its score) where the outputs are labels and scores; else the outputs in short, and nothing."""

@@ -1,8 +1,9 @@
 """Catalogue: every metric there is, and where in the scheduler's status its values stand. Pure.
 
 Counters count since the scheduler began, over all workers, the dead ones included; after a scheduler's death they
-begin anew, which is what `rate()` expects of a counter. Names follow Prometheus' conventions: base units, `_total`
-for counters (https://prometheus.io/docs/practices/naming/).
+begin anew, which is what `rate()` expects of a counter. Those of a worker begin anew when its replica is restarted.
+Names follow Prometheus' conventions: base units, `_total` for counters
+(https://prometheus.io/docs/practices/naming/).
 """
 
 from __future__ import annotations
@@ -55,6 +56,14 @@ def _closed(status: Mapping[str, Any]) -> Iterable[Sample]:
             yield (stage["name"], reason), count
 
 
+def _of_workers(key: str) -> Callable[[Mapping[str, Any]], Iterable[Sample]]:
+    return lambda status: (
+        ((stage["name"], str(worker["replica"])), worker[key])
+        for stage in status["stages"]
+        for worker in stage["workers"]
+    )
+
+
 def _of_pools(key: str) -> Callable[[Mapping[str, Any]], Iterable[Sample]]:
     return lambda status: (((pool["name"],), pool[key]) for pool in status["pools"])
 
@@ -84,6 +93,14 @@ METRICS: tuple[Metric, ...] = (
     Metric("trtlab_worker_deaths", "counter", "Workers of a stage that have died.", ("stage",), _of_stages("deaths")),
     Metric("trtlab_batches", "counter", "Batches by the reason they closed.", ("stage", "closed"), _closed),
     Metric("trtlab_rows", "counter", "Requests or children that were computed.", ("stage",), _of_stages("rows")),
+    Metric(
+        "trtlab_worker_batches", "counter", "Batches of a worker since it started.", ("stage", "replica"),
+        _of_workers("batches"),
+    ),
+    Metric(
+        "trtlab_worker_rows", "counter", "Requests or children that it computed.", ("stage", "replica"),
+        _of_workers("rows"),
+    ),
     Metric("trtlab_refused", "counter", "Messages and handles that were refused.", ("stage",), _of_stages("refused")),
     Metric("trtlab_slots", "gauge", "Slots of a pool.", ("pool",), _of_pools("slots")),
     Metric("trtlab_slots_free", "gauge", "Slots of a pool that nobody has.", ("pool",), _of_pools("free")),

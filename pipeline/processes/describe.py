@@ -17,11 +17,11 @@ import gc
 import json
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
 from pipeline.processes.child import die_with_parent
+from pipeline.worker.failures import start_failure
 from stages.errors import StageError
 from stages.loading import load_stage
 
@@ -30,6 +30,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Answer the request on stdin."""
+    # Nobody could answer a debugger here. Where the stage is made to run, a breakpoint stops, or says where it would.
+    sys.breakpointhook = lambda *arguments, **options: None
     request = json.load(sys.stdin)
     # It may import for minutes, for a caller that was told to stop.
     die_with_parent(request["parent"])
@@ -54,7 +56,7 @@ def _describe(use: str, options: dict[str, Any], base_dir: Path) -> dict[str, An
         return {
             "error": type(error).__name__,
             "message": str(error),
-            "traceback": "" if told else "".join(traceback.format_exception(type(root), root, root.__traceback__)),
+            "traceback": "" if told else start_failure(root)[1],
         }
     return {
         "inputs": [spec.to_dict() for spec in stage.inputs],

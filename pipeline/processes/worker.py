@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 
 from pipeline.errors import WireError
 from pipeline.processes.child import Boot, boot, collect_garbage, freeze_heap
 from pipeline.wire.messages import Failed, Fences, Message, Orders, PeerGone, Ready, Reset, Stop
 from pipeline.wire.sockets import Inbox, Outbox, address_of
+from pipeline.worker.debugging import refuse_breakpoints
 from pipeline.worker.exits import Exits
+from pipeline.worker.failures import start_failure
+from pipeline.worker.logs import install
 from pipeline.worker.member import LATE_NS, Member, may_begin
 from pipeline.worker.recorder import Recorder
 from shm import segments
@@ -41,7 +44,6 @@ _SPIN_NS = 300_000
 _NAP_S = 50e-6
 #: How often the socket's files are looked at, which somebody may remove.
 _FILES_NS = 1_000_000_000
-_TRACEBACK_CHARACTERS = 20_000
 
 
 class _Process:
@@ -71,6 +73,9 @@ class _Process:
 
     def set_up(self) -> None:
         """Load the users' stages and make them ready; then tell everybody."""
+        refuse_breakpoints()
+        uses = [self._boot.plan.stages[member.stage].use for member in self._members]
+        install(self._under_way, [use.partition(":")[0].partition(".")[0] for use in uses])
         for member in self._members:
             if len(self._members) > 1:
                 self.place = f"stage {self._boot.plan.stages[member.stage].name}: "
@@ -79,6 +84,23 @@ class _Process:
         self._alone = all(member.concurrency == 1 for member in self._members)
         self._show_memory()
         self._say_ready()
+
+    def _under_way(self) -> tuple[str, list[str]]:
+        """What is being computed, for the log."""
+        for member in self._members:
+            stage, labels = member.under_way()
+            if stage:
+                return stage, labels
+        return "", []
+
+    def last_words(self, error: BaseException) -> str:
+        """What there is to say of an exception that ends this process: StageBroken, or a stage's `sys.exit()`."""
+        for member in self._members:
+            stage, _ = member.under_way()
+            if stage:
+                hint = "; to fail a request alone, raise an exception" if isinstance(error, SystemExit) else ""
+                return f"stage {stage} ends its process{hint}: {member.story(error)}"
+        return "\n".join(start_failure(error))
 
     def _attach(self, addresses: Sequence[tuple[str, str]]) -> list[tuple[str, memoryview]]:
         """Attach every segment; the names and the memory of the pools that are read or filled here."""
@@ -231,6 +253,10 @@ class _Process:
 def main() -> None:
     """Entry point of the process."""
     boot_ = boot("")
+    for stream in (sys.stdout, sys.stderr):
+        # The supervisor reads UTF-8, whatever the locale says; and what a stage prints must not fail its request.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     number, stage, _ = boot_.posts[0]
     placed = boot_.plan.stages[stage].workers[boot_.replica]
     if placed.cpus:
@@ -244,13 +270,21 @@ def main() -> None:
     try:
         process = _Process(boot_, socket, supervisor)
         process.set_up()
-    except Exception as error:
-        story = traceback.format_exc()[-_TRACEBACK_CHARACTERS:]
+    except (Exception, SystemExit) as error:
         place = "" if process is None else process.place
-        supervisor.send(Failed(number, f"{place}{type(error).__name__}: {error}"[:_TRACEBACK_CHARACTERS], story))
+        why, story = start_failure(error)
+        supervisor.send(Failed(number, f"{place}{why}", story))
         status = 1
     else:
-        process.run()
+        try:
+            process.run()
+        except BaseException as error:
+            # Without the runtime's frames; it stands in what this worker has printed last. What was under way runs
+            # again elsewhere, so nothing is torn down or answered here.
+            print(process.last_words(error), file=sys.stderr, flush=True)
+            if isinstance(error, SystemExit):
+                raise
+            sys.exit(1)
     if process is not None:
         process.close()
     supervisor.close(linger_ms=1000)

@@ -9,6 +9,7 @@ from pipeline.scheduler.backlog import LOWEST_PRIORITY
 from pipeline.scheduler.ingress import Client
 from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.state import State
+from pipeline.wire.labels import LONGEST_NAME, label_of
 from pipeline.wire.messages import Answer, SlotRef, Submission
 from shm.handle import TensorHandle, itemsize
 
@@ -93,6 +94,7 @@ class Admission:
             deadline=deadline,
             priority=submission.priority,
             submitted=state.now,
+            label=label_of(client.number, submission.tag, submission.name),
         )
         state.requests[number] = request
         client.requests.add(number)
@@ -133,6 +135,8 @@ class Admission:
             return f"expected {len(specs)} inputs, found {len(submission.inputs)}"
         if not 0 <= submission.priority <= LOWEST_PRIORITY:
             return f"expected a priority 0..{LOWEST_PRIORITY}, found {submission.priority}"
+        if len(submission.name) > LONGEST_NAME:
+            return f"expected a name of at most {LONGEST_NAME} characters, found {len(submission.name)}"
         for index, handle in enumerate(submission.inputs):
             if (handle.segment, handle.slot, handle.generation) != submission.slot:
                 return f"input {specs[index].name!r} does not lie in the submitted slot"
@@ -161,4 +165,4 @@ class Admission:
 
     def _refuse(self, client: Client, submission: Submission, code: str, message: str) -> None:
         self._state.counts[f"refused_{code}"] += 1
-        self._state.out.answers[client.number].append(Answer(submission.tag, code, message, (), ()))
+        self._state.out.answers[client.number].append(Answer(submission.tag, code, message, (), (), ""))

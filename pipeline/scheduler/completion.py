@@ -14,7 +14,11 @@ from pipeline.scheduler.state import State
 from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Answer, Fence, Fenced, Notice, SlotRef
 from shm.handle import TensorHandle
 
-__all__ = ["Completion"]
+__all__ = ["LONGEST_MESSAGE", "Completion"]
+
+LONGEST_MESSAGE = 3000
+"""Characters; of a longer one the middle is left out. How a worker has died may be a long story, which many requests
+are told at once: what does not fit a frame would never arrive."""
 
 
 class Completion:
@@ -52,10 +56,16 @@ class Completion:
             self._resize(request, route, notice.bytes_out)
             return
         if notice.code != OK:
-            self.finish(request, notice.code, notice.message)
+            if notice.code == "StageFailed":
+                self._state.failures.add(
+                    route.index, notice.message, notice.traceback, request.label, self._state.now
+                )
+            self.finish(request, notice.code, notice.message, notice.traceback)
             return
         if (why := _misfit(route, notice)) is not None:
-            self.finish(request, "StageFailed", f"stage {route.name} gave {why}")
+            message = f"stage {route.name} gave {why}"
+            self._state.failures.add(route.index, message, "", request.label, self._state.now)
+            self.finish(request, "StageFailed", message)
             return
         lease = step.lease
         if lease is not None:
@@ -137,15 +147,18 @@ class Completion:
                 request.claimed |= route.bit
                 self._state.backlogs[route.index].push_front(request)
 
-    def finish(self, request: Request, code: str, message: str) -> None:
+    def finish(self, request: Request, code: str, message: str, traceback: str = "") -> None:
         """Answer, and let go of every slot, as soon as nobody can touch it any more.
 
         What fails a child fails the request that it came of.
         """
+        if len(message) > LONGEST_MESSAGE:
+            half = LONGEST_MESSAGE // 2
+            message = f"{message[:half]} ... {message[-half:]}"
         if request.parent is not None:
             source = self._state.routes.stages[request.scope.source].name
             message = f"child {request.position} of {source}: {message}"
-            self.finish(request.parent, code, message)
+            self.finish(request.parent, code, message, traceback)
             return
         routes = self._state.routes
         client = self._state.ingress.clients.get(request.client)
@@ -182,7 +195,8 @@ class Completion:
             if not client.requests:
                 self._state.ingress.finished(client)
             traces = tuple(request.traces.values())
-            self._state.out.answers[client.number].append(Answer(request.tag, code, message, outputs, traces))
+            answer = Answer(request.tag, code, message, outputs, traces, traceback)
+            self._state.out.answers[client.number].append(answer)
         if not request.fences:
             self._forget(family)
 

@@ -119,5 +119,5 @@ class Dispatch:
             else:
                 break
         self._state.out.orders[first].append(
-            Order(request.id, request.attempt, request.deadline, request.group, tuple(hops), ())
+            Order(request.id, request.attempt, request.deadline, request.group, tuple(hops), (), request.label)
         )

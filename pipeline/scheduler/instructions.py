@@ -6,11 +6,15 @@ Grouped by receiver, so that many orders, answers and grants share one message.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pipeline.wire.messages import Answer, Answers, Fence, Message, Order, SlotRef
 
-__all__ = ["Instructions"]
+__all__ = ["Instructions", "letters_of"]
+
+#: In one message, for the reason of `MOST_NOTICES`: however much each of them tells, they fit a frame.
+_MOST_ANSWERS = 128
 
 
 @dataclass(slots=True)
@@ -33,3 +37,19 @@ class Instructions:
 
     def __bool__(self) -> bool:
         return bool(self.orders or self.letters or self.fences or self.gone or self.supervisor)
+
+
+def letters_of(sent: int, answers: Sequence[Answer], grants: Sequence[SlotRef], settled: int) -> list[Answers]:
+    """What one client is sent: one message, or several where one might not fit a frame.
+
+    Args:
+        sent: the number of the message before.
+        settled: see `Answers`.
+    """
+    starts = range(0, len(answers), _MOST_ANSWERS) or (0,)
+    letters = [
+        Answers(sent + number, tuple(answers[start : start + _MOST_ANSWERS]), (), settled)
+        for number, start in enumerate(starts, 1)
+    ]
+    letters[-1] = letters[-1]._replace(grants=tuple(grants))
+    return letters

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipeline.scheduler.routes import Route, Scope
+from pipeline.wire.labels import child_label
 from pipeline.wire.messages import MISSING, SlotRef, Trace
 from shm.handle import TensorHandle
 
@@ -57,6 +58,7 @@ class Request:
         "how",
         "id",
         "ingress",
+        "label",
         "parent",
         "position",
         "priority",
@@ -89,6 +91,7 @@ class Request:
         deadline: int,
         priority: int,
         submitted: int,
+        label: str = "",
         parent: Request | None = None,
         position: int = 0,
     ) -> None:
@@ -100,6 +103,8 @@ class Request:
         self.deadline = deadline
         self.priority = priority
         self.submitted = submitted
+        #: How it is called towards people (see `stages.request`).
+        self.label = label
         #: The slot that holds the inputs; None once it has been given back.
         self.ingress: SlotRef | None = ingress
         #: Every tensor that is valid, by tensor number.
@@ -164,6 +169,7 @@ class Request:
             deadline=self.deadline,
             priority=self.priority,
             submitted=self.submitted,
+            label=child_label(self.label, position),
             parent=self,
             position=position,
         )

@@ -97,7 +97,8 @@ class Recovery:
         # Its slots stay until the supervisor has read them.
         request.root.fences.add((_KEEPER, request.id, 0))
         self._condemned[request.id] = route
-        state.out.supervisor.append(Relic(request.id, route.index, request.how, *request.inputs_of(route)))
+        relic = Relic(request.id, request.label, route.index, request.how, *request.inputs_of(route))
+        state.out.supervisor.append(relic)
         return True
 
     def kept(self, message: Kept) -> None:
@@ -108,7 +109,9 @@ class Recovery:
             return
         if not request.answered:
             where = f"; its inputs are in {message.path}: pipeline replay {message.path}" if message.path else ""
-            self._completion.finish(request, "StageCrashed", f"stage {route.name}: {request.how}{where}")
+            why = f"stage {route.name}: {request.how}{where}"
+            self._state.failures.add(route.index, why, "", request.label, self._state.now)
+            self._completion.finish(request, "StageCrashed", why)
         self._completion.unfence(request, _KEEPER, 0)
 
     def stage_broken(self, message: StageBroken) -> None:

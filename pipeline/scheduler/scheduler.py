@@ -25,7 +25,7 @@ from pipeline.scheduler.admission import Admission
 from pipeline.scheduler.completion import Completion
 from pipeline.scheduler.dispatch import Dispatch
 from pipeline.scheduler.ingress import Client, Ingress
-from pipeline.scheduler.instructions import Instructions
+from pipeline.scheduler.instructions import Instructions, letters_of
 from pipeline.scheduler.ledger import Request, Worker
 from pipeline.scheduler.recovery import Recovery
 from pipeline.scheduler.routes import Routes
@@ -33,7 +33,6 @@ from pipeline.scheduler.state import NOBODY, State
 from pipeline.scheduler.status import status_of
 from pipeline.wire.messages import (
     Again,
-    Answers,
     Drain,
     Drained,
     Fenced,
@@ -192,17 +191,16 @@ class Scheduler:
         for number in instructions.answers.keys() | instructions.grants.keys():
             client = state.ingress.clients.get(number)
             if client is not None and not client.leaving:
-                instructions.letters[number].append(self._letter(client, instructions))
+                self._write(client, instructions)
         return instructions
 
-    def _letter(self, client: Client, instructions: Instructions) -> Answers:
-        """The client's answers and grants as one message, which is kept until the client says that it has it."""
-        client.sent += 1
-        answers = tuple(instructions.answers.get(client.number, ()))
-        grants = tuple(instructions.grants.get(client.number, ()))
-        letter = Answers(client.sent, answers, grants, client.settled)
-        client.unread.append(letter)
-        return letter
+    def _write(self, client: Client, instructions: Instructions) -> None:
+        """The client's answers and grants as messages, which are kept until the client says that it has them."""
+        answers = instructions.answers.get(client.number, ())
+        letters = letters_of(client.sent, answers, instructions.grants.get(client.number, ()), client.settled)
+        client.sent = letters[-1].number
+        client.unread.extend(letters)
+        instructions.letters[client.number] += letters
 
     def _worker_ready(self, message: Ready) -> None:
         state = self._state

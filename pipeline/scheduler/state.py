@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.graph.plan import Plan
 from pipeline.scheduler.backlog import Backlog
+from pipeline.scheduler.failures import Failures
 from pipeline.scheduler.ingress import Client, Ingress
 from pipeline.scheduler.instructions import Instructions
 from pipeline.scheduler.ledger import Request, Worker
@@ -62,6 +63,8 @@ class State:
         self.last_ok = [0] * len(plan.stages)
         self.draining = False
         self.counts: Counter[str] = Counter()
+        #: The last requests that stages have failed without meaning to.
+        self.failures = Failures(len(plan.stages))
         #: What the workers have reported.
         self.tally = Tally(len(plan.stages))
         #: What has been decided and not been handed out yet.

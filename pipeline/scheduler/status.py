@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.graph.copying import edge_name
+from pipeline.scheduler.ledger import Worker
 from pipeline.scheduler.state import State
+from pipeline.wire.labels import client_id
 
 __all__ = ["readiness", "status_of"]
 
@@ -55,17 +57,8 @@ def status_of(state: State) -> dict[str, Any]:
                 "given_up": state.given_up.get(route.index),
                 **_totals(state, route.index),
                 "last_ok_s": None if not (last := state.last_ok[route.index]) else (state.now - last) / 1e9,
-                "workers": [
-                    {
-                        "worker": worker.number,
-                        "process": state.plan.stages[route.index].workers[worker.replica].title,
-                        "replica": worker.replica,
-                        "pid": worker.pid,
-                        "ordered": len(worker.orders),
-                        "credits": worker.credits,
-                    }
-                    for worker in state.crews[route.index]
-                ],
+                "workers": [_worker(state, route.index, worker) for worker in state.crews[route.index]],
+                "failures": state.failures.of(route.index, state.now),
             }
             for route in state.routes.stages
         ],
@@ -74,10 +67,31 @@ def status_of(state: State) -> dict[str, Any]:
             for index, pool in enumerate(state.plan.pools)
         ],
         "clients": [
-            {"name": c.name, "granted": len(c.granted), "borrowed": len(c.borrowed), "requests": len(c.requests)}
+            {
+                "name": c.name,
+                "id": client_id(c.number),
+                "granted": len(c.granted),
+                "borrowed": len(c.borrowed),
+                "requests": len(c.requests),
+            }
             for c in state.ingress.clients.values()
         ],
         "copies": [copy for route in state.routes.stages for copy in _copies(state, route.index)],
+    }
+
+
+def _worker(state: State, index: int, worker: Worker) -> dict[str, Any]:
+    """A living worker; `batches` and `rows` are what it has done since it started, as of its last report."""
+    batches, rows = state.tally.of_worker(index, worker.number)
+    return {
+        "worker": worker.number,
+        "process": state.plan.stages[index].workers[worker.replica].title,
+        "replica": worker.replica,
+        "pid": worker.pid,
+        "ordered": len(worker.orders),
+        "credits": worker.credits,
+        "batches": batches,
+        "rows": rows,
     }
 
 

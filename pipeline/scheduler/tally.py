@@ -58,6 +58,11 @@ class Tally:
         if last is not None:
             self._dead[stage].add(last)
 
+    def of_worker(self, stage: int, worker: int) -> tuple[int, int]:
+        """(batches, rows) of one living worker since it started; 0 until it has reported."""
+        report = self._living[stage].get(worker)
+        return (0, 0) if report is None else (report.batches, report.rows)
+
     def of(self, stage: int) -> StageTally:
         """The sums of one stage."""
         total = copy.deepcopy(self._dead[stage])

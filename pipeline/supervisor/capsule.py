@@ -49,6 +49,8 @@ class Capsule:
     base_dir: str
     how: str
     """How its worker died."""
+    request: str
+    """The label of the request (see `stages.request`)."""
     time: str
     versions: Mapping[str, str]
     threads: int
@@ -78,6 +80,7 @@ def write_capsule(plan: Plan, relic: Relic, segments: Sequence[Segment]) -> str:
         "base_dir": plan.base_dir,
         "threads": stage.workers[0].threads,
         "how": relic.how,
+        "request": relic.label,
         "time": now.isoformat(timespec="milliseconds"),
         "versions": {"python": platform.python_version(), **_versions()},
         "inputs": _entries([spec.name for spec in stage.inputs], relic),
@@ -161,6 +164,7 @@ def read_capsule(path: Path) -> Capsule:
                 raw["options"],
                 raw["base_dir"],
                 raw["how"],
+                raw.get("request", ""),
                 raw["time"],
                 raw["versions"],
                 raw["threads"],

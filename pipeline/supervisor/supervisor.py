@@ -51,6 +51,7 @@ from pipeline.wire.sockets import Inbox, Outbox, Poller, address_of
 from pipeline.worker.recorder import Recorder
 from shm.errors import OwnerAlive, ShmError
 from shm.segment import Segment
+from stages.request import RequestInfo
 
 __all__ = ["supervise"]
 
@@ -226,14 +227,15 @@ class _Shell:
 
     def _keep(self, relic: Relic) -> None:
         """Write the capsule of a request that killed its workers; its slots wait until then."""
-        path = ""
+        path, request = "", RequestInfo.parse(relic.label)
         try:
             path = write_capsule(self._plan, relic, self._made[:-1])
         except (OSError, ShmError) as error:
-            self._log("warning", f"the capsule of request {relic.request} could not be written: {error}")
+            self._log("warning", f"the capsule of request {request} could not be written: {error}")
         if path:
             name = self._plan.stages[relic.stage].name
-            self._log("error", f"a request killed its workers in stage {name}; kept in {path}: pipeline replay {path}")
+            killed = f"request {request} killed its workers in stage {name}"
+            self._log("error", f"{killed}; kept in {path}: pipeline replay {path}")
         self._tell(Tell(SCHEDULER, Kept(relic.request, path)))
 
     def _look_for_damage(self) -> None:

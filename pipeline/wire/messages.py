@@ -136,6 +136,8 @@ class Order(NamedTuple):
     hops: tuple[Hop, ...]
     trace: tuple[Trace, ...]
     """What the hops of this order did that are finished."""
+    label: str
+    """How the request is called (see `stages.request`)."""
 
 
 class Notice(NamedTuple):
@@ -158,6 +160,8 @@ class Notice(NamedTuple):
     """Of its inputs, where the stage's slots are of several sizes; else 0."""
     bytes_out: int
     """What the outputs take of a slot, or would take as far as known where they did not fit; else as `bytes_in`."""
+    traceback: str
+    """Of an exception that the stage did not mean to raise; else empty."""
 
 
 class Fence(NamedTuple):
@@ -188,6 +192,8 @@ class Submission(NamedTuple):
     """0: none."""
     priority: int
     """0 is the highest, 9 the lowest."""
+    name: str
+    """What the client calls it; may be empty (see `labels.LONGEST_NAME`)."""
 
 
 class Answer(NamedTuple):
@@ -200,6 +206,8 @@ class Answer(NamedTuple):
     """In the order of the pipeline's outputs; MISSING where the stage was skipped that makes it. The slots are
     borrowed until `Submit.releases` names them."""
     trace: tuple[Trace, ...]
+    traceback: str
+    """As in `Notice`."""
 
 
 # -- client <-> scheduler -----------------------------------------------------------------------
@@ -438,6 +446,7 @@ class Relic(NamedTuple):
     """A request has killed its workers: keep its inputs, so that it can be looked into. Answered by `Kept`."""
 
     request: int
+    label: str
     stage: int
     how: str
     inputs: tuple[TensorHandle | int, ...]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 from pipeline.graph.plan import Field, StagePlan
 from pipeline.graph.pools import slot_bytes
 from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Copied, Hop, Notice, Order, Trace
+from pipeline.worker.failures import Failures, Home, examine, message_of
 from pipeline.worker.grouping import arrays_of, position_of
 from pipeline.worker.packing import Packing
 from pipeline.worker.peers import Waiting
@@ -27,11 +27,10 @@ from shm.handle import JSON, TensorHandle, itemsize
 from shm.layout import ALIGNMENT
 from shm.view import SegmentTable
 from stages.errors import BadInput, StageBroken
+from stages.request import RequestInfo
 from stages.stage import Array, Batch, Stage
 
 __all__ = ["Execution", "Flight", "Outcome"]
-
-_LONGEST_TEXT = 2000
 
 
 class _Result(NamedTuple):
@@ -44,6 +43,7 @@ class _Result(NamedTuple):
     truths: int = 0
     nbytes: int = 0
     """What the outputs need of a slot, where slots are of several sizes."""
+    traceback: str = ""
 
 
 class Outcome:
@@ -147,6 +147,10 @@ class _Filling:
         self.handles[row][name] = made
         return [self._table.view(handle, writable=True) for handle in made]
 
+    def requests(self) -> list[RequestInfo]:
+        """The request of each row."""
+        return [RequestInfo.parse(row.order.label) for row in self._rows]
+
     def _offset_of(self, row: int, segment: int, field: Field, nbytes: int) -> int:
         size = self._table.slot_bytes(segment)
         if size >= self._largest:
@@ -201,6 +205,11 @@ class Execution:
         self._copies: dict[tuple[str, str, str], tuple[int, int]] = {}
         #: Handles that named no bytes here; each one failed its row.
         self.refused = 0
+        self._home = Home.of(stage)
+        #: What the stage did not mean to raise.
+        self.failures = Failures(clock)
+        #: The rows that the stage has in its hands at this moment.
+        self.under_way: Sequence[Waiting] = ()
 
     @property
     def copies(self) -> tuple[Copied, ...]:
@@ -233,14 +242,20 @@ class Execution:
         if not alive:
             return outcome, None
         flight = self._flight(alive, views)
+        self.under_way = alive
+        failed: Exception | None = None
         try:
             flight.token = self._stage.start(flight.batch)  # type: ignore[attr-defined]
         except StageBroken:
             raise
         except Exception as error:
-            self._recover(outcome, flight, error)
-            return outcome, None
-        return outcome, flight
+            failed = error
+        self.under_way = ()
+        if failed is None:
+            return outcome, flight
+        self._come_to(outcome, flight, failed)
+        failed = None
+        return outcome, None
 
     def finish(self, flight: Flight) -> Outcome | None:
         """What a batch has come to; None while it is computed.
@@ -249,16 +264,20 @@ class Execution:
             StageBroken: the process must not be used any more.
         """
         outcome = Outcome()
+        self.under_way = flight.rows
+        failed: Exception | None = None
         try:
             if not self._stage.done(flight.token):  # type: ignore[attr-defined]
+                self.under_way = ()
                 return None
             flight.batch.finish(None)
         except StageBroken:
             raise
         except Exception as error:
-            self._recover(outcome, flight, error)
-        else:
-            self._conclude(outcome, flight)
+            failed = error
+        self._come_to(outcome, flight, failed)
+        # Else the exception and this frame, which it refers to, would wait for the collector.
+        failed = None
         return outcome
 
     def _admit(self, outcome: Outcome, rows: Sequence[Waiting]) -> tuple[list[Waiting], list[list[Any]]]:
@@ -318,19 +337,33 @@ class Execution:
     def _flight(self, rows: Sequence[Waiting], views: Sequence[Sequence[Any]]) -> Flight:
         filling = _Filling(self._table, self._fields, self._largest, rows)
         inputs = {name: [of_row[index] for of_row in views] for index, name in enumerate(self._inputs)}
-        batch = Batch(len(rows), inputs, self._outputs, filling.allocate, filling.allocate_many)
+        batch = Batch(
+            len(rows), inputs, self._outputs, filling.allocate, filling.allocate_many, filling.requests
+        )
         return Flight(rows, views, filling.handles, filling.packings, batch, self._clock())
 
     def _run(self, outcome: Outcome, rows: Sequence[Waiting], views: Sequence[Sequence[Any]]) -> None:
         flight = self._flight(rows, views)
+        self.under_way = rows
+        failed: Exception | None = None
         try:
             flight.batch.finish(self._stage.process(flight.batch))
         except StageBroken:
             raise
         except Exception as error:
-            self._recover(outcome, flight, error)
-        else:
+            failed = error
+        self._come_to(outcome, flight, failed)
+        # Else the exception and this frame, which it refers to, would wait for the collector.
+        failed = None
+
+    def _come_to(self, outcome: Outcome, flight: Flight, failed: Exception | None) -> None:
+        """Settle a batch that is over. Not while its exception is handled: it would be the context of what its rows
+        raise alone."""
+        if failed is None:
             self._conclude(outcome, flight)
+        else:
+            self._recover(outcome, flight, failed)
+        self.under_way = ()
 
     def _recover(self, outcome: Outcome, flight: Flight, error: Exception) -> None:
         self._count(flight.batch)
@@ -345,10 +378,14 @@ class Execution:
                 self._run(outcome, [flight.rows[number] for number in left], [flight.views[number] for number in left])
         elif len(flight.rows) > 1:
             # Which row is at fault is not known; alone, only the guilty one fails again.
+            before = len(outcome.notices)
             for row, of_row in zip(flight.rows, flight.views):
                 self._run(outcome, [row], [of_row])
+            if all(notice.code == OK for notice in outcome.notices[before:]):
+                self._only_together(flight, error)
         else:
-            self._settle(outcome, flight.rows[0], flight.began, self._clock(), 1, 0, self._failure(error))
+            failed = self._failure(error, flight.rows[0])
+            self._settle(outcome, flight.rows[0], flight.began, self._clock(), 1, 0, failed)
 
     def _conclude(self, outcome: Outcome, flight: Flight) -> None:
         began, ended = flight.began, self._clock()
@@ -361,7 +398,7 @@ class Execution:
             if number in too_small:
                 result = _Result(TOO_SMALL, nbytes=too_small[number])
             elif number in failed:
-                result = self._failure(failed[number])
+                result = self._failure(failed[number], row)
             elif len(handles[number]) < len(self._fields):
                 missing = [name for name in self._fields if name not in handles[number]]
                 result = _Result("StageFailed", f"stage {self._name}: process left output {missing[0]!r} unfilled")
@@ -394,7 +431,7 @@ class Execution:
         self, outcome: Outcome, row: Waiting, began: int, ended: int, size: int, copied: int, result: _Result
     ) -> None:
         order = row.order
-        code, message, outputs, children, truths, nbytes = result
+        code, message, outputs, children, truths, nbytes, traceback = result
         trace = (
             *order.trace,
             Trace(self._index, (began - row.arrived) // 1000, (ended - began) // 1000, size, copied),
@@ -402,7 +439,7 @@ class Execution:
         goes_on = code == OK and len(order.hops) > 1
         bytes_in = sum(h.nbytes for h in order.hops[0].inputs if isinstance(h, TensorHandle)) if self._largest else 0
         notice = Notice(
-            order.request, order.attempt, code, message, outputs, trace, children, truths, bytes_in, nbytes
+            order.request, order.attempt, code, message, outputs, trace, children, truths, bytes_in, nbytes, traceback
         )
         (outcome.late if goes_on and not order.hops[0].prompt else outcome.notices).append(notice)
         if goes_on:
@@ -410,7 +447,7 @@ class Execution:
             if outputs:
                 rest = tuple([self._given(hop, outputs) for hop in rest])
             # Without its group: a request that this stage has survived is no suspect for the next.
-            forward = Order(order.request, order.attempt, order.deadline, 0, rest, trace)
+            forward = Order(order.request, order.attempt, order.deadline, 0, rest, trace, order.label)
             outcome.forwards.setdefault(rest[0].worker, []).append(forward)
 
     def _given(self, hop: Hop, outputs: tuple[TensorHandle, ...]) -> Hop:
@@ -420,19 +457,19 @@ class Execution:
         # In place of `_replace`, which takes twice as long.
         return Hop(hop.stage, hop.worker, hop.segment, hop.slot, hop.generation, hop.prompt, inputs, hop.lengths)
 
-    def _failure(self, error: BaseException) -> _Result:
-        try:
-            text = str(error)
-        except Exception:  # a user's own __str__
-            text = "which cannot be shown"
-        if len(text) > _LONGEST_TEXT:
-            # A notice that does not fit a frame would never arrive.
-            text = text[:_LONGEST_TEXT] + "..."
+    def _failure(self, error: BaseException, row: Waiting) -> _Result:
         if isinstance(error, BadInput):
-            return _Result("BadInput", text)
-        frame = traceback.extract_tb(error.__traceback__)[-1:] if error.__traceback__ else []
-        where = f" ({frame[0].filename.rsplit('/', 1)[-1]}:{frame[0].lineno})" if frame else ""
-        return _Result("StageFailed", f"stage {self._name}: {type(error).__name__}: {text}{where}")
+            return _Result("BadInput", message_of(error))
+        story = examine(error, self._home)
+        self.failures.add(story, f"request {RequestInfo.parse(row.order.label)}", self._name)
+        return _Result("StageFailed", f"stage {self._name}: {story.message}", traceback=story.traceback)
+
+    def _only_together(self, flight: Flight, error: Exception) -> None:
+        """No row has failed alone, so nobody would hear of what the batch has raised; and it costs time."""
+        story = examine(error, self._home)
+        hint = " (each of its rows was computed again alone, and none failed: is process right for several rows?)"
+        together = story._replace(kind=f"together {story.kind}", message=story.message + hint)
+        self.failures.add(together, f"a batch of {len(flight.rows)}", self._name)
 
 
 def _slot_bytes_of(handles: Iterable[TensorHandle]) -> int:

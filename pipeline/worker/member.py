@@ -7,6 +7,7 @@ a step; what comes of that leaves through the process's exits.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from itertools import chain
@@ -18,15 +19,20 @@ from pipeline.scheduler.routes import Routes
 from pipeline.wire.messages import Fenced, Fences, Notice, Notices, Order, WorkerReport
 from pipeline.worker.execution import Execution, Flight, Outcome
 from pipeline.worker.exits import Exits
+from pipeline.worker.failures import Home, examine
 from pipeline.worker.grouping import inbox_of
 from pipeline.worker.inbox import CLOSE_REASONS
+from pipeline.worker.overdue import Overdue
 from pipeline.worker.peers import Waiting
 from pipeline.worker.recorder import Recorder
 from shm.view import SegmentTable
 from stages.loading import load_stage
 from stages.stage import Stage, StageContext
 
-__all__ = ["LATE_NS", "Member", "may_begin"]
+__all__ = ["LATE_NS", "MOST_NOTICES", "Member", "may_begin"]
+
+MOST_NOTICES = 128
+"""In one message. Each may bring some 6000 characters of what went wrong, and a message is of 4 MiB at most."""
 
 LATE_NS = 5_000_000
 """How long a notice that nobody waits for may wait for others."""
@@ -72,6 +78,8 @@ class Member:
         self.late: list[Notice] = []
         self._late_at = 0
         self._late_limit = max(1, mine.credits // 4)
+        #: Failures of which has been said what there is to say at once.
+        self._said = 0
         #: Batches begun; and as many as the scheduler has been told of.
         self.batches = self.reported = 0
         self._report_at = time.monotonic_ns() + _BUSY_REPORT_NS
@@ -84,6 +92,10 @@ class Member:
 
     def set_up(self) -> None:
         """Load the user's stage and make it ready."""
+        with Overdue(f"stage {self._mine.name}: its setup"):
+            self._set_up()
+
+    def _set_up(self) -> None:
         plan = self._mine
         placed = plan.workers[self._replica]
         stage = load_stage(plan.use, plan.options, Path(self._plan.base_dir))
@@ -129,11 +141,16 @@ class Member:
         """Tear the stage down, where it was set up, and say what is left to say."""
         teardown = getattr(self._stage, "teardown", None)
         if teardown is not None:
-            teardown()
+            try:
+                teardown()
+            except Exception as error:
+                # All requests have been answered; what the others still have to say and to free must not go with it.
+                self._say([f"stage {self._mine.name}: teardown failed: {self.story(error)}"])
         if self.late:
             self.tell_late()
         if self._stage is not None:
             self.report()
+            self._say(self._execution.failures.take(everything=True))
         self._recorder.close()
 
     # -- at work ------------------------------------------------------------------------------------
@@ -246,6 +263,10 @@ class Member:
         return max(self.flights[0].began, self._oldest_ended) if self.flights else now
 
     def _pass_on(self, outcome: Outcome) -> None:
+        if self._execution.failures.count != self._said:
+            # Before the answers leave: who sees one finds the reason printed.
+            self._said = self._execution.failures.count
+            self._say(self._execution.failures.take())
         # Forward first: the next stage can begin while the scheduler is told.
         if outcome.forwards:
             self._exits.forward(outcome.forwards)
@@ -259,12 +280,34 @@ class Member:
     def tell_late(self, also: Sequence[Notice] = ()) -> None:
         """Send the notices that nobody has been waiting for, with those that somebody is."""
         notices, self.late = (*self.late, *also), []
-        self._exits.tell_scheduler(Notices(self._exits.epoch, self.number, notices))
+        if len(notices) <= MOST_NOTICES:
+            self._exits.tell_scheduler(Notices(self._exits.epoch, self.number, notices))
+            return
+        for start in range(0, len(notices), MOST_NOTICES):
+            part = notices[start : start + MOST_NOTICES]
+            self._exits.tell_scheduler(Notices(self._exits.epoch, self.number, part))
+
+    def under_way(self) -> tuple[str, list[str]]:
+        """The stage, and the labels of the requests that it has in its hands; "" and none where it has none."""
+        rows = self._execution.under_way if self._stage is not None else ()
+        return (self._mine.name, [row.order.label for row in rows]) if rows else ("", [])
+
+    def story(self, error: BaseException) -> str:
+        """What there is to say of an exception of the stage: its line, and the traceback."""
+        found = examine(error, Home.of(self._stage))
+        return "\n".join([found.message, found.traceback]) if found.traceback else found.message
+
+    def _say(self, lines: Sequence[str]) -> None:
+        """Print what went wrong; the supervisor writes the worker's name before each line."""
+        if lines:
+            print("\n".join(lines), file=sys.stderr, flush=True)
 
     def report(self) -> None:
         """Tell the scheduler its counters, where there is news."""
         if self.batches != self.reported:
             self.reported = self.batches
+            if self._said:
+                self._say(self._execution.failures.take())
             self._exits.tell_scheduler(
                 WorkerReport(
                     self.number,

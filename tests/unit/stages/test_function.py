@@ -22,6 +22,10 @@ def split(x: Any, note: Any) -> Any:
     return {"y": x + note["add"], "note": {"sum": float(x.sum())}}
 
 
+def glue(x: Any) -> None:
+    """Forgets its return."""
+
+
 def test_a_function_is_called_for_each_request_with_its_options() -> None:
     done = run(FunctionStage(scale, [X], [Y], times=3.0), x=[np.float32([1, 2]), np.float32([3])])
     assert done.result(0, "y").tolist() == [3, 6]
@@ -37,6 +41,16 @@ def test_several_outputs_are_returned_by_name_and_json_is_a_value() -> None:
 def test_what_the_function_returns_must_fit_the_spec() -> None:
     with pytest.raises(SpecMismatch, match="output 'y': expected at most 4 for 'n'"):
         run(FunctionStage(lambda x: np.zeros(5, np.float32), [X], [Y]), x=[np.float32([1])])
+
+
+def test_a_function_that_returns_nothing_is_told_that_a_return_is_missing() -> None:
+    with pytest.raises(SpecMismatch, match=r"glue returned None; expected .*y.*: is a `return` missing\?"):
+        run(FunctionStage(glue, [X], [Y]), x=[np.float32([1])])
+    with pytest.raises(SpecMismatch, match=r"glue returned None; expected .*y.*note"):
+        run(FunctionStage(glue, [X], [Y, NOTE]), x=[np.float32([1])])
+    # None is a value of JSON, and all there is to return where there is no output.
+    assert run(FunctionStage(glue, [X], [NOTE]), x=[np.float32([1])]).result(0, "note") is None
+    run(FunctionStage(glue, [X], []), x=[np.float32([1])])
 
 
 @pytest.mark.parametrize("spec", [{"name": "x"}, "x", {"name": "x", "dtype": "float32", "shape": 3}])

@@ -165,3 +165,27 @@ def test_a_module_whose_own_import_fails_says_what_is_missing(folder: Path, monk
 def test_an_error_of_the_stages_own_keeps_its_kind_and_gets_the_stages_name(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"stages\.infer:Infer: no file .*resnet\.onnx"):
         load_stage("stages.infer:Infer", {"model": "resnet.onnx"}, folder)
+
+
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        ("def process(self): pass", r"process\(\) cannot be called as process\(batch\)"),
+        ("def process(self, images, scores): pass", r"process\(images, scores\) cannot be called as process\(batch\)"),
+        ("def process(self, batch): pass\n    def setup(self): pass", r"setup\(\) cannot be called as setup\(context\)"),
+        ("def process(self, batch): pass\n    def teardown(self, x): pass", r"teardown\(x\) cannot be called as teardown\(\)"),
+    ],
+)
+def test_a_method_that_takes_other_arguments_is_refused_before_anything_runs(
+    tmp_path: Path, hook: str, said: str
+) -> None:
+    (tmp_path / "mine.py").write_text(f"class Mine:\n    inputs = outputs = ()\n    {hook}\n")
+    with pytest.raises(BadOption, match=said):
+        load_stage("./mine.py:Mine", {}, tmp_path)
+
+
+def test_a_method_may_take_more_than_it_is_given(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "class Mine:\n    inputs = outputs = ()\n    def process(self, batch, *more, fast=True, **options): pass\n"
+    )
+    assert load_stage("./mine.py:Mine", {}, tmp_path).inputs == ()

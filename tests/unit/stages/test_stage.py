@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from stages import copies
 from stages.copies import GAPS, GATHERED, INPUT, OUTPUT, PADDED, REASONS, RETURNED, SCATTERED, SHAPE_UNKNOWN
 from stages.errors import BadInput, SpecMismatch
+from stages.request import RequestInfo
 from stages.spec import TensorSpec
 from stages.stage import Array, Batch, Stage
 from stages.testing import run
@@ -244,6 +246,19 @@ def test_a_text_is_no_list_of_many(value: object) -> None:
 # -- what process returns --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("value", [{"a": np.float32(1)}, {1, 2}, "\udcff"])
+def test_a_value_that_is_no_json_is_refused_by_the_name_of_its_output(value: object) -> None:
+    b, _ = batch((), [TAGS])
+    with pytest.raises(SpecMismatch, match="output 'tags': no JSON value: "):
+        b.write(0, "tags", value)
+
+
+def test_none_is_no_number() -> None:
+    b, _ = batch((), [TensorSpec("image", "float32", (1,))])
+    with pytest.raises(SpecMismatch, match="output 'image': expected float32 values, found None"):
+        b.write(0, "image", None)
+
+
 def test_returned_arrays_and_values_are_copied_into_the_rows_and_counted(pixels: Array) -> None:
     b, slots = batch(specs=[IMAGE, TAGS])
     b.finish({"image": pixels, "tags": [["a"], [], None]})
@@ -291,11 +306,93 @@ def test_a_wrong_number_of_returned_rows_is_refused(pixels: Array) -> None:
         b.finish({"image": pixels[:2]})
 
 
-@pytest.mark.parametrize("values", ["cat", b"cat", {0: "a", 1: "b", 2: "c"}, {"a", "b", "c"}, np.array(3), 3])
-def test_what_is_no_list_of_rows_is_refused_and_a_text_is_not_parted_among_them(values: object) -> None:
-    b, _ = batch(specs=[TAGS])
-    with pytest.raises(SpecMismatch, match="expected a list or an array with one value for each of the 3 rows, found"):
-        b.finish({"tags": values})
+class Odd:
+    """Neither a sequence nor an array."""
+
+    def __len__(self) -> int:
+        return 3
+
+
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [
+        (np.zeros((3, 2), np.float32), "an array of float32 [3, 2]"),
+        ([1, 2, 3], "a list"),
+        ((1, 2), "a tuple"),
+        (7, "an int"),
+        (True, "a bool"),
+        ((x for x in "abc"), "a generator, so nothing has run"),
+    ],
+)
+def test_what_process_may_not_return_is_refused_with_what_it_may(returned: Any, found: str) -> None:
+    b, _ = batch((), [TensorSpec("image", "float32", (2, 3)), TensorSpec("verdict", "float32", (1,))])
+    with pytest.raises(SpecMismatch) as refused:
+        b.finish(returned)
+    message = str(refused.value)
+    assert message.startswith(f"process returned {found}")
+    assert "expected None once every output is filled, by batch.out(row, 'image')" in message
+    assert "a mapping {'image': one value for each of the 3 rows} (and the same for verdict)" in message
+
+
+def test_a_stage_without_outputs_that_returns_something_is_told_so() -> None:
+    with pytest.raises(SpecMismatch, match="process returned a list; expected None, for this stage has no outputs"):
+        batch()[0].finish([1])  # type: ignore[arg-type]
+
+
+def test_async_code_is_refused_as_what_it_is() -> None:
+    async def process() -> None:
+        return None
+
+    made = process()
+    with pytest.raises(SpecMismatch, match=r"process returned a coroutine, so nothing has run: .* without async"):
+        batch((), [TensorSpec("image", "float32", (2, 3))])[0].finish(made)  # type: ignore[arg-type]
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (3.5, "a float"),
+        (np.float32(1), "a float32"),
+        (np.zeros(()), "an array of float64 []"),
+        ("abc", "a str"),
+        (b"abc", "a bytes"),
+        ({0: 1, 1: 2, 2: 3}, "a dict"),
+        ({1, 2, 3}, "a set"),
+        (Odd(), "an Odd"),
+        (None, "a NoneType"),
+    ],
+)
+def test_what_is_not_one_value_a_row_is_refused_by_its_type(values: Any, found: str) -> None:
+    b, _ = batch((), [TensorSpec("image", "float32", (1,))])
+    why = re.escape(f"output 'image': expected a list or an array with one value for each of the 3 rows, found {found}")
+    with pytest.raises(SpecMismatch, match=why):
+        b.finish({"image": values})
+
+
+def test_a_value_without_its_row_axis_says_how_a_batch_of_one_is_returned() -> None:
+    b, _ = batch((), [TensorSpec("image", "float32", (2, 3))], order=(0,))
+    with pytest.raises(SpecMismatch, match=r"expected 1 rows, found 2; for a batch of one that is \[value\]"):
+        b.finish({"image": np.zeros((2, 3), np.float32)})
+
+
+def test_without_a_runtime_each_row_has_a_request_of_its_own() -> None:
+    b, _ = batch()
+    assert len({request.id for request in b.requests}) == 3
+    assert [(request.name, request.child) for request in b.requests] == [("", ())] * 3
+
+
+def test_requests_are_asked_for_once_and_only_where_the_stage_asks() -> None:
+    asked: list[int] = []
+
+    def requests() -> list[RequestInfo]:
+        asked.append(1)
+        return [RequestInfo("3fa9c-17", "cat.jpg")]
+
+    made = Batch(1, {}, {}, lambda *_: np.empty(0), lambda *_: [], requests)
+    assert asked == []
+    assert [made.requests[0].name for _ in range(3)] == ["cat.jpg"] * 3
+    assert asked == [1]
 
 
 def test_an_output_that_was_forgotten_is_refused_for_its_slot_holds_another_requests_bytes(pixels: Array) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from stages.errors import BadInput, SpecMismatch
 from stages.relay import Relay
+from stages.request import RequestInfo
 from stages.spec import TensorSpec
 from stages.stage import Batch
 from stages.testing import batch_of, run
@@ -106,3 +107,24 @@ def test_inputs_lie_as_in_a_slot_dense_and_in_this_machines_byte_order(value: np
             assert row.tobytes() == np.arange(6, dtype=np.float32).tobytes()
             assert row.flags.c_contiguous
             assert row.dtype.isnative
+
+
+class Named:
+    """Says which requests its rows belong to."""
+
+    inputs = (TensorSpec("name", "uint8", (1,)),)
+    outputs = (TensorSpec.json("who", 256),)
+
+    def process(self, batch: Batch) -> None:
+        for row, request in enumerate(batch.requests):
+            batch.write(row, "who", [request.id, request.name, list(request.child)])
+
+
+def test_the_requests_of_a_batch_are_made_up_unless_they_are_given() -> None:
+    one = np.zeros(1, np.uint8)
+    made_up = run(Named(), name=[one, one])
+    assert [made_up.result(row, "who") for row in range(2)] == [["00000-1", "", []], ["00000-2", "", []]]
+    given = run(Named(), ["cat.jpg", RequestInfo("3fa9c-17", "page.png", (3,))], name=[one, one])
+    assert [given.result(row, "who") for row in range(2)] == [["00000-1", "cat.jpg", []], ["3fa9c-17", "page.png", [3]]]
+    with pytest.raises(SpecMismatch, match="expected 2 requests, one for each row, found 1"):
+        batch_of(Named(), ["cat.jpg"], name=[one, one])

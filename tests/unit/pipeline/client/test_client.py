@@ -11,6 +11,8 @@ import pytest
 
 from pipeline.client.client import Client
 from pipeline.errors import ClientMisuse, InvalidRequest, NotInTime, OutputMissing, RequestRefused, Unavailable
+from pipeline.graph.plan import Plan
+from stages.request import RequestInfo
 from stages.spec import TensorSpec
 from tests.unit.pipeline.client.loopback import ClientInbox, Pipeline, arrived, arrived_without_client
 from tests.unit.pipeline.scheduler.graphs import BAD, expected_answer, make_plan
@@ -88,8 +90,36 @@ def test_an_error_of_a_stage_is_an_exception_of_its_kind(client: Client) -> None
     future = client.submit(x=bytes([BAD]) + bytes(15), y=Y)
     with pytest.raises(RequestRefused, match="a bad one"):
         future.get(10)
-    assert isinstance(future.error(), RequestRefused)
+    error = future.error()
+    assert isinstance(error, RequestRefused)
+    assert (error.request, error.traceback) == (future.request, "")
     assert future.leases == {}
+
+
+def test_a_request_has_one_id_at_both_ends_and_the_name_that_its_client_gave_it(
+    client: Client, pipeline: Pipeline
+) -> None:
+    draft = client.draft(timeout_s=10, x=(16,), y=(16,))
+    pipeline.held = True
+    futures = [client.submit(x=X, y=Y, name="cat.jpg"), draft.submit(name=Path("folder") / ("dog.jpg" * 40))]
+    futures.append(client.submit(x=X, y=Y))
+    arrived(client, pipeline, lambda: len(pipeline.scheduler.requests) == 3)
+    labels = [RequestInfo.parse(request.label) for request in pipeline.scheduler.requests.values()]
+    assert [label.id for label in labels] == [future.request for future in futures]
+    assert [label.name for label in labels] == ["cat.jpg", "..." + ("dog.jpg" * 40)[-197:], ""]
+    pipeline.held = False
+    for future in futures:
+        future.get(10).release()
+
+
+def test_an_input_that_is_called_name_is_that_input(start: Callable[..., Pipeline], run_dir: Path) -> None:
+    plan = Plan.from_json(make_plan("early outputs", slots=8, credits=4).to_json().replace('"x"', '"name"'))
+    start(plan)
+    with Client.connect(run_dir) as client:
+        with client.submit(name=X, y=Y).get(10) as result:
+            assert result["z"].tobytes() == expected_answer(plan, {"name": X, "y": Y})["z"]
+        with pytest.raises(InvalidRequest, match="expected the inputs name, y; found y"):
+            client.submit(y=Y)
 
 
 def test_no_answer_in_time_is_a_timeout_and_the_request_goes_on(client: Client, pipeline: Pipeline) -> None:

@@ -22,6 +22,7 @@ def test_an_answer_is_one_line_with_every_field_in_its_place() -> None:
     assert "\n" not in line
     assert list(json.loads(line).items()) == [
         ("input", "a b.jpg"),
+        ("request", None),
         ("status", "ok"),
         ("error", None),
         ("outputs", {"labels": ["sfw", "ä"], "scores": [0.75, 0.25]}),
@@ -36,6 +37,13 @@ def test_a_failure_says_its_type_and_message() -> None:
     assert found["status"] == "error"
     assert found["error"] == {"type": "BadInput", "message": "no\npicture"}
     assert (found["outputs"], found["stages"]) == ({}, {})
+
+
+def test_a_failure_has_the_traceback_of_its_stage_and_its_request() -> None:
+    record = Record("x", ("StageFailed", "bad"), traceback="Traceback ...\nValueError: bad", request="3fa9c-17")
+    found = json.loads(record.to_json())
+    assert found["error"] == {"type": "StageFailed", "message": "bad", "traceback": "Traceback ...\nValueError: bad"}
+    assert found["request"] == "3fa9c-17"
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))

@@ -70,6 +70,8 @@ def test_the_text_is_what_prometheus_parses_and_says_what_happened() -> None:
         ("trtlab_batches_total", "delay", "infer"): 1,
         ("trtlab_batches_total", "slots", "infer"): 0,
         ("trtlab_rows_total", "infer"): 11,
+        ("trtlab_worker_batches_total", "0", "infer"): 1,
+        ("trtlab_worker_rows_total", "0", "infer"): 4,
         ("trtlab_refused_total", "infer"): 3,
         ("trtlab_slots", "infer"): 6,
         ("trtlab_slots_free", "infer"): 6,

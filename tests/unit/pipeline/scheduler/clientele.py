@@ -105,7 +105,7 @@ class Clientele:
             handles.append(TensorHandle(*slot, 64 * index, "uint8", (TENSOR_BYTES,)))
             self.table.view(handles[-1], writable=True)[...] = np.frombuffer(data, np.uint8)
         client.waiting[client.tags] = Expected(expected_answer(self.plan, inputs), deadline, bad)
-        return Submission(client.tags, slot, tuple(handles), deadline, self.choose(3))
+        return Submission(client.tags, slot, tuple(handles), deadline, self.choose(3), "")
 
     def _client_takes(self, client: Client, message: Message) -> None:
         if not client.alive or client.leaving:

@@ -40,7 +40,7 @@ def test_a_client_that_comes_back_under_its_number_owes_nothing_of_its_last_life
 
     slot = greet()
     inputs = (TensorHandle(*slot, 0, "uint8", (TENSOR_BYTES,)),)
-    scheduler.submit(Submit(666, 0, (Submission(1, slot, inputs, now + 5 * MS, 0),), ()), now)
+    scheduler.submit(Submit(666, 0, (Submission(1, slot, inputs, now + 5 * MS, 0, ""),), ()), now)
     assert scheduler.decide(now).orders
     # It is answered, for it is late; its slots come back when the workers have said that they have let go of it.
     scheduler.tick(now + 10 * MS)

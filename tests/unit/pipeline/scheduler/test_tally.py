@@ -38,6 +38,18 @@ def test_what_the_dead_have_done_stays_and_their_successors_begin_at_nothing() -
     assert tally.of(1).batches == 5
 
 
+def test_each_living_worker_has_totals_of_its_own() -> None:
+    tally = Tally(2)
+    tally.report(report(5, 1))
+    tally.report(report(5, 4))
+    tally.report(report(6, 2))
+    assert (tally.of_worker(1, 5), tally.of_worker(1, 6)) == ((4, 12), (2, 6))
+    tally.retire(5, 1)
+    tally.report(report(8, 1))  # in its place
+    assert (tally.of_worker(1, 5), tally.of_worker(1, 8), tally.of_worker(1, 9)) == ((0, 0), (1, 3), (0, 0))
+    assert (tally.of(1).batches, tally.of(1).rows) == (7, 21)
+
+
 def test_asking_changes_nothing() -> None:
     tally = Tally(2)
     tally.report(report(5, 4, Copied(*IN, 40, 4)))

@@ -22,6 +22,7 @@ from shm.view import SegmentTable
 from stages import copies
 from stages.copies import GATHERED, OUTPUT, RETURNED
 from stages.errors import BadInput, StageBroken
+from stages.request import RequestInfo
 from stages.spec import TensorSpec
 from stages.stage import Batch
 
@@ -83,6 +84,7 @@ class Bench:
         execution = Execution(self.plan, INDEX, BASE, stage, self.table, clock=self.clock)
         outcome = execution.run(rows)
         self.refused = execution.refused
+        self.said = execution.failures.take(everything=True)
         self.copies = execution.copies
         return outcome
 
@@ -99,7 +101,7 @@ class Bench:
     def order(self, request: int, given: TensorHandle | int, *rest: Hop, deadline: int = 0, prompt: bool = False) -> Waiting:
         slot, generation = self.pools[1].loan()
         hop = Hop(INDEX, 5, self.segments[1].number, slot, generation, prompt, (given,), ())
-        return Waiting(Order(request, 2, deadline, 0, (hop, *rest), (Trace(0, 1, 2, 3, 4),)), NOW - 5_000_000)
+        return Waiting(Order(request, 2, deadline, 0, (hop, *rest), (Trace(0, 1, 2, 3, 4),), f"00abc-{request} {request}.jpg"), NOW - 5_000_000)
 
     def read(self, notice: Notice) -> dict[str, list[int]]:
         assert (notice.code, notice.message) == (OK, "")
@@ -146,7 +148,7 @@ def test_one_bad_row_fails_alone_and_its_mates_succeed(bench: Bench) -> None:
     stage = Stage(refuse_negative)
     outcome = bench.run(stage, *(bench.order(n, bench.handle(first, 0, 0, 0)) for n, first in enumerate((5, -6, 7))))
     assert codes(outcome) == {0: OK, 1: "BadInput", 2: OK}
-    assert outcome.notices[1].message == "-6 is negative"
+    assert (outcome.notices[1].message, bench.said) == ("-6 is negative", [])
     assert outcome.notices[1].outputs == ()
     assert bench.read(outcome.notices[2])["y"][0] == 8
     assert stage.batches == [3, 1, 1, 1]
@@ -186,12 +188,86 @@ def test_any_other_exception_fails_the_row_and_says_where(bench: Bench) -> None:
     assert outcome.notices[0].message == expected
 
 
+def test_a_failed_row_brings_its_traceback_and_no_other_rows(bench: Bench) -> None:
+    def divide(batch: Batch) -> None:
+        for row, x in enumerate(batch.rows("x")):
+            batch.out(row, "y")[...] = 12 // int(x[0])
+        fill(batch)
+
+    outcome = bench.run(Stage(divide), *(bench.order(n, bench.handle(n, 0, 0, 0)) for n in range(2)))
+    text, nothing = (notice.traceback for notice in sorted(outcome.notices))
+    assert nothing == ""
+    assert text.startswith("Traceback (most recent call last):\n  File ")
+    assert text.endswith("ZeroDivisionError: integer division or modulo by zero")
+    frames = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith("  File ")]
+    assert frames == ["process", "divide"]
+    # The batch failed with the same first; that is not what this one came of.
+    assert "During handling" not in text
+
+
+def test_a_refused_row_brings_no_traceback_and_nothing_is_said_of_it(bench: Bench) -> None:
+    outcome = bench.run(Stage(refuse_negative), bench.order(1, bench.handle(-1, 0, 0, 0)))
+    assert ([(notice.code, notice.traceback) for notice in outcome.notices], bench.said) == ([("BadInput", "")], [])
+
+
+def test_what_fails_is_said_once_with_the_request(bench: Bench) -> None:
+    def divide(batch: Batch) -> None:
+        raise ValueError(f"no {batch.rows('x')[0][0]}")
+
+    bench.run(Stage(divide), *(bench.order(n, bench.handle(n, 0, 0, 0)) for n in range(1, 4)))
+    first, traceback, again = bench.said
+    line = divide.__code__.co_firstlineno + 1
+    assert first == f"request 00abc-1 (1.jpg) failed in stage middle: ValueError: no 1 (test_execution.py:{line})"
+    assert traceback.endswith("ValueError: no 1")
+    assert again == f"again, 2 times: ValueError (test_execution.py:{line}), last request 00abc-3 (3.jpg)"
+
+
+@pytest.mark.parametrize("kind", [ValueError, BadInput])
+def test_a_batch_that_fails_though_none_of_its_rows_does_is_said_too(bench: Bench, kind: type[Exception]) -> None:
+    def only_one(batch: Batch) -> None:
+        if len(batch) > 1:
+            raise kind("not so many")
+        fill(batch)
+
+    outcome = bench.run(Stage(only_one), *(bench.order(n, bench.handle(n, 0, 0, 0)) for n in range(3)))
+    assert set(codes(outcome).values()) == {OK}
+    said = f"a batch of 3 failed in stage middle: {kind.__name__}: not so many (test_execution.py:"
+    assert bench.said[0].startswith(said)
+    assert "is process right for several rows?" in bench.said[0]
+
+
+def test_a_stage_knows_the_request_of_each_row(bench: Bench) -> None:
+    seen: dict[int, RequestInfo] = {}
+
+    def look(batch: Batch) -> None:
+        for x, request in zip(batch.rows("x"), batch.requests):
+            seen[int(x[0])] = request
+        fill(batch)
+
+    bench.run(Stage(look), *(bench.order(n, bench.handle(n, 0, 0, 0)) for n in (1, 2)))
+    assert seen == {n: RequestInfo(f"00abc-{n}", f"{n}.jpg") for n in (1, 2)}
+
+
+def test_the_rows_under_way_are_known_while_they_are_computed_and_no_longer(bench: Bench) -> None:
+    seen: list[list[int]] = []
+
+    def look(batch: Batch) -> None:
+        seen.append(sorted(row.order.request for row in execution.under_way))
+        if len(batch) > 1:
+            raise ValueError("alone")
+        fill(batch)
+
+    execution = Execution(bench.plan, INDEX, BASE, Stage(look), bench.table)
+    execution.run([bench.order(n, bench.handle(n, 0, 0, 0)) for n in (1, 2)])
+    assert (seen, execution.under_way) == ([[1, 2], [1], [2]], ())
+
+
 def test_an_output_that_was_not_filled_fails_the_row(bench: Bench) -> None:
     def half(batch: Batch) -> None:
         batch.out(0, "y")[...] = 1
 
     (notice,) = bench.run(Stage(half), bench.order(1, bench.handle(0, 0, 0, 0))).notices
-    assert notice.code == "StageFailed"
+    assert (notice.code, notice.traceback) == ("StageFailed", "")
     assert "output 'n' of row 0: process neither filled nor returned it" in notice.message
 
 
@@ -203,7 +279,7 @@ def test_whatever_a_stage_says_its_notice_can_be_sent(bench: Bench, kind: type[E
 
     outcome = bench.run(Stage(complain), bench.order(1, bench.handle(0, 0, 0, 0)))
     message = Notices(0, 5, tuple(outcome.notices))
-    assert len(encode(message)) < 10_000
+    assert len(encode(message)) < 20_000
     assert type(decode(encode(message))) is Notices
     assert text[:3] in outcome.notices[0].message
 

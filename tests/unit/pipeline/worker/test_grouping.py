@@ -37,7 +37,7 @@ def plan_of(
 
 
 def order(*inputs: TensorHandle | int, lengths: tuple[int, ...] = (), slot: int = 0, request: int = 0) -> Order:
-    return Order(request, 0, 0, 0, (Hop(1, 2, 9, slot, 1, False, inputs, lengths),), ())
+    return Order(request, 0, 0, 0, (Hop(1, 2, 9, slot, 1, False, inputs, lengths),), (), "")
 
 
 def handle(slot: int, *shape: int, offset: int = 0, dtype: str = "uint8") -> TensorHandle:

@@ -18,7 +18,7 @@ MS = 1_000_000
 
 
 def order(request: int, *, attempt: int = 0, deadline: int = 0, group: int = 0) -> Order:
-    return Order(request, attempt, deadline, group, (), ())
+    return Order(request, attempt, deadline, group, (), (), "")
 
 
 def taken(closed: Closed | None) -> tuple[list[int], str] | None:

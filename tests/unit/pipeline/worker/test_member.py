@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +13,13 @@ import pytest
 
 from pipeline.graph.plan import INGRESS, BatchPlan, Edge, Plan, PoolPlan, StagePlan, WorkerPlan
 from pipeline.processes.child import Post
-from pipeline.wire.messages import Fence, Fenced, Fences, Hop, Message, Notices, Order, Orders, WorkerReport
+from pipeline.wire.codec import MAX_FRAME_BYTES, encode
+from pipeline.wire.messages import Fence, Fenced, Fences, Hop, Message, Notice, Notices, Order, Orders, WorkerReport
 from pipeline.wire.sockets import Inbox as Socket
 from pipeline.wire.sockets import address_of
 from pipeline.worker.execution import Flight
 from pipeline.worker.exits import Exits
+from pipeline.worker.failures import LONGEST_MESSAGE, LONGEST_TRACEBACK
 from pipeline.worker.member import LATE_NS, Member, may_begin
 from pipeline.worker.peers import Waiting
 from pipeline.worker.recorder import RECORD_BYTES, Recorder
@@ -69,7 +73,7 @@ class Process:
         slot, generation = self.pool.loan()
         handle = TensorHandle(self.segment.number, slot, generation, 0, "uint8", (8,))
         hops = tuple(Hop(worker - 4, worker, 0, 0, 0, False, (handle,), ()) for worker in workers)
-        return Order(request, 0, 0, group, hops, ())
+        return Order(request, 0, 0, group, hops, (), "")
 
     def said(self) -> list[Message]:
         found: list[Any] = []
@@ -281,7 +285,7 @@ def test_memory_is_shown_to_the_stages_that_touch_it(process: Process) -> None:
 def flight_of(group: int) -> Flight:
     """A batch in flight of one row."""
     batch = Batch(1, {}, {}, lambda *_: pytest.fail("allocated"), lambda *_: pytest.fail("allocated"))
-    return Flight([Waiting(Order(0, 0, 0, group, (), ()), 0)], (), (), {}, batch, 0)
+    return Flight([Waiting(Order(0, 0, 0, group, (), (), ""), 0)], (), (), {}, batch, 0)
 
 
 @pytest.mark.parametrize(
@@ -304,3 +308,65 @@ def test_suspects_are_computed_with_nothing_beside_them(
     for index in suspects:
         process.members[index].add([process.order(index, 4 + index, group=1)])
     assert may_begin(process.members) is expected
+
+
+def test_very_many_notices_are_several_messages_of_which_each_fits_a_frame(process: Process) -> None:
+    text, traceback = "\U0001f4a5" * (LONGEST_MESSAGE + 100), "\U0001f4a5" * (LONGEST_TRACEBACK + 100)
+    notices = [Notice(number, 0, "StageFailed", text, (), (), (), 0, 0, 0, traceback) for number in range(300)]
+    process.a.tell_late(notices)
+    said = process.said()
+    assert [notice for message in said for notice in message.notices] == notices  # type: ignore[union-attr]
+    assert max(len(encode(message)) for message in said) < MAX_FRAME_BYTES
+
+
+def test_what_a_stage_did_not_mean_to_raise_is_printed_before_its_answer_leaves(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fails:
+        def process(self, batch: Batch) -> None:
+            raise ValueError("on purpose")
+
+    class Stderr(io.StringIO):
+        def write(self, text: str) -> int:
+            heard.extend(process.scheduler.receive(20))
+            return super().write(text)
+
+    heard: list[Any] = []
+    stderr = Stderr()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    process.a._execution._stage = Fails()  # type: ignore[assignment]
+    process.a.add([process.order(7, 4)])
+    process.a.step(now())
+    first = stderr.getvalue()
+    assert "ValueError: on purpose" in first
+    assert "Traceback (most recent call last):" in first
+    assert heard == []
+    assert [notice.code for notice in process.said()[0].notices] == ["StageFailed"]  # type: ignore[union-attr]
+    for request in (8, 9):
+        process.a.add([process.order(request, 4)])
+        process.a.step(now())
+    assert stderr.getvalue() == first
+    process.a.close()
+    assert "again, 2 times: ValueError (test_member.py:" in stderr.getvalue()[len(first) :]
+
+
+def test_a_teardown_that_fails_is_told_and_keeps_nothing_from_being_said(
+    process: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Fails:
+        def teardown(self) -> None:
+            raise ValueError("on purpose")
+
+    process.a.add([process.order(7, 4)])
+    process.a.step(now())
+    process.a._stage = Fails()  # type: ignore[assignment]
+    process.a.close()
+    assert "stage a: teardown failed: ValueError: on purpose (test_member.py:" in capsys.readouterr().err
+    assert WorkerReport in [type(message) for message in process.said()]
+
+
+def test_what_is_under_way_is_known_by_its_stage_and_labels(process: Process) -> None:
+    assert process.a.under_way() == ("", [])
+    order = process.order(7, 4)._replace(label="3fa9c-7 cat.jpg")
+    process.a._execution.under_way = [Waiting(order, 0)]
+    assert process.a.under_way() == ("a", ["3fa9c-7 cat.jpg"])

@@ -17,7 +17,7 @@ def place(order: Order) -> Place:
 def peers_of(slots: list[int], *, deadlines: dict[int, int] | None = None) -> Peers:
     peers = Peers(place)
     for number, slot in enumerate(slots):
-        peers.add(number, Waiting(Order(slot, 0, (deadlines or {}).get(slot, 0), 0, (), ()), 0))
+        peers.add(number, Waiting(Order(slot, 0, (deadlines or {}).get(slot, 0), 0, (), (), ""), 0))
     return peers
 
 
@@ -69,7 +69,7 @@ def test_runs_are_all_of_them_in_rows_that_lie_side_by_side(left: list[int]) -> 
 def test_where_nobody_cares_for_places_it_is_first_come_first_served() -> None:
     peers = Peers(None)
     for number in range(6):
-        peers.add(number, Waiting(Order(number, 0, 0, 0, (), ()), 0))
+        peers.add(number, Waiting(Order(number, 0, 0, 0, (), (), ""), 0))
     assert [slots_of(peers.take(MOST)), slots_of(peers.take(MOST))] == [[0, 1, 2, 3], [4, 5]]
 
 
@@ -86,6 +86,6 @@ def test_one_is_urgent_halfway_to_its_deadline_and_nobody_any_more_once_it_has_g
 def test_of_two_in_one_place_both_are_taken() -> None:
     peers = Peers(lambda order: Place((0,), (1,)))
     for number in range(6):
-        peers.add(number, Waiting(Order(number, 0, 0, 0, (), ()), 0))
+        peers.add(number, Waiting(Order(number, 0, 0, 0, (), (), ""), 0))
     taken = [*slots_of(peers.take(MOST)), *slots_of(peers.take(MOST))]
     assert sorted(taken) == list(range(6))

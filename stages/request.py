@@ -1,0 +1,41 @@
+"""RequestInfo: what a stage can know of the request that a row of its batch belongs to.
+
+Between processes it travels as one text, its *label*, which the scheduler writes and a worker reads where a stage
+or a log asks for it:
+
+    3fa9c-17 cat.jpg          the 17th request of the client 3fa9c, which calls it cat.jpg
+    3fa9c-17                  the same without a name
+    3fa9c-17/3 page.png       the child 3 of that request, behind a stage that fans out
+    3fa9c-17/3/0 page.png     the child 0 of that child
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["RequestInfo"]
+
+
+class RequestInfo(NamedTuple):
+    """One request, or a child of one. Plain values: they may be kept after the batch."""
+
+    id: str
+    """The same in logs, errors, `--output` and `Future.request`: "3fa9c-17"."""
+    name: str = ""
+    """What the client calls it, at most 200 characters; `pipeline run` gives the path of the input."""
+    child: tuple[int, ...] = ()
+    """Which of the tensors it is that a stage has made of the request, from 0; of each such stage, outermost first."""
+
+    @staticmethod
+    def parse(label: str) -> RequestInfo:
+        """Read a label."""
+        place, _, name = label.partition(" ")
+        id, *child = place.split("/")
+        return RequestInfo(id, name, tuple([int(position) for position in child]))
+
+    def __str__(self) -> str:
+        """For people, on one line: "3fa9c-17/3 (page.png)"."""
+        place = "/".join([self.id, *map(str, self.child)])
+        # A name may hold anything; in a log it must not begin a line of its own.
+        name = self.name if self.name.isprintable() else ascii(self.name)[1:-1]
+        return f"{place} ({name})" if name else place
