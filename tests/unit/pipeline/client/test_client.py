@@ -99,10 +99,12 @@ def test_an_error_of_a_stage_is_an_exception_of_its_kind(client: Client) -> None
 def test_a_request_has_one_id_at_both_ends_and_the_name_that_its_client_gave_it(
     client: Client, pipeline: Pipeline
 ) -> None:
-    draft = client.draft(timeout_s=10, x=(16,), y=(16,))
+    drafts = [client.draft(timeout_s=10, x=(16,), y=(16,)) for _ in range(3)]
     pipeline.held = True
-    futures = [client.submit(x=X, y=Y, name="cat.jpg"), draft.submit(name=Path("folder") / ("dog.jpg" * 40))]
-    futures.append(client.submit(x=X, y=Y))
+    futures = [
+        draft.submit(name=name)
+        for draft, name in zip(drafts, ("cat.jpg", Path("folder") / ("dog.jpg" * 40), ""))
+    ]
     arrived(client, pipeline, lambda: len(pipeline.scheduler.requests) == 3)
     labels = [RequestInfo.parse(request.label) for request in pipeline.scheduler.requests.values()]
     assert [label.id for label in labels] == [future.request for future in futures]
@@ -110,6 +112,9 @@ def test_a_request_has_one_id_at_both_ends_and_the_name_that_its_client_gave_it(
     pipeline.held = False
     for future in futures:
         future.get(10).release()
+    future = client.submit(x=X, y=Y, name="cat.jpg")
+    assert future.request in repr(future)
+    future.get(10).release()
 
 
 def test_an_input_that_is_called_name_is_that_input(start: Callable[..., Pipeline], run_dir: Path) -> None:
@@ -127,7 +132,7 @@ def test_no_answer_in_time_is_a_timeout_and_the_request_goes_on(client: Client, 
     pipeline.held = True
     future = draft.submit()
     assert not future.wait(0.02)
-    with pytest.raises(NotInTime, match=f"request {future.tag} is not answered after"):
+    with pytest.raises(NotInTime, match=f"request {future.request} is not answered after"):
         future.get(0.02)
     pipeline.held = False
     assert future.wait()

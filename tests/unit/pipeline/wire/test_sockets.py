@@ -145,18 +145,18 @@ def test_an_inbox_that_gets_only_some_of_its_addresses_gives_them_back(tmp_path:
 def test_an_inbox_whose_file_was_removed_is_found_again_and_loses_no_connection(
     inbox: Inbox, outbox: Outbox, endpoint: str
 ) -> None:
-    outbox.send(Bye(1))
-    assert receive(inbox, 1) == [Bye(1)]
+    outbox.send(Bye(1, ()))
+    assert receive(inbox, 1) == [Bye(1, ())]
     path = Path(endpoint.removeprefix("ipc://"))
     assert inbox.renew() == []
     path.unlink()
     late = Outbox(endpoint)  # waits for somebody to be there
-    late.send(Bye(2))
+    late.send(Bye(2, ()))
     assert inbox.renew() == ["w1.sock"]
     assert inbox.renew() == []
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    outbox.send(Bye(3))
-    assert sorted(receive(inbox, 2), key=str) == [Bye(2), Bye(3)]
+    outbox.send(Bye(3, ()))
+    assert sorted(receive(inbox, 2), key=str) == [Bye(2, ()), Bye(3, ())]
     late.close()
 
 
