@@ -17,6 +17,7 @@ import typer
 
 from pipeline.errors import ConfigError, StartError
 from pipeline.interpreter import NO_MATRICES
+from pipeline.streams import prepare_streams, say
 
 __all__ = ["COMMANDS", "main", "make_app"]
 
@@ -65,6 +66,8 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line, the process's own where none is given, and end with SystemExit."""
     own_process = arguments is None
+    if own_process:
+        prepare_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     # Each command needs other libraries, and all of them together take longer to import than one takes to
     # run: only the one that is asked for is imported. Who asks for none, or for one that there is not, is told of all.
@@ -79,8 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             gc.freeze()
         app(args=arguments, prog_name="pipeline")
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         sys.exit(EXIT_CONFIG)
     except StartError as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         sys.exit(EXIT_START)

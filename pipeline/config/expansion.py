@@ -48,7 +48,9 @@ def expand_text(text: str, environment: Mapping[str, str]) -> str:
     return expanded
 
 
-def expand_document(data: dict[str, Any], environment: Mapping[str, str], refuse: Callable[[NodePath, str], None]) -> None:
+def expand_document(
+    data: dict[str, Any], environment: Mapping[str, str], refuse: Callable[[NodePath, str], None]
+) -> None:
     """Expand in place what a document says of files and options.
 
     These are a stage's `use`, `env` and `with`, `run.inputs`, `canary.input` and `capsules.folder`. The document need

@@ -54,10 +54,17 @@ class ChildProcess:
         boot: the first line of its stdin.
         env: variables to add to this process's.
         own_terminal: whether it prints to our stdout and stderr itself (the feeder does).
+        kept: descriptors of ours that it has too, by the same numbers.
     """
 
     def __init__(
-        self, command: Sequence[str], boot: bytes, env: Mapping[str, str], *, own_terminal: bool = False
+        self,
+        command: Sequence[str],
+        boot: bytes,
+        env: Mapping[str, str],
+        *,
+        own_terminal: bool = False,
+        kept: Sequence[int] = (),
     ) -> None:
         # Ctrl-C reaches the whole foreground group. A child is born with SIGINT blocked, until its `boot`
         # ignores it: one that still imports would die of it. Ours, if one comes meanwhile, comes afterwards.
@@ -69,6 +76,7 @@ class ChildProcess:
                 stdout=None if own_terminal else subprocess.PIPE,
                 stderr=None if own_terminal else subprocess.STDOUT,
                 env={**os.environ, **env},
+                pass_fds=kept,
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)

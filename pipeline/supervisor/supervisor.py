@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,6 +19,7 @@ from pipeline.graph.nearness import near_cpus
 from pipeline.graph.plan import Plan
 from pipeline.interpreter import NO_MATRICES, python_command
 from pipeline.processes.child import Boot
+from pipeline.streams import say
 from pipeline.supervisor.capsule import write_capsule
 from pipeline.supervisor.process import ChildProcess, out_of_memory_kills
 from pipeline.supervisor.supervision import (
@@ -281,7 +281,7 @@ class _Shell:
         fd = process.output
         child = self._supervision.children.get(number)
         for line in process.read():
-            print(f"{child.title if child else number} | {line}", file=sys.stderr, flush=True)
+            say(f"{child.title if child else number} | {line}")
         if process.output is None and fd is not None:
             self._poller.remove(fd)
             del self._outputs[fd]
@@ -417,7 +417,8 @@ class _Shell:
         )
         self._out_of_memory_kills[child.number] = out_of_memory_kills()
         command = python_command(module, folders=[self._plan.base_dir])
-        process = ChildProcess(command, boot, env, own_terminal=child.number == FEEDER)
+        kept = [extra["stdin"]] if extra.get("stdin") is not None else []
+        process = ChildProcess(command, boot, env, own_terminal=child.number == FEEDER, kept=kept)
         self._processes[child.number] = process
         if process.output is not None:
             self._outputs[process.output] = child.number
