@@ -250,7 +250,7 @@ class RunConfig(_Node):
     """Defaults of `pipeline run`."""
 
     inputs: Annotated[tuple[str, ...], Field(strict=False)] = Field(
-        default=(), description="What to run where nothing is named: files, folders, globs, relative to this file; - is stdin."
+        default=(), description="What to run where nothing is named: files, folders or globs, relative to this file."
     )
     files: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(
         default=("*",), description="Which files of a folder are meant: *.jpg, *.png."

@@ -57,8 +57,10 @@ def expand(named: Iterable[str], patterns: Sequence[str] = ("*",), *, first_only
             found = [*_first(matches)] if first_only else sorted(matches)
             missing = f"{name}: this pattern matches no file"
         else:
-            # A file that is called `-` is not stdin.
-            found, missing = [path if path != STDIN else f"./{path}"], ""
+            found, missing = [path], ""
+        if name != STDIN and STDIN in found:
+            # A file of that name.
+            found = [f"./{STDIN}" if path == STDIN else path for path in found]
         expansion.files.extend(found)
         if not found:
             expansion.empty.append(missing)

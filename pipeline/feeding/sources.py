@@ -94,7 +94,8 @@ class Intake:
         if self.bytes_of is not None:
             return f"any file of at most {self.most_bytes} bytes"
         if self._takes_document:
-            return f"{self._inputs[0]} takes a .json file, a .jsonl file of one request a line, or a .txt file of lines"
+            of = f"for {self._inputs[0]}"
+            return f"a .json file, a .jsonl file of one request a line, or a .txt file of one text a line, {of}"
         array = ".npy or .npz file" if len(self._inputs) == 1 else ".npz file"
         return f"a {array} with {', '.join(map(str, self._inputs))}, or JSON with these names (.json, .jsonl)"
 
