@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError
 from pipeline.feeding.earlier import Earlier, read_earlier, refuse_foreign
+from pipeline.feeding.pictures import write_picture
 from pipeline.feeding.record import Record
 from pipeline.feeding.values import json_text, json_value
 
@@ -36,7 +37,6 @@ __all__ = [
     "NoOutput",
     "Output",
     "OutputBroken",
-    "is_picture",
     "open_output",
     "refuse_output",
 ]
@@ -193,7 +193,7 @@ class FolderOutput:
             if key in self._pictures:
                 file = f"{start}.{re.sub(r'[^A-Za-z0-9_-]+', '_', key)[:_LONGEST_STEM]}.png"
                 with self._made(file) as stream:
-                    _write_picture(stream, key, value)
+                    write_picture(stream, key, value)
             else:
                 arrays[key] = value
             entry = {"file": file, "dtype": value.dtype.name, "shape": list(value.shape)}
@@ -239,22 +239,6 @@ def _write_arrays(stream: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> None
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 npy.write_array(member, array, allow_pickle=False)
-
-
-def is_picture(dtype: str, shape: Sequence[int | str]) -> bool:
-    """Whether arrays of this dtype and shape, free dimensions by their names, can be written as pictures."""
-    last = shape[2] if len(shape) == 3 else 3
-    return dtype == "uint8" and len(shape) in (2, 3) and (isinstance(last, str) or last in (1, 3, 4))
-
-
-def _write_picture(stream: IO[bytes], name: str, array: NDArray[Any]) -> None:
-    from PIL import Image  # for whom no picture is written, nothing of it is loaded
-
-    if not is_picture(array.dtype.name, array.shape) or 0 in array.shape:
-        raise ValueError(f"output {name!r} is no picture: {array.dtype.name} {list(array.shape)}")
-    plain = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    # 1: half as large as nothing, and many times as fast as the smallest.
-    Image.fromarray(np.ascontiguousarray(plain)).save(stream, "PNG", compress_level=1)
 
 
 # -- opening ----------------------------------------------------------------------------------------

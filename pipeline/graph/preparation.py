@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.loader import LoadedConfig, load_config
+from pipeline.feeding.pictures import check_pictures
 from pipeline.graph.budget import Budget, make_budget
 from pipeline.graph.describing import describe_stages
 from pipeline.graph.plan import Plan
@@ -51,4 +52,7 @@ def prepare_loaded(loaded: LoadedConfig) -> Preparation:
     """
     machine = read_machine()
     plan = make_plan(loaded, describe_stages(loaded), machine)
+    findings = loaded.findings()
+    check_pictures(loaded.config.run.pictures, plan, findings)
+    findings.refuse()
     return Preparation(loaded, machine, plan, make_budget(plan, machine.memory))

@@ -21,7 +21,6 @@ from pipeline.feeding.output import (
     NoOutput,
     Output,
     OutputBroken,
-    is_picture,
     open_output,
     refuse_output,
 )
@@ -219,15 +218,6 @@ def test_what_is_no_picture_leaves_nothing_behind(tmp_path: Path, array: np.ndar
         output.take(1, "a.jpg", {"image": array})
     output.close()
     assert os.listdir(tmp_path) == ["index.jsonl"]
-
-
-def test_a_picture_is_of_bytes_and_has_one_three_or_four_colours() -> None:
-    assert is_picture("uint8", ("H", "W"))
-    assert is_picture("uint8", ("H", "W", "C"))
-    assert not is_picture("float32", ("H", "W"))
-    assert not is_picture("uint8", (480, 640, 2))
-    assert not is_picture("uint8", (3,))
-    assert not is_picture("uint8", (1, 3, 4, 4))
 
 
 def test_where_there_is_no_room_for_an_array_no_part_of_it_is_left(tmp_path: Path) -> None:
