@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -73,7 +74,7 @@ def _import_file(use: str, path: Path) -> ModuleType:
         there = [p.name for p in path.parent.glob("*.py")]
         raise BadOption(f"{use}: there is no file {path}{_hint(path.name, there)}")
     # One name for one path, so that two stages out of one file share the module.
-    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    name = f"{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
     if (known := sys.modules.get(name)) is not None:
         return known
     # Its neighbours can be imported, and hide nothing: they come last. Where it is a link, also those beside the link.

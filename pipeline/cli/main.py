@@ -6,6 +6,7 @@ be started.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -17,12 +18,16 @@ import typer
 
 from pipeline.errors import ConfigError, StartError
 from pipeline.interpreter import NO_MATRICES
-from pipeline.streams import prepare_streams, say
+from pipeline.streams import prepare_streams, say, silence
 
 __all__ = ["COMMANDS", "main", "make_app"]
 
+EXIT_FAILED = 1
 EXIT_CONFIG = 2
 EXIT_START = 3
+
+#: Why what is printed may be lost: a disk is full. (A reader that has gone is typer's business.)
+_UNPRINTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 COMMANDS = ("run", "check", "graph", "build", "status", "shm", "replay", "models", "schema")
 """Names of the commands, and of the modules beside this one; in the order of the help."""
@@ -87,3 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except StartError as error:
         say(str(error))
         sys.exit(EXIT_START)
+    except OSError as error:
+        # Only where it is about no file, but about what is printed.
+        if error.filename is not None or error.errno not in _UNPRINTED:
+            raise
+        silence(1)
+        say(f"error: stdout: {error.strerror}")
+        sys.exit(EXIT_FAILED)

@@ -14,7 +14,7 @@ from pipeline.cli.arguments import ConfigArgument, SetOption
 from pipeline.config.loader import LoadedConfig, load_config
 from pipeline.errors import ConfigError, StartError
 from pipeline.feeding.output import refuse_output
-from pipeline.feeding.paths import STDIN, expand, relative_to_here
+from pipeline.feeding.paths import STDIN, expand, is_same_file, relative_to_here
 from pipeline.graph.preparation import prepare_loaded
 from pipeline.models.pull import pull
 from pipeline.streams import say, settle_streams, unheard
@@ -75,7 +75,7 @@ def run(
     feeder: dict[str, Any] | None = None
     if not serve:
         feeder = {
-            **_named(loaded, inputs),
+            **_named(loaded, inputs, output),
             **_written(loaded, output, overwrite=overwrite, append=append),
             "limit": limit,
             "text": text,
@@ -105,13 +105,15 @@ def run(
     sys.exit(code)
 
 
-def _named(loaded: LoadedConfig, inputs: list[str]) -> dict[str, Any]:
+def _named(loaded: LoadedConfig, inputs: list[str], output: str | None) -> dict[str, Any]:
     """What is to be run. Millions of files are for the feeder to find; here it is enough that there is one of each."""
     run = loaded.config.run
     named = inputs or relative_to_here(run.inputs, loaded.base_dir)
     if not named:
         raise ConfigError(f"nothing to run: name files, or give {loaded.path} a run.inputs, or use --serve")
-    expansion = expand(named, run.files, first_only=True)
+    expansion = expand(named, run.files, first_only=True, without=output)
+    if output is not None and any(is_same_file(name, os.path.realpath(output)) for name in named):
+        raise ConfigError(f"--output {output}: this is one of the files to run; write to another")
     if not expansion.files:
         raise ConfigError("\n".join(expansion.empty))
     # It has a stdin of its own, on which the supervisor's life depends.

@@ -132,7 +132,7 @@ class PlainDisplay:
         # Without rich, which takes ten times as long for a line that has neither colour nor width.
         if record.error is not None:
             kind, message = record.error
-            self._console.file.write(f"{_one_line(record.input)}  FAILED  {kind}: {message}\n")
+            self._console.file.write(f"{_one_line(record.input)}  FAILED  {kind}: {_harmless(message)}\n")
         elif not self._quiet:
             label, score = record.headline
             line = f"{_one_line(record.input)}  {_one_line(label)}  {score}".rstrip()
@@ -158,6 +158,11 @@ def _one_line(text: str) -> str:
     )
 
 
+def _harmless(message: str) -> str:
+    """The lines of a message, which a stage may have filled with what moves a terminal's cursor."""
+    return "\n".join(_one_line(line) for line in message.split("\n"))
+
+
 def _results(rows: list[Record], failed: list[Record], count: int) -> RenderableType:
     scored = any(record.headline[1] for record in rows)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -174,7 +179,7 @@ def _results(rows: list[Record], failed: list[Record], count: int) -> Renderable
     for record in failed[:_MOST_ROWS]:
         assert record.error is not None
         failed_name = (f"{_one_line(record.input)}  FAILED", "red")
-        parts.append(Text.assemble(failed_name, f"  {record.error[0]}: {record.error[1]}"))
+        parts.append(Text.assemble(failed_name, f"  {record.error[0]}: {_harmless(record.error[1])}"))
     if len(failed) > _MOST_ROWS:
         parts.append(Text(f"... and {len(failed) - _MOST_ROWS} more failures", style="red"))
     if failed:

@@ -144,10 +144,8 @@ class FileOutput:
                 os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - (done - whole))
             if isinstance(error, BrokenPipeError):
                 raise
-            raise OutputBroken(
-                f"--output {self._name}: {error.strerror}; the {self.written} lines of this run are whole, and "
-                "--append goes on behind them"
-            ) from error
+            hint = f"; the {self.written} lines of this run are whole, and --append goes on behind them"
+            raise OutputBroken(f"--output {self._name}: {error.strerror}{'' if self._keep else hint}") from error
         self.written += self._buffer.count(b"\n")
         self._buffer.clear()
 

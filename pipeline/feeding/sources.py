@@ -187,7 +187,9 @@ class Sources:
         self._files = files
         self._stdin = stdin
         self._limit = limit
-        self._done = Counter(done or ())
+        self._given = Counter(done or ())
+        #: Of those, what has not been met.
+        self._done = self._given.copy()
         self._wait_s = 0.0
         self._rest = self._walk()
         #: Requests that have been taken.
@@ -199,13 +201,12 @@ class Sources:
 
     @property
     def total(self) -> int | None:
-        """How many requests there are, those left out included; None where it is not known beforehand."""
+        """How many requests there are, without those that are done; None where it is not known beforehand."""
         if any(name == STDIN or self._intake.is_lines(name) for name in self._files):
             return None
-        if self._limit is None:
-            return len(self._files)
-        done = sum((Counter(map(shown, self._files)) & self._done).values()) if self._done else 0
-        return min(len(self._files), self._limit + done + self.skipped)
+        done = sum((Counter(map(shown, self._files)) & self._given).values()) if self._given else 0
+        left = len(self._files) - done
+        return left if self._limit is None else min(left, self._limit)
 
     def take(self, wait_s: float = 0.0) -> Source | None:
         """The next one; None where there is none, or none yet: see `exhausted`.

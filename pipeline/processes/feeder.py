@@ -86,7 +86,7 @@ class _Presenter:
 def _run(boot: Boot) -> int:
     wanted: dict[str, Any] = boot.extra
     plan = boot.plan
-    expansion = expand(wanted["named"], wanted["patterns"])
+    expansion = expand(wanted["named"], wanted["patterns"], without=wanted["output"])
     for empty in expansion.empty:
         say(f"error: {empty}")
     summary = Summary.of([stage.name for stage in plan.stages])
@@ -119,8 +119,8 @@ def _run(boot: Boot) -> int:
             raise _Gone from None
         summary.seconds = time.monotonic() - began
         summary.skipped = sources.skipped
-        summary.stopped = bool(stopped_by) or not sources.exhausted
-        summary.not_sent = 0 if total is None else total - summary.requests - summary.skipped
+        summary.stopped = total is None and not sources.exhausted
+        summary.not_sent = 0 if total is None else total - summary.requests
         reported = not stopped_by and _take_reports(client, summary, _SETTLED_S if wanted["assert_zero_copy"] else 0.0)
         presenter.finish(summary)
     copied = wanted["assert_zero_copy"] and (bool(summary.copies) or not reported)
@@ -129,7 +129,7 @@ def _run(boot: Boot) -> int:
         say(f"error: {stopped_by}")
     if copied and reported:
         say(f"error: {describe_copies(summary.copies)}")
-    failed = summary.failures or summary.not_sent or summary.stopped or expansion.empty
+    failed = summary.failures or summary.not_sent or summary.stopped or stopped_by or expansion.empty
     return 1 if failed or copied else 0
 
 

@@ -122,7 +122,7 @@ ARRAYS = (
 def test_every_dtype_has_a_form_on_stdout_in_a_file_and_in_a_folder(made: Any, cli: Any, tmp_path: Path) -> None:
     config = made("arrays", *ARRAYS, run={"pictures": ["image"]})
     (file,) = files(tmp_path, 3)
-    code, out, err = cli("run", config, file, "-o", tmp_path / "out.jsonl")
+    code, _, err = cli("run", config, file, "-o", tmp_path / "out.jsonl")
     assert (code, err) == (0, "")
     (record,) = records(tmp_path / "out.jsonl")
     assert record["outputs"] == {"image": [[3] * 5] * 4, "spectrum": [[1.0, 2.0], [None, 0.0]], "long": [1.5]}

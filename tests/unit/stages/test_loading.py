@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -100,6 +101,13 @@ def test_a_file_may_import_the_modules_beside_it_which_hide_no_other(
     monkeypatch.delitem(sys.modules, "json")
     assert load_stage("./inner/scaled.py:Scale", {"factor": 1}, folder).factor == 1
     assert load_stage("./linked/near.py:Scale", {"factor": 1}, folder).factor == 1
+
+
+def test_a_folder_whose_name_is_no_utf8_is_no_obstacle(folder: Path) -> None:
+    other = folder / os.fsdecode(b"caf\xe9")
+    other.mkdir()
+    (other / "mine.py").write_text(STAGES)
+    assert load_stage("./mine.py:Scale", {"factor": 1}, other).factor == 1
 
 
 def test_two_files_of_one_name_are_two_modules(folder: Path) -> None:

@@ -103,6 +103,12 @@ def test_a_request_is_one_line_whatever_its_file_is_called() -> None:
     assert "c\\x1b.jpg  FAILED" in on_terminal([bad("c\x1b.jpg")])
 
 
+def test_what_a_stage_says_of_a_failure_moves_no_cursor() -> None:
+    failed = Record("a.jpg", ("StageFailed", "first\x1b[2J\nsecond\x07"))
+    for text in (in_pipe([failed]), on_terminal([failed])):
+        assert re.search(r"a\.jpg  FAILED  StageFailed: first\\x1b\[2J *\nsecond\\x07", text)
+
+
 def test_what_was_answered_before_and_what_is_not_known_are_told() -> None:
     summary = summary_of([ok("a")])
     summary.skipped, summary.stopped = 5, True

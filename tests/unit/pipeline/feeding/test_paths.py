@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.feeding.paths import Expansion, expand, relative_to_here
+from pipeline.feeding.paths import Expansion, expand, is_same_file, relative_to_here
 
 PICTURES = ("*.jpg", "*.png")
 
@@ -85,6 +85,34 @@ def test_stdin_is_a_dash_and_a_file_of_that_name_is_not(folder: Path) -> None:
 def test_the_first_of_each_is_enough_to_know_that_there_is_one(folder: Path) -> None:
     found = expand([".", "*", "*.gif", "-"], PICTURES, first_only=True)
     assert (len(found.files), len(found.empty)) == (3, 1)
+
+
+def test_where_the_answers_go_is_no_input_unless_it_is_named(folder: Path) -> None:
+    (folder / "out.jsonl").write_bytes(b"")
+    (folder / "inner" / "out.jsonl").write_bytes(b"")
+    for output in ("out.jsonl", "./out.jsonl", str(folder / "inner" / ".." / "out.jsonl")):
+        assert expand([".", "*.jsonl", "inner"], ("*.jsonl",), without=output).files == ["inner/out.jsonl"]
+        assert is_same_file("out.jsonl", os.path.realpath(output))
+    assert expand(["out.jsonl"], without="out.jsonl").files == ["out.jsonl"]
+    assert not is_same_file("inner/out.jsonl", os.path.realpath("out.jsonl"))
+
+
+def test_a_link_that_leads_nowhere_is_a_file_and_a_fifo_is_none(folder: Path) -> None:
+    (folder / "gone.jpg").symlink_to("nothing")
+    (folder / "linked.jpg").symlink_to("b.jpg")
+    (folder / "folder.jpg").symlink_to("inner")
+    os.mkfifo(folder / "fifo.jpg")
+    assert expand(["."], ("*.jpg",)).files == ["a.JPG", "b.jpg", "gone.jpg", "linked.jpg"]
+
+
+def test_a_folder_that_cannot_be_read_is_told_as_that(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = expand(["inner", "b.jpg"])
+    assert found.files == ["b.jpg"]
+    assert found.empty == ["inner: this folder cannot be read: Permission denied"]
 
 
 def test_names_that_are_no_utf8_are_found(folder: Path) -> None:
