@@ -13,7 +13,7 @@ import typer
 from pipeline.cli.arguments import ConfigArgument, SetOption
 from pipeline.config.loader import LoadedConfig, load_config
 from pipeline.errors import ConfigError, StartError
-from pipeline.feeding.output import refuse_output
+from pipeline.feeding.output import STDOUT, refuse_output
 from pipeline.feeding.paths import STDIN, expand, is_same_file, relative_to_here
 from pipeline.graph.preparation import prepare_loaded
 from pipeline.models.pull import pull
@@ -112,7 +112,7 @@ def _named(loaded: LoadedConfig, inputs: list[str], output: str | None) -> dict[
     if not named:
         raise ConfigError(f"nothing to run: name files, or give {loaded.path} a run.inputs, or use --serve")
     expansion = expand(named, run.files, first_only=True, without=output)
-    if output is not None and any(is_same_file(name, os.path.realpath(output)) for name in named):
+    if output not in (None, STDOUT) and any(is_same_file(name, os.path.realpath(output)) for name in named):
         raise ConfigError(f"--output {output}: this is one of the files to run; write to another")
     if not expansion.files:
         raise ConfigError("\n".join(expansion.empty))

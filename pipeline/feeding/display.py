@@ -137,13 +137,12 @@ class PlainDisplay:
             label, score = record.headline
             line = f"{_one_line(record.input)}  {_one_line(label)}  {score}".rstrip()
             self._console.file.write(f"{line}\n")
-        self.tick()
+        if time.monotonic() - self._flushed >= _FLUSH_S:
+            self.tick()
 
     def tick(self) -> None:
-        now = time.monotonic()
-        if now - self._flushed >= _FLUSH_S:
-            self._flushed = now
-            self._console.file.flush()
+        self._flushed = time.monotonic()
+        self._console.file.flush()
 
     def finish(self, summary: Summary) -> None:
         self._console.print(_summary(summary, rich=False))

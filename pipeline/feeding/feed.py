@@ -73,6 +73,8 @@ class Feed:
         #: Bytes of the records that wait for their turn.
         self._kept = 0
         self._stopped = False
+        #: Whether nothing is under way, and `on_progress` knows.
+        self._idle = False
 
     def stop(self) -> None:
         """Take up no more requests; what is under way is finished."""
@@ -93,6 +95,7 @@ class Feed:
                 if outcome is None or (isinstance(outcome, Future) and not outcome.done()):
                     if self._under_way:
                         self._client.pump(0.1)
+                    self._idle = not self._under_way
                     on_progress()
             except Unavailable:
                 self._client.reconnect()
@@ -130,8 +133,9 @@ class Feed:
             if not self._to_send:
                 if self._stopped or len(self._under_way) >= _MAX_AHEAD or self._kept > _MAX_KEPT_BYTES:
                     break
-                # Where nothing is under way there is nothing else to wait for.
-                source = self._sources.take(0.0 if self._under_way else 0.1)
+                # Only where all that was answered is handed out, and shown, is there nothing else to wait for.
+                source = self._sources.take(0.1 if self._idle else 0.0)
+                self._idle = False
                 if source is None:
                     break
                 entry = _Entry(source, self._sources.taken)
@@ -184,7 +188,12 @@ class Feed:
             return draft.submit(flush=False)
         fd, size = open_file(source.path)
         try:
-            most = spec.max[str(spec.shape[0])]
+            most = self._intake.most_bytes
+            if not size:
+                # Those of /proc and the like say so, whatever they hold.
+                with open(fd, "rb", closefd=False) as stream:
+                    source.data = stream.read(most + 1)
+                size = len(source.data)
             if size > most:
                 raise InvalidRequest(
                     f"the file has {size} bytes, input {spec.name!r} takes at most {most}; "
@@ -194,7 +203,11 @@ class Feed:
             if draft is None:
                 return None
             try:
-                filled = _read_into(fd, draft.inputs[spec.name])
+                if source.data:
+                    draft.inputs[spec.name][...] = np.frombuffer(source.data, np.uint8)
+                    filled = size
+                else:
+                    filled = _read_into(fd, draft.inputs[spec.name])
             except BaseException:
                 draft.discard()
                 raise

@@ -44,7 +44,7 @@ def expand(
         without: a file that is no input though it may lie among them: where the answers go.
     """
     expansion = Expansion()
-    left_out = None if without is None else os.path.realpath(without)
+    left_out = None if without in (None, STDIN) else os.path.realpath(without)
     for name in named:
         path = str(Path(name))
         if not name:

@@ -43,11 +43,13 @@ class _Gone(Exception):
 class _Presenter:
     """What becomes of each record: a line in the output, and something for a person to see."""
 
-    def __init__(self, output: Output, display: Display, *, only_shown: bool) -> None:
+    def __init__(self, output: Output, display: Display, *, only_shown: bool, flush_s: float) -> None:
         self._output = output
         self._display = display
         #: Whether stdout is all that there is of the answers.
         self._only_shown = only_shown
+        #: For how long records may be kept back.
+        self._flush_s = flush_s
         self._flushed = time.monotonic()
 
     def add(self, record: Record) -> None:
@@ -57,7 +59,7 @@ class _Presenter:
 
     def tick(self) -> None:
         now = time.monotonic()
-        if now - self._flushed >= _FLUSH_S:
+        if now - self._flushed >= self._flush_s:
             self._flushed = now
             self._output.flush()
         with self._heard():
@@ -106,7 +108,8 @@ def _run(boot: Boot) -> int:
         display = stack.enter_context(
             make_display(plan.name, total, quiet=wanted["quiet"] or to_stdout, stderr=to_stdout)
         )
-        presenter = _Presenter(output, display, only_shown=target is None)
+        # Who reads stdout may wait for an answer before it sends more.
+        presenter = _Presenter(output, display, only_shown=target is None, flush_s=0.0 if to_stdout else _FLUSH_S)
         began = time.monotonic()
         try:
             for record in feed.run(presenter.tick):

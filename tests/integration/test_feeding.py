@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -302,6 +303,20 @@ def test_arrays_come_as_they_are_or_not_at_all(made: Any, tmp_path: Path) -> Non
     assert found[0]["error"] == {"type": "InvalidRequest", "message": "input 'x': expected dtype uint8, found float64"}
     assert "found str32" in found[1]["error"]["message"]
     assert "expected numbers that uint8 can hold, found 4 to 300" in found[4]["error"]["message"]
+
+
+def test_who_waits_for_each_answer_before_more_is_sent_gets_it(made: Any, started: Any, tmp_path: Path) -> None:
+    config = made("echo", {"name": "answer", **JSON}, inputs=[{"name": "request", **JSON}])
+    process = started("run", config, "-", "-o", "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for number in range(3):
+        process.stdin.write(f"{number}\n".encode())
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["outputs"] == {"answer": {"got": number}}
+    # And while nothing comes, it can be stopped.
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.read() == b""
+    assert b"3 requests, 0 failed, the rest not sent" in process.stderr.read()
+    assert process.wait(30) == 1
 
 
 def test_bytes_come_from_stdin_while_the_supervisor_lives_on_another(made: Any, tmp_path: Path) -> None:

@@ -215,6 +215,21 @@ def test_a_file_that_cannot_be_read_to_its_end_gives_its_slot_back(
     assert pipeline.discarded == 2
 
 
+def test_a_file_that_does_not_say_its_size_is_read_to_its_end() -> None:
+    pipeline = Pipeline([])
+    pipeline.plan.inputs = (TensorSpec("data", "uint8", ("bytes",), {"bytes": 1000}),)
+    name = "/proc/self/comm"
+    text = Path(name).read_text()
+    pipeline.pump = lambda _: setattr(pipeline.sent[text], "answered_ns", 2_000_000)  # type: ignore[method-assign,assignment]
+    (record,) = feed_of(pipeline, [name]).run()
+    assert record.error is None
+    assert list(pipeline.sent) == [text]
+    pipeline.plan.inputs = (TensorSpec("data", "uint8", ("bytes",), {"bytes": 1}),)
+    (record,) = feed_of(pipeline, [name]).run()
+    assert record.error is not None
+    assert "the file has 2 bytes, input 'data' takes at most 1" in record.error[1]
+
+
 def test_arrays_that_wait_for_a_slot_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.json").write_text("[1]")
     loaded = []
