@@ -19,6 +19,7 @@ from pipeline.graph.preparation import prepare_loaded
 from pipeline.models.pull import pull
 from pipeline.streams import say, settle_streams, unheard
 from pipeline.supervisor.supervisor import supervise
+from shm.handle import JSON
 from stages.catalogue import ASSETS, cache_dir
 from stages.errors import ModelError
 
@@ -72,6 +73,8 @@ def run(
         raise ConfigError("--serve runs no files: leave out the files and --output, or leave out --serve")
     if serve and assert_zero_copy:
         raise ConfigError("--assert-zero-copy is about a run of files; while it serves, `pipeline status` shows copies")
+    if text and not (len(loaded.inputs) == 1 and loaded.inputs[0].dtype == JSON):
+        raise ConfigError("--text is about pipelines whose one input is of dtype json: leave it out")
     feeder: dict[str, Any] | None = None
     if not serve:
         feeder = {

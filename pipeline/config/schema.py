@@ -130,7 +130,7 @@ CpuList = Annotated[
 ]
 Use = Annotated[
     str,
-    AfterValidator(_name(r"[^:\s]+:[A-Za-z_][A-Za-z0-9_]*", "module:Class or ./file.py:Class")),
+    AfterValidator(_name(r"([^:\s]+|[^:\s][^:\n]*\.py):[A-Za-z_][A-Za-z0-9_]*", "module:Class or ./file.py:Class")),
     Field(examples=["stages.image:DecodeResize", "./my_stage.py:MyStage"]),
 ]
 Condition = Annotated[

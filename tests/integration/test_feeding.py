@@ -80,11 +80,11 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 def run_in_shell(arguments: str, tmp_path: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
-    """`pipeline run` with what a shell makes of the rest: `$0` is the command."""
-    pipeline = python_command("pipeline.cli.main")
-    script = f'run() {{ "{pipeline[0]}" -c "$CODE" run "$@"; }}; {arguments}'
+    """`pipeline`, as `run` in short, with what a shell makes of the rest."""
+    command = python_command("pipeline.cli.main")
+    script = f'pipeline() {{ "{command[0]}" -c "$CODE" "$@"; }}; run() {{ pipeline run "$@"; }}; {arguments}'
     return subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env={**os.environ, "CODE": pipeline[2], **env},
+        ["bash", "-c", script], cwd=tmp_path, env={**os.environ, "CODE": command[2], **env},
         stdin=subprocess.DEVNULL, capture_output=True, timeout=100, check=False,
     )  # fmt: skip
 
@@ -266,6 +266,20 @@ def test_a_full_disk_ends_the_run_at_once_and_is_named(made: Any, cli: Any, tmp_
     assert code == 1
     assert f"error: --output {tmp_path}/full.jsonl: No space left on device" in err
     assert "not sent" in out
+
+
+def test_a_full_disk_behind_stdout_is_told_in_one_line(made: Any, tmp_path: Path) -> None:
+    made("size", SIZE)
+    files(tmp_path, 1)
+    for command in ("pipeline schema", "pipeline check size.yaml", "run size.yaml 1.bin", "run size.yaml 1.bin -q -o -"):
+        done = run_in_shell(f"{command} >/dev/full", tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith(b"error: ")
+        assert done.stderr.endswith(b": No space left on device\n")
+        assert b"Traceback" not in done.stderr
+    # What is not the purpose of the run ends nothing.
+    done = run_in_shell("run size.yaml 1.bin -o out.jsonl >/dev/full", tmp_path)
+    assert (done.returncode, len(records(tmp_path / "out.jsonl"))) == (0, 1)
 
 
 def test_json_comes_from_files_lines_and_stdin(made: Any, tmp_path: Path) -> None:

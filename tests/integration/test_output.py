@@ -103,6 +103,8 @@ def test_what_is_wrong_with_the_command_line_ends_with_2(cli: Callable[..., Any]
         ([MNIST, "--output", tmp_path / "no" / "out.jsonl"], "does not exist"),
         ([MNIST, tmp_path, tmp_path / "*.png"], "this pattern matches no file"),
         ([MNIST, "--append"], "--append is about --output"),
+        ([MNIST, DIGITS, "--text"], "--text is about pipelines whose one input is of dtype json"),
+        ([MNIST, tmp_path / "a.png", "-o", tmp_path / "a.png"], "this is one of the files to run"),
         ([MNIST, "--serve", "--limit", "1"], "--serve runs no files"),
         ([MNIST, "--set", "inference.batch.max_sise=3"], "did you mean max_size?"),
         ([MNIST, "--wrong"], "--wrong"),

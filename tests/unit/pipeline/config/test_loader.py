@@ -87,6 +87,11 @@ def test_relative_paths_of_a_config_that_is_a_link_start_at_the_link(tmp_path: P
     assert load_config(tmp_path / "elsewhere" / "c.yaml").base_dir == (mounted / "..2024_01").resolve()
 
 
+def test_the_path_of_a_file_may_have_spaces(load: Load) -> None:
+    use = "/home/john doe/my stage.py:MyStage"
+    assert load(MINIMAL.replace("stages.image:DecodeResize", use)).config.stages[0].use == use
+
+
 def test_top_level_keys_for_anchors_are_ignored_and_others_are_not(load: Load, complaints: Complaints) -> None:
     text = "x-common: &common {replicas: 3, nonsense: ~}\nx-more: [1, 2]\n" + MINIMAL
     assert load(text).config.stages[0].replicas == "auto"
