@@ -1,7 +1,7 @@
 """Streams: stdin, stdout and stderr, in whatever state those who started us have left them.
 
-They may be closed (a daemon, `>&-`), be unable to write what we print (ASCII), lead to a full disk, or
-to a reader that goes away. None of it may end a run of which they are not the purpose.
+They may be closed (a daemon, `>&-`), be unable to write what we print (ASCII), be set not to block, lead to a full
+disk, or to a reader that goes away. None of it may end a run of which they are not the purpose.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 __all__ = ["prepare_streams", "say", "settle_streams", "silence", "unheard"]
 
@@ -37,6 +37,9 @@ def prepare_streams(encoding: str | None = None) -> None:
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            # A parent that does not block has left it so: Python would lose what does not fit in at once.
+            os.set_blocking(stream.fileno(), True)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding=encoding, errors="backslashreplace")
 

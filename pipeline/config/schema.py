@@ -257,8 +257,9 @@ class RunConfig(_Node):
     )
     pictures: Annotated[tuple[str, ...], Field(strict=False)] = Field(
         default=(),
-        description="Outputs that are pictures: uint8 [H, W] (gray), [H, W, 3] (RGB) or [H, W, 4] (RGBA). "
-        "`--output FOLDER/` writes each as a .png file; other arrays become .npz files.",
+        description="Outputs that are pictures: uint8 [H, W] (gray), [H, W, 3] (RGB) or [H, W, 4] (RGBA), or [bytes] "
+        "of a JPEG or the like. `--output FOLDER/` writes each as a .png file, or as its bytes are; others become "
+        ".npz files.",
     )
 
 

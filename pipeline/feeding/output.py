@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError
 from pipeline.feeding.earlier import Earlier, read_earlier, refuse_foreign
-from pipeline.feeding.pictures import write_picture
+from pipeline.feeding.pictures import suffix_of, write_picture
 from pipeline.feeding.record import Record
 from pipeline.feeding.values import json_text, json_value
 
@@ -189,7 +189,7 @@ class FolderOutput:
                 continue
             file = f"{start}.npz"
             if key in self._pictures:
-                file = f"{start}.{re.sub(r'[^A-Za-z0-9_-]+', '_', key)[:_LONGEST_STEM]}.png"
+                file = f"{start}.{re.sub(r'[^A-Za-z0-9_-]+', '_', key)[:_LONGEST_STEM]}{suffix_of(value)}"
                 with self._made(file) as stream:
                     write_picture(stream, key, value)
             else:
@@ -328,7 +328,7 @@ def _remove_files_of(folder: Path) -> None:
 
 
 def _files_named(index: Path) -> Iterator[str]:
-    pattern = re.compile(rb'"file": "(\d{6,}-[^"/\\]*\.(?:npz|png))"')
+    pattern = re.compile(rb'"file": "(\d{6,}-[^"/\\]*\.(?:npz|png|jpg|gif|bmp|tif|webp|bin))"')
     with open(index, "rb") as file:
         for line in file:
             yield from {match.decode() for match in pattern.findall(line)}

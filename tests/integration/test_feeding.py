@@ -256,18 +256,6 @@ def test_a_run_goes_on_behind_what_was_answered_and_overwrites_only_when_told(ma
     assert [record["outputs"]["n"] for record in records(output)] == [1, 2, 3]
 
 
-def test_a_full_disk_ends_the_run_at_once_and_is_named(made: Any, cli: Any, tmp_path: Path) -> None:
-    config = made("text", {"name": "answer", **JSON})
-    (tmp_path / "f").mkdir()
-    for number in range(3000):
-        (tmp_path / "f" / f"{number:04}.bin").write_bytes(b"x")
-    (tmp_path / "full.jsonl").symlink_to("/dev/full")
-    code, out, err = cli("run", config, tmp_path / "f", "-o", tmp_path / "full.jsonl", "-q")
-    assert code == 1
-    assert f"error: --output {tmp_path}/full.jsonl: No space left on device" in err
-    assert "not sent" in out
-
-
 def test_a_full_disk_behind_stdout_is_told_in_one_line(made: Any, tmp_path: Path) -> None:
     made("size", SIZE)
     files(tmp_path, 1)

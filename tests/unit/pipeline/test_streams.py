@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,20 @@ def test_a_line_to_a_reader_that_has_gone_is_lost_and_so_are_all_after_it() -> N
     )
     done = run(code)
     assert (done.returncode, done.stdout) == (0, b"done\n")
+
+
+def test_a_stream_that_its_parent_has_set_not_to_block_loses_nothing() -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    code = "from pipeline.streams import *; prepare_streams(); [print('x' * 99) for _ in range(10_000)]"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=write)
+    os.close(write)
+    with process, open(read, "rb") as stream:
+        # It has filled the pipe by then, and waits.
+        assert stream.read(10) == b"x" * 10
+        time.sleep(0.2)
+        assert len(stream.read()) == 1_000_000 - 10
+    assert process.returncode == 0
 
 
 def test_a_line_to_a_full_disk_is_lost_and_the_exit_code_stays() -> None:
