@@ -49,10 +49,16 @@ def make_display(pipeline: str, total: int | None, *, quiet: bool = False, stder
     """
     # Given as it is now: a console looks it up again and again, a microsecond each.
     stream = sys.stderr if stderr else sys.stdout
-    console = Console(file=stream, highlight=False, emoji=False, markup=False)
+    console = _Console(file=stream, highlight=False, emoji=False, markup=False)
     if console.is_terminal and not quiet:
         return TerminalDisplay(console, pipeline, total)
-    return PlainDisplay(Console(file=stream, highlight=False, emoji=False, markup=False, width=1000), quiet)
+    return PlainDisplay(_Console(file=stream, highlight=False, emoji=False, markup=False, width=1000), quiet)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # Else rich ends the process; whether the run is over is not for it to say.
+        raise BrokenPipeError
 
 
 class TerminalDisplay:

@@ -43,10 +43,12 @@ class _Gone(Exception):
 class _Presenter:
     """What becomes of each record: a line in the output, and something for a person to see."""
 
-    def __init__(self, output: Output, display: Display, *, only_shown: bool, flush_s: float) -> None:
+    def __init__(self, output: Output, display: Display, *, shown_on: int, only_shown: bool, flush_s: float) -> None:
         self._output = output
         self._display = display
-        #: Whether stdout is all that there is of the answers.
+        #: The descriptor that the display writes to.
+        self._shown_on = shown_on
+        #: Whether that is all that there is of the answers.
         self._only_shown = only_shown
         #: For how long records may be kept back.
         self._flush_s = flush_s
@@ -75,11 +77,11 @@ class _Presenter:
         try:
             yield
         except BrokenPipeError:
-            silence(sys.stdout.fileno())
+            silence(self._shown_on)
             if self._only_shown:
                 raise _Gone from None
         except OSError as error:
-            silence(sys.stdout.fileno())
+            silence(self._shown_on)
             if self._only_shown:
                 raise OutputBroken(f"stdout: {error.strerror or error}") from error
             say(f"warning: stdout: {error.strerror or error}; nothing more is shown")
@@ -109,7 +111,13 @@ def _run(boot: Boot) -> int:
             make_display(plan.name, total, quiet=wanted["quiet"] or to_stdout, stderr=to_stdout)
         )
         # Who reads stdout may wait for an answer before it sends more.
-        presenter = _Presenter(output, display, only_shown=target is None, flush_s=0.0 if to_stdout else _FLUSH_S)
+        presenter = _Presenter(
+            output,
+            display,
+            shown_on=2 if to_stdout else 1,
+            only_shown=target is None,
+            flush_s=0.0 if to_stdout else _FLUSH_S,
+        )
         began = time.monotonic()
         try:
             for record in feed.run(presenter.tick):

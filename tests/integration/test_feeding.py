@@ -184,6 +184,14 @@ def test_a_closed_stream_ends_nothing(made: Any, tmp_path: Path, redirections: s
     assert [record["outputs"]["n"] for record in records(tmp_path / "o.jsonl")] == [1, 2, 3]
 
 
+def test_answers_on_stdout_do_not_go_with_the_reader_of_what_failed(made: Any, tmp_path: Path) -> None:
+    made("size", SIZE)
+    files(tmp_path, 1, 2, 3)
+    done = run_in_shell("run size.yaml gone.bin [1-3].bin -o - 2> >(exec true)", tmp_path)
+    assert done.returncode == 1
+    assert [json.loads(line)["outputs"].get("n") for line in done.stdout.splitlines()] == [None, 1, 2, 3]
+
+
 def test_a_reader_that_goes_away_ends_a_run_only_where_it_was_all_that_the_run_was_for(made: Any, tmp_path: Path) -> None:
     made("text", {"name": "answer", **JSON})
     (tmp_path / "f").mkdir()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -165,6 +167,19 @@ def test_no_name_and_no_number_of_the_summary_is_broken_on_a_narrow_terminal(wid
     text = on_terminal([ok("a.jpg")], width=width)
     for word in ("infer", "2.0 KiB"):
         assert word in text
+
+
+def test_a_reader_that_has_gone_is_told_as_that_and_ends_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        display = make_display("pets", 1)
+        with pytest.raises(BrokenPipeError):
+            display.finish(summary_of([ok("a.jpg")]))
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, write)
+        os.close(null)
 
 
 def test_a_display_fits_what_stdout_is(capsys: pytest.CaptureFixture[str]) -> None:
