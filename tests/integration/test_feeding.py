@@ -329,6 +329,17 @@ def test_who_waits_for_each_answer_before_more_is_sent_gets_it(made: Any, starte
     assert process.wait(30) == 1
 
 
+def test_options_that_no_client_could_be_told_are_refused(made: Any, cli: Any, tmp_path: Path) -> None:
+    config = made("size", SIZE)
+    (tmp_path / "s.py").write_text("def size(file, text):\n    return len(text)\n")
+    for times, code in ((5, 0), (9, 2)):
+        text = config.read_text().replace("  with:\n", "  with:\n    text: [" + "*long, " * times + "]\n")
+        (tmp_path / "long.yaml").write_text(f"x-long: &long {'y' * 500_000}\n{text}")
+        done = cli("check", tmp_path / "long.yaml")
+        assert done.code == code, done.err
+    assert "what the stages' options hold comes to 4.3 MiB, aliases included" in done.err
+
+
 def test_bytes_come_from_stdin_while_the_supervisor_lives_on_another(made: Any, tmp_path: Path) -> None:
     made("size", SIZE)
     done = run_in_shell("(printf ab; sleep 0.3; printf c) | run size.yaml - -o -", tmp_path)
