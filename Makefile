@@ -32,7 +32,7 @@ run: $(VENV)/.core  ## set up what is missing, then: pipeline run configs/resnet
 
 run-ocr: $(VENV)/.core photos/text/page.png  ## read an invoice and a scanned page: pipeline run configs/ocr.yaml
 	@mkdir -p build
-	@$(VENV)/bin/pipeline run configs/ocr.yaml --output build/ocr.jsonl $(ARGS)
+	@$(VENV)/bin/pipeline run configs/ocr.yaml --output build/ocr.jsonl --overwrite $(ARGS)
 	@$(VENV)/bin/python photos/text/print_lines.py build/ocr.jsonl
 
 test: $(VENV)/.dev  ## set up what is missing, then pass the whole test suite

@@ -31,8 +31,14 @@ after `pipeline schema --output pipeline.schema.json`.
 
 * Unknown fields are refused. Values are taken as written: `8` is no text and `"8"` no number.
 * The scalars are those of YAML 1.2: `no` and `on` are text. Anchors, aliases and merge keys work; tags and duplicate
-  keys are refused.
-* Relative paths are relative to the file.
+  keys are refused. A top-level key that begins with `x-` is ignored: it is a place for anchors that several stages
+  refer to.
+* Relative paths are relative to the folder in which the file was named: where that is a link, as in a ConfigMap that
+  Kubernetes mounts, the link's own folder.
+* In `use`, `with`, `env`, `run.inputs`, `canary.input` and `capsules.folder` a text that begins with `~/` begins with
+  the home folder, `${NAME}` is replaced by that variable of the environment, and so is `$NAME` where it is the first
+  part of a path. `${NAME:-default}` has a value for one that is unset or empty, an unset one without is refused, and
+  `$${NAME}` stands for `${NAME}` itself. These are the variables of `pipeline`, not what a stage's `env` sets.
 * Bytes are numbers, or texts such as `"608KiB"` (powers of 1024) and `"10MB"` (powers of 1000).
 * `--set NAME=VALUE` changes a value from the command line: `--set drain_s=1`, and after a stage's name its fields or
   its options: `--set inference.batch.max_size=16`, `--set postprocess.k=1`.

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -68,14 +69,16 @@ def _find(use: str, base_dir: Path) -> Any:
 
 
 def _import_file(use: str, path: Path) -> ModuleType:
-    path = path.resolve()
+    beside, path = path.parent.resolve(), path.resolve()
     if not path.is_file():
         there = [p.name for p in path.parent.glob("*.py")]
         raise BadOption(f"{use}: there is no file {path}{_hint(path.name, there)}")
     # One name for one path, so that two stages out of one file share the module.
-    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    name = f"{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
     if (known := sys.modules.get(name)) is not None:
         return known
+    # Its neighbours can be imported, and hide nothing: they come last. Where it is a link, also those beside the link.
+    sys.path.extend([folder for folder in map(str, (beside, path.parent)) if folder not in sys.path])
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # for a .py file there always is one,
     assert spec.loader is not None  # and it has a loader

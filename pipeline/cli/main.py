@@ -6,6 +6,7 @@ be started.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -17,6 +18,7 @@ import typer
 
 from pipeline.errors import ConfigError, StartError
 from pipeline.interpreter import NO_MATRICES
+from pipeline.streams import prepare_streams, say, silence
 from pipeline.supervisor.signals import end_before_start
 from pipeline.topology.refusals import is_refusal, refusal_of
 from stages.errors import ModelError
@@ -26,6 +28,9 @@ __all__ = ["COMMANDS", "main", "make_app"]
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
 EXIT_START = 3
+
+#: Why what is printed may be lost: a disk is full. (A reader that has gone is typer's business.)
+_UNPRINTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 COMMANDS = ("run", "check", "graph", "build", "status", "shm", "replay", "models", "schema")
 """Names of the commands, and of the modules beside this one; in the order of the help."""
@@ -69,6 +74,8 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line, the process's own where none is given, and end with SystemExit."""
     own_process = arguments is None
+    if own_process:
+        prepare_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     # Each command needs other libraries, and all of them together take longer to import than one takes to
     # run: only the one that is asked for is imported. Who asks for none, or for one that there is not, is told of all.
@@ -86,14 +93,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             gc.freeze()
         app(args=arguments, prog_name="pipeline")
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         sys.exit(EXIT_CONFIG)
     except (StartError, ModelError) as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         sys.exit(EXIT_START)
     except OSError as error:
+        # Where it is about no file, it is about what is printed.
+        if error.filename is None and error.errno in _UNPRINTED:
+            silence(1)
+            say(f"error: stdout: {error.strerror}")
+            sys.exit(EXIT_FAILED)
         # What the system refuses is the operator's business. Any other is a bug of ours, and reported as Python does.
         if not is_refusal(error):
             raise
-        print(f"error: {refusal_of(error)}", file=sys.stderr)
+        say(f"error: {refusal_of(error)}")
         sys.exit(EXIT_START)

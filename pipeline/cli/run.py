@@ -6,17 +6,20 @@ import faulthandler
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pipeline.cli.arguments import ConfigArgument, SetOption
 from pipeline.config.loader import LoadedConfig, load_config
 from pipeline.errors import ConfigError, StartError
-from pipeline.feeding.sources import expand
+from pipeline.feeding.output import STDOUT, refuse_output
+from pipeline.feeding.paths import STDIN, expand, is_same_file, relative_to_here
 from pipeline.graph.preparation import prepare_loaded
 from pipeline.models.pull import pull
+from pipeline.streams import say, settle_streams, unheard
 from pipeline.supervisor.supervisor import supervise
+from shm.handle import JSON
 from stages.catalogue import ASSETS, cache_dir
 from stages.errors import ModelError
 
@@ -33,11 +36,28 @@ def register(app: typer.Typer) -> None:
 def run(
     config: ConfigArgument,
     inputs: Annotated[
-        list[str], typer.Argument(metavar="[PATH|DIR|GLOB]...", help="What to run; default: the config's run.inputs.")
+        list[str], typer.Argument(metavar="[PATH|DIR|GLOB|-]...", help="What to run; default: the config's run.inputs.")
     ] = [],  # noqa: B006 (typer's own form of a default)
     output: Annotated[
-        Path | None, typer.Option("--output", help="Write one JSON object a request to this file.", show_default=False)
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE|DIR/|-",
+            help="Write the answers: one JSON object a request to FILE, or to stdout (-); to DIR/ with the arrays as "
+            ".npz files beside them.",
+            show_default=False,
+        ),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what --output finds there.")] = False,
+    append: Annotated[
+        bool, typer.Option("--append", help="Go on behind it, and run only what is not answered in it.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Run N requests at most.", show_default=False)
+    ] = None,
+    text: Annotated[bool, typer.Option("--text", help="Lines of stdin (-) are texts, not JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show failures and the summary only.")] = False,
     serve: Annotated[
         bool, typer.Option("--serve", help="Run no files; serve clients until SIGTERM or Ctrl-C.")
     ] = False,
@@ -49,11 +69,22 @@ def run(
 ) -> None:
     """Run files through a pipeline, or serve it to clients."""
     loaded = load_config(config, assignments)
-    feeder = None if serve else {**_feeder(loaded, inputs, output), "assert_zero_copy": assert_zero_copy}
-    if serve and (inputs or output):
+    if serve and (inputs or output or limit or text or quiet):
         raise ConfigError("--serve runs no files: leave out the files and --output, or leave out --serve")
     if serve and assert_zero_copy:
         raise ConfigError("--assert-zero-copy is about a run of files; while it serves, `pipeline status` shows copies")
+    if text and not (len(loaded.inputs) == 1 and loaded.inputs[0].dtype == JSON):
+        raise ConfigError("--text is about pipelines whose one input is of dtype json: leave it out")
+    feeder: dict[str, Any] | None = None
+    if not serve:
+        feeder = {
+            **_named(loaded, inputs, output),
+            **_written(loaded, output, overwrite=overwrite, append=append),
+            "limit": limit,
+            "text": text,
+            "quiet": quiet,
+            "assert_zero_copy": assert_zero_copy,
+        }
     _pull_models(loaded)
     prepared = prepare_loaded(loaded)
     prepared.budget.refuse()
@@ -62,29 +93,44 @@ def run(
         if level != "info" or serve:
             # Not by rich, which the tables are made with: to import it would be an eighth of the start.
             colour = False if "NO_COLOR" in os.environ else None  # None: where it is a terminal
-            typer.secho(f"{level}: {text}", fg=_COLOURS.get(level), err=True, color=colour)
+            with unheard():
+                typer.secho(f"{level}: {text}", fg=_COLOURS.get(level), err=True, color=colour)
 
     def on_ready(run_dir: Path) -> None:
         if serve:
-            print(f"serving {prepared.plan.name} in {run_dir}", flush=True)
+            with unheard(1):
+                print(f"serving {prepared.plan.name} in {run_dir}", flush=True)
 
     # Whatever kills the supervisor itself takes the run down with it: then at least it says where.
     faulthandler.enable(all_threads=False)
-    sys.exit(supervise(prepared.plan, feeder=feeder, log=log, on_ready=on_ready))
+    code = supervise(prepared.plan, feeder=feeder, log=log, on_ready=on_ready)
+    settle_streams()
+    sys.exit(code)
 
 
-def _feeder(loaded: LoadedConfig, inputs: list[str], output: Path | None) -> dict[str, object]:
-    if inputs:
-        files = expand(inputs, Path(), loaded.config.run.files)
-    elif loaded.config.run.inputs:
-        files = [os.path.relpath(f) for f in expand(loaded.config.run.inputs, loaded.base_dir, loaded.config.run.files)]
-    else:
+def _named(loaded: LoadedConfig, inputs: list[str], output: str | None) -> dict[str, Any]:
+    """What is to be run. Millions of files are for the feeder to find; here it is enough that there is one of each."""
+    run = loaded.config.run
+    named = inputs or relative_to_here(run.inputs, loaded.base_dir)
+    if not named:
         raise ConfigError(f"nothing to run: name files, or give {loaded.path} a run.inputs, or use --serve")
-    if output is not None and not output.absolute().parent.is_dir():
-        raise ConfigError(f"--output {output}: the folder {output.absolute().parent} does not exist")
-    if output is not None and output.is_dir():
-        raise ConfigError(f"--output {output}: expected a file, found a folder")
-    return {"files": files, "output": None if output is None else str(output)}
+    expansion = expand(named, run.files, first_only=True, without=output)
+    if output not in (None, STDOUT) and any(is_same_file(name, os.path.realpath(output)) for name in named):
+        raise ConfigError(f"--output {output}: this is one of the files to run; write to another")
+    if not expansion.files:
+        raise ConfigError("\n".join(expansion.empty))
+    # It has a stdin of its own, on which the supervisor's life depends.
+    stdin = os.dup(0) if STDIN in expansion.files else None
+    return {"named": list(named), "patterns": list(run.files), "stdin": stdin}
+
+
+def _written(loaded: LoadedConfig, output: str | None, *, overwrite: bool, append: bool) -> dict[str, Any]:
+    """Where the answers go."""
+    if output is None and (overwrite or append):
+        raise ConfigError(f"--{'overwrite' if overwrite else 'append'} is about --output: say where the answers go")
+    if output is not None:
+        refuse_output(output, overwrite=overwrite, append=append)
+    return {"output": output, "append": append, "pictures": list(loaded.config.run.pictures)}
 
 
 def _pull_models(loaded: LoadedConfig) -> None:
@@ -93,7 +139,7 @@ def _pull_models(loaded: LoadedConfig) -> None:
         for value in stage.options.values():
             if isinstance(value, str) and value in ASSETS and not (cache_dir() / ASSETS[value].file).exists():
                 asset = ASSETS[value]
-                print(f"fetching {value} ({asset.nbytes / 1e6:.1f} MB, {asset.licence}) ...", file=sys.stderr)
+                say(f"fetching {value} ({asset.nbytes / 1e6:.1f} MB, {asset.licence}) ...")
                 try:
                     pull(value)
                 except ModelError as error:

@@ -6,6 +6,7 @@ Whether the stages' classes exist and fit each other is not known here: see `pip
 
 from __future__ import annotations
 
+import os
 import re
 import typing
 from collections.abc import Iterable
@@ -17,9 +18,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pipeline.config.document import read_document
+from pipeline.config.expansion import expand_document
 from pipeline.config.findings import Findings, Locations, NodePath, nearest
 from pipeline.config.overrides import apply_overrides
-from pipeline.config.schema import LIST_TAG, MAPPING_TAG, PipelineConfig, hosts_of
+from pipeline.config.schema import ANCHORS, LIST_TAG, MAPPING_TAG, PipelineConfig, hosts_of
 from stages.errors import SpecMismatch
 from stages.spec import TensorSpec
 
@@ -39,8 +41,11 @@ class LoadedConfig:
 
     @property
     def base_dir(self) -> Path:
-        """The folder that relative paths in the config are relative to."""
-        return self.path.resolve().parent
+        """The folder that relative paths in the config are relative to.
+
+        It is where the file was named, also where that is a link to a file elsewhere, as in a mounted ConfigMap.
+        """
+        return self.path.parent.resolve()
 
     def findings(self) -> Findings:
         """An empty list for further findings about this config."""
@@ -55,9 +60,14 @@ def load_config(path: Path | str, assignments: Iterable[str] = ()) -> LoadedConf
     """
     path = Path(path)
     data, locations = read_document(path)
+    for name in [name for name in data if name.startswith(ANCHORS)]:
+        # Its anchors have done their work where they were merged.
+        del data[name]
     locations = apply_overrides(data, locations, list(assignments))
     data.setdefault("name", re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40] or "pipeline")
     findings = Findings(locations)
+    expand_document(data, os.environ, findings.add)
+    findings.refuse()
     try:
         config = PipelineConfig.model_validate(data)
     except ValidationError as error:

@@ -24,6 +24,7 @@ from pydantic import (
 from pipeline.config.quantities import parse_bytes
 
 __all__ = [
+    "ANCHORS",
     "AUTO",
     "BatchConfig",
     "CanaryConfig",
@@ -39,6 +40,8 @@ __all__ = [
     "hosts_of",
 ]
 
+#: What the names of top-level keys begin with that hold nothing but anchors for others to refer to.
+ANCHORS = "x-"
 AUTO: Literal["auto"] = "auto"
 Auto = Literal["auto"]
 
@@ -127,7 +130,7 @@ CpuList = Annotated[
 ]
 Use = Annotated[
     str,
-    AfterValidator(_name(r"[^:\s]+:[A-Za-z_][A-Za-z0-9_]*", "module:Class or ./file.py:Class")),
+    AfterValidator(_name(r"([^:\s]+|[^:\s][^:\n]*\.py):[A-Za-z_][A-Za-z0-9_]*", "module:Class or ./file.py:Class")),
     Field(examples=["stages.image:DecodeResize", "./my_stage.py:MyStage"]),
 ]
 Condition = Annotated[
@@ -247,10 +250,16 @@ class RunConfig(_Node):
     """Defaults of `pipeline run`."""
 
     inputs: Annotated[tuple[str, ...], Field(strict=False)] = Field(
-        default=(), description="Files, folders or globs to run, relative to this file, where none are given."
+        default=(), description="What to run where nothing is named: files, folders or globs, relative to this file."
     )
     files: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(
         default=("*",), description="Which files of a folder are meant: *.jpg, *.png."
+    )
+    pictures: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Outputs that are pictures: uint8 [H, W] (gray), [H, W, 3] (RGB) or [H, W, 4] (RGBA), or [bytes] "
+        "of a JPEG or the like. `--output FOLDER/` writes each as a .png file, or as its bytes are; others become "
+        ".npz files.",
     )
 
 
@@ -284,7 +293,7 @@ class CapsulesConfig(_Node):
 class PipelineConfig(_Node):
     """A pipeline."""
 
-    model_config = ConfigDict(title="pipeline")
+    model_config = ConfigDict(title="pipeline", json_schema_extra={"patternProperties": {f"^{ANCHORS}": True}})
 
     name: PipelineName = Field(description="What `ps`, the log and the segments call it. Default: the file's stem.")
     inputs: Annotated[tuple[InputConfig, ...], Field(strict=False, min_length=1)] = Field(

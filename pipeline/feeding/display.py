@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol
@@ -20,6 +22,8 @@ from stages.copies import REASONS
 __all__ = ["Display", "PlainDisplay", "TerminalDisplay", "make_display"]
 
 _MOST_ROWS = 40
+#: Lines are kept back for at most so long: a write for each of thousands a second is not wanted.
+_FLUSH_S = 0.05
 
 
 class Display(AbstractContextManager["Display"], Protocol):
@@ -35,18 +39,32 @@ class Display(AbstractContextManager["Display"], Protocol):
         """The end."""
 
 
-def make_display(pipeline: str, total: int, *, quiet: bool = False) -> Display:
-    """The display that fits what stdout is."""
-    console = Console(highlight=False, emoji=False, markup=False)
+def make_display(pipeline: str, total: int | None, *, quiet: bool = False, stderr: bool = False) -> Display:
+    """The display that fits what stdout is.
+
+    Args:
+        total: how many requests there will be; None where it is not known.
+        quiet: show no answers, only what failed, and the summary.
+        stderr: show it there, for stdout has something else.
+    """
+    # Given as it is now: a console looks it up again and again, a microsecond each.
+    stream = sys.stderr if stderr else sys.stdout
+    console = _Console(file=stream, highlight=False, emoji=False, markup=False)
     if console.is_terminal and not quiet:
         return TerminalDisplay(console, pipeline, total)
-    return PlainDisplay(Console(highlight=False, emoji=False, markup=False, width=1000), quiet)
+    return PlainDisplay(_Console(file=stream, highlight=False, emoji=False, markup=False, width=1000), quiet)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # Else rich ends the process; whether the run is over is not for it to say.
+        raise BrokenPipeError
 
 
 class TerminalDisplay:
     """A progress bar with rate and remaining time; then the table, then the summary."""
 
-    def __init__(self, console: Console, pipeline: str, total: int) -> None:
+    def __init__(self, console: Console, pipeline: str, total: int | None) -> None:
         self._console = console
         self._progress = Progress(
             TextColumn(pipeline, style="bold"),
@@ -106,6 +124,7 @@ class PlainDisplay:
     def __init__(self, console: Console, quiet: bool) -> None:
         self._console = console
         self._quiet = quiet
+        self._flushed = 0.0
 
     def __enter__(self) -> PlainDisplay:
         return self
@@ -116,36 +135,56 @@ class PlainDisplay:
         pass
 
     def add(self, record: Record) -> None:
+        # Without rich, which takes ten times as long for a line that has neither colour nor width.
         if record.error is not None:
             kind, message = record.error
-            self._console.print(f"{record.input}  FAILED  {kind}: {message}", soft_wrap=True)
+            self._console.file.write(f"{_one_line(record.input)}  FAILED  {kind}: {_harmless(message)}\n")
         elif not self._quiet:
-            label, score = record.headline()
-            self._console.print(f"{record.input}  {label}  {score}".rstrip(), soft_wrap=True)
+            label, score = record.headline
+            line = f"{_one_line(record.input)}  {_one_line(label)}  {score}".rstrip()
+            self._console.file.write(f"{line}\n")
+        if time.monotonic() - self._flushed >= _FLUSH_S:
+            self.tick()
 
     def tick(self) -> None:
-        pass
+        self._flushed = time.monotonic()
+        self._console.file.flush()
 
     def finish(self, summary: Summary) -> None:
         self._console.print(_summary(summary, rich=False))
 
 
+def _one_line(text: str) -> str:
+    """Control characters, such as a line feed in the name of a file, as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or character > "\x9f" else repr(character)[1:-1] for character in text
+    )
+
+
+def _harmless(message: str) -> str:
+    """The lines of a message, which a stage may have filled with what moves a terminal's cursor."""
+    return "\n".join(_one_line(line) for line in message.split("\n"))
+
+
 def _results(rows: list[Record], failed: list[Record], count: int) -> RenderableType:
-    scored = any(record.headline()[1] for record in rows)
+    scored = any(record.headline[1] for record in rows)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("file", overflow="fold")
     table.add_column("top label" if scored else "outputs", overflow="fold")
     if scored:
         table.add_column("probability", justify="right")
     for record in rows:
-        label, score = record.headline()
-        table.add_row(Text(record.input), Text(label), *([score] if scored else []))
+        label, score = record.headline
+        table.add_row(Text(_one_line(record.input)), Text(_one_line(label)), *([score] if scored else []))
     parts: list[RenderableType] = [table] if rows else []
     if (more := count - len(failed) - len(rows)) > 0:
         parts.append(Text(f"... and {more} more; --output FILE.jsonl writes all of them\n", style="dim"))
     for record in failed[:_MOST_ROWS]:
         assert record.error is not None
-        parts.append(Text.assemble((f"{record.input}  FAILED", "red"), f"  {record.error[0]}: {record.error[1]}"))
+        failed_name = (f"{_one_line(record.input)}  FAILED", "red")
+        parts.append(Text.assemble(failed_name, f"  {record.error[0]}: {_harmless(record.error[1])}"))
     if len(failed) > _MOST_ROWS:
         parts.append(Text(f"... and {len(failed) - _MOST_ROWS} more failures", style="red"))
     if failed:
@@ -156,8 +195,12 @@ def _results(rows: list[Record], failed: list[Record], count: int) -> Renderable
 def _summary(summary: Summary, *, rich: bool) -> RenderableType:
     latencies = summary.latencies
     line = f"{summary.requests} requests, {summary.failures} failed"
+    if summary.skipped:
+        line += f", {summary.skipped} answered before"
     if summary.not_sent:
         line += f", {summary.not_sent} not sent"
+    elif summary.stopped:
+        line += ", the rest not sent"
     line += f" in {summary.seconds:.2f} s: {summary.rate:.1f}/s"
     quantiles = ", ".join(f"p{percent} {latencies.percentile(percent):.1f}" for percent in (50, 90, 99))
     # On a terminal each table brings an empty line above and below it.

@@ -1,84 +1,104 @@
-"""Feed: sends one request a file, and hands out the answers in the order of the files.
+"""Feed: sends the requests of a run, and hands out the answers in their order.
 
 Single-threaded: it reads a file straight into its slot, sends the handle, and takes in answers while
 it waits for the next slot. What is under way is bounded by the slots, what is kept back for the sake
-of order by `_MAX_AHEAD`.
+of order by `_MAX_AHEAD` and `_MAX_KEPT_BYTES`.
+
+Whatever goes wrong with one request is in its record, and the next one has its turn.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.client.client import Client
+from pipeline.client.draft import Draft
 from pipeline.client.future import Future
-from pipeline.errors import InvalidRequest, RequestError, Unavailable
-from pipeline.feeding.record import Record, plain
-from pipeline.feeding.sources import load_arrays, open_file, takes_bytes
+from pipeline.errors import InvalidRequest, NotInTime, RequestError, Unavailable
+from pipeline.feeding.output import NoOutput, Output, OutputBroken
+from pipeline.feeding.record import Record, shown
+from pipeline.feeding.sources import Intake, Source, Sources, open_file
+from pipeline.feeding.values import headline_of
 
 __all__ = ["Feed"]
 
 _MAX_AHEAD = 4096
+_MAX_KEPT_BYTES = 256 << 20
 
 _MAX_TRIES = 5
 
+_TURN_S = 0.1
+
 
 class _Entry:
-    """One file on its way."""
+    """One request on its way."""
 
-    __slots__ = ("outcome", "path", "tries")
+    __slots__ = ("arrays", "number", "outcome", "source", "tries")
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, source: Source, number: int) -> None:
+        self.source = source
+        #: In the order of the sources, from 1 on.
+        self.number = number
         self.outcome: Future | Record | None = None
         self.tries = 0
+        #: What it carries, from when it was read until it is in its slot.
+        self.arrays: dict[str, NDArray[Any]] | None = None
 
 
 class Feed:
-    """Runs `files` through a pipeline.
+    """Runs `sources` through a pipeline.
 
     A request whose scheduler died is sent again: stages are functions of their inputs, so nothing
     happens twice that matters.
 
     Args:
         client: connected.
-        files: paths, one request each; a record names its file so.
+        sources: of this pipeline's inputs, one request each.
+        output: takes the outputs of each answer.
     """
 
-    def __init__(self, client: Client, files: Sequence[str]) -> None:
+    def __init__(self, client: Client, sources: Sources, intake: Intake, output: Output | None = None) -> None:
         self._client = client
-        self._files = files
-        self._bytes_of = client.plan.inputs[0] if takes_bytes(client.plan.inputs) else None
+        self._sources = sources
+        self._intake = intake
+        self._output: Output = NoOutput() if output is None else output
         self._under_way: deque[_Entry] = deque()
         self._to_send: deque[_Entry] = deque()
         #: Those that have been sent and are not answered, in the order in which they were sent.
         self._waiting: list[_Entry] = []
+        #: Bytes of the records that wait for their turn.
+        self._kept = 0
         self._stopped = False
-        #: Files that have been taken up.
-        self.taken = 0
+        #: Whether nothing is under way, and `on_progress` knows.
+        self._idle = False
 
     def stop(self) -> None:
-        """Take up no more files; what is under way is finished."""
+        """Take up no more requests; what is under way is finished."""
         self._stopped = True
 
     def run(self, on_progress: Callable[[], None] = lambda: None) -> Iterator[Record]:
-        """The records, in the order of the files. `on_progress` is called while nothing comes, too.
+        """The records, in the order of the sources. `on_progress` is called while nothing comes, too.
 
         Raises:
             Unavailable: the pipeline has stopped for good.
+            OutputBroken: the output takes nothing more.
         """
-        while self._under_way or (self.taken < len(self._files) and not self._stopped):
+        while self._under_way or not (self._stopped or self._sources.exhausted):
             try:
                 self._send()
                 outcome = self._under_way[0].outcome if self._under_way else None
                 # Nothing to hand out yet: wait for an answer, or for the first slot.
                 if outcome is None or (isinstance(outcome, Future) and not outcome.done()):
-                    self._client.pump(0.1)
+                    if self._under_way:
+                        self._client.pump(0.1)
+                    self._idle = not self._under_way
                     on_progress()
             except Unavailable:
                 self._client.reconnect()
@@ -88,12 +108,13 @@ class Feed:
         self._take_in()
         while self._under_way and isinstance(record := self._under_way[0].outcome, Record):
             self._under_way.popleft()
+            self._kept -= len(record.outputs)
             yield record
 
     def _take_in(self) -> None:
         """Turn every answer into its record, whatever its turn.
 
-        An answer that waits for its turn keeps its slot, and the file whose turn it is may need just that one.
+        An answer that waits for its turn keeps its slot, and the request whose turn it is may need just that one.
         """
         waiting = []
         for entry in self._waiting:
@@ -105,30 +126,26 @@ class Feed:
                 entry.outcome = None
                 self._to_send.append(entry)
             else:
-                entry.outcome = self._record(entry.path, future)
+                entry.outcome = record = self._record(entry, future)
+                self._kept += len(record.outputs)
         self._waiting = waiting
 
     def _send(self) -> None:
         """Send as many as there are slots for, first those that are to be sent again."""
         while True:
             if not self._to_send:
-                if self._stopped or self.taken == len(self._files) or len(self._under_way) >= _MAX_AHEAD:
+                if self._stopped or len(self._under_way) >= _MAX_AHEAD or self._kept > _MAX_KEPT_BYTES:
                     break
-                entry = _Entry(self._files[self.taken])
-                self.taken += 1
+                # Only where all that was answered is handed out, and shown, is there nothing else to wait for.
+                source = self._sources.take(0.1 if self._idle else 0.0)
+                self._idle = False
+                if source is None:
+                    break
+                entry = _Entry(source, self._sources.taken)
                 self._under_way.append(entry)
                 self._to_send.append(entry)
             entry = self._to_send[0]
-            try:
-                entry.outcome = self._submit(entry.path)
-            except Unavailable:
-                raise
-            except RequestError as error:
-                entry.outcome = Record(entry.path, (type(error).__name__, str(error)))
-            except OSError as error:
-                entry.outcome = Record(
-                    entry.path, ("InvalidRequest", f"cannot be read: {error.strerror or error}")
-                )
+            entry.outcome = self._try(entry)
             if entry.outcome is None:
                 break
             if isinstance(entry.outcome, Future):
@@ -138,50 +155,113 @@ class Feed:
         # One message for all of them.
         self._client.flush()
 
-    def _submit(self, path: str) -> Future | None:
-        spec = self._bytes_of
-        if spec is None:
-            arrays = load_arrays(Path(path), self._client.plan.inputs)
-            draft = self._client.draft_nowait(**{name: array.shape for name, array in arrays.items()})
+    def _try(self, entry: _Entry) -> Future | Record | None:
+        """What came of sending it: None where there is no slot yet.
+
+        Raises:
+            Unavailable: the pipeline has died; nothing is lost.
+        """
+        name = entry.source.name
+        try:
+            return self._submit(entry)
+        except Unavailable:
+            raise
+        except RequestError as error:
+            return Record(name, (type(error).__name__, shown(str(error))))
+        except OSError as error:
+            return Record(name, ("InvalidRequest", f"cannot be read: {error.strerror or error}"))
+        except Exception as error:  # of one file: no memory for it, a library that stumbles over it
+            return Record(name, ("InvalidRequest", f"cannot be sent: {_described(error)}"))
+
+    def _submit(self, entry: _Entry) -> Future | None:
+        source = entry.source
+        if source.failure:
+            raise InvalidRequest(source.failure)
+        spec = self._intake.bytes_of
+        if spec is None or not source.path:
+            if entry.arrays is None:
+                # Kept while it waits for a slot: to read it again each time would be most of the work.
+                entry.arrays = self._intake.load(source)
+            draft = self._draft({name: array.shape for name, array in entry.arrays.items()})
             if draft is None:
                 return None
-            for name, array in arrays.items():
+            for name, array in entry.arrays.items():
                 draft.inputs[name][...] = array
-            return draft.submit(flush=False, name=path)
-        fd, size = open_file(Path(path))
+            entry.arrays = None
+            return draft.submit(flush=False, name=source.name)
+        fd, size = open_file(source.path)
         try:
-            most = spec.max[str(spec.shape[0])]
+            most = self._intake.most_bytes
+            if not size:
+                # Those of /proc and the like say so, whatever they hold.
+                with open(fd, "rb", closefd=False) as stream:
+                    source.data = stream.read(most + 1)
+                size = len(source.data)
             if size > most:
                 raise InvalidRequest(
                     f"the file has {size} bytes, input {spec.name!r} takes at most {most}; "
                     f"raise its max in {Path(self._client.plan.config_path).name}"
                 )
-            draft = self._client.draft_nowait(**{spec.name: (size,)})
+            draft = self._draft({spec.name: (size,)})
             if draft is None:
                 return None
-            filled = _read_into(fd, draft.inputs[spec.name])
+            try:
+                if source.data:
+                    draft.inputs[spec.name][...] = np.frombuffer(source.data, np.uint8)
+                    filled = size
+                else:
+                    filled = _read_into(fd, draft.inputs[spec.name])
+            except BaseException:
+                draft.discard()
+                raise
         finally:
             os.close(fd)
         if filled < size:
             draft.discard()
             raise InvalidRequest(f"the file became shorter while it was read: {filled} of {size} bytes")
-        return draft.submit(flush=False, name=path)
+        return draft.submit(flush=False, name=source.name)
 
-    def _record(self, path: str, future: Future) -> Record:
+    def _draft(self, shapes: Mapping[str, tuple[int, ...]]) -> Draft | None:
+        """A slot for inputs of these shapes, or None where there is none yet."""
+        if self._waiting:
+            return self._client.draft_nowait(**shapes)
+        # No answer is to come that could bring one: it waits for its turn among the clients.
+        try:
+            return self._client.draft(timeout_s=_TURN_S, **shapes)
+        except NotInTime:
+            return None
+
+    def _record(self, entry: _Entry, future: Future) -> Record:
+        name = entry.source.name
         latency_ms = (future.answered_ns - future.submitted_ns) / 1e6
-        if (error := future.error()) is not None:
-            code = future.answer.code if future.answer is not None else type(error).__name__
+        if (failure := future.error()) is not None:
+            code = future.answer.code if future.answer is not None else type(failure).__name__
             return Record(
-                path, (code, str(error)), latency_ms=latency_ms, traceback=error.traceback, request=future.request
+                name, (code, str(failure)), latency_ms=latency_ms, traceback=failure.traceback, request=future.request
             )
-        with future.get() as result:
-            return Record(
-                path,
-                outputs={name: plain(value) for name, value in result.items()},
-                latency_ms=latency_ms,
-                stages=result.stages,
-                request=future.request,
-            )
+        try:
+            with future.get() as result:
+                outputs: Mapping[str, Any] = result
+                text, lost = self._output.take(entry.number, name, outputs)
+                return Record(
+                    name,
+                    headline=headline_of(outputs),
+                    outputs=text,
+                    lost=lost,
+                    latency_ms=latency_ms,
+                    stages=result.stages,
+                    request=future.request,
+                )
+        except OutputBroken:
+            raise
+        except Exception as error:  # this answer has no form that can be shown or written
+            why = f"cannot be written: {_described(error)}"
+            return Record(name, ("OutputError", why), latency_ms=latency_ms, request=future.request)
+
+
+def _described(error: Exception) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _read_into(fd: int, view: NDArray[np.uint8]) -> int:

@@ -1,49 +1,39 @@
-"""Record: one request's line in `--output`, and what the summary is made of. Pure."""
+"""Record: what came of one request: its line in `--output`, and what the display and the summary are made of. Pure."""
 
 from __future__ import annotations
 
-import json
-import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
+from pipeline.feeding.values import json_value
 
-__all__ = ["Record", "plain"]
+__all__ = ["Record", "shown"]
 
 
-def plain(value: Any) -> Any:
-    """A value of plain JSON types.
-
-    float32 and float16 have the digits that they have, not those of a float64; what JSON has no number
-    for, NaN and the infinities, is null.
-    """
-    if isinstance(value, np.ndarray):
-        return [plain(item) for item in value] if value.ndim else plain(value[()])
-    if isinstance(value, (np.float32, np.float16)):
-        return float(str(value)) if np.isfinite(value) else None
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def shown(text: str) -> str:
+    """A name as it is shown and recorded: bytes of a file's name that are no UTF-8 are escapes such as `\\xe9`."""
+    if text.isascii():
+        return text
+    return "".join(
+        f"\\x{ord(character) - 0xDC00:02x}" if "\udc80" <= character <= "\udcff" else character for character in text
+    )
 
 
 @dataclass(slots=True)
 class Record:
-    """What came of one file."""
+    """What came of one request. Its outputs are here as text alone, for an array would keep a slot."""
 
     input: str
-    """As it was named."""
+    """What `shown` makes of the name of its file."""
     error: tuple[str, str] | None = None
     """(type, message) of a request that failed."""
-    outputs: Mapping[str, Any] = field(default_factory=dict)
-    """Plain JSON values by output name."""
+    headline: tuple[str, str] = ("", "")
+    """See `values.headline_of`."""
+    outputs: bytes = b"{}"
+    """A JSON object of the outputs by name; empty where nothing is written."""
+    lost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """For each output how many of NaN, Infinity and -Infinity are null in `outputs`."""
     latency_ms: float = 0.0
     """From the submission to the answer."""
     stages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -53,31 +43,27 @@ class Record:
     request: str = ""
     """Its id, as logs call it; "" where it was not sent."""
 
-    def to_json(self) -> str:
-        """The line in `--output`."""
-        return json.dumps(
-            {
-                "input": self.input,
-                "request": self.request or None,
-                "status": "ok" if self.error is None else "error",
-                "error": self._error(),
-                "outputs": dict(self.outputs),
-                "latency_ms": round(self.latency_ms, 3),
-                "stages": {name: dict(values) for name, values in self.stages.items()},
-            },
-            ensure_ascii=False,
-        )
+    def to_json(self) -> bytes:
+        """The line in `--output`, without its end."""
+        error = self._error()
+        stages = {name: dict(values) for name, values in self.stages.items()}
+        unused: Counter[str] = Counter()
+        parts = [
+            (b'"input": ', json_value(self.input, unused)),
+            (b'"request": ', json_value(self.request or None, unused)),
+            (b'"status": ', b'"ok"' if error is None else b'"error"'),
+            (b'"error": ', json_value(error, unused)),
+            (b'"outputs": ', self.outputs),
+            (b'"latency_ms": ', json_value(round(self.latency_ms, 3), unused)),
+            (b'"stages": ', json_value(stages, unused)),
+        ]
+        if self.lost:
+            lost = {name: dict(counts) for name, counts in self.lost.items()}
+            parts.insert(5, (b'"nulls": ', json_value(lost, unused)))
+        return b"{" + b", ".join([name + value for name, value in parts]) + b"}"
 
     def _error(self) -> dict[str, str] | None:
         if self.error is None:
             return None
         error = {"type": self.error[0], "message": self.error[1]}
         return {**error, "traceback": self.traceback} if self.traceback else error
-
-    def headline(self) -> tuple[str, str]:
-        """(top label, its score) where the outputs are labels and scores; else the outputs in short, and nothing."""
-        labels, scores = self.outputs.get("labels"), self.outputs.get("scores")
-        if isinstance(labels, list) and isinstance(scores, list) and labels and scores:
-            return str(labels[0]), f"{scores[0]:.4f}"
-        text = json.dumps(dict(self.outputs), ensure_ascii=False)
-        return (text if len(text) <= 80 else text[:77] + "..."), ""

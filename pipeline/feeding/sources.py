@@ -1,71 +1,56 @@
-"""Sources: from what the command line names to one request a file.
+"""Sources: from files and stdin to requests.
 
-    FILE      a request, also where it does not exist: then that request fails
-    FOLDER    its files, those that match one of the patterns, sorted by name
-    GLOB      what it matches; matching nothing is a mistake of the command line
-
-A pipeline whose one input is a run of bytes gets the file as it is; every other gets its arrays out
-of a .npy file (one input) or a .npz file (by name).
+    the pipeline's inputs        a request is
+    one run of bytes             a file as it lies on disk; all of stdin
+    one JSON document            a .json file; a line of a .jsonl or .ndjson file or of stdin; a line of a .txt
+                                 file, which is the JSON string of that text
+    anything else                a .npy file (one input) or a .npz file (by name); JSON as above, with the
+                                 inputs by name: {"x": [[1, 2], [3, 4]]}
 """
 
 from __future__ import annotations
 
-import fnmatch
-import glob
-import io
+import json
 import os
 import stat
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ConfigError, InvalidRequest
+from pipeline.errors import InvalidRequest
+from pipeline.feeding.arrays import arrays_of_json, is_array_file, read_arrays
+from pipeline.feeding.lines import StdinReader, lines_of
+from pipeline.feeding.paths import STDIN
+from pipeline.feeding.record import shown
+from shm.handle import JSON
 from stages.spec import TensorSpec
 
-__all__ = ["expand", "load_arrays", "open_file", "takes_bytes"]
+__all__ = ["Intake", "Source", "Sources", "open_file"]
+
+_LINES, _TEXT = (".jsonl", ".ndjson"), (".txt",)
+#: A JSON document has more characters than the array that it holds; per byte of that at most so many.
+_JSON_PER_BYTE, _JSON_MORE = 32, 1 << 16
 
 
-def expand(named: Iterable[str], base_dir: Path, patterns: Sequence[str] = ("*",)) -> list[str]:
-    """The files that the command line, or the config's `run.inputs`, names; each once, in order.
+@dataclass(slots=True)
+class Source:
+    """What one request is made of."""
 
-    Args:
-        named: files, folders and globs.
-        base_dir: what relative ones are relative to.
-        patterns: which files of a folder are meant: `*.jpg`, ...
-
-    Raises:
-        ConfigError: a glob or a folder holds nothing to run.
-    """
-    files: dict[str, None] = {}
-    for name in named:
-        path = base_dir / name
-        if path.is_dir():
-            found = sorted(
-                str(entry)
-                for entry in path.iterdir()
-                if entry.is_file() and any(fnmatch.fnmatch(entry.name.lower(), p.lower()) for p in patterns)
-            )
-            if not found:
-                raise ConfigError(f"{path}: no file in this folder matches {', '.join(patterns)}")
-        elif glob.has_magic(name) and not path.exists():
-            found = sorted(glob.glob(str(path), recursive=True))
-            if not found:
-                raise ConfigError(f"{path}: this pattern matches no file")
-        else:
-            found = [str(path)]
-        files.update(dict.fromkeys(found))
-    return list(files)
+    name: str
+    """What its record is called: the path of its file, with the number of its line where there are several."""
+    path: str = ""
+    """The file that is read when it is sent; empty where `data` has it all."""
+    data: bytes = b""
+    """What a line, or stdin, held."""
+    failure: str = ""
+    """Why there is nothing to send."""
 
 
-def takes_bytes(inputs: Sequence[TensorSpec]) -> bool:
-    """Whether a request is one file as it lies on disk."""
-    return len(inputs) == 1 and inputs[0].dtype == "uint8" and len(inputs[0].shape) == 1 and not inputs[0].is_static
-
-
-def open_file(path: Path) -> tuple[int, int]:
+def open_file(path: str | os.PathLike[str]) -> tuple[int, int]:
     """A descriptor to read a regular file from, and its size in bytes; the caller closes it.
 
     Raises:
@@ -73,7 +58,7 @@ def open_file(path: Path) -> tuple[int, int]:
         OSError: it cannot be opened.
     """
     # O_NONBLOCK: a FIFO among the files must not hang the run.
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
@@ -81,29 +66,202 @@ def open_file(path: Path) -> tuple[int, int]:
     return fd, status.st_size
 
 
-def load_arrays(path: Path, inputs: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]:
-    """The inputs of one request out of a .npy or .npz file. Nothing is unpickled.
+class Intake:
+    """What files a pipeline with these inputs takes, and how they become arrays.
 
-    Raises:
-        InvalidRequest: the file is of neither form, or does not hold the pipeline's inputs.
-        OSError: it cannot be read.
+    Args:
+        text: lines of stdin are texts, not JSON.
     """
-    names = [spec.name for spec in inputs]
-    fd, _ = open_file(path)
-    with open(fd, "rb") as file:
-        data = file.read()
-    try:
-        loaded = np.load(io.BytesIO(data), allow_pickle=False)
-        # A .npz file is read array by array, when asked for it.
-        found = {"": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in names if n in loaded.files}
-    except Exception as error:  # whatever the parsers below numpy raise at nonsense: tokenize, zipfile, zlib, ...
-        raise InvalidRequest(
-            f"expected a .npy or .npz file with {', '.join(map(str, inputs))}: {type(error).__name__}: {error}"
-        ) from None
-    if isinstance(loaded, np.ndarray):
-        if len(names) != 1:
-            raise InvalidRequest(f"expected a .npz file with the inputs {', '.join(names)}; found one array")
-        return {names[0]: loaded}
-    if missing := sorted(set(names) - set(found)):
-        raise InvalidRequest(f"no array {missing[0]!r} in the file; it has {', '.join(loaded.files)}")
-    return found
+
+    def __init__(self, inputs: Sequence[TensorSpec], *, text: bool = False) -> None:
+        self._inputs = inputs
+        #: Whether lines of stdin are texts.
+        self.text = text
+        first = inputs[0]
+        free = first.dtype == "uint8" and len(first.shape) == 1 and not first.is_static
+        #: The one input that takes a file as it lies on disk; None where there is no such.
+        self.bytes_of = first if len(inputs) == 1 and free else None
+        self._takes_document = len(inputs) == 1 and first.dtype == JSON
+        # Of a line; what is too long in itself is told by its input.
+        self.most_bytes = (
+            first.max_nbytes
+            if self.bytes_of is not None or self._takes_document
+            else sum(spec.max_nbytes for spec in inputs) * _JSON_PER_BYTE + _JSON_MORE
+        )
+
+    def describe(self) -> str:
+        """The files that it takes, for a message."""
+        if self.bytes_of is not None:
+            return f"any file of at most {self.most_bytes} bytes"
+        if self._takes_document:
+            of = f"for {self._inputs[0]}"
+            return f"a .json file, a .jsonl file of one request a line, or a .txt file of one text a line, {of}"
+        array = ".npy or .npz file" if len(self._inputs) == 1 else ".npz file"
+        return f"a {array} with {', '.join(map(str, self._inputs))}, or JSON with these names (.json, .jsonl)"
+
+    def is_lines(self, path: str) -> bool:
+        """Whether each line of that file is a request."""
+        if self.bytes_of is not None:
+            return False
+        return path.lower().endswith(_LINES + _TEXT if self._takes_document else _LINES)
+
+    def of_line(self, name: str, number: int, line: bytes | None, *, text: bool) -> Source | None:
+        """The request that a line is; None for one without any, such as an empty one between documents.
+
+        Args:
+            number: of the line, from 1 on.
+            line: without its end; None: it is too long.
+        """
+        label = f"{name}:{number}"
+        if line is None:
+            return Source(label, failure=f"the line has more than {self.most_bytes} bytes")
+        if text:
+            try:
+                return Source(label, data=json.dumps(line.decode("utf-8"), ensure_ascii=False).encode())
+            except UnicodeDecodeError as error:
+                return Source(label, failure=f"expected UTF-8, found the byte 0x{line[error.start]:02x}")
+        return Source(label, data=line) if line.strip() else None
+
+    def of_file(self, path: str) -> Iterator[Source]:
+        """The request, or requests, that a file is."""
+        name = shown(path)
+        if not self.is_lines(path):
+            yield Source(name, path=path)
+            return
+        text = path.lower().endswith(_TEXT)
+        try:
+            fd, _ = open_file(path)
+            with open(fd, "rb") as stream:
+                for number, line in enumerate(lines_of(stream, self.most_bytes), 1):
+                    if (source := self.of_line(name, number, line, text=text)) is not None:
+                        yield source
+        except InvalidRequest as error:
+            yield Source(name, failure=str(error))
+        except OSError as error:
+            yield Source(name, failure=f"cannot be read: {error.strerror or error}")
+
+    def load(self, source: Source) -> dict[str, NDArray[Any]]:
+        """The arrays of one request. Not for a file that `bytes_of` takes: that is read straight into its slot.
+
+        Raises:
+            InvalidRequest: it does not hold the pipeline's inputs.
+            OSError: it cannot be read.
+        """
+        if not source.path:
+            if self.bytes_of is not None:
+                return {self.bytes_of.name: np.frombuffer(source.data, np.uint8)}
+            return arrays_of_json(source.data, self._inputs)
+        fd, size = open_file(source.path)
+        with open(fd, "rb") as stream:
+            start = stream.read(8)
+            stream.seek(0)
+            if is_array_file(start):
+                return read_arrays(stream, self._inputs)
+            if source.path.lower().endswith(".json") or (source.path.lower().endswith(_LINES + _TEXT)):
+                if size > self.most_bytes + _JSON_MORE:
+                    raise InvalidRequest(f"the file has {size} bytes, expected at most {self.most_bytes}")
+                return arrays_of_json(stream.read(), self._inputs)
+        raise InvalidRequest(f"expected {self.describe()}; this is neither")
+
+
+class Sources:
+    """The requests of a run, one after the other.
+
+    Args:
+        files: paths, and `-` for stdin.
+        stdin: what `-` is read from.
+        limit: requests at most; None: all.
+        done: how often each name has been answered by an earlier run, and is left out here.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        files: Sequence[str],
+        *,
+        stdin: int | None = None,
+        limit: int | None = None,
+        done: Counter[str] | None = None,
+    ) -> None:
+        self._intake = intake
+        self._files = files
+        self._stdin = stdin
+        self._limit = limit
+        self._given = Counter(done or ())
+        #: Of those, what has not been met.
+        self._done = self._given.copy()
+        self._wait_s = 0.0
+        self._rest = self._walk()
+        #: Requests that have been taken.
+        self.taken = 0
+        #: Requests that were left out, since they are done.
+        self.skipped = 0
+        #: Whether there are no more.
+        self.exhausted = False
+
+    @property
+    def total(self) -> int | None:
+        """How many requests there are, without those that are done; None where it is not known beforehand."""
+        if any(name == STDIN or self._intake.is_lines(name) for name in self._files):
+            return None
+        done = sum((Counter(map(shown, self._files)) & self._given).values()) if self._given else 0
+        left = len(self._files) - done
+        return left if self._limit is None else min(left, self._limit)
+
+    def take(self, wait_s: float = 0.0) -> Source | None:
+        """The next one; None where there is none, or none yet: see `exhausted`.
+
+        Args:
+            wait_s: seconds to wait for one that comes by stdin.
+        """
+        if self.exhausted or self.taken == self._limit:
+            self.exhausted = True
+            return None
+        self._wait_s = wait_s
+        for source in self._rest:
+            if source is None:
+                return None
+            if self._done[source.name] > 0:
+                self._done[source.name] -= 1
+                self.skipped += 1
+                continue
+            self.taken += 1
+            return source
+        self.exhausted = True
+        return None
+
+    def _walk(self) -> Iterator[Source | None]:
+        for path in self._files:
+            if path != STDIN:
+                yield from self._intake.of_file(path)
+            elif self._stdin is None:
+                yield Source(STDIN, failure="stdin is closed")
+            else:
+                yield from self._of_stdin(self._stdin)
+
+    def _of_stdin(self, fd: int) -> Iterator[Source | None]:
+        """The request, or requests, that come by stdin; None whenever there is none yet."""
+        whole = self._intake.bytes_of is not None
+        most = self._intake.most_bytes
+        reader = StdinReader(fd, most, whole=whole)
+        number = 0
+        while True:
+            try:
+                item = reader.take(self._wait_s)
+            except TimeoutError:
+                yield None
+                continue
+            except EOFError:
+                return
+            except OSError as error:
+                yield Source(STDIN, failure=f"cannot be read: {error.strerror or error}")
+                continue
+            number += 1
+            if not whole:
+                source = self._intake.of_line(STDIN, number, item, text=self._intake.text)
+                if source is not None:
+                    yield source
+            elif item is None:
+                yield Source(STDIN, failure=f"expected at most {most} bytes on stdin, found more")
+            else:
+                yield Source(STDIN, data=item)

@@ -107,7 +107,11 @@ class Summary:
     stages: dict[str, StageTotals] = field(default_factory=dict)
     requests: int = 0
     failures: int = 0
+    skipped: int = 0
+    """Requests that an earlier run had answered."""
     not_sent: int = 0
+    stopped: bool = False
+    """Whether the run ended before all was sent, also where it is not known how much that is."""
     seconds: float = 0.0
     latencies: Latencies = field(default_factory=Latencies)
     closed: dict[str, dict[str, int]] = field(default_factory=dict)

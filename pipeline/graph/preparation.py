@@ -11,14 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.loader import LoadedConfig, load_config
+from pipeline.config.quantities import format_bytes
+from pipeline.errors import ConfigError
+from pipeline.feeding.pictures import check_pictures
 from pipeline.graph.budget import Budget, make_budget
 from pipeline.graph.describing import describe_stages
 from pipeline.graph.plan import Plan
 from pipeline.graph.planning import make_plan
 from pipeline.graph.weights import weights_of
 from pipeline.topology.machine import Machine, read_machine
+from pipeline.wire.codec import MAX_FRAME_BYTES
 
 __all__ = ["Preparation", "prepare", "prepare_loaded"]
+
+#: As the text of a Welcome, beside whatever else that has.
+_MOST_PLAN_BYTES = MAX_FRAME_BYTES - (64 << 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,15 @@ def prepare_loaded(loaded: LoadedConfig) -> Preparation:
     machine = read_machine()
     descriptions = describe_stages(loaded)
     plan = make_plan(loaded, descriptions, machine)
+    findings = loaded.findings()
+    check_pictures(loaded.config.run.pictures, plan, findings)
+    findings.refuse()
+    if (size := len(plan.to_json())) > _MOST_PLAN_BYTES:
+        # No client could be let in, for each is told the plan.
+        raise ConfigError(
+            f"{loaded.path}: what the stages' options hold comes to {format_bytes(size)}, aliases included; expected "
+            f"at most {format_bytes(_MOST_PLAN_BYTES)}. Put long lists and texts into files that the options name"
+        )
     notes = tuple((name, note) for name, description in descriptions.items() for note in description.notes)
     budget = make_budget(plan, machine.memory, weights_of(plan, descriptions))
     return Preparation(loaded, machine, plan, budget, notes)

@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline.client.client import Client
 from pipeline.errors import RequestError, Unavailable
 from pipeline.feeding.feed import Feed
+from pipeline.feeding.sources import Intake, Sources
 from pipeline.processes.child import boot
 
 __all__ = ["main"]
@@ -26,11 +27,13 @@ def main() -> None:
     if not Path(plan.input).is_file():
         print(f"no canary: {plan.input} is not a file", file=sys.stderr)
     complained = ""
+    intake = Intake(boot_.plan.inputs)
     while True:
         try:
             with Client.connect(boot_.run_dir, name="canary") as client:
                 while True:
-                    (record,) = Feed(client, [plan.input]).run()
+                    # Of a file of many lines the first.
+                    (record,) = Feed(client, Sources(intake, [plan.input], limit=1), intake).run()
                     complaint = "" if record.error is None else f"{record.error[0]}: {record.error[1]}"
                     # Once for each new reason: a broken pipeline must not fill the log.
                     if complaint and complaint != complained:

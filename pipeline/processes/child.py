@@ -1,6 +1,6 @@
 """Child: what every child process does first, whatever its role.
 
-The supervisor spawns a child with a pipe as its stdin. The first line is the boot document; after
+The supervisor spawns a child with a pipe as its stdin. The first line is the boot document, as long as it may be; after
 it the pipe stays open and silent for as long as the supervisor lives. Its end is the child's end:
 
     supervisor ──boot document──▶ child
@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import setproctitle
 
 from pipeline.graph.plan import Plan
+from pipeline.streams import prepare_streams
 from shm.segment import SegmentAddress
 
 __all__ = ["SHARED_SIGNALS", "Boot", "Post", "boot", "collect_garbage", "die_with_parent", "freeze_heap"]
@@ -45,8 +46,6 @@ _PR_SET_PDEATHSIG = 1
 
 #: Objects that have come and not gone by themselves, upon which the collector looks for garbage among them.
 _UNCOLLECTED = 50_000
-
-_BOOT_LIMIT = 16 * 1024 * 1024
 
 
 class Post(NamedTuple):
@@ -105,13 +104,15 @@ def boot(role: str) -> Boot:
     Args:
         role: "scheduler", "feeder", or "" for a worker process, which is named by its stages and replica.
     """
+    # The feeder's are the user's; of all others the supervisor reads what they print.
+    prepare_streams(None if role == "feeder" else "utf-8")
     # A crash in C leaves the Python line that led there among the last lines printed, which its request fails with.
     faulthandler.enable(all_threads=False)
     line = bytearray()
     # Unbuffered, so that nothing but this line is taken from the pipe.
     while not line.endswith(b"\n"):
         chunk = os.read(0, 65536)
-        if not chunk or len(line) > _BOOT_LIMIT:
+        if not chunk:
             sys.exit(3)
         line += chunk
     raw = json.loads(line)

@@ -1,6 +1,6 @@
 """The feeder process: the client that `pipeline run CONFIG FILE...` is.
 
-It sends the files, shows the answers, and ends with the exit code of the run: 0 all answered, 1 some
+It sends the requests, shows the answers, and ends with the exit code of the run: 0 all answered, 1 some
 were not, or something was copied that must not be. SIGTERM makes it send nothing more and finish what
 is under way. It uses nothing that an application could not.
 """
@@ -11,70 +11,143 @@ import gc
 import signal
 import sys
 import time
-from contextlib import ExitStack
-from typing import TextIO
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from pipeline.client.client import Client
 from pipeline.errors import Unavailable
-from pipeline.feeding.display import make_display
+from pipeline.feeding.display import Display, make_display
 from pipeline.feeding.feed import Feed
+from pipeline.feeding.output import STDOUT, Output, OutputBroken, open_output
+from pipeline.feeding.paths import expand
 from pipeline.feeding.record import Record
+from pipeline.feeding.sources import Intake, Sources
 from pipeline.feeding.summary import Summary, describe_copies
 from pipeline.processes.child import Boot, boot
+from pipeline.streams import say, settle_streams, silence
 
 __all__ = ["main"]
 
 _REPORTS_WAIT_S = 0.5
 #: Workers report within 0.2 s of their last batch.
 _SETTLED_S = 0.5
+#: Records are in `--output` after so long at most.
+_FLUSH_S = 0.5
+
+
+class _Gone(Exception):
+    """The reader of the answers has gone: `| head` has what it wants."""
+
+
+class _Presenter:
+    """What becomes of each record: a line in the output, and something for a person to see."""
+
+    def __init__(self, output: Output, display: Display, *, shown_on: int, only_shown: bool, flush_s: float) -> None:
+        self._output = output
+        self._display = display
+        #: The descriptor that the display writes to.
+        self._shown_on = shown_on
+        #: Whether that is all that there is of the answers.
+        self._only_shown = only_shown
+        #: For how long records may be kept back.
+        self._flush_s = flush_s
+        self._flushed = time.monotonic()
+
+    def add(self, record: Record) -> None:
+        self._output.add(record)
+        with self._heard():
+            self._display.add(record)
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        if now - self._flushed >= self._flush_s:
+            self._flushed = now
+            self._output.flush()
+        with self._heard():
+            self._display.tick()
+
+    def finish(self, summary: Summary) -> None:
+        with self._heard():
+            self._display.finish(summary)
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        """Where what is shown cannot be, the run ends if that was its purpose."""
+        try:
+            yield
+        except BrokenPipeError:
+            silence(self._shown_on)
+            if self._only_shown:
+                raise _Gone from None
+        except OSError as error:
+            silence(self._shown_on)
+            if self._only_shown:
+                raise OutputBroken(f"stdout: {error.strerror or error}") from error
+            say(f"warning: stdout: {error.strerror or error}; nothing more is shown")
 
 
 def _run(boot: Boot) -> int:
-    files: list[str] = boot.extra["files"]
-    zero_copy: bool = boot.extra["assert_zero_copy"]
+    wanted: dict[str, Any] = boot.extra
     plan = boot.plan
+    expansion = expand(wanted["named"], wanted["patterns"], without=wanted["output"])
+    for empty in expansion.empty:
+        say(f"error: {empty}")
     summary = Summary.of([stage.name for stage in plan.stages])
+    stopped_by = ""
     with ExitStack() as stack:
         client = stack.enter_context(Client.connect(boot.run_dir, name="feeder"))
         # Not before the pipeline is ready: one that cannot start leaves the last run's file alone.
-        output: TextIO | None = None
-        if boot.extra["output"] is not None:
-            output = stack.enter_context(open(boot.extra["output"], "w", encoding="utf-8"))
-        feed = Feed(client, files)
+        target: str | None = wanted["output"]
+        output, done = open_output(target, append=wanted["append"], pictures=wanted["pictures"])
+        stack.callback(output.close)
+        intake = Intake(plan.inputs, text=wanted["text"])
+        sources = Sources(intake, expansion.files, stdin=wanted["stdin"], limit=wanted["limit"], done=done)
+        feed = Feed(client, sources, intake, output)
         signal.signal(signal.SIGTERM, lambda *_: feed.stop())
         # Blocked since its birth, so that none is lost.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        display = stack.enter_context(make_display(plan.name, len(files)))
+        to_stdout = target == STDOUT
+        total = sources.total
+        display = stack.enter_context(
+            make_display(plan.name, total, quiet=wanted["quiet"] or to_stdout, stderr=to_stdout)
+        )
+        # Who reads stdout may wait for an answer before it sends more.
+        presenter = _Presenter(
+            output,
+            display,
+            shown_on=2 if to_stdout else 1,
+            only_shown=target is None,
+            flush_s=0.0 if to_stdout else _FLUSH_S,
+        )
         began = time.monotonic()
-        died: Unavailable | None = None
         try:
-            for record in feed.run(display.tick):
-                _write(record, output)
+            for record in feed.run(presenter.tick):
                 summary.add(record)
-                display.add(record)
-        except Unavailable as error:
-            died = error
+                presenter.add(record)
+            output.flush()
+        except (Unavailable, OutputBroken) as error:
+            stopped_by = str(error)
+        except BrokenPipeError:
+            raise _Gone from None
         summary.seconds = time.monotonic() - began
-        summary.not_sent = len(files) - summary.requests
-        if died is None:
-            _take_reports(client, summary, _SETTLED_S if zero_copy else 0.0)
-        display.finish(summary)
-        if died is not None:
-            print(died, file=sys.stderr)
-    copied = zero_copy and bool(summary.copies)
-    if copied:
-        sys.stdout.flush()
-        print(f"error: {describe_copies(summary.copies)}", file=sys.stderr)
-    return 1 if summary.failures or summary.not_sent or copied else 0
+        summary.skipped = sources.skipped
+        summary.stopped = total is None and not sources.exhausted
+        summary.not_sent = 0 if total is None else total - summary.requests
+        reported = not stopped_by and _take_reports(client, summary, _SETTLED_S if wanted["assert_zero_copy"] else 0.0)
+        presenter.finish(summary)
+    copied = wanted["assert_zero_copy"] and (bool(summary.copies) or not reported)
+    settle_streams()
+    if stopped_by:
+        say(f"error: {stopped_by}")
+    if copied and reported:
+        say(f"error: {describe_copies(summary.copies)}")
+    failed = summary.failures or summary.not_sent or summary.stopped or stopped_by or expansion.empty
+    return 1 if failed or copied else 0
 
 
-def _write(record: Record, output: TextIO | None) -> None:
-    if output is not None:
-        output.write(record.to_json() + "\n")
-
-
-def _take_reports(client: Client, summary: Summary, settle_s: float) -> None:
-    """Take the workers' reports into the summary. They come a moment after the last batch.
+def _take_reports(client: Client, summary: Summary, settle_s: float) -> bool:
+    """Take the workers' reports into the summary, and say whether they came: a moment after the last batch.
 
     Args:
         settle_s: seconds for which nothing new must have come.
@@ -84,7 +157,12 @@ def _take_reports(client: Client, summary: Summary, settle_s: float) -> None:
     end = now + _REPORTS_WAIT_S + settle_s
     last = -1
     while True:
-        status = client.status()
+        try:
+            status = client.status()
+        except (TimeoutError, Unavailable) as error:
+            # All requests are answered; what is missing is how batches closed, and what was copied.
+            say(f"warning: the pipeline has not reported how it ran: {error}")
+            return False
         now = time.monotonic()
         found = sum(stage["rows"] for stage in status["stages"])
         if found != last:
@@ -93,6 +171,7 @@ def _take_reports(client: Client, summary: Summary, settle_s: float) -> None:
             break
         time.sleep(0.02)
     summary.add_status(status)
+    return True
 
 
 def main() -> None:
@@ -100,13 +179,15 @@ def main() -> None:
     boot_ = boot("feeder")
     try:
         status = _run(boot_)
-    except Unavailable as error:
-        print(error, file=sys.stderr)
+    except _Gone:
+        status = 1
+    except (Unavailable, OutputBroken) as error:
+        say(f"error: {error}")
         status = 1
     except OSError as error:
-        print(f"cannot write the output: {error}", file=sys.stderr)
+        say(f"cannot write the output: {error}")
         status = 2
-    sys.stdout.flush()
+    settle_streams()
     # The supervisor waits for the end: what has been imported is not searched for garbage once more.
     gc.freeze()
     sys.exit(status)

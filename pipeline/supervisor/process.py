@@ -51,10 +51,17 @@ class ChildProcess:
         boot: the first line of its stdin.
         env: variables to add to this process's.
         own_terminal: whether it prints to our stdout and stderr itself (the feeder does).
+        kept: descriptors of ours that it has too, by the same numbers.
     """
 
     def __init__(
-        self, command: Sequence[str], boot: bytes, env: Mapping[str, str], *, own_terminal: bool = False
+        self,
+        command: Sequence[str],
+        boot: bytes,
+        env: Mapping[str, str],
+        *,
+        own_terminal: bool = False,
+        kept: Sequence[int] = (),
     ) -> None:
         # Ctrl-C reaches the whole foreground group, SIGTERM of systemd the whole cgroup. A child is born with
         # them blocked, until its `boot` takes no notice of them: one that still imports would die of it. Ours, if
@@ -68,6 +75,7 @@ class ChildProcess:
                 stderr=None if own_terminal else subprocess.STDOUT,
                 env={**os.environ, **env},
                 start_new_session=not own_terminal,
+                pass_fds=kept,
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)

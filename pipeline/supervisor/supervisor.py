@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import resource
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -21,6 +20,7 @@ from pipeline.errors import StartError, WireError
 from pipeline.graph.plan import Plan
 from pipeline.interpreter import NO_MATRICES, python_command
 from pipeline.processes.child import Boot
+from pipeline.streams import say
 from pipeline.supervisor.capsule import write_capsule
 from pipeline.supervisor.memory_kills import MemoryKills, out_of_memory_kills
 from pipeline.supervisor.orphans import MARK, Orphans
@@ -273,8 +273,7 @@ class _Shell:
         fd = process.output
         child = self._supervision.children.get(number)
         for line in process.read():
-            with contextlib.suppress(OSError, ValueError):  # the terminal may be closed
-                print(f"{child.title if child else number} | {line}", file=sys.stderr, flush=True)
+            say(f"{child.title if child else number} | {line}")
         if process.output is None and fd is not None:
             self._poller.remove(fd)
             del self._outputs[fd]
@@ -422,8 +421,9 @@ class _Shell:
         )
         command = python_command(module, folders=[self._plan.base_dir])
         env = {**env, MARK: self._mark_of(child.number)}
+        kept = [extra["stdin"]] if extra.get("stdin") is not None else []
         try:
-            process = ChildProcess(command, boot, env, own_terminal=child.number == FEEDER)
+            process = ChildProcess(command, boot, env, own_terminal=child.number == FEEDER, kept=kept)
         except OSError as error:
             why = f"it could not be started: {refusal_of(error)}"
             if self._supervision.phase is Phase.STARTING:

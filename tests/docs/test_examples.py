@@ -62,7 +62,7 @@ def test_the_readme_does_what_it_says(
     with running(ROOT / "configs/resnet.yaml"):
         assert follow("README.md") == 5
     assert "cat.jpg sfw 0.9999" in capsys.readouterr().out
-    assert len(Path("answers.jsonl").read_text().splitlines()) == 3  # cat.jpg, which is named twice, camera.jpg, coffee.jpg
+    assert len(Path("answers.jsonl").read_text().splitlines()) == 4  # cat.jpg, named twice, camera.jpg, coffee.jpg
 
 
 def test_the_readmes_yaml_and_stage_are_whole(reader: Path, pulled: Callable[[str], Path]) -> None:

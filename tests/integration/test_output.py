@@ -83,8 +83,9 @@ def test_the_reasons_of_the_summary_count_every_batch(cli: Callable[..., Any], t
 def test_a_folder_a_glob_and_a_file_may_be_mixed(cli: Callable[..., Any]) -> None:
     code, out, _ = cli("run", MNIST, "3.png", "[0-1].png", ".", cwd=DIGITS)
     assert code == 0
-    named = [line.split()[0] for line in out.splitlines()[:10]]
-    assert named == ["3.png", "0.png", "1.png", "2.png", *(f"{digit}.png" for digit in range(4, 10))]
+    # As often as it is named, as for every other program.
+    named = [line.split()[0] for line in out.splitlines()[:13]]
+    assert named == ["3.png", "0.png", "1.png", *(f"{digit}.png" for digit in range(10))]
 
 
 def test_system_v_segments_work_from_end_to_end(cli: Callable[..., Any]) -> None:
@@ -100,7 +101,11 @@ def test_what_is_wrong_with_the_command_line_ends_with_2(cli: Callable[..., Any]
         ([MNIST, tmp_path], "no file in this folder matches"),
         ([MNIST, "--serve", DIGITS], "--serve runs no files"),
         ([MNIST, "--output", tmp_path / "no" / "out.jsonl"], "does not exist"),
-        ([MNIST, "--output", tmp_path], "out"),
+        ([MNIST, tmp_path, tmp_path / "*.png"], "this pattern matches no file"),
+        ([MNIST, "--append"], "--append is about --output"),
+        ([MNIST, DIGITS, "--text"], "--text is about pipelines whose one input is of dtype json"),
+        ([MNIST, tmp_path / "a.png", "-o", tmp_path / "a.png"], "this is one of the files to run"),
+        ([MNIST, "--serve", "--limit", "1"], "--serve runs no files"),
         ([MNIST, "--set", "inference.batch.max_sise=3"], "did you mean max_size?"),
         ([MNIST, "--wrong"], "--wrong"),
     ):

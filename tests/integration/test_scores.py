@@ -55,7 +55,7 @@ def test_batches_over_replicas_in_shuffled_order_score_as_the_reference_does(
 ) -> None:
     files = []
     for number, name in enumerate(shuffled(list(reference), seed=1)):
-        link = tmp_path / f"{number:02}-{name}"  # a name of its own: a file that is named twice runs once
+        link = tmp_path / f"{number:02}-{name}"
         link.symlink_to(photos / name)
         files.append(link)
     output = tmp_path / "out.jsonl"

@@ -24,7 +24,7 @@ def test_a_stage_that_dies_in_setup_ends_the_start_with_3(
 ) -> None:
     config = folder.config({}, {"with": {"dies_in": "setup", "how": how}}, {"replicas": 2})
     earlier = folder.file("out.jsonl", b"of an earlier run")
-    code, out, err = cli("run", config, folder.file("a.bin"), "--output", earlier)
+    code, out, err = cli("run", config, folder.file("a.bin"), "--output", earlier, "--overwrite")
     assert (code, out) == (3, ""), err
     assert "s1/0" in err
     assert said in err

@@ -60,9 +60,9 @@ def test_a_stage_that_fails_in_the_middle_fails_its_request_alone(
     bad = folder.file("bad.bin", b"poison")
     for how, kind in (("bad_input", "BadInput"), ("raise", "StageFailed")):
         config = folder.config({"with": {"how": how}, "batch": {"max_size": 4, "max_delay_ms": 20}}, {})
-        code, out, _ = cli("run", config, *good[:3], bad, *good[3:], "--output", tmp_path / "out.jsonl")
+        code, out, _ = cli("run", config, *good[:3], bad, *good[3:], "--output", tmp_path / f"{how}.jsonl")
         assert code == 1
-        records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+        records = [json.loads(line) for line in (tmp_path / f"{how}.jsonl").read_text().splitlines()]
         assert [r["input"] for r in records if r["status"] == "error"] == [str(bad)]
         assert records[3]["error"]["type"] == kind
         assert "on purpose" in records[3]["error"]["message"]

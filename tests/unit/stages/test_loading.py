@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,31 @@ def test_two_stages_of_one_file_share_its_module(folder: Path) -> None:
     first = load_stage("./mine.py:Scale", {"factor": 1}, folder)
     second = load_stage("mine.py:Scale", {"factor": 2}, folder)
     assert type(first) is type(second)
+
+
+def test_a_file_may_import_the_modules_beside_it_which_hide_no_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    inner, linked = folder / "inner", folder / "linked"
+    for made in (inner, linked):
+        made.mkdir()
+    (inner / "beside_mine.py").write_text("FACTOR = 5")
+    (inner / "json.py").write_text("raise AssertionError('this hides the library of that name')")
+    (inner / "scaled.py").write_text(f"import json\nfrom beside_mine import FACTOR\n{STAGES}")
+    (linked / "beside_link.py").write_text("FACTOR = 6")
+    (inner / "far.py").write_text(f"from beside_link import FACTOR\n{STAGES}")
+    (linked / "near.py").symlink_to(inner / "far.py")
+    monkeypatch.delitem(sys.modules, "json")
+    assert load_stage("./inner/scaled.py:Scale", {"factor": 1}, folder).factor == 1
+    assert load_stage("./linked/near.py:Scale", {"factor": 1}, folder).factor == 1
+
+
+def test_a_folder_whose_name_is_no_utf8_is_no_obstacle(folder: Path) -> None:
+    other = folder / os.fsdecode(b"caf\xe9")
+    other.mkdir()
+    (other / "mine.py").write_text(STAGES)
+    assert load_stage("./mine.py:Scale", {"factor": 1}, other).factor == 1
 
 
 def test_two_files_of_one_name_are_two_modules(folder: Path) -> None:

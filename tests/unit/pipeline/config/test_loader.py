@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.loader import LoadedConfig
+from pipeline.config.loader import LoadedConfig, load_config
 from stages.spec import TensorSpec
 
 Load = Callable[..., LoadedConfig]
@@ -72,6 +72,59 @@ run: {inputs: ["../photos/*.jpg"]}
 
 def test_relative_paths_start_at_the_config(load: Load, tmp_path: Path) -> None:
     assert load(MINIMAL).base_dir == tmp_path.resolve()
+
+
+def test_relative_paths_of_a_config_that_is_a_link_start_at_the_link(tmp_path: Path) -> None:
+    # As Kubernetes mounts a ConfigMap: c.yaml -> ..data/c.yaml, ..data -> ..2024_01.
+    mounted = tmp_path / "configs"
+    (mounted / "..2024_01").mkdir(parents=True)
+    (mounted / "..2024_01" / "c.yaml").write_text(MINIMAL)
+    (mounted / "..data").symlink_to("..2024_01")
+    (mounted / "c.yaml").symlink_to("..data/c.yaml")
+    assert load_config(mounted / "c.yaml").base_dir == mounted.resolve()
+    # A folder that is a link is what it leads to, as for every other program.
+    (tmp_path / "elsewhere").symlink_to(mounted / "..2024_01")
+    assert load_config(tmp_path / "elsewhere" / "c.yaml").base_dir == (mounted / "..2024_01").resolve()
+
+
+def test_the_path_of_a_file_may_have_spaces(load: Load) -> None:
+    use = "/home/john doe/my stage.py:MyStage"
+    assert load(MINIMAL.replace("stages.image:DecodeResize", use)).config.stages[0].use == use
+
+
+def test_top_level_keys_for_anchors_are_ignored_and_others_are_not(load: Load, complaints: Complaints) -> None:
+    text = "x-common: &common {replicas: 3, nonsense: ~}\nx-more: [1, 2]\n" + MINIMAL
+    assert load(text).config.stages[0].replicas == "auto"
+    assert complaints("common: 3\n" + MINIMAL)
+    merged = "x-common: &common {replicas: 3}\n" + MINIMAL + "    <<: *common\n"
+    assert load(merged).config.stages[0].replicas == 3
+
+
+def test_a_path_and_an_option_may_name_the_home_folder_and_variables(
+    load: Load, complaints: Complaints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("MODELS", "/models")
+    monkeypatch.delenv("NOT_SET", raising=False)
+    loaded = load(
+        stage("with: {model: '~/a.onnx', files: ['$MODELS/b', '${NOT_SET:-c}/d'], more: {price: $5}}", "env: {X: '${MODELS}'}")
+        + "run: {inputs: ['~/photos/*.jpg']}\ncapsules: {folder: '${MODELS}/kept'}\ncanary: {input: ~/good.jpg}\n"
+    )
+    assert loaded.config.stages[0].options == {
+        "model": "/home/me/a.onnx", "files": ["/models/b", "c/d"], "more": {"price": "$5"}
+    }  # fmt: skip
+    assert loaded.config.stages[0].env == {"X": "/models"}
+    assert loaded.config.run.inputs == ("/home/me/photos/*.jpg",)
+    assert loaded.config.capsules.folder == "/models/kept"
+    assert loaded.config.canary is not None
+    assert loaded.config.canary.input == "/home/me/good.jpg"
+    said = (
+        "the environment variable NOT_SET is not set; set it, give a default as in ${NOT_SET:-...}, "
+        "or write $${NOT_SET} for that text itself"
+    )
+    assert complaints(stage("with:", "  model: ${NOT_SET}/a.onnx")) == [
+        f"demo.yaml:7:14: stages[0].with.model: {said}"
+    ]
 
 
 @pytest.mark.parametrize(

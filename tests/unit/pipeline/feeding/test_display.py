@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -18,7 +20,7 @@ STAGE = {"queue_ms": 1.0, "compute_ms": 2.0, "batch": 2, "copied_bytes": 2048}
 
 
 def ok(name: str, label: str = "cat", score: float = 0.9) -> Record:
-    return Record(name, outputs={"labels": [label], "scores": [score]}, latency_ms=10.0, stages={"infer": STAGE})
+    return Record(name, headline=(label, f"{score:.4f}"), latency_ms=10.0, stages={"infer": STAGE})
 
 
 def bad(name: str) -> Record:
@@ -96,6 +98,36 @@ def test_a_long_name_is_never_cut_in_a_pipe() -> None:
     assert f"{name}  cat  0.9000" in in_pipe([ok(name)]).splitlines()
 
 
+def test_a_request_is_one_line_whatever_its_file_is_called() -> None:
+    strange = ok("a\nb\x1b[31m\\.jpg", "x\ty")
+    assert "a\\nb\\x1b[31m\\.jpg  x\\ty  0.9000" in in_pipe([strange]).splitlines()
+    assert "\\x1b[31m" in on_terminal([strange, bad("c\x1b.jpg")])
+    assert "c\\x1b.jpg  FAILED" in on_terminal([bad("c\x1b.jpg")])
+
+
+def test_what_a_stage_says_of_a_failure_moves_no_cursor() -> None:
+    failed = Record("a.jpg", ("StageFailed", "first\x1b[2J\nsecond\x07"))
+    for text in (in_pipe([failed]), on_terminal([failed])):
+        assert re.search(r"a\.jpg  FAILED  StageFailed: first\\x1b\[2J *\nsecond\\x07", text)
+
+
+def test_what_was_answered_before_and_what_is_not_known_are_told() -> None:
+    summary = summary_of([ok("a")])
+    summary.skipped, summary.stopped = 5, True
+    stream = io.StringIO()
+    PlainDisplay(Console(file=stream, width=1000), quiet=False).finish(summary)
+    assert "1 requests, 0 failed, 5 answered before, the rest not sent in" in stream.getvalue()
+
+
+def test_how_many_there_will_be_need_not_be_known() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=100, legacy_windows=False)
+    with TerminalDisplay(console, "pets", None) as display:
+        display.add(ok("a.jpg"))
+        display.finish(summary_of([ok("a.jpg")]))
+    assert "a.jpg" in stream.getvalue()
+
+
 def test_what_was_not_sent_is_counted() -> None:
     assert "1 requests, 0 failed, 7 not sent in" in in_pipe([ok("a")], not_sent=7)
     assert "1 requests, 0 failed, 7 not sent in" in on_terminal([ok("a")], not_sent=7)
@@ -124,7 +156,7 @@ def test_a_terminal_shows_the_first_rows_and_says_how_many_more_there_are() -> N
 
 
 def test_outputs_that_are_no_scores_are_shown_in_short() -> None:
-    text = on_terminal([Record("a.bin", outputs={"count": 3}, stages={"infer": STAGE})])
+    text = on_terminal([Record("a.bin", headline=('{"count": 3}', ""), stages={"infer": STAGE})])
     assert re.search(r"file +outputs", text)
     assert "probability" not in text
     assert re.search(r'a\.bin +\{"count": 3\}', text)
@@ -137,5 +169,23 @@ def test_no_name_and_no_number_of_the_summary_is_broken_on_a_narrow_terminal(wid
         assert word in text
 
 
+def test_a_reader_that_has_gone_is_told_as_that_and_ends_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        display = make_display("pets", 1)
+        with pytest.raises(BrokenPipeError):
+            display.finish(summary_of([ok("a.jpg")]))
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, write)
+        os.close(null)
+
+
 def test_a_display_fits_what_stdout_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(make_display("pets", 1), PlainDisplay)
+    with make_display("pets", 1, stderr=True) as display:
+        display.add(ok("a.jpg"))
+        display.finish(summary_of([ok("a.jpg")]))
+    said = capsys.readouterr()
+    assert (said.out, "a.jpg  cat" in said.err) == ("", True)

@@ -1,0 +1,56 @@
+"""Digits: the float64s that are written with as few digits as a float32 or float16 needs.
+
+`array.tolist()` makes 0.10000000149011612 of the float32 0.1, and numpy's own text of it is made
+number by number. Here it is arithmetic over whole arrays: each number is rounded to so many decimal
+digits, in float64, as bring it back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["fewest_digits"]
+
+#: For each dtype the digits that every decimal number keeps on the way into it and back, and those that tell any two
+#: of its numbers apart: C's FLT_DIG and FLT_DECIMAL_DIG, and the same by their formulas for 11 bits.
+_DIGITS = {"float16": (3, 5), "float32": (6, 9)}
+
+#: The largest power of ten that is a float64, and all up to it.
+_EXACT = 22
+_POWERS = np.array([float(10**power) for power in range(_EXACT + 1)])
+
+
+def fewest_digits(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Numbers that are written with the fewest digits of those that are read back as the same float16 or float32.
+
+    Args:
+        array: of dtype float16 or float32. NaN and the infinities stay what they are. Float16s below 6.1e-05 have
+            up to two digits more than would do.
+    """
+    least, most = _DIGITS[array.dtype.name]
+    numbers = array.reshape(-1)
+    found = numbers.astype(np.float64)
+    # Zero is written with one digit, and what is not finite has none.
+    left = np.flatnonzero(np.isfinite(found) & (found != 0))
+    values = found[left]
+    magnitude = np.floor(np.log10(np.abs(values))).astype(np.int64)
+    far = (magnitude < most - 1 - _EXACT) | (magnitude > least - 1 + _EXACT)
+    if far.any():
+        # Powers of ten that no float64 is equal to: one by one.
+        found[left[far]] = [float(str(number)) for number in numbers[left[far]]]
+        left, values, magnitude = left[~far], values[~far], magnitude[~far]
+    for digits in range(least, most + 1):
+        power = digits - 1 - magnitude
+        scale = _POWERS[np.abs(power)]
+        # A whole number beside a power of ten, both exact: what comes out is the float64 nearest to the decimal number.
+        rounded = np.where(power >= 0, np.rint(values * scale) / scale, np.rint(values / scale) * scale)
+        with np.errstate(over="ignore"):
+            same = rounded.astype(array.dtype) == numbers[left]
+        found[left[same]] = rounded[same]
+        left, values, magnitude = left[~same], values[~same], magnitude[~same]
+        if not len(left):
+            break
+    return found.reshape(array.shape)

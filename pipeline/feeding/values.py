@@ -1,0 +1,141 @@
+"""Values: what an answer holds, as JSON in full and in short. Pure.
+
+    a number, bool              itself; a float32 with the digits that it has
+    an array                    nested lists
+    complex numbers             [real, imaginary]: one axis more
+    longdouble (float128)       a number with all of its digits
+    NaN and the infinities      null, for JSON has no number for them; they are counted
+    an output of dtype "json"   itself
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.feeding.digits import fewest_digits
+
+__all__ = ["brief_text", "headline_of", "json_text", "json_value"]
+
+_SHORT = 80
+_NAMES = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
+
+def json_text(value: Any, lost: Counter[str]) -> bytes:
+    """The JSON of one output.
+
+    Args:
+        lost: counts what became null, by its name: NaN, Infinity, -Infinity.
+    """
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _array_text(np.asarray(value), lost)
+    return json_value(value, lost)
+
+
+def json_value(value: Any, lost: Counter[str]) -> bytes:
+    """The JSON of a value of plain types. A half of a surrogate pair is written as its escape, for UTF-8 has none."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value, lost), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _finite(value: Any, lost: Counter[str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item, lost) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item, lost) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        lost[_NAMES[str(value)]] += 1
+        return None
+    return value
+
+
+def _array_text(array: NDArray[Any], lost: Counter[str]) -> bytes:
+    if array.dtype.kind == "c":
+        array = np.stack([array.real, array.imag], axis=-1)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        lost["NaN"] += int(np.isnan(array).sum())
+        lost["Infinity"] += int(np.isposinf(array).sum())
+        lost["-Infinity"] += int(np.isneginf(array).sum())
+    if array.dtype.itemsize > 8:
+        return _long_text(array)
+    if array.dtype.name in ("float16", "float32"):
+        array = fewest_digits(array)
+    # What is not finite is null here.
+    return msgspec.json.encode(array.tolist())
+
+
+def _long_text(array: NDArray[Any]) -> bytes:
+    """Of longdoubles, whose digits numpy alone knows."""
+    if array.ndim:
+        return b"[" + b",".join([_long_text(np.asarray(item)) for item in array]) + b"]"
+    return str(array[()]).encode() if np.isfinite(array) else b"null"
+
+
+# -- in short ---------------------------------------------------------------------------------------
+
+
+def headline_of(outputs: Any) -> tuple[str, str]:
+    """(top label, its score) where the outputs are labels and scores; else the outputs in short, and nothing.
+
+    Reads the first elements only, however large the arrays are.
+    """
+    labels, scores = outputs.get("labels"), outputs.get("scores")
+    if _is_row(labels) and _is_row(scores):
+        label, score = labels[0], scores[0]
+        if isinstance(score, (int, float, np.integer, np.floating)) and not isinstance(label, (list, dict)):
+            return str(label), f"{score:.4f}"
+    return brief_text(outputs), ""
+
+
+def _is_row(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.ndim == 1 and len(value) > 0
+    return isinstance(value, list) and len(value) > 0
+
+
+def brief_text(value: Any) -> str:
+    """JSON, cut after so many characters as fit in a line beside a name."""
+    text = ""
+    for piece in _pieces(value):
+        text += piece
+        if len(text) > _SHORT:
+            return text[: _SHORT - 3] + "..."
+    return text
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """JSON bit by bit; what is not asked for is not made."""
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = value[()]
+    if isinstance(value, (list, np.ndarray)):
+        yield "["
+        for index, item in enumerate(value):
+            yield ", " if index else ""
+            yield from _pieces(item)
+        yield "]"
+    elif hasattr(value, "items"):
+        yield "{"
+        for index, (name, item) in enumerate(value.items()):
+            yield f"{', ' if index else ''}{json.dumps(name, ensure_ascii=False)}: "
+            yield from _pieces(item)
+        yield "}"
+    elif isinstance(value, np.complexfloating):
+        yield from _pieces([value.real, value.imag])
+    elif isinstance(value, np.floating):
+        yield _NAMES.get(str(value), str(value))
+    elif isinstance(value, np.generic):
+        yield json.dumps(value.item())
+    elif isinstance(value, str):
+        yield json.dumps(value[: _SHORT + 1], ensure_ascii=False)
+    else:
+        yield json.dumps(value)

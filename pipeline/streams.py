@@ -1,0 +1,77 @@
+"""Streams: stdin, stdout and stderr, in whatever state those who started us have left them.
+
+They may be closed (a daemon, `>&-`), be unable to write what we print (ASCII), be set not to block, lead to a full
+disk, or to a reader that goes away. None of it may end a run of which they are not the purpose.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+__all__ = ["prepare_streams", "say", "settle_streams", "silence", "unheard"]
+
+
+def prepare_streams(encoding: str | None = None) -> None:
+    """Make the three streams usable, before anything else is opened.
+
+    A closed one leads to /dev/null: else the next file that is opened, a lock or a segment, gets its number, and what
+    is printed is written into that. What an encoding has no character for is printed as an escape.
+
+    Args:
+        encoding: of what is printed, where its reader is known to take it; None: as the environment says.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # The lowest number that is free, which is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 (for as long as the process lives)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            # A parent that does not block has left it so: Python would lose what does not fit in at once.
+            os.set_blocking(stream.fileno(), True)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+@contextmanager
+def unheard(fd: int = 2) -> Iterator[None]:
+    """Within the block, what cannot be printed to stderr (or stdout: 1) is lost, and nothing is raised."""
+    try:
+        yield
+    except BrokenPipeError:
+        silence(fd)
+    except (OSError, ValueError):
+        pass  # a disk that is full now; a stream that was closed
+
+
+def say(text: str) -> None:
+    """Print a line to stderr, where somebody may or may not read it."""
+    with unheard():
+        print(text, file=sys.stderr, flush=True)
+
+
+def silence(fd: int) -> None:
+    """Let what is printed from now on, and what is still in buffers, go to /dev/null."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, fd)
+    os.close(null)
+
+
+def settle_streams() -> None:
+    """Flush what was printed. Python does so at its end too, but there a failure changes the exit code."""
+    for fd, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            silence(fd)
