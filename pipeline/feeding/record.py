@@ -50,16 +50,16 @@ class Record:
         unused: Counter[str] = Counter()
         parts = [
             (b'"input": ', json_value(self.input, unused)),
-            (b'"request": ', json_value(self.request or None, unused)),
             (b'"status": ', b'"ok"' if error is None else b'"error"'),
             (b'"error": ', json_value(error, unused)),
             (b'"outputs": ', self.outputs),
             (b'"latency_ms": ', json_value(round(self.latency_ms, 3), unused)),
             (b'"stages": ', json_value(stages, unused)),
+            (b'"request": ', json_value(self.request or None, unused)),
         ]
         if self.lost:
             lost = {name: dict(counts) for name, counts in self.lost.items()}
-            parts.insert(5, (b'"nulls": ', json_value(lost, unused)))
+            parts.insert(4, (b'"nulls": ', json_value(lost, unused)))
         return b"{" + b", ".join([name + value for name, value in parts]) + b"}"
 
     def _error(self) -> dict[str, str] | None:

@@ -22,7 +22,7 @@ def test_output_has_one_object_a_request_in_the_order_of_the_files(cli: Callable
     records = [json.loads(line) for line in output.read_text().splitlines()]
     assert [record["input"] for record in records] == [str(f) for f in (*files[:2], missing, *files[2:])]
     for record, digit in zip([*records[:2], *records[3:]], (7, 3, 0, 9, 1)):
-        assert list(record) == ["input", "request", "status", "error", "outputs", "latency_ms", "stages"]
+        assert list(record) == ["input", "status", "error", "outputs", "latency_ms", "stages", "request"]
         assert (record["status"], record["error"]) == ("ok", None)
         assert list(record["outputs"]) == ["labels", "scores"]
         assert record["outputs"]["labels"][0] == str(digit)

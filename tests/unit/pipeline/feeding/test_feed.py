@@ -74,7 +74,7 @@ class Pipeline:
 
     def _submit(self, name: str) -> Future:
         owner: Any = SimpleNamespace(make_result=lambda _: Result(name, self.released))
-        connection: Any = SimpleNamespace(together=nullcontext)
+        connection: Any = SimpleNamespace(together=nullcontext, number=1)
         plan: Any = self.plan
         self.sent[name] = Future(len(self.sent), owner, connection, SegmentTable(), plan, 1_000_000)
         return self.sent[name]

@@ -17,12 +17,12 @@ def test_an_answer_is_one_line_with_every_field_in_its_place() -> None:
     assert b"\n" not in line
     assert list(json.loads(line).items()) == [
         ("input", "a b.jpg"),
-        ("request", None),
         ("status", "ok"),
         ("error", None),
         ("outputs", {"labels": ["sfw", "ä"]}),
         ("latency_ms", 1.235),
         ("stages", STAGES),
+        ("request", None),
     ]
     # As it always was: scripts look for just this.
     assert line.startswith('{"input": "a b.jpg", "status": "ok", "error": null, "outputs": {"labels": ["sfw", "ä"]}'.encode())

@@ -1,0 +1,174 @@
+"""Records: what messages are made of, field by field. On the wire each is the array of its fields (see `messages`)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from shm.handle import TensorHandle
+
+__all__ = [
+    "MISSING",
+    "OK",
+    "TOO_SMALL",
+    "Answer",
+    "Copied",
+    "Fence",
+    "Hop",
+    "Notice",
+    "Order",
+    "PoolAddress",
+    "SlotRef",
+    "Submission",
+    "Trace",
+]
+
+#: In place of an input that a skipped stage would have made.
+MISSING = -1
+
+#: The code of an answer or notice without an error; other codes are names of `pipeline.errors`.
+OK = ""
+
+#: The code of a notice whose outputs did not fit their slot. No answer has it: the request runs again with a larger
+#: one.
+TOO_SMALL = "TooSmall"
+
+
+class SlotRef(NamedTuple):
+    """One loan of one slot."""
+
+    segment: int
+    slot: int
+    generation: int
+
+
+class Trace(NamedTuple):
+    """What one stage did with one request."""
+
+    stage: int
+    """Index of the stage in the plan."""
+    queue_us: int
+    """From the order's arrival in the worker's inbox to the start of its batch."""
+    compute_us: int
+    """What `process` took, for the whole batch."""
+    batch: int
+    """How many requests the batch had."""
+    copied: int
+    """Bytes that were copied for the batch, divided by its requests."""
+
+
+class Hop(NamedTuple):
+    """One stage's part of an order."""
+
+    stage: int
+    worker: int
+    """Number of the worker; never used twice in a run, so a restarted worker has another one."""
+    segment: int
+    """The slot to fill: segment, slot and generation; generation 0: the stage gives no bytes of its own."""
+    slot: int
+    generation: int
+    prompt: bool
+    """Whether the scheduler waits for this hop's notice though the order goes on; else it may come late."""
+    inputs: tuple[TensorHandle | int, ...]
+    """In the order of the stage's inputs. An int is the number of a tensor that an earlier hop of
+    this order makes, and puts here before it forwards the order; MISSING: nobody makes it."""
+    lengths: tuple[int, ...]
+    """Where the stage takes many: for each input how many of `inputs` are its, one after the other; -1 for an
+    input that takes one. Empty: every input takes one."""
+
+
+class Order(NamedTuple):
+    """Work for the worker of the first hop, and where it goes from there without asking anybody."""
+
+    request: int
+    attempt: int
+    """Raised each time the request is ordered again; a message of an older attempt is dropped."""
+    deadline: int
+    """0: none."""
+    group: int
+    """0: batched freely. Else: batched only with orders of the same group (see quarantine)."""
+    hops: tuple[Hop, ...]
+    trace: tuple[Trace, ...]
+    """What the hops of this order did that are finished."""
+    label: str
+    """How the request is called (see `stages.request`)."""
+
+
+class Notice(NamedTuple):
+    """A worker has finished its part of an order."""
+
+    request: int
+    attempt: int
+    code: str
+    """OK, or what went wrong."""
+    message: str
+    outputs: tuple[TensorHandle, ...]
+    """In the order of the stage's fields of one tensor; empty where it failed."""
+    trace: tuple[Trace, ...]
+    """Of every hop of the order so far, this one last."""
+    children: tuple[tuple[TensorHandle, ...], ...]
+    """For each of the stage's fields of many tensors: all of them, in order."""
+    truths: int
+    """Bit i: the stage's field i holds, for stages whose `when:` asks (see `plan.When`)."""
+    bytes_in: int
+    """Of its inputs, where the stage's slots are of several sizes; else 0."""
+    bytes_out: int
+    """What the outputs take of a slot, or would take as far as known where they did not fit; else as `bytes_in`."""
+    traceback: str
+    """Of an exception that the stage did not mean to raise; else empty."""
+
+
+class Fence(NamedTuple):
+    """One order that a worker must not run any more."""
+
+    request: int
+    attempt: int
+
+
+class PoolAddress(NamedTuple):
+    """Where a client finds one segment."""
+
+    kind: str
+    name: str
+    pool: str
+
+
+class Submission(NamedTuple):
+    """One request."""
+
+    tag: int
+    """The client's own number for it; comes back in the answer."""
+    slot: SlotRef
+    """The granted slot that holds all of `inputs`."""
+    inputs: tuple[TensorHandle, ...]
+    """In the order of the pipeline's inputs."""
+    deadline: int
+    """0: none."""
+    priority: int
+    """0 is the highest, 9 the lowest."""
+    name: str
+    """What the client calls it; may be empty (see `labels.LONGEST_NAME`)."""
+
+
+class Answer(NamedTuple):
+    """The one answer to a request."""
+
+    tag: int
+    code: str
+    message: str
+    outputs: tuple[TensorHandle | int, ...]
+    """In the order of the pipeline's outputs; MISSING where the stage was skipped that makes it. The slots are
+    borrowed until `Submit.releases` names them."""
+    trace: tuple[Trace, ...]
+    traceback: str
+    """As in `Notice`."""
+
+
+class Copied(NamedTuple):
+    """What a worker has copied of one tensor for one reason (see `stages.copies`)."""
+
+    side: str
+    """Whether the tensor is an input or an output of the stage."""
+    tensor: str
+    reason: str
+    nbytes: int
+    batches: int
