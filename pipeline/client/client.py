@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.client.future import Future, Lease, Result
+from pipeline.client.traces import by_stage
 from pipeline.errors import InvalidRequest, Overloaded, Unavailable
 from pipeline.graph.plan import INGRESS, Plan
 from pipeline.wire.messages import (
@@ -458,18 +459,7 @@ class Client:
         answer = future.answer
         assert answer is not None
         assert answer.code == OK
-        stages: dict[str, dict[str, float]] = {}
-        for trace in answer.trace:
-            stage = stages.setdefault(
-                self._stage_names[trace.stage],
-                {"queue_ms": 0.0, "compute_ms": 0.0, "batch": 0, "copied_bytes": 0, "runs": 0},
-            )
-            # Behind a stage that fans out, several times for one request.
-            stage["queue_ms"] = max(stage["queue_ms"], trace.queue_us / 1000)
-            stage["compute_ms"] += trace.compute_us / 1000
-            stage["batch"] = max(stage["batch"], trace.batch)
-            stage["copied_bytes"] += trace.copied
-            stage["runs"] += 1
+        stages = by_stage(answer.trace, self._stage_names)
         return Result(self._output_names, answer.outputs, future.leases, future.table.view, stages)
 
     @property

@@ -35,10 +35,10 @@ class Display(AbstractContextManager["Display"], Protocol):
         """The end."""
 
 
-def make_display(pipeline: str, total: int, *, quiet: bool = False) -> Display:
-    """The display that fits what stdout is."""
+def make_display(pipeline: str, total: int, *, quiet: bool = False, plain: bool = False) -> Display:
+    """The display that fits what stdout is; `plain`: lines, whatever it is."""
     console = Console(highlight=False, emoji=False, markup=False)
-    if console.is_terminal and not quiet:
+    if console.is_terminal and not quiet and not plain:
         return TerminalDisplay(console, pipeline, total)
     return PlainDisplay(Console(highlight=False, emoji=False, markup=False, width=1000), quiet)
 

@@ -22,8 +22,9 @@ from typing import Any
 
 from stages.errors import StageError
 from stages.loading import load_stage
+from stages.stage import Stage
 
-__all__ = ["main"]
+__all__ = ["description_of", "main", "refusal_of"]
 
 
 def main() -> None:
@@ -42,16 +43,25 @@ def main() -> None:
 
 def _describe(use: str, options: dict[str, Any], base_dir: Path) -> dict[str, Any]:
     try:
-        stage = load_stage(use, options, base_dir)
+        return description_of(load_stage(use, options, base_dir))
     except BaseException as error:  # SystemExit too: a module that exits when imported is to be named
-        # Our own errors say it all; the traceback is for exceptions that a stage did not mean to raise.
-        root = error.__cause__ or error
-        told = isinstance(root, StageError)
-        return {
-            "error": type(error).__name__,
-            "message": str(error),
-            "traceback": "" if told else "".join(traceback.format_exception(type(root), root, root.__traceback__)),
-        }
+        return refusal_of(error)
+
+
+def refusal_of(error: BaseException) -> dict[str, Any]:
+    """The answer for a stage that could not be made."""
+    # Our own errors say it all; the traceback is for exceptions that a stage did not mean to raise.
+    root = error.__cause__ or error
+    told = isinstance(root, StageError)
+    return {
+        "error": type(error).__name__,
+        "message": str(error),
+        "traceback": "" if told else "".join(traceback.format_exception(type(root), root, root.__traceback__)),
+    }
+
+
+def description_of(stage: Stage) -> dict[str, Any]:
+    """The answer for a stage."""
     return {
         "inputs": [spec.to_dict() for spec in stage.inputs],
         "outputs": [spec.to_dict() for spec in stage.outputs],

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
-from typing import TextIO
+from typing import Any, TextIO
 
 from pipeline.client.client import Client
 from pipeline.errors import Unavailable
@@ -22,7 +22,7 @@ from pipeline.feeding.record import Record
 from pipeline.feeding.summary import Summary, describe_copies
 from pipeline.processes.child import Boot, boot
 
-__all__ = ["main"]
+__all__ = ["feed", "main"]
 
 _REPORTS_WAIT_S = 0.5
 #: Workers report within 0.2 s of their last batch.
@@ -30,19 +30,28 @@ _SETTLED_S = 0.5
 
 
 def _run(boot: Boot) -> int:
-    files: list[str] = boot.extra["files"]
-    zero_copy: bool = boot.extra["assert_zero_copy"]
-    plan = boot.plan
+    with Client.connect(boot.run_dir, name="feeder") as client:
+        return feed(client, boot.extra)
+
+
+def feed(client: Client, extra: dict[str, Any], *, plain: bool = False) -> int:
+    """Send the files of `extra` through a client that is connected, show what comes of them; the run's exit code.
+
+    Args:
+        plain: lines, also on a terminal: what stages print, or a debugger, must not meet a progress bar.
+    """
+    files: list[str] = extra["files"]
+    zero_copy: bool = extra["assert_zero_copy"]
+    plan = client.plan
     summary = Summary.of([stage.name for stage in plan.stages])
     with ExitStack() as stack:
-        client = stack.enter_context(Client.connect(boot.run_dir, name="feeder"))
         # Not before the pipeline is ready: one that cannot start leaves the last run's file alone.
         output: TextIO | None = None
-        if boot.extra["output"] is not None:
-            output = stack.enter_context(open(boot.extra["output"], "w", encoding="utf-8"))
+        if extra["output"] is not None:
+            output = stack.enter_context(open(extra["output"], "w", encoding="utf-8"))
         feed = Feed(client, files)
         signal.signal(signal.SIGTERM, lambda *_: feed.stop())
-        display = stack.enter_context(make_display(plan.name, len(files)))
+        display = stack.enter_context(make_display(plan.name, len(files), plain=plain))
         began = time.monotonic()
         died: Unavailable | None = None
         try:

@@ -168,6 +168,7 @@ class Execution:
         asked: positions of the fields whose truth some stage's `when:` asks for.
         clock: monotonic nanoseconds.
         sized: whether the stage's slots are of several sizes.
+        raised: told of each exception that makes a row fail; what it raises itself ends the run.
     """
 
     def __init__(
@@ -180,8 +181,10 @@ class Execution:
         asked: Sequence[int] = (),
         clock: Callable[[], int] = time.monotonic_ns,
         sized: bool = False,
+        raised: Callable[[Exception], None] | None = None,
     ) -> None:
         self._name = plan.name
+        self._raised = raised
         self._index = index
         self._base = base
         self._stage = stage
@@ -348,6 +351,8 @@ class Execution:
             for row, of_row in zip(flight.rows, flight.views):
                 self._run(outcome, [row], [of_row])
         else:
+            if self._raised is not None:
+                self._raised(error)
             self._settle(outcome, flight.rows[0], flight.began, self._clock(), 1, 0, self._failure(error))
 
     def _conclude(self, outcome: Outcome, flight: Flight) -> None:
