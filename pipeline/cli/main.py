@@ -23,7 +23,7 @@ __all__ = ["COMMANDS", "main", "make_app"]
 EXIT_CONFIG = 2
 EXIT_START = 3
 
-COMMANDS = ("run", "check", "graph", "build", "status", "shm", "replay", "models", "schema")
+COMMANDS = ("run", "check", "init", "graph", "build", "status", "shm", "replay", "models", "schema")
 """Names of the commands, and of the modules beside this one; in the order of the help."""
 
 

@@ -29,6 +29,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from stages.engines.dimensions import unbounded
 from stages.errors import BadInput, ModelError
 from stages.spec import TensorSpec
 from stages.stage import Array
@@ -356,11 +357,8 @@ def _spec(path: Path, tensor: TensorAxes, max: Mapping[str, int], used: set[str]
     # A dimension without a name gets one, for a maximum must be sayable: tensor.axis, counted without the batch.
     shape = tuple(f"{tensor.name}.{i}" if axis is None else axis for i, axis in enumerate(tensor.axes[1:]))
     free = {axis for axis in shape if isinstance(axis, str)}
-    if missing := sorted(free - set(max)):
-        raise ModelError(
-            f"{path}: {tensor.name} has the free dimension {missing[0]!r} in {list(shape)}; "
-            f"slots are sized from its maximum, so give one: max: {{{missing[0]}: ...}}"
-        )
+    if missing := [(axis, i) for i, axis in enumerate(shape, 1) if isinstance(axis, str) and axis not in max]:
+        raise ModelError(f"{path}: {unbounded(tensor.name, shape, *missing[0])}")
     used |= free
     return TensorSpec(tensor.name, tensor.dtype, shape, {axis: max[axis] for axis in free})
 
