@@ -86,6 +86,12 @@ def test_the_page_about_chaining_does_what_it_says(reader: Path) -> None:
     assert follow("docs/chaining.md") == 6
 
 
+def test_the_page_about_the_client_does_what_it_says(reader: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with running(ROOT / "configs/mnist.yaml"):
+        assert follow("docs/client.md") == 7
+    assert capsys.readouterr().out.startswith("['7', ")
+
+
 def test_the_page_about_text_does_what_it_says(reader: Path, pulled: Callable[[str], Path]) -> None:
     for name in ("ppocr-v4-det", "ppocr-v4-rec"):
         pulled(name)
