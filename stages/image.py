@@ -58,6 +58,9 @@ class DecodeResize:
         BadOption: an option is not one of the above.
     """
 
+    #: A picture takes a core for milliseconds, often longer than the model does.
+    scales_with_cores = True
+
     def __init__(
         self,
         size: int = 224,

@@ -6,7 +6,7 @@ soon as it knows: where it dies, the first missing line says on which stage.
 
     stdin    {"base_dir": "...", "stages": [{"use": "module:Class", "options": {...}}, ...]}
     stdout   {"inputs": [spec, ...], "outputs": [spec, ...], "classes": ["module:Class", "module:Base", ...],
-              "device": "cpu", "concurrency": 1, "ragged": false, "pad": {"W": 32}}
+              "device": "cpu", "concurrency": 1, "scales_with_cores": false, "ragged": false, "pad": {"W": 32}}
              {"error": "BadOption", "message": "...", "traceback": "..."}
 """
 
@@ -68,6 +68,7 @@ def description_of(stage: Stage) -> dict[str, Any]:
         "classes": [f"{cls.__module__}:{cls.__qualname__}" for cls in type(stage).__mro__],
         "device": getattr(stage, "device", "cpu"),
         "concurrency": getattr(stage, "concurrency", 1),
+        "scales_with_cores": bool(getattr(stage, "scales_with_cores", False)),
         "ragged": bool(getattr(stage, "ragged", False)),
         "pad": dict(getattr(stage, "pad", {})),
     }
