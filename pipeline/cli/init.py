@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,10 +20,10 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    model: Annotated[str, typer.Argument(metavar="MODEL.onnx", help="A model's file, or a name of the catalogue.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's file, or a name of the catalogue.")],
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="Where to; default: a folder of the model's name.", show_default=False),
+        typer.Argument(metavar="DIR", help="Where to; default: a folder of the model's name.", show_default=False),
     ] = None,
     maxima: Annotated[
         list[str],
@@ -49,7 +50,8 @@ def init(
     except OSError as error:
         raise StartError(f"cannot write {error.filename}: {error.strerror}") from error
     config, sample = list(files)[:2]
-    print(f"\nNow:\n  pipeline run {into / config} {into / sample}\n  python -m pytest {into}")
+    named, data, tests = (shlex.quote(str(path)) for path in (into / config, into / sample, into))
+    print(f"\nNow:\n  pipeline run {named} {data}\n  python -m pytest {tests}")
 
 
 def _maxima(given: list[str]) -> dict[str, int]:
