@@ -52,7 +52,7 @@ def contents(model: str, folder: Path, maxima: Mapping[str, int]) -> dict[str, b
     free = sorted({axis for shape in axes.values() for axis in shape if isinstance(axis, str)})
     chosen = {name: maxima.get(name, default_max(name)) for name in free}
     batch = _batch_of(probed)
-    extents, ran = _probe(probed, axes, chosen, batch)
+    extents, ran, fill = _probe(probed, axes, chosen, batch)
     given = {name: shape for name, shape in axes.items() if _is_news(probed.inputs, name, shape, shapes)}
     for tensor in probed.outputs:
         found = [shapes_of[tensor.name] for shapes_of in ran]
@@ -80,10 +80,10 @@ def contents(model: str, folder: Path, maxima: Mapping[str, int]) -> dict[str, b
     if known is None:
         options["model"] = _seen_from(folder.resolve(), path.resolve())
     alone = getattr(infer, "max_batch", None) == 1
-    size = 1 if alone else batch or (_BATCH if _takes_two(probed, axes, extents[0]) else 1)
+    size = 1 if alone else batch or (_BATCH if _takes_two(probed, axes, extents[0], fill) else 1)
     name = pipeline_name(model if known is not None else path.stem)
     project = Project(name, options, tuple(infer.inputs), tuple(infer.outputs), size, takes_bytes(infer.inputs))
-    sample = {takes[name]: array[0] for name, array in _numbers(probed, axes, extents[0], batch or 1).items()}
+    sample = {takes[name]: array[0] for name, array in _numbers(probed, axes, extents[0], batch or 1, fill).items()}
     return {
         project.config: yaml_file(project).encode(),
         project.sample: _sample(sample, project),
@@ -129,37 +129,55 @@ def _batch_of(model: ProbedModel) -> int | None:
 
 def _probe(
     model: ProbedModel, axes: Mapping[str, Axes], most: Mapping[str, int], batch: int | None
-) -> tuple[list[dict[str, int]], list[dict[str, tuple[int, ...]]]]:
-    """Run the model over inputs of medium size and of the largest: the extents, and the shapes that came of them."""
+) -> tuple[list[dict[str, int]], list[dict[str, tuple[int, ...]]], int]:
+    """Run the model over inputs of medium size and of the largest.
+
+    Where it does not compute those of medium size, such as a picture of one channel, over the largest alone; and where
+    it computes no ones, such as indices into a table of one row, with zeros.
+
+    Returns:
+        The extents, the shapes that came of them, and what whole numbers were.
+
+    Raises:
+        StartError: it computes none of these.
+    """
     # Halves, quarters, ...: no two dimensions alike, so that it is seen which of them an output follows.
     medium = {name: max(1, count >> number) for number, (name, count) in enumerate(most.items(), 1)}
-    extents = [medium, dict(most)] if most else [medium]
-    ran = []
-    for of_run in extents:
-        try:
-            ran.append(model.run(_numbers(model, axes, of_run, batch or 1)))
-        except ValueError as error:
-            sizes = ", ".join(f"{name}={count}" for name, count in of_run.items())
-            where = f" at {sizes}; say how large they may be: --max {next(iter(most))}=..." if most else ""
-            raise StartError(f"{model.path}: the model does not compute a sample{where}: {error}") from error
-    return extents, ran
+    failure: tuple[str, str] | None = None
+    for fill in (1, 0):
+        for extents in ([medium, dict(most)], [dict(most)]) if most else ([medium],):
+            ran = []
+            try:
+                for of_run in extents:
+                    ran.append(model.run(_numbers(model, axes, of_run, batch or 1, fill)))
+            except ValueError as error:
+                failure = failure or (", ".join(f"{name}={count}" for name, count in of_run.items()), str(error))
+            else:
+                return extents, ran, fill
+    assert failure is not None
+    sizes, said = failure
+    where = f" at {sizes}; say how large they may be: --max {next(iter(most))}=..." if most else ""
+    raise StartError(f"{model.path}: the model does not compute a sample{where}: {said}")
 
 
-def _takes_two(model: ProbedModel, axes: Mapping[str, Axes], extents: Mapping[str, int]) -> bool:
+def _takes_two(model: ProbedModel, axes: Mapping[str, Axes], extents: Mapping[str, int], fill: int) -> bool:
     """Whether two requests can share a batch: each output has a row for each."""
     try:
-        made = model.run(_numbers(model, axes, extents, 2))
+        made = model.run(_numbers(model, axes, extents, 2, fill))
     except ValueError:
         return False
     return all(shape[:1] == (2,) for shape in made.values())
 
 
-def _numbers(model: ProbedModel, axes: Mapping[str, Axes], extents: Mapping[str, int], batch: int) -> dict[str, Array]:
+def _numbers(
+    model: ProbedModel, axes: Mapping[str, Axes], extents: Mapping[str, int], batch: int, fill: int
+) -> dict[str, Array]:
     return {
         tensor.name: numbers_for(
             tensor.name,
             tensor.dtype,
             (batch, *(extents[axis] if isinstance(axis, str) else axis for axis in axes[tensor.name])),
+            fill,
         )
         for tensor in model.inputs
     }

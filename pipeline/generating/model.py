@@ -73,14 +73,14 @@ class ProbedModel:
         return {tensor.name: array.shape for tensor, array in zip(self.outputs, made)}
 
 
-def numbers_for(name: str, dtype: str, shape: Sequence[int], seed: int = 0) -> Array:
-    """Numbers that most models compute: of floats from 0 to 1, of others ones.
+def numbers_for(name: str, dtype: str, shape: Sequence[int], fill: int = 1) -> Array:
+    """Numbers that most models compute: of floats from 0 to 1, of others `fill`.
 
     Of tokens, types and masks one is valid; and every row of floats differs from the others.
     """
     if np.dtype(dtype).kind == "f":
-        return np.random.default_rng([seed, len(name)]).random(tuple(shape)).astype(dtype)
-    return np.ones(tuple(shape), dtype)
+        return np.random.default_rng(list(name.encode())).random(tuple(shape)).astype(dtype)
+    return np.full(tuple(shape), fill, dtype)
 
 
 def _declared(path: Path, side: str, node: Any) -> Declared:

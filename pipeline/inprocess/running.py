@@ -25,6 +25,7 @@ from pipeline.inprocess.pipeline import LocalPipeline
 from pipeline.processes.describe import description_of, refusal_of
 from pipeline.processes.feeder import feed
 from pipeline.topology.machine import read_machine
+from shm.errors import SegmentError
 from stages.errors import BadInput, StageBroken
 from stages.loading import load_stage
 from stages.stage import Stage, StageContext
@@ -63,7 +64,10 @@ def run_in_process(loaded: LoadedConfig, extra: dict[str, Any]) -> int:
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     errors = _Errors()
     with ExitStack() as stack:
-        pipeline = LocalPipeline(plan, [stages[stage.name] for stage in plan.stages], errors)
+        try:
+            pipeline = LocalPipeline(plan, [stages[stage.name] for stage in plan.stages], errors)
+        except SegmentError as error:
+            raise StartError(str(error)) from error
         stack.callback(pipeline.close)
         for mine in plan.stages:
             _set_up(stack, mine, stages[mine.name], pipeline)
@@ -76,6 +80,11 @@ def run_in_process(loaded: LoadedConfig, extra: dict[str, Any]) -> int:
             return EXIT_INTERRUPTED
         except bdb.BdbQuit:
             print("error: left in the debugger; the files from here on are not run", file=sys.stderr)
+            return 1
+        except SystemExit as error:
+            called = f"a stage called sys.exit({error.code!r})"
+            print(f"error: {called}; the files from here on are not run:", file=sys.stderr)
+            traceback.print_exception(type(error), error, _users(error))
             return 1
         except StageBroken as broken:
             if errors.let_go:

@@ -28,7 +28,7 @@ STAGES = """
 import os
 import threading
 
-from stages.errors import BadInput
+from stages.errors import BadInput, StageBroken
 from stages.spec import TensorSpec
 
 
@@ -58,6 +58,10 @@ class Show:
             raise ValueError(f"bad on purpose")
         if text == "refuse":
             raise BadInput("refused on purpose")
+        if text == "exit":
+            raise SystemExit(7)
+        if text == "broken":
+            raise StageBroken("the device is lost")
         if text == "forget":
             return
         if text == "where":
@@ -251,6 +255,30 @@ def test_an_exception_shows_its_whole_traceback_once_and_the_next_file_has_its_t
     assert re.match(rf'  File "{tmp_path}/own.py", line \d+, in process', first[2])
     assert "ValueError: bad on purpose" in err
     assert "neither filled nor returned it" in err
+
+
+@pytest.mark.parametrize(("text", "said"), [("exit", "a stage called sys.exit(7)"), ("broken", "the device is lost")])
+def test_a_stage_that_ends_the_process_ends_the_run_with_a_word(
+    cli: Callable[..., Any], shown: Callable[..., list[str]], text: str, said: str
+) -> None:
+    code, out, err = cli(*shown("fine", text, "fine"))
+    assert code == 1
+    assert "0-fine" in out
+    assert "2-fine" not in out
+    assert said in err.splitlines()[0]
+    assert "own.py" in err
+    assert out.endswith("torn down\n")
+
+
+def test_memory_that_cannot_be_had_is_told(cli: Callable[..., Any], tmp_path: Path) -> None:
+    huge = {"name": "tensor", "dtype": "uint8", "shape": [1 << 43]}
+    config = tmp_path / "huge.yaml"
+    stage = {"name": "relay", "use": "stages.relay:Relay", "with": {"shape": [1 << 43]}}
+    config.write_text(yaml.safe_dump({"inputs": [huge], "stages": [stage]}))
+    code, out, err = cli("run", config, config, "--in-process")
+    assert (code, out) == (3, "")
+    assert "anonymous memory" in err
+    assert "Traceback" not in err
 
 
 def test_breakpoint_stops_in_the_stage_and_goes_on(shown: Callable[..., list[str]]) -> None:

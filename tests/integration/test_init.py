@@ -181,6 +181,20 @@ def test_a_model_without_a_batch_axis_is_told_how_to_get_one(cli: Callable[..., 
     assert "found a float32[2, 3], b float32[3, 4]. Export the model with a batch axis" in err
 
 
+def test_a_dimension_that_is_free_on_paper_alone_is_kept_at_its_maximum(cli: Callable[..., Any], tmp_path: Path) -> None:
+    nodes: list[Node] = [("Conv", ["x", "kernel"], ["y"], {})]
+    axes = ["N", "channels", "height", "width"]
+    takes: list[Tensor] = [("x", FLOAT, axes)]
+    model = save(tmp_path / "m.onnx", nodes, takes, [("y", FLOAT, axes)], kernel=np.ones((1, 3, 1, 1), np.float32))
+    follow(cli, model, tmp_path / "made", "--max", "channels=3", "--max", "height=8", "--max", "width=4")
+
+
+def test_where_ones_are_no_indices_zeros_are(cli: Callable[..., Any], tmp_path: Path) -> None:
+    nodes: list[Node] = [("Gather", ["table", "kind"], ["y"], {})]
+    model = save(tmp_path / "m.onnx", nodes, [("kind", INT, ["N"])], [("y", FLOAT, ["N", 4])], table=np.ones((1, 4), np.float32))
+    follow(cli, model, tmp_path / "made")
+
+
 def test_extents_that_the_model_refuses_are_told_with_the_option_to_change_them(
     cli: Callable[..., Any], tmp_path: Path
 ) -> None:
