@@ -43,12 +43,12 @@ def test_slots_are_of_the_smallest_pool_that_holds_them_and_kept_ones_come_first
 def test_an_answers_slots_come_back_when_they_are_released() -> None:
     stage = Louder()
     pipeline = LocalPipeline(plan_of(stage), [stage], lambda *_: None)
-    for _ in range(5):
+    for tag in range(1, 6):
         slot = pipeline.slot_for(1)
         assert slot is not None
         handle = TensorHandle(*slot, 0, "uint8", (1,))
         pipeline.table.view(handle, writable=True)[...] = 1
-        answer = pipeline.run(Submission(1, slot, (handle,), 0, 0))
+        answer = pipeline.run(Submission(tag, slot, (handle,), 0, 0))
         assert answer.code == OK
         pipeline.release([SlotRef(*answer.outputs[0][:3])])  # type: ignore[index]
     pipeline.close()
