@@ -21,6 +21,7 @@ class TopK:
 
     Input `scores`: float32 of shape (classes,).
     Output `labels`: JSON, a list of k strings. Output `scores`: float32 of shape (k,), descending.
+
     Of equal scores the lower class comes first.
 
     Args:

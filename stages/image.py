@@ -50,12 +50,16 @@ class DecodeResize:
         interpolation: "nearest", "bilinear", "bicubic", "lanczos" or "area".
         draft: let the JPEG decoder shrink by 2, 4 or 8 while decoding. It halves the time for a photograph of
             1920x1080 and changes pixels a little.
-        max_bytes: largest file accepted.
-        max_pixels: largest picture accepted, read from the file's header before anything is decoded.
+        max_bytes: largest file accepted, in bytes.
+        max_pixels: largest picture accepted, width times height, read from the file's header before anything is
+            decoded.
 
     Raises:
         BadOption: an option is not one of the above.
     """
+
+    #: A picture takes a core for milliseconds, often longer than the model does.
+    scales_with_cores = True
 
     def __init__(
         self,

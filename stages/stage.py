@@ -26,6 +26,12 @@ these attributes:
     pad = {"W": 32}          rows of shapes that are equal once W is rounded up to a multiple of 32 (see
                              `TensorSpec.padded`): for stages that bring rows to one shape themselves
 
+With
+
+    scales_with_cores = True     `replicas: auto` is as many as there are cores for light stages, instead of one
+
+a stage says that each of its requests takes a core for a while, as decoding a picture does, and that it minds no twin.
+
 Three more hooks are for stages over a device that computes beside the CPU, and may be left out too:
 
     attach_memory(buffers)   after `setup`, and again when the runtime has other memory: the segments that

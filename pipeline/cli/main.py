@@ -32,7 +32,7 @@ EXIT_START = 3
 #: Why what is printed may be lost: a disk is full. (A reader that has gone is typer's business.)
 _UNPRINTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
-COMMANDS = ("run", "check", "graph", "build", "status", "shm", "replay", "models", "schema")
+COMMANDS = ("run", "check", "init", "graph", "build", "status", "shm", "replay", "models", "schema")
 """Names of the commands, and of the modules beside this one; in the order of the help."""
 
 
@@ -80,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Each command needs other libraries, and all of them together take longer to import than one takes to
     # run: only the one that is asked for is imported. Who asks for none, or for one that there is not, is told of all.
     named = [name for name in arguments[:1] if name in COMMANDS]
-    if own_process and named != ["replay"]:  # which runs a user's stage right here
+    runs_stages = named == ["replay"] or (named == ["run"] and "--in-process" in arguments)  # right here
+    if own_process and not runs_stages:
         for name, value in NO_MATRICES.items():
             os.environ.setdefault(name, value)
     if own_process and named == ["run"]:

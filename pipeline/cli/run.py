@@ -65,6 +65,12 @@ def run(
         bool,
         typer.Option("--assert-zero-copy", help="Exit with 1 if the runtime copied a tensor, and say which and why."),
     ] = False,
+    in_process: Annotated[
+        bool,
+        typer.Option(
+            "--in-process", help="Run all stages in this process: for breakpoint(), print, pdb, cProfile and py-spy."
+        ),
+    ] = False,
     assignments: SetOption = [],  # noqa: B006
 ) -> None:
     """Run files through a pipeline, or serve it to clients."""
@@ -73,6 +79,8 @@ def run(
         raise ConfigError("--serve runs no files: leave out the files and --output, or leave out --serve")
     if serve and assert_zero_copy:
         raise ConfigError("--assert-zero-copy is about a run of files; while it serves, `pipeline status` shows copies")
+    if serve and in_process:
+        raise ConfigError("--in-process runs files and has no clients: leave out --serve, or --in-process")
     if text and not (len(loaded.inputs) == 1 and loaded.inputs[0].dtype == JSON):
         raise ConfigError("--text is about pipelines whose one input is of dtype json: leave it out")
     feeder: dict[str, Any] | None = None
@@ -86,6 +94,11 @@ def run(
             "assert_zero_copy": assert_zero_copy,
         }
     _pull_models(loaded)
+    if feeder is not None and in_process:
+        from pipeline.inprocess.running import run_in_process  # which no other run has to wait for
+
+        faulthandler.enable()
+        sys.exit(run_in_process(loaded, feeder))
     prepared = prepare_loaded(loaded)
     prepared.budget.refuse()
 

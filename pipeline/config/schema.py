@@ -213,7 +213,10 @@ class StageConfig(_Node):
         "That stage's replicas, cpus, threads, env and restart hold for both.",
     )
     replicas: ReplicaCount = Field(
-        default=AUTO, description="Processes that run this stage."
+        default=AUTO,
+        description="Processes that run this stage. Default: of a model one a NUMA node, or one a core where there are "
+        "fewer than 4; of a stage that says so, such as stages.image:DecodeResize, one for each core that light stages "
+        "share, at most 4; of any other one.",
     )
     batch: BatchConfig = Field(default_factory=BatchConfig, description="How requests are grouped.")
     cpus: CpuList = Field(default=AUTO, description='CPUs that its workers are bound to, such as "0-3,8".')

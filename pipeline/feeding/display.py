@@ -39,18 +39,21 @@ class Display(AbstractContextManager["Display"], Protocol):
         """The end."""
 
 
-def make_display(pipeline: str, total: int | None, *, quiet: bool = False, stderr: bool = False) -> Display:
+def make_display(
+    pipeline: str, total: int | None, *, quiet: bool = False, plain: bool = False, stderr: bool = False
+) -> Display:
     """The display that fits what stdout is.
 
     Args:
         total: how many requests there will be; None where it is not known.
         quiet: show no answers, only what failed, and the summary.
+        plain: lines, also on a terminal.
         stderr: show it there, for stdout has something else.
     """
     # Given as it is now: a console looks it up again and again, a microsecond each.
     stream = sys.stderr if stderr else sys.stdout
     console = _Console(file=stream, highlight=False, emoji=False, markup=False)
-    if console.is_terminal and not quiet:
+    if console.is_terminal and not quiet and not plain:
         return TerminalDisplay(console, pipeline, total)
     return PlainDisplay(_Console(file=stream, highlight=False, emoji=False, markup=False, width=1000), quiet)
 

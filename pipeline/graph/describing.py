@@ -20,7 +20,7 @@ from pipeline.errors import StartError
 from pipeline.graph.description import StageDescription
 from pipeline.interpreter import NO_MATRICES, python_command
 
-__all__ = ["describe_stages"]
+__all__ = ["describe_stages", "refuse_wrong"]
 
 TIMEOUT_S = 120.0
 """For all stages together: imports of large frameworks from a cold disk take tens of seconds."""
@@ -55,7 +55,7 @@ def describe_stages(loaded: LoadedConfig, timeout_s: float = TIMEOUT_S) -> dict[
         ending = f"did not end within {timeout_s:g} s"
     # A line without its end was cut off by the child's death.
     answers = [json.loads(line) for line in output.splitlines(keepends=True) if line.endswith(b"\n")]
-    _refuse_wrong(loaded, answers)
+    refuse_wrong(loaded, answers)
     if len(answers) < len(stages):
         stage = stages[len(answers)]
         place = loaded.locations.value(("stages", len(answers), "use"))
@@ -65,7 +65,12 @@ def describe_stages(loaded: LoadedConfig, timeout_s: float = TIMEOUT_S) -> dict[
     return {stage.name: StageDescription.from_dict(answer) for stage, answer in zip(stages, answers)}
 
 
-def _refuse_wrong(loaded: LoadedConfig, answers: list[dict[str, Any]]) -> None:
+def refuse_wrong(loaded: LoadedConfig, answers: list[dict[str, Any]]) -> None:
+    """Say what is wrong with the stages that `answers` (see `pipeline.processes.describe`), in their order, refuse.
+
+    Raises:
+        ConfigError, StartError: as `describe_stages`.
+    """
     findings = loaded.findings()
     missing: list[str] = []
     for index, (stage, answer) in enumerate(zip(loaded.config.stages, answers)):

@@ -26,6 +26,8 @@ class StageDescription:
     """What kind of device it runs on: "cpu" or "cuda"."""
     concurrency: int = 1
     """Batches that one worker of it computes at once."""
+    scales_with_cores: bool = False
+    """Whether it is worth as many workers as there are cores for it."""
     ragged: bool = False
     """Whether rows of different shapes may share a batch."""
     pad: Mapping[str, int] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class StageDescription:
             classes=tuple(value["classes"]),
             device=value["device"],
             concurrency=value["concurrency"],
+            scales_with_cores=value["scales_with_cores"],
             ragged=value["ragged"],
             pad=value["pad"],
             max_batch=value["max_batch"],

@@ -4,12 +4,15 @@ The rules, and why:
 
 * What the config says wins: `replicas`, `cpus` (which must be CPUs that this process may use) and `threads`.
 * `replicas: auto` is 1; for inference it is one a NUMA node, since weights and activations read across
-  the socket link cost bandwidth on every batch.
+  the socket link cost bandwidth on every batch. Of a stage that says `scales_with_cores` there is one for each core
+  that light stages share, at most 4: the slots of more would not fit a container's 64 MiB of /dev/shm.
 * A stage that runs on a GPU has one worker a GPU, with two cores for itself on the node that its GPU is
   plugged into: one for its loop, one for the threads of the driver and of ZeroMQ. GPUs are numbered in the
   order of their PCI bus ids, which its workers' environment tells CUDA too; CUDA_VISIBLE_DEVICES is heeded.
 * With fewer than 4 cores nothing is bound: a light stage that is idle would keep its CPU from the
-  model. Inference may use all CPUs, divided among its workers.
+  model. The cores are divided among the models, and each has a worker of one thread for each of its cores, since
+  two threads of one batch wait for each other where a core is taken from one of them, and two batches do not
+  (measured: bench/NOTES.md, 2026-11-29). With `threads: N` said, it is a worker for each N of them.
 * Under a quota (a cgroup's `cpu.max`) smaller than the CPUs, nothing is bound either: the CPUs belong
   to others too, and which of them are idle changes. The quota is then the number of CPUs; more threads
   would use it up in a burst and stand still for the rest of the period.
@@ -38,6 +41,7 @@ __all__ = ["place_workers"]
 
 _MIN_CORES_TO_BIND = 4
 _LIGHT_SHARE = 4
+_MOST_SCALED = 4
 _GPU_CORES = 2
 
 Core = tuple[int, ...]
@@ -77,7 +81,8 @@ def place_workers(
         host: max((descriptions[name] for name in names), key=_demand) for host, names in members.items()
     }
     stages = [stage for stage in stages if stage.name in members]
-    replicas = {stage.name: _replicas(stage, descriptions[stage.name], machine) for stage in stages}
+    models = sum(_is_model(descriptions[stage.name]) for stage in stages)
+    replicas = {stage.name: _replicas(stage, descriptions[stage.name], machine, models) for stage in stages}
     seats: dict[tuple[str, int], _Seat] = {}
     heavy: list[tuple[str, int]] = []
     light: list[tuple[str, int]] = []
@@ -114,12 +119,38 @@ def _demand(description: StageDescription) -> tuple[bool, bool]:
     return description.device == CUDA, description.is_inference
 
 
-def _replicas(stage: StageConfig, description: StageDescription, machine: Machine) -> int:
+def _is_model(description: StageDescription) -> bool:
+    """Whether the stage keeps many cores of the CPU busy."""
+    return description.is_inference and description.device != CUDA
+
+
+def _replicas(stage: StageConfig, description: StageDescription, machine: Machine, models: int) -> int:
+    """How many workers a stage has.
+
+    Args:
+        models: how many stages share the CPUs as models.
+    """
     if stage.replicas != AUTO:
         return stage.replicas
     if description.device == CUDA:
         return len(machine.gpus)
-    return len(machine.nodes) if description.is_inference and stage.cpus == AUTO and not machine.cpus.is_shared else 1
+    if stage.cpus != AUTO:
+        return 1
+    cores = _count_cores(machine)
+    if description.is_inference and cores < _MIN_CORES_TO_BIND:
+        return max(1, cores // (models * (stage.threads if isinstance(stage.threads, int) else 1)))
+    if description.is_inference:
+        return 1 if machine.cpus.is_shared else len(machine.nodes)
+    if description.scales_with_cores:
+        # Without a model on the CPUs, all that GPUs leave.
+        light = cores // _LIGHT_SHARE if models else cores - _GPU_CORES * len(machine.gpus)
+        return max(1, min(light, _MOST_SCALED))
+    return 1
+
+
+def _count_cores(machine: Machine) -> int:
+    """Cores that may be used, or as much of a quota."""
+    return min(machine.cpus.effective, len({machine.cpus.core(cpu) for cpu in machine.cpus.allowed}))
 
 
 def _given_cpus(index: int, stage: StageConfig, machine: Machine, findings: Findings) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ soon as it knows: where it dies, the first missing line says on which stage.
 
     stdin    {"base_dir": "...", "parent": 4711, "stages": [{"use": "module:Class", "options": {...}}, ...]}
     stdout   {"inputs": [spec, ...], "outputs": [spec, ...], "classes": ["module:Class", "module:Base", ...],
-              "device": "cpu", "concurrency": 1, "ragged": false, "pad": {"W": 32},
+              "device": "cpu", "concurrency": 1, "scales_with_cores": false, "ragged": false, "pad": {"W": 32},
               "max_batch": null, "notes": ["..."]}
              {"error": "BadOption", "message": "...", "traceback": "..."}
 """
@@ -24,8 +24,9 @@ from pipeline.processes.child import die_with_parent
 from pipeline.worker.failures import start_failure
 from stages.errors import StageError
 from stages.loading import load_stage
+from stages.stage import Stage
 
-__all__ = ["main"]
+__all__ = ["description_of", "main", "refusal_of"]
 
 
 def main() -> None:
@@ -48,22 +49,32 @@ def main() -> None:
 
 def _describe(use: str, options: dict[str, Any], base_dir: Path) -> dict[str, Any]:
     try:
-        stage = load_stage(use, options, base_dir)
+        return description_of(load_stage(use, options, base_dir))
     except BaseException as error:  # SystemExit too: a module that exits when imported is to be named
-        # Our own errors say it all; the traceback is for exceptions that a stage did not mean to raise.
-        root = error.__cause__ or error
-        told = isinstance(root, StageError)
-        return {
-            "error": type(error).__name__,
-            "message": str(error),
-            "traceback": "" if told else start_failure(root)[1],
-        }
+        return refusal_of(error)
+
+
+def refusal_of(error: BaseException) -> dict[str, Any]:
+    """The answer for a stage that could not be made."""
+    # Our own errors say it all; the traceback is for exceptions that a stage did not mean to raise.
+    root = error.__cause__ or error
+    told = isinstance(root, StageError)
+    return {
+        "error": type(error).__name__,
+        "message": str(error),
+        "traceback": "" if told else start_failure(root)[1],
+    }
+
+
+def description_of(stage: Stage) -> dict[str, Any]:
+    """The answer for a stage."""
     return {
         "inputs": [spec.to_dict() for spec in stage.inputs],
         "outputs": [spec.to_dict() for spec in stage.outputs],
         "classes": [f"{cls.__module__}:{cls.__qualname__}" for cls in type(stage).__mro__],
         "device": getattr(stage, "device", "cpu"),
         "concurrency": getattr(stage, "concurrency", 1),
+        "scales_with_cores": bool(getattr(stage, "scales_with_cores", False)),
         "ragged": bool(getattr(stage, "ragged", False)),
         "pad": dict(getattr(stage, "pad", {})),
         "max_batch": _whole_number(getattr(stage, "max_batch", None)),

@@ -27,7 +27,7 @@ from pipeline.feeding.summary import Summary, describe_copies
 from pipeline.processes.child import Boot, boot
 from pipeline.streams import say, settle_streams, silence
 
-__all__ = ["main"]
+__all__ = ["feed", "main"]
 
 _REPORTS_WAIT_S = 0.5
 #: Workers report within 0.2 s of their last batch.
@@ -88,15 +88,23 @@ class _Presenter:
 
 
 def _run(boot: Boot) -> int:
-    wanted: dict[str, Any] = boot.extra
-    plan = boot.plan
+    with Client.connect(boot.run_dir, name="feeder") as client:
+        return feed(client, boot.extra)
+
+
+def feed(client: Client, wanted: dict[str, Any], *, plain: bool = False) -> int:
+    """Send what is `wanted` through a client that is connected, show what comes of it; the run's exit code.
+
+    Args:
+        plain: lines, also on a terminal: what stages print, or a debugger, must not meet a progress bar.
+    """
+    plan = client.plan
     expansion = expand(wanted["named"], wanted["patterns"], without=wanted["output"])
     for empty in expansion.empty:
         say(f"error: {empty}")
     summary = Summary.of([stage.name for stage in plan.stages])
     stopped_by = ""
     with ExitStack() as stack:
-        client = stack.enter_context(Client.connect(boot.run_dir, name="feeder"))
         # Not before the pipeline is ready: one that cannot start leaves the last run's file alone.
         target: str | None = wanted["output"]
         output, done = open_output(target, append=wanted["append"], pictures=wanted["pictures"])
@@ -109,9 +117,8 @@ def _run(boot: Boot) -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         to_stdout = target == STDOUT
         total = sources.total
-        display = stack.enter_context(
-            make_display(plan.name, total, quiet=wanted["quiet"] or to_stdout, stderr=to_stdout)
-        )
+        quiet = wanted["quiet"] or to_stdout
+        display = stack.enter_context(make_display(plan.name, total, quiet=quiet, plain=plain, stderr=to_stdout))
         # Who reads stdout may wait for an answer before it sends more.
         presenter = _Presenter(
             output,

@@ -172,6 +172,7 @@ class Execution:
         asked: positions of the fields whose truth some stage's `when:` asks for.
         clock: monotonic nanoseconds.
         sized: whether the stage's slots are of several sizes.
+        raised: told of each exception that makes a row fail; what it raises itself ends the run.
     """
 
     def __init__(
@@ -184,8 +185,10 @@ class Execution:
         asked: Sequence[int] = (),
         clock: Callable[[], int] = time.monotonic_ns,
         sized: bool = False,
+        raised: Callable[[Exception], None] | None = None,
     ) -> None:
         self._name = plan.name
+        self._raised = raised
         self._index = index
         self._base = base
         self._stage = stage
@@ -384,6 +387,8 @@ class Execution:
             if all(notice.code == OK for notice in outcome.notices[before:]):
                 self._only_together(flight, error)
         else:
+            if self._raised is not None:
+                self._raised(error)
             failed = self._failure(error, flight.rows[0])
             self._settle(outcome, flight.rows[0], flight.began, self._clock(), 1, 0, failed)
 

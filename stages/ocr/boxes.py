@@ -23,9 +23,11 @@ class FindBoxes:
     A page with more boxes than `max_boxes` fails with BadInput, as does a map that is not finite.
 
     Args:
-        max_side: the longest side that a map has; `detect_side` of stages.ocr.page.
-        threshold, score, grow: as in `stages.ocr.regions.text_boxes`; the defaults of the first two are PaddleOCR's
-            (`det_db_thresh`, `det_db_box_thresh`). It grows by 1.5; with 2.0 the recogniser loses fewer spaces.
+        max_side: the longest side that a map has, in pixels; `detect_side` of stages.ocr.page.
+        threshold: a pixel is text where its probability is above this; the default is PaddleOCR's (`det_db_thresh`).
+        score: a region counts where the mean over its pixels is at least this; PaddleOCR's `det_db_box_thresh`.
+        grow: a rectangle grows on each side by area * grow / perimeter. PaddleOCR grows by 1.5; with 2.0 the
+            recogniser loses fewer spaces.
         max_boxes: most boxes of a page.
     """
 

@@ -35,12 +35,12 @@ class CropBoxes:
     or reaches beyond the picture by more than a pixel.
 
     Args:
-        max_side: the longest side that a page has; `max_side` of stages.ocr.page.
+        max_side: the longest side that a page has, in pixels; `max_side` of stages.ocr.page.
         max_boxes: most boxes of a page.
         max_bytes: most bytes that all crops of a page take together; 576 for each pixel of their widths.
         max_width: widest crop, in pixels. What is pressed to less than two thirds loses letters.
-        min_width: narrower crops are padded to it.
-        step: widths are multiples of it. Crops of equal width share a batch.
+        min_width: narrower crops are padded to so many pixels.
+        step: widths are multiples of so many pixels. Crops of equal width share a batch.
 
     Raises:
         BadOption: the widths contradict each other.

@@ -28,12 +28,13 @@ class DecodePage:
     in its pixels.
 
     Args:
-        max_side: larger pages are made smaller, keeping their proportions.
-        detect_side: longest side of what the detector sees. Smaller is faster, and loses small print.
-        min_side: pages whose shorter side is less are shown to the detector larger, as far as `detect_side`
+        max_side: longest side in pixels; larger pages are made smaller, keeping their proportions.
+        detect_side: longest side, in pixels, of what the detector sees. Smaller is faster, and loses small print.
+        min_side: pages whose shorter side has fewer pixels are shown to the detector larger, as far as `detect_side`
             allows: text of few pixels is found more surely.
-        max_bytes: largest file accepted.
-        max_pixels: largest picture accepted, read from the file's header before anything is decoded.
+        max_bytes: largest file accepted, in bytes.
+        max_pixels: largest picture accepted, width times height, read from the file's header before anything is
+            decoded.
 
     Raises:
         BadOption: `detect_side` is no multiple of 32, or a side is below 32.

@@ -79,11 +79,17 @@ def test_the_readmes_yaml_and_stage_are_whole(reader: Path, pulled: Callable[[st
 
 
 def test_the_page_about_stages_does_what_it_says(reader: Path) -> None:
-    assert follow("docs/writing-a-stage.md") == 9
+    assert follow("docs/writing-a-stage.md") == 10
 
 
 def test_the_page_about_chaining_does_what_it_says(reader: Path) -> None:
     assert follow("docs/chaining.md") == 6
+
+
+def test_the_page_about_the_client_does_what_it_says(reader: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with running(ROOT / "configs/mnist.yaml"):
+        assert follow("docs/client.md") == 7
+    assert capsys.readouterr().out.startswith("['7', ")
 
 
 def test_the_page_about_text_does_what_it_says(reader: Path, pulled: Callable[[str], Path]) -> None:

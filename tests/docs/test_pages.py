@@ -39,6 +39,49 @@ def test_the_page_of_the_yaml_is_the_schemas() -> None:
     assert (ROOT / "docs/config.md").read_text() == script["render"](), "run: python docs/make_config.py"
 
 
+def test_the_page_of_the_stages_is_the_classes() -> None:
+    script = runpy.run_path(str(ROOT / "docs/make_stages.py"))
+    assert (ROOT / "docs/stages.md").read_text() == script["render"](), "run: python docs/make_stages.py"
+
+
+def test_every_stage_of_a_config_is_on_the_page_of_stages() -> None:
+    page = (ROOT / "docs/stages.md").read_text()
+    used = set(re.findall(r"stages\.[\w.]+:\w+", "".join(path.read_text() for path in (ROOT / "configs").glob("*.yaml"))))
+    assert {name for name in used if f"\n## `{name}`\n" not in page} == set()
+
+
+def test_an_option_without_a_meaning_is_refused_and_so_is_a_meaning_without_an_option() -> None:
+    describe = runpy.run_path(str(ROOT / "docs/make_stages.py"))["describe"]
+
+    class Documented:
+        """It does.
+
+        Args:
+            size: in pixels.
+            color, mode: one
+                of two.
+        """
+
+        def __init__(self, size: int = 3, color: str = "rgb", mode: str | None = None, base_dir: str = ".") -> None: ...
+
+    assert describe(Documented).splitlines()[-3:] == [
+        "| `size` | `3` | In pixels. |",
+        '| `color` | `"rgb"` | One of two. |',
+        "| `mode` | `-` | One of two. |",
+    ]
+
+    class Silent(Documented):
+        """It does.
+
+        Args:
+            size: in pixels.
+            depth: in bits.
+        """
+
+    with pytest.raises(ValueError, match=r"\['color', 'depth', 'mode'\]"):
+        describe(Silent)
+
+
 @pytest.mark.parametrize("module", [pipeline.errors, stages.errors, shm.errors], ids=lambda module: module.__name__)
 def test_every_error_has_its_line(module: ModuleType) -> None:
     page = (ROOT / "docs/faq.md").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,13 @@ def two_sockets() -> Machine:
 def place(load: Callable[[str], LoadedConfig], describe: Callable[..., StageDescription]) -> Place:
     """Place `pre`, `infer` and `post`; arguments are what their stages say."""
 
-    def place(on: Machine, pre: str = "", infer: str = "", post: str = "") -> dict[str, tuple[WorkerPlan, ...]]:
+    def place(
+        on: Machine, pre: str = "", infer: str = "", post: str = "", models: tuple[str, ...] = ("infer",)
+    ) -> dict[str, tuple[WorkerPlan, ...]]:
         said = {"pre": pre, "infer": infer, "post": post}
         loaded = load("".join(f"- {{name: {name}, use: 'm:C', {text}}}\n" for name, text in said.items()))
-        descriptions = {name: describe("x int8 1 -> x int8 1", inference=name == "infer") for name in said}
+        descriptions = {name: describe("x int8 1 -> x int8 1", inference=name in models) for name in said}
+        descriptions["pre"] = replace(descriptions["pre"], scales_with_cores=True)
         findings = loaded.findings()
         placed = place_workers(loaded.config.stages, descriptions, on, findings)
         findings.refuse()
@@ -54,15 +58,65 @@ def seats(workers: tuple[WorkerPlan, ...]) -> list[tuple[str, int | None, int]]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_on_few_cpus_nothing_is_bound_and_the_model_may_use_all(place: Place, count: int) -> None:
-    placed = place(machine(count), pre="replicas: 2")
-    assert seats(placed["pre"]) == [("", None, 1)] * 2
-    assert seats(placed["infer"]) == [("", None, count)]
+def test_on_few_cpus_nothing_is_bound_and_the_model_has_a_worker_of_one_thread_for_each(place: Place, count: int) -> None:
+    placed = place(machine(count), post="replicas: 2")
+    assert seats(placed["pre"]) == [("", None, 1)]
+    assert seats(placed["post"]) == [("", None, 1)] * 2
+    assert seats(placed["infer"]) == [("", None, 1)] * count
 
 
 def test_several_models_on_few_cpus_divide_them(place: Place) -> None:
     assert seats(place(machine(3), infer="replicas: 2")["infer"]) == [("", None, 1)] * 2
     assert seats(place(machine(1), infer="replicas: 2")["infer"]) == [("", None, 1)] * 2
+    placed = place(machine(2), models=("infer", "post"))
+    assert (seats(placed["infer"]), seats(placed["post"])) == ([("", None, 1)], [("", None, 1)])
+    placed = place(machine(3), models=("infer", "post"))
+    assert (len(placed["infer"]), len(placed["post"])) == (1, 1)
+
+
+def test_wider_workers_on_few_cpus_are_fewer(place: Place) -> None:
+    assert seats(place(machine(3), infer="threads: 2")["infer"]) == [("", None, 2)]
+    assert seats(place(machine(2), infer="threads: 4")["infer"]) == [("", None, 4)]
+    # As it was said: one worker has all of them.
+    assert seats(place(machine(2), infer="replicas: 1")["infer"]) == [("", None, 2)]
+
+
+def test_hardware_threads_of_one_core_are_one_core(place: Place) -> None:
+    on = Machine(Cpus((0, 1, 2, 3), cores={0: 0, 1: 0, 2: 2, 3: 2}), (NumaNode(0, (0, 1, 2, 3)),))
+    assert len(place(on)["infer"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("on", "decoders", "models"),
+    [
+        (machine(1), 1, 1),
+        (machine(2), 1, 2),
+        (machine(4), 1, 1),
+        (machine(8), 2, 1),
+        (machine(16), 4, 1),
+        (machine(64), 4, 1),
+        (two_sockets(), 4, 2),
+        (machine(128, quota=1.5), 1, 1),
+        (machine(128, quota=2.5), 1, 2),
+        (machine(128, quota=8.0), 2, 1),
+    ],
+    ids=["1", "2", "4", "8", "16", "64", "two sockets", "quota 1.5", "quota 2.5", "quota 8"],
+)
+def test_what_scales_follows_the_cores_and_what_does_not_has_one(
+    place: Place, on: Machine, decoders: int, models: int
+) -> None:
+    placed = place(on)
+    assert (len(placed["pre"]), len(placed["infer"]), len(placed["post"])) == (decoders, models, 1)
+
+
+def test_without_a_model_what_scales_has_the_cores_for_itself(place: Place) -> None:
+    assert len(place(machine(3), models=())["pre"]) == 3
+    assert len(place(machine(16), models=())["pre"]) == 4
+
+
+def test_what_scales_is_not_multiplied_on_cpus_that_are_given(place: Place) -> None:
+    assert len(place(machine(16), pre='cpus: "0-7"')["pre"]) == 1
+    assert len(place(machine(16), pre="replicas: 3")["pre"]) == 3
 
 
 def test_on_eight_cpus_light_stages_share_a_quarter_and_the_model_has_the_rest(place: Place) -> None:
@@ -73,7 +127,7 @@ def test_on_eight_cpus_light_stages_share_a_quarter_and_the_model_has_the_rest(p
 
 
 def test_models_on_one_node_have_disjoint_parts(place: Place) -> None:
-    assert seats(place(machine(16), infer="replicas: 3")["infer"]) == [("2-6", 0, 5), ("7-11", 0, 5), ("12-15", 0, 4)]
+    assert seats(place(machine(16), pre="replicas: 1", infer="replicas: 3")["infer"]) == [("2-6", 0, 5), ("7-11", 0, 5), ("12-15", 0, 4)]
 
 
 def test_more_models_than_cores_share_the_node(place: Place) -> None:
@@ -160,4 +214,4 @@ def test_a_process_sits_where_the_most_demanding_of_its_stages_would(place: Plac
     assert seats(placed["post"]) == [("0-31,64-95", 0, 32), ("32-63,96-127", 1, 32)]
     assert [worker.title for worker in placed["post"]] == ["pre+infer+post/0", "pre+infer+post/1"]
     # A light stage takes no cores of its own where it shares those of a model.
-    assert seats(place(machine(8), post="colocate: true")["infer"]) == [("1-7", 0, 7)]
+    assert seats(place(machine(8), pre="replicas: 1", post="colocate: true")["infer"]) == [("1-7", 0, 7)]

@@ -1,0 +1,129 @@
+"""Writes docs/stages.md out of the stock stages: options and defaults from their signatures, meanings from docstrings.
+
+    python docs/make_stages.py
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import stages
+from stages.function import FunctionStage
+from stages.stage import Stage
+
+_SIDES = ("Input", "Outpu")
+PAGE = Path(__file__).parent / "stages.md"
+
+INTRO = """\
+# The stages that are there
+
+<!-- Written by docs/make_stages.py out of the classes. -->
+
+What `use:` can name without writing anything, and what `with:` then takes. An option that is not given has its
+default; one without a default must be given. Where an option names a file, a relative path is relative to the YAML.
+A stage of your own: [writing-a-stage.md](writing-a-stage.md); what stands beside `with:`: [config.md](config.md).
+
+"""
+
+_SPEC = (
+    "A list of specs, each with `name`, `dtype`, `shape` and, where dimensions are free, `max`; perhaps `many`, "
+    "`optional`: [chaining.md](chaining.md)."
+)
+
+FUNCTION = f"""\
+## A function of your own
+
+`use: ./glue.py:invert` calls a plain function once for each request; its specs stand in the YAML, since a function has
+none: [writing-a-stage.md](writing-a-stage.md#a-function-will-do).
+
+| option | default | meaning |
+| --- | --- | --- |
+| `inputs` | required | {_SPEC} |
+| `outputs` | required | The same, and perhaps `many_bytes`. |
+| any other | the function's own | An argument of the function, the same in each call. |
+"""
+
+
+def stock() -> list[type[Any]]:
+    """Every stage of the package that can be named under `use:`, in the order of the pages."""
+    found = []
+    for module in pkgutil.walk_packages(stages.__path__, "stages."):
+        if module.name.startswith("stages.engines"):
+            continue
+        for value in vars(importlib.import_module(module.name)).values():
+            if inspect.isclass(value) and value.__module__ == module.name and value not in (Stage, FunctionStage):
+                found += [value] if callable(getattr(value, "process", None)) else []
+    return found
+
+
+def describe(stage: type[Any]) -> str:
+    """One stage's section.
+
+    Raises:
+        ValueError: an option is not in its docstring, or the docstring names one that there is not.
+    """
+    text = inspect.getdoc(stage) or ""
+    head, _, rest = text.partition("\nArgs:\n")
+    meanings = _arguments(rest.partition("\nRaises:\n")[0])
+    parameters = {
+        name: parameter for name, parameter in inspect.signature(stage).parameters.items() if name != "base_dir"
+    }
+    meanings.pop("base_dir", None)
+    if missing := sorted(set(parameters) ^ set(meanings)):
+        raise ValueError(f"{stage.__module__}:{stage.__qualname__}: the docstring and the signature differ: {missing}")
+    lines = [f"## `{stage.__module__}:{stage.__qualname__}`", "", _paragraphs(head), ""]
+    lines += ["| option | default | meaning |", "| --- | --- | --- |"]
+    for name, parameter in parameters.items():
+        default = "required" if parameter.default is parameter.empty else f"`{_spell(parameter.default)}`"
+        lines.append(f"| `{name}` | {default} | {_cell(meanings[name])} |")
+    return "\n".join(lines) + "\n"
+
+
+def render() -> str:
+    """The whole page."""
+    return INTRO + "\n".join([*map(describe, stock()), FUNCTION])
+
+
+def _arguments(text: str) -> dict[str, str]:
+    """Name -> meaning; `mean, std: ...` is both of them."""
+    meanings: dict[str, str] = {}
+    for entry in re.split(r"\n(?=\S)", textwrap.dedent(text).strip()):
+        names, _, meaning = entry.partition(":")
+        for name in names.split(","):
+            meanings[name.strip()] = " ".join(meaning.split())
+    return meanings
+
+
+def _spell(value: object) -> str:
+    """As YAML has it."""
+    return "-" if value in (None, ()) else json.dumps(value)
+
+
+def _cell(text: str) -> str:
+    """In a table, a bar ends a column; braces and dashes are as they are."""
+    text = text.replace("|", "\\|")
+    return text[:1].upper() + text[1:] if not re.match(r"stages\.|[\[{\"]", text) else text
+
+
+def _paragraphs(text: str) -> str:
+    """The docstring's text: inputs and outputs as a list, drawings as they are."""
+    parts = []
+    for part in re.split(r"\n\s*\n", text.strip()):
+        if part.startswith("    "):
+            parts.append(textwrap.indent(textwrap.dedent(part), "    "))
+        else:
+            items = re.split(r"(?:^|(?<=\.) |\n)(?=(?:Input|Output) `)", part)
+            lines = ["* " + item.replace("\n", "\n  ") if item[:5] in _SIDES else item for item in items]
+            parts.append("\n".join(lines).strip())
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render())

@@ -1,0 +1,103 @@
+"""ProbedModel: an .onnx file, opened to see what it declares and what it does with numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from pipeline.errors import StartError
+from stages.stage import Array
+
+__all__ = ["Declared", "ProbedModel", "numbers_for"]
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(bool)": "bool",
+    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A tensor as the file declares it, its batch axis included."""
+
+    name: str
+    dtype: str
+    axes: tuple[int | str | None, ...]
+    """Number, name of a free dimension, or None for one without a name."""
+
+    def __str__(self) -> str:
+        extents = [str(axis) if isinstance(axis, int) or (axis and len(axis) <= 20) else "?" for axis in self.axes]
+        return f"{self.name} {self.dtype}[{', '.join(extents)}]"
+
+
+class ProbedModel:
+    """A model whose tensors all are numbers.
+
+    Raises:
+        StartError: the file is missing or damaged, or one of its tensors can lie in no slot.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise StartError(f"no model file {path}")
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        try:
+            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # damaged files, unknown operators and newer opsets have an exception class each
+            raise StartError(f"{path}: onnxruntime {ort.__version__} cannot load it: {error}") from error
+        self.inputs = [_declared(path, "input", node) for node in self._session.get_inputs()]
+        self.outputs = [_declared(path, "output", node) for node in self._session.get_outputs()]
+        if not self.inputs:
+            raise StartError(f"{path}: the model has no input, so there is nothing that a request could carry")
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+        """Shapes of the outputs, the batch axis included.
+
+        Raises:
+            ValueError: the model does not compute these; with what it says.
+        """
+        try:
+            made = self._session.run(None, dict(inputs))
+        except Exception as error:  # no base of their own either
+            raise ValueError(str(error).strip().splitlines()[0][:300]) from error
+        return {tensor.name: array.shape for tensor, array in zip(self.outputs, made)}
+
+
+def numbers_for(name: str, dtype: str, shape: Sequence[int], fill: int = 1) -> Array:
+    """Numbers that most models compute: of floats from 0 to 1, of others `fill`.
+
+    Of tokens, types and masks one is valid; and every row of floats differs from the others.
+    """
+    if np.dtype(dtype).kind == "f":
+        return np.random.default_rng(list(name.encode())).random(tuple(shape)).astype(dtype)
+    return np.full(tuple(shape), fill, dtype)
+
+
+def _declared(path: Path, side: str, node: Any) -> Declared:
+    dtype = _DTYPES.get(node.type)
+    if dtype is None:
+        raise StartError(f"{path}: {side} {node.name!r} is a {node.type}: {_remedy(side, node.type)}")
+    return Declared(node.name, dtype, tuple(axis or None if not isinstance(axis, int) else axis for axis in node.shape))
+
+
+def _remedy(side: str, kind: str) -> str:
+    if "string" in kind and side == "input":
+        return "a slot holds numbers; cut the model behind what reads the text, and do that in a stage before it"
+    if "string" in kind:
+        return "a slot holds numbers; export the numbers of the classes, and look up their names in a stage behind it"
+    if "map" in kind:
+        return (
+            f"no tensor of numbers, so it can lie in no slot; export the model without that {side}, or with a tensor "
+            f"in its place (skl2onnx: options={{'zipmap': False}})"
+        )
+    return f"no tensor of numbers, so it can lie in no slot; export the model without that {side}, or with a tensor"

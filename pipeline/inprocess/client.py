@@ -1,0 +1,178 @@
+"""LocalClient: what `pipeline.feeding` needs of a client, over a pipeline in this process.
+
+One request at a time: a second slot is there when the first request has been answered. So stages see the files in
+their order, and what a stage prints stands before the line of its file.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline.client.answering import traces_of
+from pipeline.client.future import Future
+from pipeline.client.inputs import lay_out
+from pipeline.errors import InvalidRequest, NotInTime, RequestError, request_error
+from pipeline.inprocess.pipeline import CLIENT, LocalPipeline
+from pipeline.wire.labels import request_id, short_name
+from pipeline.wire.messages import OK, Answer, SlotRef, Submission
+from shm.handle import JSON, TensorHandle
+from shm.view import SegmentTable
+from stages.stage import Array
+
+__all__ = ["LocalClient"]
+
+
+class LocalResult(Mapping[str, Any]):
+    """The outputs of one request, by name; valid within its `with` block."""
+
+    def __init__(self, pipeline: LocalPipeline, answer: Answer) -> None:
+        self._pipeline = pipeline
+        names = [name for name, _ in pipeline.plan.outputs]
+        handles = {name: handle for name, handle in zip(names, answer.outputs) if isinstance(handle, TensorHandle)}
+        self._values = {name: _value(pipeline.table, handle) for name, handle in handles.items()}
+        self._slots = list({SlotRef(*handle[:3]) for handle in handles.values()})
+        #: As of `pipeline.client.result.Result`.
+        self.stages = traces_of(answer, [stage.name for stage in pipeline.plan.stages])
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __enter__(self) -> LocalResult:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipeline.release(self._slots)
+
+
+class LocalFuture(Future):
+    """A request that is computed when its client is pumped."""
+
+    __slots__ = ("_pipeline", "submission")
+
+    def __init__(self, pipeline: LocalPipeline, submission: Submission) -> None:
+        # Nothing of what a request on its way through other processes has.
+        self.tag = submission.tag
+        self.answer: Answer | None = None
+        self.submitted_ns = time.monotonic_ns()
+        self.answered_ns = 0
+        self.submission = submission
+        self._pipeline = pipeline
+
+    @property
+    def request(self) -> str:
+        """The id of the request, as `batch.requests` and logs have it."""
+        return request_id(CLIENT, self.tag)
+
+    def error(self) -> RequestError | None:
+        """Why it failed; None where it did not, or is not done."""
+        if self.answer is None or self.answer.code == OK:
+            return None
+        return request_error(self.answer.code, self.answer.message, self.answer.traceback, self.request)
+
+    def compute(self) -> None:
+        """Compute it now."""
+        self.answer = self._pipeline.run(self.submission)
+        self.answered_ns = time.monotonic_ns()
+
+    def get(self, timeout_s: float | None = None) -> LocalResult:  # type: ignore[override]
+        """The result of a request that is done.
+
+        Raises:
+            RequestError: the request has no answer.
+        """
+        if not self.done():
+            self.compute()
+        if (error := self.error()) is not None:
+            raise error
+        assert self.answer is not None
+        return LocalResult(self._pipeline, self.answer)
+
+
+class LocalDraft:
+    """A slot that is being filled; see `pipeline.client.draft.Draft`."""
+
+    def __init__(self, client: LocalClient, slot: SlotRef, handles: Mapping[str, TensorHandle]) -> None:
+        self._client = client
+        self._slot = slot
+        self._handles = tuple(handles.values())
+        table = client.pipeline.table
+        #: name -> writable view; "json" inputs are their UTF-8 bytes.
+        self.inputs = {name: table.view(handle, writable=True) for name, handle in handles.items()}
+
+    def submit(self, *, flush: bool = True, name: str = "") -> LocalFuture:
+        """Hand the request in. It is computed when the client is pumped."""
+        return self._client.take(self._slot, self._handles, name)
+
+    def discard(self) -> None:
+        """Keep the slot for another draft."""
+        self._client.pipeline.keep(self._slot)
+
+
+class LocalClient:
+    """The one client of a pipeline in this process."""
+
+    def __init__(self, pipeline: LocalPipeline) -> None:
+        self.pipeline = pipeline
+        #: What runs.
+        self.plan = pipeline.plan
+        self._waiting: LocalFuture | None = None
+        self._next_tag = 1
+
+    def draft_nowait(self, **shapes: tuple[int, ...]) -> LocalDraft | None:
+        """A slot to write a request's inputs into, by the shape of each; None while a request waits to be computed.
+
+        Raises:
+            InvalidRequest: a shape does not fit the pipeline's inputs.
+        """
+        if self._waiting is not None:
+            return None
+        layout, nbytes = lay_out({spec.name: spec for spec in self.plan.inputs}, shapes)
+        slot = self.pipeline.slot_for(nbytes)
+        if slot is None:
+            raise InvalidRequest(f"the inputs take {nbytes} bytes, more than the largest slot has")
+        handles = {spec.name: TensorHandle(*slot, *where) for spec, where in zip(self.plan.inputs, layout)}
+        return LocalDraft(self, slot, handles)
+
+    def draft(self, *, timeout_s: float, **shapes: tuple[int, ...]) -> LocalDraft:
+        """As `draft_nowait`; raises NotInTime while a request waits to be computed: no time brings a slot."""
+        if (draft := self.draft_nowait(**shapes)) is None:
+            raise NotInTime("a request waits to be computed: pump first")
+        return draft
+
+    def take(self, slot: SlotRef, handles: tuple[TensorHandle, ...], name: str) -> LocalFuture:
+        """A draft that is ready."""
+        self._waiting = LocalFuture(self.pipeline, Submission(self._next_tag, slot, handles, 0, 0, short_name(name)))
+        self._next_tag += 1
+        return self._waiting
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def pump(self, timeout_s: float = 0.0) -> int:
+        """Compute the request that waits, if there is one; how many answers came."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return 0
+        waiting.compute()
+        return 1
+
+    def reconnect(self, timeout_s: float = 60.0) -> None:
+        """There is nothing that could be lost."""
+
+    def status(self, timeout_s: float = 5.0) -> dict[str, Any]:
+        """How the pipeline is: the scheduler's view, as plain values."""
+        return self.pipeline.status()
+
+
+def _value(table: SegmentTable, handle: TensorHandle) -> Any:
+    array: Array = table.view(handle)
+    return json.loads(array.tobytes()) if handle.dtype == JSON else array
