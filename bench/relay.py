@@ -18,7 +18,8 @@ import numpy as np
 
 from bench.floors.slots import TornTensor
 from bench.measure import Flow, SubjectDied
-from pipeline.client.client import Client, Draft
+from pipeline.client.client import Client
+from pipeline.client.draft import Draft
 from pipeline.client.future import Future
 from pipeline.errors import Unavailable
 

@@ -23,6 +23,7 @@ import numpy as np
 from bench.chaos.requests import HEAD, Rates, Request, expected, request
 from pipeline.client.client import Client
 from pipeline.client.future import Future
+from pipeline.client.session import Session
 from pipeline.errors import RequestRefused, Unavailable
 from pipeline.wire.messages import Answers
 
@@ -32,18 +33,30 @@ _RECONNECT_S = 60.0
 _BURST = 12
 
 
-class Watching(Client):
-    """A client that notices an answer which comes twice."""
+class WatchingSession(Session):
+    """A session that notices an answer which comes twice; a message that was asked for again is none."""
 
     twice = 0
 
-    def _take(self, message: object) -> int:
-        seen: set[int] = self.__dict__.setdefault("_seen", set())
-        if isinstance(message, Answers):
+    def _take_answers(self, message: Answers) -> int:
+        seen: set[int] = self.__dict__.setdefault("_tags", set())
+        if message.number == self.there.seen + 1:
             for answer in message.answers:
                 self.twice += answer.tag in seen
                 seen.add(answer.tag)
-        return super()._take(message)
+        return super()._take_answers(message)
+
+
+class Watching(Client):
+    """A client with such a session."""
+
+    _session_type = WatchingSession
+
+    @property
+    def twice(self) -> int:
+        """Answers that came twice."""
+        assert isinstance(self._session, WatchingSession)
+        return self._session.twice
 
 
 class _Sender:
@@ -116,7 +129,10 @@ def _leak(run_dir: Path) -> None:
                 kept.append(draft)
             else:
                 draft.inputs["values"][...] = values
-                kept.append(draft.submit().get(10))
+                # Not its result: what is small is copied out of its slot.
+                future = draft.submit()
+                future.wait(10)
+                kept.append(future)
         except (Unavailable, TimeoutError):
             kept.clear()
             client.reconnect(_RECONNECT_S)

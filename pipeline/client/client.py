@@ -74,6 +74,8 @@ def _call(method: Callable[Concatenate[Client, P], T]) -> Callable[Concatenate[C
 class Client:
     """A connection to one running pipeline. Use `connect`."""
 
+    _session_type = Session
+
     def __init__(self, run: str | Path | None, name: str) -> None:
         self._name = name
         self._thread = threading.get_ident()
@@ -81,7 +83,7 @@ class Client:
         self._closed = False
         #: A call is under way, or has not come to its end.
         self._torn = False
-        self._session = Session(run, name)
+        self._session = self._session_type(run, name)
 
     @property
     def plan(self) -> Plan:

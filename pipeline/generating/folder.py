@@ -82,7 +82,8 @@ def contents(model: str, folder: Path, maxima: Mapping[str, int]) -> dict[str, b
     alone = getattr(infer, "max_batch", None) == 1
     size = 1 if alone else batch or (_BATCH if _takes_two(probed, axes, extents[0], fill) else 1)
     name = pipeline_name(model if known is not None else path.stem)
-    project = Project(name, options, tuple(infer.inputs), tuple(infer.outputs), size, Intake(infer.inputs).bytes_of is not None)
+    takes_bytes = Intake(infer.inputs).bytes_of is not None
+    project = Project(name, options, tuple(infer.inputs), tuple(infer.outputs), size, takes_bytes)
     sample = {takes[name]: array[0] for name, array in _numbers(probed, axes, extents[0], batch or 1, fill).items()}
     return {
         project.config: yaml_file(project).encode(),

@@ -70,6 +70,8 @@ class LocalPipeline:
         self._batches: Counter[int] = Counter()
         self._granted: dict[int, list[SlotRef]] = {numbers[at]: [] for at in self._scheduler.routes.ingress_pools}
         self._asks = self._seen = 0
+        #: The stage that computes, and the label of its request; "" and none between them.
+        self.under_way: tuple[str, list[str]] = ("", [])
         self._scheduler.hello(CLIENT, "in this process", time.monotonic_ns())
 
     def close(self) -> None:
@@ -136,7 +138,9 @@ class LocalPipeline:
     def _compute(self, number: int, order: Order) -> None:
         self._batches[number] += 1
         now = time.monotonic_ns()
+        self.under_way = self.plan.stages[number].name, [order.label]
         outcome = self._executions[number].run([Waiting(order, now)])
+        self.under_way = "", []
         for following, forwarded in outcome.forwards.items():
             for one in forwarded:
                 self._compute(following, one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bdb
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from pipeline.inprocess.pipeline import LocalPipeline
 from pipeline.processes.describe import description_of, refusal_of
 from pipeline.processes.feeder import feed
 from pipeline.topology.machine import read_machine
+from pipeline.worker.logs import install
 from shm.errors import SegmentError
 from stages.errors import BadInput, StageBroken
 from stages.loading import load_stage
@@ -56,7 +58,12 @@ def run_in_process(loaded: LoadedConfig, extra: dict[str, Any]) -> int:
         ConfigError: the config or a stage in it is wrong.
         StartError: a stage needs a model that is not there, or its `setup` failed.
     """
+    # Ctrl-C shows where a stage is; what it means to a run of several processes does not hold here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _import_as_workers_do(loaded)
+    pipelines: list[LocalPipeline] = []
+    packages = [stage.use.partition(":")[0].partition(".")[0] for stage in loaded.config.stages]
+    install(lambda: pipelines[0].under_way if pipelines else ("", []), packages)
     stages = _load(loaded)
     described = {name: StageDescription.from_dict(description_of(stage)) for name, stage in stages.items()}
     plan = _unhurried(make_plan(loaded, described, read_machine()))
@@ -68,6 +75,7 @@ def run_in_process(loaded: LoadedConfig, extra: dict[str, Any]) -> int:
             pipeline = LocalPipeline(plan, [stages[stage.name] for stage in plan.stages], errors)
         except SegmentError as error:
             raise StartError(str(error)) from error
+        pipelines.append(pipeline)
         stack.callback(pipeline.close)
         for mine in plan.stages:
             _set_up(stack, mine, stages[mine.name], pipeline)
