@@ -363,6 +363,7 @@ class Client:
             raise self._misuse()
         answer = future.answer
         assert answer is not None
+        assert future.table is not None
         plan = future.plan
         stages = traces_of(answer, [stage.name for stage in plan.stages])
         names = tuple([name for name, _ in plan.outputs])

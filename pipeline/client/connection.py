@@ -55,10 +55,10 @@ class Lease:
 class _Ticket(weakref.ref[Lease]):
     """Says which slot a lease was of when the lease is gone."""
 
-    __slots__ = ("send", "slot")
+    __slots__ = ("report", "slot")
 
     slot: SlotRef
-    send: weakref.ref[Lease]
+    report: weakref.ref[Lease] | None
 
 
 class _Leases:
@@ -115,10 +115,10 @@ class Connection:
 
     def _ticket(self, lease: Lease, leases: _Leases) -> _Ticket:
         # Of two callbacks the one that was made last is called first: the ticket is in `dropped` when it is looked at.
-        send = weakref.ref(lease, _reporter(weakref.ref(self)))
+        report = weakref.ref(lease, _reporter(weakref.ref(self)))
         ticket = _Ticket(lease, leases.dropped.append)
         ticket.slot = lease.slot
-        ticket.send = send
+        ticket.report = report
         return ticket
 
     @property

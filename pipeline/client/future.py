@@ -40,8 +40,9 @@ class Future:
         self.connection = connection
         #: What it was asked of; a client may be connected to another pipeline of that name since.
         self.plan = plan
-        #: What its handles refer to, also after the client has connected to other segments, or is closed.
-        self.table = table
+        #: What its handles refer to, also after the client has connected to other segments, or is closed; None once the
+        #: result has it.
+        self.table: SegmentTable | None = table
         self._owner = owner
         self._result: Result | None = None
         self._error: RequestError | None = None
@@ -65,6 +66,7 @@ class Future:
     def fail(self, error: RequestError, now: int) -> None:
         """End without an answer. Called by the client."""
         self._error = error
+        self.table = None
         self.answered_ns = now
 
     def error(self) -> RequestError | None:
@@ -100,6 +102,7 @@ class Future:
         if self.leases:
             with self.connection.together():
                 self.leases = {}
+        self.table = None
         return self._result
 
     def __repr__(self) -> str:

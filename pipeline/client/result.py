@@ -59,7 +59,8 @@ class Result(Mapping[str, Any]):
         self._names = names
         self._values: dict[str, Any] = {}
         self._views: dict[str, TensorHandle] = {}
-        self._table = table
+        #: While arrays of this result are in slots: what is held here, a scheduler that has died cannot give back.
+        self._table: SegmentTable | None = None
         self._connection = connection
         self._leases: dict[SlotRef, weakref.ref[Lease]] = {}
         self._released = False
@@ -85,6 +86,7 @@ class Result(Mapping[str, Any]):
                 self._leases[lease.slot] = weakref.ref(lease)
                 self._views[name] = handle
                 self._values[name] = np.asarray(_Held(table.view(handle), lease))
+                self._table = table
 
     def __getitem__(self, name: str) -> Any:
         try:
@@ -116,14 +118,15 @@ class Result(Mapping[str, Any]):
                 the result keeps them, and their slots come back when the last of them is gone.
         """
         values = {name: value for name, value in self._values.items() if name not in self._views}
+        table = self._table
         self._let_go()
         living = {slot: lease for slot, reference in self._leases.items() if (lease := reference()) is not None}
-        if not living:
+        if not living or table is None:
             return
         for name, handle in self._views.items():
             if (lease := living.get(SlotRef(*handle[:3]))) is not None:
-                values[name] = np.asarray(_Held(self._table.view(handle), lease))
-        self._values = values
+                values[name] = np.asarray(_Held(table.view(handle), lease))
+        self._values, self._table = values, table
         self._released = False
         names = ", ".join(name for name in self._names if name in values and name in self._views)
         raise ClientMisuse(
@@ -134,6 +137,7 @@ class Result(Mapping[str, Any]):
     def _let_go(self) -> None:
         with self._connection.together():
             self._values = {}
+        self._table = None
         self._released = True
 
     def __enter__(self) -> Result:

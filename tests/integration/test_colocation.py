@@ -66,14 +66,16 @@ def test_a_chain_in_one_process_gives_what_it_gives_in_several(
 
 def test_nothing_is_sent_from_a_stage_to_one_of_the_same_process(folder: Any) -> None:
     chain = [{}, {"use": "./sample_stages.py:louder", "with": LOUDER}, {}]
-    for stages, forwarded in ((chain, 1), (together(chain), 0)):
+    # The supervisor has one connection to each process, by the address of its first worker.
+    for stages, forwarded, told in ((chain, 1, (1, 1, 1)), (together(chain), 0, (1, 0, 0))):
         with running(folder.config(*stages)) as pipeline, pipeline.client() as client:
             for number in range(50):
                 assert data_of(client.submit(data=bytes([number]))) == bytes([number + 1])
-            for stage, from_before in zip(client.status()["stages"], (0, forwarded, forwarded)):
+            for stage, from_before, of_supervisor in zip(client.status()["stages"], (0, forwarded, forwarded), told):
                 (worker,) = stage["workers"]
-                # The scheduler's orders come on one connection; the supervisor has none before it has something to say.
-                assert senders(worker["pid"])[f"w{worker['worker']}.sock"] == 1 + from_before, stage["name"]
+                # The scheduler's orders come on one connection.
+                found = senders(worker["pid"])[f"w{worker['worker']}.sock"]
+                assert found == 1 + from_before + of_supervisor, stage["name"]
             assert pipeline.stop() == 0
 
 

@@ -80,7 +80,7 @@ def test_a_child_knows_its_request_and_its_place_also_in_a_shared_process(
     for colocate in (False, True):
         config = told.config(stage("Words"), stage(colocate=colocate), stage("All", colocate=colocate))
         page = told.file("page.bin", b"one two three")
-        code, _, err = cli("run", config, page, "--output", tmp_path / "out.jsonl")
+        code, _, err = cli("run", config, page, "--overwrite", "--output", tmp_path / "out.jsonl")
         assert code == 0
         (record,) = records(tmp_path / "out.jsonl")
         expected = {"id": record["request"], "name": str(page)}

@@ -22,7 +22,7 @@ def test_what_the_callback_raises_ends_the_run_with_the_stages_frames() -> None:
     handle = TensorHandle(*slot, 0, "uint8", (1,))
     pipeline.table.view(handle, writable=True)[...] = 9
     with pytest.raises(ValueError, match="nine") as caught:
-        pipeline.run(Submission(1, slot, (handle,), 0, 0))
+        pipeline.run(Submission(1, slot, (handle,), 0, 0, ""))
     assert caught.traceback[-1].name == "process"
     pipeline.close()
 
@@ -48,7 +48,7 @@ def test_an_answers_slots_come_back_when_they_are_released() -> None:
         assert slot is not None
         handle = TensorHandle(*slot, 0, "uint8", (1,))
         pipeline.table.view(handle, writable=True)[...] = 1
-        answer = pipeline.run(Submission(tag, slot, (handle,), 0, 0))
+        answer = pipeline.run(Submission(tag, slot, (handle,), 0, 0, ""))
         assert answer.code == OK
         pipeline.release([SlotRef(*answer.outputs[0][:3])])  # type: ignore[index]
     pipeline.close()
