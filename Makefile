@@ -1,7 +1,7 @@
 # make run and make test are all that a new user needs; both set up what is missing. `make` alone lists the rest.
 #
 # Variables: PYTHON (the interpreter that makes .venv), CONFIG and ARGS (of make run), ARGS (of make test, test-compiled,
-# bench, chaos), PYTHON_GPU and OUT (of make test-gpu).
+# bench, chaos), JOBS (of make test), PYTHON_GPU and OUT (of make test-gpu).
 
 # bash: for pipefail.
 SHELL  := /bin/bash
@@ -35,8 +35,10 @@ run-ocr: $(VENV)/.core photos/text/page.png  ## read an invoice and a scanned pa
 	@$(VENV)/bin/pipeline run configs/ocr.yaml --output build/ocr.jsonl --overwrite $(ARGS)
 	@$(VENV)/bin/python photos/text/print_lines.py build/ocr.jsonl
 
+# Three at a time, also on two cores: the tests of processes mostly wait.
+JOBS ?= 3
 test: $(VENV)/.dev  ## set up what is missing, then pass the whole test suite
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 # A GPU host may have no package index, so nothing is installed: PYTHON_GPU has what docs/gpu.md names.
 PYTHON_GPU ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON))
