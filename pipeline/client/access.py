@@ -15,6 +15,7 @@ from pathlib import Path
 from pipeline.client.connection import Connection
 from pipeline.errors import Unavailable
 from pipeline.graph.plan import INGRESS, Plan
+from pipeline.wire.labels import short_name
 from pipeline.wire.messages import Hello, Welcome
 from pipeline.wire.run_dir import LOCK, SCHEDULER_LOCK, find_run
 from pipeline.wire.sockets import Inbox, address_of
@@ -38,9 +39,9 @@ class Access:
         name: what the client is called.
     """
 
-    def __init__(self, run: str | Path | None, name: str) -> None:
+    def __init__(self, run: str | Path | None, name: object) -> None:
         self._run = run
-        self._name = name
+        self._name = short_name(name)
         #: None while there is no place in any run's folder.
         self.connection: Connection | None = None
         self._inbox: Inbox | None = None
@@ -80,7 +81,7 @@ class Access:
             raise Unavailable(f"no pipeline runs in {run_dir}: {error}") from error
         inbox = None
         try:
-            inbox = Inbox(address_of(run_dir, f"clients/{number:x}"))
+            inbox = Inbox(address_of(run_dir, f"clients/{number:x}"), signalled=True)
             self.connection = Connection(run_dir, number, lock)
         except BaseException:
             if inbox is not None:
@@ -93,16 +94,15 @@ class Access:
 
     def detach(self, *, known: bool) -> None:
         """Leave the folder, and say goodbye where the scheduler knows the client."""
-        connection, self.connection = self.connection, None
-        inbox, self._inbox = self._inbox, None
-        if inbox is not None:
-            inbox.close()
-        if connection is not None:
-            connection.leave(known)
+        # Each step may be repeated, and is forgotten after it: this may be interrupted, and is called again then.
+        if self._inbox is not None:
+            self._inbox.close()
+        if self.connection is not None:
+            self.connection.leave(known)
         for watch in (self._owner, self._scheduler):
             if watch is not None:
                 watch.close()
-        self._owner = self._scheduler = None
+        self._inbox = self.connection = self._owner = self._scheduler = None
 
     def hello(self, now: float) -> None:
         """Ask to be let in, unless that was done a moment ago. `now`: monotonic seconds."""
@@ -171,6 +171,9 @@ def join(welcome: Welcome) -> Joined | None:
         except ShmError:
             table.close()
             return None
+        except OSError as error:
+            table.close()
+            raise Unavailable(f"the pipeline's memory cannot be attached: {error}; is `ulimit -n` reached?") from error
         table.add(segment)
         if address.pool.startswith(f"{INGRESS}/"):
             pools.append((segment.layout.slot_bytes, segment.number, segment.layout.slots))

@@ -20,16 +20,18 @@ from __future__ import annotations
 import functools
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from types import CodeType, FrameType, FunctionType
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from pipeline.client.answering import traces_of
 from pipeline.client.draft import Draft, HeldDraft
 from pipeline.client.future import Future
-from pipeline.client.inputs import arrays_of, lay_out
+from pipeline.client.inputs import arrays_of, lay_out, limit_of, misfit_of
 from pipeline.client.result import Result
 from pipeline.client.session import Session
 from pipeline.client.slots import Grant
@@ -44,10 +46,12 @@ __all__ = ["Client"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_LONGEST_DEADLINE_MS = 86_400_000.0
-
 #: So long `connect` waits for a pipeline that is starting, where the caller gives no time.
 _START_S = 60.0
+
+
+#: The code of every public call.
+_CALLS: set[CodeType] = set()
 
 
 def _call(method: Callable[Concatenate[Client, P], T]) -> Callable[Concatenate[Client, P], T]:
@@ -55,7 +59,7 @@ def _call(method: Callable[Concatenate[Client, P], T]) -> Callable[Concatenate[C
 
     @functools.wraps(method)
     def call(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        self._enter()
+        self._enter(sys._getframe())
         self._torn = True
         try:
             value = method(self, *args, **kwargs)
@@ -68,6 +72,7 @@ def _call(method: Callable[Concatenate[Client, P], T]) -> Callable[Concatenate[C
         self._torn = False
         return value
 
+    _CALLS.add(cast("FunctionType", call).__code__)
     return call
 
 
@@ -111,8 +116,8 @@ class Client:
         """
         client = cls(run, name)
         try:
-            patient = timeout_s is not None
-            client._session.open(time.monotonic() + (_START_S if timeout_s is None else timeout_s), patient)
+            limit = _START_S if timeout_s is None else limit_of(timeout_s)
+            client._session.open(time.monotonic() + limit, timeout_s is not None)
         except BaseException:
             client.close()
             raise
@@ -129,7 +134,7 @@ class Client:
         """
         self._session.notice()
         if self._session.lost is not None:
-            self._session.open(time.monotonic() + timeout_s, True)
+            self._session.open(time.monotonic() + limit_of(timeout_s), True)
 
     def close(self) -> None:
         """Leave. What this client has under way is dropped, and what it holds comes back to the pipeline.
@@ -143,13 +148,15 @@ class Client:
             return
         if os.getpid() == self._process and threading.get_ident() != self._thread:
             raise self._misuse()
+        self._refuse_within(sys._getframe())
         self._shut()
 
     def _shut(self) -> None:
+        # Not a parent's, by its child.
+        if os.getpid() == self._process:
+            self._session.leave()
+        # Last: where this is interrupted, it is begun again by the next `close`, or when the client is dropped.
         self._closed = True
-        if os.getpid() != self._process:
-            return  # its parent's
-        self._session.leave()
 
     def __enter__(self) -> Client:
         return self
@@ -184,7 +191,22 @@ class Client:
             f"a client belongs to one thread: let each thread connect for itself"
         )
 
-    def _enter(self) -> None:
+    def _refuse_within(self, frame: FrameType) -> None:
+        """Refuse a call in the middle of another one, by a signal's handler: that one's steps would be taken twice.
+
+        Args:
+            frame: of the call.
+        """
+        outer = frame.f_back if self._torn else None
+        while outer is not None:
+            if outer.f_code in _CALLS and outer.f_locals.get("self") is self:
+                raise ClientMisuse(
+                    "a client was used by a signal's handler, or a finaliser, in the middle of another call of it; set "
+                    "a flag there, and look at it after the call"
+                )
+            outer = outer.f_back
+
+    def _enter(self, frame: FrameType) -> None:
         """Refuse those who may not call, and put in order what a call has left that did not come to its end."""
         connection = self._session.access.connection
         if threading.get_ident() != self._thread or (connection is not None and connection.forked):
@@ -192,6 +214,7 @@ class Client:
         if self._closed:
             raise ClientMisuse("this client is closed; connect again")
         if self._torn:
+            self._refuse_within(frame)
             self._session.mend()
 
     def may_be_called(self) -> bool:
@@ -231,7 +254,8 @@ class Client:
     def _draft(self, shapes: Mapping[str, tuple[int, ...]], timeout_s: float | None, kind: type[Draft]) -> Draft:
         self._session.be_connected()
         layout, nbytes = lay_out(self._session.specs, shapes)
-        return self._make_draft(self._session.slot(nbytes, timeout_s), layout, kind)
+        limit = None if timeout_s is None else limit_of(timeout_s)
+        return self._make_draft(self._session.slot(nbytes, limit), layout, kind)
 
     def _make_draft(
         self, grant: Grant, layout: list[tuple[int, str, tuple[int, ...]]], kind: type[Draft]
@@ -313,18 +337,16 @@ class Client:
             raise session.lost
         if not session.slots.holds(draft.slot):
             raise Unavailable("this draft's slot went with the scheduler that has died; make another draft")
-        if deadline_ms is not None and not 0 < deadline_ms <= _LONGEST_DEADLINE_MS:
+        if (why := misfit_of(deadline_ms, priority)) is not None:
             self._give_up(draft)
-            raise InvalidRequest(
-                f"deadline_ms: expected above 0 and at most {_LONGEST_DEADLINE_MS:g}, found {deadline_ms}"
-            )
+            raise InvalidRequest(why)
         now = time.monotonic_ns()
         deadline = 0 if deadline_ms is None else now + int(deadline_ms * 1e6)
 
         def make(tag: int) -> Future:
             return Future(tag, self, session.there, session.table, session.plan, now)
 
-        future = session.submit(draft, deadline, priority, short_name(name), make)
+        future = session.submit(draft, deadline, int(priority), short_name(name), make)
         if flush:
             session.flush()
         return future
@@ -344,12 +366,12 @@ class Client:
             Unavailable: the pipeline has died; every request under way has failed with the same.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        return self._session.pump(timeout_s)
+        return self._session.pump(limit_of(timeout_s))
 
     @_call
     def wait_for(self, done: Callable[[], bool], timeout_s: float | None) -> bool:
         """Called by `Future.wait`: take in answers until `done`, at most `timeout_s` seconds; whether it is."""
-        end = None if timeout_s is None else time.monotonic() + timeout_s
+        end = None if timeout_s is None else time.monotonic() + limit_of(timeout_s)
         while not done():
             left = 3600.0 if end is None else end - time.monotonic()
             if left <= 0:
@@ -367,7 +389,10 @@ class Client:
         plan = future.plan
         stages = traces_of(answer, [stage.name for stage in plan.stages])
         names = tuple([name for name, _ in plan.outputs])
-        return Result(names, answer.outputs, future.leases, future.table, future.connection, stages)
+        try:
+            return Result(names, answer.outputs, future.leases, future.table, future.connection, stages)
+        except ShmError as error:
+            raise Unavailable(f"{error}; the pipeline's memory has changed under this client: send again") from error
 
     @property
     def outstanding(self) -> int:
@@ -383,5 +408,5 @@ class Client:
             Unavailable: the pipeline has died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        document: dict[str, Any] = json.loads(self._session.status(timeout_s))
+        document: dict[str, Any] = json.loads(self._session.status(limit_of(timeout_s)))
         return document

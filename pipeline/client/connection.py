@@ -215,10 +215,10 @@ class Connection:
         Args:
             known: the scheduler knows this client.
         """
-        if self.forked:
+        if self.forked or self._ended:
             return
         with self._alone():
-            if known:
+            if known and not self._scheduler.closed:
                 self._submit((), ())
                 kept = tuple(ticket.slot for ticket in tuple(self._leases.tickets) if ticket() is not None)
                 if kept:
@@ -232,14 +232,16 @@ class Connection:
         with self._alone():
             if self._ended:
                 return
-            self._ended = True
-            # What is said to no one would be kept for those 200 ms, and this process with it where it ends.
-            there = not isinstance(probe(self.run_dir / SCHEDULER_LOCK), Dead)
-            if there:
-                self._scheduler.send(Bye(self.number, ()))
-            self._scheduler.close(linger_ms=_GOODBYE_MS if there else 0)
-            # Last: the lock says that this process may still touch slots.
+            # Each step may be repeated: this may be interrupted, and is begun again then.
+            if not self._scheduler.closed:
+                # What is said to no one would be kept for those 200 ms, and this process with it where it ends.
+                there = not isinstance(probe(self.run_dir / SCHEDULER_LOCK), Dead)
+                if there:
+                    self._scheduler.send(Bye(self.number, ()))
+                self._scheduler.close(linger_ms=_GOODBYE_MS if there else 0)
+            # After that: the lock says that this process may still touch slots.
             self._lock.release()
+            self._ended = True
 
     def forget(self) -> None:
         """This process is the child of a fork: it has a copy of everything, and may touch nothing of it."""

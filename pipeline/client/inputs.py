@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from pathlib import PurePath
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InvalidRequest
+from pipeline.scheduler.backlog import LOWEST_PRIORITY
 from shm.handle import JSON, itemsize
 from shm.layout import ALIGNMENT
 from stages.errors import SpecMismatch
 from stages.spec import TensorSpec, extents_of
 
-__all__ = ["arrays_of", "lay_out"]
+__all__ = ["arrays_of", "lay_out", "limit_of", "misfit_of"]
+
+_LONGEST_S = 1e7
+_LONGEST_DEADLINE_MS = 86_400_000.0
 
 Array = NDArray[Any]
 
@@ -41,6 +46,11 @@ def arrays_of(specs: Mapping[str, TensorSpec], inputs: Mapping[str, Any]) -> dic
                 arrays[name] = np.asarray(value)
             except (TypeError, ValueError) as error:
                 raise InvalidRequest(f"input {name!r}: no array: {error}") from error
+            if isinstance(value, (str, PurePath)):
+                raise InvalidRequest(
+                    f"input {name!r}: expected bytes or an array, found {type(value).__name__}; "
+                    f"of a file that is Path(...).read_bytes()"
+                )
         if spec is not None and spec.dtype not in (JSON, arrays[name].dtype.name):
             raise InvalidRequest(f"input {name!r}: expected dtype {spec.dtype}, found {arrays[name].dtype.name}")
     return arrays
@@ -71,3 +81,28 @@ def lay_out(
             nbytes *= extent
         offset += -(-nbytes // ALIGNMENT) * ALIGNMENT
     return layout, offset
+
+
+def limit_of(timeout_s: float) -> float:
+    """A caller's time limit in seconds; below 0 it is 0, and infinity is as good as a hundred days.
+
+    Raises:
+        InvalidRequest: it is no number of seconds.
+    """
+    if not _is_number(timeout_s) or timeout_s != timeout_s:
+        raise InvalidRequest(f"timeout_s: expected a number of seconds, or None, found {timeout_s!r}")
+    return min(max(0.0, float(timeout_s)), _LONGEST_S)
+
+
+def misfit_of(deadline_ms: object, priority: object) -> str | None:
+    """What is wrong with what a caller says of a request: it must not come as far as the wire."""
+    if deadline_ms is not None and not (_is_number(deadline_ms) and 0 < deadline_ms <= _LONGEST_DEADLINE_MS):
+        return f"deadline_ms: expected above 0 and at most {_LONGEST_DEADLINE_MS:.0f}, found {deadline_ms!r}"
+    whole = isinstance(priority, (int, np.integer)) and not isinstance(priority, bool)
+    if not whole or not 0 <= priority <= LOWEST_PRIORITY:  # type: ignore[operator]
+        return f"priority: expected a priority 0..{LOWEST_PRIORITY}, found {priority!r}"
+    return None
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)

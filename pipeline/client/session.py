@@ -65,7 +65,7 @@ class Session:
         self.futures: dict[int, weakref.ref[Future]] = {}
         self._next_tag = 1
         self._next_ask = 1
-        self._looked_at = 0.0
+        self._looked_at = self._again_at = 0.0
         self._statuses: list[str] = []
         self._clear()
 
@@ -264,12 +264,13 @@ class Session:
                     if (grant := self._settle(segment)) is not None:
                         break
                     raise NotInTime(f"no slot became free within {timeout_s} s; the pipeline is full")
-                leases = self.there.leases
-                if waited > _OWN_FAULT_S and leases and not self.futures:
+                leases, drafts = self.there.leases, len(self.slots.drafts())
+                if waited > _OWN_FAULT_S and (leases or drafts) and not self.futures:
                     self._ask_no_more(segment)
                     raise Overloaded(
-                        f"no slot will become free: this client keeps {leases} slots of earlier results. Release "
-                        f"results when they are read (`with future.get() as result`), or copy what is needed"
+                        f"no slot will become free: this client keeps {leases} slots of earlier results and {drafts} "
+                        f"drafts. Drop results when they are read (`with future.get() as result`), or copy what is "
+                        f"needed; submit or discard drafts"
                     )
                 self.pump(1.0 if timeout_s is None else min(1.0, timeout_s - waited))
         except PipelineError:
@@ -400,8 +401,10 @@ class Session:
         """Take in answers and grants. Up to the line that says that it was seen, each step may be repeated."""
         connection = self.there
         if message.number != connection.seen + 1:
-            if message.number > connection.seen:
-                # One before it was lost.
+            now = time.monotonic()
+            if message.number > connection.seen and now - self._again_at > _ALIVE_CHECK_MS / 1000:
+                # One before it was lost. Not once more for each that follows it.
+                self._again_at = now
                 connection.send(Again(connection.number, connection.seen))
             return 0
         tags = [answer.tag for answer in message.answers]

@@ -10,6 +10,7 @@ later with `--append`.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import select
@@ -307,9 +308,15 @@ def open_output(
 
 
 def _open_file(path: Path, append: bool) -> tuple[FileOutput, Counter[str]]:
-    earlier = read_earlier(path) if append and path.is_file() else Earlier()
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputBroken(f"{path}: another run writes to it; wait for that one, or choose another file") from None
+        except OSError:
+            pass  # a file system or a device without locks
+        earlier = read_earlier(path) if append and path.is_file() else Earlier()
         with suppress(OSError):  # a pipe has neither
             os.ftruncate(fd, earlier.whole_bytes)
             os.lseek(fd, 0, os.SEEK_END)

@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,11 +55,15 @@ _CLIENT_CHECK_NS = 250_000_000
 
 #: No epoch's number: what a scheduler calls itself when it ends.
 _ENDED = -1
+#: So many who are no clients are answered at a time, each for so long.
+_MOST_STRANGERS = 16
+_STRANGER_S = 1.0
+
 #: Descriptors, as counted in /proc/<pid>/fd: of a scheduler without workers and clients, and for each of them.
 _OWN_FILES = 16
 _WORKER_FILES = 3
 _CLIENT_FILES = 4
-_OWN_SOCKETS = 8
+_OWN_SOCKETS = 8 + _MOST_STRANGERS
 
 
 class _Shell:
@@ -79,6 +84,8 @@ class _Shell:
         self._early: list[Hello] = []
         self._most_clients = _most_clients(sum(len(stage.workers) for stage in boot.plan.stages), len(boot.segments))
         self._told_of_most = False
+        #: When those were answered who are no clients, within the last second.
+        self._strangers: deque[float] = deque()
         self._stopping = False
         self._welcome = Welcome(
             boot.epoch,
@@ -168,23 +175,29 @@ class _Shell:
 
     def _stranger(self, number: int, message: Message) -> None:
         """Answer somebody who has not said hello here, perhaps because it was to a scheduler that is dead."""
-        if number < 0 or not isinstance(probe(self._lock_of(number)), Alive):
+        now = time.monotonic()
+        while self._strangers and now - self._strangers[0] > _STRANGER_S:
+            self._strangers.popleft()
+        if number < 0 or len(self._strangers) >= _MOST_STRANGERS or not isinstance(probe(self._lock_of(number)), Alive):
+            # Each takes a socket for as long as it may linger, and there are not many. Who waits asks again.
+            self._scheduler.counts["refused_strangers"] += 1
             return
+        self._strangers.append(now)
         outbox = Outbox(address_of(self._boot.run_dir, f"clients/{number:x}"))
         outbox.send(message)
         # In the background: whoever does not take it must not hold anybody up.
-        outbox.close(linger_ms=1000)
+        outbox.close(linger_ms=int(_STRANGER_S * 1000))
 
     def _lock_of(self, client: int) -> Path:
         return self._boot.run_dir / "clients" / f"{client:x}.lock"
 
-    def _goodbye(self, number: int, now: int, kept: Sequence[SlotRef] = ()) -> None:
+    def _goodbye(self, number: int, now: int, kept: Sequence[SlotRef] = (), linger_ms: int = 0) -> None:
         self._scheduler.client_gone(number, now, kept)
         if number in self._scheduler.ingress.clients:
             return  # its process still reads some answers: it is known, and looked after, until the last is released
         outbox = self._clients.pop(number, None)
         if outbox is not None:
-            outbox.close()
+            outbox.close(linger_ms)
         watch = self._watches.pop(number, None)
         if watch is not None:
             watch.close()
@@ -216,6 +229,11 @@ class _Shell:
             if (outbox := self._clients.get(client)) is not None:
                 for letter in letters:
                     outbox.send(letter)
+        for number in todo.lost:
+            if (outbox := self._clients.get(number)) is not None:
+                outbox.send(Gone(_ENDED))
+                self._scheduler.counts["lost_clients"] += 1
+                self._goodbye(number, time.monotonic_ns(), linger_ms=1000)
         for number in todo.gone:
             outbox = self._workers.pop(number, None)
             if outbox is not None:
@@ -252,7 +270,7 @@ def _most_clients(workers: int, segments: int) -> int:
     has said a word, so a quarter is left for those who wait.
     """
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    left = (files - _OWN_FILES - segments - _WORKER_FILES * workers) * 3 // 4 // _CLIENT_FILES
+    left = (files - _OWN_FILES - 2 * _MOST_STRANGERS - segments - _WORKER_FILES * workers) * 3 // 4 // _CLIENT_FILES
     return max(1, min(left, MOST_SOCKETS - workers - _OWN_SOCKETS))
 
 

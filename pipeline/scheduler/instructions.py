@@ -31,12 +31,14 @@ class Instructions:
     """By client."""
     letters: dict[int, list[Answers]] = field(default_factory=lambda: defaultdict(list))
     """By client: those that it has lost, and its new answers and grants as one message."""
+    lost: list[int] = field(default_factory=list)
+    """Clients to let go of, which have lost track of what they were sent."""
     gone: list[int] = field(default_factory=list)
     """Workers that died: every other worker hears of it."""
     supervisor: list[Message] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.orders or self.letters or self.fences or self.gone or self.supervisor)
+        return bool(self.orders or self.letters or self.lost or self.fences or self.gone or self.supervisor)
 
 
 def letters_of(sent: int, answers: Sequence[Answer], grants: Sequence[SlotRef], settled: int) -> list[Answers]:

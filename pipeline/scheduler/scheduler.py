@@ -50,6 +50,9 @@ from shm.pool import SlotPool
 
 __all__ = ["Scheduler"]
 
+#: A client that confirms nothing is let go of then: more messages than it can have requests under way.
+_MOST_UNREAD = 4096
+
 
 class Scheduler:
     """The state of everything that is inside the pipeline, and the parts that act on it."""
@@ -107,10 +110,13 @@ class Scheduler:
     def again(self, message: Again) -> None:
         """A client has lost what it was receiving."""
         client = self._state.ingress.clients.get(message.client)
-        if client is not None:
-            client.confirm(message.seen)
-            self._state.counts["repeated_answers"] += len(client.unread)
-            self._state.out.letters[client.number] += client.unread
+        if client is None:
+            return
+        client.confirm(message.seen)
+        if client.unread and client.unread[0].number != message.seen + 1:
+            # What it lacks is here no more, for it has said that it has it: it can only begin anew.
+            self._state.out.lost.append(client.number)
+        client.repeat = True
 
     def submit(self, message: Submit, now: int) -> None:
         """A client's requests, and the slots that it has finished with."""
@@ -188,6 +194,11 @@ class Scheduler:
             self._drained = True
             state.out.supervisor.append(Drained(""))
         instructions, state.out = state.out, Instructions()
+        for each in state.ingress.clients.values():
+            if each.repeat:
+                each.repeat = False
+                state.counts["repeated_answers"] += len(each.unread)
+                instructions.letters[each.number] += each.unread
         for number in instructions.answers.keys() | instructions.grants.keys():
             client = state.ingress.clients.get(number)
             if client is not None and not client.leaving:
@@ -200,6 +211,8 @@ class Scheduler:
         letters = letters_of(client.sent, answers, instructions.grants.get(client.number, ()), client.settled)
         client.sent = letters[-1].number
         client.unread.extend(letters)
+        if len(client.unread) > _MOST_UNREAD:
+            instructions.lost.append(client.number)
         instructions.letters[client.number] += letters
 
     def _worker_ready(self, message: Ready) -> None:

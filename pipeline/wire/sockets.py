@@ -14,6 +14,8 @@ be on its way is limited by the slots that exist.
 from __future__ import annotations
 
 import os
+import select
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -113,15 +115,27 @@ class _Bound:
 class Inbox(_Bound):
     """Where everybody pushes messages for this process, under one address or several."""
 
-    def __init__(self, *endpoints: str) -> None:
+    def __init__(self, *endpoints: str, signalled: bool = False) -> None:
+        """
+        Args:
+            endpoints: its addresses.
+            signalled: the process is an application's, in which signals may come at any rate. A plain receive begins
+                its wait anew after each, and would wait on for as long as they come.
+        """
         super().__init__(zmq.PULL, endpoints)
         self._timeout_ms = -2
+        self._poll: select.poll | None = None
+        if signalled:
+            self._poll = select.poll()
+            self._poll.register(self._socket.get(zmq.FD), select.POLLIN)  # type: ignore[arg-type]
 
     def receive(self, timeout_ms: int = 0) -> list[Message | WireError]:
         """All messages that are here, waiting up to `timeout_ms` for the first; a bad frame comes as its error."""
         socket = self._socket
         messages: list[Message | WireError] = []
-        if timeout_ms:
+        if timeout_ms and self._poll is not None:
+            self._wait(self._poll, timeout_ms)
+        elif timeout_ms:
             if timeout_ms != self._timeout_ms:
                 socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
                 self._timeout_ms = timeout_ms
@@ -133,6 +147,15 @@ class Inbox(_Bound):
         while len(messages) < _RECEIVE_LIMIT and socket.get(zmq.EVENTS) & _INPUT:  # type: ignore[operator]
             messages.append(_decoded(socket.recv(_NOBLOCK)))
         return messages
+
+
+    def _wait(self, poll: select.poll, timeout_ms: int) -> None:
+        end = time.monotonic() + timeout_ms / 1000
+        # libzmq's descriptor tells of a change only: what there is must be asked for first, and after each.
+        while not self._socket.get(zmq.EVENTS) & _INPUT:  # type: ignore[operator]
+            if (left := end - time.monotonic()) <= 0:
+                return
+            poll.poll(left * 1000)
 
 
 def _decoded(frame: bytes) -> Message | WireError:
@@ -157,6 +180,11 @@ class Outbox:
         except zmq.Again:
             return False
         return True
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return bool(self._socket.closed)
 
     def close(self, linger_ms: int = 0) -> None:
         """Close; wait up to `linger_ms` for what has been sent to leave this process."""

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from pipeline.client.client import Client
-from pipeline.errors import ClientMisuse, InvalidRequest, NotInTime, OutputMissing, RequestRefused, Unavailable
+from pipeline.errors import (
+    ClientMisuse,
+    InvalidRequest,
+    NotInTime,
+    OutputMissing,
+    Overloaded,
+    RequestRefused,
+    Unavailable,
+)
 from pipeline.graph.plan import Plan
 from stages.request import RequestInfo
 from stages.spec import TensorSpec
@@ -160,7 +168,8 @@ def test_a_status_is_a_document(client: Client) -> None:
         ({}, "expected the inputs x, y; found none"),
         ({"x": X, "y": Y, "z": X}, "expected the inputs x, y; found x, y, z"),
         ({"x": X, "y": np.zeros(16, np.float32)}, "input 'y': expected dtype uint8, found float32"),
-        ({"x": X, "y": "text"}, "input 'y': expected dtype uint8, found str"),
+        ({"x": X, "y": "text"}, "input 'y': expected bytes or an array, found str; of a file that is Path(...)"),
+        ({"x": X, "y": Path("y.bin")}, "input 'y': expected bytes or an array, found PosixPath"),
         ({"x": X, "y": object()}, "input 'y': expected dtype uint8, found object"),
         ({"x": X, "y": Y[:15]}, "input 'y': expected 16 along axis 0"),
         ({"x": X, "y": np.zeros((1, 16), np.uint8)}, "input 'y': expected 1 dimensions"),
@@ -214,10 +223,39 @@ def test_who_only_polls_sees_the_death_too(client: Client, pipeline: Pipeline) -
         poll()
 
 
-@pytest.mark.parametrize("priority", [-1, 10, 2**63])
-def test_a_priority_that_nobody_could_overtake_or_be_overtaken_by_is_refused(client: Client, priority: int) -> None:
+@pytest.mark.parametrize("priority", [-1, 10, 2**63, 2**70, 1.0, True, None, "high"])
+def test_a_priority_that_is_none_of_ten_is_refused_and_spoils_nothing(
+    client: Client, pipeline: Pipeline, priority: Any
+) -> None:
+    neighbour = client.submit(x=X, y=Y, flush=False)
     with pytest.raises(InvalidRequest, match=r"expected a priority 0\.\.9"):
-        client.submit(x=X, y=Y, priority=priority).get(10)
+        client.submit(x=X, y=Y, priority=priority)
+    neighbour.get(10).release()
+    client.submit(x=X, y=Y, priority=np.int64(9)).get(10).release()  # type: ignore[arg-type]
+    assert pipeline.scheduler.counts["requests"] == 2
+
+
+@pytest.mark.parametrize("deadline_ms", [0, -1.0, float("nan"), float("inf"), "5", True])
+def test_a_deadline_that_is_no_time_is_refused(client: Client, deadline_ms: Any) -> None:
+    with pytest.raises(InvalidRequest, match="deadline_ms: expected above 0 and at most 86400000, found"):
+        client.submit(x=X, y=Y, deadline_ms=deadline_ms)
+
+
+def test_a_time_limit_may_be_of_any_size_and_must_be_a_number(client: Client) -> None:
+    client.submit(x=X, y=Y, timeout_s=float("inf")).get(float("inf")).release()
+    assert client.submit(x=X, y=Y).wait(-5.0) in (False, True)
+    for limit in (float("nan"), "5", True):
+        with pytest.raises(InvalidRequest, match="timeout_s: expected a number of seconds"):
+            client.pump(limit)  # type: ignore[arg-type]
+
+
+def test_who_holds_its_own_drafts_is_told_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.client.session._OWN_FAULT_S", 0.05)
+    drafts = []
+    with pytest.raises(Overloaded, match=r"this client keeps 0 slots of earlier results and \d+ drafts"):
+        while True:
+            drafts.append(client.draft(x=(16,), y=(16,)))
+    assert drafts
 
 
 # -- slots ------------------------------------------------------------------------------------------

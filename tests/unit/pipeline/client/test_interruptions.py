@@ -13,6 +13,7 @@ import pytest
 
 import pipeline.client
 from pipeline.client import Client, Future
+from pipeline.errors import ClientMisuse
 from tests.unit.pipeline.client.loopback import Pipeline, arrived, arrived_without_client
 from tests.unit.pipeline.scheduler.graphs import expected_answer, make_plan
 
@@ -168,3 +169,51 @@ def test_a_request_that_was_sent_twice_is_computed_once(client: Client, pipeline
     client.flush()
     arrived(client, pipeline, lambda: pipeline.scheduler.counts["repeated_submissions"] == 1)
     assert pipeline.scheduler.counts["requests"] == 1
+
+
+def test_a_close_that_is_interrupted_is_ended_by_the_next_one_or_by_dropping_the_client(
+    pipeline: Pipeline, run_dir: Path
+) -> None:
+    point, cut = 0, True
+    while cut:
+        point += 1
+        client = Client.connect(run_dir)
+        draft = client.draft(timeout_s=10, x=(16,), y=(16,))
+        future, _ = ask(client, point)
+        future.wait(10)
+        cut, _ = interrupted(point, client.close)
+        if point % 2:
+            client.close()
+            with pytest.raises(ValueError, match="read-only"):
+                draft.inputs["x"][...] = 1
+        del client, draft, future
+        arrived_without_client(pipeline, lambda: not pipeline.scheduler.ingress.clients and not any(pipeline.in_use))
+        assert list((run_dir / "clients").iterdir()) == [], f"point {point}"
+    assert point > 20
+
+
+def test_a_client_is_refused_to_a_handler_in_the_middle_of_a_call_and_goes_on(client: Client, pipeline: Pipeline) -> None:
+    inbox = client._session.access.inbox
+    receive = inbox.receive
+    refused: list[str] = []
+
+    def handler() -> None:
+        for call in (lambda: ask(client, 2), client.pump, client.close):
+            try:
+                call()
+            except ClientMisuse as error:
+                refused.append(str(error))
+
+    def interrupted_receive(timeout_ms: int = 0) -> Any:
+        messages = receive(timeout_ms)
+        handler()
+        return messages
+
+    future, inputs = ask(client, 1)
+    inbox.receive = interrupted_receive  # type: ignore[method-assign]
+    assert read(future) == expected_answer(pipeline.plan, inputs)
+    inbox.receive = receive  # type: ignore[method-assign]
+    assert len(refused) >= 3
+    assert all("by a signal's handler" in text for text in refused)
+    future, inputs = ask(client, 3)
+    assert read(future) == expected_answer(pipeline.plan, inputs)

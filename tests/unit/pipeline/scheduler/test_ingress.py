@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pipeline.scheduler.ingress import Client, Ingress
-from pipeline.wire.messages import Answers, SlotRef
+from pipeline.wire.messages import Again, Answers, Loan, SlotRef
 from shm import segments
 from shm.pool import SlotPool
 from shm.segment import Segment, SegmentSpec
+from tests.unit.pipeline.scheduler.graphs import make_plan
+from tests.unit.pipeline.scheduler.simulation import Simulation
 
 SEGMENT = 7
 
@@ -194,3 +196,27 @@ def test_what_is_confirmed_is_kept_no_longer() -> None:
     client.unread.extend(Answers(number, (), (), 0) for number in (1, 2, 3))
     client.confirm(2)
     assert [letter.number for letter in client.unread] == [3]
+
+
+def test_a_client_that_lost_what_it_has_confirmed_or_confirms_nothing_is_let_go_of() -> None:
+    simulation = Simulation(make_plan("chain"), lambda count: 0)
+    scheduler, now = simulation.scheduler, simulation.now
+    scheduler.hello(666, "confused", now)
+    for ask in range(1, 4):
+        scheduler.loan(Loan(666, simulation.ingress_segments[0], ask, False))
+        assert [letter.number for letter in scheduler.decide(now).letters[666]] == [ask]
+    # Many asks for the same are answered once.
+    for _ in range(5):
+        scheduler.again(Again(666, 1))
+    assert [letter.number for letter in scheduler.decide(now).letters[666]] == [2, 3]
+    assert scheduler.decide(now).lost == []
+    # It has confirmed number 1, and cannot have it once more.
+    scheduler.again(Again(666, 0))
+    assert scheduler.decide(now).lost == [666]
+    for number in range(5000):
+        scheduler.loan(Loan(666, simulation.ingress_segments[0], 10 + number, False))
+        lost = scheduler.decide(now).lost
+        if lost:
+            break
+    assert lost == [666]
+    simulation.close()

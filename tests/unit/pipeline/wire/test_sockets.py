@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,3 +172,27 @@ def test_an_inbox_without_a_folder_waits_for_one(tmp_path: Path) -> None:
     assert inbox.renew() == ["a.sock", "b.sock"]
     shutil.rmtree(folder)
     inbox.close()
+
+
+def test_signals_do_not_prolong_the_wait_of_an_applications_inbox(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    inbox = Inbox(f"ipc://{tmp_path}/signalled.sock", signalled=True)
+    stop = threading.Event()
+
+    def disturb() -> None:
+        while not stop.wait(0.01):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    try:
+        assert inbox.receive(200) == []
+        outbox = Outbox(f"ipc://{tmp_path}/signalled.sock")
+        outbox.send(Bye(1, ()))
+        assert inbox.receive(20_000) == [Bye(1, ())]
+        outbox.close()
+    finally:
+        stop.set()
+        thread.join()
+        inbox.close()
+        signal.signal(signal.SIGUSR1, before)
