@@ -124,12 +124,26 @@ def _construct(use: str, made: Callable[..., Any], options: Mapping[str, Any]) -
         variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
         if parameter.default is parameter.empty and not variadic and name not in options:
             raise BadOption(f"{use}: option {name!r} is missing; give it under with:")
+        if name in options and (why := _unlike(parameter, options[name])) is not None:
+            raise BadOption(f"{use}: option {name!r}: {why}")
     try:
         return made(**options)
     except StageError as error:
         raise type(error)(f"{use}: {error}") from error
     except Exception as error:
         raise BadOption(f"{use}: constructing it failed: {type(error).__name__}: {error}") from error
+
+
+def _unlike(parameter: inspect.Parameter, value: object) -> str | None:
+    """Why a value is not of the plain type that its parameter declares: "no" would count as true; None where it is."""
+    declared = getattr(parameter.annotation, "__name__", parameter.annotation)
+    if declared == "bool" and not isinstance(value, bool):
+        return f"expected true or false, found {value!r}"
+    if declared == "int" and (isinstance(value, bool) or not isinstance(value, int)):
+        return f"expected a whole number, found {value!r}"
+    if declared == "float" and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        return f"expected a number, found {value!r}"
+    return None
 
 
 #: The methods of a stage, and what they are called with.

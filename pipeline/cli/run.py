@@ -106,8 +106,10 @@ def run(
         if level != "info" or serve:
             # Not by rich, which the tables are made with: to import it would be an eighth of the start.
             colour = False if "NO_COLOR" in os.environ else None  # None: where it is a terminal
+            # What a person has just asked for begins a line of its own, behind ^C and a progress bar.
+            start = "\n" if level == "note" and sys.stderr.isatty() else ""
             with unheard():
-                typer.secho(f"{level}: {text}", fg=_COLOURS.get(level), err=True, color=colour)
+                typer.secho(f"{start}{level}: {text}", fg=_COLOURS.get(level), err=True, color=colour)
 
     def on_ready(run_dir: Path) -> None:
         if serve:

@@ -86,6 +86,7 @@ class TerminalDisplay:
         self._rows: list[Record] = []
         self._failed: list[Record] = []
         self._count = 0
+        self._began = self._progress.get_time()
 
     def __enter__(self) -> TerminalDisplay:
         self._progress.start()
@@ -107,9 +108,9 @@ class TerminalDisplay:
         self.tick()
 
     def tick(self) -> None:
-        task = self._progress.tasks[self._task]
-        speed = task.finished_speed or task.speed
         now = self._progress.get_time()
+        # From the beginning on: of the last few, which may have come in one breath, it would be any number.
+        speed = self._count / (now - self._began) if now > self._began else 0.0
         if now - getattr(self, "_drawn", 0.0) >= 0.1:
             self._drawn = now
             self._progress.update(self._task, rate=f"{speed:.1f}/s" if speed else "")
@@ -206,11 +207,13 @@ def _summary(summary: Summary, *, rich: bool) -> RenderableType:
         line += ", the rest not sent"
     line += f" in {summary.seconds:.2f} s: {summary.rate:.1f}/s"
     quantiles = ", ".join(f"p{percent} {latencies.percentile(percent):.1f}" for percent in (50, 90, 99))
+    answered = summary.requests > summary.failures
     # On a terminal each table brings an empty line above and below it.
     text = Text("" if rich else "\n")
     text.append(line, style="bold" if rich else "")
     copied = summary.copied_per_request
-    text.append(f"\nlatency ms: {quantiles}    copied: {f'{_bytes(copied)} per request' if copied else 'nothing'}")
+    if answered:
+        text.append(f"\nlatency ms: {quantiles}    copied: {f'{_bytes(copied)} per request' if copied else 'nothing'}")
     if not rich:
         text.append("\n")
     parts: list[RenderableType] = [text, _stage_table(summary, rich=rich)]

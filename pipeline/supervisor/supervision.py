@@ -299,7 +299,7 @@ class Supervision:
             # Nothing was served; but files that were to be run have no answers.
             yield from self._stop(1 if self._with_feeder else 0)
         elif self.phase is Phase.RUNNING and FEEDER in self.children:
-            yield Log("info", "finishing what is under way; once more to stop at once")
+            yield Log("note", "finishing what is under way; once more to stop at once")
             # The feeder's turn first, then the scheduler's: either may take its time.
             self._give_up_at = now + 2 * self._plan.drain_s
             yield Interrupt(FEEDER)

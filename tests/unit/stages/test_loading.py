@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -216,3 +217,17 @@ def test_a_method_may_take_more_than_it_is_given(tmp_path: Path) -> None:
         "class Mine:\n    inputs = outputs = ()\n    def process(self, batch, *more, fast=True, **options): pass\n"
     )
     assert load_stage("./mine.py:Mine", {}, tmp_path).inputs == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"softmax": "no"}, "option 'softmax': expected true or false, found 'no'"),
+        ({"softmax": 0}, "option 'softmax': expected true or false, found 0"),
+        ({"k": "3"}, "option 'k': expected a whole number, found '3'"),
+        ({"k": True}, "option 'k': expected a whole number, found True"),
+    ],
+)
+def test_an_option_of_another_type_is_refused_and_not_taken_for_true(options: dict[str, object], why: str) -> None:
+    with pytest.raises(BadOption, match=re.escape(why)):
+        load_stage("stages.classify:TopK", {"labels": ["a", "b"], **options}, Path())
