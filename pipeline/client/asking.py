@@ -16,6 +16,8 @@ from shm.owner import Alive, OwnerLock, probe
 
 __all__ = ["ask_status"]
 
+_ASK_AGAIN_S = 0.3
+
 
 def ask_status(run_dir: Path, timeout_s: float = 2.0) -> dict[str, Any]:
     """The scheduler's state (see `pipeline.scheduler.status`), as plain values.
@@ -32,8 +34,12 @@ def ask_status(run_dir: Path, timeout_s: float = 2.0) -> dict[str, Any]:
     scheduler = Outbox(address_of(run_dir, "scheduler"))
     try:
         end = time.monotonic() + timeout_s
-        scheduler.send(AskStatus(number))
-        while time.monotonic() < end:
+        asked_at = 0.0
+        while (now := time.monotonic()) < end:
+            if now - asked_at > _ASK_AGAIN_S:
+                # Of very many who ask at once, the scheduler answers some.
+                asked_at = now
+                scheduler.send(AskStatus(number))
             for message in inbox.receive(50):
                 if isinstance(message, Status):
                     document: dict[str, Any] = json.loads(message.document)

@@ -23,8 +23,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.errors import ClientMisuse
@@ -137,61 +136,65 @@ class Connection:
         self._lock.renew()
 
     # -- what is sent -------------------------------------------------------------------------------
+    #
+    # The mutex is taken by a plain `with`, and by no context manager of ours: a signal's handler that raises at the
+    # entry of such a one's `__exit__` would leave it locked.
 
     def send(self, message: Message) -> None:
         """Send a message of the client's."""
-        with self._alone():
+        self._refuse_nested()
+        with self._mutex:
+            self._holder = threading.get_ident()
             self._scheduler.send(message)
+            self._holder = 0
         if self.idle:
             self.settle()
 
     def submit(self, submissions: Sequence[Submission] = (), returned: Sequence[SlotRef] = ()) -> None:
         """Send requests and the slots that are given back: those in `returned`, and those of leases that are gone."""
-        with self._alone():
+        self._refuse_nested()
+        with self._mutex:
+            self._holder = threading.get_ident()
             self._submit(submissions, returned)
+            self._holder = 0
         self.settle()
 
     def settle(self) -> None:
         """Report the leases that are gone, if there are any."""
         while self._leases.dropped and not self._ended:
-            with self._alone():
-                self._submit((), ())
+            self.submit_dropped()
         if self._left and not self._leases.tickets:
             self._end()
 
+    def submit_dropped(self) -> None:
+        """Report the leases that are gone by now."""
+        self._refuse_nested()
+        with self._mutex:
+            self._holder = threading.get_ident()
+            self._submit((), ())
+            self._holder = 0
+
+    def settle_idle(self) -> None:
+        """As `settle`, where no message is about to go that what is reported could share."""
+        if self.idle or self._left:
+            self.settle()
+
     def lease_ended(self) -> None:
         """Called when a lease is gone, in whatever thread: report it, unless a message is about to go with it."""
-        if self.held or not (self.idle or self._left):
+        if self.held or not (self.idle or self._left) or sys.is_finalizing():
             return
-        if self._holder != threading.get_ident() and not sys.is_finalizing():
+        # In the middle of a message of this thread's, it is reported after that.
+        if not (self._holder == threading.get_ident() and self._mutex.locked()):
             try:
                 self.settle()
             except KeyboardInterrupt:
                 # What is raised in a callback is shown and forgotten: the Ctrl-C comes again, where it counts.
                 _thread.interrupt_main()
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Leases that end in the block are reported after it, by one message, where no other is about to go."""
-        self.held = True
-        try:
-            yield
-        finally:
-            self.held = False
-        if self.idle or self._left:
-            self.settle()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        me = threading.get_ident()
-        if self._holder == me and self._mutex.locked():
+    def _refuse_nested(self) -> None:
+        # A holder that was interrupted is still written here, but the mutex is free then, or another thread's.
+        if self._holder == threading.get_ident() and self._mutex.locked():
             raise ClientMisuse("a client was used by a signal's handler while it was sending; set a flag there instead")
-        with self._mutex:
-            try:
-                self._holder = me
-                yield
-            finally:
-                self._holder = 0
 
     def _submit(self, submissions: Sequence[Submission], returned: Sequence[SlotRef]) -> None:
         leases = self._leases
@@ -217,7 +220,9 @@ class Connection:
         """
         if self.forked or self._ended:
             return
-        with self._alone():
+        self._refuse_nested()
+        with self._mutex:
+            self._holder = threading.get_ident()
             if known and not self._scheduler.closed:
                 self._submit((), ())
                 kept = tuple(ticket.slot for ticket in tuple(self._leases.tickets) if ticket() is not None)
@@ -226,11 +231,15 @@ class Connection:
             else:
                 self._leases = _Leases()
             self._left = True
+            self._holder = 0
         self.settle()
 
     def _end(self) -> None:
-        with self._alone():
+        self._refuse_nested()
+        with self._mutex:
+            self._holder = threading.get_ident()
             if self._ended:
+                self._holder = 0
                 return
             # Each step may be repeated: this may be interrupted, and is begun again then.
             if not self._scheduler.closed:
@@ -242,6 +251,7 @@ class Connection:
             # After that: the lock says that this process may still touch slots.
             self._lock.release()
             self._ended = True
+            self._holder = 0
 
     def forget(self) -> None:
         """This process is the child of a fork: it has a copy of everything, and may touch nothing of it."""

@@ -100,8 +100,12 @@ class Future:
         if self._result is None:
             self._result = self._owner.make_result(self)
         if self.leases:
-            with self.connection.together():
+            self.connection.held = True
+            try:
                 self.leases = {}
+            finally:
+                self.connection.held = False
+            self.connection.settle_idle()
         self.table = None
         return self._result
 

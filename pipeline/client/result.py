@@ -135,8 +135,14 @@ class Result(Mapping[str, Any]):
         )
 
     def _let_go(self) -> None:
-        with self._connection.together():
+        connection = self._connection
+        # Several slots share one message.
+        connection.held = True
+        try:
             self._values = {}
+        finally:
+            connection.held = False
+        connection.settle_idle()
         self._table = None
         self._released = True
 

@@ -56,8 +56,8 @@ _CLIENT_CHECK_NS = 250_000_000
 #: No epoch's number: what a scheduler calls itself when it ends.
 _ENDED = -1
 #: So many who are no clients are answered at a time, each for so long.
-_MOST_STRANGERS = 16
-_STRANGER_S = 1.0
+_MOST_STRANGERS = 32
+_STRANGER_S = 0.25
 
 #: Descriptors, as counted in /proc/<pid>/fd: of a scheduler without workers and clients, and for each of them.
 _OWN_FILES = 16
@@ -84,6 +84,7 @@ class _Shell:
         self._early: list[Hello] = []
         self._most_clients = _most_clients(sum(len(stage.workers) for stage in boot.plan.stages), len(boot.segments))
         self._told_of_most = False
+        self._most_strangers = max(2, min(_MOST_STRANGERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 32))
         #: When those were answered who are no clients, within the last second.
         self._strangers: deque[float] = deque()
         self._stopping = False
@@ -178,7 +179,8 @@ class _Shell:
         now = time.monotonic()
         while self._strangers and now - self._strangers[0] > _STRANGER_S:
             self._strangers.popleft()
-        if number < 0 or len(self._strangers) >= _MOST_STRANGERS or not isinstance(probe(self._lock_of(number)), Alive):
+        known = number >= 0 and isinstance(probe(self._lock_of(number)), Alive)
+        if not known or len(self._strangers) >= self._most_strangers:
             # Each takes a socket for as long as it may linger, and there are not many. Who waits asks again.
             self._scheduler.counts["refused_strangers"] += 1
             return
@@ -270,7 +272,7 @@ def _most_clients(workers: int, segments: int) -> int:
     has said a word, so a quarter is left for those who wait.
     """
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    left = (files - _OWN_FILES - 2 * _MOST_STRANGERS - segments - _WORKER_FILES * workers) * 3 // 4 // _CLIENT_FILES
+    left = (files - _OWN_FILES - segments - _WORKER_FILES * workers) * 3 // 4 // _CLIENT_FILES
     return max(1, min(left, MOST_SOCKETS - workers - _OWN_SOCKETS))
 
 

@@ -22,7 +22,8 @@ from pipeline.topology.cgroups import read_memory_kills
 from tests.faults.load import until
 
 COMMAND = [sys.executable, "-m", "pipeline"]
-NOBODY = 47_110  # no line in /etc/passwd
+#: A user of this process alone: limits count all processes of a user.
+NOBODY = 40_000 + os.getpid() % 20_000
 AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]  # fmt: skip
 """The capability to read lets that user reach an interpreter in somebody's home."""
 

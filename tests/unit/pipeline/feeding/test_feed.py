@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,7 +73,7 @@ class Pipeline:
 
     def _submit(self, name: str) -> Future:
         owner: Any = SimpleNamespace(make_result=lambda _: Result(name, self.released))
-        connection: Any = SimpleNamespace(together=nullcontext, number=1)
+        connection: Any = SimpleNamespace(number=1, settle_idle=lambda: None)
         plan: Any = self.plan
         self.sent[name] = Future(len(self.sent), owner, connection, SegmentTable(), plan, 1_000_000)
         return self.sent[name]
