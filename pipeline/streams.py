@@ -56,7 +56,7 @@ def unheard(fd: int = 2) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Print a line to stderr, where somebody may or may not read it."""
+    """Print a line to stderr, where a person may or may not read it."""
     with unheard():
         print(text, file=sys.stderr, flush=True)
 

@@ -36,7 +36,7 @@ class Infer:
         engine: "auto", or the name of one of `stages.engines.ENGINES`.
         max: maximum of each free dimension of the model other than the batch, by its name.
         shapes: shapes of tensors without the batch, {name in the model: [3, 48, W]}, where the file gives its free
-            dimensions names that nobody can write, or none; or numbers, where fewer shapes are meant than the
+            dimensions names that no person can write, or none; or numbers, where fewer shapes are meant than the
             model could take. "W/8" for an output's is an eighth of the inputs' W. An output whose dimensions are
             told by the inputs' is written where it is to lie from the first batch on, any other from the second of
             its shape. Models of the catalogue bring theirs.

@@ -295,7 +295,7 @@ class Batch:
             self._count_returned(spec, array.nbytes)
             return
         if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes, bytearray, memoryview)):
-            # A text is a sequence too, whose letters nobody means.
+            # A text is a sequence too, whose letters are not meant.
             raise SpecMismatch(f"output {name!r}: expected a list of tensors, found {type(value).__name__}")
         arrays = [encoded(spec, one) for one in value]
         for view, array in zip(self.out_many(row, name, [array.shape for array in arrays]), arrays):

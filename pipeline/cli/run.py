@@ -124,7 +124,7 @@ def run(
 
 
 def _named(loaded: LoadedConfig, inputs: list[str], output: str | None) -> dict[str, Any]:
-    """What is to be run. Millions of files are for the feeder to find; here it is enough that there is one of each."""
+    """What to run. Millions of files are for the feeder to find; here it is enough that there is one of each."""
     run = loaded.config.run
     named = inputs or relative_to_here(run.inputs, loaded.base_dir)
     if not named:

@@ -74,7 +74,7 @@ class Session:
         self._epoch = -1
         self.table = SegmentTable()
         self.slots = Slots([])
-        #: Requests that are to be sent.
+        #: Requests to send.
         self._submissions: deque[Submission] = deque()
         #: Number and tags of the `Answers` that are being taken in, or were last.
         self._taking: tuple[int, list[int]] = (0, [])

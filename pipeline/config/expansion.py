@@ -54,7 +54,7 @@ def expand_document(
     """Expand in place what a document says of files and options.
 
     These are a stage's `use`, `env` and `with`, `run.inputs`, `canary.input` and `capsules.folder`. The document need
-    not be valid: what has another form than expected is left to whoever checks that.
+    not be valid: what has another form than expected is left to the code that checks it.
 
     Args:
         refuse: called with the path of a text that names an unset variable, and what is wrong.

@@ -1,6 +1,6 @@
 """Names for a model's tensors and free dimensions, and how the outputs' extents follow from the inputs'. Pure.
 
-Where a name in the file was chosen by somebody it stays; where a converter made one up, or there is none, a reader gets
+Where a name in the file was chosen by a person it stays; where a converter made one up, or there is none, a reader gets
 one that says what it is: H and W of pictures, the length of tokens, else the tensor's name and the axis.
 """
 

@@ -109,7 +109,7 @@ class LocalPipeline:
         return answers[0]
 
     def release(self, slots: Sequence[SlotRef]) -> None:
-        """Slots of answers that nobody reads any more."""
+        """Slots of answers that are read no more."""
         self._scheduler.submit(Submit(CLIENT, self._seen, (), tuple(slots)), time.monotonic_ns())
 
     def status(self) -> dict[str, Any]:

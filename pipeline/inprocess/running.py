@@ -83,7 +83,7 @@ def run_in_process(loaded: LoadedConfig, extra: dict[str, Any]) -> int:
             # It has all that a feeder asks of a client.
             return feed(cast("Client", LocalClient(pipeline)), extra, plain=True)
         except KeyboardInterrupt:
-            # Where it was when somebody had enough is what they want to know.
+            # Where it was when the user had enough is what the user wants to know.
             traceback.print_exc()
             return EXIT_INTERRUPTED
         except bdb.BdbQuit:
@@ -104,7 +104,7 @@ def run_in_process(loaded: LoadedConfig, extra: dict[str, Any]) -> int:
 
 
 class _Errors:
-    """Shows the exceptions of stages, each place once; or lets them go, where somebody waits for them."""
+    """Shows the exceptions of stages, each place once; or lets them go, where a debugger waits for them."""
 
     def __init__(self) -> None:
         self.let_go = _is_awaited()
@@ -114,7 +114,7 @@ class _Errors:
         if isinstance(error, bdb.BdbQuit):
             raise error
         if isinstance(error, BadInput):
-            # What the stage says to whoever sent the request: the line of its file has it.
+            # What the stage says to the sender of the request: the line of its file has it.
             return
         if self.let_go:
             raise error
@@ -129,7 +129,7 @@ class _Errors:
 
 
 def _is_awaited() -> bool:
-    """Whether an uncaught exception leads to somebody: a debugger that runs all this, or the prompt of `python -i`."""
+    """Whether an exception leads to a person: by a debugger that runs all this, or the prompt of `python -i`."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_filename == bdb.__file__:

@@ -9,7 +9,7 @@ it the pipe stays open and silent for as long as the supervisor lives. Its end i
 The kernel is asked to send SIGKILL to the child's process group at that end (F_SETSIG): a child that is deep in a C
 call can do nothing itself, and what a stage has started goes with it. Where that cannot be had, it is asked to kill the
 child alone when its parent dies (PR_SET_PDEATHSIG). Not both: the main thread of a parent that is killed may be gone,
-which PR_SET_PDEATHSIG is about, before its files are closed, and then nobody would be left to have the group killed.
+which PR_SET_PDEATHSIG is about, before its files are closed, and then no process was left to have the group killed.
 A thread waits for the end as well, for sandboxes that know neither.
 """
 

@@ -31,7 +31,7 @@ __all__ = ["description_of", "main", "refusal_of"]
 
 def main() -> None:
     """Answer the request on stdin."""
-    # Nobody could answer a debugger here. Where the stage is made to run, a breakpoint stops, or says where it would.
+    # No person answers a debugger here. Where the stage is made to run, a breakpoint stops, or says where it would.
     sys.breakpointhook = lambda *arguments, **options: None
     request = json.load(sys.stdin)
     # It may import for minutes, for a caller that was told to stop.

@@ -168,7 +168,7 @@ class _Shell:
                 self._watches[number] = OwnerWatch(self._lock_of(number))
             except OSError:
                 # It has left again; or its lock was removed, which it makes anew before it says hello once more.
-                # Without one, nobody could tell when its slots may be given to others.
+                # Without one, it could not be told when its slots may be given to others.
                 return
         self._scheduler.hello(number, hello.name, now)
         outbox = self._clients[number] = Outbox(address_of(self._boot.run_dir, f"clients/{number:x}"))
@@ -213,13 +213,13 @@ class _Shell:
                 self._goodbye(number, now)
 
     def _look_after_files(self) -> None:
-        """Make anew what somebody has removed of ours in the run's folder; its supervisor makes the folder."""
+        """Make anew what was removed of ours in the run's folder; its supervisor makes the folder."""
         try:
             renewed = self._lock.renew()
         except (OSError, OwnerAlive):
             return  # The folder is not there; or the next scheduler is, and this one is about to be killed.
         if self._inbox.renew() or renewed:
-            print("made anew what somebody has removed of the scheduler's lock and socket", file=sys.stderr)
+            print("the scheduler's lock or socket was removed, and is made anew", file=sys.stderr)
 
     def _carry_out(self, todo: Instructions) -> None:
         epoch = self._boot.epoch

@@ -42,7 +42,7 @@ _IDLE_WAIT_MS = 2000
 #: Batches in flight are asked for without a pause for so long, then with one.
 _SPIN_NS = 300_000
 _NAP_S = 50e-6
-#: How often the socket's files are looked at, which somebody may remove.
+#: How often the socket's files are looked at, which may be removed.
 _FILES_NS = 1_000_000_000
 
 

@@ -60,7 +60,7 @@ class Client:
         #: How many `Answers` it was sent, and those that it has not confirmed.
         self.sent = 0
         self.unread: deque[Answers] = deque()
-        #: Those are to be sent once more.
+        #: Those go out once more.
         self.repeat = False
         #: It has said goodbye and only reads its last answers.
         self.leaving = False

@@ -113,6 +113,6 @@ def _parent_of(pid: str) -> int:
 
 
 def _kill(pid: int) -> None:
-    # It is our child, and was not collected: nobody else has its pid.
+    # It is our child, and was not collected: no other process has its pid.
     with suppress(OSError):
         os.kill(pid, signal.SIGKILL)

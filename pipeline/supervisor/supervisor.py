@@ -247,7 +247,7 @@ class _Shell:
                 return
 
     def _look_after_folder(self) -> None:
-        """Make anew what somebody has removed of the run's folder; children do so with their own sockets and locks."""
+        """Make anew what was removed of the run's folder; children do so with their own sockets and locks."""
         try:
             renewed = [*self._folder.renew(), *self._inbox.renew()]
         except (OSError, StartError, OwnerAlive) as error:
@@ -257,7 +257,7 @@ class _Shell:
             return
         self._folder_is_lost = False
         if renewed:
-            self._log("warning", f"removed by somebody, and made anew in {self._run_dir}: {', '.join(renewed)}")
+            self._log("warning", f"was removed, and is made anew in {self._run_dir}: {', '.join(renewed)}")
 
     def _look_for_hung(self) -> None:
         now = time.monotonic_ns()

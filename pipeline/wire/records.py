@@ -70,14 +70,14 @@ class Hop(NamedTuple):
     """Whether the scheduler waits for this hop's notice though the order goes on; else it may come late."""
     inputs: tuple[TensorHandle | int, ...]
     """In the order of the stage's inputs. An int is the number of a tensor that an earlier hop of
-    this order makes, and puts here before it forwards the order; MISSING: nobody makes it."""
+    this order makes, and puts here before it forwards the order; MISSING: no stage makes it."""
     lengths: tuple[int, ...]
     """Where the stage takes many: for each input how many of `inputs` are its, one after the other; -1 for an
     input that takes one. Empty: every input takes one."""
 
 
 class Order(NamedTuple):
-    """Work for the worker of the first hop, and where it goes from there without asking anybody."""
+    """Work for the worker of the first hop, and where it goes from there without asking the scheduler."""
 
     request: int
     attempt: int

@@ -58,7 +58,7 @@ CLIENTS = "clients"
 
 _OWN_HOME = "set TRTLAB_RUN_DIR to a folder of yours"
 
-#: Somebody may hold a folder for a moment, who asks whether we do.
+#: Another process may hold a folder for a moment, to ask whether we do.
 _HOLD_ATTEMPTS = 20
 _HOLD_PAUSE_S = 0.01
 
@@ -162,13 +162,13 @@ class RunFolder:
 
     def _make_again(self) -> None:
         _make_home(self.path.parent)
-        # Held before it has its name: nobody ever finds it without an owner. Of the name of no run meanwhile.
+        # Held before it has its name: it is never found without an owner. Of the name of no run meanwhile.
         fresh = self.path.with_name(f"{self.path.name}.new")
         fresh.mkdir(mode=0o700, exist_ok=True)
         fd = _held(fresh)
         try:
             if self.path.exists():
-                # Somebody else has made one: it is taken, where it is empty and no living run's.
+                # Another process has made one: it is taken, where it is empty and no living run's.
                 if self.path.stat().st_uid != os.getuid() or _is_held(self.path):
                     raise OwnerAlive(f"{self.path}: another run has made a folder of this name")
                 shutil.rmtree(self.path)
@@ -331,7 +331,7 @@ def remove_dead_runs() -> list[Path]:
 
 
 def _is_dead(folder: Path) -> bool:
-    # Whatever somebody has removed of it: while its supervisor lives, it holds the folder.
+    # Whatever was removed of it: while its supervisor lives, it holds the folder.
     if _is_held(folder):
         return False
     # Sockets are made after the lock and removed before it. Where they are without one, somebody with

@@ -89,7 +89,7 @@ class _Bound:
     def renew(self) -> list[str]:
         """Make the socket's files anew where they were removed; the names of those that had to be.
 
-        Who is connected stays so. It fails, and is to be tried again, as long as their folder is gone.
+        A process that is connected stays so. It fails as long as their folder is gone: try again then.
         """
         renewed = []
         for path in self._paths:

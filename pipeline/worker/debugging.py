@@ -12,7 +12,7 @@ __all__ = ["NoDebugger", "refuse_breakpoints"]
 
 
 class NoDebugger(RuntimeError):
-    """`breakpoint()` was called where nobody can answer."""
+    """`breakpoint()` was called where no person can answer."""
 
 
 def refuse_breakpoints() -> None:

@@ -470,7 +470,7 @@ class Execution:
         return _Result("StageFailed", f"stage {self._name}: {story.message}", traceback=story.traceback)
 
     def _only_together(self, flight: Flight, error: Exception) -> None:
-        """No row has failed alone, so nobody would hear of what the batch has raised; and it costs time."""
+        """No row has failed alone, so no one would hear of what the batch has raised; and it costs time."""
         story = examine(error, self._home)
         hint = " (each of its rows was computed again alone, and none failed: is process right for several rows?)"
         together = story._replace(kind=f"together {story.kind}", message=story.message + hint)

@@ -147,7 +147,7 @@ def _is_runtime(frame: FrameType) -> bool:
 
 
 def is_own(frame: FrameType, home: Home) -> bool:
-    """Whether it is the code of whoever wrote the stage, and neither a library's nor the runtime's."""
+    """Whether it is the stage author's code, and neither a library's nor the runtime's."""
     if _is_runtime(frame):
         return False
     name = str(frame.f_globals.get("__name__", ""))
@@ -201,7 +201,7 @@ class Failures:
         #: kind -> [repetitions that were not told, what to call it, the last request]; the last seen is the last.
         self._kinds: dict[str, list[Any]] = {}
         self._told_at = 0
-        #: What is to be printed; taken by `take`.
+        #: What `take` will give to be printed.
         self._lines: list[str] = []
         #: All failures that were added.
         self.count = 0
@@ -229,7 +229,7 @@ class Failures:
         self._kinds[story.kind] = known
 
     def take(self, *, everything: bool = False) -> list[str]:
-        """What is to be printed now.
+        """What to print now.
 
         Args:
             everything: the repetitions too that could still wait for others.

@@ -61,7 +61,7 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if len(logging.getLogger().handlers) > 1:
-            # Whoever has added another has configured logging, and does not want everything twice. Not removed here:
+            # Code that has added another has configured logging, and wants nothing twice. Not removed here:
             # the logger goes through its handlers at this moment, and would pass over the next.
             return
         record.logger = _plain_name(record.name)
@@ -75,7 +75,7 @@ class _Handler(logging.Handler):
             self.handleError(record)
 
     def _is_own(self, record: logging.LogRecord) -> bool:
-        """Whether a record comes from whoever wrote the stages, not from a library."""
+        """Whether a record comes from the code of the stages, not from a library."""
         if record.name.partition(".")[0] in self._packages:
             return True
         if record.pathname.startswith(("<frozen", *_STANDARD)):

@@ -1,4 +1,4 @@
-"""Names of a model's free dimensions: which of them somebody chose, and which a converter made up. Pure."""
+"""Names of a model's free dimensions: which of them a person chose, and which a converter made up. Pure."""
 
 from __future__ import annotations
 
