@@ -360,13 +360,17 @@ class Client:
 
     @_call
     def pump(self, timeout_s: float = 0.0) -> int:
-        """Take in what has come, waiting up to `timeout_s` seconds for something; how many answers came.
+        """Take in what has come, waiting up to `timeout_s` seconds for something; how many answers came since the last.
 
         Raises:
             Unavailable: the pipeline has died; every request under way has failed with the same.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        return self._session.pump(limit_of(timeout_s))
+        session, limit = self._session, limit_of(timeout_s)
+        # Those that came while a slot was waited for are told of at once, and not waited for once more.
+        session.pump(0.0 if session.came else limit)
+        came, session.came = session.came, 0
+        return came
 
     @_call
     def wait_for(self, done: Callable[[], bool], timeout_s: float | None) -> bool:

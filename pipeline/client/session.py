@@ -63,6 +63,8 @@ class Session:
         self.lost: Unavailable | None = Unavailable("not connected yet")
         #: Requests that have no answer yet. Not held: one whose future was dropped is answered to no one.
         self.futures: dict[int, weakref.ref[Future]] = {}
+        #: Answers that came and were not told of by the client's `pump`.
+        self.came = 0
         self._next_tag = 1
         self._next_ask = 1
         self._looked_at = self._again_at = 0.0
@@ -226,9 +228,14 @@ class Session:
         """
         segment = self.slots.segment_for(nbytes)
         if (grant := self._free(segment)) is None and not self.slots.looks_full(segment, len(self.futures)):
-            grant = self._settle(segment)
+            while True:
+                under_way = len(self.futures)
+                grant = self._settle(segment)
+                # What was answered meanwhile may have made room.
+                if grant is not None or len(self.futures) == under_way:
+                    break
             if grant is None:
-                self.slots.was_full(segment, len(self.futures))
+                self.slots.was_full(segment, under_way)
         return grant
 
     def _free(self, segment: int) -> Grant | None:
@@ -418,6 +425,7 @@ class Session:
         connection.seen = message.number
         for tag in tags:
             self.futures.pop(tag, None)
+        self.came += len(tags)
         if not self.futures:
             connection.idle = True
             self.give_back(self.slots.surplus(message.number))

@@ -133,7 +133,7 @@ class Slots:
     def looks_full(self, segment: int, under_way: int) -> bool:
         """Whether an ask would most likely be in vain: one was a moment ago, and no answer has come since."""
         at, then = self._full.get(segment, (0.0, 0))
-        return under_way >= then and time.monotonic() - at < _FULL_S
+        return 0 < then <= under_way and time.monotonic() - at < _FULL_S
 
     def was_full(self, segment: int, under_way: int) -> None:
         """An ask was in vain."""
