@@ -13,12 +13,10 @@ from collections.abc import Iterable
 
 from pipeline.client.draft import Draft
 from pipeline.errors import InvalidRequest
+from pipeline.scheduler.ingress import FEW_SLOTS
 from pipeline.wire.messages import SlotRef
 
 __all__ = ["Grant", "Slots"]
-
-#: Of fewer slots than these, a client keeps none for its next request (as `pipeline.scheduler.ingress`).
-_FEW_SLOTS = 4
 
 #: After an ask in vain, and with as much under way as then, another one is not worth a message before this time.
 _FULL_S = 0.02
@@ -126,7 +124,7 @@ class Slots:
         free = [grant for grants in self._grants.values() for grant in grants.values() if grant.draft is None]
         if len(free) == 1 and free[0].number == number:
             slots = {segment: slots for _, segment, slots in self._pools}
-            if slots[free[0].slot.segment] >= _FEW_SLOTS:
+            if slots[free[0].slot.segment] >= FEW_SLOTS:
                 return []
         return [grant.slot for grant in free]
 

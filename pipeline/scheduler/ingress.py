@@ -25,10 +25,10 @@ from collections.abc import Mapping
 from pipeline.wire.messages import Answers, SlotRef
 from shm.pool import SlotPool
 
-__all__ = ["Client", "Ingress"]
+__all__ = ["FEW_SLOTS", "Client", "Ingress"]
 
-#: Of fewer slots than these, none is granted unasked.
-_FEW_SLOTS = 4
+FEW_SLOTS = 4
+"""Of fewer slots than these, none is granted unasked, and a client keeps none for its next request."""
 
 
 class Client:
@@ -188,7 +188,7 @@ class Ingress:
 
     def _may_have_unasked(self, client: Client, segment: int) -> bool:
         slots = self._pools[segment].slots
-        if slots < _FEW_SLOTS:
+        if slots < FEW_SLOTS:
             return False
         most = max(2, slots // 4)
         if client.requests or client.granted:
