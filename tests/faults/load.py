@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import psutil
+
 from pipeline.client import Client
 from pipeline.client.future import Future
 from pipeline.errors import Unavailable
@@ -44,6 +46,24 @@ class Load:
             self.client.pump(0.02)
         except Unavailable:
             self.client.reconnect(30)
+        self._settle()
+
+    def kill(self, scheduler: psutil.Process) -> None:
+        """Kill the scheduler while requests are under way: it is stopped first, and what it had answered is taken in.
+
+        Without the stop, a pipeline that is quick has answered all of them by the time the signal arrives.
+        """
+        while True:
+            self.step()
+            scheduler.suspend()
+            while self.client.pump(0.1):
+                self._settle()
+            if self._under_way:
+                scheduler.kill()
+                return
+            scheduler.resume()
+
+    def _settle(self) -> None:
         for number, future in list(self._under_way.items()):
             if not future.done():
                 continue

@@ -69,7 +69,7 @@ def test_nothing_is_lost_while_the_scheduler_is_killed_under_load(folder: Any, c
         for _ in range(2):
             load.more(50)
             load.resent = 0
-            scheduler_of(pipeline, child_of).kill()
+            load.kill(scheduler_of(pipeline, child_of))
             load.until(lambda: load.resent)
             load.more(50)
         load.finish()
