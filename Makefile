@@ -54,7 +54,7 @@ test-gpu:  ## on a GPU host: build the plans, pass the GPU tests, leave a report
 RTX      := build/tensorrt-rtx
 BINDINGS := build/tensorrt-bindings
 test-build: $(VENV)/.dev $(RTX)/.there  ## build plans with TensorRT-RTX, without a GPU (fetches 95 MB the first time)
-	@$(VENV)/bin/python -m pytest tests/unit/stages/test_tensorrt_build.py $(ARGS)
+	@$(VENV)/bin/python -m pytest tests/unit/stages/engines/tensorrt/test_build.py $(ARGS)
 
 check-tensorrt: $(VENV)/.dev $(BINDINGS)/.there  ## compare the engine with the bindings of TensorRT 8.6 to 11 and RTX
 	@$(VENV)/bin/python -m pytest tests/bindings $(ARGS)

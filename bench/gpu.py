@@ -44,8 +44,8 @@ from stages import catalogue
 from stages.engines.cuda import device_name
 from stages.engines.engine import EngineOptions
 from stages.engines.plans import Plan, file_sha256
-from stages.engines.tensorrt import TensorRt
-from stages.engines.tensorrt_build import BuildOptions, build_plan, target
+from stages.engines.tensorrt.build import BuildOptions, build_plan, target
+from stages.engines.tensorrt.engine import TensorRt
 
 __all__ = ["client", "main", "pipeline_rate", "raw_rate"]
 

@@ -14,8 +14,8 @@ from pipeline.errors import ConfigError, StartError
 from stages import catalogue
 from stages.engines.calibration import read_calibration
 from stages.engines.plans import Plan, file_sha256, write_plan
-from stages.engines.tensorrt_build import BuildOptions, Range, build_plan, target
-from stages.engines.tensorrt_compat import PRECISIONS
+from stages.engines.tensorrt.build import BuildOptions, Range, build_plan, target
+from stages.engines.tensorrt.compat import PRECISIONS
 from stages.errors import ModelError
 
 __all__ = ["register"]

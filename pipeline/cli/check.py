@@ -16,7 +16,7 @@ from pipeline.config.quantities import format_bytes
 from pipeline.graph.budget import Budget
 from pipeline.graph.copying import possible_copies
 from pipeline.graph.plan import Plan
-from pipeline.graph.preparation import Preparation, prepare
+from pipeline.prepare.preparation import Preparation, prepare
 from pipeline.topology.cpulist import format_cpu_list
 from pipeline.topology.machine import Machine
 

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.arguments import ConfigArgument, SetOption
+from pipeline.drawing.diagram import make_diagram
+from pipeline.drawing.mermaid import to_mermaid
+from pipeline.drawing.svg import to_svg
 from pipeline.errors import ConfigError
-from pipeline.graph.diagram import make_diagram
-from pipeline.graph.mermaid import to_mermaid
-from pipeline.graph.preparation import prepare
-from pipeline.graph.svg import to_svg
+from pipeline.prepare.preparation import prepare
 
 __all__ = ["register"]
 

@@ -15,8 +15,8 @@ from pipeline.config.loader import LoadedConfig, load_config
 from pipeline.errors import ConfigError, StartError
 from pipeline.feeding.output import STDOUT, refuse_output
 from pipeline.feeding.paths import STDIN, expand, is_same_file, relative_to_here
-from pipeline.graph.preparation import prepare_loaded
 from pipeline.models.pull import pull
+from pipeline.prepare.preparation import prepare_loaded
 from pipeline.streams import say, settle_streams, unheard
 from pipeline.supervisor.supervisor import supervise
 from shm.handle import JSON

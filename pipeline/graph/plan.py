@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from stages.spec import TensorSpec
 
@@ -24,6 +24,7 @@ __all__ = [
     "Field",
     "Plan",
     "PoolPlan",
+    "Post",
     "StagePlan",
     "When",
     "WorkerPlan",
@@ -92,6 +93,17 @@ class WorkerPlan:
     def title(self) -> str:
         """`inference/0`: what `ps` and the log call it."""
         return f"{self.process}/{self.replica}"
+
+
+class Post(NamedTuple):
+    """One worker of a process: the scheduler knows each of several stages that share it by a number of its own."""
+
+    number: int
+    """Of the worker; never used twice in a run."""
+    stage: int
+    """Index of its stage in the plan."""
+    record: int
+    """Its slot in the recorder segment."""
 
 
 @dataclass(frozen=True, slots=True)

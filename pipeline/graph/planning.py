@@ -13,7 +13,8 @@ from pipeline.config.schema import StageConfig, hosts_of
 from pipeline.graph.description import StageDescription
 from pipeline.graph.placement import place_workers
 from pipeline.graph.plan import BatchPlan, CanaryPlan, CapsulePlan, Plan, StagePlan
-from pipeline.graph.pools import credits_of, fields_of, ingress_slots, pools_of
+from pipeline.graph.pools import credits_of, ingress_slots, pools_of
+from pipeline.graph.slots import fields_of
 from pipeline.graph.wiring import wire
 from pipeline.topology.machine import Machine
 

@@ -1,4 +1,4 @@
-"""How many slots of which size: credits, slot layouts and pools. Pure.
+"""How many slots of which size: credits and pools. Pure.
 
 The rules, and why:
 
@@ -38,18 +38,16 @@ The rules, and why:
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from pipeline.config.schema import StageConfig
 from pipeline.graph.branches import has_branches, needs_of
-from pipeline.graph.plan import INGRESS, Field, PoolPlan, StagePlan
+from pipeline.graph.plan import INGRESS, PoolPlan, StagePlan
+from pipeline.graph.slots import align, slot_bytes
+from pipeline.graph.wiring import Wiring
 from shm.layout import ALIGNMENT
 from stages.spec import TensorSpec
 
-if TYPE_CHECKING:  # workers come here for `slot_bytes`: a config's schema would take a third of their start
-    from pipeline.config.schema import StageConfig
-    from pipeline.graph.wiring import Wiring
-
-__all__ = ["credits_of", "fields_of", "ingress_slots", "pools_of", "size_classes", "sized_stages", "slot_bytes"]
+__all__ = ["credits_of", "ingress_slots", "pools_of", "size_classes", "sized_stages"]
 
 ONE_CLASS_BYTES = 1 << 20
 _PAGE = 4096
@@ -57,11 +55,6 @@ _MIN_CREDITS = 4
 _CHILDREN = 4
 _SMALL_BYTES = 64 << 10
 _MIN_INGRESS, _MAX_INGRESS = 8, 256
-
-
-def align(n: int, to: int = ALIGNMENT) -> int:
-    """`n` rounded up to a multiple of `to`."""
-    return -(-n // to) * to
 
 
 def credits_of(stage: StageConfig, concurrency: int = 1) -> int:
@@ -75,22 +68,6 @@ def credits_of(stage: StageConfig, concurrency: int = 1) -> int:
     # As many rows on their way as are computed: an order takes a millisecond from the answer that makes room for
     # it, and in that time a GPU with eight contexts computes four batches.
     return max(_MIN_CREDITS, 2 * concurrency * stage.batch.max_size)
-
-
-def fields_of(outputs: Sequence[TensorSpec]) -> tuple[Field, ...]:
-    """The outputs that have bytes of their own, laid one after the other."""
-    fields = []
-    offset = 0
-    for spec in outputs:
-        if spec.alias_of is None:
-            fields.append(Field(spec, offset))
-            offset = align(offset + spec.room)
-    return tuple(fields)
-
-
-def slot_bytes(fields: Sequence[Field]) -> int:
-    """Bytes of a slot with these fields: a multiple of ALIGNMENT, and never 0."""
-    return max([ALIGNMENT, *(align(field.offset + field.spec.room) for field in fields)])
 
 
 def ingress_slots(wanted: int | str, stages: Sequence[StagePlan]) -> int:

@@ -20,8 +20,8 @@ from typing import Any
 from pipeline.graph.plan import Plan, StagePlan
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.messages import Answer, Loan, Notices, Order, Ready, SlotRef, Submission, Submit, WorkerReport
+from pipeline.wire.records import CLOSE_REASONS
 from pipeline.worker.execution import Execution
-from pipeline.worker.inbox import CLOSE_REASONS
 from pipeline.worker.peers import Waiting
 from shm import segments
 from shm.pool import SlotPool

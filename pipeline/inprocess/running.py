@@ -17,12 +17,12 @@ from typing import Any, TypeVar, cast
 from pipeline.client.client import Client
 from pipeline.config.loader import LoadedConfig
 from pipeline.errors import StartError
-from pipeline.graph.describing import refuse_wrong
 from pipeline.graph.description import StageDescription
 from pipeline.graph.plan import Plan, PoolPlan, StagePlan
 from pipeline.graph.planning import make_plan
 from pipeline.inprocess.client import LocalClient
 from pipeline.inprocess.pipeline import LocalPipeline
+from pipeline.prepare.describing import refuse_wrong
 from pipeline.processes.describe import description_of, refusal_of
 from pipeline.processes.feeder import feed
 from pipeline.topology.machine import read_machine

@@ -28,15 +28,15 @@ from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import setproctitle
 
-from pipeline.graph.plan import Plan
+from pipeline.graph.plan import Plan, Post
 from pipeline.streams import prepare_streams
 from shm.segment import SegmentAddress
 
-__all__ = ["SHARED_SIGNALS", "Boot", "Post", "boot", "collect_garbage", "die_with_parent", "freeze_heap"]
+__all__ = ["SHARED_SIGNALS", "Boot", "boot", "collect_garbage", "die_with_parent", "freeze_heap"]
 
 #: Those that may reach all processes of a run at once (Ctrl-C, a closed terminal, `timeout`, systemd). Only the
 #: supervisor decides what they mean: children are born with them blocked, and take no notice of them.
@@ -46,16 +46,6 @@ _PR_SET_PDEATHSIG = 1
 
 #: Objects that have come and not gone by themselves, upon which the collector looks for garbage among them.
 _UNCOLLECTED = 50_000
-
-
-class Post(NamedTuple):
-    """One worker of a process: the scheduler knows each of several stages that share it by a number of its own."""
-
-    number: int
-    """Of the worker; never used twice in a run."""
-    stage: int
-    record: int
-    """Its slot in the recorder segment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The process that imports the stages' classes to ask what they declare, and ends.
 
-`pipeline.graph.describing` starts it, so that code of the user's that crashes, prints or exits does
+`pipeline.prepare.describing` starts it, so that code of the user's that crashes, prints or exits does
 so here. It reads one JSON object from stdin and answers with one line of JSON a stage, in order, as
 soon as it knows: where it dies, the first missing line says on which stage.
 

@@ -7,9 +7,9 @@ fence, or is dead; until then every slot of its request waits in `scrap`.
 
 from __future__ import annotations
 
+from pipeline.graph.routes import Route
 from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.progress import Progress
-from pipeline.scheduler.routes import Route
 from pipeline.scheduler.state import State
 from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Answer, Fence, Fenced, Notice, SlotRef
 from shm.handle import TensorHandle

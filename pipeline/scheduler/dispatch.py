@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pipeline.graph.routes import NO_POOL, Route
 from pipeline.scheduler.ledger import Request, Step, Worker
-from pipeline.scheduler.routes import NO_POOL, Route
 from pipeline.scheduler.state import NOBODY, State
 from pipeline.wire.messages import Hop, Order, SlotRef
 

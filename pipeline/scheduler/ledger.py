@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pipeline.scheduler.routes import Route, Scope
+from pipeline.graph.routes import Route, Scope
 from pipeline.wire.labels import child_label
 from pipeline.wire.messages import MISSING, SlotRef, Trace
 from shm.handle import TensorHandle

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from pipeline.graph.routes import Route, Scope
 from pipeline.scheduler.ledger import Request
-from pipeline.scheduler.routes import Route, Scope
 from pipeline.scheduler.state import State
 from pipeline.wire.messages import MISSING, OK, SlotRef
 

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from collections import deque
 
+from pipeline.graph.routes import Route
 from pipeline.scheduler.completion import Completion
 from pipeline.scheduler.ledger import Request
-from pipeline.scheduler.routes import Route
 from pipeline.scheduler.state import State
 from pipeline.wire.messages import Kept, Relic, StageBroken, WorkerGone
 

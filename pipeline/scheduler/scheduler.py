@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.graph.plan import Plan
+from pipeline.graph.routes import Routes
 from pipeline.scheduler.admission import Admission
 from pipeline.scheduler.completion import Completion
 from pipeline.scheduler.dispatch import Dispatch
@@ -28,7 +29,6 @@ from pipeline.scheduler.ingress import Client, Ingress
 from pipeline.scheduler.instructions import Instructions, letters_of
 from pipeline.scheduler.ledger import Request, Worker
 from pipeline.scheduler.recovery import Recovery
-from pipeline.scheduler.routes import Routes
 from pipeline.scheduler.state import NOBODY, State
 from pipeline.scheduler.status import status_of
 from pipeline.wire.messages import (

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.scheduler.routes import NO_POOL, Route
+from pipeline.graph.routes import NO_POOL, Route
 from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Notice
 from shm.handle import TensorHandle
 from shm.pool import SlotPool

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.graph.plan import Plan
+from pipeline.graph.routes import Route, Routes
 from pipeline.scheduler.backlog import Backlog
 from pipeline.scheduler.failures import Failures
 from pipeline.scheduler.ingress import Client, Ingress
 from pipeline.scheduler.instructions import Instructions
 from pipeline.scheduler.ledger import Request, Worker
-from pipeline.scheduler.routes import Route, Routes
 from pipeline.scheduler.sizes import Sizes
 from pipeline.scheduler.tally import Tally
 from pipeline.wire.messages import SlotRef

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 
 from pipeline.wire.messages import WorkerReport
-from pipeline.worker.inbox import CLOSE_REASONS
+from pipeline.wire.records import CLOSE_REASONS
 
 __all__ = ["StageTally", "Tally"]
 

@@ -21,8 +21,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from signal import SIGKILL
 
-from pipeline.graph.plan import Plan
-from pipeline.processes.child import Post
+from pipeline.graph.plan import Plan, Post
 from pipeline.wire.messages import Drain, Message, StageBroken, Stop, WorkerGone
 
 __all__ = [

@@ -231,7 +231,7 @@ class WorkerReport(NamedTuple):
     batches: int
     rows: int
     closed: tuple[int, ...]
-    """Batches by the reason they closed, in the order of `inbox.CLOSE_REASONS`."""
+    """Batches by the reason they closed, in the order of `records.CLOSE_REASONS`."""
     refused: int
     """Frames and handles that were refused."""
     copies: tuple[Copied, ...]

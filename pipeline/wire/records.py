@@ -7,6 +7,7 @@ from typing import NamedTuple
 from shm.handle import TensorHandle
 
 __all__ = [
+    "CLOSE_REASONS",
     "MISSING",
     "OK",
     "TOO_SMALL",
@@ -21,6 +22,9 @@ __all__ = [
     "Submission",
     "Trace",
 ]
+
+#: Why a batch closes (see `pipeline.worker.inbox`), in the order in which `WorkerReport` counts them.
+CLOSE_REASONS = ("full", "delay", "drained", "deadline", "slots")
 
 #: In place of an input that a skipped stage would have made.
 MISSING = -1

@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from pipeline.graph.plan import Field, StagePlan
-from pipeline.graph.pools import slot_bytes
+from pipeline.graph.slots import slot_bytes
 from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Copied, Hop, Notice, Order, Trace
 from pipeline.worker.failures import Failures, Home, examine, message_of
 from pipeline.worker.grouping import arrays_of, position_of
@@ -166,7 +166,7 @@ class Execution:
     Args:
         plan: the stage.
         index: its index in the pipeline's plan.
-        base: the number of its first tensor (see `pipeline.scheduler.routes`).
+        base: the number of its first tensor (see `pipeline.graph.routes`).
         stage: the user's object, set up.
         table: every segment of the run.
         asked: positions of the fields whose truth some stage's `when:` asks for.

@@ -23,9 +23,7 @@ from typing import NamedTuple
 from pipeline.wire.messages import Order
 from pipeline.worker.peers import Peers, Place, Run, Waiting
 
-__all__ = ["CLOSE_REASONS", "Closed", "Inbox"]
-
-CLOSE_REASONS = ("full", "delay", "drained", "deadline", "slots")
+__all__ = ["Closed", "Inbox"]
 
 _MAX_FENCES = 65_536
 

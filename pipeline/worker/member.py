@@ -13,15 +13,14 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from pipeline.graph.plan import Plan
-from pipeline.processes.child import Post
-from pipeline.scheduler.routes import Routes
+from pipeline.graph.plan import Plan, Post
+from pipeline.graph.routes import Routes
 from pipeline.wire.messages import Fenced, Fences, Notice, Notices, Order, WorkerReport
+from pipeline.wire.records import CLOSE_REASONS
 from pipeline.worker.execution import Execution, Flight, Outcome
 from pipeline.worker.exits import Exits
 from pipeline.worker.failures import Home, examine
 from pipeline.worker.grouping import inbox_of
-from pipeline.worker.inbox import CLOSE_REASONS
 from pipeline.worker.overdue import Overdue
 from pipeline.worker.peers import Waiting
 from pipeline.worker.recorder import Recorder

@@ -8,7 +8,7 @@ from pathlib import Path
 from stages.engines.cuda import device_name
 from stages.engines.engine import DEFAULTS, Engine, EngineOptions
 from stages.engines.plans import fitting_plans, gpu_slug, plans_of
-from stages.engines.tensorrt_compat import load_library, spell_version
+from stages.engines.tensorrt.compat import load_library, spell_version
 from stages.errors import BadOption, ModelError
 
 __all__ = ["ENGINES", "choose_engine", "engine_class"]
@@ -16,7 +16,7 @@ __all__ = ["ENGINES", "choose_engine", "engine_class"]
 #: Name in the YAML -> module:class.
 ENGINES = {
     "onnxruntime": "stages.engines.onnxruntime:OnnxRuntime",
-    "tensorrt": "stages.engines.tensorrt:TensorRt",
+    "tensorrt": "stages.engines.tensorrt.engine:TensorRt",
 }
 
 

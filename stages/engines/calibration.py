@@ -5,7 +5,7 @@ input of the model, of its dtype, with the samples along the first axis:
 
     numpy.savez("calibration.npz", image=pictures)          # (500, 224, 224, 3)
 
-Pure but for the reading; the calibrator that feeds TensorRT is in `stages.engines.tensorrt_build`.
+Pure but for the reading; the calibrator that feeds TensorRT is in `stages.engines.tensorrt.build`.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class Plan:
     gpu: str
     """`gpu_slug` of the GPU that it runs on, or ANY_GPU."""
     version: str
-    """As `tensorrt_compat.spell_version` gives it."""
+    """As `stages.engines.tensorrt.compat.spell_version` gives it."""
     precision: str
     batch: int
     inputs: tuple[TensorAxes, ...]

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPILED = os.environ.get("TRTLAB_COMPILE") == "1"
 #: One of each package of which setup.py compiles something.
 MODULES = (
-    "pipeline.processes.worker", "pipeline.scheduler.scheduler", "pipeline.worker.member", "shm.pool",
+    "pipeline.graph.routes", "pipeline.processes.worker", "pipeline.scheduler.scheduler", "pipeline.worker.member", "shm.pool",
     "stages.engines.transfers",
 )  # fmt: skip
 

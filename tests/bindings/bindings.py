@@ -1,7 +1,7 @@
 """Run by the tests, each time in a process of its own: TensorRT's compiled bindings without TensorRT.
 
     python bindings.py stubs  FOLDER TARGET     write what the bindings declare as the stubs of a package `tensorrt`
-    python bindings.py compat FOLDER            call all of tensorrt_compat with objects of the bindings' classes
+    python bindings.py compat FOLDER            call all of stages.engines.tensorrt.compat with objects of the bindings' classes
 
 FOLDER holds an unpacked wheel of bindings, and libraries that stand in for the 2 GB which they are linked to:
 nothing but the names that are looked up when the module is imported.
@@ -66,12 +66,12 @@ def parseable(lines: list[str]) -> list[str]:
 
 
 def compat(folder: Path) -> None:
-    """Fails with AttributeError where a name of tensorrt_compat is not one of these bindings'."""
+    """Fails with AttributeError where a name of stages.engines.tensorrt.compat is not one of these bindings'."""
     trt = load(folder)
     if trt.__name__.startswith("tensorrt_rtx"):
         trt.__name__ = "tensorrt_rtx"
 
-    from stages.engines import tensorrt_compat
+    from stages.engines.tensorrt import compat as tensorrt_compat
     from stages.errors import ModelError
 
     def like(name: str) -> Any:

@@ -15,7 +15,7 @@ import pipeline.errors
 import shm.errors
 import stages.errors
 from pipeline.cli.main import make_app
-from pipeline.worker.inbox import CLOSE_REASONS
+from pipeline.wire.records import CLOSE_REASONS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -11,7 +11,7 @@ import pytest
 
 from stages.engines import engine_class
 from stages.engines.engine import EngineOptions
-from stages.engines.tensorrt import TensorRt
+from stages.engines.tensorrt.engine import TensorRt
 from stages.errors import ModelError
 from stages.infer import Infer
 

@@ -17,7 +17,7 @@ from stages import catalogue
 from stages.engines.engine import EngineOptions
 from stages.engines.onnxruntime import OnnxRuntime
 from stages.engines.plans import plans_dir, plans_of
-from stages.engines.tensorrt import TensorRt
+from stages.engines.tensorrt.engine import TensorRt
 from stages.errors import BadInput, ModelError
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]

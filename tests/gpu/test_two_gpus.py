@@ -14,7 +14,7 @@ import pytest
 from pipeline.testing.running import running
 from pipeline.topology.machine import read_machine
 from stages.engines.engine import EngineOptions
-from stages.engines.tensorrt import TensorRt
+from stages.engines.tensorrt.engine import TensorRt
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "resnet.yaml"
 GPUS = len(read_machine().gpus)

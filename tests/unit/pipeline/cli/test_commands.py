@@ -235,7 +235,7 @@ def test_python_m_pipeline_is_the_command(config: Path) -> None:
 
 def test_check_imports_neither_the_engine_nor_the_decoder(config: Path) -> None:
     code = (
-        "import sys\nfrom pipeline.graph.preparation import prepare\n"
+        "import sys\nfrom pipeline.prepare.preparation import prepare\n"
         f"prepare({str(config)!r})\n"
         "print(sorted({'onnxruntime', 'cv2', 'PIL', 'zmq', 'stages.relay'} & set(sys.modules)))"
     )

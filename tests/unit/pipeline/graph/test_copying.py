@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pipeline.graph.copying import PossibleCopy, edge_name, order_of, possible_copies
 from pipeline.graph.plan import BatchPlan, Edge, Plan, PoolPlan, StagePlan
-from pipeline.graph.pools import fields_of, slot_bytes
+from pipeline.graph.slots import fields_of, slot_bytes
 from shm.pool import RING, STACK
 from stages.copies import GAPS, GATHERED, INPUT, OUTPUT, PADDED, SCATTERED, SHAPE_UNKNOWN
 from stages.spec import TensorSpec

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pipeline.config.loader import LoadedConfig
 from pipeline.graph.plan import BatchPlan, Edge, Plan, PoolPlan, StagePlan, When, WorkerPlan
 from pipeline.graph.planning import make_plan
-from pipeline.graph.pools import _ingress_classes, fields_of, size_classes, sized_stages, slot_bytes
+from pipeline.graph.pools import _ingress_classes, size_classes, sized_stages
+from pipeline.graph.slots import fields_of
 from pipeline.topology.cpus import Cpus
 from pipeline.topology.machine import Machine
 from pipeline.topology.numa import NumaNode
@@ -32,19 +33,6 @@ def planned(load: Load, described: Callable[..., Any]) -> Callable[..., Plan]:
 
 def slots(plan: Plan) -> dict[str, int]:
     return {pool.name: pool.slots for pool in plan.pools}
-
-
-def test_fields_begin_at_multiples_of_64_and_aliases_take_no_room() -> None:
-    specs = [
-        TensorSpec("a", "uint8", (65,)),
-        TensorSpec("b", "uint8", (9,), alias_of="x"),
-        TensorSpec("c", "float32", (1,)),
-        TensorSpec("d", "float32", ("N",), {"N": 100}),
-    ]
-    fields = fields_of(specs)
-    assert [(field.spec.name, field.offset) for field in fields] == [("a", 0), ("c", 128), ("d", 192)]
-    assert slot_bytes(fields) == 192 + 448
-    assert slot_bytes(fields_of([TensorSpec("empty", "uint8", (0,))])) == 64
 
 
 def test_a_chain_has_slots_for_both_ends_of_each_edge(planned: Callable[..., Plan]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import InvalidRequest, StageFailed
 from pipeline.graph.plan import BatchPlan, Edge, Plan, PoolPlan, StagePlan, WorkerPlan
-from pipeline.graph.pools import fields_of
+from pipeline.graph.slots import fields_of
 from pipeline.inprocess.client import LocalClient
 from pipeline.inprocess.pipeline import LocalPipeline
 from stages.spec import TensorSpec

@@ -5,7 +5,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.graph.plan import BatchPlan, Edge, Plan, PoolPlan, StagePlan, WorkerPlan
-from pipeline.graph.pools import fields_of
+from pipeline.graph.slots import fields_of
 from pipeline.metrics.catalogue import METRICS
 from pipeline.metrics.rendering import render
 from pipeline.scheduler.scheduler import Scheduler

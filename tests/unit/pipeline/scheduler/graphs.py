@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.graph.plan import INGRESS, BatchPlan, Edge, Plan, PoolPlan, StagePlan, When, WorkerPlan
-from pipeline.graph.pools import align, fields_of, pools_of, size_classes, sized_stages
+from pipeline.graph.pools import pools_of, size_classes, sized_stages
+from pipeline.graph.slots import align, fields_of
 from pipeline.graph.wiring import Wiring
 from stages.errors import BadInput
 from stages.spec import TensorSpec

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.graph.routes import Routes
 from pipeline.scheduler.backlog import AGING_NS, Backlog
 from pipeline.scheduler.ledger import Request
-from pipeline.scheduler.routes import Routes
 from pipeline.wire.messages import SlotRef
 from tests.unit.pipeline.scheduler.graphs import make_plan
 

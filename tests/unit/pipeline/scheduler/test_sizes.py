@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.graph.plan import Edge, Plan, PoolPlan
+from pipeline.graph.routes import NO_POOL, Routes
 from pipeline.scheduler.ledger import Request
-from pipeline.scheduler.routes import NO_POOL, Routes
 from pipeline.scheduler.sizes import Sizes
 from pipeline.wire.messages import OK, TOO_SMALL, Notice, Notices, Submit
 from shm.handle import TensorHandle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.processes.child import Post
+from pipeline.graph.plan import Post
 from pipeline.supervisor.supervision import SCHEDULER, Exit, Kill, Log, Spawn, Supervision, Tell
 from pipeline.wire.messages import StageBroken, Stop, WorkerGone
 from tests.unit.pipeline.supervisor.test_supervision import (

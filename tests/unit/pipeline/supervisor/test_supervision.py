@@ -10,8 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pipeline.graph.plan import BatchPlan, CanaryPlan, Plan, StagePlan, WorkerPlan
-from pipeline.processes.child import Post
+from pipeline.graph.plan import BatchPlan, CanaryPlan, Plan, Post, StagePlan, WorkerPlan
 from pipeline.supervisor import supervision as module
 from pipeline.supervisor.supervision import (
     CANARY,

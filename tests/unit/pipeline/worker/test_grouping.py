@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from pipeline.graph.plan import BatchPlan, Edge, Plan, StagePlan
-from pipeline.graph.pools import fields_of
+from pipeline.graph.slots import fields_of
 from pipeline.wire.messages import MISSING, Hop, Order
 from pipeline.worker.grouping import form_of, inbox_of, place_of
 from shm.handle import TensorHandle

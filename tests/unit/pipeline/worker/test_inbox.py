@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pipeline.wire.messages import Order
+from pipeline.wire.records import CLOSE_REASONS
 from pipeline.worker import inbox as inbox_module
-from pipeline.worker.inbox import CLOSE_REASONS, Closed, Inbox
+from pipeline.worker.inbox import Closed, Inbox
 from pipeline.worker.peers import Place
 
 ROOT = Path(__file__).parents[4]

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.graph.plan import INGRESS, BatchPlan, Edge, Plan, PoolPlan, StagePlan, WorkerPlan
-from pipeline.processes.child import Post
+from pipeline.graph.plan import INGRESS, BatchPlan, Edge, Plan, PoolPlan, Post, StagePlan, WorkerPlan
 from pipeline.wire.codec import MAX_FRAME_BYTES, encode
 from pipeline.wire.messages import Fence, Fenced, Fences, Hop, Message, Notice, Notices, Order, Orders, WorkerReport
 from pipeline.wire.sockets import Inbox as Socket

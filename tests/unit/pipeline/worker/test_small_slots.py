@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.graph.plan import BatchPlan, Edge, StagePlan, WorkerPlan
-from pipeline.graph.pools import fields_of, slot_bytes
+from pipeline.graph.slots import fields_of, slot_bytes
 from pipeline.wire.messages import OK, TOO_SMALL, Hop, Notice, Order
 from pipeline.worker.execution import Execution
 from pipeline.worker.peers import Waiting

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.engines import tensorrt, tensorrt_compat, tensorrt_lanes
 from stages.engines.engine import EngineOptions
 from stages.engines.plans import Plan, Profile, file_sha256, gpu_slug, plans_of, write_plan
 from stages.engines.signature import TensorAxes
-from stages.engines.tensorrt import TensorRt
+from stages.engines.tensorrt import compat, lanes
+from stages.engines.tensorrt import engine as engine_module
+from stages.engines.tensorrt.engine import TensorRt
 from stages.engines.transfers import Transfer
 from stages.errors import ModelError, StageBroken
 from tests.unit.stages.simulated_cuda import Context, Device, Event, Graph, World, library
@@ -61,10 +62,10 @@ def load(model: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
         seed: int, max_: Mapping[str, int] = NOTHING, leave_out: Sequence[str] = (), **options: Any
     ) -> tuple[TensorRt, World]:
         world = World(seed)
-        monkeypatch.setattr(tensorrt, "Device", lambda ordinal: Device(world))
-        monkeypatch.setattr(tensorrt, "_logger", lambda trt: None)
-        monkeypatch.setattr(tensorrt_lanes, "Graph", partial(Graph, world))
-        monkeypatch.setattr(tensorrt_compat, "load_library", lambda: library(world))
+        monkeypatch.setattr(engine_module, "Device", lambda ordinal: Device(world))
+        monkeypatch.setattr(engine_module, "_logger", lambda trt: None)
+        monkeypatch.setattr(lanes, "Graph", partial(Graph, world))
+        monkeypatch.setattr(compat, "load_library", lambda: library(world))
         engine = TensorRt(model, max_, EngineOptions(**options), leave_out=leave_out)
         engine.load(1, "cuda:0", max(SIZES))
         engine.warm_up([1, max(SIZES)])
@@ -110,7 +111,7 @@ def play(engine: TensorRt, world: World, batches: int = 40) -> int:
 def test_every_batch_gets_its_own_answers(
     load: Load, contexts: int, cuda_graphs: bool, small_row: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tensorrt_lanes, "SMALL_ROW", small_row)
+    monkeypatch.setattr(lanes, "SMALL_ROW", small_row)
     for seed in range(15):
         engine, world = load(seed, contexts=contexts, cuda_graphs=cuda_graphs)
         assert engine.concurrency == contexts + 1
@@ -254,7 +255,7 @@ def test_where_no_memory_can_be_pinned_every_piece_is_enqueued(load: Load, monke
 @pytest.mark.parametrize(("rows", "pieces", "expected"), [(4, 1, False), (4, 2, True), (5, 2, False), (64, 17, True)])
 def test_many_rows_in_few_pieces_are_left_to_the_gpu(rows: int, pieces: int, expected: bool) -> None:
     transfers = [Transfer(0, 0, 8, 8, 1)] * pieces
-    assert tensorrt_lanes._is_slower([np.zeros(1)] * rows, transfers) == expected
+    assert lanes._is_slower([np.zeros(1)] * rows, transfers) == expected
 
 
 def test_arrays_of_any_number_of_rows_are_cut_and_padded(load: Load) -> None:

@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.graph.diagram import ANSWER, MANY, ONE, WHEN, Arrow, Box, Diagram
-from pipeline.graph.layout import Frame, Layout, make_layout
+from pipeline.drawing.diagram import ANSWER, MANY, ONE, WHEN, Arrow, Box, Diagram
+from pipeline.drawing.layout import Frame, Layout, make_layout
+from pipeline.drawing.svg import to_svg
 from pipeline.graph.plan import INGRESS
-from pipeline.graph.svg import to_svg
 
 BOX, LABEL = (100.0, 40.0), (80.0, 15.0)
 

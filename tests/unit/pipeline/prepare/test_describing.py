@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.config.loader import LoadedConfig, load_config
 from pipeline.errors import ConfigError, StartError
-from pipeline.graph.describing import describe_stages
+from pipeline.prepare.describing import describe_stages
 from stages.spec import TensorSpec
 
 GOOD = """\

@@ -15,10 +15,10 @@ from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError
 from pipeline.feeding.pictures import check_pictures
 from pipeline.graph.budget import Budget, make_budget
-from pipeline.graph.describing import describe_stages
 from pipeline.graph.plan import Plan
 from pipeline.graph.planning import make_plan
-from pipeline.graph.weights import weights_of
+from pipeline.prepare.describing import describe_stages
+from pipeline.prepare.weights import weights_of
 from pipeline.topology.machine import Machine, read_machine
 from pipeline.wire.codec import MAX_FRAME_BYTES
 

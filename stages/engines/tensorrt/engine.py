@@ -2,8 +2,8 @@
 
     slot views ──few copies──▶ device batch ──plan──▶ device batch ──few copies──▶ slot views
 
-Each batch goes through a lane (see `tensorrt_lanes`). It takes the smallest plan that holds it; what the padded rows
-give is not copied back.
+Each batch goes through a lane (see `stages.engines.tensorrt.lanes`). It takes the smallest plan that holds it; what the
+padded rows give is not copied back.
 
 A launch from Python costs more time of the host than a small network needs on the GPU, so the network is
 captured once for each lane and batch size as a CUDA graph. The copies stay outside: they begin and end at other
@@ -24,7 +24,6 @@ import numpy as np
 
 from shm.handle import itemsize
 from shm.view import place_of, rows_of
-from stages.engines import tensorrt_compat as compat
 from stages.engines.cuda import CudaError, Device
 from stages.engines.engine import (
     DEFAULTS,
@@ -34,7 +33,8 @@ from stages.engines.engine import (
 )
 from stages.engines.plans import Plan, choose_size, fitting_plans, gpu_slug, own_plans, plans_of
 from stages.engines.signature import NO_SHAPES, ModelSpecs, Shapes, model_specs
-from stages.engines.tensorrt_lanes import Copies, Lane, Scratch
+from stages.engines.tensorrt import compat
+from stages.engines.tensorrt.lanes import Copies, Lane, Scratch
 from stages.engines.transfers import transfers_of
 from stages.errors import BadInput, ModelError, SpecMismatch, StageBroken
 from stages.spec import TensorSpec

@@ -26,8 +26,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shm.view import rows_of
-from stages.engines import tensorrt_compat as compat
 from stages.engines.cuda import CudaError, Device, Graph
+from stages.engines.tensorrt import compat
 from stages.engines.transfers import Transfer
 from stages.errors import BadInput
 from stages.spec import TensorSpec

@@ -24,7 +24,7 @@ from stages.engines.plans import (
     write_plan,
 )
 from stages.engines.signature import TensorAxes
-from stages.engines.tensorrt import TensorRt
+from stages.engines.tensorrt.engine import TensorRt
 from stages.errors import ModelError
 from stages.infer import Infer
 from stages.spec import TensorSpec

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.engines import tensorrt_compat as compat
 from stages.engines.calibration import Calibration
 from stages.engines.cuda import Device, device_name
 from stages.engines.onnxruntime import declared_outputs
 from stages.engines.plans import ANY_GPU, Plan, Profile, gpu_slug, plans_dir
 from stages.engines.signature import TensorAxes
+from stages.engines.tensorrt import compat
 from stages.errors import ModelError
 from stages.stage import Array
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pipeline.graph.diagram import AFTER, MANY, ONE, WHEN, Box, Diagram
+from pipeline.drawing.diagram import AFTER, MANY, ONE, WHEN, Box, Diagram
 
 __all__ = ["to_mermaid"]
 

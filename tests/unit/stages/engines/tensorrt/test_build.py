@@ -15,15 +15,16 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.cli.main import main
-from stages.engines import tensorrt_build
 from stages.engines.plans import Profile, plans_of
 from stages.engines.signature import TensorAxes
-from stages.engines.tensorrt import TensorRt
+from stages.engines.tensorrt.build import _Log
+from stages.engines.tensorrt.build import build_plan as build_real_plan
+from stages.engines.tensorrt.engine import TensorRt
 from stages.errors import ModelError
 from stages.spec import TensorSpec
 
 #: Where `make test-build` puts TensorRT-RTX: nothing else sees it there.
-RTX = Path(__file__).parents[3] / "build/tensorrt-rtx"
+RTX = Path(__file__).parents[5] / "build/tensorrt-rtx"
 
 has_rtx = (RTX / "tensorrt_rtx").is_dir() and importlib.util.find_spec("tensorrt") is None
 needs_rtx = pytest.mark.skipif(not has_rtx, reason="builds with TensorRT-RTX, 95 MB: run `make test-build`")
@@ -276,7 +277,7 @@ def test_numbers_that_were_clamped_are_told_once_and_the_last_error_is_kept(caps
     class ILogger:
         Severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2, INFO=3)
 
-    log = tensorrt_build._Log(SimpleNamespace(ILogger=ILogger))
+    log = _Log(SimpleNamespace(ILogger=ILogger))
     clamped = "One or more weights outside the range of INT32 was clamped"
     for severity, message in ((2, clamped), (2, clamped), (2, "a slow kernel"), (3, clamped), (1, "no such layer")):
         log.logger.log(severity, message)
@@ -292,7 +293,7 @@ def test_a_model_that_changes_while_it_is_built_leaves_no_plan(
     model.write_bytes((tiny_models / "double.onnx").read_bytes())
 
     def build_plan(*arguments: Any) -> Any:
-        made = tensorrt_build.build_plan(*arguments)
+        made = build_real_plan(*arguments)
         model.write_bytes((tiny_models / "every_second.onnx").read_bytes())
         return made
 

@@ -1,6 +1,6 @@
 """Diagram: a plan as boxes and arrows, before anybody decides how they are drawn. Pure.
 
-`pipeline.graph.mermaid` and `pipeline.graph.svg` draw it; `pipeline graph` prints what they draw.
+`pipeline.drawing.mermaid` and `pipeline.drawing.svg` draw it; `pipeline graph` prints what they draw.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.graph.description import INFERENCE_CLASS, StageDescription
 from pipeline.graph.plan import BatchPlan, Plan, StagePlan, WorkerPlan
-from pipeline.graph.weights import weights_of
+from pipeline.prepare.weights import weights_of
 
 
 def stage(name: str, model: object, device: str = "cpu") -> StagePlan:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.graph.diagram import AFTER, ANSWER, MANY, ONE, WHEN, Arrow, Box, Diagram, make_diagram
-from pipeline.graph.mermaid import to_mermaid
+from pipeline.drawing.diagram import AFTER, ANSWER, MANY, ONE, WHEN, Arrow, Box, Diagram, make_diagram
+from pipeline.drawing.mermaid import to_mermaid
 from pipeline.graph.plan import BatchPlan, Edge, Plan, StagePlan, When, WorkerPlan
 from stages.spec import TensorSpec
 

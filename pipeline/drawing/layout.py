@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pipeline.graph.diagram import Arrow, Diagram
+from pipeline.drawing.diagram import Arrow, Diagram
 
 __all__ = ["Frame", "Layout", "Route", "Size", "make_layout"]
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from itertools import pairwise
 
-from pipeline.graph.diagram import AFTER, MANY, ONE, WHEN, Arrow, Box, Diagram
-from pipeline.graph.layout import Frame, Layout, Route, Size, make_layout
+from pipeline.drawing.diagram import AFTER, MANY, ONE, WHEN, Arrow, Box, Diagram
+from pipeline.drawing.layout import Frame, Layout, Route, Size, make_layout
 
 __all__ = ["to_svg"]
 

@@ -1,0 +1,1 @@
+"""Pictures of a pipeline's graph: as Mermaid text and as SVG."""
