@@ -22,6 +22,7 @@ from pipeline.client.client import Client
 from pipeline.client.draft import Draft
 from pipeline.client.future import Future
 from pipeline.errors import Unavailable
+from shm.layout import ceil_div
 
 __all__ = ["PipelineRelay"]
 
@@ -62,7 +63,7 @@ class PipelineRelay:
         """Start the pipeline, with slots for `window` requests and the quarter that no client alone may have."""
         self._folder = tempfile.TemporaryDirectory(prefix="trtlab-bench-")
         config = Path(self._folder.name) / "relay.yaml"
-        slots = -(-window * 4 // 3) + 1
+        slots = ceil_div(window * 4, 3) + 1
         text = _CONFIG.format(
             nbytes=nbytes, slots=slots, batch=min(window, 64), credits=window, colocate=self._colocate
         )

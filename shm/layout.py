@@ -39,7 +39,7 @@ from dataclasses import dataclass
 
 from shm.errors import SegmentCorrupt
 
-__all__ = ["ALIGNMENT", "HEADER_BYTES", "MAGIC", "VERSION", "SegmentLayout"]
+__all__ = ["ALIGNMENT", "HEADER_BYTES", "MAGIC", "VERSION", "SegmentLayout", "ceil_div", "round_up"]
 
 MAGIC = b"TRTLABSM"
 VERSION = 1
@@ -54,7 +54,13 @@ _MAX_BYTES = 1 << 48
 assert _HEADER.size == HEADER_BYTES
 
 
-def _align(n: int, to: int) -> int:
+def ceil_div(n: int, by: int) -> int:
+    """`n / by`, rounded up to a whole number: how many parts of `by` hold `n`."""
+    return -(-n // by)
+
+
+def round_up(n: int, to: int = ALIGNMENT) -> int:
+    """`n` rounded up to a multiple of `to`."""
     return -(-n // to) * to
 
 
@@ -86,8 +92,8 @@ class SegmentLayout:
     @staticmethod
     def total_bytes(slots: int, slot_bytes: int) -> int:
         """Bytes that a segment of `slots` slots of at least `slot_bytes` each will take, header included."""
-        stride = _align(slot_bytes, ALIGNMENT)
-        return _align(_align(HEADER_BYTES + 8 * slots, mmap.PAGESIZE) + slots * stride, mmap.PAGESIZE)
+        stride = round_up(slot_bytes, ALIGNMENT)
+        return round_up(round_up(HEADER_BYTES + 8 * slots, mmap.PAGESIZE) + slots * stride, mmap.PAGESIZE)
 
     @classmethod
     def build(
@@ -114,8 +120,8 @@ class SegmentLayout:
         layout = cls(
             number=number,
             slots=slots,
-            slot_bytes=_align(slot_bytes, ALIGNMENT),
-            data_offset=_align(HEADER_BYTES + 8 * slots, mmap.PAGESIZE),
+            slot_bytes=round_up(slot_bytes, ALIGNMENT),
+            data_offset=round_up(HEADER_BYTES + 8 * slots, mmap.PAGESIZE),
             size=cls.total_bytes(slots, slot_bytes),
             run=run,
             pool=pool,

@@ -22,7 +22,7 @@ from operator import index
 from typing import Any
 
 from shm.handle import JSON, itemsize
-from shm.layout import ALIGNMENT
+from shm.layout import round_up
 from stages.errors import SpecMismatch
 
 __all__ = ["TensorSpec", "extents_of"]
@@ -125,7 +125,7 @@ class TensorSpec:
         """Bytes of a slot that the largest output of this spec takes: of all of them where there are many."""
         if self.many is None:
             return self.max_nbytes
-        return self.many_bytes or self.many * (-(-self.max_nbytes // ALIGNMENT) * ALIGNMENT)
+        return self.many_bytes or self.many * round_up(self.max_nbytes)
 
     def offsets(self, shapes: Sequence[tuple[int, ...]]) -> list[int]:
         """Where in `room` each of many tensors lies, in bytes; those of equal shape lie side by side.
@@ -138,7 +138,7 @@ class TensorSpec:
         end = 0
         for number in sorted(range(len(shapes)), key=lambda number: shapes[number]):
             offsets[number] = end
-            end += -(-width * math.prod(shapes[number]) // ALIGNMENT) * ALIGNMENT
+            end += round_up(width * math.prod(shapes[number]))
         if end > self.room:
             raise SpecMismatch(
                 f"output {self.name!r}: {len(shapes)} tensors of {end} bytes in all, expected at most {self.room}"
@@ -152,7 +152,7 @@ class TensorSpec:
         Rows whose shapes come out equal may share a batch of a stage with that `pad` (see `stages.stage`).
         """
         return tuple(
-            min(-(-found // pad[want]) * pad[want], self.max[want]) if isinstance(want, str) and want in pad else found
+            min(round_up(found, pad[want]), self.max[want]) if isinstance(want, str) and want in pad else found
             for want, found in zip(self.shape, shape)
         )
 

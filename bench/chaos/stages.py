@@ -8,6 +8,7 @@ import signal
 import time
 
 from bench.chaos.requests import DEEDS, HEAD, LONGEST
+from shm.layout import ceil_div
 from stages.errors import BadInput
 from stages.spec import TensorSpec
 from stages.stage import Batch
@@ -19,7 +20,7 @@ _NAMES = tuple(DEEDS)
 PART = 8
 """Numbers of a part."""
 
-_PARTS = -(-(LONGEST - HEAD) // PART)
+_PARTS = ceil_div(LONGEST - HEAD, PART)
 
 _VALUES = TensorSpec("values", "int64", ("n",), {"n": LONGEST})
 

@@ -32,6 +32,7 @@ from collections.abc import Sequence
 from bench.floors.child import become_relay, spawn
 from bench.floors.producer import SILENCE_S, Handle, RingFloor
 from bench.floors.slots import Slots, unnamed_shared_memory
+from shm.layout import round_up
 
 __all__ = ["EventfdRing"]
 
@@ -48,7 +49,7 @@ def _full_barrier() -> None:
 
 
 def _hop_words(slots: int) -> int:
-    return -(-(_ENTRIES + 2 * slots) // 8) * 8  # whole cache lines
+    return round_up(_ENTRIES + 2 * slots, 8)  # whole cache lines
 
 
 class Hop:

@@ -16,6 +16,8 @@ import os
 
 import numpy as np
 
+from shm.layout import round_up
+
 __all__ = ["Slots", "TornTensor", "stride_of", "unnamed_shared_memory"]
 
 _MASK = (1 << 64) - 1
@@ -27,7 +29,7 @@ class TornTensor(RuntimeError):
 
 def stride_of(nbytes: int) -> int:
     """Bytes from one slot to the next for tensors of `nbytes`."""
-    return -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    return round_up(nbytes, mmap.PAGESIZE)
 
 
 def unnamed_shared_memory(nbytes: int) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.errors import InvalidRequest
 from pipeline.scheduler.backlog import LOWEST_PRIORITY
 from shm.handle import JSON, itemsize
-from shm.layout import ALIGNMENT
+from shm.layout import round_up
 from stages.errors import SpecMismatch
 from stages.spec import TensorSpec, extents_of
 
@@ -79,7 +79,7 @@ def lay_out(
         nbytes = itemsize(spec.dtype)
         for extent in shape:
             nbytes *= extent
-        offset += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        offset += round_up(nbytes)
     return layout, offset
 
 

@@ -15,7 +15,7 @@ from pipeline.config.quantities import format_bytes
 from pipeline.errors import StartError
 from pipeline.graph.plan import INGRESS, Plan
 from pipeline.topology.memory import MemoryLimits
-from shm.layout import SegmentLayout
+from shm.layout import SegmentLayout, ceil_div
 
 #: What a process takes that computes nothing yet: the interpreter, numpy, zmq. 19 MiB of anonymous memory (RssAnon)
 #: were measured, 30 MiB of one that has imported onnxruntime.
@@ -130,7 +130,7 @@ def make_budget(plan: Plan, memory: MemoryLimits, weights: Mapping[str, int] | N
 
 def _limits(kind: str, total: int, largest: int, memory: MemoryLimits) -> Iterator[BudgetLimit]:
     if kind == "posix":
-        give = f"give the container more, such as docker run --shm-size={-(-2 * total // (1 << 20))}m"
+        give = f"give the container more, such as docker run --shm-size={ceil_div(2 * total, 1 << 20)}m"
         yield BudgetLimit("free in /dev/shm", total, memory.shm_free or 0, give)
         if memory.file_size is not None:
             yield BudgetLimit("file size (ulimit -f)", largest, memory.file_size, "raise ulimit -f")
@@ -138,7 +138,7 @@ def _limits(kind: str, total: int, largest: int, memory: MemoryLimits) -> Iterat
         if memory.sysv_segment is not None:
             yield BudgetLimit("kernel.shmmax", largest, memory.sysv_segment, f"sysctl kernel.shmmax={largest}")
         if memory.sysv_total is not None:
-            raise_it = f"raise kernel.shmall to {-(-total // mmap.PAGESIZE)} pages"
+            raise_it = f"raise kernel.shmall to {ceil_div(total, mmap.PAGESIZE)} pages"
             yield BudgetLimit("kernel.shmall", total, memory.sysv_total, raise_it)
     if memory.address_space is not None:
         yield BudgetLimit("address space (ulimit -v)", total, memory.address_space, "raise ulimit -v")

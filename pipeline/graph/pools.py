@@ -42,9 +42,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pipeline.config.schema import StageConfig
 from pipeline.graph.branches import has_branches, needs_of
 from pipeline.graph.plan import INGRESS, PoolPlan, StagePlan
-from pipeline.graph.slots import align, slot_bytes
+from pipeline.graph.slots import slot_bytes
 from pipeline.graph.wiring import Wiring
-from shm.layout import ALIGNMENT
+from shm.layout import ALIGNMENT, ceil_div, round_up
 from stages.spec import TensorSpec
 
 __all__ = ["credits_of", "ingress_slots", "pools_of", "size_classes", "sized_stages"]
@@ -75,7 +75,7 @@ def ingress_slots(wanted: int | str, stages: Sequence[StagePlan]) -> int:
     if isinstance(wanted, int):
         return wanted
     busy = sum(stage.credits * len(stage.workers) for stage in stages if not stage.scope)
-    return min(_MAX_INGRESS, max(_MIN_INGRESS, -(-4 * busy // 3)))
+    return min(_MAX_INGRESS, max(_MIN_INGRESS, ceil_div(4 * busy, 3)))
 
 
 def pools_of(
@@ -139,9 +139,9 @@ def size_classes(most: int, slots: int) -> list[tuple[int, int]]:
     largest = max(2, slots // 4)
     middle = slots // 4
     classes = [
-        (align(most // 16, _PAGE), slots - largest - middle),
-        (align(most // 4, _PAGE), middle),
-        (align(most, _PAGE), largest),
+        (round_up(most // 16, _PAGE), slots - largest - middle),
+        (round_up(most // 4, _PAGE), middle),
+        (round_up(most, _PAGE), largest),
     ]
     return [(size, count) for size, count in classes if count]
 
@@ -162,15 +162,15 @@ def _joined(stage: StagePlan, stages: Sequence[StagePlan]) -> int:
 
 def _ingress_classes(inputs: Sequence[TensorSpec], slots: int) -> list[tuple[int, int]]:
     """(bytes, count) of each size of ingress slots, by rising size."""
-    most = max(ALIGNMENT, sum(align(spec.max_nbytes) for spec in inputs))
+    most = max(ALIGNMENT, sum(round_up(spec.max_nbytes) for spec in inputs))
     if most <= ONE_CLASS_BYTES or all(spec.is_static for spec in inputs):
         return [(most, slots)]
     largest = max(1, slots // 32)
     middle = slots // 4
     classes = [
-        (align(most // 64, _PAGE), slots - largest - middle),
-        (align(most // 8, _PAGE), middle),
-        (align(most, _PAGE), largest),
+        (round_up(most // 64, _PAGE), slots - largest - middle),
+        (round_up(most // 8, _PAGE), middle),
+        (round_up(most, _PAGE), largest),
     ]
     return [(size, count) for size, count in classes if count]
 

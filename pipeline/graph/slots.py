@@ -8,15 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.graph.plan import Field
-from shm.layout import ALIGNMENT
+from shm.layout import ALIGNMENT, round_up
 from stages.spec import TensorSpec
 
-__all__ = ["align", "fields_of", "slot_bytes"]
-
-
-def align(n: int, to: int = ALIGNMENT) -> int:
-    """`n` rounded up to a multiple of `to`."""
-    return -(-n // to) * to
+__all__ = ["fields_of", "slot_bytes"]
 
 
 def fields_of(outputs: Sequence[TensorSpec]) -> tuple[Field, ...]:
@@ -26,10 +21,10 @@ def fields_of(outputs: Sequence[TensorSpec]) -> tuple[Field, ...]:
     for spec in outputs:
         if spec.alias_of is None:
             fields.append(Field(spec, offset))
-            offset = align(offset + spec.room)
+            offset = round_up(offset + spec.room)
     return tuple(fields)
 
 
 def slot_bytes(fields: Sequence[Field]) -> int:
     """Bytes of a slot with these fields: a multiple of ALIGNMENT, and never 0."""
-    return max([ALIGNMENT, *(align(field.offset + field.spec.room) for field in fields)])
+    return max([ALIGNMENT, *(round_up(field.offset + field.spec.room) for field in fields)])

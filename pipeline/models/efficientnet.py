@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.models.checkpoint import read_checkpoint
+from shm.layout import ceil_div
 
 __all__ = ["build"]
 
@@ -113,7 +114,7 @@ def _block(graph: _Graph, x: str, name: str, size: int, stride: int) -> str:
 
 def _same_padding(size: int, kernel: int, stride: int) -> list[int]:
     """TensorFlow's SAME, as ONNX writes it: top, left, bottom, right. An odd pixel goes to the bottom and right."""
-    needed = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    needed = max((ceil_div(size, stride) - 1) * stride + kernel - size, 0)
     return [needed // 2, needed // 2, needed - needed // 2, needed - needed // 2]
 
 

@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from pipeline.wire.messages import Answers, SlotRef
+from shm.layout import ceil_div
 from shm.pool import SlotPool
 
 __all__ = ["FEW_SLOTS", "Client", "Ingress"]
@@ -129,7 +130,7 @@ class Ingress:
         return max(1, min(whole - whole // 4, whole // max(1, active)))
 
     def _inside(self, client: Client) -> int:
-        answers = -(-len(client.borrowed) // self._leases_per_answer)
+        answers = ceil_div(len(client.borrowed), self._leases_per_answer)
         return len(client.granted) + len(client.requests) + answers
 
     def ask(self, client: Client, segment: int, ask: int, wait: bool) -> bool:

@@ -24,7 +24,7 @@ from pipeline.worker.packing import Packing
 from pipeline.worker.peers import Waiting
 from shm.errors import HandleRefused
 from shm.handle import JSON, TensorHandle, itemsize
-from shm.layout import ALIGNMENT
+from shm.layout import round_up
 from shm.view import SegmentTable
 from stages.errors import BadInput, StageBroken
 from stages.request import RequestInfo
@@ -479,4 +479,4 @@ class Execution:
 
 def _slot_bytes_of(handles: Iterable[TensorHandle]) -> int:
     """What tensors take of a slot, one after the other."""
-    return sum(-(-handle.nbytes // ALIGNMENT) * ALIGNMENT for handle in handles)
+    return sum(round_up(handle.nbytes) for handle in handles)

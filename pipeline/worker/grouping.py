@@ -24,7 +24,7 @@ from pipeline.wire.messages import Hop, Order
 from pipeline.worker.inbox import Inbox
 from pipeline.worker.peers import Place
 from shm.handle import JSON, TensorHandle, itemsize
-from shm.layout import ALIGNMENT
+from shm.layout import round_up
 from stages.spec import TensorSpec
 
 __all__ = ["arrays_of", "form_of", "inbox_of", "place_of", "position_of"]
@@ -92,7 +92,7 @@ def place_of(plan: Plan, stage: StagePlan) -> Callable[[Order], Place] | None:
             segment, slot, _, offset, _, shape = handle
             start += (segment, slot, offset)
             if width:
-                after += (segment, slot, offset - (-width * math.prod(shape) // ALIGNMENT) * ALIGNMENT)
+                after += (segment, slot, offset + round_up(width * math.prod(shape)))
             else:
                 after += (segment, slot + 1, offset)
         if fills:

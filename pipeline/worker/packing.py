@@ -9,7 +9,7 @@ has not: there they lie one after the other, as they are asked for.
 
 from __future__ import annotations
 
-from shm.layout import ALIGNMENT
+from shm.layout import round_up
 
 __all__ = ["Packing", "SlotTooSmall"]
 
@@ -47,7 +47,7 @@ class Packing:
             return offset
         if not is_last:
             offset = self._end
-        room = -(-nbytes // ALIGNMENT) * ALIGNMENT
+        room = round_up(nbytes)
         if offset + room > self._slot_bytes:
             self.needed = max(self.needed, offset + room)
             raise SlotTooSmall(

@@ -6,7 +6,7 @@ It holds no memory: an offset means something only to who knows the block.
 from __future__ import annotations
 
 from shm.errors import StackOverflow
-from shm.layout import ALIGNMENT
+from shm.layout import ALIGNMENT, round_up
 
 __all__ = ["BoundedStack"]
 
@@ -57,7 +57,7 @@ class BoundedStack:
                 f"{nbytes} bytes do not fit, {self.available} of {self.nbytes} are left; reset it or make it larger"
             )
         offset = self.allocated
-        self.allocated += -(-nbytes // self.alignment) * self.alignment
+        self.allocated += round_up(nbytes, self.alignment)
         return offset
 
     def reset(self) -> None:

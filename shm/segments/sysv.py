@@ -17,7 +17,7 @@ from pathlib import Path
 import sysv_ipc
 
 from shm.errors import NoRoom, SegmentCorrupt, SegmentError, SegmentExists, SegmentNotFound
-from shm.layout import HEADER_BYTES, SegmentLayout
+from shm.layout import HEADER_BYTES, SegmentLayout, ceil_div
 from shm.segment import Segment, SegmentSpec
 
 __all__ = ["SysvSegment", "refusal", "remove"]
@@ -104,7 +104,7 @@ def refusal(wanted: int, *, shmmax: int, shmall_pages: int, used_pages: int, ava
     """
     if wanted > shmmax:
         return f"kernel.shmmax allows {shmmax} B a segment; raise it with sysctl"
-    pages = -(-wanted // _PAGE)
+    pages = ceil_div(wanted, _PAGE)
     if used_pages + pages > shmall_pages:
         return f"kernel.shmall allows {shmall_pages} pages of {_PAGE} B, {used_pages} are taken; raise it with sysctl"
     if wanted > available:
@@ -118,7 +118,7 @@ def _limits() -> dict[str, int]:
     return {
         "shmmax": int(Path("/proc/sys/kernel/shmmax").read_text()),
         "shmall_pages": int(Path("/proc/sys/kernel/shmall").read_text()),
-        "used_pages": sum(-(-int(line.split()[3]) // _PAGE) for line in segments),
+        "used_pages": sum(ceil_div(int(line.split()[3]), _PAGE) for line in segments),
         "available": int(memory["MemAvailable"].split()[0]) * 1024,
     }
 

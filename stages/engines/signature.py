@@ -21,6 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from shm.layout import ceil_div
 from stages.engines.dimensions import unbounded
 from stages.errors import ModelError
 from stages.spec import TensorSpec
@@ -133,7 +134,7 @@ def model_specs(
         for tensor in outputs
     }
     quotients = {
-        axis: -(-max[of[0]] // of[1])
+        axis: ceil_div(max[of[0]], of[1])
         for shape in given.values()
         for axis in shape
         if isinstance(axis, str) and (of := quotient(axis)) and of[0] in used

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from PIL import Image
 
+from shm.layout import round_up
 from stages.errors import BadOption
 from stages.ocr.documents import boxes_spec
 from stages.ocr.pixels import normalise
@@ -113,7 +114,7 @@ class CropBoxes:
         return max(1, min(math.ceil(_HEIGHT * width / height), self._max_width))
 
     def _padded(self, width: int) -> int:
-        return max(self._min_width, -(-width // self._step) * self._step)
+        return max(self._min_width, round_up(width, self._step))
 
 
 def _sides(box: Array) -> tuple[float, float]:

@@ -130,6 +130,10 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
     assert [name_of(path) for path in SOURCES if VAGUE & set(path.relative_to(ROOT).with_suffix("").parts)] == []
 
 
+def test_rounding_up_is_written_in_one_place() -> None:
+    assert [name_of(path) for path in SOURCES if "-(-" in path.read_text()] == ["shm.layout"]
+
+
 def test_nothing_is_unpickled_or_evaluated() -> None:
     found = [
         f"{name_of(path)}:{node.lineno}"

@@ -8,12 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shm.errors import SegmentCorrupt
-from shm.layout import HEADER_BYTES, MAGIC, VERSION, SegmentLayout
+from shm.layout import ALIGNMENT, HEADER_BYTES, MAGIC, VERSION, SegmentLayout, ceil_div, round_up
 
 LAYOUT = SegmentLayout.build(
     number=0xDEADBEEF, slots=3, slot_bytes=100, run="resnet", pool="ingress", lock_path="/run/x/owner.lock",
     owner_pid=4711, owner_start=191556, created_ns=1_700_000_000_000_000_000,
 )  # fmt: skip
+
+
+@pytest.mark.parametrize(("n", "by", "parts"), [(0, 64, 0), (1, 64, 1), (64, 64, 1), (65, 64, 2), (9, 3, 3), (10, 3, 4)])
+def test_what_does_not_divide_is_rounded_up(n: int, by: int, parts: int) -> None:
+    assert ceil_div(n, by) == parts
+    assert round_up(n, by) == parts * by
+
+
+def test_slots_and_tensors_are_rounded_up_to_the_alignment() -> None:
+    assert [round_up(n) for n in (0, 1, ALIGNMENT, ALIGNMENT + 1)] == [0, ALIGNMENT, ALIGNMENT, 2 * ALIGNMENT]
 
 
 def test_the_header_is_the_drawn_map() -> None:

@@ -14,8 +14,9 @@ import numpy as np
 
 from pipeline.graph.plan import INGRESS, BatchPlan, Edge, Plan, PoolPlan, StagePlan, When, WorkerPlan
 from pipeline.graph.pools import pools_of, size_classes, sized_stages
-from pipeline.graph.slots import align, fields_of
+from pipeline.graph.slots import fields_of
 from pipeline.graph.wiring import Wiring
+from shm.layout import round_up
 from stages.errors import BadInput
 from stages.spec import TensorSpec
 from stages.stage import Batch
@@ -277,7 +278,7 @@ def _in_sizes(pool: PoolPlan) -> list[PoolPlan]:
     counts = [count for _, count in size_classes(1 << 30, pool.slots)] if pool.slots > 3 else [1, 1, 1]
     sizes = [pool.slot_bytes // 4, pool.slot_bytes // 2, pool.slot_bytes]
     return [
-        PoolPlan(f"{pool.name}/{number}", align(size), count)
+        PoolPlan(f"{pool.name}/{number}", round_up(size), count)
         for number, (size, count) in enumerate(zip(sizes[-len(counts) :], counts))
     ]
 
