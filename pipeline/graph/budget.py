@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import StartError
-from pipeline.graph.plan import INGRESS, Plan
+from pipeline.graph.plan import INGRESS, Plan, producer_of
 from pipeline.topology.memory import MemoryLimits
 from shm.layout import SegmentLayout, ceil_div
 
@@ -172,7 +172,7 @@ def _limits_of_processes(
 
 
 def _smaller(line: BudgetLine) -> str:
-    if line.pool.startswith(f"{INGRESS}/"):
+    stage = producer_of(line.pool)
+    if stage == INGRESS:
         return "--set ingress.slots=N or a smaller max in inputs:"
-    stage = line.pool.partition("/")[0]
     return f"--set {stage}.credits=N, --set {stage}.batch.max_size=N or fewer ingress.slots"

@@ -39,11 +39,10 @@ def edge_name(stage: StagePlan, side: str, tensor: str) -> str:
 
 def order_of(plan: Plan, pool: PoolPlan) -> str:
     """The order in which a pool's slots are given: RING where a stage that writes or reads them wants neighbours."""
-    producer = pool.name.partition("/")[0]
     batched = any(
         _stacks(stage)
         for stage in plan.stages
-        if stage.name == producer or any(edge.producer == producer for edge in stage.edges)
+        if stage.name == pool.producer or any(edge.producer == pool.producer for edge in stage.edges)
     )
     return RING if batched else STACK
 
@@ -95,7 +94,7 @@ def _gaps(plan: Plan, producer: str, spec: TensorSpec) -> str | None:
         if spec.is_static and spec.max_nbytes % ALIGNMENT == 0:
             return None
         return f"elements of {spec.name} begin at multiples of {ALIGNMENT} bytes"
-    room = max(pool.slot_bytes for pool in plan.pools if pool.name.partition("/")[0] == producer)
+    room = max(pool.slot_bytes for pool in plan.pools if pool.producer == producer)
     if not spec.is_static:
         return f"{spec.name} is of free shape, and a slot has room for the largest"
     if spec.max_nbytes != room:

@@ -7,7 +7,7 @@ worker starts.
 
 from __future__ import annotations
 
-from pipeline.graph.plan import CUDA, Plan, StagePlan
+from pipeline.graph.plan import CUDA, Plan, StagePlan, producer_of
 
 __all__ = ["near_cpus", "near_node"]
 
@@ -27,7 +27,7 @@ def near_cpus(plan: Plan, pool: str) -> tuple[int, ...]:
 
 def _readers(plan: Plan, pool: str) -> list[StagePlan]:
     """The stages that read a pool; of those only the ones on a GPU where there are any."""
-    producer = pool.partition("/")[0]
+    producer = producer_of(pool)
     readers = [stage for stage in plan.stages if any(edge.producer == producer for edge in stage.edges)]
     on_gpu = [stage for stage in readers if any(worker.device.startswith(CUDA) for worker in stage.workers)]
     return on_gpu or readers

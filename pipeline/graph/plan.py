@@ -28,6 +28,8 @@ __all__ = [
     "StagePlan",
     "When",
     "WorkerPlan",
+    "pool_name",
+    "producer_of",
 ]
 
 #: The name that stages use for what the client sends: `inputs: [ingress.image]`.
@@ -146,16 +148,36 @@ class StagePlan:
     """The stage in whose workers this one runs too; its own name where it has workers of its own."""
 
 
+def pool_name(producer: str, number: int) -> str:
+    """The name of one of several pools of a producer.
+
+    Args:
+        producer: a stage, or INGRESS.
+        number: by rising slot size, from 0.
+    """
+    return f"{producer}/{number}"
+
+
+def producer_of(pool: str) -> str:
+    """Who fills the slots of the pool of that name: a stage, or INGRESS."""
+    return pool.partition("/")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class PoolPlan:
     """One segment of equal slots."""
 
     name: str
     """The stage whose outputs it holds, or `ingress`; where there are several pools of it, or for `ingress` always,
-    with their number by rising slot size: `ingress/0`, `ingress/1`, ..."""
+    with their number by rising slot size: `ingress/0`, `ingress/1`, ... See `pool_name`."""
     slot_bytes: int
     """Bytes from one slot to the next: a multiple of ALIGNMENT."""
     slots: int
+
+    @property
+    def producer(self) -> str:
+        """Who fills its slots: a stage, or INGRESS."""
+        return producer_of(self.name)
 
     @property
     def nbytes(self) -> int:

@@ -41,7 +41,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from pipeline.config.schema import StageConfig
 from pipeline.graph.branches import has_branches, needs_of
-from pipeline.graph.plan import INGRESS, PoolPlan, StagePlan
+from pipeline.graph.plan import INGRESS, PoolPlan, StagePlan, pool_name
 from pipeline.graph.slots import slot_bytes
 from pipeline.graph.wiring import Wiring
 from shm.layout import ALIGNMENT, ceil_div, round_up
@@ -88,7 +88,7 @@ def pools_of(
     """
     answered = {edge.producer for _, edge in wiring.outputs}
     pools = [
-        PoolPlan(f"{INGRESS}/{number}", size, count)
+        PoolPlan(pool_name(INGRESS, number), size, count)
         for number, (size, count) in enumerate(_ingress_classes(inputs, slots))
     ]
     sized = sized_stages(stages, answered)
@@ -102,7 +102,7 @@ def pools_of(
             kept = slots if stage.name in answered else _joined(stage, stages) * (1 if size > _SMALL_BYTES else 2)
             if stage.name in sized and size > ONE_CLASS_BYTES and held + kept > 2:
                 classes = size_classes(size, held + kept)
-                pools += [PoolPlan(f"{stage.name}/{number}", *of_size) for number, of_size in enumerate(classes)]
+                pools += [PoolPlan(pool_name(stage.name, number), *of_size) for number, of_size in enumerate(classes)]
             else:
                 pools.append(PoolPlan(stage.name, size, held + kept))
     return tuple(pools)

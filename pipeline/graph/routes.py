@@ -183,7 +183,7 @@ class _Maker:
     def _pools(self, producer: str) -> tuple[int, ...]:
         """The pools of what a stage makes, or clients, by rising slot size."""
         pools = self.plan.pools
-        mine = [at for at, pool in enumerate(pools) if pool.name.partition("/")[0] == producer]
+        mine = [at for at, pool in enumerate(pools) if pool.producer == producer]
         return tuple(sorted(mine, key=lambda at: pools[at].slot_bytes))
 
     def _number(self, edge: Edge) -> int:

@@ -84,7 +84,7 @@ class LocalPipeline:
         """The memory that a stage's inputs and outputs lie in."""
         producers = {stage.name, *(edge.producer for edge in stage.edges)}
         pools = zip(self.plan.pools, self._made)
-        return [made.buffer for pool, made in pools if pool.name.partition("/")[0] in producers]
+        return [made.buffer for pool, made in pools if pool.producer in producers]
 
     def slot_for(self, nbytes: int) -> SlotRef | None:
         """A slot to fill with a request's inputs, of the smallest pool that holds so many bytes; None: none does."""

@@ -188,9 +188,8 @@ def _unhurried(plan: Plan) -> Plan:
     """
     largest: dict[str, PoolPlan] = {}
     for pool in plan.pools:
-        producer = pool.name.partition("/")[0]
-        if producer not in largest or pool.slot_bytes > largest[producer].slot_bytes:
-            largest[producer] = pool
+        if pool.producer not in largest or pool.slot_bytes > largest[pool.producer].slot_bytes:
+            largest[pool.producer] = pool
     return replace(plan, deadline_ms=None, queue_max=None, pools=tuple(largest.values()))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from pipeline.graph.plan import Plan, Post
+from pipeline.graph.plan import Plan, Post, producer_of
 from pipeline.graph.routes import Routes
 from pipeline.wire.messages import Fenced, Fences, Notice, Notices, Order, WorkerReport
 from pipeline.wire.records import CLOSE_REASONS
@@ -120,7 +120,7 @@ class Member:
 
     def touches(self, pool: str) -> bool:
         """Whether the stage reads or fills slots of that pool."""
-        producer = pool.partition("/")[0]
+        producer = producer_of(pool)
         return producer == self._mine.name or any(edge.producer == producer for edge in self._mine.edges)
 
     def attach_memory(self, buffers: Sequence[memoryview]) -> None:

@@ -75,7 +75,7 @@ def test_pages_of_all_sizes_come_back_right_and_take_little_memory(config: Calla
     assert status["counts"]["resized"] < 60
     assert status["counts"].get("worker_deaths", 0) == 0
     for stage in ("draw", "mirror"):
-        pools = [pool for pool in plan.pools if pool.name.partition("/")[0] == stage]
+        pools = [pool for pool in plan.pools if pool.producer == stage]
         assert [pool.name for pool in pools] == [f"{stage}/{number}" for number in range(3)]
         assert 2 * sum(pool.nbytes for pool in pools) < pools[-1].slot_bytes * sum(pool.slots for pool in pools)
 
