@@ -6,7 +6,6 @@ fetched here.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stages.errors import ModelError
+from stages.hints import did_you_mean
 
 __all__ = ["ASSETS", "Asset", "asset", "cache_dir", "find", "labels"]
 
@@ -174,7 +174,7 @@ def asset(name: str) -> Asset:
     try:
         return ASSETS[name]
     except KeyError:
-        raise ModelError(f"no {name!r} in the model catalogue ({_nearest(name)})") from None
+        raise ModelError(f"no {name!r} in the model catalogue{_hint(name)}") from None
 
 
 def find(name_or_path: str, base_dir: Path) -> Path:
@@ -188,7 +188,7 @@ def find(name_or_path: str, base_dir: Path) -> Path:
         path = base_dir / name_or_path
         if path.is_file():
             return path
-        raise ModelError(f"no file {path}, and no {name_or_path!r} in the model catalogue ({_nearest(name_or_path)})")
+        raise ModelError(f"no file {path}, and no {name_or_path!r} in the model catalogue{_hint(name_or_path)}")
     path = cache_dir() / known.file
     try:
         found = path.stat().st_size
@@ -269,6 +269,5 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return document
 
 
-def _nearest(name: str) -> str:
-    close = difflib.get_close_matches(name, ASSETS, n=1)
-    return f"did you mean {close[0]}?" if close else f"it has {', '.join(ASSETS)}"
+def _hint(name: str) -> str:
+    return did_you_mean(name, ASSETS, "it has", in_order=True)

@@ -6,7 +6,6 @@ the user's code; nothing is called but the constructor.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -20,6 +19,7 @@ from typing import Any
 
 from stages.errors import BadOption, SpecMismatch, StageError
 from stages.function import FunctionStage
+from stages.hints import did_you_mean
 from stages.spec import TensorSpec
 from stages.stage import Stage
 
@@ -201,7 +201,4 @@ def _checked(use: str, stage: Any) -> Stage:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    if close := difflib.get_close_matches(name, names, n=1):
-        return f" (did you mean {close[0]}?)"
-    return f"; known: {', '.join(names[:20])}" if names else ""
+    return did_you_mean(name, known, "known:", most=20)

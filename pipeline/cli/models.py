@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.tables import make_console, make_table
-from pipeline.config.findings import nearest
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError, StartError
 from stages.catalogue import ASSETS
 from stages.errors import ModelError
+from stages.hints import did_you_mean
 
 __all__ = ["register"]
 
@@ -55,7 +55,7 @@ def pull_models(
 
     for name in names or ():
         if name not in ASSETS:
-            raise ConfigError(f"there is no model {name!r} in the catalogue{nearest(name, ASSETS)}")
+            raise ConfigError(f"there is no model {name!r} in the catalogue{did_you_mean(name, ASSETS)}")
     console = make_console()
     for name in names or ASSETS:
         try:

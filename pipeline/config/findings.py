@@ -5,14 +5,13 @@ The loader and the planner collect them, so that an author sees every mistake at
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pipeline.errors import ConfigError
 
-__all__ = ["Findings", "Locations", "NodePath", "Origin", "dotted", "nearest"]
+__all__ = ["Findings", "Locations", "NodePath", "Origin", "dotted"]
 
 #: Where a value sits in the document: `("stages", 1, "batch", "max_size")`.
 NodePath = tuple[str | int, ...]
@@ -83,11 +82,3 @@ def dotted(path: NodePath) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
-
-
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """A hint to end a message with: ` (did you mean max_size?)`, else what there is, else nothing."""
-    names = sorted(valid)
-    if close := difflib.get_close_matches(name, names, n=1):
-        return f" (did you mean {close[0]}?)"
-    return f"; there is {', '.join(names)}" if names else ""

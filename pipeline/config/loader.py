@@ -19,10 +19,11 @@ from pydantic_core import ErrorDetails
 
 from pipeline.config.document import read_document
 from pipeline.config.expansion import expand_document
-from pipeline.config.findings import Findings, Locations, NodePath, nearest
+from pipeline.config.findings import Findings, Locations, NodePath
 from pipeline.config.overrides import apply_overrides
 from pipeline.config.schema import ANCHORS, LIST_TAG, MAPPING_TAG, PipelineConfig, hosts_of
 from stages.errors import SpecMismatch
+from stages.hints import did_you_mean
 from stages.spec import TensorSpec
 
 __all__ = ["LoadedConfig", "load_config"]
@@ -147,7 +148,7 @@ def _translate(error: ErrorDetails, findings: Findings) -> None:
     path: NodePath = tuple(part for part in error["loc"] if part not in (LIST_TAG, MAPPING_TAG))
     kind, found, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        hint = nearest(str(path[-1]), _names_at(path[:-1]))
+        hint = did_you_mean(str(path[-1]), _names_at(path[:-1]))
         findings.add(path, f"unknown field{hint}", at_key=True)
     elif kind == "missing":
         findings.add(path, f"missing. {_description(path)}")
@@ -155,7 +156,7 @@ def _translate(error: ErrorDetails, findings: Findings) -> None:
         hint = "; put it in quotes" if kind == "string_type" and isinstance(found, int | float) else ""
         findings.add(path, f"expected {_EXPECTED[kind]}, found {_shown(found)}{hint}")
     elif kind == "literal_error":
-        hint = nearest(found, re.findall(r"'(\w+)'", context["expected"])) if isinstance(found, str) else ""
+        hint = did_you_mean(found, re.findall(r"'(\w+)'", context["expected"])) if isinstance(found, str) else ""
         findings.add(path, f"expected {context['expected']}, found {_shown(found)}{hint if 'mean' in hint else ''}")
     elif kind == "value_error":
         findings.add(path, f"{context['error']}, found {_shown(found)}")

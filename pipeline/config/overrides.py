@@ -12,9 +12,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from pipeline.config.document import parse_value
-from pipeline.config.findings import Locations, NodePath, Origin, nearest
+from pipeline.config.findings import Locations, NodePath, Origin
 from pipeline.config.schema import PipelineConfig, StageConfig
 from pipeline.errors import ConfigError
+from stages.hints import did_you_mean
 
 __all__ = ["apply_overrides"]
 
@@ -57,7 +58,7 @@ def _resolve(data: dict[str, Any], words: list[str], source: str) -> NodePath:
         below = rest if rest[0] in fields else ["with", *rest]
         return ("stages", named[head], *below)
     if head not in _fields(PipelineConfig):
-        hint = nearest(head, [*named, *_fields(PipelineConfig)])
+        hint = did_you_mean(head, [*named, *_fields(PipelineConfig)])
         raise ConfigError(f"{source}: {head} is neither a stage nor a field of the config{hint}")
     return (head, *rest)
 

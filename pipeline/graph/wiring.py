@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.config.findings import Findings, NodePath, nearest
+from pipeline.config.findings import Findings, NodePath
 from pipeline.config.loader import LoadedConfig
 from pipeline.config.schema import StageConfig, as_references
 from pipeline.graph.description import StageDescription
 from pipeline.graph.plan import INGRESS, Edge, When
 from pipeline.graph.scopes import Scopes
+from stages.hints import did_you_mean
 from stages.spec import TensorSpec
 
 __all__ = ["Wiring", "wire"]
@@ -132,7 +133,7 @@ class _Wirer:
         names = [spec.name for spec in wanted]
         for name in stage.inputs:
             if name not in names:
-                hint = nearest(name, names)
+                hint = did_you_mean(name, names)
                 self.findings.add((*path, name), f"{stage.use} has no input {name!r}{hint}", at_key=True)
         if missing := [name for name in names if name not in stage.inputs]:
             self.findings.add(path, f"{_takes(stage, wanted)}; nothing is said about {missing[0]}")
@@ -181,12 +182,12 @@ class _Wirer:
     def _edge(self, reference: str, path: NodePath) -> Edge | None:
         producer, _, tensor = reference.partition(".")
         if producer not in self.given:
-            self.findings.add(path, f"there is no stage {producer!r}{nearest(producer, self.given)}")
+            self.findings.add(path, f"there is no stage {producer!r}{did_you_mean(producer, self.given)}")
             return None
         if tensor not in self.given[producer]:
             given = self.given[producer]
             what = "input" if producer == INGRESS else "output"
-            self.findings.add(path, f"{producer} has no {what} {tensor!r}{nearest(tensor, given)}")
+            self.findings.add(path, f"{producer} has no {what} {tensor!r}{did_you_mean(tensor, given)}")
             return None
         return Edge(producer, tensor)
 
@@ -194,7 +195,7 @@ class _Wirer:
         for index, stage in enumerate(self.config.stages):
             for at, name in enumerate(stage.after):
                 if name not in self.index:
-                    hint = nearest(name, self.index)
+                    hint = did_you_mean(name, self.index)
                     self.findings.add(("stages", index, "after", at), f"there is no stage {name!r}{hint}")
 
     def when(self) -> dict[str, When]:

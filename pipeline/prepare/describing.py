@@ -5,7 +5,6 @@ The calling process never imports a user's code: see `pipeline.processes.describ
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import signal
@@ -19,6 +18,7 @@ from pipeline.config.schema import StageConfig
 from pipeline.errors import StartError
 from pipeline.graph.description import StageDescription
 from pipeline.interpreter import NO_MATRICES, python_command
+from stages.hints import nearest
 
 __all__ = ["describe_stages", "refuse_wrong"]
 
@@ -93,8 +93,8 @@ def _add(findings: Findings, index: int, stage: StageConfig, answer: dict[str, A
     for option in stage.options:
         if f"option {option!r}" in message:
             path = ("stages", index, "with", option)
-            if field := difflib.get_close_matches(option, StageConfig.model_fields, n=1):
-                message += f"; or is the stage's own field {field[0]} meant?"
+            if field := nearest(option, StageConfig.model_fields):
+                message += f"; or is the stage's own field {field} meant?"
     if answer["traceback"]:
         message += "\n" + textwrap.indent(answer["traceback"].rstrip(), "    ")
     findings.add(path, message, at_key=path[2] == "with")
