@@ -28,6 +28,7 @@ COMPILED = [
     "pipeline/graph/routes.py",
     "pipeline/processes/scheduler.py",
     "pipeline/processes/worker.py",
+    "pipeline/wire/flattening.py",
     "shm/pool.py",
     "shm/view.py",
     "stages/engines/transfers.py",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipeline.graph.routes import Route, Scope
+from pipeline.wire.flattening import flatten
 from pipeline.wire.labels import child_label
 from pipeline.wire.messages import MISSING, SlotRef, Trace
 from shm.handle import TensorHandle
@@ -198,14 +199,12 @@ class Request:
         values = self.values
         if not route.lists and not self.skipped:
             return tuple([t if (v := values[t]) is None else v for t in route.sources]), ()  # type: ignore[misc]
-        inputs: list[TensorHandle | int] = []
-        lengths = []
+        inputs: list[TensorHandle | int | list[TensorHandle | int]] = []
         for tensor, up, optional in zip(route.sources, route.lists or (-1,) * len(route.sources), route.optional):
             missing = bool(self.skipped & optional)
             if up < 0:
                 one = values[tensor]
                 inputs.append(MISSING if missing else tensor if one is None else one)  # type: ignore[arg-type]
-                lengths.append(-1)
                 continue
             holder = self
             for _ in range(up):
@@ -213,9 +212,8 @@ class Request:
                 holder = holder.parent
             many = () if missing else holder.values[tensor]
             assert isinstance(many, tuple)
-            inputs += many  # type: ignore[arg-type]
-            lengths.append(len(many))
-        return tuple(inputs), tuple(lengths) if route.lists else ()
+            inputs.append(list(many))  # type: ignore[arg-type]
+        return flatten(inputs, takes_many=bool(route.lists))
 
     def __repr__(self) -> str:
         return (

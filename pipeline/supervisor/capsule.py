@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError
 from pipeline.graph.plan import Plan
+from pipeline.wire.flattening import parts
 from pipeline.wire.messages import Relic
 from shm.handle import TensorHandle
 from shm.segment import Segment
@@ -108,12 +109,9 @@ def write_capsule(plan: Plan, relic: Relic, segments: Sequence[Segment]) -> str:
 def _entries(names: Sequence[str], relic: Relic) -> list[dict[str, Any]]:
     """For each input: its name, whether it is of many, and the numbers of its files; null where it is missing."""
     entries: list[dict[str, Any]] = []
-    start = 0
-    for name, length in zip(names, relic.lengths or (-1,) * len(names)):
-        end = start + (1 if length < 0 else length)
-        files = [None if isinstance(relic.inputs[at], int) else at for at in range(start, end)]
-        entries.append({"name": name, "many": length >= 0, "files": files})
-        start = end
+    numbered = [None if isinstance(handle, int) else at for at, handle in enumerate(relic.inputs)]
+    for name, (files, many) in zip(names, parts(numbered, relic.lengths)):
+        entries.append({"name": name, "many": many, "files": files})
     return entries
 
 

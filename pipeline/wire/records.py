@@ -77,7 +77,7 @@ class Hop(NamedTuple):
     this order makes, and puts here before it forwards the order; MISSING: no stage makes it."""
     lengths: tuple[int, ...]
     """Where the stage takes many: for each input how many of `inputs` are its, one after the other; -1 for an
-    input that takes one. Empty: every input takes one."""
+    input that takes one. Empty: every input takes one. See `pipeline.wire.flattening`."""
 
 
 class Order(NamedTuple):

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 from pipeline.graph.plan import Field, StagePlan
 from pipeline.graph.slots import slot_bytes
+from pipeline.wire.flattening import parts, position_of
 from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Copied, Hop, Notice, Order, Trace
 from pipeline.worker.failures import Failures, Home, examine, message_of
-from pipeline.worker.grouping import arrays_of, position_of
+from pipeline.worker.grouping import arrays_of
 from pipeline.worker.packing import Packing
 from pipeline.worker.peers import Waiting
 from shm.errors import HandleRefused
@@ -312,7 +313,7 @@ class Execution:
         """Where a row's first array lies; its output, where it has none."""
         hop = row.order.hops[0]
         if self._leading is not None:
-            handle = hop.inputs[position_of(hop, self._leading)]
+            handle = hop.inputs[position_of(self._leading, hop.lengths)]
             if isinstance(handle, TensorHandle):
                 return handle.segment, handle.slot, handle.offset
         return hop.segment, hop.slot, 0
@@ -321,14 +322,10 @@ class Execution:
         """The inputs of one row: an array for each, a list where it takes many, None where it is missing."""
         if not hop.lengths:
             return [self._view(handle) for handle in hop.inputs]
-        views: list[Any] = []
-        start = 0
-        for length in hop.lengths:
-            end = start + (1 if length < 0 else length)
-            found = [self._view(handle) for handle in hop.inputs[start:end]]
-            views.append(found if length >= 0 else found[0])
-            start = end
-        return views
+        return [
+            [self._view(handle) for handle in part] if many else self._view(part[0])
+            for part, many in parts(hop.inputs, hop.lengths)
+        ]
 
     def _view(self, handle: TensorHandle | int) -> Array | None:
         if type(handle) is int:

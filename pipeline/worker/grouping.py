@@ -20,14 +20,15 @@ import math
 from collections.abc import Callable, Hashable
 
 from pipeline.graph.plan import Plan, StagePlan
-from pipeline.wire.messages import Hop, Order
+from pipeline.wire.flattening import position_of
+from pipeline.wire.messages import Order
 from pipeline.worker.inbox import Inbox
 from pipeline.worker.peers import Place
 from shm.handle import JSON, TensorHandle, itemsize
 from shm.layout import round_up
 from stages.spec import TensorSpec
 
-__all__ = ["arrays_of", "form_of", "inbox_of", "place_of", "position_of"]
+__all__ = ["arrays_of", "form_of", "inbox_of", "place_of"]
 
 
 def inbox_of(plan: Plan, index: int) -> Inbox:
@@ -58,7 +59,7 @@ def form_of(stage: StagePlan) -> Callable[[Order], Hashable] | None:
         hop = order.hops[0]
         shapes: list[tuple[int, ...] | None] = []
         for index, spec in counted:
-            handle = hop.inputs[position_of(hop, index)]
+            handle = hop.inputs[position_of(index, hop.lengths)]
             if not isinstance(handle, TensorHandle):
                 shapes.append(None)
             else:
@@ -84,7 +85,7 @@ def place_of(plan: Plan, stage: StagePlan) -> Callable[[Order], Place] | None:
         start: list[int] = []
         after: list[int] = []
         for index, width in counted:
-            handle = hop.inputs[position_of(hop, index)]
+            handle = hop.inputs[position_of(index, hop.lengths)]
             if not isinstance(handle, TensorHandle):
                 start.append(handle)
                 after.append(handle)
@@ -106,10 +107,3 @@ def place_of(plan: Plan, stage: StagePlan) -> Callable[[Order], Place] | None:
 def arrays_of(stage: StagePlan) -> list[tuple[int, TensorSpec]]:
     """The inputs that a stage may take as one array, with their index."""
     return [(i, spec) for i, spec in enumerate(stage.inputs) if spec.dtype != JSON and spec.many is None]
-
-
-def position_of(hop: Hop, index: int) -> int:
-    """Where in `hop.inputs` the input with that index is: those before it may take many."""
-    if not hop.lengths:
-        return index
-    return sum(1 if length < 0 else length for length in hop.lengths[:index])
