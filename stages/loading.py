@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from stages.declared import declared
 from stages.errors import BadOption, SpecMismatch, StageError
 from stages.function import FunctionStage
 from stages.hints import did_you_mean
@@ -190,7 +191,7 @@ def _checked(use: str, stage: Any) -> Stage:
         if (source.dtype, source.shape, dict(source.max)) != (spec.dtype, spec.shape, dict(spec.max)):
             raise SpecMismatch(f"{use}: output {spec} is an alias of {source}; expected the same dtype, shape and max")
     free = sorted({name for spec in stage.inputs for name in spec.max})
-    for name, multiple in getattr(stage, "pad", {}).items():
+    for name, multiple in declared(stage).pad.items():
         if name not in free or type(multiple) is not int or multiple < 1:
             raise SpecMismatch(
                 f"{use}: pad {name}: {multiple!r}; expected a free dimension of an input ({', '.join(free) or 'none'}) "

@@ -15,6 +15,7 @@ import typer
 
 from pipeline.supervisor.capsule import Capsule, read_capsule
 from shm.handle import JSON
+from stages.declared import declared
 from stages.loading import load_stage
 from stages.request import RequestInfo
 from stages.stage import Stage, StageContext
@@ -49,8 +50,7 @@ def replay(
     sys.stdout.flush()
     sys.path.append(found.base_dir)
     stage = load_stage(found.use, found.options, Path(found.base_dir))
-    setup = getattr(stage, "setup", None)
-    if setup is not None:
+    if (setup := declared(stage).setup) is not None:
         setup(StageContext(stage=found.stage, threads=found.threads))
     try:
         batch = _process(stage, found, request, debugger)

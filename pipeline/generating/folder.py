@@ -16,6 +16,7 @@ from pipeline.generating.files import Project, stages_file, test_file, yaml_file
 from pipeline.generating.model import Declared, ProbedModel, numbers_for
 from pipeline.generating.naming import GUESSED_MAX, Axes, default_max, dimensions_of, follow, pipeline_name, plain_names
 from stages import catalogue
+from stages.declared import declared
 from stages.engines.dimensions import is_chosen
 from stages.errors import StageError
 from stages.infer import Infer
@@ -79,7 +80,7 @@ def contents(model: str, folder: Path, maxima: Mapping[str, int]) -> dict[str, b
         raise StartError(str(error)) from error
     if known is None:
         options["model"] = _seen_from(folder.resolve(), path.resolve())
-    alone = getattr(infer, "max_batch", None) == 1
+    alone = declared(infer).max_batch == 1
     size = 1 if alone else batch or (_BATCH if _takes_two(probed, axes, extents[0], fill) else 1)
     name = pipeline_name(model if known is not None else path.stem)
     takes_bytes = Intake(infer.inputs).bytes_of is not None

@@ -28,6 +28,7 @@ from pipeline.processes.feeder import feed
 from pipeline.topology.machine import read_machine
 from pipeline.worker.logs import install
 from shm.errors import SegmentError
+from stages.declared import declared
 from stages.errors import BadInput, StageBroken
 from stages.loading import load_stage
 from stages.stage import Stage, StageContext
@@ -196,12 +197,13 @@ def _unhurried(plan: Plan) -> Plan:
 def _set_up(stack: ExitStack, plan: StagePlan, stage: Stage, pipeline: LocalPipeline) -> None:
     """As a worker does; what is set up is torn down at the end, the last first."""
     placed = plan.workers[0]
-    device = placed.device if getattr(stage, "device", "cpu") != "cpu" else "cpu"
-    context = StageContext(stage=plan.name, threads=placed.threads, device=device)
-    _hook(plan, "setup", getattr(stage, "setup", None), context)
-    if (teardown := getattr(stage, "teardown", None)) is not None:
-        stack.callback(teardown)
-    _hook(plan, "attach_memory", getattr(stage, "attach_memory", None), pipeline.buffers_of(plan))
+    says = declared(stage)
+    context = StageContext(stage=plan.name, threads=placed.threads, device=says.device_of(placed.device))
+    _hook(plan, "setup", says.setup, context)
+    says = declared(stage)
+    if says.teardown is not None:
+        stack.callback(says.teardown)
+    _hook(plan, "attach_memory", says.attach_memory, pipeline.buffers_of(plan))
 
 
 def _hook(plan: StagePlan, name: str, hook: Callable[[_T], object] | None, argument: _T) -> None:

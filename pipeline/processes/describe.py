@@ -6,8 +6,7 @@ soon as it knows: where it dies, the first missing line says on which stage.
 
     stdin    {"base_dir": "...", "parent": 4711, "stages": [{"use": "module:Class", "options": {...}}, ...]}
     stdout   {"inputs": [spec, ...], "outputs": [spec, ...], "classes": ["module:Class", "module:Base", ...],
-              "device": "cpu", "concurrency": 1, "scales_with_cores": false, "ragged": false, "pad": {"W": 32},
-              "max_batch": null, "notes": ["..."]}
+              "attributes": {"device": "cpu", "concurrency": 1, ...}}          as in `stages.declared.Attributes`
              {"error": "BadOption", "message": "...", "traceback": "..."}
 """
 
@@ -22,6 +21,7 @@ from typing import Any
 
 from pipeline.processes.child import die_with_parent
 from pipeline.worker.failures import start_failure
+from stages.declared import declared
 from stages.errors import StageError
 from stages.loading import load_stage
 from stages.stage import Stage
@@ -72,23 +72,8 @@ def description_of(stage: Stage) -> dict[str, Any]:
         "inputs": [spec.to_dict() for spec in stage.inputs],
         "outputs": [spec.to_dict() for spec in stage.outputs],
         "classes": [f"{cls.__module__}:{cls.__qualname__}" for cls in type(stage).__mro__],
-        "device": getattr(stage, "device", "cpu"),
-        "concurrency": getattr(stage, "concurrency", 1),
-        "scales_with_cores": bool(getattr(stage, "scales_with_cores", False)),
-        "ragged": bool(getattr(stage, "ragged", False)),
-        "pad": dict(getattr(stage, "pad", {})),
-        "max_batch": _whole_number(getattr(stage, "max_batch", None)),
-        "notes": _texts(getattr(stage, "notes", ())),
+        "attributes": declared(stage).attributes(),
     }
-
-
-def _whole_number(value: Any) -> int | None:
-    """A stage's attribute of that name, unless it is something of the stage's own."""
-    return value if type(value) is int and value >= 1 else None
-
-
-def _texts(value: Any) -> list[str]:
-    return [text for text in value if isinstance(text, str)] if isinstance(value, (list, tuple)) else []
 
 
 if __name__ == "__main__":

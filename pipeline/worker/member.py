@@ -25,6 +25,7 @@ from pipeline.worker.overdue import Overdue
 from pipeline.worker.peers import Waiting
 from pipeline.worker.recorder import Recorder
 from shm.view import SegmentTable
+from stages.declared import declared
 from stages.loading import load_stage
 from stages.stage import Stage, StageContext
 
@@ -98,22 +99,21 @@ class Member:
         plan = self._mine
         placed = plan.workers[self._replica]
         stage = load_stage(plan.use, plan.options, Path(self._plan.base_dir))
-        setup = getattr(stage, "setup", None)
-        if setup is not None:
-            # A stage for the CPU may share the process of one that has a GPU.
-            device = placed.device if getattr(stage, "device", "cpu") != "cpu" else "cpu"
-            setup(
+        says = declared(stage)
+        if says.setup is not None:
+            says.setup(
                 StageContext(
                     stage=plan.name,
                     replica=self._replica,
                     threads=placed.threads,
-                    device=device,
+                    device=says.device_of(placed.device),
                     max_batch=plan.batch.max_size,
                     cpus=placed.cpus,
                 )
             )
         self._stage = stage
-        self.concurrency = getattr(stage, "concurrency", 1)
+        # Asked once more: the stage may have found it out in its setup.
+        self.concurrency = declared(stage).concurrency
         route = Routes.of(self._plan).stages[self.stage]
         sized = len(route.pools) > 1
         self._execution = Execution(plan, self.stage, route.base, stage, self._table, route.asked, sized=sized)
@@ -125,7 +125,7 @@ class Member:
 
     def attach_memory(self, buffers: Sequence[memoryview]) -> None:
         """Show the stage the memory that it will be given views of, where it cares."""
-        attach = getattr(self._stage, "attach_memory", None)
+        attach = declared(self._stage).attach_memory
         if attach is not None:
             attach(buffers)
 
@@ -138,7 +138,7 @@ class Member:
 
     def close(self) -> None:
         """Tear the stage down, where it was set up, and say what is left to say."""
-        teardown = getattr(self._stage, "teardown", None)
+        teardown = declared(self._stage).teardown
         if teardown is not None:
             try:
                 teardown()
