@@ -26,6 +26,7 @@ COMPILED = [
         for name in ("execution", "exits", "grouping", "inbox", "member", "packing", "peers")
     ),
     "pipeline/graph/routes.py",
+    "pipeline/processes/outboxes.py",
     "pipeline/processes/scheduler.py",
     "pipeline/processes/worker.py",
     "pipeline/wire/flattening.py",
