@@ -278,7 +278,7 @@ def _most_clients(workers: int, segments: int) -> int:
 
 def main() -> None:
     """Entry point of the process."""
-    shell = _Shell(boot("scheduler"))
+    shell = _Shell(boot())
     shell.run()
     shell.close()
 

@@ -252,7 +252,7 @@ class _Process:
 
 def main() -> None:
     """Entry point of the process."""
-    boot_ = boot("")
+    boot_ = boot()
     for stream in (sys.stdout, sys.stderr):
         # The supervisor reads UTF-8, whatever the locale says; and what a stage prints must not fail its request.
         if isinstance(stream, io.TextIOWrapper):

@@ -1,0 +1,41 @@
+"""Address: the name of a process within its run.
+
+    supervisor  scheduler       one of each
+    worker 3                    never used twice in a run; a process of several workers answers to each of theirs
+    client 1f                   drawn by the client, in hexadecimal
+    feeder 0, canary 0, ...     other children of the supervisor
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["SCHEDULER", "SUPERVISOR", "Address"]
+
+
+class Address(NamedTuple):
+    """A process of a run. Pure: whether it lives, and how it is reached, is asked elsewhere (`pipeline.wire.links`)."""
+
+    kind: str
+    number: int = 0
+
+    @classmethod
+    def worker(cls, number: int) -> Address:
+        """That of the worker with this number."""
+        return cls("worker", number)
+
+    @classmethod
+    def client(cls, number: int) -> Address:
+        """That of the client with this number."""
+        return cls("client", number)
+
+    def __str__(self) -> str:
+        """For people and logs: "scheduler", "worker 3", "client 1f"."""
+        if self in (SCHEDULER, SUPERVISOR):
+            return self.kind
+        return f"{self.kind} {self.number:x}" if self.kind == "client" else f"{self.kind} {self.number}"
+
+
+SUPERVISOR = Address("supervisor")
+
+SCHEDULER = Address("scheduler")
