@@ -21,6 +21,8 @@ from pipeline.graph.copying import order_of
 from pipeline.processes.child import Boot, boot, collect_garbage, freeze_heap
 from pipeline.scheduler.instructions import Instructions
 from pipeline.scheduler.scheduler import Scheduler
+from pipeline.wire.address import SCHEDULER, SUPERVISOR, Address
+from pipeline.wire.links import MOST_SOCKETS, Outbox, connect, listen
 from pipeline.wire.messages import (
     Again,
     AskStatus,
@@ -41,8 +43,7 @@ from pipeline.wire.messages import (
     Submit,
     Welcome,
 )
-from pipeline.wire.run_dir import SCHEDULER_LOCK
-from pipeline.wire.sockets import MOST_SOCKETS, Inbox, Outbox, address_of
+from pipeline.wire.run_dir import lock_path
 from shm import segments
 from shm.errors import OwnerAlive
 from shm.owner import Alive, OwnerLock, OwnerWatch, probe
@@ -73,9 +74,9 @@ class _Shell:
         self._segments = attached
         pools = [SlotPool(segment, order_of(boot.plan, pool)) for segment, pool in zip(attached, boot.plan.pools)]
         self._scheduler = Scheduler(boot.plan, pools, [s.number for s in attached], boot.epoch)
-        self._lock = OwnerLock.acquire(boot.run_dir / SCHEDULER_LOCK)
-        self._inbox = Inbox(address_of(boot.run_dir, "scheduler"))
-        self._supervisor = Outbox(address_of(boot.run_dir, "supervisor"))
+        self._lock = OwnerLock.acquire(lock_path(boot.run_dir, SCHEDULER))
+        self._inbox = listen(boot.run_dir, SCHEDULER)
+        self._supervisor = connect(boot.run_dir, SUPERVISOR)
         self._workers: dict[int, Outbox] = {}
         self._clients: dict[int, Outbox] = {}
         #: Of each client its lock, by which its death is seen.
@@ -142,7 +143,7 @@ class _Shell:
             self._stopping = True
         else:
             if isinstance(message, Ready):
-                self._workers[message.worker] = Outbox(address_of(self._boot.run_dir, f"w{message.worker}"))
+                self._workers[message.worker] = connect(self._boot.run_dir, Address.worker(message.worker))
             scheduler.handle(message, now)
             if self._early and scheduler.staffed:
                 early, self._early = self._early, []
@@ -171,7 +172,7 @@ class _Shell:
                 # Without one, it could not be told when its slots may be given to others.
                 return
         self._scheduler.hello(number, hello.name, now)
-        outbox = self._clients[number] = Outbox(address_of(self._boot.run_dir, f"clients/{number:x}"))
+        outbox = self._clients[number] = connect(self._boot.run_dir, Address.client(number))
         outbox.send(self._welcome)
 
     def _stranger(self, number: int, message: Message) -> None:
@@ -185,13 +186,13 @@ class _Shell:
             self._scheduler.counts["refused_strangers"] += 1
             return
         self._strangers.append(now)
-        outbox = Outbox(address_of(self._boot.run_dir, f"clients/{number:x}"))
+        outbox = connect(self._boot.run_dir, Address.client(number))
         outbox.send(message)
         # In the background: whoever does not take it must not hold anybody up.
         outbox.close(linger_ms=int(_STRANGER_S * 1000))
 
     def _lock_of(self, client: int) -> Path:
-        return self._boot.run_dir / "clients" / f"{client:x}.lock"
+        return lock_path(self._boot.run_dir, Address.client(client))
 
     def _goodbye(self, number: int, now: int, kept: Sequence[SlotRef] = (), linger_ms: int = 0) -> None:
         self._scheduler.client_gone(number, now, kept)

@@ -31,10 +31,10 @@ from pipeline.supervisor.segments import damage_of, make_segments, unlink_segmen
 from pipeline.supervisor.signals import StopSignals
 from pipeline.supervisor.supervision import STOPPED_EARLY, Exit, Phase, Supervision
 from pipeline.topology.refusals import refusal_of
-from pipeline.wire.address import SCHEDULER, Address
+from pipeline.wire.address import SCHEDULER, SUPERVISOR, Address
+from pipeline.wire.links import Outbox, connect, forget, listen
 from pipeline.wire.messages import Drained, Failed, Kept, PoolAddress, Ready, Relic, Reset
 from pipeline.wire.run_dir import RunFolder, remove_dead_runs
-from pipeline.wire.sockets import Inbox, Outbox, Poller, address_of
 from pipeline.worker.recorder import Recorder
 from shm.errors import OwnerAlive, ShmError
 from shm.segment import Segment
@@ -131,11 +131,8 @@ class _Shell:
         self._supervision = Supervision(plan, feeder=feeder is not None, roles=roles)
         self._processes: dict[Address, ChildProcess] = {}
         self._outboxes: dict[Address, Outbox] = {}
-        self._inbox = Inbox(address_of(self._run_dir, "supervisor"))
-        self._poller = Poller()
-        self._poller.add(self._inbox)
+        self._inbox = listen(self._run_dir, SUPERVISOR)
         self._signals = signals
-        self._poller.add(signals.descriptor)
         self._orphans = Orphans()
         #: Children that could not be spawned, and why.
         self._unborn: list[tuple[Address, str]] = []
@@ -173,7 +170,7 @@ class _Shell:
         now = time.monotonic()
         wake = supervision.wake_at
         wait = self._tick_s if wake is None else min(self._tick_s, max(0.0, wake - now))
-        readable = self._poller.wait(int(wait * 1000))
+        readable = self._inbox.wait([self._signals.descriptor, *self._outputs], int(wait * 1000))
         if self._signals.descriptor in readable:
             self._signals.clear()
         while self._signals.received:
@@ -275,7 +272,6 @@ class _Shell:
         for line in process.read():
             say(f"{child.title if child else address} | {line}")
         if process.output is None and fd is not None:
-            self._poller.remove(fd)
             del self._outputs[fd]
 
     def _bury(self) -> None:
@@ -293,8 +289,7 @@ class _Shell:
             if process.output is not None:
                 fd = process.output
                 self._pass_on(address)
-                if self._outputs.pop(fd, None) is not None:
-                    self._poller.remove(fd)
+                self._outputs.pop(fd, None)
             outbox = self._outboxes.pop(address, None)
             if outbox is not None:
                 outbox.close()
@@ -305,9 +300,7 @@ class _Shell:
             exit = self._exit_of(child, process, status)
             self._carry_out(self._supervision.exited(address, exit, time.monotonic()))
             for post in child.posts:
-                # A killed worker cannot remove its own socket.
-                with contextlib.suppress(OSError):
-                    (self._run_dir / f"w{post.number}.sock").unlink()
+                forget(self._run_dir, Address.worker(post.number))
         self._orphans.sweep({process.pid for process in self._processes.values()})
 
     def _exit_of(self, child: Child, process: ChildProcess, status: int) -> Exit:
@@ -431,7 +424,6 @@ class _Shell:
         self._orphans.born(process.pid)
         if process.output is not None:
             self._outputs[process.output] = child.address
-            self._poller.add(process.output)
 
     def _tell(self, instruction: Tell) -> None:
         if (outbox := self._outbox_of(instruction.receiver)) is not None:
@@ -443,8 +435,7 @@ class _Shell:
             return None
         outbox = self._outboxes.get(child)
         if outbox is None:
-            who = "scheduler" if child == SCHEDULER else f"w{child.number}"
-            outbox = self._outboxes[child] = Outbox(address_of(self._run_dir, who))
+            outbox = self._outboxes[child] = connect(self._run_dir, child)
         return outbox
 
     def close(self) -> None:

@@ -10,7 +10,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["SCHEDULER", "SUPERVISOR", "Address"]
+__all__ = ["CLIENTS", "SCHEDULER", "SOCKET_SUFFIX", "SUPERVISOR", "Address"]
+
+CLIENTS = "clients"
+"""The folder within a run's folder that holds what clients make."""
+
+SOCKET_SUFFIX = ".sock"
+"""How the names of all sockets end."""
 
 
 class Address(NamedTuple):
@@ -28,6 +34,15 @@ class Address(NamedTuple):
     def client(cls, number: int) -> Address:
         """That of the client with this number."""
         return cls("client", number)
+
+    @property
+    def file(self) -> str:
+        """The name that its files have in the run's folder, without a suffix: "scheduler", "w3", "clients/1f"."""
+        if self.kind == "worker":
+            return f"w{self.number}"
+        if self.kind == "client":
+            return f"{CLIENTS}/{self.number:x}"
+        return f"{self.kind}{self.number or ''}"
 
     def __str__(self) -> str:
         """For people and logs: "scheduler", "worker 3", "client 1f"."""

@@ -10,6 +10,8 @@ from pipeline.client.client import Client
 from pipeline.errors import WireError
 from pipeline.graph.plan import Plan
 from pipeline.scheduler.scheduler import Scheduler
+from pipeline.wire.address import SCHEDULER, Address
+from pipeline.wire.links import Outbox, connect, listen
 from pipeline.wire.messages import (
     Again,
     AskStatus,
@@ -26,8 +28,8 @@ from pipeline.wire.messages import (
     Submit,
     Welcome,
 )
-from pipeline.wire.run_dir import LOCK, SCHEDULER_LOCK
-from pipeline.wire.sockets import Inbox, Outbox, address_of
+from pipeline.wire.run_dir import LOCK, lock_path
+from pipeline.wire.zeromq import Pull
 from pipeline.worker.execution import Execution
 from pipeline.worker.peers import Waiting
 from shm import segments
@@ -63,9 +65,9 @@ class Pipeline:
             base = self.scheduler.routes.stages[index].base
             self._executions.append(Execution(stage, index, base, Hash(stage), self._table))
             self.scheduler.handle(Ready(index, index, 0, 1, epoch), 1)
-        self._inbox = Inbox(address_of(run_dir, "scheduler"))
+        self._inbox = listen(run_dir, SCHEDULER)
         self._clients: dict[int, Outbox] = {}
-        self._lock = OwnerLock.acquire(run_dir / SCHEDULER_LOCK)
+        self._lock = OwnerLock.acquire(lock_path(run_dir, SCHEDULER))
 
     def die(self) -> None:
         """As by kill -9: the lock is free, nobody is told."""
@@ -97,7 +99,7 @@ class Pipeline:
         scheduler = self.scheduler
         assert isinstance(message, (Hello, Loan, Submit, Again, Bye, AskStatus))
         if message.client not in self._clients:
-            self._clients[message.client] = Outbox(address_of(self._run_dir, f"clients/{message.client:x}"))
+            self._clients[message.client] = connect(self._run_dir, Address.client(message.client))
             if not isinstance(message, Hello):
                 self._clients[message.client].send(Gone(self.epoch))
                 return
@@ -128,7 +130,7 @@ class Pipeline:
         return [pool.in_use for pool in self.pools]
 
 
-class ClientInbox(Inbox):
+class ClientInbox(Pull):
     """The client's inbox: while the client waits, `running` works."""
 
     running: Pipeline | None = None
