@@ -17,14 +17,14 @@ from rich.table import Table
 
 from pipeline.cli.tables import make_table
 from pipeline.config.quantities import format_bytes
-from pipeline.errors import StartError
-from pipeline.graph.nearness import near_cpus, near_node
+from pipeline.graph.nearness import near_node
 from pipeline.graph.plan import Plan
-from pipeline.wire.run_dir import LOCK, RunFolder
+from pipeline.supervisor.segments import make_segments, unlink_segments
+from pipeline.wire.run_dir import RunFolder
 from shm import leftovers, segments
 from shm.errors import SegmentError
-from shm.placement import huge_bytes, map_pages, prefault, residency
-from shm.segment import Segment, SegmentSpec
+from shm.placement import huge_bytes, map_pages, residency
+from shm.segment import Segment
 
 __all__ = ["PoolPages", "pages_of_plan", "pages_of_run", "pages_table"]
 
@@ -62,19 +62,10 @@ def pages_of_plan(plan: Plan) -> list[PoolPages]:
     with _folder(plan.name) as folder:
         made: list[Segment] = []
         try:
-            for pool in plan.pools:
-                name = pool.name.replace("/", "-")
-                spec = SegmentSpec(folder.name, name, pool.slot_bytes, pool.slots, str(folder / LOCK))
-                made.append(segments.create(plan.segment_kind, spec))
-                prefault(made[-1], cpus=near_cpus(plan, pool.name))
-            for pool, segment in zip(plan.pools, made):
+            for pool, segment in zip(plan.pools, make_segments(plan, folder, made, recorder=False)):
                 found.append(_look(pool.name, segment, near_node(plan, pool.name)))
-        except SegmentError as error:
-            raise StartError(str(error)) from error
         finally:
-            for segment in made:
-                segment.close()
-                segment.unlink()
+            unlink_segments(made)
     return found
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from pipeline.client.connection import Connection
 from pipeline.errors import Unavailable
 from pipeline.graph.plan import INGRESS, Plan
+from pipeline.wire.address import SCHEDULER, Address
 from pipeline.wire.labels import short_name
+from pipeline.wire.links import Inbox, listen
 from pipeline.wire.messages import Hello, Welcome
-from pipeline.wire.run_dir import LOCK, SCHEDULER_LOCK, find_run
-from pipeline.wire.sockets import Inbox, address_of
+from pipeline.wire.run_dir import LOCK, find_run, lock_path
 from shm import segments
 from shm.errors import OwnerAlive, ShmError
 from shm.owner import OwnerLock, OwnerWatch
@@ -75,13 +76,13 @@ class Access:
         except OSError as error:
             raise Unavailable(f"no pipeline runs in {run_dir}: {error}") from error
         try:
-            lock = OwnerLock.acquire(run_dir / "clients" / f"{number:x}.lock")
+            lock = OwnerLock.acquire(lock_path(run_dir, Address.client(number)))
         except OSError as error:
             owner.close()
             raise Unavailable(f"no pipeline runs in {run_dir}: {error}") from error
         inbox = None
         try:
-            inbox = Inbox(address_of(run_dir, f"clients/{number:x}"), signalled=True)
+            inbox = listen(run_dir, Address.client(number), signalled=True)
             self.connection = Connection(run_dir, number, lock)
         except BaseException:
             if inbox is not None:
@@ -135,7 +136,7 @@ class Access:
         if self.connection is not None:
             # Removed, or its owner has ended since: then it is tried again, or the supervisor has ended too.
             with suppress(OSError):
-                self._scheduler = OwnerWatch(self.connection.run_dir / SCHEDULER_LOCK)
+                self._scheduler = OwnerWatch(lock_path(self.connection.run_dir, SCHEDULER))
 
     @property
     def is_over(self) -> bool:

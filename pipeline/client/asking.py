@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import Unavailable
+from pipeline.wire.address import SCHEDULER, Address
+from pipeline.wire.links import connect, listen
 from pipeline.wire.messages import AskStatus, Status
-from pipeline.wire.run_dir import SCHEDULER_LOCK
-from pipeline.wire.sockets import Inbox, Outbox, address_of
+from pipeline.wire.run_dir import lock_path
 from shm.owner import Alive, OwnerLock, probe
 
 __all__ = ["ask_status"]
@@ -27,11 +28,11 @@ def ask_status(run_dir: Path, timeout_s: float = 2.0) -> dict[str, Any]:
     """
     number = secrets.randbits(63)
     try:
-        lock = OwnerLock.acquire(run_dir / "clients" / f"{number:x}.lock")
+        lock = OwnerLock.acquire(lock_path(run_dir, Address.client(number)))
     except OSError as error:
         raise Unavailable(f"no pipeline runs in {run_dir}: {error}") from error
-    inbox = Inbox(address_of(run_dir, f"clients/{number:x}"))
-    scheduler = Outbox(address_of(run_dir, "scheduler"))
+    inbox = listen(run_dir, Address.client(number))
+    scheduler = connect(run_dir, SCHEDULER)
     try:
         end = time.monotonic() + timeout_s
         asked_at = 0.0
@@ -44,7 +45,7 @@ def ask_status(run_dir: Path, timeout_s: float = 2.0) -> dict[str, Any]:
                 if isinstance(message, Status):
                     document: dict[str, Any] = json.loads(message.document)
                     return document
-            if not isinstance(probe(run_dir / SCHEDULER_LOCK), Alive):
+            if not isinstance(probe(lock_path(run_dir, SCHEDULER)), Alive):
                 raise Unavailable(f"the scheduler of {run_dir.name} is dead; its supervisor starts another one")
         raise Unavailable(f"the scheduler of {run_dir.name} does not answer within {timeout_s:g} s")
     finally:

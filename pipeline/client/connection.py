@@ -27,9 +27,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.errors import ClientMisuse
+from pipeline.wire.address import SCHEDULER
+from pipeline.wire.links import connect
 from pipeline.wire.messages import Bye, Message, SlotRef, Submission, Submit
-from pipeline.wire.run_dir import SCHEDULER_LOCK
-from pipeline.wire.sockets import Outbox, address_of
+from pipeline.wire.run_dir import lock_path
 from shm.owner import Dead, OwnerLock, probe
 
 __all__ = ["Connection", "Lease"]
@@ -93,7 +94,7 @@ class Connection:
         #: The number of the last `Answers` that was taken in.
         self.seen = 0
         self._lock = lock
-        self._scheduler = Outbox(address_of(run_dir, "scheduler"))
+        self._scheduler = connect(run_dir, SCHEDULER)
         self._mutex = threading.Lock()
         #: The thread that has the mutex.
         self._holder = 0
@@ -244,7 +245,7 @@ class Connection:
             # Each step may be repeated: this may be interrupted, and is begun again then.
             if not self._scheduler.closed:
                 # What is said to no one would be kept for those 200 ms, and this process with it where it ends.
-                there = not isinstance(probe(self.run_dir / SCHEDULER_LOCK), Dead)
+                there = not isinstance(probe(lock_path(self.run_dir, SCHEDULER)), Dead)
                 if there:
                     self._scheduler.send(Bye(self.number, ()))
                 self._scheduler.close(linger_ms=_GOODBYE_MS if there else 0)

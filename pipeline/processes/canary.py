@@ -21,7 +21,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Entry point of the process."""
-    boot_ = boot("canary")
+    boot_ = boot()
     plan = boot_.plan.canary
     assert plan is not None
     if not Path(plan.input).is_file():

@@ -70,16 +70,25 @@ class Boot:
         epoch: int,
         segments: tuple[SegmentAddress, ...],
         *,
+        title: str,
+        own_terminal: bool = False,
         posts: tuple[Post, ...] = (),
         replica: int = 0,
         extra: dict[str, Any] | None = None,
     ) -> bytes:
-        """The line that `boot` reads."""
+        """The line that `boot` reads.
+
+        Args:
+            title: the process's name for `ps`: "scheduler", "detect/0".
+            own_terminal: it prints to the user's terminal, and SIGTERM is its own to handle.
+        """
         body = {
             "plan": plan.to_json(),
             "run_dir": str(run_dir),
             "epoch": epoch,
             "segments": [list(address) for address in segments],
+            "title": title,
+            "own_terminal": own_terminal,
             "posts": posts,
             "replica": replica,
             "extra": extra or {},
@@ -88,16 +97,8 @@ class Boot:
         return json.dumps(body).encode() + b"\n"
 
 
-def boot(role: str) -> Boot:
-    """Read the boot document, bind this process's life to its parent's, and name it for `ps`.
-
-    Args:
-        role: "scheduler", "feeder", or "" for a worker process, which is named by its stages and replica.
-    """
-    # The feeder's are the user's; of all others the supervisor reads what they print.
-    prepare_streams(None if role == "feeder" else "utf-8")
-    # A crash in C leaves the Python line that led there among the last lines printed, which its request fails with.
-    faulthandler.enable(all_threads=False)
+def boot() -> Boot:
+    """Read the boot document, bind this process's life to its parent's, and name it for `ps`."""
     line = bytearray()
     # Unbuffered, so that nothing but this line is taken from the pipe.
     while not line.endswith(b"\n"):
@@ -106,6 +107,11 @@ def boot(role: str) -> Boot:
             sys.exit(3)
         line += chunk
     raw = json.loads(line)
+    own_terminal = raw["own_terminal"]
+    # What all others print, the supervisor reads.
+    prepare_streams(None if own_terminal else "utf-8")
+    # A crash in C leaves the Python line that led there among the last lines printed, which its request fails with.
+    faulthandler.enable(all_threads=False)
     lifeline = os.dup(0)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -113,12 +119,11 @@ def boot(role: str) -> Boot:
     if not _end_with_lifeline(lifeline):
         die_with_parent(raw["parent"])
     threading.Thread(target=_watch, args=(lifeline,), name="lifeline", daemon=True).start()
-    # The feeder listens to the SIGTERM that the supervisor sends it: until it does, one that comes waits.
-    _take_no_notice(SHARED_SIGNALS - {signal.SIGTERM} if role == "feeder" else SHARED_SIGNALS)
+    # A SIGTERM that the child handles itself waits until it does.
+    _take_no_notice(SHARED_SIGNALS - {signal.SIGTERM} if own_terminal else SHARED_SIGNALS)
     plan = Plan.from_json(raw["plan"])
     posts = tuple(Post(*post) for post in raw["posts"])
-    title = role or plan.stages[posts[0].stage].workers[raw["replica"]].title
-    setproctitle.setproctitle(f"pipeline[{plan.name}] {title}")
+    setproctitle.setproctitle(f"pipeline[{plan.name}] {raw['title']}")
     return Boot(
         plan=plan,
         run_dir=Path(raw["run_dir"]),

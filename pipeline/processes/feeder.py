@@ -183,7 +183,7 @@ def _take_reports(client: Client, summary: Summary, settle_s: float) -> bool:
 
 def main() -> None:
     """Entry point of the process."""
-    boot_ = boot("feeder")
+    boot_ = boot()
     try:
         status = _run(boot_)
     except _Gone:

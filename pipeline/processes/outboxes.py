@@ -20,8 +20,11 @@ from pipeline.scheduler.door import (
     client,
 )
 from pipeline.scheduler.reception import STRANGER_MS
+from pipeline.wire import address
+from pipeline.wire.address import Address
+from pipeline.wire.links import MOST_SOCKETS, connect
 from pipeline.wire.messages import Message
-from pipeline.wire.sockets import MOST_SOCKETS, Outbox, address_of
+from pipeline.wire.run_dir import lock_path
 from shm.owner import Alive, OwnerWatch, probe
 
 __all__ = ["Outboxes", "limits_of"]
@@ -46,7 +49,7 @@ class Outboxes:
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
-        self._open = {SUPERVISOR: Outbox(address_of(run_dir, "supervisor"))}
+        self._open = {SUPERVISOR: connect(run_dir, address.SUPERVISOR)}
         #: Of each client its lock, by which its death is seen.
         self._watches: dict[int, OwnerWatch] = {}
         self._checked_at = 0
@@ -65,7 +68,7 @@ class Outboxes:
             elif (outbox := self._open.get(receiver)) is not None:
                 outbox.send(message)
             elif receiver.kind == WORKER:
-                outbox = self._open[receiver] = Outbox(address_of(self._run_dir, f"w{receiver.number}"))
+                outbox = self._open[receiver] = connect(self._run_dir, Address.worker(receiver.number))
                 outbox.send(message)
             elif receiver.kind == STRANGER:
                 self._answer_stranger(receiver.number, message)
@@ -90,7 +93,7 @@ class Outboxes:
         receiver = client(number)
         if (old := self._open.get(receiver)) is not None:
             old.close()
-        self._open[receiver] = Outbox(address_of(self._run_dir, f"clients/{number:x}"))
+        self._open[receiver] = connect(self._run_dir, Address.client(number))
         return True
 
     def _disconnect(self, receiver: Receiver, linger_ms: int) -> None:
@@ -104,13 +107,13 @@ class Outboxes:
     def _answer_stranger(self, number: int, message: Message) -> None:
         if not isinstance(probe(self._lock_of(number)), Alive):
             return
-        outbox = Outbox(address_of(self._run_dir, f"clients/{number:x}"))
+        outbox = connect(self._run_dir, Address.client(number))
         outbox.send(message)
         # In the background: a process that does not take it must not hold others up.
         outbox.close(linger_ms=STRANGER_MS)
 
     def _lock_of(self, number: int) -> Path:
-        return self._run_dir / "clients" / f"{number:x}.lock"
+        return lock_path(self._run_dir, Address.client(number))
 
     def close(self) -> None:
         """Close all; what the supervisor was sent may take a second to leave this process."""

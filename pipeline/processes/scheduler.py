@@ -16,9 +16,10 @@ from pipeline.processes.child import Boot, boot, collect_garbage, freeze_heap
 from pipeline.processes.outboxes import Outboxes, limits_of
 from pipeline.scheduler.door import SUPERVISOR, ClientGone
 from pipeline.scheduler.scheduler import Scheduler
+from pipeline.wire.address import SCHEDULER
+from pipeline.wire.links import listen
 from pipeline.wire.messages import PoolAddress, Ready
-from pipeline.wire.run_dir import SCHEDULER_LOCK
-from pipeline.wire.sockets import Inbox, address_of
+from pipeline.wire.run_dir import lock_path
 from shm import segments
 from shm.errors import OwnerAlive
 from shm.owner import OwnerLock
@@ -43,8 +44,8 @@ class _Shell:
             [PoolAddress(a.kind, a.name, pool.name) for a, pool in zip(boot.segments, plan.pools)],
             limits_of(sum(len(stage.workers) for stage in plan.stages), len(boot.segments)),
         )
-        self._lock = OwnerLock.acquire(boot.run_dir / SCHEDULER_LOCK)
-        self._inbox = Inbox(address_of(boot.run_dir, "scheduler"))
+        self._lock = OwnerLock.acquire(lock_path(boot.run_dir, SCHEDULER))
+        self._inbox = listen(boot.run_dir, SCHEDULER)
         self._outboxes = Outboxes(boot.run_dir)
 
     def run(self) -> None:
@@ -89,7 +90,7 @@ class _Shell:
 
 def main() -> None:
     """Entry point of the process."""
-    shell = _Shell(boot("scheduler"))
+    shell = _Shell(boot())
     shell.run()
     shell.close()
 

@@ -22,8 +22,9 @@ from collections.abc import Sequence
 
 from pipeline.errors import WireError
 from pipeline.processes.child import Boot, boot, collect_garbage, freeze_heap
+from pipeline.wire.address import SUPERVISOR, Address
+from pipeline.wire.links import Inbox, Outbox, connect, listen
 from pipeline.wire.messages import Failed, Fences, Message, Orders, PeerGone, Ready, Reset, Stop
-from pipeline.wire.sockets import Inbox, Outbox, address_of
 from pipeline.worker.debugging import refuse_breakpoints
 from pipeline.worker.exits import Exits
 from pipeline.worker.failures import start_failure
@@ -252,7 +253,7 @@ class _Process:
 
 def main() -> None:
     """Entry point of the process."""
-    boot_ = boot("")
+    boot_ = boot()
     for stream in (sys.stdout, sys.stderr):
         # The supervisor reads UTF-8, whatever the locale says; and what a stage prints must not fail its request.
         if isinstance(stream, io.TextIOWrapper):
@@ -263,8 +264,8 @@ def main() -> None:
         # Before anything starts threads, which inherit it. Refused by some sandboxes; then it runs anywhere.
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, placed.cpus)
-    socket = Inbox(*(address_of(boot_.run_dir, f"w{post.number}") for post in boot_.posts))
-    supervisor = Outbox(address_of(boot_.run_dir, "supervisor"))
+    socket = listen(boot_.run_dir, *(Address.worker(post.number) for post in boot_.posts))
+    supervisor = connect(boot_.run_dir, SUPERVISOR)
     process = None
     status = 0
     try:

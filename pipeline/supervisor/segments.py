@@ -1,4 +1,7 @@
-"""The segments of a run: made before anything starts, looked at while it runs, removed at its end."""
+"""The segments of a run: made before anything starts, looked at while it runs, removed at its end.
+
+`pipeline check --pages` makes them in the same way, for a moment.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Supervision: which child runs, which is started again, and when it is over.
 
-Pure: events and times in, instructions out. `pipeline.supervisor.supervisor` spawns, signals and
-waits; nothing here does.
+Pure: events and times in, a list of instructions out. `pipeline.supervisor.supervisor` carries it out, once the
+transition is complete; it spawns, signals and waits, and nothing here does. What differs from one kind of child to
+another is read from its row in `pipeline.supervisor.roles`.
 
               all ready             interrupt / the feeder is done            drained / too late
     STARTING ───────────▶ RUNNING ───────────────────────────────▶ DRAINING ──────────────────▶ STOPPING
@@ -16,35 +17,18 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from signal import SIGKILL
 
-from pipeline.graph.plan import Plan, Post
-from pipeline.wire.messages import Drain, Message, StageBroken, Stop, WorkerGone
+from pipeline.graph.plan import Plan
+from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell
+from pipeline.supervisor.roles import ROLES, Place, Restart, Role
+from pipeline.wire.address import SCHEDULER, Address
+from pipeline.wire.messages import Drain, StageBroken, Stop, WorkerGone
 
-__all__ = [
-    "CANARY",
-    "FEEDER",
-    "SCHEDULER",
-    "STOPPED_EARLY",
-    "Child",
-    "Exit",
-    "Instruction",
-    "Interrupt",
-    "Kill",
-    "Log",
-    "NewEpoch",
-    "Phase",
-    "Spawn",
-    "Supervision",
-    "Tell",
-]
-
-SCHEDULER = -1
-FEEDER = -2
-CANARY = -3
+__all__ = ["STOPPED_EARLY", "Exit", "Phase", "Supervision"]
 
 STOPPED_EARLY = "stopped while it was starting"
 
@@ -68,67 +52,6 @@ class Phase(Enum):
     STOPPED = "stopped"
 
 
-@dataclass(slots=True)
-class Child:
-    """One process, from its spawn to its end."""
-
-    number: int
-    """Of a worker process: that of the first of its workers."""
-    title: str
-    posts: tuple[Post, ...] = ()
-    """The workers that it is, one a stage; none where it has another role."""
-    replica: int = 0
-    ready: bool = False
-    epoch: int = 0
-    """Whose segments it was told to attach."""
-    overran: str = ""
-    """It is being killed, since it has been computing this for too long: "one batch for 1500 ms"."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    """Start this child."""
-
-    child: Child
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Push a message into a child's inbox."""
-
-    number: int
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class Interrupt:
-    """Send SIGTERM."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """Send SIGKILL."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class NewEpoch:
-    """Replace every segment by a new one, and let every worker know."""
-
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """Something for the person who watches."""
-
-    level: str
-    text: str
-
-
 @dataclass(frozen=True, slots=True)
 class Exit:
     """How a child has ended, as far as the shell can tell."""
@@ -145,25 +68,24 @@ class Exit:
     """The kernel killed something for want of memory while it lived."""
 
 
-Instruction = Spawn | Tell | Interrupt | Kill | NewEpoch | Log
-
-
 class Supervision:
-    """The children of one run.
+    """The children of one run. Each event gives a list of instructions, in the order in which they must be carried out.
 
     Args:
         plan: what runs.
-        feeder: whether a feeder process sends requests; the run ends with it.
+        feeder: whether files are fed: a feeder process sends them, and the run ends with it.
+        roles: the kinds of children.
     """
 
-    def __init__(self, plan: Plan, *, feeder: bool) -> None:
+    def __init__(self, plan: Plan, *, feeder: bool, roles: Sequence[Role] = ROLES) -> None:
         self._plan = plan
-        self._with_feeder = feeder
+        self._feeder = feeder
+        self._roles = roles
         self.phase = Phase.STARTING
         self.epoch = 0
         #: Segments of this epoch are no longer whole, and are about to be replaced.
         self._damaged = False
-        self.children: dict[int, Child] = {}
+        self.children: dict[Address, Child] = {}
         self._next_worker = 0
         #: By the first stage of a process.
         self._deaths: list[deque[float]] = [deque() for _ in plan.stages]
@@ -180,98 +102,85 @@ class Supervision:
         self.exit_code = 0
         #: Why it could not start; for people.
         self.failure: str | None = None
-        #: The scheduler's last status document.
-        self.last_status = ""
 
     # -- events ---------------------------------------------------------------------------------
 
-    def start(self) -> Iterator[Instruction]:
+    def start(self) -> list[Instruction]:
         """Begin: every child at once, they find each other."""
-        yield self._spawn(Child(SCHEDULER, "scheduler"))
-        records = 0
-        for stages in self._plan.processes:
-            for replica, placed in enumerate(self._plan.stages[stages[0]].workers):
-                posts = tuple(Post(0, stage, records + at) for at, stage in enumerate(stages))
-                yield self._spawn(self._numbered(Child(0, placed.title, posts, replica)))
-                records += len(stages)
-        if self._with_feeder:
-            yield self._spawn(Child(FEEDER, "feeder"))
-        elif self._plan.canary is not None:
-            yield self._spawn(Child(CANARY, "canary"))
+        return [
+            self._spawn(self._child(role, place))
+            for role in self._roles
+            for place in role.places(self._plan, self._feeder)
+        ]
 
-    def ready(self, number: int) -> Iterator[Instruction]:
+    def ready(self, address: Address) -> list[Instruction]:
         """A child has said that it is ready."""
-        child = self.children.get(number)
+        child = self.children.get(address)
         if child is None:
-            return
+            return []
         child.ready = True
-        if self.phase is Phase.STARTING and all(
-            c.ready for c in self.children.values() if c.number not in (FEEDER, CANARY)
-        ):
+        if self.phase is Phase.STARTING and all(c.ready for c in self.children.values() if c.role.gates_ready):
             self.phase = Phase.RUNNING
-            yield Log("info", "ready")
+            return [Log("info", "ready")]
+        return []
 
-    def failed(self, number: int, error: str, traceback: str) -> Iterator[Instruction]:
+    def failed(self, address: Address, error: str, traceback: str) -> list[Instruction]:
         """A child says that it could not start; its exit follows."""
-        child = self.children.get(number)
-        title = child.title if child is not None else f"child {number}"
+        child = self.children.get(address)
+        title = child.title if child is not None else str(address)
         if self.phase is Phase.STARTING:
             if self.failure is None:
                 self.failure = f"{title} could not start: {error}\n\n{traceback.rstrip()}"
-            yield from self._stop(3)
-        elif child is None or not self._outdated(child):
-            yield Log("error", f"{title} could not start again: {error}")
+            return self._stop(3)
+        if child is None or not self._outdated(child):
+            return [Log("error", f"{title} could not start again: {error}")]
+        return []
 
-    def exited(self, number: int, exit: Exit, now: float) -> Iterator[Instruction]:
+    def exited(self, address: Address, exit: Exit, now: float) -> list[Instruction]:
         """A child is dead for certain. `now`: monotonic seconds."""
-        child = self.children.pop(number, None)
+        child = self.children.pop(address, None)
         if child is None:
-            return
-        if number == FEEDER:
-            yield from self._feeder_exited(exit, now)
+            return []
+        instructions: list[Instruction] = []
+        if child.role.ends_run:
+            instructions = self._client_ended(child, exit, now)
         elif self.phase is Phase.STARTING:
             if self.failure is None:
                 self.failure = f"{child.title} died while it was starting: {exit.how}"
-            yield from self._stop(3)
+            instructions = self._stop(3)
         elif self.phase in (Phase.RUNNING, Phase.DRAINING):
-            if number == SCHEDULER:
-                yield from self._scheduler_died(exit, now)
-            elif number == CANARY:
-                yield Log("warning", f"the canary died ({exit.how}); started again")
-                self._respawns.append((now + _FIRST_DELAY_S, Child(CANARY, "canary")))
-            else:
-                yield from self._worker_died(child, exit, now)
-        if not self.children and self.phase is Phase.STOPPING:
-            self.phase = Phase.STOPPED
+            instructions = self._died(child, exit, now)
+        self._end_without_children()
+        return instructions
 
-    def unborn(self, number: int, why: str, now: float) -> Iterator[Instruction]:
+    def unborn(self, address: Address, why: str, now: float) -> list[Instruction]:
         """A child could not be started, for want of descriptors or processes say: not its fault, and tried again."""
-        child = self.children.pop(number, None)
+        child = self.children.pop(address, None)
         if child is None:
-            return
+            return []
         if self.phase in (Phase.RUNNING, Phase.DRAINING):
-            yield Log("error", f"{child.title}: {why}; tried again in {_SPAWN_AGAIN_S:g} s")
             self._respawns.append((now + _SPAWN_AGAIN_S, child))
-        elif not self.children and self.phase is Phase.STOPPING:
-            self.phase = Phase.STOPPED
+            return [Log("error", f"{child.title}: {why}; tried again in {_SPAWN_AGAIN_S:g} s")]
+        self._end_without_children()
+        return []
 
-    def overran(self, number: int, stage: int, for_ms: float) -> Iterator[Instruction]:
+    def overran(self, address: Address, stage: int, for_ms: float) -> list[Instruction]:
         """A process has been computing one batch for longer than its stage's `timeout_ms`."""
-        child = self.children.get(number)
-        if child is not None and not child.overran:
-            child.overran = f"one batch{self._which(child, stage)} for {for_ms:.0f} ms"
-            yield Log("warning", f"{child.title} has been computing {child.overran}; killed")
-            yield Kill(number)
+        child = self.children.get(address)
+        if child is None or child.overran:
+            return []
+        child.overran = f"one batch{self._which(child, stage)} for {for_ms:.0f} ms"
+        return [Log("warning", f"{child.title} has been computing {child.overran}; killed"), Kill(address)]
 
-    def damaged(self, why: str) -> Iterator[Instruction]:
+    def damaged(self, why: str) -> list[Instruction]:
         """A segment was truncated or removed under us: all are replaced, as when the scheduler dies."""
         # Not in a drain: what is under way goes on where it is, and nothing else is to come.
-        if self.phase is Phase.RUNNING and not self._damaged:
-            self._damaged = True
-            yield Log("error", f"a segment is damaged, so all are replaced: {why}")
-            yield Kill(SCHEDULER)
+        if self.phase is not Phase.RUNNING or self._damaged:
+            return []
+        self._damaged = True
+        return [Log("error", f"a segment is damaged, so all are replaced: {why}"), Kill(SCHEDULER)]
 
-    def interrupted(self, now: float, *, hangup: bool = False) -> Iterator[Instruction]:
+    def interrupted(self, now: float, *, hangup: bool = False) -> list[Instruction]:
         """A signal asks to stop: the first drains, or ends the start; the second stops at once.
 
         Some senders send several for one: a terminal that is closed, and its shell, a SIGHUP each; systemd SIGTERM and
@@ -286,58 +195,57 @@ class Supervision:
             self._interrupted_at = now
         if again:
             self.exit_code = self.exit_code or 1
-            yield Log("warning", "stopping at once")
             self.phase = Phase.STOPPING
             self._respawns.clear()
-            for number in self.children:
-                yield Kill(number)
-            if not self.children:
-                self.phase = Phase.STOPPED
-        elif self.phase is Phase.STARTING:
-            yield Log("info", STOPPED_EARLY)
+            self._end_without_children()
+            return [Log("warning", "stopping at once"), *map(Kill, self.children)]
+        if self.phase is Phase.STARTING:
             # Nothing was served; but files that were to be run have no answers.
-            yield from self._stop(1 if self._with_feeder else 0)
-        elif self.phase is Phase.RUNNING and FEEDER in self.children:
-            yield Log("note", "finishing what is under way; once more to stop at once")
-            # The feeder's turn first, then the scheduler's: either may take its time.
-            self._give_up_at = now + 2 * self._plan.drain_s
-            yield Interrupt(FEEDER)
-            self.phase = Phase.DRAINING
-        elif self.phase is Phase.RUNNING:
-            yield from self._drain(now)
+            return [Log("info", STOPPED_EARLY), *self._stop(1 if self._run_enders() else 0)]
+        if self.phase is not Phase.RUNNING:
+            return []
+        enders = self._run_enders()
+        if not enders:
+            return self._drain(now)
+        self.phase = Phase.DRAINING
+        # The turn of these children first, then the scheduler's: either may take its time.
+        self._give_up_at = now + 2 * self._plan.drain_s
+        return [Log("note", "finishing what is under way; once more to stop at once"), *map(Interrupt, enders)]
 
-    def drained(self, document: str, now: float) -> Iterator[Instruction]:
+    def drained(self, document: str, now: float) -> list[Instruction]:
         """Nothing is inside any more. `document`: the scheduler's last status."""
-        self.last_status = document
+        instructions: list[Instruction] = []
         for request in json.loads(document).get("unfinished", ()):
             self.exit_code = self.exit_code or 1
-            yield Log(
-                "warning",
+            text = (
                 f"not finished within {self._plan.drain_s:g} s: request {request['request']} of {request['client']}, "
-                f"which waited for {', '.join(request['stages'])}",
+                f"which waited for {', '.join(request['stages'])}"
             )
-        yield from self._stop(self.exit_code, now)
+            instructions.append(Log("warning", text))
+        return [*instructions, *self._stop(self.exit_code, now)]
 
-    def tick(self, now: float) -> Iterator[Instruction]:
+    def tick(self, now: float) -> list[Instruction]:
         """Time has passed."""
-        if self.phase in (Phase.RUNNING, Phase.DRAINING):
-            due = [child for when, child in self._respawns if when <= now]
-            self._respawns = [respawn for respawn in self._respawns if respawn[0] > now]
-            for child in due:
-                yield self._spawn(child)
-                if child.number == SCHEDULER:
-                    yield from self._tell_broken()
+        instructions: list[Instruction] = []
+        # Before children are started again: what is about to be stopped is not started first.
         if self._give_up_at is not None and now >= self._give_up_at:
             self._give_up_at = None
             left = ", ".join(child.title for child in self.children.values())
             if self.phase is Phase.DRAINING:
                 self.exit_code = self.exit_code or 1
-                yield Log("warning", f"not drained after {self._plan.drain_s:g} s; stopping: {left}")
-                yield from self._stop(self.exit_code, now)
+                instructions.append(Log("warning", f"not drained after {self._plan.drain_s:g} s; stopping: {left}"))
+                instructions += self._stop(self.exit_code, now)
             else:
-                yield Log("warning", f"killed, since it did not stop: {left}")
-                for number in self.children:
-                    yield Kill(number)
+                instructions.append(Log("warning", f"killed, since it did not stop: {left}"))
+                instructions += map(Kill, self.children)
+        if self.phase in (Phase.RUNNING, Phase.DRAINING):
+            due = [child for when, child in self._respawns if when <= now]
+            self._respawns = [respawn for respawn in self._respawns if respawn[0] > now]
+            for child in due:
+                instructions.append(self._spawn(child))
+                if child.address == SCHEDULER:
+                    instructions += self._tell_broken()
+        return instructions
 
     @property
     def wake_at(self) -> float | None:
@@ -349,12 +257,18 @@ class Supervision:
 
     # -- steps ----------------------------------------------------------------------------------
 
-    def _numbered(self, child: Child) -> Child:
-        """A new child in the place of one, under numbers that nobody has had."""
-        number = self._next_worker
-        self._next_worker += len(child.posts)
-        posts = tuple(post._replace(number=number + at) for at, post in enumerate(child.posts))
-        return Child(number, child.title, posts, child.replica)
+    def _child(self, role: Role, place: Place) -> Child:
+        """A new child in a place; a worker process gets numbers that no worker of this run has had."""
+        number = place.replica
+        if place.posts:
+            number = self._next_worker
+            self._next_worker += len(place.posts)
+        posts = tuple(post._replace(number=number + at) for at, post in enumerate(place.posts))
+        return Child(Address(role.title, number), role, place.title, posts, place.replica)
+
+    def _successor(self, child: Child) -> Child:
+        """A new child in the place of one that is dead."""
+        return self._child(child.role, Place(child.title, child.posts, child.replica))
 
     def _which(self, child: Child, stage: int) -> str:
         """" of detect", where a process has several stages."""
@@ -362,43 +276,68 @@ class Supervision:
 
     def _spawn(self, child: Child) -> Spawn:
         child.epoch = self.epoch
-        self.children[child.number] = child
+        self.children[child.address] = child
         return Spawn(child)
 
-    def _feeder_exited(self, exit: Exit, now: float) -> Iterator[Instruction]:
+    def _run_enders(self) -> list[Address]:
+        return [child.address for child in self.children.values() if child.role.ends_run]
+
+    def _client_ended(self, child: Child, exit: Exit, now: float) -> list[Instruction]:
+        """A child has ended that the run ends with."""
         if self.phase is Phase.STOPPING:
             # Killed by us, for a reason that has said already what the run ends with.
-            return
+            return []
+        instructions: list[Instruction] = []
         if exit.code not in (0, 1, 2):
-            yield Log("error", f"the feeder died: {exit.how}")
-        self.exit_code = exit.code if exit.code in (0, 2) else 1
+            instructions.append(Log("error", f"the {child.title} died: {exit.how}"))
+        self.exit_code = max(self.exit_code, exit.code if exit.code in (0, 2) else 1)
+        if self._run_enders():
+            return instructions
         if self.phase is Phase.STARTING:
-            yield from self._stop(self.exit_code)
-        if self.phase in (Phase.RUNNING, Phase.DRAINING):
-            yield from self._drain(now)
+            return instructions + self._stop(self.exit_code)
+        return instructions + self._drain(now)
 
-    def _drain(self, now: float) -> Iterator[Instruction]:
+    def _drain(self, now: float) -> list[Instruction]:
         self.phase = Phase.DRAINING
         # The scheduler gives up first, and tells every client; this is for the case that it does not.
         self._give_up_at = now + self._plan.drain_s + _STOP_GRACE_S
         if SCHEDULER in self.children:
-            yield Tell(SCHEDULER, Drain(int((now + self._plan.drain_s) * 1e9)))
+            return [Tell(SCHEDULER, Drain(int((now + self._plan.drain_s) * 1e9)))]
+        return []
 
-    def _stop(self, exit_code: int, now: float | None = None) -> Iterator[Instruction]:
-        """Tell everybody to stop; at a failed start kill them, since they may not listen yet."""
+    def _stop(self, exit_code: int, now: float | None = None) -> list[Instruction]:
+        """Tell every child to stop; at a failed start kill them, since they may not listen yet."""
         if self.phase in (Phase.STOPPING, Phase.STOPPED):
-            return
+            return []
         at_once = self.phase is Phase.STARTING or now is None
         self.phase = Phase.STOPPING
         self.exit_code = exit_code
         self._respawns.clear()
-        for number in self.children:
-            yield Kill(number) if at_once or number in (FEEDER, CANARY) else Tell(number, Stop())
         self._give_up_at = None if now is None else now + _STOP_GRACE_S
-        if not self.children:
+        self._end_without_children()
+        return [
+            Kill(child.address) if at_once or not child.role.listens else Tell(child.address, Stop())
+            for child in self.children.values()
+        ]
+
+    def _end_without_children(self) -> None:
+        if not self.children and self.phase is Phase.STOPPING:
             self.phase = Phase.STOPPED
 
-    def _worker_died(self, child: Child, exit: Exit, now: float) -> Iterator[Instruction]:
+    # -- deaths ---------------------------------------------------------------------------------
+
+    def _died(self, child: Child, exit: Exit, now: float) -> list[Instruction]:
+        restart = child.role.restart
+        if restart is Restart.EPOCH:
+            return self._scheduler_died(child, exit, now)
+        if restart is Restart.STAGE:
+            return self._worker_died(child, exit, now)
+        if restart is Restart.SOON:
+            self._respawns.append((now + _FIRST_DELAY_S, self._successor(child)))
+            return [Log("warning", f"the {child.title} died ({exit.how}); started again")]
+        return [Log("error", f"the {child.title} died: {exit.how}")]
+
+    def _worker_died(self, child: Child, exit: Exit, now: float) -> list[Instruction]:
         how = exit.how
         if child.overran:
             how = f"killed, since it had been computing {child.overran}"
@@ -408,12 +347,13 @@ class Supervision:
         # from another program, and says nothing about what was being computed.
         killed = exit.code == -SIGKILL and not child.overran and not exit.out_of_memory
         outside = killed or self._outdated(child)
+        instructions: list[Instruction] = []
         # The last stage first: a request that it was computing is suspect there, though the notice that an earlier
         # stage has finished it may have died with the process.
         for post in reversed(child.posts):
             running = exit.running.get(post.stage, ())
             beside = len(exit.running) > bool(running)
-            yield Tell(SCHEDULER, WorkerGone(post.number, how, running, outside, beside))
+            instructions.append(Tell(SCHEDULER, WorkerGone(post.number, how, running, outside, beside)))
         first = child.posts[0].stage
         plan = self._plan.stages[first]
         deaths = self._deaths[first]
@@ -426,12 +366,13 @@ class Supervision:
             for post in child.posts:
                 if post.stage not in self._broken:
                     self._broken.add(post.stage)
-                    yield Log("error", f"stage {self._plan.stages[post.stage].name} is broken: {reason}")
-                    yield Tell(SCHEDULER, StageBroken(post.stage, reason))
-            return
+                    text = f"stage {self._plan.stages[post.stage].name} is broken: {reason}"
+                    instructions += [Log("error", text), Tell(SCHEDULER, StageBroken(post.stage, reason))]
+            return instructions
         delay = min(_FIRST_DELAY_S * 2 ** (len(deaths) - 2), _LONGEST_DELAY_S) if len(deaths) > 1 else 0.0
-        yield Log("warning", f"{child.title} died ({how}); started again" + (f" in {delay:g} s" if delay else ""))
-        self._respawns.append((now + delay, self._numbered(child)))
+        self._respawns.append((now + delay, self._successor(child)))
+        text = f"{child.title} died ({how}); started again" + (f" in {delay:g} s" if delay else "")
+        return [*instructions, Log("warning", text)]
 
     def _outdated(self, child: Child) -> bool:
         """Whether a worker that was starting looked for segments that are gone, or are about to be."""
@@ -459,24 +400,23 @@ class Supervision:
         # Fewer of the same requests, or the last one alone once more.
         return not running or not (worked or running <= before)
 
-    def _scheduler_died(self, exit: Exit, now: float) -> Iterator[Instruction]:
+    def _scheduler_died(self, child: Child, exit: Exit, now: float) -> list[Instruction]:
         deaths = self._scheduler_deaths
         deaths.append(now)
         while deaths[0] < now - _SCHEDULER_WINDOW_S:
             deaths.popleft()
         if len(deaths) > _SCHEDULER_RESTARTS or self.phase is Phase.DRAINING:
-            yield Log("error", f"the scheduler died: {exit.how}")
-            yield from self._stop(1)
-            return
-        yield Log("error", f"the scheduler died ({exit.how}); started again with empty slots")
+            return [Log("error", f"the scheduler died: {exit.how}"), *self._stop(1)]
         self.epoch += 1
         self._damaged = False
-        # New segments: a client of the old one may still write into a slot of the old ones.
-        yield NewEpoch(self.epoch)
-        yield self._spawn(Child(SCHEDULER, "scheduler"))
-        yield from self._tell_broken()
+        return [
+            Log("error", f"the scheduler died ({exit.how}); started again with empty slots"),
+            # New segments: a client of the old one may still write into a slot of the old ones.
+            NewEpoch(self.epoch),
+            self._spawn(self._successor(child)),
+            *self._tell_broken(),
+        ]
 
-    def _tell_broken(self) -> Iterator[Instruction]:
+    def _tell_broken(self) -> list[Instruction]:
         """A scheduler that begins anew knows of no stage that was given up."""
-        for stage in sorted(self._broken):
-            yield Tell(SCHEDULER, StageBroken(stage, "its workers died too often"))
+        return [Tell(SCHEDULER, StageBroken(stage, "its workers died too often")) for stage in sorted(self._broken)]

@@ -11,7 +11,7 @@ import resource
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,32 +22,19 @@ from pipeline.interpreter import NO_MATRICES, python_command
 from pipeline.processes.child import Boot
 from pipeline.streams import say
 from pipeline.supervisor.capsule import write_capsule
+from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell
 from pipeline.supervisor.memory_kills import MemoryKills, out_of_memory_kills
 from pipeline.supervisor.orphans import MARK, Orphans
 from pipeline.supervisor.process import ChildProcess
+from pipeline.supervisor.roles import FEEDER, ROLES, Role
 from pipeline.supervisor.segments import damage_of, make_segments, unlink_segments
 from pipeline.supervisor.signals import StopSignals
-from pipeline.supervisor.supervision import (
-    CANARY,
-    FEEDER,
-    SCHEDULER,
-    STOPPED_EARLY,
-    Child,
-    Exit,
-    Instruction,
-    Interrupt,
-    Kill,
-    Log,
-    NewEpoch,
-    Phase,
-    Spawn,
-    Supervision,
-    Tell,
-)
+from pipeline.supervisor.supervision import STOPPED_EARLY, Exit, Phase, Supervision
 from pipeline.topology.refusals import refusal_of
+from pipeline.wire.address import SCHEDULER, SUPERVISOR, Address
+from pipeline.wire.links import Outbox, connect, forget, listen
 from pipeline.wire.messages import Drained, Failed, Kept, PoolAddress, Ready, Relic, Reset
 from pipeline.wire.run_dir import RunFolder, remove_dead_runs
-from pipeline.wire.sockets import Inbox, Outbox, Poller, address_of
 from pipeline.worker.recorder import Recorder
 from shm.errors import OwnerAlive, ShmError
 from shm.segment import Segment
@@ -70,6 +57,7 @@ def supervise(
     feeder: dict[str, Any] | None = None,
     log: Callable[[str, str], None],
     on_ready: Callable[[Path], None] | None = None,
+    roles: Sequence[Role] = ROLES,
 ) -> int:
     """Run a pipeline until its feeder is done, or until it is told to stop; the exit code.
 
@@ -78,6 +66,7 @@ def supervise(
         feeder: what the feeder is to send (see `pipeline.processes.feeder`); None: serve until a signal.
         log: (level, text) -> for people.
         on_ready: called with the run's folder once every stage is ready.
+        roles: the kinds of children that the run has.
 
     Raises:
         StartError: it could not be started; nothing is left running or in /dev/shm.
@@ -93,7 +82,7 @@ def supervise(
                 if signals.received:
                     log("info", STOPPED_EARLY)
                     return 0 if feeder is None else 1
-            shell = _Shell(plan, folder, made, feeder, log, on_ready, signals)
+            shell = _Shell(plan, folder, made, feeder, log, on_ready, roles, signals)
             try:
                 return shell.run()
             finally:
@@ -127,6 +116,7 @@ class _Shell:
         feeder: dict[str, Any] | None,
         log: Callable[[str, str], None],
         on_ready: Callable[[Path], None] | None,
+        roles: Sequence[Role],
         signals: StopSignals,
     ) -> None:
         self._plan = plan
@@ -134,23 +124,21 @@ class _Shell:
         self._run_dir = folder.path
         #: One for each pool of the plan, and the flight records as the last; the caller unlinks them.
         self._made = made
-        self._feeder = feeder
+        #: What only children of this role are told at birth.
+        self._extra = {FEEDER.title: feeder or {}}
         self._log = partial(_say, log)
         self._on_ready = on_ready
-        self._supervision = Supervision(plan, feeder=feeder is not None)
-        self._processes: dict[int, ChildProcess] = {}
-        self._outboxes: dict[int, Outbox] = {}
-        self._inbox = Inbox(address_of(self._run_dir, "supervisor"))
-        self._poller = Poller()
-        self._poller.add(self._inbox)
+        self._supervision = Supervision(plan, feeder=feeder is not None, roles=roles)
+        self._processes: dict[Address, ChildProcess] = {}
+        self._outboxes: dict[Address, Outbox] = {}
+        self._inbox = listen(self._run_dir, SUPERVISOR)
         self._signals = signals
-        self._poller.add(signals.descriptor)
         self._orphans = Orphans()
         #: Children that could not be spawned, and why.
-        self._unborn: list[tuple[int, str]] = []
-        self._outputs: dict[int, int] = {}
+        self._unborn: list[tuple[Address, str]] = []
+        self._outputs: dict[int, Address] = {}
         #: Of each worker process, by the stage whose worker writes it.
-        self._recorders: dict[int, dict[int, Recorder]] = {}
+        self._recorders: dict[Address, dict[int, Recorder]] = {}
         #: Batches that the dead workers of each stage had finished.
         self._retired = [0] * len(plan.stages)
         self._memory_kills = MemoryKills(out_of_memory_kills())
@@ -182,7 +170,7 @@ class _Shell:
         now = time.monotonic()
         wake = supervision.wake_at
         wait = self._tick_s if wake is None else min(self._tick_s, max(0.0, wake - now))
-        readable = self._poller.wait(int(wait * 1000))
+        readable = self._inbox.wait([self._signals.descriptor, *self._outputs], int(wait * 1000))
         if self._signals.descriptor in readable:
             self._signals.clear()
         while self._signals.received:
@@ -206,10 +194,13 @@ class _Shell:
     def _take(self, message: object) -> None:
         supervision = self._supervision
         if isinstance(message, Ready):
+            child = self._sender_of(message)
+            if child is None:
+                return
             was = supervision.phase
-            self._carry_out(supervision.ready(message.worker))
-            # Now, while its socket is there: who is connected is reached also where the folder is removed.
-            self._outbox_of(message.worker)
+            self._carry_out(supervision.ready(child))
+            # Now, while its socket is there: a child that is connected is reached also where the folder is removed.
+            self._outbox_of(child)
             if was is Phase.STARTING and supervision.phase is Phase.RUNNING:
                 self._folder.mark_ready(True)
                 if self._on_ready is not None:
@@ -217,13 +208,19 @@ class _Shell:
         elif isinstance(message, Failed):
             # Was it its own fault? Before its exit is: one that found no segments must not count against its stage.
             self._look_for_damage()
-            self._carry_out(supervision.failed(message.worker, message.error, message.traceback))
+            self._carry_out(supervision.failed(Address.worker(message.worker), message.error, message.traceback))
         elif isinstance(message, Drained):
             self._carry_out(supervision.drained(message.document, time.monotonic()))
         elif isinstance(message, Relic):
             self._keep(message)
         elif isinstance(message, WireError):
             self._log("warning", f"refused a message: {message}")
+
+    def _sender_of(self, ready: Ready) -> Address | None:
+        """The child that says so: a worker names its number, every other one is told by its process id."""
+        if ready.worker >= 0:
+            return Address.worker(ready.worker)
+        return next((child for child, process in self._processes.items() if process.pid == ready.pid), None)
 
     def _keep(self, relic: Relic) -> None:
         """Write the capsule of a request that killed its workers; its slots wait until then."""
@@ -261,29 +258,28 @@ class _Shell:
 
     def _look_for_hung(self) -> None:
         now = time.monotonic_ns()
-        for number, recorders in self._recorders.items():
+        for child, recorders in self._recorders.items():
             for stage, recorder in recorders.items():
                 limit = self._plan.stages[stage].timeout_ms
                 since = recorder.since
                 if limit is not None and since and now - since > limit * 1e6:
-                    self._carry_out(self._supervision.overran(number, stage, (now - since) / 1e6))
+                    self._carry_out(self._supervision.overran(child, stage, (now - since) / 1e6))
 
-    def _pass_on(self, number: int) -> None:
-        process = self._processes[number]
+    def _pass_on(self, address: Address) -> None:
+        process = self._processes[address]
         fd = process.output
-        child = self._supervision.children.get(number)
+        child = self._supervision.children.get(address)
         for line in process.read():
-            say(f"{child.title if child else number} | {line}")
+            say(f"{child.title if child else address} | {line}")
         if process.output is None and fd is not None:
-            self._poller.remove(fd)
             del self._outputs[fd]
 
     def _bury(self) -> None:
         """Collect the exit status of every child that is dead, and what it has started."""
         while self._unborn:
-            number, why = self._unborn.pop(0)
-            self._carry_out(self._supervision.unborn(number, why, time.monotonic()))
-        for number, process in list(self._processes.items()):
+            address, why = self._unborn.pop(0)
+            self._carry_out(self._supervision.unborn(address, why, time.monotonic()))
+        for address, process in list(self._processes.items()):
             status = process.exit_status()
             if status is None:
                 continue
@@ -292,29 +288,26 @@ class _Shell:
                 self._take(message)
             if process.output is not None:
                 fd = process.output
-                self._pass_on(number)
-                if self._outputs.pop(fd, None) is not None:
-                    self._poller.remove(fd)
-            outbox = self._outboxes.pop(number, None)
+                self._pass_on(address)
+                self._outputs.pop(fd, None)
+            outbox = self._outboxes.pop(address, None)
             if outbox is not None:
                 outbox.close()
-            del self._processes[number]
+            del self._processes[address]
             process.close()
-            self._orphans.died(process.pid, self._mark_of(number))
-            child = self._supervision.children[number]
+            self._orphans.died(process.pid, self._mark_of(address))
+            child = self._supervision.children[address]
             exit = self._exit_of(child, process, status)
-            self._carry_out(self._supervision.exited(number, exit, time.monotonic()))
+            self._carry_out(self._supervision.exited(address, exit, time.monotonic()))
             for post in child.posts:
-                # A killed worker cannot remove its own socket.
-                with contextlib.suppress(OSError):
-                    (self._run_dir / f"w{post.number}.sock").unlink()
+                forget(self._run_dir, Address.worker(post.number))
         self._orphans.sweep({process.pid for process in self._processes.values()})
 
     def _exit_of(self, child: Child, process: ChildProcess, status: int) -> Exit:
         out_of_memory = self._memory_kills.struck(out_of_memory_kills())
         running: dict[int, tuple[int, ...]] = {}
         finished: dict[int, int] = {}
-        for stage, recorder in self._recorders.pop(child.number, {}).items():
+        for stage, recorder in self._recorders.pop(child.address, {}).items():
             self._retired[stage] += recorder.done
             alive = sum(others[stage].done for others in self._recorders.values() if stage in others)
             finished[stage] = self._retired[stage] + alive
@@ -323,17 +316,17 @@ class _Shell:
             recorder.close()
         return Exit(process.story(out_of_memory), status, running, finished, out_of_memory)
 
-    def _mark_of(self, number: int) -> str:
-        return f"{self._run_dir.name}/{number}"
+    def _mark_of(self, child: Address) -> str:
+        return f"{self._run_dir.name}/{child.kind}-{child.number}"
 
-    def _carry_out(self, instructions: Iterable[Instruction]) -> None:
+    def _carry_out(self, instructions: Sequence[Instruction]) -> None:
         for instruction in instructions:
             if isinstance(instruction, Spawn):
                 self._spawn(instruction.child)
             elif isinstance(instruction, Tell):
                 self._tell(instruction)
             elif isinstance(instruction, (Interrupt, Kill)):
-                if (process := self._processes.get(instruction.number)) is not None:
+                if (process := self._processes.get(instruction.child)) is not None:
                     process.send_signal(signal.SIGTERM if isinstance(instruction, Interrupt) else signal.SIGKILL)
             elif isinstance(instruction, NewEpoch):
                 self._new_epoch(instruction.epoch)
@@ -352,8 +345,8 @@ class _Shell:
             # No worker can be told of another record: they are started again with it.
             self._kill_workers()
         pools = tuple(PoolAddress(s.address.kind, s.address.name, p.name) for s, p in zip(fresh, self._plan.pools))
-        for number in self._recorders:
-            self._tell(Tell(number, Reset(epoch, pools)))
+        for worker in self._recorders:
+            self._tell(Tell(worker, Reset(epoch, pools)))
 
     def _new_segments(self, *, recorder: bool) -> list[Segment]:
         """One for each pool, perhaps one for the flight records.
@@ -385,24 +378,16 @@ class _Shell:
                 raise
 
     def _kill_workers(self) -> None:
-        for number in self._recorders:
-            self._processes[number].send_signal(signal.SIGKILL)
+        for worker in self._recorders:
+            self._processes[worker].send_signal(signal.SIGKILL)
 
     def _spawn(self, child: Child) -> None:
         # It binds its socket there.
         self._look_after_folder()
+        extra = self._extra.get(child.role.title, {})
         env = NO_MATRICES
-        extra: dict[str, Any] = {}
-        if child.number == SCHEDULER:
-            module = "pipeline.processes.scheduler"
-        elif child.number == FEEDER:
-            module = "pipeline.processes.feeder"
-            extra = self._feeder or {}
-        elif child.number == CANARY:
-            module = "pipeline.processes.canary"
-        else:
-            module = "pipeline.processes.worker"
-            recorders = self._recorders[child.number] = {}
+        if child.posts:
+            recorders = self._recorders[child.address] = {}
             for post in child.posts:
                 recorder = recorders[post.stage] = Recorder(self._made[-1].slot(post.record))
                 recorder.clear()
@@ -415,42 +400,42 @@ class _Shell:
             self._run_dir,
             self._supervision.epoch,
             tuple(segment.address for segment in self._made),
+            title=child.title,
+            own_terminal=child.role.own_terminal,
             posts=child.posts,
             replica=child.replica,
             extra=extra,
         )
-        command = python_command(module, folders=[self._plan.base_dir])
-        env = {**env, MARK: self._mark_of(child.number)}
+        command = python_command(child.role.module, folders=[self._plan.base_dir])
+        env = {**env, MARK: self._mark_of(child.address)}
         kept = [extra["stdin"]] if extra.get("stdin") is not None else []
         try:
-            process = ChildProcess(command, boot, env, own_terminal=child.number == FEEDER, kept=kept)
+            process = ChildProcess(command, boot, env, own_terminal=child.role.own_terminal, kept=kept)
         except OSError as error:
             why = f"it could not be started: {refusal_of(error)}"
             if self._supervision.phase is Phase.STARTING:
                 raise StartError(f"{child.title}: {why}") from error
-            for recorder in self._recorders.pop(child.number, {}).values():
+            for recorder in self._recorders.pop(child.address, {}).values():
                 recorder.close()
             # Later, since more instructions may follow this one.
-            self._unborn.append((child.number, why))
+            self._unborn.append((child.address, why))
             return
-        self._processes[child.number] = process
+        self._processes[child.address] = process
         self._orphans.born(process.pid)
         if process.output is not None:
-            self._outputs[process.output] = child.number
-            self._poller.add(process.output)
+            self._outputs[process.output] = child.address
 
     def _tell(self, instruction: Tell) -> None:
-        if (outbox := self._outbox_of(instruction.number)) is not None:
+        if (outbox := self._outbox_of(instruction.receiver)) is not None:
             outbox.send(instruction.message)
 
-    def _outbox_of(self, number: int) -> Outbox | None:
-        """The connection to a child; None where it is dead."""
-        if number not in self._processes:
+    def _outbox_of(self, child: Address) -> Outbox | None:
+        """The connection to a child; None where it is dead, or does not listen."""
+        if child not in self._processes or not self._supervision.children[child].role.listens:
             return None
-        outbox = self._outboxes.get(number)
+        outbox = self._outboxes.get(child)
         if outbox is None:
-            who = "scheduler" if number == SCHEDULER else f"w{number}"
-            outbox = self._outboxes[number] = Outbox(address_of(self._run_dir, who))
+            outbox = self._outboxes[child] = connect(self._run_dir, child)
         return outbox
 
     def close(self) -> None:

@@ -1,1 +1,1 @@
-"""What passes between processes: messages, their encoding, sockets, and the folder these lie in."""
+"""What passes between processes: messages, their encoding, addresses, links, and the folder that all of it lies in."""

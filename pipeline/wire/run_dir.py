@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import StartError, Unavailable
+from pipeline.wire.address import CLIENTS, SOCKET_SUFFIX, SUPERVISOR, Address
 from shm import leftovers
 from shm.errors import OwnerAlive
 from shm.owner import Alive, Dead, OwnerLock, probe
@@ -36,10 +37,10 @@ from shm.owner import Alive, Dead, OwnerLock, probe
 __all__ = [
     "LOCK",
     "READY",
-    "SCHEDULER_LOCK",
     "Run",
     "RunFolder",
     "find_run",
+    "lock_path",
     "make_run_dir",
     "preferred",
     "remove_dead_runs",
@@ -50,11 +51,6 @@ __all__ = [
 LOCK = "owner.lock"
 
 READY = "ready"
-
-SCHEDULER_LOCK = "scheduler.lock"
-"""Held by the scheduler of a run; clients watch it."""
-
-CLIENTS = "clients"
 
 _OWN_HOME = "set TRTLAB_RUN_DIR to a folder of yours"
 
@@ -70,6 +66,11 @@ def runs_home() -> Path:
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime).absolute() / "trtlab"
     return Path(tempfile.gettempdir()).absolute() / f"trtlab-{os.getuid()}"
+
+
+def lock_path(run_dir: Path, address: Address) -> Path:
+    """The file that a process of a run holds a lock on for as long as it lives; others see its death by it."""
+    return run_dir / (LOCK if address == SUPERVISOR else f"{address.file}.lock")
 
 
 def make_run_dir(pipeline: str) -> Path:
@@ -337,5 +338,5 @@ def _is_dead(folder: Path) -> bool:
     # Sockets are made after the lock and removed before it. Where they are without one, somebody with
     # another home has collected the dead run's segments, and the lock with them. Looked at in this
     # order, a run that starts or ends meanwhile is never taken for dead.
-    has_sockets = any(folder.glob("*.sock"))
+    has_sockets = any(folder.glob(f"*{SOCKET_SUFFIX}"))
     return isinstance(probe(folder / LOCK), Dead) or (has_sockets and not (folder / LOCK).exists())

@@ -13,8 +13,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pipeline.wire.address import SCHEDULER, Address
+from pipeline.wire.links import Outbox, connect
 from pipeline.wire.messages import Message, Order, Orders
-from pipeline.wire.sockets import Outbox, address_of
 from pipeline.worker.inbox import Inbox
 
 __all__ = ["Exits"]
@@ -31,7 +32,7 @@ class Exits:
     def __init__(self, run_dir: Path, epoch: int) -> None:
         self.epoch = epoch
         self._run_dir = run_dir
-        self._scheduler = Outbox(address_of(run_dir, "scheduler"))
+        self._scheduler = connect(run_dir, SCHEDULER)
         self._here: dict[int, Inbox] = {}
         self._peers: dict[int, Outbox] = {}
 
@@ -54,7 +55,7 @@ class Exits:
                 continue
             peer = self._peers.get(number)
             if peer is None:
-                peer = self._peers[number] = Outbox(address_of(self._run_dir, f"w{number}"))
+                peer = self._peers[number] = connect(self._run_dir, Address.worker(number))
             # False: it is dead. The scheduler knows or will know, and orders again.
             peer.send(Orders(self.epoch, tuple(orders)))
 

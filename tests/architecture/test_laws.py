@@ -64,7 +64,7 @@ def loaded(code: str, *names: str) -> list[str]:
         # What an application imports.
         "pipeline.client",
         "pipeline.client.client",
-        "pipeline.wire.sockets",
+        "pipeline.wire.links",
         # What is started again after a death, while requests wait.
         "pipeline.processes.scheduler",
         "pipeline.processes.worker",

@@ -16,7 +16,8 @@ import pytest
 from pipeline.client import Client
 from pipeline.errors import Unavailable
 from pipeline.testing import RunningPipeline, running
-from pipeline.wire.run_dir import SCHEDULER_LOCK, find_run
+from pipeline.wire.address import SCHEDULER
+from pipeline.wire.run_dir import find_run, lock_path
 from shm import leftovers
 from shm.owner import Alive, probe
 from tests.faults.load import Load, until
@@ -41,7 +42,7 @@ def test_clients_hear_of_the_death_at_once_and_nobody_else_notices(folder: Any, 
         kept = client.submit(data=b"kept").get(30)
         future = client.submit(data=b"lost")
         scheduler_of(pipeline, child_of).kill()
-        until(lambda: not isinstance(probe(pipeline.run_dir / SCHEDULER_LOCK), Alive))
+        until(lambda: not isinstance(probe(lock_path(pipeline.run_dir, SCHEDULER)), Alive))
         free = time.monotonic()
         with pytest.raises(Unavailable, match="scheduler of pipeline faulty has died"):
             future.get(30)

@@ -15,7 +15,8 @@ import pytest
 
 from pipeline.client import Client
 from pipeline.testing import running
-from pipeline.wire.run_dir import LOCK, READY, SCHEDULER_LOCK, find_run
+from pipeline.wire.address import SCHEDULER
+from pipeline.wire.run_dir import LOCK, READY, find_run, lock_path
 from shm import leftovers
 from shm.owner import Alive, probe
 from tests.faults.load import until
@@ -30,7 +31,7 @@ def is_whole(run_dir: Path, workers: int) -> bool:
     sockets = {"scheduler.sock", "supervisor.sock"}
     return (
         isinstance(probe(run_dir / LOCK), Alive)
-        and isinstance(probe(run_dir / SCHEDULER_LOCK), Alive)
+        and isinstance(probe(lock_path(run_dir, SCHEDULER)), Alive)
         and (run_dir / READY).exists()
         and (run_dir / "clients").is_dir()
         and sockets <= set(os.listdir(run_dir))

@@ -26,7 +26,7 @@ def run_dir() -> Iterator[Path]:
 @pytest.fixture
 def start(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Pipeline]]:
     """Start a pipeline; one that runs already is dead from then on."""
-    monkeypatch.setattr("pipeline.client.access.Inbox", ClientInbox)
+    monkeypatch.setattr("pipeline.client.access.listen", ClientInbox)
 
     def die() -> None:
         if ClientInbox.running is not None:

@@ -11,6 +11,8 @@ from pipeline.errors import WireError
 from pipeline.graph.plan import Plan
 from pipeline.scheduler.door import CLIENT, STRANGER, Connect, Disconnect, Log
 from pipeline.scheduler.scheduler import Scheduler
+from pipeline.wire.address import SCHEDULER, Address
+from pipeline.wire.links import Outbox, connect, listen
 from pipeline.wire.messages import (
     Again,
     AskStatus,
@@ -25,8 +27,8 @@ from pipeline.wire.messages import (
     Ready,
     Submit,
 )
-from pipeline.wire.run_dir import LOCK, SCHEDULER_LOCK
-from pipeline.wire.sockets import Inbox, Outbox, address_of
+from pipeline.wire.run_dir import LOCK, lock_path
+from pipeline.wire.zeromq import Pull
 from pipeline.worker.execution import Execution
 from pipeline.worker.peers import Waiting
 from shm import segments
@@ -63,9 +65,9 @@ class Pipeline:
             base = self.scheduler.routes.stages[index].base
             self._executions.append(Execution(stage, index, base, Hash(stage), self._table))
             self.scheduler.handle(Ready(index, index, 0, 1, epoch), 1)
-        self._inbox = Inbox(address_of(run_dir, "scheduler"))
+        self._inbox = listen(run_dir, SCHEDULER)
         self._clients: dict[int, Outbox] = {}
-        self._lock = OwnerLock.acquire(run_dir / SCHEDULER_LOCK)
+        self._lock = OwnerLock.acquire(lock_path(run_dir, SCHEDULER))
 
     def die(self) -> None:
         """As by kill -9: the lock is free, nobody is told."""
@@ -100,7 +102,7 @@ class Pipeline:
 
     def _send(self, client: int, message: Message) -> None:
         if client not in self._clients:
-            self._clients[client] = Outbox(address_of(self._run_dir, f"clients/{client:x}"))
+            self._clients[client] = connect(self._run_dir, Address.client(client))
         self._clients[client].send(message)
 
     def _compute(self, number: int, orders: Sequence[Order]) -> None:
@@ -115,7 +117,7 @@ class Pipeline:
         return [pool.in_use for pool in self.pools]
 
 
-class ClientInbox(Inbox):
+class ClientInbox(Pull):
     """The client's inbox: while the client waits, `running` works."""
 
     running: Pipeline | None = None

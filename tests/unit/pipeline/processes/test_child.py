@@ -20,12 +20,12 @@ def test_a_boot_document_may_be_as_long_as_it_is() -> None:
     code = (
         "from pipeline.processes import child\n"
         "child.Plan.from_json = lambda raw: type('Plan', (), {'name': 'p', 'stages': ()})\n"
-        "print(len(child.boot('feeder').extra['text']))"
+        "print(len(child.boot().extra['text']))"
     )
     text = "x" * (20 << 20)
     document = {
         "plan": {}, "run_dir": "/", "epoch": 0, "segments": [], "posts": [], "replica": 0, "extra": {"text": text},
-        "parent": os.getpid(),
+        "title": "feeder", "own_terminal": True, "parent": os.getpid(),
     }  # fmt: skip
     child = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdin is not None

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.graph.plan import Post
-from pipeline.supervisor.supervision import SCHEDULER, Exit, Kill, Log, Spawn, Supervision, Tell
+from pipeline.supervisor.instructions import Kill, Log, Spawn, Tell
+from pipeline.supervisor.supervision import Exit, Supervision
+from pipeline.wire.address import SCHEDULER
 from pipeline.wire.messages import StageBroken, Stop, WorkerGone
 from tests.unit.pipeline.supervisor.test_supervision import (
     CHAIN,
     KILLED,
     NOTHING_LEFT,
     SEGV,
+    W,
     die,
     end,
     running,
@@ -22,24 +25,24 @@ from tests.unit.pipeline.supervisor.test_supervision import (
 
 def test_a_process_of_several_stages_has_a_worker_number_and_a_record_for_each() -> None:
     spawned = [spawn.child for spawn in said(Supervision(CHAIN, feeder=False).start(), Spawn)]
-    assert [(child.number, child.title, child.posts) for child in spawned[1:]] == [
-        (0, "a+c/0", (Post(0, 0, 0), Post(1, 2, 1))),
-        (2, "a+c/1", (Post(2, 0, 2), Post(3, 2, 3))),
-        (4, "b/0", (Post(4, 1, 4),)),
+    assert [(child.address, child.title, child.posts) for child in spawned[1:]] == [
+        (W[0], "a+c/0", (Post(0, 0, 0), Post(1, 2, 1))),
+        (W[2], "a+c/1", (Post(2, 0, 2), Post(3, 2, 3))),
+        (W[4], "b/0", (Post(4, 1, 4),)),
     ]
 
 
 def test_it_is_told_to_stop_and_killed_once() -> None:
     supervision = running(CHAIN)
-    list(supervision.interrupted(1.0))
-    assert told(supervision.drained(NOTHING_LEFT, 2.0)) == [(number, Stop) for number in (SCHEDULER, 0, 2, 4)]
-    assert [kill.number for kill in said(supervision.interrupted(3.0), Kill)] == [SCHEDULER, 0, 2, 4]
+    supervision.interrupted(1.0)
+    assert told(supervision.drained(NOTHING_LEFT, 2.0)) == [(number, Stop) for number in (SCHEDULER, W[0], W[2], W[4])]
+    assert [kill.child for kill in said(supervision.interrupted(3.0), Kill)] == [SCHEDULER, W[0], W[2], W[4]]
     end(supervision)
 
 
 def test_each_of_its_workers_is_gone_the_last_stage_first_and_only_who_was_computing_has_suspects() -> None:
     supervision = running(CHAIN)
-    instructions = list(supervision.exited(2, replace(SEGV, running={2: (7, 8)}), 1.0))
+    instructions = supervision.exited(W[2], replace(SEGV, running={2: (7, 8)}), 1.0)
     assert [tell.message for tell in said(instructions, Tell)] == [
         WorkerGone(3, SEGV.how, (7, 8), False, False),
         WorkerGone(2, SEGV.how, (), False, True),
@@ -50,7 +53,7 @@ def test_each_of_its_workers_is_gone_the_last_stage_first_and_only_who_was_compu
 
 def test_where_several_of_its_workers_were_computing_each_may_blame_the_other() -> None:
     supervision = running(CHAIN)
-    instructions = supervision.exited(0, replace(SEGV, running={0: (7,), 2: (8,)}), 1.0)
+    instructions = supervision.exited(W[0], replace(SEGV, running={0: (7,), 2: (8,)}), 1.0)
     assert [(gone.worker, gone.running, gone.beside) for gone in (tell.message for tell in said(instructions, Tell))] == [
         (1, (8,), True),
         (0, (7,), True),
@@ -59,10 +62,10 @@ def test_where_several_of_its_workers_were_computing_each_may_blame_the_other() 
 
 def test_the_stage_that_takes_too_long_is_named() -> None:
     supervision = running(CHAIN)
-    log, kill = supervision.overran(0, 2, 1500.0)
+    log, kill = supervision.overran(W[0], 2, 1500.0)
     assert log == Log("warning", "a+c/0 has been computing one batch of c for 1500 ms; killed")
-    assert kill == Kill(0)
-    (gone, _) = said(supervision.exited(0, replace(KILLED, running={2: (7,)}), 1.0), Tell)
+    assert kill == Kill(W[0])
+    (gone, _) = said(supervision.exited(W[0], replace(KILLED, running={2: (7,)}), 1.0), Tell)
     assert gone.message.how == "killed, since it had been computing one batch of c for 1500 ms"
 
 

@@ -12,22 +12,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from pipeline.graph.plan import BatchPlan, CanaryPlan, Plan, Post, StagePlan, WorkerPlan
 from pipeline.supervisor import supervision as module
-from pipeline.supervisor.supervision import (
-    CANARY,
-    FEEDER,
-    SCHEDULER,
-    Exit,
-    Instruction,
-    Interrupt,
-    Kill,
-    Log,
-    NewEpoch,
-    Phase,
-    Spawn,
-    Supervision,
-    Tell,
-)
+from pipeline.supervisor.instructions import Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell
+from pipeline.supervisor.supervision import Exit, Phase, Supervision
+from pipeline.wire.address import SCHEDULER, Address
 from pipeline.wire.messages import Drain, StageBroken, Stop, WorkerGone
+
+FEEDER, CANARY = Address("feeder"), Address("canary")
+W = [Address.worker(number) for number in range(100)]
 
 SEGV = Exit("killed by signal 11 (SIGSEGV)", -SIGSEGV, {0: (7,)})
 KILLED = Exit("killed by signal 9 (SIGKILL)", -SIGKILL, {0: (7,)})
@@ -60,23 +51,23 @@ def said(instructions: Iterable[Instruction], kind: type[Any]) -> list[Any]:
     return [instruction for instruction in instructions if isinstance(instruction, kind)]
 
 
-def told(instructions: Iterable[Instruction]) -> list[tuple[int, type[Any]]]:
-    return [(tell.number, type(tell.message)) for tell in said(instructions, Tell)]
+def told(instructions: Iterable[Instruction]) -> list[tuple[Address, type[Any]]]:
+    return [(tell.receiver, type(tell.message)) for tell in said(instructions, Tell)]
 
 
 def running(plan: Plan = PLAN, *, feeder: bool = False) -> Supervision:
     supervision = Supervision(plan, feeder=feeder)
-    list(supervision.start())
-    for number in list(supervision.children):
-        list(supervision.ready(number))
+    supervision.start()
+    for child in list(supervision.children):
+        supervision.ready(child)
     assert supervision.phase is Phase.RUNNING
     return supervision
 
 
 def end(supervision: Supervision, now: float = 100.0) -> None:
     """Every child that is left exits."""
-    for number in list(supervision.children):
-        list(supervision.exited(number, CLEAN, now))
+    for child in list(supervision.children):
+        supervision.exited(child, CLEAN, now)
     assert supervision.phase is Phase.STOPPED
 
 
@@ -91,38 +82,38 @@ def test_everybody_is_started_at_once_and_each_worker_has_its_own_record() -> No
 
 def test_a_canary_sings_where_no_feeder_runs() -> None:
     plan = replace(PLAN, canary=CanaryPlan("x.jpg"))
-    assert [s.child.number for s in said(Supervision(plan, feeder=False).start(), Spawn)][-1] == CANARY
-    assert [s.child.number for s in said(Supervision(plan, feeder=True).start(), Spawn)][-1] == FEEDER
+    assert [s.child.address for s in said(Supervision(plan, feeder=False).start(), Spawn)][-1] == CANARY
+    assert [s.child.address for s in said(Supervision(plan, feeder=True).start(), Spawn)][-1] == FEEDER
 
 
 def test_it_runs_once_all_but_the_feeder_are_ready() -> None:
     supervision = Supervision(PLAN, feeder=True)
-    list(supervision.start())
-    for number in (SCHEDULER, 0, 1):
-        assert list(supervision.ready(number)) == []
-    assert list(supervision.ready(99)) == []
-    assert list(supervision.ready(2)) == [Log("info", "ready")]
+    supervision.start()
+    for child in (SCHEDULER, W[0], W[1]):
+        assert supervision.ready(child) == []
+    assert supervision.ready(W[99]) == []
+    assert supervision.ready(W[2]) == [Log("info", "ready")]
     assert supervision.phase is Phase.RUNNING
 
 
 def test_a_child_that_cannot_start_ends_the_run_with_its_traceback() -> None:
     supervision = Supervision(PLAN, feeder=True)
-    list(supervision.start())
-    stopped = list(supervision.failed(1, "ModelError: no file", "Traceback ...\nModelError: no file\n"))
-    assert sorted(kill.number for kill in said(stopped, Kill)) == [FEEDER, SCHEDULER, 0, 1, 2]
+    supervision.start()
+    stopped = supervision.failed(W[1], "ModelError: no file", "Traceback ...\nModelError: no file\n")
+    assert sorted(kill.child for kill in said(stopped, Kill)) == [FEEDER, SCHEDULER, W[0], W[1], W[2]]
     assert supervision.failure == "a/1 could not start: ModelError: no file\n\nTraceback ...\nModelError: no file"
-    list(supervision.failed(2, "another", ""))
-    for number in list(supervision.children):
-        list(supervision.exited(number, KILLED, 1.0))
+    supervision.failed(W[2], "another", "")
+    for child in list(supervision.children):
+        supervision.exited(child, KILLED, 1.0)
     assert (supervision.phase, supervision.exit_code) == (Phase.STOPPED, 3)
     assert "no file" in supervision.failure
 
 
 def test_a_child_that_dies_at_the_start_ends_the_run_and_is_not_killed_again() -> None:
     supervision = Supervision(PLAN, feeder=False)
-    list(supervision.start())
-    stopped = list(supervision.exited(0, SEGV, 0.0))
-    assert sorted(kill.number for kill in said(stopped, Kill)) == [SCHEDULER, 1, 2]
+    supervision.start()
+    stopped = supervision.exited(W[0], SEGV, 0.0)
+    assert sorted(kill.child for kill in said(stopped, Kill)) == [SCHEDULER, W[1], W[2]]
     assert supervision.failure == "a/0 died while it was starting: killed by signal 11 (SIGSEGV)"
     end(supervision)
     assert supervision.exit_code == 3
@@ -131,9 +122,9 @@ def test_a_child_that_dies_at_the_start_ends_the_run_and_is_not_killed_again() -
 @pytest.mark.parametrize(("code", "expected"), [(0, 0), (1, 1), (2, 2), (-SIGSEGV, 1)])
 def test_a_feeder_that_ends_before_the_start_ends_the_run_with_its_code(code: int, expected: int) -> None:
     supervision = Supervision(PLAN, feeder=True)
-    list(supervision.start())
-    stopped = list(supervision.exited(FEEDER, Exit("ended", code), 0.0))
-    assert sorted(kill.number for kill in said(stopped, Kill)) == [SCHEDULER, 0, 1, 2]
+    supervision.start()
+    stopped = supervision.exited(FEEDER, Exit("ended", code), 0.0)
+    assert sorted(kill.child for kill in said(stopped, Kill)) == [SCHEDULER, W[0], W[1], W[2]]
     end(supervision)
     assert supervision.exit_code == expected
 
@@ -143,14 +134,14 @@ def test_a_feeder_that_ends_before_the_start_ends_the_run_with_its_code(code: in
 
 def test_the_scheduler_hears_of_a_death_before_the_worker_is_started_again_under_another_number() -> None:
     supervision = running()
-    told_first = list(supervision.exited(0, SEGV, 5.0))
+    told_first = supervision.exited(W[0], SEGV, 5.0)
     assert said(told_first, Tell) == [Tell(SCHEDULER, WorkerGone(0, SEGV.how, (7,), False, False))]
     assert said(told_first, Spawn) == []
     assert supervision.wake_at == 5.0
     (spawn,) = said(supervision.tick(5.0), Spawn)
-    assert (spawn.child.number, spawn.child.title, spawn.child.posts) == (3, "a/0", (Post(3, 0, 0),))
+    assert (spawn.child.address, spawn.child.title, spawn.child.posts) == (W[3], "a/0", (Post(3, 0, 0),))
     assert supervision.wake_at is None
-    assert list(supervision.exited(0, SEGV, 6.0)) == []
+    assert supervision.exited(W[0], SEGV, 6.0) == []
 
 
 @pytest.mark.parametrize(
@@ -167,24 +158,24 @@ def test_the_scheduler_hears_of_a_death_before_the_worker_is_started_again_under
 def test_only_a_kill_that_nobody_here_caused_is_from_outside(exit: Exit, overran: bool, outside: bool) -> None:
     supervision = running()
     if overran:
-        assert said(supervision.overran(0, 0, 1500.0), Kill) == [Kill(0)]
-        assert list(supervision.overran(0, 0, 1600.0)) == []
-    (tell,) = said(supervision.exited(0, exit, 1.0), Tell)
+        assert said(supervision.overran(W[0], 0, 1500.0), Kill) == [Kill(W[0])]
+        assert supervision.overran(W[0], 0, 1600.0) == []
+    (tell,) = said(supervision.exited(W[0], exit, 1.0), Tell)
     assert tell.message.outside is outside
     assert ("for 1500 ms" in tell.message.how) is overran
 
 
 def test_what_overran_and_is_gone_is_not_killed() -> None:
     supervision = running()
-    list(supervision.exited(0, SEGV, 1.0))
-    assert list(supervision.overran(0, 0, 100.0)) == []
+    supervision.exited(W[0], SEGV, 1.0)
+    assert supervision.overran(W[0], 0, 100.0) == []
 
 
 def die(supervision: Supervision, now: float, exit: Exit) -> list[Instruction]:
     """The latest worker of stage a dies, after it was started."""
-    list(supervision.tick(now))
-    number = max(n for n, child in supervision.children.items() if child.posts and child.posts[0].stage == 0)
-    return list(supervision.exited(number, exit, now))
+    supervision.tick(now)
+    latest = max(at for at, child in supervision.children.items() if child.posts and child.posts[0].stage == 0)
+    return supervision.exited(latest, exit, now)
 
 
 def test_restarts_come_later_and_later_and_then_the_stage_is_broken() -> None:
@@ -217,40 +208,40 @@ def test_deaths_from_outside_never_break_a_stage() -> None:
 
 def test_a_worker_that_cannot_start_again_is_told_and_its_exit_counts() -> None:
     supervision = running()
-    assert list(supervision.failed(0, "ModelError: gone", "...")) == [Log("error", "a/0 could not start again: ModelError: gone")]
-    assert told(supervision.exited(0, Exit("exit code 1", 1), 1.0)) == [(SCHEDULER, WorkerGone)]
+    assert supervision.failed(W[0], "ModelError: gone", "...") == [Log("error", "a/0 could not start again: ModelError: gone")]
+    assert told(supervision.exited(W[0], Exit("exit code 1", 1), 1.0)) == [(SCHEDULER, WorkerGone)]
 
 
 def test_a_worker_that_was_starting_when_the_segments_were_replaced_is_started_again_for_nothing() -> None:
     supervision = running()
-    list(supervision.exited(1, KILLED, 1.0))
-    list(supervision.tick(2.0))
+    supervision.exited(W[1], KILLED, 1.0)
+    supervision.tick(2.0)
     (starting,) = (number for number, child in supervision.children.items() if not child.ready)
-    list(supervision.exited(SCHEDULER, SEGV, 2.0))
+    supervision.exited(SCHEDULER, SEGV, 2.0)
     for epoch in range(1, 4):
         # It looks for segments that are gone: neither an error, nor a reason to give a stage up after two deaths.
-        assert list(supervision.failed(starting, "SegmentNotFound: gone", "...")) == []
+        assert supervision.failed(starting, "SegmentNotFound: gone", "...") == []
         assert told(supervision.exited(starting, Exit("exit code 1", 1), 2.0 + epoch)) == [(SCHEDULER, WorkerGone)]
         (spawn,) = said(supervision.tick(3.0 + epoch), Spawn)
-        starting = spawn.child.number
+        starting = spawn.child.address
         if epoch < 3:
-            list(supervision.exited(SCHEDULER, SEGV, 3.0 + epoch))
+            supervision.exited(SCHEDULER, SEGV, 3.0 + epoch)
     # It has been told of the new ones: now it would be an error.
     assert said(supervision.failed(starting, "ModelError: gone", "..."), Log)
 
 
 def test_damaged_segments_are_replaced_once_and_cost_no_stage_anything() -> None:
     supervision = running()
-    list(supervision.exited(0, KILLED, 1.0))
+    supervision.exited(W[0], KILLED, 1.0)
     (spawn,) = said(supervision.tick(2.0), Spawn)
-    damaged = list(supervision.damaged("truncated"))
+    damaged = supervision.damaged("truncated")
     assert said(damaged, Kill) == [Kill(SCHEDULER)]
     assert "truncated" in said(damaged, Log)[0].text
     # The scheduler is not dead yet: whoever starts meanwhile cannot attach them, and is not to blame.
-    assert list(supervision.damaged("truncated")) == []
+    assert supervision.damaged("truncated") == []
     for death in range(5):
-        assert list(supervision.failed(spawn.child.number, "SegmentCorrupt: truncated", "...")) == []
-        assert told(supervision.exited(spawn.child.number, Exit("exit code 1", 1), 2.0 + death)) == [(SCHEDULER, WorkerGone)]
+        assert supervision.failed(spawn.child.address, "SegmentCorrupt: truncated", "...") == []
+        assert told(supervision.exited(spawn.child.address, Exit("exit code 1", 1), 2.0 + death)) == [(SCHEDULER, WorkerGone)]
         (spawn,) = said(supervision.tick(3.0 + death), Spawn)
     assert said(supervision.exited(SCHEDULER, KILLED, 9.0), NewEpoch) == [NewEpoch(1)]
     assert said(supervision.damaged("again"), Kill) == [Kill(SCHEDULER)]
@@ -258,21 +249,30 @@ def test_damaged_segments_are_replaced_once_and_cost_no_stage_anything() -> None
 
 def test_damage_is_nobodys_business_while_it_drains() -> None:
     supervision = running()
-    list(supervision.interrupted(1.0))
-    assert list(supervision.damaged("removed")) == []
+    supervision.interrupted(1.0)
+    assert supervision.damaged("removed") == []
 
 
 def test_a_dead_scheduler_is_started_with_new_segments_a_few_times() -> None:
     supervision = running()
     for epoch in range(1, 6):
-        instructions = list(supervision.exited(SCHEDULER, SEGV, float(epoch)))
+        instructions = supervision.exited(SCHEDULER, SEGV, float(epoch))
         assert said(instructions, NewEpoch) == [NewEpoch(epoch)]
-        assert [spawn.child.number for spawn in said(instructions, Spawn)] == [SCHEDULER]
+        assert [spawn.child.address for spawn in said(instructions, Spawn)] == [SCHEDULER]
         assert instructions.index(NewEpoch(epoch)) < [type(i) for i in instructions].index(Spawn)
-    last = list(supervision.exited(SCHEDULER, SEGV, 6.0))
-    assert sorted(kill.number for kill in said(last, Kill)) == [0, 1, 2]
+    last = supervision.exited(SCHEDULER, SEGV, 6.0)
+    assert sorted(kill.child for kill in said(last, Kill)) == [W[0], W[1], W[2]]
     end(supervision)
     assert supervision.exit_code == 1
+
+
+def test_a_transition_is_complete_before_any_of_its_instructions_is_carried_out() -> None:
+    supervision = running()
+    instructions = supervision.exited(SCHEDULER, SEGV, 1.0)
+    # A shell that fails at the first of them leaves a supervision that knows of the scheduler that was to come.
+    assert isinstance(instructions, list)
+    assert (supervision.epoch, supervision.children[SCHEDULER].epoch) == (1, 1)
+    assert [type(instruction) for instruction in instructions] == [Log, NewEpoch, Spawn]
 
 
 # -- the end ----------------------------------------------------------------------------------------
@@ -280,26 +280,25 @@ def test_a_dead_scheduler_is_started_with_new_segments_a_few_times() -> None:
 
 def test_the_first_interrupt_drains_and_the_second_kills() -> None:
     supervision = running()
-    assert list(supervision.interrupted(10.0)) == [Tell(SCHEDULER, Drain(13_000_000_000))]
+    assert supervision.interrupted(10.0) == [Tell(SCHEDULER, Drain(13_000_000_000))]
     assert supervision.phase is Phase.DRAINING
-    assert sorted(kill.number for kill in said(supervision.interrupted(11.0), Kill)) == [SCHEDULER, 0, 1, 2]
+    assert sorted(kill.child for kill in said(supervision.interrupted(11.0), Kill)) == [SCHEDULER, W[0], W[1], W[2]]
     end(supervision)
     assert supervision.exit_code == 1
 
 
 def test_a_drained_run_stops_everybody_and_ends_well() -> None:
     supervision = running()
-    list(supervision.interrupted(10.0))
-    stopped = list(supervision.drained(NOTHING_LEFT, 11.0))
-    assert told(stopped) == [(number, Stop) for number in (SCHEDULER, 0, 1, 2)]
+    supervision.interrupted(10.0)
+    stopped = supervision.drained(NOTHING_LEFT, 11.0)
+    assert told(stopped) == [(number, Stop) for number in (SCHEDULER, W[0], W[1], W[2])]
     end(supervision)
     assert supervision.exit_code == 0
-    assert supervision.last_status == NOTHING_LEFT
 
 
 def test_what_was_not_finished_is_named_and_the_run_ends_with_1() -> None:
     supervision = running()
-    list(supervision.interrupted(10.0))
+    supervision.interrupted(10.0)
     document = json.dumps({"unfinished": [{"request": 4, "client": "app", "stages": ["a", "b"]}]})
     (log, *_) = supervision.drained(document, 13.0)
     assert log == Log("warning", "not finished within 3 s: request 4 of app, which waited for a, b")
@@ -311,7 +310,7 @@ def test_an_interrupt_lets_the_feeder_finish_first() -> None:
     supervision = running(feeder=True)
     assert said(supervision.interrupted(10.0), Interrupt) == [Interrupt(FEEDER)]
     assert told(supervision.exited(FEEDER, Exit("exit code 1", 1), 11.0)) == [(SCHEDULER, Drain)]
-    list(supervision.drained(NOTHING_LEFT, 12.0))
+    supervision.drained(NOTHING_LEFT, 12.0)
     end(supervision)
     assert supervision.exit_code == 1
 
@@ -319,53 +318,66 @@ def test_an_interrupt_lets_the_feeder_finish_first() -> None:
 @pytest.mark.parametrize(("code", "expected"), [(0, 0), (1, 1), (2, 2), (-SIGSEGV, 1), (3, 1)])
 def test_the_run_ends_with_its_feeder_and_its_code(code: int, expected: int) -> None:
     supervision = running(feeder=True)
-    instructions = list(supervision.exited(FEEDER, Exit("how", code), 10.0))
+    instructions = supervision.exited(FEEDER, Exit("how", code), 10.0)
     assert told(instructions) == [(SCHEDULER, Drain)]
     assert bool(said(instructions, Log)) is (code not in (0, 1, 2))
-    list(supervision.drained(NOTHING_LEFT, 11.0))
+    supervision.drained(NOTHING_LEFT, 11.0)
     end(supervision)
     assert supervision.exit_code == expected
 
 
 def test_the_death_of_a_feeder_that_was_killed_changes_nothing_and_is_no_news() -> None:
     supervision = running(feeder=True)
-    list(supervision.interrupted(10.0))
-    list(supervision.interrupted(11.0))
-    assert list(supervision.exited(FEEDER, CLEAN, 12.0)) == []
+    supervision.interrupted(10.0)
+    supervision.interrupted(11.0)
+    assert supervision.exited(FEEDER, CLEAN, 12.0) == []
     end(supervision)
     assert supervision.exit_code == 1
 
 
 def test_a_drain_that_takes_too_long_is_given_up_and_what_does_not_stop_is_killed() -> None:
     supervision = running()
-    list(supervision.interrupted(10.0))
+    supervision.interrupted(10.0)
     wake = supervision.wake_at
     assert wake is not None
-    assert list(supervision.tick(wake - 0.001)) == []
-    given_up = list(supervision.tick(wake))
-    assert told(given_up) == [(number, Stop) for number in (SCHEDULER, 0, 1, 2)]
+    assert supervision.tick(wake - 0.001) == []
+    given_up = supervision.tick(wake)
+    assert told(given_up) == [(number, Stop) for number in (SCHEDULER, W[0], W[1], W[2])]
     assert "not drained" in said(given_up, Log)[0].text
-    list(supervision.exited(1, CLEAN, wake))
+    supervision.exited(W[1], CLEAN, wake)
     later = supervision.wake_at
     assert later is not None
-    assert [kill.number for kill in said(supervision.tick(later), Kill)] == [SCHEDULER, 0, 2]
+    assert [kill.child for kill in said(supervision.tick(later), Kill)] == [SCHEDULER, W[0], W[2]]
     end(supervision)
     assert supervision.exit_code == 1
 
 
+def test_a_drain_that_is_given_up_starts_nothing_again_in_the_same_moment() -> None:
+    supervision = running()
+    supervision.interrupted(10.0)
+    supervision.exited(W[2], SEGV, 10.5)
+    wake = 10.0 + PLAN.drain_s + 5.0
+    given_up = supervision.tick(wake)
+    assert said(given_up, Spawn) == []
+    assert told(given_up) == [(child, Stop) for child in (SCHEDULER, W[0], W[1])]
+
+
 def test_a_worker_that_dies_in_a_drain_is_started_again() -> None:
     supervision = running()
-    list(supervision.interrupted(10.0))
-    list(supervision.exited(2, SEGV, 10.5))
+    supervision.interrupted(10.0)
+    supervision.exited(W[2], SEGV, 10.5)
     assert [spawn.child.title for spawn in said(supervision.tick(10.5), Spawn)] == ["b/0"]
 
 
 def test_nothing_is_started_again_once_it_stops() -> None:
     for drained in (True, False):
         supervision = running()
-        list(supervision.interrupted(1.0))
-        list(supervision.exited(0, SEGV, 2.0))
-        list(supervision.drained(NOTHING_LEFT, 3.0) if drained else supervision.interrupted(3.0))
+        supervision.interrupted(1.0)
+        supervision.exited(W[0], SEGV, 2.0)
+        if drained:
+            supervision.drained(NOTHING_LEFT, 3.0)
+        else:
+            supervision.interrupted(3.0)
         assert said(supervision.tick(1000.0), Spawn) == []
         assert supervision.wake_at is None or supervision.wake_at > 3.0
 
@@ -376,20 +388,22 @@ class SupervisionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.supervision = Supervision(replace(CHAIN, canary=CanaryPlan("x")), feeder=False)
-        self.alive: set[int] = set()
+        self.alive: set[Address] = set()
         self.now = 0.0
         self.carry_out(self.supervision.start())
 
     def carry_out(self, instructions: Iterable[Instruction]) -> None:
         for instruction in instructions:
             if isinstance(instruction, Spawn):
-                assert instruction.child.number not in self.alive
+                assert instruction.child.address not in self.alive
                 assert self.supervision.phase not in (Phase.STOPPING, Phase.STOPPED)
-                self.alive.add(instruction.child.number)
-            elif isinstance(instruction, (Tell, Kill, Interrupt)):
-                assert instruction.number in self.alive, f"{instruction} for the dead"
+                self.alive.add(instruction.child.address)
+            elif isinstance(instruction, Tell):
+                assert instruction.receiver in self.alive, f"{instruction} for the dead"
+            elif isinstance(instruction, (Kill, Interrupt)):
+                assert instruction.child in self.alive, f"{instruction} for the dead"
 
-    def one(self, pick: int) -> int:
+    def one(self, pick: int) -> Address:
         return sorted(self.alive)[pick % len(self.alive)]
 
     @precondition(lambda self: self.alive)
@@ -399,8 +413,8 @@ class SupervisionMachine(RuleBasedStateMachine):
 
     @rule()
     def all_ready(self) -> None:
-        for number in sorted(self.alive):
-            self.carry_out(self.supervision.ready(number))
+        for child in sorted(self.alive):
+            self.carry_out(self.supervision.ready(child))
 
     @precondition(lambda self: self.alive)
     @rule(pick=st.integers(0, 9))
@@ -410,9 +424,9 @@ class SupervisionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.alive)
     @rule(pick=st.integers(0, 9), exit=st.sampled_from([CLEAN, SEGV, KILLED, Exit("exit code 1", 1)]))
     def exited(self, pick: int, exit: Exit) -> None:
-        number = self.one(pick)
-        self.alive.remove(number)
-        self.carry_out(self.supervision.exited(number, exit, self.now))
+        child = self.one(pick)
+        self.alive.remove(child)
+        self.carry_out(self.supervision.exited(child, exit, self.now))
 
     @precondition(lambda self: self.alive)
     @rule(pick=st.integers(0, 9))

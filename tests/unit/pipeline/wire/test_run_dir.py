@@ -12,19 +12,21 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StartError, Unavailable
+from pipeline.wire.address import SCHEDULER, SUPERVISOR, Address
 from pipeline.wire.run_dir import (
     LOCK,
     READY,
     Run,
     RunFolder,
     find_run,
+    lock_path,
     make_run_dir,
     preferred,
     remove_dead_runs,
     runs,
     runs_home,
 )
-from pipeline.wire.sockets import address_of
+from pipeline.wire.zeromq import endpoint_of
 from shm.errors import OwnerAlive
 from shm.owner import Alive, OwnerLock, probe
 
@@ -135,10 +137,17 @@ def test_a_folder_with_sockets_whose_lock_was_collected_from_elsewhere_is_that_o
 
 def test_a_path_too_long_for_a_socket_says_what_to_set() -> None:
     longest = "x" * (107 - len("/.sock"))
-    assert address_of(Path("/"), longest) == f"ipc:///{longest}.sock"
+    assert endpoint_of(Path("/"), Address(longest)) == f"ipc:///{longest}.sock"
     folder = Path("/" + "é" * 50)
     with pytest.raises(StartError, match=r"has 116 bytes; unix sockets allow 107\. Set TRTLAB_RUN_DIR"):
-        address_of(folder, "scheduler")
+        endpoint_of(folder, SCHEDULER)
+
+
+def test_each_process_has_its_lock_beside_its_socket() -> None:
+    folder = Path("/run/demo-1")
+    assert lock_path(folder, SUPERVISOR) == folder / LOCK
+    assert lock_path(folder, SCHEDULER) == folder / "scheduler.lock"
+    assert lock_path(folder, Address.client(0x1F)) == folder / "clients" / "1f.lock"
 
 
 def run(name: str, ready: bool, started: int, made_ns: int = 0) -> Run:

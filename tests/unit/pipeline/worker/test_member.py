@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from pipeline.graph.plan import INGRESS, BatchPlan, Edge, Plan, PoolPlan, Post, StagePlan, WorkerPlan
+from pipeline.wire.address import SCHEDULER, Address
 from pipeline.wire.codec import MAX_FRAME_BYTES, encode
+from pipeline.wire.links import listen
 from pipeline.wire.messages import Fence, Fenced, Fences, Hop, Message, Notice, Notices, Order, Orders, WorkerReport
-from pipeline.wire.sockets import Inbox as Socket
-from pipeline.wire.sockets import address_of
 from pipeline.worker.execution import Flight
 from pipeline.worker.exits import Exits
 from pipeline.worker.failures import LONGEST_MESSAGE, LONGEST_TRACEBACK
@@ -57,8 +57,8 @@ class Process:
         table = SegmentTable()
         table.add(self.segment)
         self.table = table
-        self.scheduler = Socket(address_of(run_dir, "scheduler"))
-        self.elsewhere = Socket(address_of(run_dir, "w9"))
+        self.scheduler = listen(run_dir, SCHEDULER)
+        self.elsewhere = listen(run_dir, Address.worker(9))
         self.exits = Exits(run_dir, 1)
         self.records = [Recorder(memoryview(bytearray(RECORD_BYTES))) for _ in range(2)]
         self.a, self.b = self.members = [

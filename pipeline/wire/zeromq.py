@@ -1,14 +1,12 @@
-"""Sockets: the only file that imports zmq.
+"""ZeroMQ: the first link (see `pipeline.wire.links`), and the only file that imports zmq.
 
-Every process, clients too, has one inbox that others push into, so that it can wait with a plain
-receive instead of a poll. All are `ipc://` sockets in the run's folder, which only its user may enter.
+All sockets are `ipc://` sockets in the run's folder, which only its user may enter; their names are those of
+`Address.file`.
 
-    inbox    PULL, bound: <run>/supervisor.sock  scheduler.sock  w<number>.sock  clients/<number>.sock
-             (that of a process with several workers to each of their addresses)
+    inbox    PULL, bound under each address of its process
     outbox   PUSH, connected to one inbox
 
-Bounded by credits, not by queues: a high-water mark would drop or block, so none is set; what may
-be on its way is limited by the slots that exist.
+A high-water mark would drop messages or block the sender, so none is set.
 """
 
 from __future__ import annotations
@@ -16,20 +14,21 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import zmq
 
 from pipeline.errors import StartError, WireError
+from pipeline.wire.address import SOCKET_SUFFIX, Address
 from pipeline.wire.codec import MAX_FRAME_BYTES, decode, encode
 from pipeline.wire.messages import Message
 
 #: What a context of libzmq has room for unless told otherwise (ZMQ_MAX_SOCKETS): one for each client of a scheduler.
 MOST_SOCKETS = 1023
 
-__all__ = ["MOST_SOCKETS", "Inbox", "Outbox", "Poller", "address_of"]
+__all__ = ["MOST_SOCKETS", "Pull", "Push", "connect", "endpoint_of", "forget", "listen"]
 
 #: What sun_path of a unix socket holds, without its final NUL.
 _MAX_PATH = 107
@@ -41,19 +40,23 @@ _RECEIVE_LIMIT = 512
 _INPUT, _NOBLOCK = int(zmq.POLLIN), int(zmq.NOBLOCK)
 
 
-def address_of(run_dir: Path, who: str) -> str:
-    """The endpoint of `who` ("scheduler", "supervisor", "w12", "clients/1f") in a run's folder.
+def endpoint_of(run_dir: Path, address: Address) -> str:
+    """What ZeroMQ calls an address of a run.
 
     Raises:
         StartError: the path is longer than a unix socket's path may be.
     """
-    path = str(run_dir / f"{who}.sock")
+    path = _path_of(run_dir, address)
     if len(os.fsencode(path)) > _MAX_PATH:
         raise StartError(
             f"the socket path {path!r} has {len(os.fsencode(path))} bytes; unix sockets allow {_MAX_PATH}. "
             f"Set TRTLAB_RUN_DIR to a shorter folder"
         )
     return f"ipc://{path}"
+
+
+def _path_of(run_dir: Path, address: Address) -> str:
+    return str(run_dir / f"{address.file}{SOCKET_SUFFIX}")
 
 
 def _context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -68,9 +71,22 @@ def _configure(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
 
 
-class _Bound:
-    def __init__(self, kind: int, endpoints: Sequence[str]) -> None:
-        self._socket = _context().socket(kind)
+class Pull:
+    """The inbox of a process.
+
+    Args:
+        run_dir: the folder of the run.
+        addresses: of the process.
+        signalled: the process is an application's, in which signals may come at any rate. A plain receive begins
+            its wait anew after each, and would wait on for as long as they come.
+
+    Raises:
+        StartError: an address cannot be bound; those before it are given back.
+    """
+
+    def __init__(self, run_dir: Path, *addresses: Address, signalled: bool = False) -> None:
+        endpoints = [endpoint_of(run_dir, address) for address in addresses]
+        self._socket = _context().socket(zmq.PULL)
         _configure(self._socket)
         self._paths: list[str] = []
         for endpoint in endpoints:
@@ -81,10 +97,38 @@ class _Bound:
                 raise StartError(f"cannot bind {endpoint}: {error}") from error
             self._paths.append(endpoint.removeprefix("ipc://"))
             os.chmod(self._paths[-1], 0o600)
+        self._timeout_ms = -2
+        self._poll: select.poll | None = None
+        if signalled:
+            self._poll = select.poll()
+            self._poll.register(self._socket.get(zmq.FD), select.POLLIN)  # type: ignore[arg-type]
 
-    @property
-    def socket(self) -> zmq.Socket[bytes]:
-        return self._socket
+    def receive(self, timeout_ms: int = 0) -> list[Message | WireError]:
+        """All messages that are here, waiting up to `timeout_ms` for the first; a bad frame comes as its error."""
+        socket = self._socket
+        messages: list[Message | WireError] = []
+        if timeout_ms and self._poll is not None:
+            self._wait_for_message(self._poll, timeout_ms)
+        elif timeout_ms:
+            if timeout_ms != self._timeout_ms:
+                socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
+                self._timeout_ms = timeout_ms
+            try:
+                messages.append(_decoded(socket.recv()))
+            except zmq.Again:
+                return messages
+        # Asking whether there is more costs half of what running into an exception does.
+        while len(messages) < _RECEIVE_LIMIT and socket.get(zmq.EVENTS) & _INPUT:  # type: ignore[operator]
+            messages.append(_decoded(socket.recv(_NOBLOCK)))
+        return messages
+
+    def wait(self, descriptors: Iterable[int], timeout_ms: int) -> set[int]:
+        """Wait until a message is here, or one of these descriptors has input; those that have, after `timeout_ms`."""
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        for descriptor in descriptors:
+            poller.register(descriptor, zmq.POLLIN)
+        return {source for source, _ in poller.poll(max(0, timeout_ms)) if isinstance(source, int)}
 
     def renew(self) -> list[str]:
         """Make the socket's files anew where they were removed; the names of those that had to be.
@@ -111,45 +155,7 @@ class _Bound:
             with suppress(OSError):
                 os.unlink(path)
 
-
-class Inbox(_Bound):
-    """Where everybody pushes messages for this process, under one address or several."""
-
-    def __init__(self, *endpoints: str, signalled: bool = False) -> None:
-        """
-        Args:
-            endpoints: its addresses.
-            signalled: the process is an application's, in which signals may come at any rate. A plain receive begins
-                its wait anew after each, and would wait on for as long as they come.
-        """
-        super().__init__(zmq.PULL, endpoints)
-        self._timeout_ms = -2
-        self._poll: select.poll | None = None
-        if signalled:
-            self._poll = select.poll()
-            self._poll.register(self._socket.get(zmq.FD), select.POLLIN)  # type: ignore[arg-type]
-
-    def receive(self, timeout_ms: int = 0) -> list[Message | WireError]:
-        """All messages that are here, waiting up to `timeout_ms` for the first; a bad frame comes as its error."""
-        socket = self._socket
-        messages: list[Message | WireError] = []
-        if timeout_ms and self._poll is not None:
-            self._wait(self._poll, timeout_ms)
-        elif timeout_ms:
-            if timeout_ms != self._timeout_ms:
-                socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
-                self._timeout_ms = timeout_ms
-            try:
-                messages.append(_decoded(socket.recv()))
-            except zmq.Again:
-                return messages
-        # Asking whether there is more costs half of what running into an exception does.
-        while len(messages) < _RECEIVE_LIMIT and socket.get(zmq.EVENTS) & _INPUT:  # type: ignore[operator]
-            messages.append(_decoded(socket.recv(_NOBLOCK)))
-        return messages
-
-
-    def _wait(self, poll: select.poll, timeout_ms: int) -> None:
+    def _wait_for_message(self, poll: select.poll, timeout_ms: int) -> None:
         end = time.monotonic() + timeout_ms / 1000
         # libzmq's descriptor tells of a change only: what there is must be asked for first, and after each.
         while not self._socket.get(zmq.EVENTS) & _INPUT:  # type: ignore[operator]
@@ -165,16 +171,21 @@ def _decoded(frame: bytes) -> Message | WireError:
         return error
 
 
-class Outbox:
-    """A connection to one inbox."""
+class Push:
+    """A connection to one inbox.
 
-    def __init__(self, endpoint: str) -> None:
+    Raises:
+        StartError: the path of the folder is too long.
+    """
+
+    def __init__(self, run_dir: Path, address: Address) -> None:
+        endpoint = endpoint_of(run_dir, address)
         self._socket = _context().socket(zmq.PUSH)
         _configure(self._socket)
         self._socket.connect(endpoint)
 
     def send(self, message: Message) -> bool:
-        """Send without ever blocking; False where the other side has gone for good."""
+        """Send without ever blocking; False if the other side has gone for good."""
         try:
             self._socket.send(encode(message), zmq.NOBLOCK)
         except zmq.Again:
@@ -191,21 +202,17 @@ class Outbox:
         self._socket.close(linger_ms)
 
 
-class Poller:
-    """Waits for any of several sockets and file descriptors."""
+def listen(run_dir: Path, *addresses: Address, signalled: bool = False) -> Pull:
+    """An inbox under these addresses; see `pipeline.wire.links.listen`."""
+    return Pull(run_dir, *addresses, signalled=signalled)
 
-    def __init__(self) -> None:
-        self._poller = zmq.Poller()
 
-    def add(self, source: _Bound | int) -> None:
-        """Wait for input on a bound socket or a descriptor."""
-        self._poller.register(source if isinstance(source, int) else source.socket, zmq.POLLIN)
+def connect(run_dir: Path, address: Address) -> Push:
+    """A way to the inbox of this address; see `pipeline.wire.links.connect`."""
+    return Push(run_dir, address)
 
-    def remove(self, source: _Bound | int) -> None:
-        """The reverse of `add`."""
-        self._poller.unregister(source if isinstance(source, int) else source.socket)
 
-    def wait(self, timeout_ms: int) -> set[int]:
-        """The descriptors with input, after at most `timeout_ms`; sockets only end the wait."""
-        events = self._poller.poll(max(0, timeout_ms))
-        return {source for source, _ in events if isinstance(source, int)}
+def forget(run_dir: Path, address: Address) -> None:
+    """Remove the file of a dead process's socket, if it is there."""
+    with suppress(OSError):
+        os.unlink(_path_of(run_dir, address))

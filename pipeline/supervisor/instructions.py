@@ -1,0 +1,81 @@
+"""Instructions: what the supervision of a run wants done, as values; and the children that it speaks of.
+
+`pipeline.supervisor.supervision` makes them, `pipeline.supervisor.supervisor` carries them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.processes.child import Post
+from pipeline.supervisor.roles import Role
+from pipeline.wire.address import Address
+from pipeline.wire.messages import Message
+
+__all__ = ["Child", "Instruction", "Interrupt", "Kill", "Log", "NewEpoch", "Spawn", "Tell"]
+
+
+@dataclass(slots=True)
+class Child:
+    """One process, from its spawn to its end."""
+
+    address: Address
+    """Of a process of several workers: that of the first of them."""
+    role: Role
+    title: str
+    """For people: "scheduler", "detect/0"."""
+    posts: tuple[Post, ...] = ()
+    """The workers that it is, one a stage; none where it has another role."""
+    replica: int = 0
+    ready: bool = False
+    epoch: int = 0
+    """Whose segments it was told to attach."""
+    overran: str = ""
+    """It is being killed, since it has been computing this for too long: "one batch for 1500 ms"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start this child."""
+
+    child: Child
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send a message to a child that listens."""
+
+    receiver: Address
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """Send SIGTERM."""
+
+    child: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Send SIGKILL."""
+
+    child: Address
+
+
+@dataclass(frozen=True, slots=True)
+class NewEpoch:
+    """Replace every segment by a new one, and let every worker know."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Something for the person who watches."""
+
+    level: str
+    text: str
+
+
+Instruction = Spawn | Tell | Interrupt | Kill | NewEpoch | Log

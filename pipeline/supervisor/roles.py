@@ -1,0 +1,103 @@
+"""Roles: the kinds of children that a run has, one row each.
+
+A new kind of process is one row here and one file, its `main()`. What the row says is all that the supervisor knows
+of it: how it is spawned, when the run is ready, what its death means, and how it is stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from pipeline.graph.plan import Plan, Post
+
+__all__ = ["FEEDER", "ROLES", "Place", "Restart", "Role"]
+
+
+class Restart(Enum):
+    """What follows the death of a child in a run that is ready."""
+
+    NEVER = "it is not started again"
+    SOON = "it is started again after 0.1 s, as often as it dies"
+    STAGE = "it is a worker: its orders run again, and it is started again as its stage's `restart` says"
+    EPOCH = "it is the scheduler: the run gets new segments and another scheduler, unless it dies too often"
+
+
+class Place(NamedTuple):
+    """One child that a run must have."""
+
+    title: str
+    """For people, logs and `ps`: "scheduler", "detect/0"."""
+    posts: tuple[Post, ...] = ()
+    """The workers that it is, numbered from 0; none where it has another role."""
+    replica: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One row: a kind of child."""
+
+    title: str
+    """Its name in one word, which is also the kind of its children's addresses."""
+    module: str
+    """Of the function `main()` that the child runs."""
+    restart: Restart
+    gates_ready: bool
+    """The run is ready only once each of these children has said `Ready`."""
+    ends_run: bool
+    """The run ends once no such child is left, with the worst of their exit codes. A signal lets them finish first."""
+    places: Callable[[Plan, bool], list[Place]]
+    """(plan, whether files are fed) -> the children of this kind."""
+    listens: bool = False
+    """It takes the supervisor's messages, and is told to stop. The others are killed at the end."""
+    own_terminal: bool = False
+    """It prints to the user's terminal itself, and SIGTERM is its own to handle."""
+
+
+def _scheduler(plan: Plan, fed: bool) -> list[Place]:
+    return [Place("scheduler")]
+
+
+def _workers(plan: Plan, fed: bool) -> list[Place]:
+    places = []
+    records = 0
+    for stages in plan.processes:
+        for replica, placed in enumerate(plan.stages[stages[0]].workers):
+            posts = tuple(Post(at, stage, records + at) for at, stage in enumerate(stages))
+            places.append(Place(placed.title, posts, replica))
+            records += len(stages)
+    return places
+
+
+def _feeder(plan: Plan, fed: bool) -> list[Place]:
+    return [Place("feeder")] if fed else []
+
+
+def _canary(plan: Plan, fed: bool) -> list[Place]:
+    # Where files are fed, their requests say how the stages are.
+    return [Place("canary")] if plan.canary is not None and not fed else []
+
+
+FEEDER = Role(
+    "feeder", "pipeline.processes.feeder", Restart.NEVER,
+    gates_ready=False, ends_run=True, places=_feeder, own_terminal=True,
+)  # fmt: skip
+
+ROLES = (
+    Role(
+        "scheduler", "pipeline.processes.scheduler", Restart.EPOCH,
+        gates_ready=True, ends_run=False, places=_scheduler, listens=True,
+    ),
+    Role(
+        "worker", "pipeline.processes.worker", Restart.STAGE,
+        gates_ready=True, ends_run=False, places=_workers, listens=True,
+    ),
+    FEEDER,
+    Role(
+        "canary", "pipeline.processes.canary", Restart.SOON,
+        gates_ready=False, ends_run=False, places=_canary,
+    ),
+)  # fmt: skip
+"""All kinds, in the order in which their children are started."""
