@@ -37,12 +37,12 @@ def test_a_file_that_is_no_capsule_is_told_with_what_it_is(tmp_path: Path, conte
 
 
 def test_a_folder_is_no_capsule(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected a capsule, .* it cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match=r"expected a capsule, .* it cannot be read: Is a directory"):
         read_capsule(tmp_path)
 
 
 def test_another_zip_file_is_told_by_what_is_in_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="found a zip file without capsule.json; it has other.json$"):
+    with pytest.raises(ConfigError, match=r"found a zip file without capsule\.json; it has other\.json$"):
         read_capsule(zipped(tmp_path / "some.cap", other={}))
 
 
