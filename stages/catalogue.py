@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stages.errors import ModelError
+from stages.errors import ModelError, UnknownModel
 from stages.hints import did_you_mean
 
 __all__ = ["ASSETS", "Asset", "asset", "cache_dir", "find", "labels"]
@@ -181,14 +181,15 @@ def find(name_or_path: str, base_dir: Path) -> Path:
     """The file of a model or label set: by its name in the catalogue, else by path relative to `base_dir`.
 
     Raises:
-        ModelError: it is neither; or it is in the catalogue and has not been pulled, or only in part.
+        UnknownModel: it is neither.
+        ModelError: it is in the catalogue and has not been pulled, or only in part.
     """
     known = ASSETS.get(name_or_path)
     if known is None:
         path = base_dir / name_or_path
         if path.is_file():
             return path
-        raise ModelError(f"no file {path}, and no {name_or_path!r} in the model catalogue{_hint(name_or_path)}")
+        raise UnknownModel(f"no file {path}, and no {name_or_path!r} in the model catalogue{_hint(name_or_path)}")
     path = cache_dir() / known.file
     try:
         found = path.stat().st_size

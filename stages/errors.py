@@ -6,13 +6,14 @@
     ├── SpecMismatch     a tensor or an edge does not fit its TensorSpec
     ├── BadOption        `use:` names no stage, or `with:` does not suit it
     └── ModelError       a model file is missing, damaged, or not what the stage needs
+        └── UnknownModel     `with:` names a model that is neither a file nor in the catalogue
 
 Any other exception out of `process` fails the requests that raise it when they run alone.
 """
 
 from __future__ import annotations
 
-__all__ = ["BadInput", "BadOption", "ModelError", "SpecMismatch", "StageBroken", "StageError"]
+__all__ = ["BadInput", "BadOption", "ModelError", "SpecMismatch", "StageBroken", "StageError", "UnknownModel"]
 
 
 class StageError(Exception):
@@ -37,3 +38,7 @@ class BadOption(StageError):
 
 class ModelError(StageError):
     """A model cannot be loaded or is not of the expected shape."""
+
+
+class UnknownModel(ModelError):
+    """A name of a model that is neither a file nor in the catalogue: the author of the YAML must change it."""

@@ -45,6 +45,14 @@ def pytest_configure(config: pytest.Config) -> None:
     zmq.Context.instance().socket(zmq.PAIR).close()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what the marks of the command line do not want
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as foreign each test that uses a pulled model, so that none is forgotten."""
+    for item in items:
+        if "pulled" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.foreign)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     # First: the locks in that folder are what proves that the owners of segments are dead.
     leftovers.collect()
@@ -155,7 +163,7 @@ def photos() -> Path:
 
 @pytest.fixture(scope="session")
 def pulled() -> Callable[[str], Path]:
-    """Pull a model once; where there is no index to pull from, skip, but never in CI."""
+    """Pull a model once; if there is no index to pull from, skip, but never in CI. Tests that use it are foreign."""
 
     def get(name: str) -> Path:
         try:

@@ -198,7 +198,7 @@ def _results(rows: list[Record], failed: list[Record], count: int) -> Renderable
 
 def _summary(summary: Summary, *, rich: bool) -> RenderableType:
     latencies = summary.latencies
-    line = f"{summary.requests} requests, {summary.failures} failed"
+    line = f"{summary.requests} {'request' if summary.requests == 1 else 'requests'}, {summary.failures} failed"
     if summary.skipped:
         line += f", {summary.skipped} answered before"
     if summary.not_sent:

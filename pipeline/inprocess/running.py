@@ -26,6 +26,7 @@ from pipeline.prepare.describing import refuse_wrong
 from pipeline.processes.describe import description_of, refusal_of
 from pipeline.processes.feeder import feed
 from pipeline.topology.machine import read_machine
+from pipeline.worker.failures import interruption
 from pipeline.worker.logs import install
 from shm.errors import SegmentError
 from stages.declared import declared
@@ -83,9 +84,9 @@ def run_in_process(loaded: LoadedConfig, extra: dict[str, Any]) -> int:
         try:
             # It has all that a feeder asks of a client.
             return feed(cast("Client", LocalClient(pipeline)), extra, plain=True)
-        except KeyboardInterrupt:
-            # Where it was when the user had enough is what the user wants to know.
-            traceback.print_exc()
+        except KeyboardInterrupt as error:
+            # The user wants to know where the stage was.
+            print(interruption(error), file=sys.stderr)
             return EXIT_INTERRUPTED
         except bdb.BdbQuit:
             print("error: left in the debugger; the files from here on are not run", file=sys.stderr)

@@ -31,8 +31,9 @@ def describe_stages(loaded: LoadedConfig, timeout_s: float = TIMEOUT_S) -> dict[
     """What each stage of the config declares, by the stage's name.
 
     Raises:
-        ConfigError: a class does not exist, refuses its options, or contradicts itself.
-        StartError: a stage needs a model that is not there, or ended the process that asked it.
+        ConfigError: a class does not exist, refuses its options, or contradicts itself; or an option names a model that
+            is neither a file nor in the catalogue.
+        StartError: a stage needs a model that was not pulled or cannot be read, or ended the process that asked it.
     """
     stages = loaded.config.stages
     request = {
@@ -88,16 +89,18 @@ def refuse_wrong(loaded: LoadedConfig, answers: list[dict[str, Any]]) -> None:
 def _add(findings: Findings, index: int, stage: StageConfig, answer: dict[str, Any]) -> None:
     message: str = answer["message"]
     path: NodePath = ("stages", index, "use")
-    if answer["error"] not in ("BadOption", "SpecMismatch"):
+    if answer["error"] not in ("BadOption", "SpecMismatch", "UnknownModel"):
         message = f"{stage.use}: importing or constructing it raised {answer['error']}: {message}".rstrip(": ")
-    for option in stage.options:
-        if f"option {option!r}" in message:
+    for option, value in stage.options.items():
+        if answer["error"] == "UnknownModel" and repr(value) in message:
+            path = ("stages", index, "with", option)
+        elif f"option {option!r}" in message:
             path = ("stages", index, "with", option)
             if field := nearest(option, StageConfig.model_fields):
                 message += f"; or is the stage's own field {field} meant?"
     if answer["traceback"]:
         message += "\n" + textwrap.indent(answer["traceback"].rstrip(), "    ")
-    findings.add(path, message, at_key=path[2] == "with")
+    findings.add(path, message, at_key=path[2] == "with" and answer["error"] != "UnknownModel")
 
 
 def _ending(returncode: int) -> str:

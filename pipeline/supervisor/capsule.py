@@ -146,11 +146,15 @@ def read_capsule(path: Path) -> Capsule:
     Raises:
         ConfigError: the file is not there, or is not a capsule of this version.
     """
+    expected = "expected a capsule, a .cap file that a run has written for a request that killed its workers"
     try:
         with zipfile.ZipFile(path) as archive:
             raw = json.loads(archive.read("capsule.json"))
             if raw["format"] != _FORMAT:
-                raise ConfigError(f"{path}: a capsule of format {raw['format']}; this version reads {_FORMAT}")
+                raise ConfigError(
+                    f"{path}: expected a capsule of format {_FORMAT}, found format {raw['format']}: replay it with the "
+                    f"version of trtlab that wrote it, {raw['versions'].get('trtlab', 'which it does not name')}"
+                )
             inputs = {}
             for entry in raw["inputs"]:
                 arrays = [None if number is None else _array(archive, number) for number in entry["files"]]
@@ -168,5 +172,20 @@ def read_capsule(path: Path) -> Capsule:
                 raw["threads"],
                 inputs,
             )
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: not a capsule: {type(error).__name__}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {expected}; it cannot be read: {error.strerror or error}") from None
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: {expected}; found {_found(path, error)}") from None
+
+
+def _found(path: Path, error: Exception) -> str:
+    """What a file is that is no capsule."""
+    if path.stat().st_size == 0:
+        return "an empty file"
+    if not zipfile.is_zipfile(path):
+        return "another kind of file, or one that was cut off"
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if "capsule.json" not in names:
+        return f"a zip file without capsule.json; it has {', '.join(names[:3]) or 'nothing'}"
+    return f"a damaged one: {type(error).__name__}: {error}"

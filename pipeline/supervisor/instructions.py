@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.processes.child import Post
+from pipeline.graph.plan import Post
 from pipeline.supervisor.roles import Role
 from pipeline.wire.address import Address
 from pipeline.wire.messages import Message

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from stages.errors import StageError
 
 __all__ = [
-    "LONGEST_MESSAGE", "LONGEST_TRACEBACK", "NO_DEBUGGER", "Failures", "Home", "Story", "examine", "is_own",
-    "message_of", "start_failure",
+    "LONGEST_MESSAGE", "LONGEST_TRACEBACK", "NO_DEBUGGER", "Failures", "Home", "Story", "examine",
+    "interruption", "is_own", "message_of", "start_failure",
 ]  # fmt: skip
 
 NO_DEBUGGER = (
@@ -137,6 +137,14 @@ def start_failure(error: BaseException) -> tuple[str, str]:
     root = error.__cause__ if isinstance(error, StageError) and error.__cause__ is not None else error
     told = examine(root, Home("", ""))
     return told.message if root is error else f"{type(error).__name__}: {message_of(error)}", told.traceback
+
+
+def interruption(error: KeyboardInterrupt) -> str:
+    """Where code was that Ctrl-C has interrupted, as Python tells it, without the runtime's frames."""
+    # If only the runtime was running, there is no place of the user's to tell.
+    if all(_is_runtime(frame) for frame, _ in traceback.walk_tb(error.__traceback__)):
+        return type(error).__name__
+    return _format(error)
 
 
 def _is_runtime(frame: FrameType) -> bool:

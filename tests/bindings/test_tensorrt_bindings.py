@@ -30,6 +30,7 @@ NAMES = [
 ]  # fmt: skip
 
 pytestmark = [
+    pytest.mark.foreign,
     pytest.mark.timeout(300),
     pytest.mark.skipif(not WHEELS, reason="compares with TensorRT's bindings: run `make check-tensorrt`"),
 ]

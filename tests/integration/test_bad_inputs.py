@@ -91,7 +91,7 @@ def test_the_folders_in_a_folder_are_not_run(cli: Callable[..., Any], tmp_path: 
     (tmp_path / "one.png").write_bytes((DIGITS / "1.png").read_bytes())
     code, out, _ = cli("run", MNIST, tmp_path)
     assert code == 0
-    assert "1 requests, 0 failed" in out
+    assert "1 request, 0 failed" in out
 
 
 def test_a_file_that_is_fed_by_a_glob_and_is_a_folder_fails_alone(cli: Callable[..., Any], tmp_path: Path) -> None:

