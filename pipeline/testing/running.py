@@ -73,8 +73,8 @@ class RunningPipeline:
         stdout = self._process.stdout
         assert stdout is not None
         if self._process.poll() is None:
-            # The process prints nothing more, and no other one has this pipe: it becomes readable when the process ends,
-            # which is noticed at once. `Popen.wait` would look every 50 ms.
+            # The process prints nothing more, and no other one has this pipe: it becomes readable when the process
+            # ends, which is noticed at once. `Popen.wait` would look every 50 ms.
             select.select([stdout], [], [], timeout_s)
         try:
             return self._process.wait(timeout_s)
