@@ -20,25 +20,26 @@ _INTRODUCTION = """\
 
 <!-- Written by docs/make_config.py out of pipeline/config/schema.py. -->
 
-A pipeline is one YAML file: the tensors that a request carries, the stages, and what an answer carries.
-[configs/resnet.yaml](../configs/resnet.yaml) is one to start from. `pipeline check FILE` tells what is wrong with a
-file, by line and column, and `pipeline schema` prints what editors need to complete and check it; with the YAML
-extension of an editor, the first line of a file can be
+A pipeline is one YAML file: the tensors of a request, the stages, and the tensors of an answer.
+[configs/resnet.yaml](../configs/resnet.yaml) is one to start from. `pipeline check FILE` reports the mistakes in a
+file, by line and column, and `pipeline schema` prints the schema with which editors complete and check it. With the
+YAML extension of an editor, the first line of a file can be
 
     # yaml-language-server: $schema=./pipeline.schema.json
 
 after `pipeline schema --output pipeline.schema.json`.
 
-* Unknown fields are refused. Values are taken as written: `8` is no text and `"8"` no number.
+* Unknown fields are refused. Values are taken as written: `8` is not a text and `"8"` is not a number.
 * The scalars are those of YAML 1.2: `no` and `on` are text. Anchors, aliases and merge keys work; tags and duplicate
   keys are refused. A top-level key that begins with `x-` is ignored: it is a place for anchors that several stages
   refer to.
-* Relative paths are relative to the folder in which the file was named: where that is a link, as in a ConfigMap that
-  Kubernetes mounts, the link's own folder.
-* In `use`, `with`, `env`, `run.inputs`, `canary.input` and `capsules.folder` a text that begins with `~/` begins with
-  the home folder, `${NAME}` is replaced by that variable of the environment, and so is `$NAME` where it is the first
-  part of a path. `${NAME:-default}` has a value for one that is unset or empty, an unset one without is refused, and
-  `$${NAME}` stands for `${NAME}` itself. These are the variables of `pipeline`, not what a stage's `env` sets.
+* Relative paths are relative to the folder in which the file was named. If that is a link, as in a ConfigMap that
+  Kubernetes mounts, it is the link's own folder.
+* In `use`, `with`, `env`, `run.inputs`, `canary.input` and `capsules.folder`, `~/` at the start of a text becomes the
+  home folder, `${NAME}` is replaced by that environment variable, and so is `$NAME` if it is the first part of a path.
+  `${NAME:-default}` has a default if the variable is unset or empty; an unset variable without a default is refused;
+  `$${NAME}` stands for `${NAME}` itself. These are the variables of the process `pipeline`, not those that a stage's
+  `env` sets.
 * Bytes are numbers, or texts such as `"608KiB"` (powers of 1024) and `"10MB"` (powers of 1000).
 * `--set NAME=VALUE` changes a value from the command line: `--set drain_s=1`, and after a stage's name its fields or
   its options: `--set inference.batch.max_size=16`, `--set postprocess.k=1`.
@@ -53,7 +54,7 @@ def render() -> str:
 
 
 def _mappings(title: str, model: dict[str, Any], models: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where it is written, model) of every mapping that the file may hold, each before those within it."""
+    """(its path, model) of every mapping that the file may contain, each before the mappings within it."""
     yield title, model
     for name, field in model["properties"].items():
         inside = f"{title}.{name}".lstrip(".") + ("[]" if field.get("type") == "array" else "")
@@ -107,7 +108,7 @@ def _value(field: dict[str, Any]) -> str:
 
 
 def _meaning(field: dict[str, Any]) -> str:
-    # pydantic leaves a description out where the model's own says the same.
+    # pydantic omits a field's description if the model's own is the same.
     return " ".join(field.get("description", "See below.").split()).replace("|", "\\|")
 
 

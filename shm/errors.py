@@ -2,11 +2,11 @@
 
     ShmError
     ├── HandleRefused            the sender of a handle is wrong; nothing was read
-    │   ├── StaleHandle          its slot has been given to somebody else since
+    │   ├── StaleHandle          its slot has come back or was loaned again since
     │   ├── ForeignHandle        its segment is not attached here
     │   └── HandleOutOfBounds    its bytes do not lie inside its slot
     ├── SegmentError             the machine or its operator
-    │   ├── SegmentNotFound      nothing of that name (never made, or unlinked)
+    │   ├── SegmentNotFound      no segment of that name (never made, or unlinked)
     │   ├── SegmentExists        the name is taken
     │   ├── SegmentCorrupt       not a segment of ours, another version, or truncated
     │   ├── SegmentClosed        this process has closed it
@@ -49,7 +49,7 @@ class HandleRefused(ShmError):
 
 
 class StaleHandle(HandleRefused):
-    """The slot's generation is another one than the handle's: its bytes belong to somebody else now."""
+    """The slot's generation is not the handle's: the slot has come back, and may hold another tensor now."""
 
 
 class ForeignHandle(HandleRefused):

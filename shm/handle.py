@@ -1,7 +1,8 @@
 """TensorHandle: the value that travels instead of a tensor.
 
-Made by whoever fills a slot, read by whoever resolves it with `shm.view.SegmentTable`.
-It never holds memory: it says where bytes are and which loan of the slot they belong to.
+The process that fills a slot makes the handle; a process that reads it resolves it with
+`shm.view.SegmentTable`. A handle never holds memory: it says where bytes are and which loan of the slot
+they belong to.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ def itemsize(dtype: str) -> int:
 
 
 class TensorHandle(NamedTuple):
-    """Where one tensor lies.
+    """The place of one tensor.
 
-    It packs into MessagePack as a plain array of its fields, in this order.
+    In MessagePack it is a plain array of its fields, in this order.
     """
 
     segment: int
-    """Random 32-bit number in the segment's header; a number that is not attached is foreign."""
+    """Random 32-bit number in the segment's header; the handle is foreign if no segment of that number is attached."""
     slot: int
     """Index of the slot within the segment."""
     generation: int
-    """The loan of the slot that the bytes belong to; odd while the slot is out."""
+    """The loan of the slot to which the bytes belong; odd while the slot is out."""
     offset: int
     """Bytes from the start of the slot to the first element."""
     dtype: str

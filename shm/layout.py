@@ -22,8 +22,8 @@ Every process that maps a segment reads it from here; nothing here maps memory o
       data  n * stride              slot 0, slot 1, ...
        ...         (to the page)
 
-All numbers are little-endian. The header is written once, before anybody else can know the segment,
-and never again; only the slot table changes. A slot's generation goes up by one when it is loaned
+All numbers are little-endian. The header is written once, before another process can know the
+segment; afterwards only the slot table changes. A slot's generation goes up by one when it is loaned
 and by one when it comes back, so it is *odd while the slot is out* and even while it is free. One
 process alone writes the table (see `shm.pool`); an aligned 8-byte store cannot be torn, so readers
 need no lock.
@@ -69,7 +69,7 @@ class SegmentLayout:
     """What the header of one segment says. Make it with `build` or `parse`; both check it."""
 
     number: int
-    """Random 32-bit number, never 0: what handles call the segment."""
+    """Random 32-bit number, never 0, by which handles name the segment."""
     slots: int
     slot_bytes: int
     """Stride from slot to slot in bytes, a multiple of 64."""
@@ -78,11 +78,11 @@ class SegmentLayout:
     size: int
     """Bytes of the whole segment."""
     run: str
-    """Name of the pipeline run that it belongs to."""
+    """Name of the pipeline run to which it belongs."""
     pool: str
     """Name of the pool within the run."""
     lock_path: str
-    """Path of the owner's lock file; empty where there is none."""
+    """Path of the owner's lock file; empty if there is none."""
     owner_pid: int
     owner_start: int
     """Start of the owner in clock ticks since boot: with the pid it names one process for people."""
@@ -185,7 +185,7 @@ class SegmentLayout:
             what = "truncated" if object_bytes < self.size else "too large"
             raise SegmentCorrupt(
                 f"{where}: {what}; its header says {self.size} bytes, the object has {object_bytes}; "
-                f"it is half made, or somebody changed it: remove it and start again"
+                f"it is half made, or another program changed it: remove it and start again"
             )
 
     def pack(self) -> bytes:
@@ -198,7 +198,7 @@ class SegmentLayout:
 
     @property
     def table(self) -> slice:
-        """Where the slot table lies."""
+        """Bytes of the segment at which the slot table lies."""
         return slice(HEADER_BYTES, HEADER_BYTES + 8 * self.slots)
 
     def slot_offset(self, slot: int) -> int:
@@ -216,7 +216,7 @@ class SegmentLayout:
                 f"slot_bytes a positive multiple of {ALIGNMENT} up to {_MAX_BYTES}",
                 self.slot_bytes,
             ),
-            # 4096, not this host's page: the header's own host decided, and every larger page is a multiple.
+            # 4096, not this host's page: the host that wrote the header decided, and larger pages are multiples.
             (
                 table_end <= self.data_offset <= _MAX_BYTES and self.data_offset % 4096 == 0,
                 f"data_offset page aligned and >= {table_end}",

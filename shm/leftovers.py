@@ -1,8 +1,8 @@
 """What dead runs left in shared memory: `scan` lists our segments, `collect` removes those of the dead.
 
-Used by `pipeline shm ls` and `pipeline shm gc`, and at each start. Nothing here needs a run to be
-known: a segment's own header names its owner's lock file, and that file says whether the owner lives
-(see `shm.owner`). What cannot be told is shown and left alone.
+Used by `pipeline shm ls` and `pipeline shm gc`, and at each start. Nothing here needs to know the runs:
+a segment's own header names its owner's lock file, and that file says whether the owner lives (see
+`shm.owner`). Segments whose owner is unknown are shown and left alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SHM = Path("/dev/shm")
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A segment of ours that exists now, of a living run or of a dead one."""
+    """A segment of ours that exists now; its run may be alive or dead."""
 
     address: SegmentAddress
     size: int
@@ -42,7 +42,7 @@ class Leftover:
     pool: str
     owner_pid: int
     owner_start: int
-    """With the pid, which process made it: clock ticks since boot, in the owner's pid namespace."""
+    """When the owner started, in clock ticks since boot; with the pid it names one process of its pid namespace."""
     state: OwnerState
     age: float
     """Seconds since it was created."""
@@ -69,7 +69,7 @@ def collect() -> list[Leftover]:
     """Remove the segments whose owner is proven dead, and their lock files.
 
     Returns:
-        What was removed. Whatever another process collects at the same time is its business.
+        The segments removed by this call, without those that another process collects at the same time.
     """
     removed: list[Leftover] = []
     dead: dict[str, tuple[Dead, list[Leftover]]] = {}
@@ -77,15 +77,15 @@ def collect() -> list[Leftover]:
         if isinstance(leftover.state, Dead):
             dead.setdefault(leftover.state.path, (leftover.state, []))[1].append(leftover)
     for owner, theirs in dead.values():
-        # The lock is held meanwhile, and its file goes last: whoever dies in here leaves what is
-        # still there as provably dead as it was.
+        # The lock is held meanwhile, and its file goes last: if this process dies here, the rest can
+        # still be proven to be dead.
         with suppress(OwnerAlive, OSError), owner.claim():
             removed += [leftover for leftover in theirs if _remove(leftover.address)]
     return removed
 
 
 def _remove(address: SegmentAddress) -> bool:
-    """Whether it was there to be removed."""
+    """Remove one segment, and return whether it was still there."""
     try:
         if address.kind == "posix":
             posix_ipc.unlink_shared_memory(address.name)
@@ -99,11 +99,11 @@ def _remove(address: SegmentAddress) -> bool:
 def _scan_posix() -> Iterator[Leftover]:
     for path in sorted(_SHM.glob(f"{PREFIX}*")):
         with suppress(OSError):
-            # NOFOLLOW and NONBLOCK: anybody may put a link or a FIFO of such a name there.
+            # NOFOLLOW and NONBLOCK: any user may put a link or a FIFO of such a name there.
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 found = os.fstat(fd)
-                # Another user's header must not tell us, least of all root, which files to remove.
+                # Another user's header must not decide which files we remove, least of all if we are root.
                 if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
                     yield _read(SegmentAddress("posix", f"/{path.name}"), found.st_size, partial(os.pread, fd))
             finally:
@@ -141,7 +141,7 @@ def _read(address: SegmentAddress, size: int, read: Callable[[int, int], bytes])
         layout = SegmentLayout.parse(read(HEADER_BYTES, 0), address.name)
     except SegmentCorrupt as error:
         return Leftover(address, size, "", "", 0, 0, Unknown("", str(error)), 0.0, 0, 0)
-    # A segment whose creator died while making it is shorter than its header says: what is there counts.
+    # If the creator died while making it, the segment is shorter than its header says: count what is there.
     table_bytes = min(layout.table.stop, size) - HEADER_BYTES
     table = read(table_bytes, HEADER_BYTES) if table_bytes else b""
     return Leftover(

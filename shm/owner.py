@@ -1,19 +1,20 @@
 """Whether the owner of something is alive, as a type: Alive | Dead | Unknown.
 
 An owner holds an exclusive flock(2) on a file of its own for as long as it lives; the kernel drops
-the lock when the process is gone, however it went. A pid proves nothing: pids repeat, and the
+the lock when the process is gone, however it ended. A pid proves nothing: pids repeat, and the
 containers of one pod have different pid namespaces but share the folder.
 
-    owner                          somebody else
+    owner                          another process
     OwnerLock.acquire(path)        probe(path) -> Alive    the lock is held
-       ...                                     -> Dead     the file is there and nobody holds it
+       ...                                     -> Dead     the file is there and no process holds it
     release(): unlink, unlock                  -> Unknown  no such file, or it cannot be read
 
-Only `Dead` has `claim`, which takes the dead owner's lock; whoever holds that may remove what it
-left. A path belongs to one life: name it anew for each run.
+Only `Dead` has `claim`, which takes the dead owner's lock; the process that holds that lock may remove what
+the owner left. A path belongs to one life: choose a new one for each run.
 
-Cleaners of old files remove lock files as well. The owner makes its own anew (`OwnerLock.renew`), and who
-must never be wrong about one owner keeps its file open (`OwnerWatch`): the lock is on the file, not on its name.
+Cleaners of old files remove lock files as well. The owner makes its own file again (`OwnerLock.renew`). A
+process that must never be wrong about one owner keeps that owner's file open (`OwnerWatch`): the lock is on the
+file, not on its name.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from shm.errors import OwnerAlive
 
 __all__ = ["Alive", "Dead", "OwnerLock", "OwnerState", "OwnerWatch", "Unknown", "probe", "start_ticks"]
 
-#: A probe holds a shared lock for microseconds, which must not turn a starting owner away.
+#: A probe holds a shared lock for microseconds; an owner that starts at that moment must not be refused for it.
 _ACQUIRE_ATTEMPTS = 20
 _ACQUIRE_PAUSE_S = 0.01
 
@@ -48,12 +49,12 @@ def start_ticks(pid: int | str = "self") -> int:
         OSError: there is no such process in this pid namespace.
     """
     text = Path(f"/proc/{pid}/stat").read_text()
-    # The second field is the command in parentheses and may hold anything, also blanks and ')'.
+    # The second field is the command in parentheses and may hold anything, blanks and ')' too.
     return int(text.rpartition(")")[2].split()[19])
 
 
 class OwnerLock:
-    """A held lock file. Everything that names its path is known to be owned until it is released."""
+    """A held lock file. Until it is released, every segment that names its path has a living owner."""
 
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
@@ -75,25 +76,25 @@ class OwnerLock:
         return cls(path, _locked(path))
 
     def renew(self) -> bool:
-        """Make the file anew where it was removed, and hold that; True where it had to be.
+        """Make the file again if it was removed, and hold the new one; True if that was necessary.
 
         Raises:
             OwnerAlive: another living process holds a file of that path by now.
-            OSError: the file cannot be made, for instance since its folder is gone.
+            OSError: the file cannot be made, for instance because its folder is gone.
         """
         if self._fd < 0 or _is_at(self._fd, self.path):
             return False
         fd = _locked(self.path)
-        # This order: whoever watches the old file must find the new one held once the old one is free.
+        # This order: a watcher of the old file must find the new one held as soon as the old one is free.
         old, self._fd = self._fd, fd
         os.close(old)
         return True
 
     def release(self) -> None:
-        """Remove the file, then drop the lock. Again: nothing."""
+        """Remove the file, then drop the lock. A second call does nothing."""
         if self._fd < 0:
             return
-        # This order: once unlocked, the file could already be somebody else's.
+        # This order: once unlocked, the file could already belong to another process.
         if _is_at(self._fd, self.path):
             with suppress(OSError):
                 os.unlink(self.path)
@@ -101,9 +102,9 @@ class OwnerLock:
         self._fd = -1
 
     def _forget(self) -> None:
-        """This process is the child of a fork, and no owner."""
+        """This process is the child of a fork, so it owns nothing: forget the lock."""
         if self._fd >= 0:
-            # Closing a copy of the descriptor leaves the lock with the parent's.
+            # Closing this copy of the descriptor leaves the parent's lock alone.
             os.close(self._fd)
             self._fd = -1
 
@@ -136,17 +137,17 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """The lock file is there and nobody holds it: its owner is gone."""
+    """The lock file is there and no process holds it: its owner is gone."""
 
     path: str
 
     def claim(self) -> OwnerLock:
-        """Take the dead owner's lock, so that one process alone removes what it left.
+        """Take the dead owner's lock, so that only one process removes what the owner left.
 
         Releasing it removes the lock file as well.
 
         Raises:
-            OwnerAlive: somebody else has taken it since.
+            OwnerAlive: another process has taken the lock since.
             OSError: the file cannot be opened for writing.
         """
         return OwnerLock.acquire(self.path)
@@ -154,7 +155,7 @@ class Dead:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """It cannot be told, so nothing may be removed."""
+    """It is unknown whether the owner lives, so nothing may be removed."""
 
     path: str
     reason: str
@@ -173,7 +174,7 @@ def probe(path: str | os.PathLike[str]) -> OwnerState:
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         # Dead means that the file may be removed, so it must be one of ours: the path may come out
-        # of a damaged header, and nobody holds a lock on /etc/passwd either.
+        # of a damaged header, and no process holds a lock on /etc/passwd either.
         if os.pread(fd, len(_MARK), 0) != _MARK:
             return Unknown(path, "the lock file was not written by an owner")
     except BlockingIOError:
@@ -186,7 +187,7 @@ def probe(path: str | os.PathLike[str]) -> OwnerState:
 
 
 class OwnerWatch:
-    """One owner, watched by its lock file, which is held open: the answer is certain also where the file was removed.
+    """One owner, watched by its lock file, which is held open: the answer is certain even if the file was removed.
 
     Raises:
         OSError: there is no such file, or it cannot be opened.
@@ -203,7 +204,7 @@ class OwnerWatch:
             return False
         if self._is_held():
             return True
-        # It may have renewed its lock, which it does in this order: hold the new file, let go of the old one.
+        # The owner may have renewed its lock. It does so in this order: hold the new file, let go of the old one.
         self.close()
         with suppress(OSError):
             self._fd = _opened(self.path)
@@ -221,14 +222,14 @@ class OwnerWatch:
         return False
 
     def close(self) -> None:
-        """Watch no longer. Again: nothing."""
+        """Stop watching. A second call does nothing."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 def _locked(path: str) -> int:
-    """A descriptor of the file at `path` (made where it is not there) that holds its lock; see `OwnerLock.acquire`."""
+    """A descriptor of the file at `path` (made if it is missing) that holds its lock; see `OwnerLock.acquire`."""
     for _ in range(_ACQUIRE_ATTEMPTS):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -240,8 +241,8 @@ def _locked(path: str) -> int:
         except OSError:
             os.close(fd)
             raise
-        # Between open and flock an ending owner may have unlinked the file: a lock on a file
-        # that nobody can find any more protects nothing.
+        # Between open and flock an ending owner may have unlinked the file: a lock on a file that
+        # no process can find any more protects nothing.
         if _is_at(fd, path):
             os.ftruncate(fd, 0)
             os.pwrite(fd, _MARK + f"{os.getpid()} start {start_ticks()}\n".encode(), 0)
@@ -256,7 +257,7 @@ def _opened(path: str) -> int:
     Raises:
         OSError: there is none.
     """
-    # A path may come out of a foreign header, and name anything: NONBLOCK keeps a FIFO from hanging us.
+    # The path may come out of a foreign header and name anything: NONBLOCK keeps a FIFO from blocking us.
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)

@@ -1,8 +1,8 @@
-"""Where a segment's pages are: room for them, first touch, huge pages, NUMA residency.
+"""The place of a segment's pages: room for them, first touch, huge pages, NUMA residency.
 
-Called by whoever creates or attaches a segment, never on the hot path. Memory belongs to the NUMA
-node of the CPU that first touches it (unless a policy says otherwise, see set_mempolicy(2)), so
-the process that is pinned beside the reader should be the one to call `prefault`.
+A process calls this when it creates or attaches a segment, never on the hot path. Memory belongs to the
+NUMA node of the CPU that first touches it (unless a policy says otherwise, see set_mempolicy(2)), so the
+process that is pinned beside the reader should call `prefault`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 @dataclass(frozen=True, slots=True)
 class ShmRoom:
-    """How full the tmpfs is that POSIX segments live in."""
+    """How full the tmpfs of the POSIX segments is."""
 
     path: str
     total: int
@@ -70,7 +70,7 @@ def prefault(segment: Segment, hugepages: bool = False, cpus: Iterable[int] = ()
     A first touch costs 483 us for a slot of 602,112 B, against 17 us for filling it once mapped.
 
     Args:
-        cpus: whose NUMA node the pages are to be on, as far as it has room; empty: of the CPU that this runs on.
+        cpus: the pages go to the NUMA node of these CPUs, as far as it has room; empty: to that of this thread's CPU.
 
     Raises:
         NoRoom: the kernel cannot provide the pages.
@@ -91,12 +91,12 @@ def _populate(segment: Segment) -> None:
 
 @contextmanager
 def _running_on(cpus: Iterable[int]) -> Iterator[None]:
-    """This thread on these CPUs, where the kernel lets it."""
+    """Run this thread on these CPUs, if the kernel allows it."""
     wanted, before = set(cpus), os.sched_getaffinity(0)
     if not wanted:
         yield
         return
-    with suppress(OSError):  # refused in some sandboxes: then the pages are wherever they are
+    with suppress(OSError):  # some sandboxes refuse it: then the pages stay where they are
         os.sched_setaffinity(0, wanted)
     try:
         yield
@@ -108,11 +108,11 @@ def _running_on(cpus: Iterable[int]) -> Iterator[None]:
 def map_pages(segment: Segment) -> bool:
     """Map every page of an attached segment into this process now; no byte is written.
 
-    For those who attach while others already use the slots. The pages are there; what it spares is
-    the fault at this process's own first touch of each: a slot of 24.9 MB has 6,075 of them.
+    For processes that attach while others already use the slots. The pages exist already; this saves
+    the fault at this process's own first touch of each page: a slot of 24.9 MB has 6,075 of them.
 
     Returns:
-        Whether the kernel did it; where it cannot (before Linux 5.14), pages are mapped one by one in use.
+        Whether the kernel did it; if it cannot (before Linux 5.14), pages are mapped one by one when they are used.
     """
     return _madvise(segment, _MADV_POPULATE_WRITE) == 0
 
@@ -120,7 +120,7 @@ def map_pages(segment: Segment) -> bool:
 def touch(segment: Segment) -> None:
     """First touch by hand: write a zero to each page of the slots that are free now.
 
-    Slots that are out are somebody's to write, and are left alone.
+    Another process may be writing into a slot that is out, so those slots are left alone.
     """
     layout, buffer = segment.layout, segment.buffer
     for slot, generation in enumerate(segment.generations):
@@ -133,10 +133,10 @@ def touch(segment: Segment) -> None:
 
 
 def advise_hugepages(segment: Segment) -> str | None:
-    """Ask for transparent huge pages, and for collapsing what is there already.
+    """Ask for transparent huge pages, and for merging the pages that exist already.
 
     Returns:
-        Why the kernel refused, or None. It may also agree and do nothing: `residency` and
+        Why the kernel refused, or None. The kernel may also agree and do nothing: `residency` and
         /sys/kernel/mm/transparent_hugepage/shmem_enabled tell.
     """
     for advice in (_MADV_HUGEPAGE, _MADV_COLLAPSE):
@@ -151,11 +151,11 @@ class Residency(dict[int, int]):
     def __init__(self, pages: dict[int, int], reason: str | None = None) -> None:
         super().__init__(pages)
         self.reason = reason
-        """Why it is empty, where the kernel does not tell."""
+        """Why it is empty, if the kernel does not tell."""
 
 
 def residency(segment: Segment) -> Residency:
-    """On which NUMA nodes the mapped pages are, from /proc/self/numa_maps (see numa(7))."""
+    """The NUMA nodes of the mapped pages, from /proc/self/numa_maps (see numa(7))."""
     try:
         lines = Path("/proc/self/numa_maps").read_text().splitlines()
     except OSError as error:
@@ -187,7 +187,7 @@ def parse_numa_maps(lines: Iterable[str], address: int, nbytes: int) -> dict[int
 
 
 def parse_smaps(lines: Iterable[str], address: int, nbytes: int) -> int:
-    """Sum what is huge of the mappings that begin within `nbytes` from `address`, in bytes. Pure."""
+    """Bytes in huge pages, of the mappings that begin within `nbytes` from `address`. Pure."""
     found, inside = 0, False
     for line in lines:
         if start := re.match(r"([0-9a-f]+)-[0-9a-f]+ ", line):

@@ -1,8 +1,8 @@
 """SlotPool: which slots of a segment are out, and for what.
 
-The scheduler is the only process that has one: it alone writes the slot table, so no lock lies in
-shared memory for a dead process to hold. Everybody else reads the table through `shm.view`. A pool
-never touches the bytes of a slot.
+Only the scheduler has pools: it alone writes the slot table, so shared memory has no lock that a dead
+process could hold. All other processes read the table through `shm.view`. A pool never touches the bytes
+of a slot.
 
                  loan                 commit                  borrow n
        ┌──────┐ ──────> ┌────────┐ ──────────> ┌───────────┐ ──────────> ┌──────────┐ ──┐ borrow: more readers
@@ -12,22 +12,22 @@ never touches the bytes of a slot.
           ├──────────────────────────────────────────┘                        │
           └───────────────────────────────────────────────────────────────────┘ release by the last reader
 
-    state      whose the bytes are                        generation
-    FREE       nobody's                                   even
-    LOANED     one writer's; they are not valid yet       odd, the same
-    COMMITTED  nobody's; valid, and they do not change    odd    until
-    BORROWED   n readers'; valid, and they do not change  odd    FREE
+    state      who has the bytes                              generation
+    FREE       no process                                     even
+    LOANED     one writer; they are not valid yet             odd, the same
+    COMMITTED  no process; valid, and they do not change      odd    until
+    BORROWED   n readers; valid, and they do not change       odd    FREE
 
 Which free slot a loan takes is the pool's order:
 
-    STACK   the one that came back last: its bytes are still in a cache
-    RING    the next one after that of the last loan, from the end on to the start: slots that are loaned one
+    STACK   the slot that came back last: its bytes are still in a cache
+    RING    the slot after that of the last loan, and the first one after the last: slots that are loaned one
             after the other lie one after the other, so that a batch of them is one view
 
-`commit` can name its readers at once: COMMITTED and BORROWED in one step.
+`commit` can name its readers as well: COMMITTED and BORROWED in one step.
 
-`loan` and the return each add one to the slot's generation, so a handle of an earlier loan can
-always be told. A verb that carries an earlier generation raises StaleHandle; one that the state does
+`loan` and the return each add one to the slot's generation, so a handle of an earlier loan is
+always recognised. A verb that carries an earlier generation raises StaleHandle; one that the state does
 not allow is a bug in the caller and raises IllegalTransition with the slot's last events.
 """
 
@@ -47,7 +47,7 @@ RING = "ring"
 
 
 class SlotState(IntEnum):
-    """Where a slot is in its life; see the drawing above."""
+    """The stages of a slot's life; see the drawing above."""
 
     FREE = 0
     LOANED = 1
@@ -64,7 +64,7 @@ TRANSITIONS: dict[tuple[SlotState, str], tuple[SlotState, ...]] = {
     (SlotState.BORROWED, "borrow"): (SlotState.BORROWED,),
     (SlotState.BORROWED, "release"): (SlotState.BORROWED, SlotState.FREE),
 }
-"""(state, verb) -> the states that it can lead to. What is not here is illegal."""
+"""(state, verb) -> the states that it can lead to. Every other pair is illegal."""
 
 # Plain ints: the hot path compares them a few times for every hop of every request.
 _FREE, _LOANED, _COMMITTED, _BORROWED = (int(state) for state in SlotState)
@@ -74,7 +74,7 @@ _STORY_EVENTS = 256
 
 @dataclass(frozen=True, slots=True)
 class PoolStatistics:
-    """What a pool is doing now, and has done since it was made."""
+    """The state of a pool now, and its counts since it was made."""
 
     slots: int
     """How many slots there are."""
@@ -105,8 +105,8 @@ class SlotPool:
     def __init__(self, segment: Segment, order: str = STACK) -> None:
         """Take over the slot table of `segment`.
 
-        Slots that an earlier pool had out come back, so that its handles are stale: only make a
-        second pool once nobody is left who could write through the first one's handles.
+        Slots that an earlier pool had out come back, so that its handles are stale: make a second
+        pool only when no process is left that could write through the first one's handles.
 
         Args:
             segment: the slots.
@@ -125,13 +125,13 @@ class SlotPool:
                 self._table[slot] = generation + 1
         # The table's own values, as ints: reading a list is cheaper than reading a memoryview.
         self._generations: list[int] = list(self._table)
-        #: One byte a slot, so that the next free one is found by a memchr: 0.1 us over 4096 slots.
+        #: One byte for each slot, so that memchr finds the next free one: 0.1 us over 4096 slots.
         self._states = bytearray(self._slots)
         self._readers = [0] * self._slots
         self._free = self._slots
         #: The free slots, the next one last; None in a ring, which looks into the states instead.
         self._stack = list(range(self._slots - 1, -1, -1)) if order == STACK else None
-        #: Where a ring looks first.
+        #: The slot at which a ring looks first.
         self._next = 0
         self._story: deque[tuple[int, str, int]] = deque(maxlen=_STORY_EVENTS)
         self._peak = self._loans = self._exhausted = 0
@@ -142,7 +142,7 @@ class SlotPool:
         """FREE -> LOANED: give a slot to one writer.
 
         Returns:
-            (slot, generation). The first one is slot 0; from then on as the pool's order says.
+            (slot, generation). The first loan is slot 0; later ones follow the pool's order.
 
         Raises:
             PoolExhausted: no slot is free.
@@ -172,7 +172,7 @@ class SlotPool:
         return slot, generation
 
     def commit(self, slot: int, generation: int, readers: int = 0) -> None:
-        """LOANED -> COMMITTED: the writer is done, the bytes are valid; with `readers`, they have it at once.
+        """LOANED -> COMMITTED: the writer is done, the bytes are valid; `readers` borrow it at once.
 
         Raises:
             StaleHandle: the slot has come back since that generation.
@@ -219,7 +219,7 @@ class SlotPool:
             self._return(slot, generation)
 
     def abandon(self, slot: int, generation: int) -> None:
-        """LOANED or COMMITTED -> FREE: the writer died or failed, or nobody will read it.
+        """LOANED or COMMITTED -> FREE: the writer died or failed, or no process will read the slot.
 
         Raises:
             StaleHandle: the slot has come back since that generation.
@@ -235,14 +235,14 @@ class SlotPool:
         self._return(slot, generation)
 
     def _return(self, slot: int, generation: int) -> None:
-        # The table before the free list: from here on every handle of this loan is refused.
+        # The table before the free list: from now on every handle of this loan is refused.
         self._generations[slot] = self._table[slot] = generation + 1
         self._states[slot] = _FREE
         self._free += 1
         if self._stack is not None:
             self._stack.append(slot)
 
-    # -- what it knows --------------------------------------------------------------------------
+    # -- what a pool knows ------------------------------------------------------------------------
 
     @property
     def free(self) -> int:

@@ -1,7 +1,7 @@
 """Segment: the contract of one piece of shared memory that is cut into slots.
 
-Implementations live in `shm.segments`; everybody else names a segment by its `SegmentAddress` and
-uses `shm.segments.create` and `shm.segments.attach`.
+Implementations are in `shm.segments`; all other code names a segment by its `SegmentAddress` and uses
+`shm.segments.create` and `shm.segments.attach`.
 
 Life and death of the memory:
 
@@ -11,8 +11,8 @@ Life and death of the memory:
 - `close` never crashes a view: numpy arrays and memoryviews over the segment keep the mapping alive,
   and it is unmapped when the last of them is gone. Before Python 3.13 an mmap keeps a duplicate of
   its file descriptor until then.
-- `unlink` is the creator's alone and always explicit; nothing is unlinked by a destructor. What a
-  killed creator leaves behind is found by `shm.leftovers`.
+- Only the creator may call `unlink`, and always explicitly; a destructor unlinks nothing.
+  `shm.leftovers` finds what a killed creator leaves behind.
 - Nothing here knows which slot belongs to whom: see `shm.pool`.
 """
 
@@ -37,7 +37,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
 
 class SegmentAddress(NamedTuple):
-    """What another process needs to attach: two strings."""
+    """What another process needs in order to attach: two strings."""
 
     kind: str
     """One of `shm.segments.KINDS`."""
@@ -47,10 +47,10 @@ class SegmentAddress(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SegmentSpec:
-    """What a new segment shall be.
+    """What a new segment must be.
 
     Raises:
-        ValueError: a name that cannot be part of a file name, or numbers that make no segment.
+        ValueError: a name that cannot be part of a file name, or numbers of which no segment can be made.
     """
 
     run: str
@@ -61,10 +61,10 @@ class SegmentSpec:
     """Bytes that a slot must hold; rounded up to a multiple of 64."""
     slots: int
     lock_path: str = ""
-    """Path of the lock file that the owner holds (`shm.owner.OwnerLock`); without one, nobody can
+    """Path of the lock file that the owner holds (`shm.owner.OwnerLock`); without one, no process can
     ever tell that the owner is dead, and what it leaves behind is never collected."""
     number: int | None = None
-    """The segment's number; drawn at random where None."""
+    """The segment's number; None: drawn at random."""
 
     def __post_init__(self) -> None:
         for field, text in (("run", self.run), ("pool", self.pool)):
@@ -73,7 +73,7 @@ class SegmentSpec:
         self.layout()
 
     def layout(self) -> SegmentLayout:
-        """The layout of a segment that this process creates now; draws the number."""
+        """The layout of a segment that this process creates now; draws the number if none was given."""
         return SegmentLayout.build(
             number=secrets.randbelow((1 << 32) - 1) + 1 if self.number is None else self.number,
             slots=self.slots,
@@ -88,7 +88,7 @@ class SegmentSpec:
 
 
 class Segment(ABC):
-    """A mapped segment. Made by `create` or `attach`, two names, never by its constructor."""
+    """A mapped segment. `create` and `attach` make one; do not call the constructor."""
 
     kind: str
 
@@ -119,14 +119,14 @@ class Segment(ABC):
         """Map the segment of that name, readable and writable.
 
         Raises:
-            SegmentNotFound: nothing of that name (never made, or unlinked).
+            SegmentNotFound: there is no segment of that name (never made, or unlinked).
             SegmentCorrupt: not a segment of ours, another version, or truncated.
             SegmentError: it is another user's.
         """
 
     @abstractmethod
     def _remove(self) -> None:
-        """Remove the name from the system; what is gone already is no error."""
+        """Remove the name from the system; it is no error if the name is gone already."""
 
     # -- what is mapped -------------------------------------------------------------------------
 
@@ -171,13 +171,13 @@ class Segment(ABC):
     # -- the end --------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Let go of the mapping; it lasts as long as somebody has a view of it. Again: nothing."""
-        # References are dropped, not buffers released: a release would raise BufferError under a
-        # living view, and a forced unmap would make the next touch of that view a segfault.
+        """Let go of the mapping; it lasts until its last view is gone. A second call does nothing."""
+        # Drop references and release no buffers: a release would raise BufferError under a living
+        # view, and a forced unmap would make the next touch of that view a segfault.
         self._buffer = self._generations = None
 
     def unlink(self) -> None:
-        """Remove the name: nobody can attach any more, mappings stay valid. Again, or when it is gone: nothing.
+        """Remove the name: no process can attach any more; mappings stay valid. If the name is gone, this does nothing.
 
         Raises:
             SegmentError: this process attached it; only its creator may unlink.
@@ -194,7 +194,7 @@ class Segment(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close it, and unlink it where it was created here."""
+        """Close it, and unlink it if it was created here."""
         self.close()
         if self._created:
             self.unlink()

@@ -1,11 +1,11 @@
 """SegmentTable: handles as numpy arrays.
 
 Every process that reads or writes tensors has one table of the segments it has attached. It trusts
-no handle: segment, slot, generation, dtype and bounds are checked before a byte can be reached, and
-what does not hold is refused with a `HandleRefused`. It never writes the slot table.
+no handle: it checks segment, slot, generation, dtype and bounds before a byte can be reached, and
+refuses a wrong handle with a `HandleRefused`. It never writes the slot table.
 
 The generation is checked whenever a handle becomes a view. A view that is kept beyond the end of its
-loan still points to mapped memory (never a crash), whose bytes are then somebody else's.
+loan still points to mapped memory (never a crash), but the bytes there may be those of another tensor.
 
 A view is a plain numpy array: it keeps the mapping alive, also after the table was closed, and it
 speaks DLPack (`np.from_dlpack(view)`, `torch.from_dlpack(view)`) without copying.
@@ -30,11 +30,11 @@ __all__ = ["SegmentTable", "place_of", "rows_of", "side_by_side"]
 
 Array = NDArray[Any]
 
-#: Making a view costs 345 ns, finding it again 22 ns (measured). The bound only has to keep a sender
-#: of ever new shapes from filling memory.
+#: Making a view costs 345 ns, finding it again 22 ns (measured). The bound only prevents a sender of ever new
+#: shapes from filling memory.
 _CACHED_VIEWS = 4096
 
-#: What every numpy since 1.x can make; later ones allow 64.
+#: Every numpy since 1.x allows so many axes; later ones allow 64.
 _MAX_AXES = 32
 
 
@@ -49,7 +49,7 @@ class SegmentTable:
         self._views: dict[tuple[int, int, int, str, tuple[int, ...], bool], Array] = {}
 
     def add(self, segment: Segment) -> None:
-        """Make `segment` known; from now on the table closes it.
+        """Make `segment` known; from now on the table is responsible for closing it.
 
         Raises:
             SegmentExists: another segment has the same number, or this one was added before.
@@ -70,7 +70,7 @@ class SegmentTable:
         segment.close()
 
     def close(self) -> None:
-        """Forget and close every segment. Views stay valid. Again: nothing."""
+        """Forget and close every segment. Views stay valid. A second call does nothing."""
         for number in list(self._segments):
             self.remove(number)
 
@@ -84,7 +84,7 @@ class SegmentTable:
         """The tensor that `handle` names, in place.
 
         Args:
-            handle: may come from anybody.
+            handle: may come from any process; it is not trusted.
             writable: the caller holds the loan of the slot and will fill it.
 
         Returns:
@@ -93,10 +93,10 @@ class SegmentTable:
 
         Raises:
             ForeignHandle: its segment is not attached here.
-            StaleHandle: its slot has come back, or been given to somebody else.
-            HandleOutOfBounds: slot, offset, dtype or shape are nonsense, or lead out of the slot.
+            StaleHandle: its slot has come back, or was loaned again.
+            HandleOutOfBounds: slot, offset, dtype or shape are invalid, or lead out of the slot.
         """
-        # Of whatever types they are: nothing is taken for granted of a handle, also where this is compiled.
+        # The fields may be of any type: nothing about a handle is trusted, in compiled code neither.
         fields: tuple[Any, ...] = handle
         number, slot, generation, offset, dtype, shape = fields
         try:
@@ -110,7 +110,7 @@ class SegmentTable:
             if not 0 <= slot < slots:
                 raise HandleOutOfBounds(f"{_say(handle)}: {segment!r} has the slots 0..{slots - 1}")
             current = generations[slot]
-            # An even generation is nobody's: such a handle was never given out.
+            # A generation is even while the slot is free: such a handle was never given out.
             if current != generation or not generation & 1:
                 raise StaleHandle(
                     f"{_say(handle)}: slot {slot} is at generation {current}, {'out' if current & 1 else 'free'}; "
@@ -136,7 +136,7 @@ class SegmentTable:
         return self._segment(number).layout.slot_bytes
 
     def raw(self, number: int, slot: int) -> memoryview:
-        """All bytes of one slot, writable, for whoever holds its loan (such as `file.readinto`).
+        """All bytes of one slot, writable, for the holder of its loan (as a target of `file.readinto`, say).
 
         Raises:
             ForeignHandle: no segment of that number is attached.
@@ -158,7 +158,7 @@ def _make(segment: Segment, handle: TensorHandle, writable: bool) -> Array:
     """The view of a handle whose slot and generation were checked.
 
     Raises:
-        HandleOutOfBounds: offset, dtype or shape are nonsense, or lead out of the slot.
+        HandleOutOfBounds: offset, dtype or shape are invalid, or lead out of the slot.
     """
     fields: tuple[Any, ...] = handle
     _, slot, _, offset, dtype, shape = fields
@@ -174,7 +174,7 @@ def _make(segment: Segment, handle: TensorHandle, writable: bool) -> Array:
     for length in shape:
         if type(length) is not int or length < 0:
             raise HandleOutOfBounds(f"{_say(handle)}: expected a shape of ints >= 0")
-        # An empty axis counts as one, so that no axis beside it can be absurd; and axis by axis, so
+        # An empty axis counts as one, so that the axes beside it are checked too; and axis by axis, so
         # that the product of a hostile shape never grows large.
         extent *= length or 1
         if extent > slot_bytes:
@@ -191,7 +191,7 @@ def _make(segment: Segment, handle: TensorHandle, writable: bool) -> Array:
 
 
 def _say(handle: TensorHandle) -> str:
-    """The handle for a message, cut to a line: a hostile one may be of any length."""
+    """The handle as text for a message, cut to a line: a hostile handle may be of any length."""
     try:
         return repr(handle)[:300]
     except ValueError:  # Python refuses to print an int of thousands of digits
@@ -199,14 +199,14 @@ def _say(handle: TensorHandle) -> str:
 
 
 def side_by_side(views: Sequence[Array]) -> Array | None:
-    """One array (n, *shape) over `views` without copying, where they lie at one constant distance.
+    """One array (n, *shape) over `views` without copying, if they lie at one constant distance.
 
     Args:
         views: C-contiguous arrays of one dtype and shape, in ascending order of address, all inside
             one allocation (the same segment, or views of the same array).
 
     Returns:
-        A view that keeps the memory alive and is read-only if any of `views` is, or None where the
+        A view that keeps the memory alive and is read-only if any of `views` is, or None if the
         arrays lie otherwise. The rows may have gaps between them, so it need not be C-contiguous.
     """
     if not views:
@@ -244,7 +244,7 @@ def rows_of(array: Array) -> list[Array]:
 
 
 def place_of(view: Array) -> tuple[int, object]:
-    """Address of an array's first element, and what owns that memory; quick for the views of tables, which remember."""
+    """Address of an array's first element, and the owner of that memory; quick for the views that tables made."""
     place = _PLACES.get(id(view))
     if place is not None and place[0]() is view:
         return place[1], place[2]
@@ -252,7 +252,7 @@ def place_of(view: Array) -> tuple[int, object]:
 
 
 #: id(view) -> a reference to it, its address, and what owns its memory; for the views that tables made. Asking numpy
-#: costs 1 us a view, and batches ask at every row. The address cannot change: views do not own their memory, so numpy
+#: costs 1 us a view, and batches ask for every row. The address cannot change: views do not own their memory, so numpy
 #: never moves it.
 _PLACES: dict[int, tuple[weakref.ref[Array], int, object]] = {}
 
@@ -263,7 +263,7 @@ def _remember(view: Array) -> None:
 
 
 def _forget(key: int, reference: weakref.ref[Array]) -> None:
-    # An id is used again at once; by then the entry may be that of a younger view.
+    # Python reuses an id at once; the entry may already be that of a younger view.
     place = _PLACES.get(key)
     if place is not None and place[0] is reference:
         del _PLACES[key]

@@ -1,8 +1,8 @@
-"""A YAML file as plain values, and where each of them was written.
+"""Document: a YAML file as plain values, and the place at which each of them was written.
 
-The only place that parses YAML. It reads the core schema of YAML 1.2, so `no`, `on` and `12:30` are
-text; anchors, aliases and merge keys work; tags, duplicate keys and documents that expand without
-bounds are refused. It knows nothing of pipelines.
+Only this module parses YAML. It reads the core schema of YAML 1.2, so `no`, `on` and `12:30` are
+text. Anchors, aliases and merge keys work; it refuses tags, duplicate keys and documents that expand
+without bounds. It knows nothing about pipelines.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ __all__ = ["parse_value", "read_document"]
 
 MAX_FILE_BYTES = 1 << 20
 MAX_NODES = 20_000
-"""Nodes after aliases are expanded: a few lines of aliases of aliases otherwise fill any memory."""
+"""Nodes after aliases are expanded. Without the limit, a few lines of aliases of aliases fill any memory."""
 MAX_DEPTH = 40
-"""Also what ends an alias inside its own anchor."""
+"""The limit also ends an alias inside its own anchor."""
 
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
@@ -47,7 +47,7 @@ for _name, _pattern, _first in (
 
 
 def read_document(path: Path) -> tuple[dict[str, Any], Locations]:
-    """The mapping that the file at `path` holds, and where its nodes were written.
+    """The mapping in the file at `path`, and the places of its nodes.
 
     Raises:
         ConfigError: the file cannot be read, is not YAML, or is not one mapping.
@@ -80,10 +80,10 @@ def read_document(path: Path) -> tuple[dict[str, Any], Locations]:
 def parse_value(text: str, source: str) -> tuple[Any, dict[NodePath, Origin]]:
     """The value of a scalar or flow collection, as in `--set a.b=[1, 2]`, and the paths of its nodes.
 
-    Every node is said to come from `source`; messages begin with it.
+    `source` is given as the place of every node; messages begin with it.
 
     Raises:
-        ConfigError: it is not YAML.
+        ConfigError: the text is not YAML.
     """
     reader = _Reader(source, positions=False)
     node = reader.compose(text)
@@ -107,13 +107,13 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             raise ConfigError(f"{self._at(mark)}: not YAML: {_problem(error)}") from None
-        except yaml.YAMLError as error:  # a control character, which has an offset but no line
+        except yaml.YAMLError as error:  # for a control character, which has an offset but no line
             raise ConfigError(f"{self._source}: not YAML: {' '.join(str(error).split())}") from None
         except RecursionError:
             raise ConfigError(f"{self._source}: nested too deeply for a pipeline's config") from None
 
     def construct(self, node: yaml.Node, path: NodePath) -> Any:
-        """The plain value of `node`; notes the origin of everything below it."""
+        """The plain value of `node`; notes the place of everything below it."""
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise ConfigError(f"{self.place(node)}: aliases expand this document to more than {MAX_NODES} values")
@@ -137,7 +137,7 @@ class _Reader:
         first: dict[str, yaml.Node] = {}
         for key_node, value_node in node.value:
             if key_node.tag == _TAG + "merge":
-                # Constructed before the keys of this mapping, whose origins then replace the merged ones.
+                # Before the keys of this mapping, whose places then replace the merged ones.
                 merged = {**self._merge(value_node, path), **merged}
         for key_node, value_node in node.value:
             if key_node.tag == _TAG + "merge":
@@ -157,7 +157,7 @@ class _Reader:
         return {**merged, **own}
 
     def _merge(self, node: yaml.Node, path: NodePath) -> dict[str, Any]:
-        """What `<<: *base` or `<<: [*base, *other]` brings; the first of several wins."""
+        """The keys from `<<: *base` or `<<: [*base, *other]`; the first of several wins."""
         merged: dict[str, Any] = {}
         for source in reversed(node.value if isinstance(node, yaml.SequenceNode) else [node]):
             if not isinstance(source, yaml.MappingNode):

@@ -1,12 +1,12 @@
-"""Expansion: `~` and variables of the environment in a config's paths and options. Pure.
+"""Expansion: `~` and environment variables in a config's paths and options. Pure.
 
     ~, ~/models/m.onnx            the home folder, at the start of a text only
-    ${MODELS}/m.onnx              a variable, anywhere in a text; ${MODELS:-models} has a default for
-                                  one that is unset or empty
+    ${MODELS}/m.onnx              a variable, anywhere in a text; ${MODELS:-models} has a default if it
+                                  is unset or empty
     $MODELS/m.onnx                a variable that is the first part of a path
     $${MODELS}                    the text ${MODELS}
 
-Anything else that has a dollar sign in it stays as it is: a text may be a pattern, or a price.
+Every other text with a dollar sign stays as it is: it may be a pattern, or a price.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def expand_text(text: str, environment: Mapping[str, str]) -> str:
     """`text` with its `~` and variables replaced.
 
     Raises:
-        KeyError: a variable is unset, and has no default; its name.
+        KeyError: a variable is unset and has no default; the error has its name.
     """
 
     def value_of(match: re.Match[str]) -> str:
@@ -38,7 +38,7 @@ def expand_text(text: str, environment: Mapping[str, str]) -> str:
             return environment.get(match[2]) or match[3]
         return environment[match[2]]
 
-    # What a variable brings is not looked at again.
+    # The value of a variable is not expanded again.
     if (first := _FIRST_PART.match(text)) is not None:
         return environment[first[1]] + _VARIABLE.sub(value_of, text[first.end() :])
     expanded = _VARIABLE.sub(value_of, text)
@@ -51,13 +51,13 @@ def expand_text(text: str, environment: Mapping[str, str]) -> str:
 def expand_document(
     data: dict[str, Any], environment: Mapping[str, str], refuse: Callable[[NodePath, str], None]
 ) -> None:
-    """Expand in place what a document says of files and options.
+    """Expand the files and options of a document in place.
 
     These are a stage's `use`, `env` and `with`, `run.inputs`, `canary.input` and `capsules.folder`. The document need
-    not be valid: what has another form than expected is left to the code that checks it.
+    not be valid: a value of another form than expected is left to the code that checks it.
 
     Args:
-        refuse: called with the path of a text that names an unset variable, and what is wrong.
+        refuse: called with the path of a text that names an unset variable, and the message.
     """
 
     def expand(value: Any, path: NodePath) -> Any:

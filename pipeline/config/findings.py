@@ -1,4 +1,4 @@
-"""Findings: what is wrong with a config, each with the place where it was written.
+"""Findings: the mistakes in a config, each with the place at which it was written.
 
 The loader and the planner collect them, so that an author sees every mistake at once.
 """
@@ -13,12 +13,12 @@ from pipeline.errors import ConfigError
 
 __all__ = ["Findings", "Locations", "NodePath", "Origin", "dotted"]
 
-#: Where a value sits in the document: `("stages", 1, "batch", "max_size")`.
+#: Path of a value in the document: `("stages", 1, "batch", "max_size")`.
 NodePath = tuple[str | int, ...]
 
 
 class Origin(NamedTuple):
-    """Where a key and its value were written: `configs/resnet.yaml:14:9`, or the text of a `--set`."""
+    """The places of a key and its value: `configs/resnet.yaml:14:9`, or the text of a `--set`."""
 
     key: str
     value: str
@@ -26,18 +26,18 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Locations:
-    """For each node of a document, where it was written."""
+    """The place of each node of a document."""
 
     root: str
-    """Where the document begins: `configs/resnet.yaml:1:1`."""
+    """The beginning of the document: `configs/resnet.yaml:1:1`."""
     origins: Mapping[NodePath, Origin] = field(default_factory=dict)
 
     def key(self, path: NodePath) -> str:
-        """Where the key that leads to `path` was written, or the nearest node around it."""
+        """The place of the key that leads to `path`, or of the nearest node around it."""
         return self.origins[path].key if path in self.origins else self.value(path[:-1])
 
     def value(self, path: NodePath) -> str:
-        """Where the value at `path` was written, or the nearest node around it."""
+        """The place of the value at `path`, or of the nearest node around it."""
         while path:
             if path in self.origins:
                 return self.origins[path].value
@@ -63,7 +63,7 @@ class Findings:
         return len(self._lines)
 
     def refuse(self) -> None:
-        """Raise what was found.
+        """Raise the findings, if there are any.
 
         Raises:
             ConfigError: there is at least one finding; each is a line of the message.
@@ -72,7 +72,7 @@ class Findings:
             raise self.error()
 
     def error(self) -> ConfigError:
-        """What was found, as an error to raise."""
+        """The findings as an error to raise."""
         return ConfigError("\n".join(self._lines))
 
 

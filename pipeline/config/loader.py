@@ -1,7 +1,7 @@
-"""The config's only reader: a YAML file and the `--set`s of a command line become one checked value.
+"""Loader: the only reader of configs; a YAML file and the `--set`s of a command line become one checked value.
 
 Every error names file, line, column and path, what was expected, and the nearest valid name.
-Whether the stages' classes exist and fit each other is not known here: see `pipeline.graph`.
+It does not know whether the stages' classes exist and fit each other: see `pipeline.graph`.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ __all__ = ["LoadedConfig", "load_config"]
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
-    """A checked config, and where everything in it was written."""
+    """A checked config, and the places of everything in it."""
 
     config: PipelineConfig
     path: Path
-    """As it was given, for messages."""
+    """The path as it was given, for messages."""
     inputs: tuple[TensorSpec, ...]
-    """What one request carries."""
+    """The inputs of one request."""
     locations: Locations
 
     @property
     def base_dir(self) -> Path:
-        """The folder that relative paths in the config are relative to.
+        """The folder to which relative paths in the config are relative.
 
-        It is where the file was named, also where that is a link to a file elsewhere, as in a mounted ConfigMap.
+        It is the folder in which the file was named, even if that is a link elsewhere, as in a mounted ConfigMap.
         """
         return self.path.parent.resolve()
 
@@ -62,7 +62,7 @@ def load_config(path: Path | str, assignments: Iterable[str] = ()) -> LoadedConf
     path = Path(path)
     data, locations = read_document(path)
     for name in [name for name in data if name.startswith(ANCHORS)]:
-        # Its anchors have done their work where they were merged.
+        # Their anchors were merged where they are used; the keys themselves are not needed any more.
         del data[name]
     locations = apply_overrides(data, locations, list(assignments))
     data.setdefault("name", re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40] or "pipeline")
@@ -83,7 +83,7 @@ def load_config(path: Path | str, assignments: Iterable[str] = ()) -> LoadedConf
 
 
 def _check_names(config: PipelineConfig, findings: Findings) -> None:
-    """What makes one word mean one thing."""
+    """Check that each name means one thing."""
     seen: dict[str, int] = {}
     for index, stage in enumerate(config.stages):
         path: NodePath = ("stages", index, "name")
@@ -102,11 +102,11 @@ def _check_names(config: PipelineConfig, findings: Findings) -> None:
 
 
 def _check_colocation(config: PipelineConfig, findings: Findings) -> None:
-    """A colocated stage has a host, and what concerns the process is the host's to say."""
+    """Check that a colocated stage has a host, and that only the host has fields that concern the process."""
     hosts = hosts_of(config.stages)
     for index, stage in enumerate(config.stages):
         if stage.colocate and hosts[stage.name] == stage.name:
-            findings.add(("stages", index, "colocate"), "expected a stage listed before, in whose workers it is to run")
+            findings.add(("stages", index, "colocate"), "expected a stage listed before it, in whose workers it runs")
         elif stage.colocate:
             for field in ("replicas", "cpus", "threads", "env", "restart"):
                 if field in stage.model_fields_set:
@@ -164,7 +164,7 @@ def _translate(error: ErrorDetails, findings: Findings) -> None:
         bound = f"at least {context['ge']:g}" if "ge" in context else f"at most {context['le']:g}"
         findings.add(path, f"expected {bound}, found {_shown(found)}")
     elif kind in ("too_short", "string_too_short"):
-        # A list whose items are wrong is short as well: pydantic counts the good ones.
+        # A list with wrong items is called too short as well: pydantic counts the valid ones.
         if not found:
             findings.add(path, f"expected at least one {'item' if kind == 'too_short' else 'character'}, found none")
     else:

@@ -1,8 +1,8 @@
 """`--set inference.batch.max_size=16`: changes to a document from the command line.
 
-The first word is a stage's name or a field of the document; after a stage's name comes a field of the
-stage, else an option of its `with:`. A number picks an item of a list: `inputs.0.max.bytes=4MiB`.
-The value is YAML: `true`, `16`, `[0, 1]`. Applied to plain values, before they are validated.
+The first word is a stage's name or a field of the document. After a stage's name comes a field of the
+stage, otherwise an option of its `with:`. A number picks an item of a list: `inputs.0.max.bytes=4MiB`.
+The value is YAML: `true`, `16`, `[0, 1]`. Assignments change plain values before they are validated.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["apply_overrides"]
 
 
 def apply_overrides(data: dict[str, Any], locations: Locations, assignments: list[str]) -> Locations:
-    """Change `data` in place by every assignment; returns the locations with the changed nodes' new ones.
+    """Change `data` in place by every assignment; returns the locations, with new ones for the changed nodes.
 
     Raises:
-        ConfigError: an assignment is not `name=value`, or leads nowhere.
+        ConfigError: an assignment is not `name=value`, or names no field.
     """
     origins = dict(locations.origins)
     for assignment in assignments:
@@ -79,7 +79,7 @@ def _put(data: dict[str, Any], path: NodePath, value: Any, source: str) -> NodeP
         if depth == len(path) - 1:
             node[key] = value
         elif isinstance(node, dict):
-            # `batch:` with nothing after it is null; an assignment below it makes it a mapping.
+            # `batch:` without a value is null; an assignment below it makes it a mapping.
             if node.get(str(key)) is None:
                 node[str(key)] = {}
             node = node[str(key)]

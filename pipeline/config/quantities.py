@@ -1,7 +1,7 @@
 """Byte quantities as people write them: "16MiB", "10MB", "2.4gb".
 
-KiB, MiB, GiB, TiB are powers of 1024; KB, MB, GB, TB are powers of 1000. Read by the config schema,
-written by everything that shows sizes to a person.
+KiB, MiB, GiB, TiB are powers of 1024; KB, MB, GB, TB are powers of 1000. The config schema
+reads them, and all code that shows sizes to a person writes them.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b)?\s*", re.IGNORE
 
 
 def parse_bytes(value: object) -> int:
-    """The number of bytes that `value` means: an int, or text such as "608KiB", "10MB" or "1024".
+    """The number of bytes of `value`: an int, or text such as "608KiB", "10MB" or "1024".
 
     A fraction of a byte is dropped: "2.4GiB" is 2576980377.
 
     Raises:
-        ValueError: it is neither, or is below 0.
+        ValueError: `value` is neither, or is below 0.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     if isinstance(value, str) and (match := _QUANTITY.fullmatch(value)):
         number, prefix, binary = match.groups(default="")
-        # "10ib" has a power of 1024 but no prefix to raise it to.
+        # "10ib" asks for a power of 1024 but has no prefix.
         if not (binary and not prefix):
             power = _PREFIXES.index(prefix.lower()) + 1 if prefix else 0
             return int(Decimal(number) * (1024 if binary else 1000) ** power)
@@ -41,7 +41,7 @@ def format_bytes(nbytes: int) -> str:
         return f"{nbytes} B"
     for unit in ("KiB", "MiB", "GiB"):
         size /= 1024
-        # 1023.96 would be shown as 1024.0 of this unit.
+        # In this unit, 1023.96 would be shown as 1024.0.
         if round(size, 1) < 1024:
             return f"{size:.1f} {unit}"
     return f"{size / 1024:.1f} TiB"

@@ -1,7 +1,7 @@
 """The form of a pipeline's YAML, as pydantic models: every field, its type, its default, its meaning.
 
 `pipeline schema` prints it for editors; `pipeline.config.loader` fills it. Values are taken as they
-are written: a number is never read out of a text, nor a text out of a number.
+are written: a text is never read as a number, nor a number as a text.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ __all__ = [
     "hosts_of",
 ]
 
-#: What the names of top-level keys begin with that hold nothing but anchors for others to refer to.
+#: Top-level keys that begin with this hold only anchors for other keys.
 ANCHORS = "x-"
 AUTO: Literal["auto"] = "auto"
 Auto = Literal["auto"]
 
 
 def _count_or_auto(most: int) -> PlainValidator:
-    """Takes a whole number from 1 to `most`, or the word auto."""
+    """A validator that accepts a whole number from 1 to `most`, or the word auto."""
 
     def validate(value: object) -> int | str:
         if value == AUTO:
@@ -94,7 +94,7 @@ def _condition(value: str) -> str:
     return value
 
 
-#: Tags of a union end up in pydantic's error paths; these cannot be keys of a document.
+#: Tags of a union appear in pydantic's error paths; these cannot be keys of a document.
 LIST_TAG, MAPPING_TAG = "<list>", "<mapping>"
 
 
@@ -151,20 +151,20 @@ class _Node(BaseModel):
 
 
 class InputConfig(_Node):
-    """One tensor that a request carries."""
+    """One input of a request."""
 
-    name: TensorName = Field(description="What stages and clients call it: `ingress.NAME`.")
+    name: TensorName = Field(description="The name by which stages and clients know it: `ingress.NAME`.")
     dtype: str = Field(description='A numpy dtype such as uint8 or float32, or "json".')
     shape: Annotated[tuple[Extent, ...], Field(strict=False)] = Field(
         description="Extent of each axis, without a batch axis: a number, or the name of a free dimension."
     )
     max: dict[str, ByteCount] = Field(
-        default_factory=dict, description="The most that each free dimension may be; slots are sized from it."
+        default_factory=dict, description="The largest value of each free dimension; slots are sized from it."
     )
 
 
 class BatchConfig(_Node):
-    """How a worker groups the requests that wait for it."""
+    """How a worker forms batches of the requests that wait for it."""
 
     max_size: int = Field(default=1, ge=1, le=4096, description="Requests in one batch, at most.")
     max_delay_ms: float = Field(
@@ -172,69 +172,72 @@ class BatchConfig(_Node):
     )
     gather: bool = Field(
         default=True,
-        description="Whether requests whose tensors do not lie side by side may share a batch, which costs one copy.",
+        description="Whether requests whose tensors do not lie side by side may share a batch, which costs a copy.",
     )
 
 
 class RestartConfig(_Node):
-    """When to give a stage up."""
+    """When the supervisor gives a stage up."""
 
     max: int = Field(
-        default=5, ge=0, le=10_000, description="Deaths without progress within `per_s`; one more breaks the stage."
+        default=5,
+        ge=0,
+        le=10_000,
+        description="Deaths without progress within `per_s`; after one more, the stage is given up.",
     )
-    per_s: float = Field(default=60.0, gt=0, le=86_400, description="Seconds that deaths are remembered.")
+    per_s: float = Field(default=60.0, gt=0, le=86_400, description="Seconds for which deaths are counted.")
 
 
 class StageConfig(_Node):
-    """One stage: a class, its options, where its inputs come from, and how many processes run it."""
+    """One stage: a class, its options, the sources of its inputs, and the number of its processes."""
 
-    name: StageName = Field(description="What other stages, `--set`, the log and `ps` call it.")
+    name: StageName = Field(description="Its name for other stages, `--set`, the log and `ps`.")
     use: Use = Field(description="The class: module:Class, or ./file.py:Class relative to this file.")
     options: dict[str, Any] = Field(
         default_factory=dict, alias="with", description="Keyword arguments for the class."
     )
     inputs: References | None = Field(
         default=None,
-        description="Where each input comes from: a list of producer.tensor in the order of the stage's inputs, or a "
-        "mapping from input name to producer.tensor. Default: the stage before, by name, else by order.",
+        description="The source of each input: a list of producer.tensor in the order of the stage's inputs, or a "
+        "mapping from input name to producer.tensor. Default: the stage before, by name, otherwise by order.",
     )
     after: Annotated[tuple[str, ...], Field(strict=False)] = Field(
-        default=(), description="Stages that must have finished first, although no tensor of theirs is read."
+        default=(), description="Stages that must have finished first, although this stage reads no tensor of theirs."
     )
     when: Condition | None = Field(
         default=None,
-        description="Run only where this output holds (is not 0, not false, not empty): stage.tensor, or not "
-        "stage.tensor. Else the stage is skipped, and so is every stage that needs an output of it and does not take "
-        "it as optional.",
+        description="Run only if this output holds (is not 0, not false, not empty): stage.tensor, or not "
+        "stage.tensor. Otherwise the stage is skipped, and so is every stage that needs an output of it and does not "
+        "take it as optional.",
     )
     colocate: bool = Field(
         default=False,
-        description="Run in the workers of the stage that is listed before this one, with no process in between. "
-        "That stage's replicas, cpus, threads, env and restart hold for both.",
+        description="Run in the workers of the stage that is listed before this one, without a process of its own. "
+        "That stage's replicas, cpus, threads, env and restart apply to both.",
     )
     replicas: ReplicaCount = Field(
         default=AUTO,
-        description="Processes that run this stage. Default: of a model one a NUMA node, or one a core where there are "
-        "fewer than 4; of a stage that says so, such as stages.image:DecodeResize, one for each core that light stages "
-        "share, at most 4; of any other one.",
+        description="Processes that run this stage. Default: for a model one for each NUMA node, or one for each core "
+        "if there are fewer than 4; for a stage that asks for it, such as stages.image:DecodeResize, one for each core "
+        "that light stages share, at most 4; for any other stage one.",
     )
-    batch: BatchConfig = Field(default_factory=BatchConfig, description="How requests are grouped.")
-    cpus: CpuList = Field(default=AUTO, description='CPUs that its workers are bound to, such as "0-3,8".')
+    batch: BatchConfig = Field(default_factory=BatchConfig, description="How batches are formed.")
+    cpus: CpuList = Field(default=AUTO, description='CPUs to which its workers are bound, such as "0-3,8".')
     threads: ThreadCount = Field(
         default=AUTO, description="Threads that each worker may keep busy."
     )
     credits: SlotCount = Field(
         default=AUTO,
-        description="Requests that may wait in or be computed by one worker. Default: twice what it has under way at "
-        "once, at least 4; so two batches, and more on a GPU.",
+        description="Requests that may wait in one worker or be computed by it. Default: twice as many as it has under "
+        "way at once, at least 4; so two batches, and more on a GPU.",
     )
     env: dict[str, str] = Field(default_factory=dict, description="Environment variables of its workers.")
     timeout_ms: float | None = Field(
         default=None,
         gt=0,
         le=86_400_000,
-        description="A worker that computes one batch for longer is killed, also in the middle of a C call; the "
-        "batch runs again, and what keeps overrunning fails alone. Default: no limit.",
+        description="If a worker computes one batch for longer, it is killed, even in the middle of a C call; the "
+        "batch runs again, and a request that takes too long again fails alone. Default: no limit.",
     )
     restart: RestartConfig = Field(
         default_factory=lambda: RestartConfig(), description="How often its workers are started again."
@@ -242,7 +245,7 @@ class StageConfig(_Node):
 
 
 class IngressConfig(_Node):
-    """What stands between the clients and the first stages."""
+    """The entry of requests: between the clients and the first stages."""
 
     slots: SlotCount = Field(
         default=AUTO, description="Requests that may be inside the pipeline at once."
@@ -253,10 +256,11 @@ class RunConfig(_Node):
     """Defaults of `pipeline run`."""
 
     inputs: Annotated[tuple[str, ...], Field(strict=False)] = Field(
-        default=(), description="What to run where nothing is named: files, folders or globs, relative to this file."
+        default=(),
+        description="What to run if the command line names nothing: files, folders or globs, relative to this file.",
     )
     files: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(
-        default=("*",), description="Which files of a folder are meant: *.jpg, *.png."
+        default=("*",), description="Which files of a folder are taken: *.jpg, *.png."
     )
     pictures: Annotated[tuple[str, ...], Field(strict=False)] = Field(
         default=(),
@@ -273,23 +277,25 @@ class QueueConfig(_Node):
         default=None,
         ge=1,
         le=1_000_000,
-        description="Requests that may wait for a worker of a first stage; one more is refused at once, as "
+        description="Requests that may wait for a worker of a first stage; one more is refused at once with "
         "Overloaded. Default: clients wait for a slot instead.",
     )
 
 
 class CanaryConfig(_Node):
-    """A known good request, sent now and then while the pipeline serves: readiness is what it finds out."""
+    """A known good request, sent regularly while the pipeline serves: it finds out whether the pipeline is ready."""
 
-    input: str = Field(description="Its file, relative to this one.")
+    input: str = Field(description="The file of the request, relative to this one.")
     every_s: float = Field(default=5.0, ge=0.1, le=3600, description="Seconds from one to the next.")
 
 
 class CapsulesConfig(_Node):
-    """What is kept of requests that killed their worker, for `pipeline replay`."""
+    """The capsules: inputs of requests that killed their worker, kept for `pipeline replay`."""
 
-    folder: str = Field(default="capsules", description="Where, relative to where the pipeline is started.")
-    max_count: int = Field(default=20, ge=0, le=10_000, description="The newest that are kept; 0 writes none.")
+    folder: str = Field(
+        default="capsules", description="Their folder, relative to the folder in which the pipeline is started."
+    )
+    max_count: int = Field(default=20, ge=0, le=10_000, description="How many are kept, the newest; 0 writes none.")
     max_bytes: ByteCount = Field(default=64 * 1024 * 1024, description="Larger inputs are not kept.")
 
 
@@ -298,34 +304,42 @@ class PipelineConfig(_Node):
 
     model_config = ConfigDict(title="pipeline", json_schema_extra={"patternProperties": {f"^{ANCHORS}": True}})
 
-    name: PipelineName = Field(description="What `ps`, the log and the segments call it. Default: the file's stem.")
+    name: PipelineName = Field(
+        description="Its name in `ps`, the log and the segments. Default: the file's name without its suffix."
+    )
     inputs: Annotated[tuple[InputConfig, ...], Field(strict=False, min_length=1)] = Field(
-        description="The tensors that a request carries."
+        description="The tensors of a request."
     )
     stages: Annotated[tuple[StageConfig, ...], Field(strict=False, min_length=1)] = Field(
         description="The stages, in any order."
     )
     outputs: References | None = Field(
         default=None,
-        description="What an answer carries: a list of stage.tensor, or a mapping from the name in the answer to "
+        description="The tensors of an answer: a list of stage.tensor, or a mapping from the name in the answer to "
         "stage.tensor. Default: all outputs of the last stage.",
     )
     ingress: IngressConfig = Field(default_factory=IngressConfig, description="How requests come in.")
     segments: Literal["posix", "sysv"] = Field(default="posix", description="The kind of shared memory.")
     drain_s: float = Field(
-        default=10.0, ge=0, le=86_400, description="How long a drain may take before what is unfinished is given up."
+        default=10.0,
+        ge=0,
+        le=86_400,
+        description="How long a drain may take; after that, unfinished requests are given up.",
     )
     deadline_ms: float | None = Field(
         default=None,
         gt=0,
         le=86_400_000,
-        description="A request that is not answered within this time fails; what is left of it is not computed. "
+        description="A request that is not answered within this time fails; its remaining stages are not computed. "
         "A request may bring its own. Default: none.",
     )
     queue: QueueConfig = Field(default_factory=QueueConfig, description="What happens under overload.")
-    canary: CanaryConfig | None = Field(default=None, description="A known good request that tests readiness.")
+    canary: CanaryConfig | None = Field(
+        default=None, description="A known good request that tests whether the pipeline is ready."
+    )
     capsules: CapsulesConfig = Field(
-        default_factory=CapsulesConfig, description="What is kept of requests that killed their worker."
+        default_factory=CapsulesConfig,
+        description="Inputs of requests that killed their worker, kept for `pipeline replay`.",
     )
     run: RunConfig = Field(default_factory=RunConfig, description="Defaults of `pipeline run`.")
 
@@ -336,7 +350,7 @@ def as_references(value: tuple[str, ...] | dict[str, str]) -> list[tuple[str | i
 
 
 def hosts_of(stages: Sequence[StageConfig]) -> dict[str, str]:
-    """For each stage the one in whose workers it runs: itself, or where it is colocated the host listed before it."""
+    """For each stage the one in whose workers it runs: itself, or, if it is colocated, the host listed before it."""
     hosts: dict[str, str] = {}
     host = ""
     for stage in stages:

@@ -1,4 +1,4 @@
-"""What `pipeline run CONFIG FILE...` sends and shows: files in, answers out, in the order of the files.
+"""Feeding, for `pipeline run CONFIG FILE...`: files in, answers out, in the order of the files.
 
 It is a client like any other: it uses nothing that an application could not.
 """

@@ -1,7 +1,7 @@
 """Arrays: the inputs of one request out of a .npy or .npz file, or out of JSON. Nothing is unpickled.
 
-What a file says of its arrays is compared with the pipeline's inputs before it is read: a file of
-another kind costs no memory, however large it is. An array is never cast.
+The header of a file is compared with the pipeline's inputs before its numbers are read: a file of
+another kind costs no memory, however large it is. Arrays are never cast.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NPY, _ZIP = b"\x93NUMPY", b"PK"
 
 
 def is_array_file(start: bytes) -> bool:
-    """Whether a file that begins so claims to be a .npy or .npz file."""
+    """Whether a file that begins with these bytes claims to be a .npy or .npz file."""
     return start.startswith((_NPY, _ZIP))
 
 
@@ -35,8 +35,8 @@ def read_arrays(stream: IO[bytes], inputs: Sequence[TensorSpec]) -> dict[str, Ar
     """The inputs out of a .npy file (a single input) or a .npz file (by name; more arrays do not matter).
 
     Raises:
-        InvalidRequest: it is damaged, or an array is missing or does not fit its input.
-        OSError: it cannot be read.
+        InvalidRequest: the file is damaged, or an array is missing or does not fit its input.
+        OSError: the file cannot be read.
     """
     start = stream.read(len(_NPY))
     stream.seek(0)
@@ -58,7 +58,7 @@ def read_arrays(stream: IO[bytes], inputs: Sequence[TensorSpec]) -> dict[str, Ar
             return arrays
     except (InvalidRequest, OSError):
         raise
-    except Exception as error:  # zipfile, zlib, lzma, struct, codecs: whatever they raise at nonsense
+    except Exception as error:  # damaged files make zipfile, zlib, lzma, struct and codecs raise many classes
         raise InvalidRequest(f"a damaged .npz file: {type(error).__name__}: {error}") from None
 
 
@@ -71,14 +71,14 @@ def _read_array(stream: IO[bytes], spec: TensorSpec) -> Array:
         shape, columns_first, dtype = read_header(stream)
     except OSError:
         raise
-    except Exception as error:  # what parses a header raises whatever it likes: tokenize, ast, struct
+    except Exception as error:  # the parser of headers raises many classes: tokenize, ast, struct
         raise InvalidRequest(f"input {spec.name!r}: a damaged .npy file: {type(error).__name__}: {error}") from None
     if dtype.hasobject:
         raise InvalidRequest(f"input {spec.name!r}: expected dtype {_numpy_name(spec)}, found Python objects")
     if (why := _misfit(spec, dtype.name, shape)) is not None:
         raise InvalidRequest(f"input {spec.name!r}: {why}")
     array: Array = np.empty(shape[::-1] if columns_first else shape, dtype)
-    # Not `readinto` once: a member of a .npz file gives what it has just unpacked.
+    # Not one single `readinto`: a member of a .npz file gives only what it has just unpacked.
     memory, filled = array.reshape(-1).view(np.uint8).data if array.size else memoryview(b""), 0
     while filled < len(memory):
         chunk = stream.read(min(len(memory) - filled, 1 << 20))
@@ -94,7 +94,7 @@ def _numpy_name(spec: TensorSpec) -> str:
 
 
 def _misfit(spec: TensorSpec, dtype: str, shape: tuple[int, ...]) -> str | None:
-    # The bytes of a JSON document are an array of uint8. Big-endian numbers have the same name, and stay what they are.
+    # The bytes of a JSON document are an array of uint8. Big-endian numbers have the same name, and are not swapped.
     if dtype != _numpy_name(spec):
         return f"expected dtype {_numpy_name(spec)}, found {dtype}"
     return spec.misfit(spec.dtype, shape)
@@ -107,7 +107,7 @@ def parse_json(data: bytes) -> Any:
     """The value of one JSON document.
 
     Raises:
-        InvalidRequest: it is none; Python's NaN and Infinity are none either.
+        InvalidRequest: the text is not one JSON document; Python's NaN and Infinity are not JSON.
     """
     try:
         return json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
@@ -127,11 +127,11 @@ def _refuse_constant(name: str) -> Any:
 def arrays_of_json(data: bytes, inputs: Sequence[TensorSpec]) -> dict[str, Array]:
     """The inputs out of one JSON document.
 
-    A single input of dtype "json" takes the document as it is. Otherwise it is an object with each input by name,
-    nested lists for an array; a single input may be given without its name.
+    A single input of dtype "json" takes the document as it is. Otherwise the document is an object with each input by
+    name, and nested lists for an array; a single input may be given without its name.
 
     Raises:
-        InvalidRequest: it is no JSON, an input is missing or unknown, or does not fit.
+        InvalidRequest: the text is not JSON, or an input is missing, unknown, or does not fit.
     """
     value = parse_json(data)
     if len(inputs) == 1 and inputs[0].dtype == JSON:
@@ -157,7 +157,7 @@ def _bytes_of(spec: TensorSpec, document: bytes) -> Array:
 
 
 def _array_of(spec: TensorSpec, value: Any) -> Array:
-    """Nested lists of numbers as an array of the input's dtype. A decimal number becomes the nearest there is."""
+    """Nested lists of numbers as an array of the input's dtype. A decimal number becomes the nearest one of it."""
 
     def refuse(why: str) -> InvalidRequest:
         return InvalidRequest(f"input {spec.name!r}: {why}")

@@ -1,8 +1,8 @@
-"""Digits: the float64s that are written with as few digits as a float32 or float16 needs.
+"""Digits: a float32 or float16 as the float64 that is written with the fewest digits.
 
 `array.tolist()` makes 0.10000000149011612 of the float32 0.1, and numpy's own text of it is made
-number by number. Here it is arithmetic over whole arrays: each number is rounded to so many decimal
-digits, in float64, as bring it back.
+number by number. Here it is arithmetic over whole arrays: each number is rounded, in float64, to
+as many decimal digits as are needed to read the same number back.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ _POWERS = np.array([float(10**power) for power in range(_EXACT + 1)])
 
 
 def fewest_digits(array: NDArray[Any]) -> NDArray[np.float64]:
-    """Numbers that are written with the fewest digits of those that are read back as the same float16 or float32.
+    """For each number the one with the fewest digits that is read back as the same float16 or float32.
 
     Args:
-        array: of dtype float16 or float32. NaN and the infinities stay what they are. Float16s below 6.1e-05 have
-            up to two digits more than would do.
+        array: of dtype float16 or float32. NaN and the infinities stay as they are. Float16s below 6.1e-05 have
+            up to two digits more than necessary.
     """
     least, most = _DIGITS[array.dtype.name]
     numbers = array.reshape(-1)
     found = numbers.astype(np.float64)
-    # Zero is written with one digit, and what is not finite has none.
+    # Zero is written with one digit; numbers that are not finite have none.
     left = np.flatnonzero(np.isfinite(found) & (found != 0))
     values = found[left]
     magnitude = np.floor(np.log10(np.abs(values))).astype(np.int64)
     far = (magnitude < most - 1 - _EXACT) | (magnitude > least - 1 + _EXACT)
     if far.any():
-        # Powers of ten that no float64 is equal to: one by one.
+        # These powers of ten equal no float64: one by one.
         found[left[far]] = [float(str(number)) for number in numbers[left[far]]]
         left, values, magnitude = left[~far], values[~far], magnitude[~far]
     for digits in range(least, most + 1):
         power = digits - 1 - magnitude
         scale = _POWERS[np.abs(power)]
-        # A whole number beside a power of ten, both exact: what comes out is the float64 nearest to the decimal number.
+        # A whole number and a power of ten, both exact: the result is the float64 nearest to the decimal number.
         rounded = np.where(power >= 0, np.rint(values * scale) / scale, np.rint(values / scale) * scale)
         with np.errstate(over="ignore"):
             same = rounded.astype(array.dtype) == numbers[left]

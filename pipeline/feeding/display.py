@@ -1,4 +1,4 @@
-"""Display: what a person sees of a run. On a terminal a progress bar, a table and a summary; elsewhere lines."""
+"""Display: what a person sees of a run: on a terminal a progress bar, a table and a summary, otherwise lines."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from stages.copies import REASONS
 __all__ = ["Display", "PlainDisplay", "TerminalDisplay", "make_display"]
 
 _MOST_ROWS = 40
-#: Lines are kept back for at most so long: a write for each of thousands a second is not wanted.
+#: Lines are held back for at most this many seconds, so that thousands of lines a second share their writes.
 _FLUSH_S = 0.05
 
 
 class Display(AbstractContextManager["Display"], Protocol):
-    """Told of every record, and of the summary at the end."""
+    """Receives every record, and the summary at the end."""
 
     def add(self, record: Record) -> None:
-        """The next record, in the order of the files."""
+        """Show the next record, in the order of the files."""
 
     def tick(self) -> None:
-        """Some time has passed."""
+        """Redraw, since some time has passed."""
 
     def finish(self, summary: Summary) -> None:
         """The end."""
@@ -42,15 +42,15 @@ class Display(AbstractContextManager["Display"], Protocol):
 def make_display(
     pipeline: str, total: int | None, *, quiet: bool = False, plain: bool = False, stderr: bool = False
 ) -> Display:
-    """The display that fits what stdout is.
+    """The display for this stdout.
 
     Args:
-        total: how many requests there will be; None where it is not known.
-        quiet: show no answers, only what failed, and the summary.
-        plain: lines, also on a terminal.
-        stderr: show it there, for stdout has something else.
+        total: the number of requests; None if it is unknown.
+        quiet: show no answers, only failures and the summary.
+        plain: lines, even on a terminal.
+        stderr: write to stderr, since stdout has other content.
     """
-    # Given as it is now: a console looks it up again and again, a microsecond each.
+    # The stream as it is now: otherwise the console looks it up again and again, a microsecond each time.
     stream = sys.stderr if stderr else sys.stdout
     console = _Console(file=stream, highlight=False, emoji=False, markup=False)
     if console.is_terminal and not quiet and not plain:
@@ -60,7 +60,7 @@ def make_display(
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        # Else rich ends the process; whether the run is over is not for it to say.
+        # Otherwise rich ends the process; but rich does not know whether the run is over.
         raise BrokenPipeError
 
 
@@ -79,7 +79,7 @@ class TerminalDisplay:
             TextColumn("left"),
             console=console,
             transient=True,
-            # Drawn by us, between answers: a thread of its own would take the feeder's turn.
+            # We draw it between answers: a thread of its own would delay the feeder.
             auto_refresh=False,
         )
         self._task = self._progress.add_task("", total=total, rate="")
@@ -109,7 +109,7 @@ class TerminalDisplay:
 
     def tick(self) -> None:
         now = self._progress.get_time()
-        # From the beginning on: of the last few, which may have come in one breath, it would be any number.
+        # Over the whole run: the last few answers may have come at once, so their rate means nothing.
         speed = self._count / (now - self._began) if now > self._began else 0.0
         if now - getattr(self, "_drawn", 0.0) >= 0.1:
             self._drawn = now
@@ -139,7 +139,7 @@ class PlainDisplay:
         pass
 
     def add(self, record: Record) -> None:
-        # Without rich, which takes ten times as long for a line that has neither colour nor width.
+        # Not with rich, which takes ten times as long for a line without colour or width.
         if record.error is not None:
             kind, message = record.error
             self._console.file.write(f"{_one_line(record.input)}  FAILED  {kind}: {_harmless(message)}\n")
@@ -168,7 +168,7 @@ def _one_line(text: str) -> str:
 
 
 def _harmless(message: str) -> str:
-    """The lines of a message, which a stage may have filled with what moves a terminal's cursor."""
+    """The lines of a message without control characters: a stage's text could move the terminal's cursor."""
     return "\n".join(_one_line(line) for line in message.split("\n"))
 
 
@@ -208,7 +208,7 @@ def _summary(summary: Summary, *, rich: bool) -> RenderableType:
     line += f" in {summary.seconds:.2f} s: {summary.rate:.1f}/s"
     quantiles = ", ".join(f"p{percent} {latencies.percentile(percent):.1f}" for percent in (50, 90, 99))
     answered = summary.requests > summary.failures
-    # On a terminal each table brings an empty line above and below it.
+    # On a terminal each table has an empty line above and below it.
     text = Text("" if rich else "\n")
     text.append(line, style="bold" if rich else "")
     copied = summary.copied_per_request
@@ -235,7 +235,7 @@ def _copies_table(summary: Summary, *, rich: bool) -> Table:
 
 def _stage_table(summary: Summary, *, rich: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD if rich else None, pad_edge=False, padding=(0, 2, 0, 0))
-    # Only the last column may wrap: a name or a number in two pieces is none.
+    # Only the last column may wrap: a name or a number in two pieces cannot be read.
     table.add_column("stage", no_wrap=True)
     for name in ("queue ms", "compute ms", "mean batch", "copied"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -243,7 +243,7 @@ def _stage_table(summary: Summary, *, rich: bool) -> Table:
     for name, stage in summary.stages.items():
         count = stage.requests or 1
         closed = {reason: n for reason, n in summary.closed.get(name, {}).items() if n}
-        # Batches of one that are always full are those of a stage without batches: no reason to tell.
+        # A stage without batches always has full batches of one: there is no reason to show.
         single = stage.mean_batch == 1 and closed.keys() == {"full"}
         reasons = "" if single else ", ".join(f"{reason} {n}" for reason, n in closed.items())
         table.add_row(

@@ -1,4 +1,4 @@
-"""Earlier: what a file of `--output` holds already, for `--append`."""
+"""Earlier: the records that a file of `--output` has already, for `--append`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EXPECTED = "expected records of `pipeline run --output`, one a line"
 
 
 class _Line(msgspec.Struct):
-    """What matters of a record; the rest of a line is passed over."""
+    """The fields of a record that matter here; the rest of a line is ignored."""
 
     input: str
     status: str
@@ -28,16 +28,16 @@ class Earlier:
     """The records of an earlier run."""
 
     done: Counter[str] = field(default_factory=Counter)
-    """How often each input was answered. One that failed is not among them: it runs again."""
+    """How often each input was answered. An input that failed is not counted: it runs again."""
     whole_bytes: int = 0
-    """Up to the end of the last whole line: what comes after it was torn off by the end of that run."""
+    """Bytes up to the end of the last whole line; what follows was not finished when that run ended."""
 
 
 def refuse_foreign(path: Path) -> None:
-    """See to it that a file has records in it, or nothing.
+    """Check that a file is empty or contains records.
 
     Raises:
-        ConfigError: it holds something else, which must not be appended to.
+        ConfigError: the file has other content, to which nothing must be appended.
         OSError: it cannot be read.
     """
     with open(path, "rb") as file:
@@ -45,14 +45,14 @@ def refuse_foreign(path: Path) -> None:
         first, ended, _ = start.partition(b"\n")
         if len(start) == 1 << 16 and not ended:
             first += file.readline()
-    # The start of a first record that was torn is one too.
+    # A file with only the beginning of a first record is accepted too.
     expected = b'{"input": '
     if first[: len(expected)] != expected[: len(first)] or (ended and _record_in(first) is None):
         raise ConfigError(f"--append {path}: {_EXPECTED}; found {first[:40].decode(errors='replace')!r}")
 
 
 def read_earlier(path: Path) -> Earlier:
-    """The records of an earlier run; none where there is no such file.
+    """The records of an earlier run; none if there is no such file.
 
     Raises:
         OSError: it cannot be read.

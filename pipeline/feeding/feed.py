@@ -1,10 +1,10 @@
 """Feed: sends the requests of a run, and hands out the answers in their order.
 
 Single-threaded: it reads a file straight into its slot, sends the handle, and takes in answers while
-it waits for the next slot. What is under way is bounded by the slots, what is kept back for the sake
-of order by `_MAX_AHEAD` and `_MAX_KEPT_BYTES`.
+it waits for the next slot. The slots bound what is under way; `_MAX_AHEAD` and `_MAX_KEPT_BYTES` bound
+what is held back for the sake of order.
 
-Whatever goes wrong with one request is in its record, and the next one has its turn.
+If one request fails, its record says why, and the next request follows.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ _TURN_S = 0.1
 
 
 class _Entry:
-    """One request on its way."""
+    """One request that is under way."""
 
     __slots__ = ("arrays", "number", "outcome", "source", "tries")
 
     def __init__(self, source: Source, number: int) -> None:
         self.source = source
-        #: In the order of the sources, from 1 on.
+        #: Its place among the sources, from 1 on.
         self.number = number
         self.outcome: Future | Record | None = None
         self.tries = 0
-        #: What it carries, from when it was read until it is in its slot.
+        #: Its inputs, from the time when they were read until they are in the slot.
         self.arrays: dict[str, NDArray[Any]] | None = None
 
 
 class Feed:
     """Runs `sources` through a pipeline.
 
-    A request whose scheduler died is sent again: stages are functions of their inputs, so nothing
-    happens twice that matters.
+    If the scheduler dies, requests are sent again: stages are functions of their inputs, so it does no
+    harm to compute one twice.
 
     Args:
         client: connected.
         sources: of this pipeline's inputs, one request each.
-        output: takes the outputs of each answer.
+        output: receives the outputs of each answer.
     """
 
     def __init__(self, client: Client, sources: Sources, intake: Intake, output: Output | None = None) -> None:
@@ -71,30 +71,30 @@ class Feed:
         self._output: Output = NoOutput() if output is None else output
         self._under_way: deque[_Entry] = deque()
         self._to_send: deque[_Entry] = deque()
-        #: Those that have been sent and are not answered, in the order in which they were sent.
+        #: Requests that were sent and are not answered, in the order in which they were sent.
         self._waiting: list[_Entry] = []
-        #: Bytes of the records that wait for their turn.
+        #: Bytes of the records that wait for earlier ones.
         self._kept = 0
         self._stopped = False
-        #: Whether nothing is under way, and `on_progress` knows.
+        #: Whether nothing is under way, and `on_progress` was told so.
         self._idle = False
 
     def stop(self) -> None:
-        """Take up no more requests; what is under way is finished."""
+        """Start no more requests; those under way are finished."""
         self._stopped = True
 
     def run(self, on_progress: Callable[[], None] = lambda: None) -> Iterator[Record]:
-        """The records, in the order of the sources. `on_progress` is called while nothing comes, too.
+        """The records, in the order of the sources. `on_progress` is called even while no answer comes.
 
         Raises:
             Unavailable: the pipeline has stopped for good.
-            OutputBroken: the output takes nothing more.
+            OutputBroken: the output cannot be written any more.
         """
         while self._under_way or not (self._stopped or self._sources.exhausted):
             try:
                 self._send()
                 outcome = self._under_way[0].outcome if self._under_way else None
-                # Nothing to hand out yet: wait for an answer, or for the first slot.
+                # There is nothing to hand out yet: wait for an answer, or for the first slot.
                 if outcome is None or (isinstance(outcome, Future) and not outcome.done()):
                     if self._under_way:
                         self._client.pump(0.1)
@@ -112,9 +112,9 @@ class Feed:
             yield record
 
     def _take_in(self) -> None:
-        """Turn every answer into its record, whatever its turn.
+        """Turn every answer into its record, even if earlier ones are missing.
 
-        An answer that waits for its turn keeps its slot, and the request whose turn it is may need just that one.
+        An answer that waits for earlier ones would keep its slot, and an earlier request may need that very slot.
         """
         waiting = []
         for entry in self._waiting:
@@ -131,12 +131,12 @@ class Feed:
         self._waiting = waiting
 
     def _send(self) -> None:
-        """Send as many as there are slots for, first those that are to be sent again."""
+        """Send as many requests as there are slots; those that must be sent again come first."""
         while True:
             if not self._to_send:
                 if self._stopped or len(self._under_way) >= _MAX_AHEAD or self._kept > _MAX_KEPT_BYTES:
                     break
-                # Only where all that was answered is handed out, and shown, is there nothing else to wait for.
+                # Wait for the next source only if all answers are handed out and shown.
                 source = self._sources.take(0.1 if self._idle else 0.0)
                 self._idle = False
                 if source is None:
@@ -152,14 +152,14 @@ class Feed:
                 self._waiting.append(entry)
             entry.tries += 1
             self._to_send.popleft()
-        # One message for all of them.
+        # One message carries all of them.
         self._client.flush()
 
     def _try(self, entry: _Entry) -> Future | Record | None:
-        """What came of sending it: None where there is no slot yet.
+        """Send one request, and return what came of it: None if there is no slot yet.
 
         Raises:
-            Unavailable: the pipeline has died; nothing is lost.
+            Unavailable: the pipeline has died; the request is not lost.
         """
         name = entry.source.name
         try:
@@ -170,7 +170,7 @@ class Feed:
             return Record(name, (type(error).__name__, shown(str(error))))
         except OSError as error:
             return Record(name, ("InvalidRequest", f"cannot be read: {error.strerror or error}"))
-        except Exception as error:  # of one file: no memory for it, a library that stumbles over it
+        except Exception as error:  # of one file: no memory for it, or a library that fails on it
             return Record(name, ("InvalidRequest", f"cannot be sent: {_described(error)}"))
 
     def _submit(self, entry: _Entry) -> Future | None:
@@ -180,7 +180,7 @@ class Feed:
         spec = self._intake.bytes_of
         if spec is None or not source.path:
             if entry.arrays is None:
-                # Kept while it waits for a slot: to read it again each time would be most of the work.
+                # Kept while it waits for a slot: reading it again each time would be most of the work.
                 entry.arrays = self._intake.load(source)
             draft = self._draft({name: array.shape for name, array in entry.arrays.items()})
             if draft is None:
@@ -193,7 +193,7 @@ class Feed:
         try:
             most = self._intake.most_bytes
             if not size:
-                # Those of /proc and the like say so, whatever they hold.
+                # Files of /proc and the like have the size 0, whatever they contain.
                 with open(fd, "rb", closefd=False) as stream:
                     source.data = stream.read(most + 1)
                 size = len(source.data)
@@ -222,10 +222,10 @@ class Feed:
         return draft.submit(flush=False, name=source.name)
 
     def _draft(self, shapes: Mapping[str, tuple[int, ...]]) -> Draft | None:
-        """A slot for inputs of these shapes, or None where there is none yet."""
+        """A slot for inputs of these shapes, or None if there is none yet."""
         if self._waiting:
             return self._client.draft_nowait(**shapes)
-        # No answer is to come that could bring one: it waits for its turn among the clients.
+        # No answer is under way that could free a slot: wait in the scheduler's queue, as other clients do.
         try:
             return self._client.draft(timeout_s=_TURN_S, **shapes)
         except NotInTime:
@@ -254,7 +254,7 @@ class Feed:
                 )
         except OutputBroken:
             raise
-        except Exception as error:  # this answer has no form that can be shown or written
+        except Exception as error:  # this answer cannot be shown or written
             why = f"cannot be written: {_described(error)}"
             return Record(name, ("OutputError", why), latency_ms=latency_ms, request=future.request)
 

@@ -1,10 +1,10 @@
-"""Output: where `--output` puts the answers.
+"""Output: the files into which `--output` puts the answers.
 
     FILE       one JSON object a request, a line each, in the order of the inputs
     FOLDER/    the same in index.jsonl; the arrays of each request beside it in a .npz file, pictures in .png files
     -          as FILE, to stdout
 
-A line is in the file whole or not at all, also where the disk is full or the run is killed and goes on
+A line is in the file whole or not at all, even if the disk is full, or if the run is killed and goes on
 later with `--append`.
 """
 
@@ -45,42 +45,42 @@ __all__ = [
 STDOUT = "-"
 _INDEX = "index.jsonl"
 _BUFFER = 1 << 16
-#: A stem of what is written for one request: short enough for any file system beside its number and suffix.
+#: Characters of a name that go into the names of its files: with number and suffix, short enough for any file system.
 _LONGEST_STEM = 60
 _PART = ".part"
 
 
 class OutputBroken(Exception):
-    """What was asked to be written cannot be; the run is over."""
+    """The output cannot be written; the run is over."""
 
 
 class Output(Protocol):
-    """Takes each answer twice: its arrays as soon as it comes, its record when it is its turn."""
+    """Takes each answer twice: its arrays as soon as it comes, its record when all earlier ones are written."""
 
     def take(self, number: int, name: str, outputs: Mapping[str, Any]) -> tuple[bytes, dict[str, Counter[str]]]:
-        """The outputs as a JSON object, and for each what became null in it. No array is kept.
+        """The outputs as a JSON object, and for each output which numbers became null. No array is kept.
 
         Args:
             number: of the request in this run, from 1 on.
             name: of the record.
 
         Raises:
-            OutputBroken: it cannot be written.
-            Exception: this answer has no such form.
+            OutputBroken: the output cannot be written.
+            Exception: this answer cannot be written as JSON or as a picture.
         """
 
     def add(self, record: Record) -> None:
-        """Write the record whose turn it is."""
+        """Write the next record."""
 
     def flush(self) -> None:
-        """Nothing is kept back any more."""
+        """Write everything that was held back."""
 
     def close(self) -> None:
         """The end."""
 
 
 class NoOutput:
-    """Without `--output` an answer is a line for a person."""
+    """The output without `--output`: an answer is a line for a person."""
 
     def take(self, number: int, name: str, outputs: Mapping[str, Any]) -> tuple[bytes, dict[str, Counter[str]]]:
         return b"", {}
@@ -100,8 +100,8 @@ class FileOutput:
 
     Args:
         fd: open for writing, at its end; closed with this.
-        name: what messages call it.
-        keep: stays open at the end, as stdout does.
+        name: its name in messages.
+        keep: whether it stays open at the end, as stdout does.
     """
 
     def __init__(self, fd: int, name: str, *, keep: bool = False) -> None:
@@ -109,7 +109,7 @@ class FileOutput:
         self._name = name
         self._keep = keep
         self._buffer = bytearray()
-        #: Records that are written whole.
+        #: Records that are written completely.
         self.written = 0
 
     def take(self, number: int, name: str, outputs: Mapping[str, Any]) -> tuple[bytes, dict[str, Counter[str]]]:
@@ -141,7 +141,7 @@ class FileOutput:
             whole = bytes(memory[:done]).rfind(b"\n") + 1
             self._buffer.clear()
             self.written += bytes(memory[:whole]).count(b"\n")
-            with suppress(OSError):  # a pipe has no end to cut
+            with suppress(OSError):  # a pipe cannot be truncated
                 os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - (done - whole))
             if isinstance(error, BrokenPipeError):
                 raise
@@ -162,8 +162,8 @@ class FolderOutput:
     """Records into the index of a folder, and each request's arrays into files beside it.
 
     Args:
-        folder: there already.
-        index: takes the records.
+        folder: exists already.
+        index: receives the records.
         pictures: outputs that become .png files.
     """
 
@@ -172,7 +172,7 @@ class FolderOutput:
         self._index = index
         self._pictures = frozenset(pictures)
         numbers = [int(found[1]) for name in os.listdir(folder) if (found := re.match(r"(\d{6,})-", name))]
-        #: Files of an earlier run keep their names.
+        #: The numbers go on after those of an earlier run, so its files keep their names.
         self._before = max(numbers, default=0)
 
     def take(self, number: int, name: str, outputs: Mapping[str, Any]) -> tuple[bytes, dict[str, Counter[str]]]:
@@ -204,7 +204,7 @@ class FolderOutput:
 
     @contextmanager
     def _made(self, name: str) -> Iterator[IO[bytes]]:
-        """A file that is there whole, or not at all."""
+        """Write a file that appears whole, or not at all."""
         part = self._folder / f"{name}{_PART}"
         try:
             try:
@@ -233,7 +233,7 @@ def _object_of(parts: Mapping[str, bytes]) -> bytes:
 
 
 def _write_arrays(stream: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> None:
-    # Not numpy.savez, for which an output must not be called `file`.
+    # Not numpy.savez, which does not allow an output called `file`.
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -248,10 +248,10 @@ def _is_folder(target: str) -> bool:
 
 
 def refuse_output(target: str, *, overwrite: bool, append: bool) -> None:
-    """Before anything starts: refuse an `--output` that would lose what is there, or cannot be made.
+    """Before anything starts, refuse an `--output` that would overwrite records or that cannot be made.
 
     Raises:
-        ConfigError: and how to ask for it.
+        ConfigError: with the option that allows it.
     """
     if overwrite and append:
         raise ConfigError("--overwrite and --append contradict each other: leave one of them out")
@@ -266,7 +266,7 @@ def refuse_output(target: str, *, overwrite: bool, append: bool) -> None:
         raise ConfigError(f"--output {target}: expected a folder, found a file")
     file = path / _INDEX if _is_folder(target) else path
     try:
-        # What is empty has nothing to lose; a device or a pipe keeps nothing.
+        # An empty file has nothing to lose; a device or a pipe keeps nothing.
         if not file.is_file() or not file.stat().st_size:
             return
         if append:
@@ -283,11 +283,11 @@ def refuse_output(target: str, *, overwrite: bool, append: bool) -> None:
 def open_output(
     target: str | None, *, append: bool = False, pictures: Sequence[str] = ()
 ) -> tuple[Output, Counter[str]]:
-    """Where the answers go, and the inputs that were answered there before.
+    """The output for the answers, and the inputs that it has answers of already.
 
     Args:
-        target: as `--output` has it; checked by `refuse_output`.
-        append: keep what is there. Else it is replaced: a folder loses what its index names.
+        target: the value of `--output`; `refuse_output` has checked it.
+        append: keep what is there. Otherwise it is replaced: a folder loses the files that its index names.
 
     Raises:
         OSError: it cannot be opened.
@@ -317,7 +317,7 @@ def _open_file(path: Path, append: bool) -> tuple[FileOutput, Counter[str]]:
         except OSError:
             pass  # a file system or a device without locks
         earlier = read_earlier(path) if append and path.is_file() else Earlier()
-        with suppress(OSError):  # a pipe has neither
+        with suppress(OSError):  # a pipe has no length and no position
             os.ftruncate(fd, earlier.whole_bytes)
             os.lseek(fd, 0, os.SEEK_END)
     except BaseException:
@@ -327,7 +327,7 @@ def _open_file(path: Path, append: bool) -> tuple[FileOutput, Counter[str]]:
 
 
 def _remove_files_of(folder: Path) -> None:
-    """Remove what an earlier run's index says that it has made in this folder, and nothing else."""
+    """Remove the files that an earlier run's index names in this folder, and no others."""
     with suppress(FileNotFoundError):
         for name in _files_named(folder / _INDEX):
             with suppress(FileNotFoundError):

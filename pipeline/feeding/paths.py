@@ -1,11 +1,11 @@
-"""Paths: the files that the command line, or the config's `run.inputs`, names.
+"""Paths: the files that the command line or the config's `run.inputs` names.
 
-    FILE      that file, also where it does not exist: then that request fails
-    FOLDER    its files, those that match one of the patterns and are not hidden, sorted by name
-    GLOB      what it matches
+    FILE      that file; if it does not exist, that request fails
+    FOLDER    its files that match one of the patterns and are not hidden, sorted by name
+    GLOB      the files that it matches
     -         stdin
 
-What is named twice is run twice. A folder or a glob that holds nothing is told, and ends nothing.
+A file that is named twice is run twice. A folder or glob without files is reported and does not end the run.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ STDIN = "-"
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """What was named, as files."""
+    """The files that were named."""
 
     files: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
-    """For each folder and glob without a file: which, and what was looked for."""
+    """One message for each folder and glob without files: its name, and the patterns."""
 
 
 def expand(
@@ -41,14 +41,14 @@ def expand(
         named: files, folders, globs, and `-`.
         patterns: which files of a folder are meant: `*.jpg`, ...
         first_only: look for one file of each folder and glob only.
-        without: a file that is no input though it may lie among them: where the answers go.
+        without: a file that is not an input even if it lies among them: the file for the answers.
     """
     expansion = Expansion()
     left_out = None if without in (None, STDIN) else os.path.realpath(without)
     for name in named:
         path = str(Path(name))
         if not name:
-            # Not the current folder, which `Path` makes of it: a variable of the shell is empty.
+            # A variable of the shell was empty. `Path` would take it for the current folder.
             found, missing = [], "'': expected the name of a file, folder or glob"
         elif name == STDIN:
             found, missing = [STDIN], ""
@@ -66,7 +66,7 @@ def expand(
         else:
             found, missing = [path], ""
         if name != STDIN and STDIN in found:
-            # A file of that name.
+            # There is a file of exactly that name.
             found = [f"./{STDIN}" if path == STDIN else path for path in found]
         expansion.files.extend(found)
         if not found:
@@ -75,7 +75,7 @@ def expand(
 
 
 def relative_to_here(named: Iterable[str], base_dir: Path) -> list[str]:
-    """What a config in the folder `base_dir` names, as a command line here would."""
+    """The names in a config in the folder `base_dir`, as a command line in the current folder would have them."""
     return [name if name == STDIN else os.path.relpath(base_dir / name) for name in named]
 
 
@@ -84,7 +84,7 @@ def _first(names: Iterator[str]) -> list[str]:
 
 
 def is_same_file(name: str, path: str) -> bool:
-    """Whether a name is that of the file at `path`, which is a real path; asked of a million names at little cost."""
+    """Whether a name is that of the file at `path`, which is a real path; cheap enough for a million names."""
     return os.path.basename(name) == os.path.basename(path) and os.path.realpath(name) == path
 
 
@@ -100,16 +100,16 @@ def _files_in(folder: str, patterns: Sequence[str]) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
-            # Those that a Mac or a version control system has left are no inputs, as for a shell's `*`.
+            # Hidden files, such as those of a Mac or of git, are no inputs, as for a shell's `*`.
             if (name.startswith(".") and not hidden) or not (everything or match(name.lower())):
                 continue
-            # A link that leads nowhere is a request that fails, and is not passed over.
+            # A link that leads nowhere is a request that fails; it is not skipped.
             if entry.is_file() or (entry.is_symlink() and not os.path.exists(start + name)):
                 yield start + name
 
 
 def _literal_start(pattern: str) -> str:
-    """A glob whose first folders, as far as they exist by just these names, are no pattern."""
+    """A glob whose first folders are taken literally, as far as folders of exactly these names exist."""
     parts = Path(pattern).parts
     known = 0
     while known < len(parts) - 1 and os.path.lexists(os.path.join(*parts[: known + 1])):

@@ -1,7 +1,7 @@
 """Pictures: the outputs that the config's `run.pictures` names, as files of their own.
 
     uint8 [H, W], [H, W, 1], [H, W, 3], [H, W, 4]    becomes a .png file
-    uint8 [bytes]                                    is one already: .png, .jpg, ... as it begins
+    uint8 [bytes]                                    is a file already: .png, .jpg, ..., told by its first bytes
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def is_picture(dtype: str, shape: Sequence[int | str]) -> bool:
 
 
 def suffix_of(array: NDArray[Any]) -> str:
-    """That of the file that `write_picture` makes; .bin where the bytes of a picture begin like none that is known."""
+    """The suffix of the file that `write_picture` makes; .bin if the first bytes are of no known format."""
     if array.ndim != 1:
         return ".png"
     start = array[:12].tobytes()
@@ -52,7 +52,7 @@ def check_pictures(pictures: Sequence[str], plan: Plan, findings: Findings) -> N
         elif is_picture((spec := plan.output_spec(edges[name])).dtype, spec.shape):
             continue
         else:
-            found = f"{spec} is no picture; expected uint8 [H, W], [H, W, 3], [H, W, 4] or [bytes]"
+            found = f"{spec} is not a picture; expected uint8 [H, W], [H, W, 3], [H, W, 4] or [bytes]"
         findings.add(("run", "pictures", index), found)
 
 
@@ -60,15 +60,15 @@ def write_picture(stream: IO[bytes], name: str, array: NDArray[Any]) -> None:
     """Write an array as PNG, or the bytes of a picture as they are.
 
     Raises:
-        ValueError: it is no picture; `name` is what the message calls it.
+        ValueError: the array is not a picture; the message calls the output `name`.
     """
-    from PIL import Image  # where no picture is written, nothing of it is loaded
+    from PIL import Image  # not loaded unless a picture is written
 
     if not is_picture(array.dtype.name, array.shape) or 0 in array.shape:
-        raise ValueError(f"output {name!r} is no picture: {array.dtype.name} {list(array.shape)}")
+        raise ValueError(f"output {name!r} is not a picture: {array.dtype.name} {list(array.shape)}")
     if array.ndim == 1:
         stream.write(array.tobytes())
         return
     plain = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    # 1: half as large as nothing, and many times as fast as the smallest.
+    # Level 1: half the size of no compression, and many times as fast as the highest level.
     Image.fromarray(np.ascontiguousarray(plain)).save(stream, "PNG", compress_level=1)

@@ -1,4 +1,4 @@
-"""Record: what came of one request: its line in `--output`, and what the display and the summary are made of. Pure."""
+"""Record: the outcome of one request, for its line in `--output`, the display and the summary. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Record", "shown"]
 
 
 def shown(text: str) -> str:
-    """A name as it is shown and recorded: bytes of a file's name that are no UTF-8 are escapes such as `\\xe9`."""
+    """A name as it is shown and recorded: bytes of a file's name that are not UTF-8 become escapes such as `\\xe9`."""
     if text.isascii():
         return text
     return "".join(
@@ -22,26 +22,26 @@ def shown(text: str) -> str:
 
 @dataclass(slots=True)
 class Record:
-    """What came of one request. Its outputs are here as text alone, for an array would keep a slot."""
+    """The outcome of one request. It has the outputs only as text, since an array would keep a slot."""
 
     input: str
-    """What `shown` makes of the name of its file."""
+    """The name of its file as `shown` gives it."""
     error: tuple[str, str] | None = None
-    """(type, message) of a request that failed."""
+    """(type, message) if the request failed."""
     headline: tuple[str, str] = ("", "")
-    """See `values.headline_of`."""
+    """Short form of the outputs, see `values.headline_of`."""
     outputs: bytes = b"{}"
-    """A JSON object of the outputs by name; empty where nothing is written."""
+    """A JSON object of the outputs by name; empty if nothing is written."""
     lost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """For each output how many of NaN, Infinity and -Infinity are null in `outputs`."""
+    """For each output, how many of NaN, Infinity and -Infinity are null in `outputs`."""
     latency_ms: float = 0.0
-    """From the submission to the answer."""
+    """Milliseconds from the submission to the answer."""
     stages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """For each stage: queue_ms, compute_ms, batch, copied_bytes."""
+    """For each stage its queue_ms, compute_ms, batch, copied_bytes."""
     traceback: str = ""
-    """Of the stage's exception, where there is one."""
+    """The traceback of the stage's exception, if there is one."""
     request: str = ""
-    """Its id, as logs call it; "" where it was not sent."""
+    """The id of the request, as in logs; "" if it was not sent."""
 
     def to_json(self) -> bytes:
         """The line in `--output`, without its end."""

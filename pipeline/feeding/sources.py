@@ -32,32 +32,32 @@ from stages.spec import TensorSpec
 __all__ = ["Intake", "Source", "Sources", "open_file"]
 
 _LINES, _TEXT = (".jsonl", ".ndjson"), (".txt",)
-#: A JSON document has more characters than the array that it holds; per byte of that at most so many.
+#: A JSON document has more characters than its array has bytes: at most so many for each byte.
 _JSON_PER_BYTE, _JSON_MORE = 32, 1 << 16
 
 
 @dataclass(slots=True)
 class Source:
-    """What one request is made of."""
+    """The source of one request."""
 
     name: str
-    """What its record is called: the path of its file, with the number of its line where there are several."""
+    """The name of its record: the path of its file, with the line's number if each line is a request."""
     path: str = ""
-    """The file that is read when it is sent; empty where `data` has it all."""
+    """The file that is read when the request is sent; empty if `data` has everything."""
     data: bytes = b""
-    """What a line, or stdin, held."""
+    """The content of a line or of stdin."""
     failure: str = ""
-    """Why there is nothing to send."""
+    """The reason if there is nothing to send."""
 
 
 def open_file(path: str | os.PathLike[str]) -> tuple[int, int]:
     """A descriptor to read a regular file from, and its size in bytes; the caller closes it.
 
     Raises:
-        InvalidRequest: it is something else: a folder, a FIFO, a device.
+        InvalidRequest: it is not a regular file but a folder, a FIFO or a device.
         OSError: it cannot be opened.
     """
-    # O_NONBLOCK: a FIFO among the files must not hang the run.
+    # O_NONBLOCK: a FIFO among the files must not block the run.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
@@ -67,7 +67,7 @@ def open_file(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 class Intake:
-    """What files a pipeline with these inputs takes, and how they become arrays.
+    """The files that a pipeline with these inputs takes, and how they become arrays.
 
     Args:
         text: lines of stdin are texts, not JSON.
@@ -79,10 +79,10 @@ class Intake:
         self.text = text
         first = inputs[0]
         free = first.dtype == "uint8" and len(first.shape) == 1 and not first.is_static
-        #: The one input that takes a file as it lies on disk; None where there is no such.
+        #: The one input that takes a file as it lies on disk; None if there is none.
         self.bytes_of = first if len(inputs) == 1 and free else None
         self._takes_document = len(inputs) == 1 and first.dtype == JSON
-        # Of a line; what is too long in itself is told by its input.
+        # The limit for a line; if a value is too long, its input says so.
         self.most_bytes = (
             first.max_nbytes
             if self.bytes_of is not None or self._takes_document
@@ -90,7 +90,7 @@ class Intake:
         )
 
     def describe(self) -> str:
-        """The files that it takes, for a message."""
+        """The accepted files, for a message."""
         if self.bytes_of is not None:
             return f"any file of at most {self.most_bytes} bytes"
         if self._takes_document:
@@ -106,11 +106,11 @@ class Intake:
         return path.lower().endswith(_LINES + _TEXT if self._takes_document else _LINES)
 
     def of_line(self, name: str, number: int, line: bytes | None, *, text: bool) -> Source | None:
-        """The request that a line is; None for one without any, such as an empty one between documents.
+        """The request of a line; None if it has none, such as an empty line between documents.
 
         Args:
-            number: of the line, from 1 on.
-            line: without its end; None: it is too long.
+            number: the line's number, from 1 on.
+            line: without its end; None: it was too long.
         """
         label = f"{name}:{number}"
         if line is None:
@@ -123,7 +123,7 @@ class Intake:
         return Source(label, data=line) if line.strip() else None
 
     def of_file(self, path: str) -> Iterator[Source]:
-        """The request, or requests, that a file is."""
+        """The request, or the requests, of a file."""
         name = shown(path)
         if not self.is_lines(path):
             yield Source(name, path=path)
@@ -141,10 +141,10 @@ class Intake:
             yield Source(name, failure=f"cannot be read: {error.strerror or error}")
 
     def load(self, source: Source) -> dict[str, NDArray[Any]]:
-        """The arrays of one request. Not for a file that `bytes_of` takes: that is read straight into its slot.
+        """The arrays of one request. Not for the input `bytes_of`: its file is read straight into the slot.
 
         Raises:
-            InvalidRequest: it does not hold the pipeline's inputs.
+            InvalidRequest: the source does not contain the pipeline's inputs.
             OSError: it cannot be read.
         """
         if not source.path:
@@ -169,9 +169,9 @@ class Sources:
 
     Args:
         files: paths, and `-` for stdin.
-        stdin: what `-` is read from.
+        stdin: the reader for `-`.
         limit: requests at most; None: all.
-        done: how often each name has been answered by an earlier run, and is left out here.
+        done: how often an earlier run has answered each name; as many are left out here.
     """
 
     def __init__(
@@ -188,20 +188,20 @@ class Sources:
         self._stdin = stdin
         self._limit = limit
         self._given = Counter(done or ())
-        #: Of those, what has not been met.
+        #: How many of those have not been left out yet.
         self._done = self._given.copy()
         self._wait_s = 0.0
         self._rest = self._walk()
         #: Requests that have been taken.
         self.taken = 0
-        #: Requests that were left out, since they are done.
+        #: Requests that were left out because they are done.
         self.skipped = 0
-        #: Whether there are no more.
+        #: Whether there are no more requests.
         self.exhausted = False
 
     @property
     def total(self) -> int | None:
-        """How many requests there are, without those that are done; None where it is not known beforehand."""
+        """The number of requests, without those that are done; None if it is not known beforehand."""
         if any(name == STDIN or self._intake.is_lines(name) for name in self._files):
             return None
         done = sum((Counter(map(shown, self._files)) & self._given).values()) if self._given else 0
@@ -209,10 +209,10 @@ class Sources:
         return left if self._limit is None else min(left, self._limit)
 
     def take(self, wait_s: float = 0.0) -> Source | None:
-        """The next one; None where there is none, or none yet: see `exhausted`.
+        """The next request; None if there is none, or none yet: see `exhausted`.
 
         Args:
-            wait_s: seconds to wait for one that comes by stdin.
+            wait_s: seconds to wait for a request from stdin.
         """
         if self.exhausted or self.taken == self._limit:
             self.exhausted = True
@@ -240,7 +240,7 @@ class Sources:
                 yield from self._of_stdin(self._stdin)
 
     def _of_stdin(self, fd: int) -> Iterator[Source | None]:
-        """The request, or requests, that come by stdin; None whenever there is none yet."""
+        """The request, or the requests, from stdin; None whenever there is none yet."""
         whole = self._intake.bytes_of is not None
         most = self._intake.most_bytes
         reader = StdinReader(fd, most, whole=whole)

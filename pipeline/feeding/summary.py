@@ -1,4 +1,4 @@
-"""Summary: what a run came to, in numbers. Pure.
+"""Summary: the numbers of a whole run. Pure.
 
 Latencies are kept as a histogram of fixed size, so that a run of any length takes the same memory.
 """
@@ -36,7 +36,7 @@ class Latencies:
         self._count += 1
 
     def percentile(self, percent: float) -> float:
-        """The duration that `percent` of all do not exceed; 0 where there are none."""
+        """The duration that `percent` of all do not exceed; 0 if there are none."""
         left = math.ceil(self._count * percent / 100)
         for bucket in sorted(self._buckets):
             left -= self._buckets[bucket]
@@ -60,7 +60,7 @@ class StageTotals:
         self.requests += 1
         self.queue_ms += values["queue_ms"]
         self.compute_ms += values["compute_ms"]
-        # Each of a batch's n requests counts for an n-th of it.
+        # Each of the n requests of a batch counts as 1/n of the batch.
         self.batches += 1 / values["batch"]
         self.copied_bytes += int(values["copied_bytes"])
 
@@ -71,7 +71,7 @@ class StageTotals:
 
 
 class EdgeCopy(NamedTuple):
-    """What was copied of one tensor for one reason."""
+    """The copies of one tensor for one reason."""
 
     edge: str
     """`decode.image -> inference.x`, or `inference.scores` for an output."""
@@ -88,7 +88,7 @@ def copies_of(status: Mapping[str, Any]) -> list[EdgeCopy]:
 
 
 def describe_copies(copies: Sequence[EdgeCopy]) -> str:
-    """What was copied, why, and what would save it: for whoever wanted no copies."""
+    """For `--assert-zero-copy`: what was copied, why, and how to avoid it."""
     total = format_bytes(sum(copy.nbytes for copy in copies))
     edges = len({copy.edge for copy in copies})
     lines = [f"{total} were copied on {edges} {'edge' if edges == 1 else 'edges'}, expected none"]
@@ -102,7 +102,7 @@ def describe_copies(copies: Sequence[EdgeCopy]) -> str:
 
 @dataclass(slots=True)
 class Summary:
-    """Everything that is shown at the end."""
+    """All numbers that are shown at the end."""
 
     stages: dict[str, StageTotals] = field(default_factory=dict)
     requests: int = 0
@@ -111,17 +111,17 @@ class Summary:
     """Requests that an earlier run had answered."""
     not_sent: int = 0
     stopped: bool = False
-    """Whether the run ended before all was sent, also where it is not known how much that is."""
+    """Whether the run ended before all requests were sent, even if their number is unknown."""
     seconds: float = 0.0
     latencies: Latencies = field(default_factory=Latencies)
     closed: dict[str, dict[str, int]] = field(default_factory=dict)
-    """For each stage: batches by the reason why they closed."""
+    """For each stage its batches by the reason for which they closed."""
     copies: list[EdgeCopy] = field(default_factory=list)
-    """What was copied, the most bytes first."""
+    """The copies, the most bytes first."""
 
     @classmethod
     def of(cls, stages: Sequence[str]) -> Summary:
-        """An empty one for the stages of that name."""
+        """An empty summary for the stages of these names."""
         return cls(stages={name: StageTotals() for name in stages})
 
     def add(self, record: Record) -> None:
@@ -135,7 +135,7 @@ class Summary:
             self.stages[name].add(values)
 
     def add_status(self, status: Mapping[str, Any]) -> None:
-        """Take what only the workers know out of the scheduler's status: why batches closed, and what was copied."""
+        """Take from the scheduler's status what only the workers know: why batches closed, and what was copied."""
         self.closed = {stage["name"]: dict(stage["closed"]) for stage in status["stages"]}
         self.copies = copies_of(status)
 

@@ -1,11 +1,11 @@
-"""Values: what an answer holds, as JSON in full and in short. Pure.
+"""Values: the outputs of an answer as JSON, in full and in short. Pure.
 
-    a number, bool              itself; a float32 with the digits that it has
+    a number, bool              itself; a float32 with no more digits than it has
     an array                    nested lists
     complex numbers             [real, imaginary]: one axis more
     longdouble (float128)       a number with all of its digits
     NaN and the infinities      null, for JSON has no number for them; they are counted
-    an output of dtype "json"   itself
+    an output of dtype "json"   its value
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def json_text(value: Any, lost: Counter[str]) -> bytes:
     """The JSON of one output.
 
     Args:
-        lost: counts what became null, by its name: NaN, Infinity, -Infinity.
+        lost: counts the numbers that became null, by name: NaN, Infinity, -Infinity.
     """
     if isinstance(value, (np.ndarray, np.generic)):
         return _array_text(np.asarray(value), lost)
@@ -40,7 +40,7 @@ def json_text(value: Any, lost: Counter[str]) -> bytes:
 
 
 def json_value(value: Any, lost: Counter[str]) -> bytes:
-    """The JSON of a value of plain types. A half of a surrogate pair is written as its escape, for UTF-8 has none."""
+    """The JSON of a value of plain types. Half of a surrogate pair becomes an escape: UTF-8 has no form for it."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError:
@@ -70,12 +70,12 @@ def _array_text(array: NDArray[Any], lost: Counter[str]) -> bytes:
         return _long_text(array)
     if array.dtype.name in ("float16", "float32"):
         array = fewest_digits(array)
-    # What is not finite is null here.
+    # Numbers that are not finite are null here.
     return msgspec.json.encode(array.tolist())
 
 
 def _long_text(array: NDArray[Any]) -> bytes:
-    """Of longdoubles, whose digits numpy alone knows."""
+    """The JSON of longdoubles, whose digits only numpy knows."""
     if array.ndim:
         return b"[" + b",".join([_long_text(np.asarray(item)) for item in array]) + b"]"
     return str(array[()]).encode() if np.isfinite(array) else b"null"
@@ -85,7 +85,7 @@ def _long_text(array: NDArray[Any]) -> bytes:
 
 
 def headline_of(outputs: Any) -> tuple[str, str]:
-    """(top label, its score) where the outputs are labels and scores; else the outputs in short, and nothing.
+    """(top label, its score) if the outputs are labels and scores; otherwise (the outputs in short, "").
 
     Reads the first elements only, however large the arrays are.
     """
@@ -104,7 +104,7 @@ def _is_row(value: Any) -> bool:
 
 
 def brief_text(value: Any) -> str:
-    """JSON, cut after so many characters as fit in a line beside a name."""
+    """JSON, cut to the characters that fit in a line beside a name."""
     text = ""
     for piece in _pieces(value):
         text += piece
@@ -114,7 +114,7 @@ def brief_text(value: Any) -> str:
 
 
 def _pieces(value: Any) -> Iterator[str]:
-    """JSON bit by bit; what is not asked for is not made."""
+    """JSON piece by piece, made only as far as the caller reads."""
     if isinstance(value, np.ndarray) and not value.ndim:
         value = value[()]
     if isinstance(value, (list, np.ndarray)):

@@ -24,14 +24,14 @@ _WHY = {
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What is written down."""
+    """Everything that the files are made from."""
 
     name: str
     """Of the pipeline."""
     options: Mapping[str, Any]
-    """Of the inference stage."""
+    """Options of the inference stage."""
     inputs: tuple[TensorSpec, ...]
-    """What the model takes for one request."""
+    """The model's inputs for one request."""
     outputs: tuple[TensorSpec, ...]
     """What it gives."""
     batch: int
@@ -41,7 +41,7 @@ class Project:
 
     @property
     def identifier(self) -> str:
-        """The name, as modules are called."""
+        """The name, with the characters that a module's name allows."""
         made = self.name.replace("-", "_")
         return made if made.isidentifier() else f"model_{made}"
 
@@ -221,12 +221,12 @@ def test_the_sample_runs_through_the_pipeline(sample: dict[str, Any]) -> None:
 '''
 
 
-# It is no test of ours.
+# pytest must not take this function for a test of ours.
 test_file.__test__ = False  # type: ignore[attr-defined]
 
 
 def _input(spec: TensorSpec) -> dict[str, Any]:
-    """As `inputs:` of the YAML has it."""
+    """A spec as an entry of `inputs:` in the YAML."""
     written: dict[str, Any] = {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
     if spec.max:
         written["max"] = _max(spec)
@@ -234,12 +234,12 @@ def _input(spec: TensorSpec) -> dict[str, Any]:
 
 
 def _max(spec: TensorSpec) -> dict[str, int]:
-    """In the order of the shape."""
+    """The maxima of a spec, in the order of its shape."""
     return {extent: spec.max[extent] for extent in spec.shape if isinstance(extent, str)}
 
 
 def _specs(specs: Sequence[TensorSpec]) -> str:
-    """As Python has them."""
+    """Specs as Python source."""
     lines = []
     for spec in specs:
         most = f", {_max(spec)!r}" if spec.max else ""
@@ -248,6 +248,6 @@ def _specs(specs: Sequence[TensorSpec]) -> str:
 
 
 def _flow(value: object) -> str:
-    """As YAML has it, on one line."""
+    """A value as YAML, on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10_000)
     return text.removesuffix("...\n").strip()

@@ -1,4 +1,4 @@
-"""What `pipeline init` writes for one model: looks at the model, runs it, and makes the files' contents."""
+"""Folder: what `pipeline init` writes for one model. It reads the model, runs it, and makes the files' contents."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def contents(model: str, folder: Path, maxima: Mapping[str, int]) -> dict[str, b
 
     Args:
         model: a file, or a name of the catalogue.
-        folder: where they are to lie; the YAML names the model relative to it.
-        maxima: of free dimensions, by name.
+        folder: the files will be there; the YAML names the model relative to it.
+        maxima: maximum of each free dimension, by name.
 
     Raises:
-        StartError: the model is missing, or is one that no pipeline can run; with what to do.
-        ConfigError: `maxima` names what the model has not.
+        StartError: the model is missing, or no pipeline can run it; the message says what to do.
+        ConfigError: `maxima` names a dimension that the model does not have.
     """
     known = catalogue.ASSETS.get(model)
     if known is not None and known.kind != "model":
@@ -74,7 +74,7 @@ def contents(model: str, folder: Path, maxima: Mapping[str, int]) -> dict[str, b
     }
     options = {name: value for name, value in options.items() if value}
     try:
-        # The last word is its own.
+        # --max has the last word.
         infer = Infer(**options, engine="onnxruntime")
     except StageError as error:
         raise StartError(str(error)) from error
@@ -102,18 +102,18 @@ def _find(model: str) -> Path:
 
 
 def _seen_from(folder: Path, path: Path) -> str:
-    """Relative, unless nothing but the root is common to both."""
+    """The relative path, unless the two have only the root in common."""
     return str(path) if os.path.commonpath([folder, path]) == os.sep else os.path.relpath(path, folder)
 
 
 def _reshaped(tensor: Declared, shapes: Mapping[str, tuple[int | str, ...]]) -> Declared:
-    """With the extents that the catalogue knows."""
+    """The tensors with the extents that the catalogue knows."""
     known = shapes.get(tensor.name)
     return tensor if known is None else Declared(tensor.name, tensor.dtype, (*tensor.axes[:1], *known))
 
 
 def _batch_of(model: ProbedModel) -> int | None:
-    """The one batch size that the model was saved for; None where it takes any.
+    """The one batch size for which the model was saved; None if it takes any.
 
     Raises:
         StartError: its inputs have no batch axis.
@@ -132,18 +132,18 @@ def _batch_of(model: ProbedModel) -> int | None:
 def _probe(
     model: ProbedModel, axes: Mapping[str, Axes], most: Mapping[str, int], batch: int | None
 ) -> tuple[list[dict[str, int]], list[dict[str, tuple[int, ...]]], int]:
-    """Run the model over inputs of medium size and of the largest.
+    """Run the model over inputs of medium size and of the largest size.
 
-    Where it does not compute those of medium size, such as a picture of one channel, over the largest alone; and where
-    it computes no ones, such as indices into a table of one row, with zeros.
+    If it fails with those of medium size, such as a picture of one channel, only the largest are run; and if it fails
+    with ones, such as indices into a table of one row, zeros are used.
 
     Returns:
-        The extents, the shapes that came of them, and what whole numbers were.
+        The extents, the shapes of the outputs, and the value of whole numbers in the inputs.
 
     Raises:
-        StartError: it computes none of these.
+        StartError: the model computes none of these.
     """
-    # Halves, quarters, ...: no two dimensions alike, so that it is seen which of them an output follows.
+    # Halves, quarters, ...: all dimensions differ, which shows the one that an output follows.
     medium = {name: max(1, count >> number) for number, (name, count) in enumerate(most.items(), 1)}
     failure: tuple[str, str] | None = None
     for fill in (1, 0):
@@ -163,7 +163,7 @@ def _probe(
 
 
 def _takes_two(model: ProbedModel, axes: Mapping[str, Axes], extents: Mapping[str, int], fill: int) -> bool:
-    """Whether two requests can share a batch: each output has a row for each."""
+    """Whether two requests can share a batch: each output has one row for each request."""
     try:
         made = model.run(_numbers(model, axes, extents, 2, fill))
     except ValueError:
@@ -188,9 +188,9 @@ def _numbers(
 def _output_axes(
     tensor: Declared, plain: str, extents: list[dict[str, int]], ran: list[tuple[int, ...]], batch: int
 ) -> tuple[Axes, dict[str, int]]:
-    """Extents of an output without the batch axis, and the maxima of those that follow from no input's.
+    """Extents of an output without the batch axis, and the maxima of those that follow from no extent of the inputs.
 
-    With its first axis where that is not the batch, such as a number of detections.
+    The first axis is kept if it is not the batch, such as a number of detections.
     """
     shape: list[int | str] = []
     most: dict[str, int] = {}
@@ -205,7 +205,7 @@ def _output_axes(
         own = axis if axis is not None and is_chosen(axis) and number else f"{plain}_{number}"
         shape.append(follow(found, extents, own))
         if shape[-1] == own and own not in extents[0]:
-            # Where it does not change with the inputs' extents it depends on their numbers: there may be more.
+            # If it does not change with the inputs' extents, it depends on their numbers: there may be more.
             most[own] = max(found) if len(set(found)) > 1 else max(GUESSED_MAX, *found)
     return tuple(shape), most
 
@@ -213,7 +213,7 @@ def _output_axes(
 def _is_news(
     tensors: list[Declared], name: str, shape: Axes, known: Mapping[str, tuple[int | str, ...]]
 ) -> bool:
-    """Whether the file, or the catalogue, does not say it."""
+    """Whether neither the file nor the catalogue gives the extent."""
     declared = next(tensor for tensor in tensors if tensor.name == name)
     return name not in known and declared.axes[1:] != shape
 

@@ -1,4 +1,4 @@
-"""ProbedModel: an .onnx file, opened to see what it declares and what it does with numbers."""
+"""ProbedModel: an .onnx file, opened to see what it declares and what it computes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Declared:
     name: str
     dtype: str
     axes: tuple[int | str | None, ...]
-    """Number, name of a free dimension, or None for one without a name."""
+    """A number, the name of a free dimension, or None if a free dimension has no name."""
 
     def __str__(self) -> str:
         extents = [str(axis) if isinstance(axis, int) or (axis and len(axis) <= 20) else "?" for axis in self.axes]
@@ -39,10 +39,10 @@ class Declared:
 
 
 class ProbedModel:
-    """A model whose tensors all are numbers.
+    """A model all of whose tensors are numbers.
 
     Raises:
-        StartError: the file is missing or damaged, or one of its tensors can lie in no slot.
+        StartError: the file is missing or damaged, or one of its tensors cannot lie in a slot.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,19 +64,19 @@ class ProbedModel:
         """Shapes of the outputs, the batch axis included.
 
         Raises:
-            ValueError: the model does not compute these; with what it says.
+            ValueError: the model does not compute these; the message has its own words.
         """
         try:
             made = self._session.run(None, dict(inputs))
-        except Exception as error:  # no base of their own either
+        except Exception as error:  # these have no common base class either
             raise ValueError(str(error).strip().splitlines()[0][:300]) from error
         return {tensor.name: array.shape for tensor, array in zip(self.outputs, made)}
 
 
 def numbers_for(name: str, dtype: str, shape: Sequence[int], fill: int = 1) -> Array:
-    """Numbers that most models compute: of floats from 0 to 1, of others `fill`.
+    """Numbers that most models accept: floats from 0 to 1, for other types `fill`.
 
-    Of tokens, types and masks one is valid; and every row of floats differs from the others.
+    For tokens, types and masks a one is valid. Every row of floats differs from the others.
     """
     if np.dtype(dtype).kind == "f":
         return np.random.default_rng(list(name.encode())).random(tuple(shape)).astype(dtype)

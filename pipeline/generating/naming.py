@@ -1,7 +1,7 @@
-"""Names for a model's tensors and free dimensions, and how the outputs' extents follow from the inputs'. Pure.
+"""Naming: names for a model's tensors and free dimensions, and how extents of outputs follow from the inputs. Pure.
 
-Where a name in the file was chosen by a person it stays; where a converter made one up, or there is none, a reader gets
-one that says what it is: H and W of pictures, the length of tokens, else the tensor's name and the axis.
+If a person chose the name in the file, it stays. If a converter made it up, or there is none, the dimension gets a
+name that says what it is: H and W of pictures, the length of tokens, otherwise the tensor's name and the axis.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ __all__ = ["GUESSED_MAX", "Axes", "default_max", "dimensions_of", "follow", "pip
 Axes = tuple[int | str, ...]
 
 GUESSED_MAX = 128
-"""Of a free dimension about which nothing is known."""
+"""The maximum of a free dimension about which nothing is known."""
 _PICTURE_MAX = 640
 _CHANNELS = (1, 3, 4)
 _DIVISORS = (2, 4, 8, 16, 32)
-#: What `Client.submit` calls its own arguments.
+#: The names of the arguments of `Client.submit` itself.
 _TAKEN = ("deadline_ms", "priority", "timeout_s", "flush")
 
 
 def pipeline_name(stem: str) -> str:
-    """A pipeline's name out of a file's."""
+    """A name for a pipeline, made from the name of a file."""
     return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:40].strip("-") or "model"
 
 
 def plain_names(names: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
-    """For each of a model's names one that can be written as a Python argument; its own where it can.
+    """For each of a model's names a name that can be a Python argument; the same one if it can.
 
     Args:
-        taken: names that must not come out.
+        taken: names that must not be used.
     """
     plain: dict[str, str] = {}
     for name in names:
@@ -55,10 +55,10 @@ def plain_names(names: Iterable[str], taken: Collection[str] = ()) -> dict[str, 
 
 
 def dimensions_of(inputs: Sequence[Declared], plain: Mapping[str, str]) -> dict[str, Axes]:
-    """Extents of each input without the batch axis; free ones have names that a reader can write.
+    """Extents of each input without the batch axis; free extents have readable names.
 
     Args:
-        plain: the tensors' names, as `plain_names` gives them.
+        plain: the tensors' names from `plain_names`.
     """
     renamed: dict[str, str] = {}
     return {
@@ -72,21 +72,21 @@ def dimensions_of(inputs: Sequence[Declared], plain: Mapping[str, str]) -> dict[
 
 
 def default_max(name: str) -> int:
-    """How large a free dimension may get where nothing is said."""
+    """The maximum of a free dimension if the user gives none."""
     return _PICTURE_MAX if name in ("H", "W", "height", "width") else GUESSED_MAX
 
 
 def follow(found: Sequence[int], extents: Sequence[Mapping[str, int]], own: str) -> int | str:
-    """What an output's extent is, from runs over inputs of different extents.
+    """The extent of an output, found from runs over inputs of different extents.
 
     Args:
         found: the extent in each run.
-        extents: of the inputs' free dimensions in each run, by name.
-        own: a name of its own.
+        extents: the inputs' free dimensions in each run, by name.
+        own: the name to use if it follows from none of them.
 
     Returns:
-        The number that it always is, where the inputs' extents were not always the same; the name of a dimension of
-        the inputs; or "W/8", an eighth of one; else `own`.
+        A number, if it was always the same while the inputs' extents changed; the name of a dimension of the inputs; or
+        "W/8", an eighth of one; otherwise `own`.
     """
     for name in extents[0]:
         if all(count == of_run[name] for count, of_run in zip(found, extents)):
@@ -104,7 +104,7 @@ def _name(tensor: Declared, number: int, axis: str | None, plain: str, renamed: 
     if axis is not None and is_chosen(axis):
         return axis
     if axis is not None and axis != "?" and axis in renamed:
-        # The file says that it is the same as another one's.
+        # The file says that this extent equals another one.
         return renamed[axis]
     axes = tensor.axes
     made = f"{plain}_{number}"

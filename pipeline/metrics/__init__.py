@@ -1,1 +1,1 @@
-"""Every metric of a pipeline, in one catalogue, and how it is rendered."""
+"""Every metric of a pipeline in one catalogue, and the rendering."""

@@ -1,7 +1,7 @@
-"""Catalogue: every metric there is, and where in the scheduler's status its values stand. Pure.
+"""Catalogue: every metric, and the place of its values in the scheduler's status. Pure.
 
-Counters count since the scheduler began, over all workers, the dead ones included; after a scheduler's death they
-begin anew, which is what `rate()` expects of a counter. Those of a worker begin anew when its replica is restarted.
+Counters count from the start of the scheduler, over all workers, the dead ones included; after a scheduler's death
+they start again at zero, as `rate()` expects. Counters of a worker start again when its replica is restarted.
 Names follow Prometheus' conventions: base units, `_total` for counters
 (https://prometheus.io/docs/practices/naming/).
 """
@@ -23,14 +23,14 @@ class Metric:
     """One metric."""
 
     name: str
-    """Without `_total`, which a counter's samples get."""
+    """Without the suffix `_total`, which the samples of a counter get."""
     kind: str
     """"counter" or "gauge"."""
     help: str
     labels: tuple[str, ...]
-    """Beside `pipeline`, which all of them have."""
+    """Labels beside `pipeline`, which every metric has."""
     samples: Callable[[Mapping[str, Any]], Iterable[Sample]]
-    """Out of the scheduler's status (see `pipeline.scheduler.status`)."""
+    """Takes the samples out of the scheduler's status (see `pipeline.scheduler.status`)."""
 
 
 def _answers(status: Mapping[str, Any]) -> Iterable[Sample]:
@@ -39,7 +39,7 @@ def _answers(status: Mapping[str, Any]) -> Iterable[Sample]:
     codes: dict[str, int] = {}
     for name, count in counts.items():
         outcome, _, code = name.partition("_")
-        # Codes are names of classes; what is written small counts messages, not requests.
+        # Codes are names of classes; entries in lower case count messages, not requests.
         if outcome in ("failed", "refused") and code[:1].isupper():
             codes[code] = codes.get(code, 0) + count
     for code, count in sorted(codes.items()):
@@ -82,34 +82,35 @@ METRICS: tuple[Metric, ...] = (
         lambda s: [((), s["counts"].get("retries", 0))],
     ),
     Metric(
-        "trtlab_resized", "counter", "Requests that a stage ran again for, with a larger slot.", (),
+        "trtlab_resized", "counter", "Requests for which a stage ran again, with a larger slot.", (),
         lambda s: [((), s["counts"].get("resized", 0))],
     ),
     Metric("trtlab_requests_waiting", "gauge", "Requests that wait for a stage.", ("stage",), _of_stages("waiting")),
     Metric(
-        "trtlab_workers", "gauge", "Workers of a stage that are there.", ("stage",),
+        "trtlab_workers", "gauge", "Workers of a stage that are alive.", ("stage",),
         lambda s: (((stage["name"],), len(stage["workers"])) for stage in s["stages"]),
     ),
     Metric("trtlab_worker_deaths", "counter", "Workers of a stage that have died.", ("stage",), _of_stages("deaths")),
-    Metric("trtlab_batches", "counter", "Batches by the reason they closed.", ("stage", "closed"), _closed),
+    Metric("trtlab_batches", "counter", "Batches by the reason for which they closed.", ("stage", "closed"), _closed),
     Metric("trtlab_rows", "counter", "Requests or children that were computed.", ("stage",), _of_stages("rows")),
     Metric(
         "trtlab_worker_batches", "counter", "Batches of a worker since it started.", ("stage", "replica"),
         _of_workers("batches"),
     ),
     Metric(
-        "trtlab_worker_rows", "counter", "Requests or children that it computed.", ("stage", "replica"),
+        "trtlab_worker_rows", "counter", "Requests or children that a worker computed.", ("stage", "replica"),
         _of_workers("rows"),
     ),
     Metric("trtlab_refused", "counter", "Messages and handles that were refused.", ("stage",), _of_stages("refused")),
     Metric("trtlab_slots", "gauge", "Slots of a pool.", ("pool",), _of_pools("slots")),
-    Metric("trtlab_slots_free", "gauge", "Slots of a pool that nobody has.", ("pool",), _of_pools("free")),
+    Metric("trtlab_slots_free", "gauge", "Slots of a pool that are free.", ("pool",), _of_pools("free")),
     Metric(
         "trtlab_copied_bytes", "counter", "Bytes that the runtime copied, by edge and reason.", ("edge", "reason"),
         _of_copies("bytes"),
     ),
     Metric(
-        "trtlab_copied_batches", "counter", "Batches in which it did.", ("edge", "reason"), _of_copies("batches")
+        "trtlab_copied_batches", "counter", "Batches in which the runtime copied.", ("edge", "reason"),
+        _of_copies("batches")
     ),
 )  # fmt: skip
 """In the order in which they are rendered."""

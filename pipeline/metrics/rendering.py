@@ -17,7 +17,7 @@ _FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
 
 
 class _StatusCollector(Collector):
-    """Gives what a status document says; the counters are kept by the scheduler, not here."""
+    """Gives the values of a status document; the scheduler keeps the counters, this class does not."""
 
     def __init__(self, status: Mapping[str, Any]) -> None:
         self._status = status

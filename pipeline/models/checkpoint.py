@@ -1,7 +1,7 @@
 """Reads the tensors of a PyTorch checkpoint without PyTorch, and without running what is in it.
 
-A checkpoint is a pickle, which may call anything. This reader resolves the handful of names that tensors
-are made of and refuses every other, so a hostile file is an error and not a program.
+A checkpoint is a pickle, which may call anything. This reader resolves the few names of which tensors are
+made and refuses all others, so a hostile file is an error and not a program.
 
 The format read is the one of PyTorch before 1.6 (`torch.save` with `_use_new_zipfile_serialization=False`):
 five pickles in a row, then the numbers.
@@ -33,7 +33,7 @@ _DTYPES = {"FloatStorage": "<f4", "LongStorage": "<i8"}
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """What stands for a tensor until the numbers, which come last in the file, have been read."""
+    """A placeholder for a tensor until its numbers, which come last in the file, have been read."""
 
     storage: tuple[str, str]
     """Dtype and key."""
@@ -50,7 +50,7 @@ def _rebuild_tensor(
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows the names that a state_dict of plain tensors consists of, and no others."""
+    """Knows the names that a state_dict of plain tensors uses, and no others."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -59,7 +59,7 @@ class _Unpickler(pickle.Unpickler):
             return _rebuild_tensor
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
-        raise ModelError(f"checkpoint: it asks for {module}.{name}, which is no part of a tensor; refused")
+        raise ModelError(f"checkpoint: it asks for {module}.{name}, which is not part of a tensor; refused")
 
     def persistent_load(self, reference: Any) -> tuple[str, str]:
         kind, dtype, key, *_device_and_size = reference
@@ -72,7 +72,7 @@ def read_checkpoint(content: bytes) -> dict[str, NDArray[Any]]:
     """The tensors of a state_dict, by name.
 
     Raises:
-        ModelError: it is no checkpoint of this format, is truncated, or holds more than tensors.
+        ModelError: the content is not a checkpoint of this format, is truncated, or holds more than tensors.
     """
     file = io.BytesIO(content)
     try:
@@ -87,7 +87,7 @@ def read_checkpoint(content: bytes) -> dict[str, NDArray[Any]]:
     except ModelError:
         raise
     except Exception as error:
-        # The pickle machine has no one exception for bytes that are no pickle.
+        # The pickle machine has no single exception for bytes that are not a pickle.
         raise ModelError(f"checkpoint: damaged, or not of the format of PyTorch before 1.6: {error!r}") from error
 
 
@@ -98,7 +98,7 @@ def _storage(file: io.BytesIO, dtype: str) -> NDArray[Any]:
 
 def _array(tensor: _Tensor, storage: NDArray[Any]) -> NDArray[Any]:
     size = storage.itemsize
-    # Through the constructor, which checks that the tensor lies inside its storage.
+    # By the constructor, which checks that the tensor lies inside its storage.
     return np.ndarray(
         tensor.shape, storage.dtype, storage.data, tensor.offset * size, tuple(s * size for s in tensor.strides)
     )

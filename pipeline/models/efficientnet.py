@@ -2,9 +2,9 @@
 
     python -m pipeline.models.efficientnet CHECKPOINT.pth MODEL.onnx
 
-`pipeline.models.pull` runs it so, for it alone needs the package `onnx`. The graph is EfficientNet-Lite0 as
-Tan and Le's EfficientNet (https://arxiv.org/abs/1905.11946) and its "lite" variant define it: depthwise
-blocks, ReLU6, no squeeze-and-excitation. Batch normalisation is folded into the convolutions.
+`pipeline.models.pull` runs it as a process, since only this step needs the package `onnx`. The graph is
+EfficientNet-Lite0 as Tan and Le's EfficientNet (https://arxiv.org/abs/1905.11946) and its "lite" variant
+define it: depthwise blocks, ReLU6, no squeeze-and-excitation. Batch normalisation is folded into the convolutions.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ __all__ = ["build"]
 
 Weights = dict[str, NDArray[np.float32]]
 
-#: Blocks, and the stride of the first of them; kernels and channels are read off the weights.
+#: Number of blocks, and the stride of the first; kernels and channels are read off the weights.
 _STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
 _EPSILON = 1e-3
-"""Of every batch normalisation."""
+"""The epsilon of every batch normalisation."""
 _OPSET = 13
 _IR_VERSION = 8
-"""The oldest that the opset allows, roughly: older runtimes read the file too."""
+"""Roughly the oldest that the opset allows, so that older runtimes read the file too."""
 
 
 class _Graph:
-    """Nodes and initialisers, in order, with one running tensor."""
+    """Nodes and initialisers in order; each node continues the last tensor."""
 
     def __init__(self, weights: Weights) -> None:
         self.weights = weights

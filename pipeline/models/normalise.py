@@ -24,9 +24,9 @@ _COLOURS = (1, 3)
 
 
 def read_whole(path: Path) -> bytes:
-    """An ONNX file with all of its weights in it, also where they lie in files beside it.
+    """An ONNX file with all of its weights in it, even if they lie in files beside it.
 
-    What is written to another folder would look for them there, and find none, or another model's.
+    A file that is written to another folder would look for its weights there, and find none, or another model's.
 
     Raises:
         ModelError: weights are missing, or there are more than a file of protobuf holds.
@@ -45,8 +45,8 @@ def take_pixels(content: bytes, mean: Sequence[float], std: Sequence[float], hwc
 
     Args:
         content: an ONNX file whose only input is float32 (N, C, H, W) or (N, H, W, C).
-        mean, std: one number, or one for each channel, in units of 0..255; (x - mean) / std is what the model gets.
-        hwc_to_chw: the new input is (N, H, W, C) where the model's is (N, C, H, W).
+        mean, std: one number, or one for each channel, in units of 0..255; the model gets (x - mean) / std.
+        hwc_to_chw: the new input is (N, H, W, C), the model's is (N, C, H, W).
 
     Raises:
         ModelError: the model has another input, or `mean` or `std` do not suit it.
@@ -65,9 +65,9 @@ def take_pixels(content: bytes, mean: Sequence[float], std: Sequence[float], hwc
     chw = axes[1].dim_value in _COLOURS
     if not chw and (hwc_to_chw or axes[3].dim_value not in _COLOURS):
         shape = [axis.dim_value or axis.dim_param for axis in axes]
-        raise ModelError(f"{image.name}: found no axis of 1 or 3 channels where it should be, in {shape}")
+        raise ModelError(f"{image.name}: expected 1 or 3 channels in axis 1 or 3, found the shape {shape}")
     channels = axes[1].dim_value if chw else axes[3].dim_value
-    # The constants meet the tensor before it is transposed.
+    # The constants are applied before the tensor is transposed.
     broadcast = (-1, 1, 1) if chw and not hwc_to_chw else (-1,)
     last = f"{image.name}/pixels"
     nodes = [helper.make_node("Cast", [image.name], [last], to=TensorProto.FLOAT)]

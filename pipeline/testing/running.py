@@ -1,8 +1,8 @@
 """Running: a pipeline in processes of its own for the length of a `with` block.
 
 It starts what a user starts, `pipeline run CONFIG --serve`, waits until it is ready, and leaves
-nothing behind however the block ends. It looks at the run from outside only: by its client, its
-process ids, its exit code.
+nothing behind, however the block ends. It looks at the run from outside only: through a client, process
+ids and the exit code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipeline.interpreter import python_command
 
 __all__ = ["RunningPipeline", "running"]
 
-#: After a test that failed: seconds to drain, and again to stop.
+#: Seconds to drain after a test that failed, and again to stop.
 _GRACE_S = 5.0
 
 
@@ -73,7 +73,8 @@ class RunningPipeline:
         stdout = self._process.stdout
         assert stdout is not None
         if self._process.poll() is None:
-            # It says nothing more on it, and its end is its own. `Popen.wait` would look every 50 ms.
+            # The process prints nothing more, and no other one has this pipe: it becomes readable when the process
+            # ends, which is noticed at once. `Popen.wait` would look every 50 ms.
             select.select([stdout], [], [], timeout_s)
         try:
             return self._process.wait(timeout_s)
@@ -81,7 +82,7 @@ class RunningPipeline:
             raise TimeoutError(f"the pipeline still runs after {timeout_s:g} s; it printed:\n{self.log()}") from None
 
     def stop(self, timeout_s: float = 30.0) -> int:
-        """Drain it as SIGTERM does; the exit code. Once it has ended: the exit code it had.
+        """Drain the pipeline, as SIGTERM does, and return the exit code. If it has ended already: its exit code.
 
         Raises:
             TimeoutError: it still runs after `timeout_s` seconds.
@@ -102,13 +103,13 @@ def running(
         timeout_s: seconds to wait until it is ready, and again until it has drained at the end.
 
     Raises:
-        StartError: it ended, or was not ready in time; with what it printed.
+        StartError: the pipeline ended, or was not ready in time; the message has what it printed.
     """
     command = [*python_command("pipeline.cli.main"), "run", os.fspath(config), "--serve"]
     for assignment in assignments:
         command += ["--set", assignment]
     with tempfile.TemporaryFile() as log:
-        # A session of its own: a Ctrl-C that ends the tests lets the block below end the pipeline.
+        # In a session of its own: Ctrl-C ends the tests, and the block below ends the pipeline.
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
         )
@@ -118,13 +119,13 @@ def running(
             yield pipeline
             pipeline.stop(timeout_s)
         finally:
-            # Once drains; twice, where that takes too long, stops at once and clears up all the same.
+            # One signal drains; if that takes too long, a second one stops at once, and it still cleans up.
             for _ in range(2):
                 if process.poll() is None:
                     process.send_signal(signal.SIGTERM)
                     with suppress(subprocess.TimeoutExpired):
                         process.wait(_GRACE_S)
-            # Its children go with it: their lifelines end.
+            # Its children end too: their lifelines close.
             process.kill()
             process.wait()
             assert process.stdout is not None
@@ -132,7 +133,7 @@ def running(
 
 
 def _run_dir(process: subprocess.Popen[bytes], log: IO[bytes], timeout_s: float) -> Path:
-    """Out of the line "serving NAME in FOLDER", which says that it is ready."""
+    """The folder out of the line "serving NAME in FOLDER", which says that the pipeline is ready."""
     assert process.stdout is not None
     printed = bytearray()
     end = time.monotonic() + timeout_s
@@ -148,7 +149,7 @@ def _run_dir(process: subprocess.Popen[bytes], log: IO[bytes], timeout_s: float)
 
 
 def _wait_until_staffed(pipeline: RunningPipeline, timeout_s: float) -> None:
-    """The supervisor hears that a worker is ready on another way than the scheduler does, perhaps sooner."""
+    """Wait until the scheduler knows every worker: the supervisor, which prints the line, may hear of one sooner."""
     end = time.monotonic() + timeout_s
     while any(len(stage["workers"]) < stage["replicas"] for stage in pipeline.status()["stages"]):
         if time.monotonic() > end:
@@ -157,5 +158,5 @@ def _wait_until_staffed(pipeline: RunningPipeline, timeout_s: float) -> None:
 
 
 def _read(log: IO[bytes]) -> str:
-    # The child writes through the same open file: its position must not be moved.
+    # The child writes through the same open file, so its position must not change.
     return os.pread(log.fileno(), os.fstat(log.fileno()).st_size, 0).decode(errors="replace")

@@ -1,7 +1,7 @@
 """What the control groups of this process allow: CPUs, CPU time, memory; versions 1 and 2.
 
-A limit of any group from the process's own up to the root holds, so the smallest of them is the
-answer. Interfaces: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/{cpusets,memory}.rst of
+Every group from the process's own up to the root may have a limit, and all of them apply, so the
+smallest one is the answer. Interfaces: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/{cpusets,memory}.rst of
 the Linux kernel. Only reads.
 """
 
@@ -21,14 +21,14 @@ _NO_LIMIT_V1 = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class CgroupLimits:
-    """None where nothing is limited."""
+    """None: no limit."""
 
     cpus: frozenset[int] | None = None
     """The CPUs of the cpuset."""
     cpu_quota: float | None = None
-    """CPU time per time: 2.5 is two and a half CPUs' worth, on any of the CPUs."""
+    """CPU time per elapsed time: 2.5 is the time of two and a half CPUs, on any of the CPUs."""
     memory_limit: int | None = None
-    """Bytes; of the group that has the least room left."""
+    """Bytes: the limit of the group that has the least room left."""
     memory_headroom: int | None = None
     """Bytes that may still be charged to that group: its limit, less what it uses and cannot give back."""
     threads_left: int | None = None
@@ -58,7 +58,7 @@ def read_cgroup_limits(root: Path) -> CgroupLimits:
 def read_memory_kills(root: Path) -> int | None:
     """How many processes of this process's own group the kernel has killed for want of memory.
 
-    None where that is not said: in the root group, on an old kernel, or without control groups.
+    None if the kernel does not say: in the root group, on an old kernel, or without control groups.
     """
     paths = dict(_memberships(root))
     mount = root / "sys/fs/cgroup"
@@ -97,7 +97,7 @@ def _ancestry(mount: Path, path: str) -> Iterator[Path]:
     """The group at `path` and those above it, innermost first.
 
     In a container without a cgroup namespace, `path` is the host's, while the mount shows the
-    container's own group as its root: then the root is all there is.
+    container's own group as its root: then the root is the only group.
     """
     group = mount / path.strip("/")
     if ".." not in path.split("/") and group.is_dir():
@@ -108,7 +108,7 @@ def _ancestry(mount: Path, path: str) -> Iterator[Path]:
 
 
 def _first_cpus(groups: Iterator[Path] | list[Path], *names: str) -> frozenset[int] | None:
-    """The innermost group's own set; it lies within those above it."""
+    """The innermost group's own set; it is a part of the sets above it."""
     for group in groups:
         for name in names:
             if text := _text(group / name):

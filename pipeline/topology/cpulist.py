@@ -12,11 +12,11 @@ __all__ = ["format_cpu_list", "parse_cpu_list"]
 
 _PART = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
 MAX_CPU = 1 << 20
-"""Far above any machine; a typing error must not fill the memory."""
+"""Far above any machine: a typing error must not fill the memory."""
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:
-    """The CPUs of "0-3,8", rising, each once; of "" none.
+    """The CPUs of "0-3,8", rising, each once; none for an empty text.
 
     Raises:
         ValueError: a part is not a number or a rising range.

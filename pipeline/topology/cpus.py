@@ -1,4 +1,4 @@
-"""Which CPUs this process may use, and how much of them."""
+"""The CPUs that this process may use, and how much of their time."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class Cpus:
     allowed: tuple[int, ...]
     """Rising."""
     quota: float | None = None
-    """CPU time per time that the cgroup grants; None: as much as there are CPUs."""
+    """CPU time per elapsed time that the cgroup grants; None: no limit but the number of CPUs."""
     cores: Mapping[int, int] = field(default_factory=dict)
     """CPU -> the lowest CPU of its core; hardware threads of one core share the number. Empty: unknown."""
 
     @property
     def effective(self) -> int:
-        """How many threads can run at once: the CPUs, or the quota where that is less; at least 1."""
+        """How many threads can run at once: the CPUs, or the quota if that is less; at least 1."""
         if self.quota is None:
             return max(1, len(self.allowed))
         return max(1, min(len(self.allowed), math.floor(self.quota)))
 
     @property
     def is_shared(self) -> bool:
-        """True where a quota rations the CPUs: they are others' too, and which of them are idle changes."""
+        """True if a quota limits the CPU time: other processes use the same CPUs, and which ones are idle changes."""
         return self.quota is not None and self.quota < len(self.allowed)
 
     def core(self, cpu: int) -> int:
-        """The number of the core that `cpu` is a hardware thread of."""
+        """The number of the core to which the hardware thread `cpu` belongs."""
         return self.cores.get(cpu, cpu)
 
 
@@ -46,7 +46,7 @@ def read_cpus(root: Path, cgroup: CgroupLimits, affinity: Iterable[int] | None =
     """The CPUs of this process.
 
     Args:
-        root: where /sys lies.
+        root: the folder that contains /sys.
         cgroup: the limits of the process.
         affinity: the mask; None: that of this process.
     """

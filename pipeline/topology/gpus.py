@@ -1,8 +1,8 @@
-"""NVIDIA GPUs, where they are plugged in, and which of them CUDA_VISIBLE_DEVICES leaves.
+"""NVIDIA GPUs, the NUMA nodes near them, and the ones that CUDA_VISIBLE_DEVICES allows.
 
 A GPU is a PCI function of vendor 0x10de and class 0x0300 (VGA) or 0x0302 (3D controller). Its name, number and
-UUID come from NVML where that is to be had (`pipeline.topology.nvml`), else from the driver's
-/proc/driver/nvidia/gpus, where the driver is loaded.
+UUID come from NVML if it is available (`pipeline.topology.nvml`); otherwise from the driver's
+/proc/driver/nvidia/gpus, if the driver is loaded.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ class Gpu:
     bus_id: str
     """As the kernel writes it: `0000:3b:00.0`."""
     name: str | None = None
-    """None where the driver is not loaded."""
+    """None if the driver is not loaded."""
     minor: int | None = None
-    """The N of /dev/nvidiaN; None where the driver is not loaded."""
+    """The N of /dev/nvidiaN; None if the driver is not loaded."""
     numa_node: int | None = None
-    """None where the firmware does not say, which the kernel writes as -1."""
+    """None if the firmware does not say, which the kernel writes as -1."""
     cpus: tuple[int, ...] = ()
     """The CPUs near it."""
     uuid: str | None = None
-    """`GPU-...`; None where the driver is not loaded."""
+    """`GPU-...`; None if the driver is not loaded."""
 
 
 def read_gpus(root: Path, nvml: Sequence[NvmlGpu] | None = None) -> tuple[Gpu, ...]:
     """The GPUs below `root`, in the order of their bus ids.
 
     Args:
-        nvml: what NVML says: then these, and no others; /sys is still asked where they are plugged in.
+        nvml: the GPUs that NVML lists: if given, only these; the NUMA nodes still come from /sys.
     """
     if nvml is not None:
         return tuple(
@@ -72,15 +72,15 @@ def read_gpus(root: Path, nvml: Sequence[NvmlGpu] | None = None) -> tuple[Gpu, .
 
 
 def visible_gpus(gpus: Sequence[Gpu], visible: str | None) -> tuple[tuple[Gpu, ...], str]:
-    """The GPUs that CUDA shows to a process, in CUDA's order; and why there is none, "" where there are some.
+    """The GPUs that CUDA shows to a process, in CUDA's order; and the reason if there are none, otherwise "".
 
     Args:
-        gpus: in the order of their bus ids: that is what numbers mean, for workers have
+        gpus: in the order of their bus ids: numbers refer to that order, since workers have
             CUDA_DEVICE_ORDER=PCI_BUS_ID.
-        visible: CUDA_VISIBLE_DEVICES: numbers, or UUIDs or what they begin with. As in CUDA, the first entry that
-            is no GPU ends the list. None: all.
+        visible: CUDA_VISIBLE_DEVICES: numbers, UUIDs, or beginnings of UUIDs. As in CUDA, the first entry that is
+            not a GPU ends the list. None: all.
     """
-    # One that the driver does not know cannot be used, and CUDA does not count it.
+    # A GPU that the driver does not know cannot be used, and CUDA does not count it.
     usable = [gpu for gpu in gpus if gpu.minor is not None]
     if not usable:
         return (), "this machine has none" + (" that a driver is loaded for" if gpus else "")

@@ -1,6 +1,6 @@
-"""Machine: everything that planning needs to know of the host, as one frozen value.
+"""Machine: everything that planning needs to know about the host, as one frozen value.
 
-Read once, at the start; `pipeline.graph` decides from it without looking at the host again.
+It is read once, at the start; `pipeline.graph` decides from it without looking at the host again.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Machine:
 
     cpus: Cpus
     nodes: tuple[NumaNode, ...]
-    """Those with allowed CPUs, by rising number; never empty."""
+    """The nodes with allowed CPUs, by rising number; never empty."""
     memory: MemoryLimits = field(default_factory=MemoryLimits)
     gpus: tuple[Gpu, ...] = ()
-    """Those that CUDA shows to a process, in CUDA's order: `cuda:0` is the first."""
+    """The GPUs that CUDA shows to a process, in CUDA's order: `cuda:0` is the first."""
     why_no_gpu: str = "this machine has none"
-    """Where `gpus` is empty."""
+    """The reason if `gpus` is empty."""
 
 
 def read_machine(
@@ -41,11 +41,11 @@ def read_machine(
 
     Args:
         affinity: CPUs of the affinity mask; None: of this process.
-        visible: CUDA_VISIBLE_DEVICES; None: of this process where `root` is the machine itself, else all GPUs.
+        visible: CUDA_VISIBLE_DEVICES; None: of this process if `root` is the machine itself, otherwise all GPUs.
     """
     root = Path(root)
     nvml = None
-    if root == Path("/"):  # NVML knows no other machine
+    if root == Path("/"):  # NVML knows only this machine
         nvml = read_nvml()
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
     gpus, why_no_gpu = visible_gpus(read_gpus(root, nvml), visible)

@@ -1,4 +1,4 @@
-"""How much memory, how many files and threads a run may have here: by the mount, the process, kernel and cgroup."""
+"""How much memory, how many files and threads a run may have here: limits of mount, process, kernel and cgroup."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ __all__ = ["MemoryLimits", "read_memory_limits"]
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimits:
-    """Bytes, unless said otherwise; None where nothing is limited or known."""
+    """Bytes, unless said otherwise; None: no limit, or unknown."""
 
     shm_size: int | None = None
-    """Size of the tmpfs at /dev/shm; None where there is none."""
+    """Size of the tmpfs at /dev/shm; None if there is none."""
     shm_free: int | None = None
-    """What is free in it."""
+    """Bytes that are free in it."""
     available: int | None = None
     """The kernel's estimate of what can be allocated without swapping (MemAvailable)."""
     cgroup_limit: int | None = None
     cgroup_headroom: int | None = None
-    """What may still be charged to the cgroup; shared memory is, when its pages are first touched."""
+    """What may still be charged to the cgroup; shared memory is charged when its pages are first touched."""
     address_space: int | None = None
-    """RLIMIT_AS: what one process may map, of everything."""
+    """RLIMIT_AS: what one process may map in all."""
     file_size: int | None = None
-    """RLIMIT_FSIZE: the largest file that may be made, also in /dev/shm."""
+    """RLIMIT_FSIZE: the largest file that may be made, in /dev/shm too."""
     open_files: int | None = None
     """RLIMIT_NOFILE, the hard limit: descriptors of one process. A run raises its soft limit as far as it needs."""
     threads: int | None = None
-    """Processes and threads that may still be made: RLIMIT_NPROC less those that this user has, and what the cgroup
-    has left."""
+    """Processes and threads that may still be made: RLIMIT_NPROC less those that this user has, and no more than the
+    cgroup still allows."""
     sysv_segment: int | None = None
     """kernel.shmmax: the largest System V segment."""
     sysv_total: int | None = None
@@ -53,10 +53,10 @@ def read_memory_limits(
     """The limits of this process.
 
     Args:
-        root: where /proc and /dev lie.
+        root: the folder that contains /proc and /dev.
         cgroup: the limits of its control groups.
         statvfs, getrlimit: the system calls of these names.
-        uid: whose processes count; None: this process's user.
+        uid: the user whose processes count; None: this process's user.
     """
     try:
         shm = statvfs(root / "dev/shm")
@@ -70,7 +70,7 @@ def read_memory_limits(
     files = getrlimit(resource.RLIMIT_NOFILE)[1]
     uid = os.getuid() if uid is None else uid
     threads = [] if cgroup.threads_left is None else [cgroup.threads_left]
-    # The kernel does not hold root to it.
+    # The kernel does not apply it to root.
     if uid != 0 and (most := rlimit(resource.RLIMIT_NPROC)) is not None:
         threads.append(max(0, most - _threads_of(root / "proc", uid)))
     shmall = _number(root / "proc/sys/kernel/shmall")

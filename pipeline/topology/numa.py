@@ -20,13 +20,13 @@ class NumaNode:
 
     number: int
     cpus: tuple[int, ...]
-    """Those that this process may use, rising."""
+    """The CPUs that this process may use, rising."""
     memory: int | None = None
-    """Bytes; None where the kernel does not say."""
+    """Bytes; None if the kernel does not say."""
 
 
 def read_numa_nodes(root: Path, allowed: Iterable[int]) -> tuple[NumaNode, ...]:
-    """The nodes that hold `allowed` CPUs, rising; one node 0 with all of them where the kernel shows none."""
+    """The nodes that hold `allowed` CPUs, rising; if the kernel shows none, one node 0 with all of them."""
     wanted = set(allowed)
     nodes = []
     for folder in (root / "sys/devices/system/node").glob("node[0-9]*"):

@@ -1,4 +1,4 @@
-"""What the system has refused, for people: the limit that was met, and what raises it."""
+"""What the system has refused, for people: the limit that was reached, and how to raise it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _REMEDIES = {
 
 
 def is_refusal(error: OSError) -> bool:
-    """Whether the system has refused something for want of room or of a right, whatever was asked of it."""
+    """Whether the system has refused something because room or a permission is missing."""
     return error.errno in _LIMITS or error.errno in _REMEDIES
 
 
 def refusal_of(error: OSError, getrlimit: Callable[[int], tuple[int, int]] = resource.getrlimit) -> str:
-    """`error` in one line, with the limit that it has met, where it is one.
+    """`error` in one line, with the limit that was reached if it comes from one.
 
     Args:
         getrlimit: the system call of this name.

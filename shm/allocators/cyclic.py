@@ -8,9 +8,9 @@ slot; a slot comes back when the last of its allocations is released.
     slot 1   ├──d──┬─e─┤┄┄┄┄┄      the current stack
     slot 0   ├┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄      free
 
-What tensorrt-laboratory's allocator of that name does, but: it never blocks, a request that can never
-fit is an error and not an abort, and a stack whose allocations are all released comes back at once
-even while it is the current one. Each life of a stack is a loan of its slot, so a handle into an
+It does what tensorrt-laboratory's allocator of that name does, with three differences: it never blocks,
+a request that can never fit is an error and not an abort, and a stack whose allocations are all released
+comes back at once, even while it is the current one. Each life of a stack is a loan of its slot, so a handle into an
 earlier life is stale and refused.
 
 Size the slots at twice the largest allocation or more (the tail of each is lost), and have enough of
@@ -65,7 +65,7 @@ class CyclicLease:
         """Give the bytes back.
 
         Raises:
-            IllegalTransition: they were given back already.
+            IllegalTransition: the bytes were given back already.
         """
         if self._allocator is None:
             raise IllegalTransition(f"{self!r}: released twice")
@@ -96,7 +96,7 @@ class CyclicAllocator:
         """Allocate from `pool`, whose slots hold `slot_bytes` each.
 
         Raises:
-            ValueError: no such stack can be made (see BoundedStack).
+            ValueError: a stack of that size cannot be made (see BoundedStack).
         """
         BoundedStack(slot_bytes, alignment)
         self._pool = pool
@@ -112,7 +112,7 @@ class CyclicAllocator:
 
     @property
     def available_bytes(self) -> int:
-        """Bytes that are left in the current stack and in the free slots."""
+        """Bytes left in the current stack and in the free slots."""
         current = self._current.stack.available if self._current is not None else 0
         return current + self._pool.free * self.max_allocation
 
@@ -120,8 +120,8 @@ class CyclicAllocator:
         """Take `nbytes`, aligned.
 
         Raises:
-            PoolExhausted: they do not fit into the current stack, and no slot is free.
-            StackOverflow: more than a slot holds; no waiting will help.
+            PoolExhausted: the bytes do not fit into the current stack, and no slot is free.
+            StackOverflow: `nbytes` is more than a slot holds; waiting does not help.
             ValueError: `nbytes` is not positive.
         """
         if nbytes < 1:
@@ -130,8 +130,8 @@ class CyclicAllocator:
             raise StackOverflow(f"{nbytes} bytes never fit: a slot holds {self.max_allocation}; make the slots larger")
         life = self._current
         if life is None or nbytes > life.stack.available:
-            # Loaned before the current stack is given up: when the pool is exhausted, what is left
-            # of the current one still serves smaller requests.
+            # Loaned before the current stack is given up: if the pool is exhausted, the rest of the
+            # current stack still serves smaller requests.
             slot, generation = self._pool.loan()
             life = self._current = _Life(slot, generation, BoundedStack(self.max_allocation, self.alignment))
         offset = life.stack.allocate(nbytes)

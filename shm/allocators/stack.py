@@ -1,6 +1,6 @@
 """BoundedStack: offsets into a block of fixed size, handed out upward, taken back all at once.
 
-It holds no memory: an offset means something only to who knows the block.
+It holds no memory: an offset means something only to code that knows the block.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class BoundedStack:
             raise ValueError(f"expected a power of two as alignment, found {alignment}")
         self.nbytes = nbytes
         self.alignment = alignment
-        #: Bytes that are taken, with what alignment costs.
+        #: Bytes that are taken, padding for the alignment included.
         self.allocated = 0
 
     @property
     def available(self) -> int:
-        """Bytes that one more allocation can have."""
+        """Bytes that the next allocation can have at most."""
         return max(0, self.nbytes - self.allocated)
 
     def allocate(self, nbytes: int) -> int:
@@ -47,7 +47,7 @@ class BoundedStack:
             The offset of the first, a multiple of `alignment`.
 
         Raises:
-            StackOverflow: less than that is left; nothing is taken.
+            StackOverflow: fewer bytes are left; nothing is taken.
             ValueError: `nbytes` is not positive.
         """
         if nbytes < 1:
@@ -61,5 +61,5 @@ class BoundedStack:
         return offset
 
     def reset(self) -> None:
-        """Take everything back: all offsets given out so far mean nothing any more."""
+        """Take everything back: the offsets given out so far are no longer valid."""
         self.allocated = 0

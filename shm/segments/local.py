@@ -1,7 +1,7 @@
 """LocalSegment: a segment that only this process knows. For tests and the single-process mode.
 
 It has the same header and slot table as the others, in anonymous memory, and it keeps their rules:
-what is created lives until it is unlinked, and who has attached keeps it beyond that.
+a segment lives until it is unlinked, and code that has attached keeps it beyond that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from shm.segment import Segment, SegmentSpec
 
 __all__ = ["LocalSegment"]
 
-#: The names of this process, as /dev/shm is to posix.
+#: The segments of this process by name: what /dev/shm is for posix.
 _LINKED: dict[str, mmap.mmap] = {}
 
 
@@ -42,7 +42,7 @@ class LocalSegment(Segment):
         try:
             mapping = _LINKED[name]
         except KeyError:
-            raise SegmentNotFound(f"{name}: nothing of that name in this process") from None
+            raise SegmentNotFound(f"{name}: there is no segment of that name in this process") from None
         layout = SegmentLayout.parse(mapping[:HEADER_BYTES], name)
         layout.validate(len(mapping), name)
         return cls(name, memoryview(mapping), layout, created=False)

@@ -85,10 +85,10 @@ class PosixSegment(Segment):
 
 
 def _fill(fd: int, layout: SegmentLayout) -> mmap.mmap:
-    # The header first: a creator that is killed while the rest is being reserved, which takes
-    # seconds for gigabytes, leaves something that can be told to be ours.
+    # The header first: reserving the rest takes seconds for gigabytes, and if the creator is killed
+    # meanwhile, what it leaves can still be recognised as ours.
     if os.pwrite(fd, layout.pack(), 0) != HEADER_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    # Now, not at first touch: a full tmpfs is an error here and SIGBUS there.
+    # Now and not at the first touch: a full tmpfs is an error here, and SIGBUS there.
     os.posix_fallocate(fd, 0, layout.size)
     return mmap.mmap(fd, layout.size)

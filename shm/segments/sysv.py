@@ -2,7 +2,7 @@
 
 It does not count against the size of /dev/shm. Its name is its key, "0x" and eight digits; the key
 is the segment's number without the sign bit. The kernel has no fallocate for it, so `create` looks
-at the limits first and then touches every page; a creator that is killed while it does leaves a
+at the limits first and then touches every page; if the creator is killed meanwhile, it leaves a
 segment without a header, which only ipcs(1) and ipcrm(1) can find and remove.
 """
 
@@ -34,7 +34,7 @@ class SysvSegment(Segment):
     @classmethod
     def create(cls, spec: SegmentSpec) -> SysvSegment:
         layout = spec.layout()
-        # key_t is a signed 32-bit int, and key 0 is IPC_PRIVATE, which nobody could attach.
+        # key_t is a signed 32-bit int, and key 0 is IPC_PRIVATE, which no other process could attach.
         key = (layout.number & 0x7FFFFFFF) or 1
         name = f"{key:#010x}"
         if (why := refusal(layout.size, **_limits())) is not None:
@@ -85,7 +85,7 @@ def remove(name: str) -> None:
         try:
             shared.remove()
         finally:
-            # The module does not do it when the object goes, and a segment lives while it is attached.
+            # The module does not detach when the object goes, and a segment lives while it is attached.
             shared.detach()
     except sysv_ipc.ExistentialError:
         raise SegmentNotFound(f"{name}: no System V segment of that key") from None
@@ -94,13 +94,13 @@ def remove(name: str) -> None:
 
 
 def refusal(wanted: int, *, shmmax: int, shmall_pages: int, used_pages: int, available: int) -> str | None:
-    """Why `wanted` bytes of System V memory will not do, or None. Pure.
+    """Why the system has no room for `wanted` bytes of System V memory, or None if it has. Pure.
 
     Args:
         shmmax: largest segment in bytes, /proc/sys/kernel/shmmax.
         shmall_pages: pages of all segments together, /proc/sys/kernel/shmall.
-        used_pages: pages of the segments that there are.
-        available: bytes that can be had without swapping, MemAvailable.
+        used_pages: pages of the segments that exist.
+        available: bytes that are available without swapping, MemAvailable.
     """
     if wanted > shmmax:
         return f"kernel.shmmax allows {shmmax} B a segment; raise it with sysctl"
@@ -131,8 +131,8 @@ def _key(name: str) -> int:
 
 def _map(shared: sysv_ipc.SharedMemory) -> memoryview:
     # The module's own buffer is neither detached when it dies nor safe when it is detached by hand
-    # (a view would read unmapped memory). A ctypes array is what all views hold on to; when the last
-    # is gone, so is it, and that detaches.
+    # (a view would read unmapped memory). So all views hold on to a ctypes array; when the last view
+    # is gone, the array goes too, and that detaches.
     memory = (ctypes.c_ubyte * shared.size).from_address(shared.address)
     weakref.finalize(memory, shared.detach).atexit = False
     return memoryview(memory).cast("B")

@@ -96,7 +96,7 @@ def test_an_answer_that_cannot_be_written_fails_alone(made: Any, cli: Any, tmp_p
     assert (code, err) == (1, "")
     found = records(tmp_path / "out" / "index.jsonl")
     assert [record["status"] for record in found] == ["ok", "error", "ok"]
-    message = "cannot be written: ValueError: output 'picture' is no picture: uint8 [2, 2, 2]"
+    message = "cannot be written: ValueError: output 'picture' is not a picture: uint8 [2, 2, 2]"
     assert found[1]["error"] == {"type": "OutputError", "message": message}
     assert f"{tmp_path}/2.bin  FAILED  OutputError: {message}" in out
     assert "3 requests, 1 failed" in out
@@ -135,7 +135,7 @@ def test_every_dtype_has_a_form_on_stdout_in_a_file_and_in_a_folder(made: Any, c
         assert found["spectrum"][0] == 1 + 2j
         assert found["long"].dtype == np.longdouble
     # Before anything starts: the picture that no answer has, and the one that is none.
-    for name, said in (("mask", "no answer has an output 'mask'"), ("long", "is no picture")):
+    for name, said in (("mask", "no answer has an output 'mask'"), ("long", "is not a picture")):
         for command in ("check", "run"):
             code, _, err = cli(command, config, *([file] * (command == "run")), "--set", f"run.pictures=[{name}]")
             assert code == 2

@@ -194,7 +194,7 @@ def test_a_mistake_at_the_top_is_found_at_its_place(complaints: Complaints, line
 @pytest.mark.parametrize(
     ("tensor", "complaint"),
     [
-        ("{dtype: uint8, shape: [1]}", "demo.yaml:1:10: inputs[0].name: missing. What stages and clients call it: `ingress.NAME`."),
+        ("{dtype: uint8, shape: [1]}", "demo.yaml:1:10: inputs[0].name: missing. The name by which stages and clients know it: `ingress.NAME`."),
         ("{name: x, dtype: uint8, shape: 4}", "demo.yaml:1:41: inputs[0].shape: expected a list, found 4"),
         ("{name: x, dtype: uint8, shape: [-1]}", "demo.yaml:1:42: inputs[0].shape[0]: expected a number of at least 0, or the name of a free dimension such as H, found -1"),
         ("{name: x, dtype: uint8, shape: [N], max: {N: lots}}", "demo.yaml:1:55: inputs[0].max.N: expected bytes, such as 4096, \"608KiB\" (powers of 1024) or \"10MB\" (powers of 1000), found 'lots'"),
@@ -209,7 +209,7 @@ def test_a_mistake_in_an_input_is_found_at_its_place(complaints: Complaints, ten
 
 def test_missing_fields_are_named_with_their_meaning(complaints: Complaints) -> None:
     assert complaints("stages:\n  - {name: a}\n") == [
-        "demo.yaml:1:1: inputs: missing. The tensors that a request carries.",
+        "demo.yaml:1:1: inputs: missing. The tensors of a request.",
         "demo.yaml:2:5: stages[0].use: missing. The class: module:Class, or ./file.py:Class relative to this file.",
     ]
 
@@ -265,7 +265,7 @@ def test_a_mistake_behind_an_alias_is_shown_where_it_was_written(complaints: Com
 
 def test_the_first_stage_has_nobody_to_share_a_process_with(complaints: Complaints) -> None:
     assert complaints(stage("colocate: true")) == [
-        "demo.yaml:6:15: stages[0].colocate: expected a stage listed before, in whose workers it is to run"
+        "demo.yaml:6:15: stages[0].colocate: expected a stage listed before it, in whose workers it runs"
     ]
 
 

@@ -214,7 +214,7 @@ def test_an_output_that_is_said_to_be_a_picture_becomes_one(tmp_path: Path, shap
 @pytest.mark.parametrize("array", [np.zeros((2, 2), np.float32), np.zeros((2, 2, 7), np.uint8), np.zeros((0, 2), np.uint8)])
 def test_what_is_no_picture_leaves_nothing_behind(tmp_path: Path, array: np.ndarray) -> None:
     output, _ = open_output(f"{tmp_path}/", pictures=["image"])
-    with pytest.raises(ValueError, match="'image' is no picture"):
+    with pytest.raises(ValueError, match="'image' is not a picture"):
         output.take(1, "a.jpg", {"image": array})
     output.close()
     assert os.listdir(tmp_path) == ["index.jsonl"]

@@ -37,7 +37,7 @@ def test_a_name_that_no_answer_has_and_one_that_is_no_picture_are_findings() -> 
     with pytest.raises(ConfigError) as caught:
         findings.refuse()
     assert str(caught.value).splitlines() == [
-        "demo.yaml:1:1: run.pictures[1]: scores float32[4] is no picture; expected uint8 [H, W], [H, W, 3], [H, W, 4] or [bytes]",
+        "demo.yaml:1:1: run.pictures[1]: scores float32[4] is not a picture; expected uint8 [H, W], [H, W, 3], [H, W, 4] or [bytes]",
         "demo.yaml:1:1: run.pictures[2]: no answer has an output 'image'; there is mask, scores",
     ]
 

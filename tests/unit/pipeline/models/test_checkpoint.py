@@ -97,7 +97,7 @@ def test_a_checkpoint_that_calls_anything_else_is_refused_and_does_not_run(
     value: object, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=r"it asks for posix\.mkdir, which is no part of a tensor; refused"):
+    with pytest.raises(ModelError, match=r"it asks for posix\.mkdir, which is not part of a tensor; refused"):
         read_checkpoint(checkpoint(value, {}))
     assert os.listdir(tmp_path) == []
 

@@ -70,8 +70,8 @@ def test_one_number_is_for_all_channels_and_neutral_ones_cost_nothing(tmp_path: 
     ("content", "mean", "hwc_to_chw", "said"),
     [
         (identity("N", 4, 5, 3), [1.0, 2.0], False, "mean: expected 1 number or 3, found 2"),
-        (identity("N", 4, 5, 3), [0.0], True, "no axis of 1 or 3 channels"),
-        (identity("N", 4, 5, 7), [0.0], False, "no axis of 1 or 3 channels"),
+        (identity("N", 4, 5, 3), [0.0], True, "expected 1 or 3 channels in axis 1 or 3"),
+        (identity("N", 4, 5, 7), [0.0], False, "expected 1 or 3 channels in axis 1 or 3"),
         (identity("N", 3), [0.0], False, r"expected \(N, C, H, W\)"),
         (identity("N", 4, 5, 3, dtype=TensorProto.DOUBLE), [0.0], False, "one float32 input, found x"),
     ],
