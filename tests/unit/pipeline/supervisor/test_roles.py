@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.graph.plan import CanaryPlan
-from pipeline.graph.plan import Post
+from pipeline.graph.plan import CanaryPlan, Post
 from pipeline.supervisor.instructions import Interrupt, Kill, Log, Spawn, Tell
 from pipeline.supervisor.roles import ROLES, Place, Restart, Role
 from pipeline.supervisor.supervision import Exit, Phase, Supervision
