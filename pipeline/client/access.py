@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.client.connection import Connection
 from pipeline.errors import Unavailable
-from pipeline.graph.plan import INGRESS, Plan
+from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
 from pipeline.wire.messages import Hello, Welcome
 from pipeline.wire.run_dir import LOCK, SCHEDULER_LOCK, find_run
@@ -155,7 +155,7 @@ class Joined:
     """What a scheduler has let a client in to."""
 
     epoch: int
-    plan: Plan
+    interface: Interface
     table: SegmentTable
     pools: list[tuple[int, int, int]]
     """The ingress pools by rising slot size: (slot bytes, segment number, slots)."""
@@ -165,7 +165,7 @@ def join(welcome: Welcome) -> Joined | None:
     """Attach what a welcome names; None where that is gone already: the next scheduler names other segments."""
     table = SegmentTable()
     pools = []
-    for address in welcome.pools:
+    for number, address in enumerate((*welcome.ingress, *welcome.answers)):
         try:
             segment = segments.attach((address.kind, address.name))
         except ShmError:
@@ -175,7 +175,7 @@ def join(welcome: Welcome) -> Joined | None:
             table.close()
             raise Unavailable(f"the pipeline's memory cannot be attached: {error}; is `ulimit -n` reached?") from error
         table.add(segment)
-        if address.pool.startswith(f"{INGRESS}/"):
+        if number < len(welcome.ingress):
             pools.append((segment.layout.slot_bytes, segment.number, segment.layout.slots))
             map_pages(segment)
-    return Joined(welcome.epoch, Plan.from_json(welcome.plan), table, sorted(pools))
+    return Joined(welcome.epoch, welcome.interface, table, sorted(pools))

@@ -36,7 +36,7 @@ from pipeline.client.result import Result
 from pipeline.client.session import Session
 from pipeline.client.slots import Grant
 from pipeline.errors import ClientMisuse, InvalidRequest, PipelineError, Unavailable
-from pipeline.graph.plan import Plan
+from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
 from shm.errors import ShmError
 from shm.handle import TensorHandle
@@ -91,9 +91,9 @@ class Client:
         self._session = self._session_type(run, name)
 
     @property
-    def plan(self) -> Plan:
-        """What runs on the other side."""
-        return self._session.plan
+    def interface(self) -> Interface:
+        """What runs on the other side: its name, inputs, outputs and stages."""
+        return self._session.interface
 
     # -- coming and going -----------------------------------------------------------------------
 
@@ -261,9 +261,9 @@ class Client:
         self, grant: Grant, layout: list[tuple[int, str, tuple[int, ...]]], kind: type[Draft]
     ) -> Draft:
         handles = tuple([TensorHandle(*grant.slot, *where) for where in layout])
-        table, inputs = self._session.table, self._session.plan.inputs
+        table, specs = self._session.table, self._session.specs
         # Arrays of the draft's own, so that they can be made read-only.
-        views = {spec.name: table.view(handle, writable=True)[...] for spec, handle in zip(inputs, handles)}
+        views = {name: table.view(handle, writable=True)[...] for name, handle in zip(specs, handles)}
         grant.draft = draft = kind(self, grant.slot, handles, views)
         return draft
 
@@ -344,7 +344,7 @@ class Client:
         deadline = 0 if deadline_ms is None else now + int(deadline_ms * 1e6)
 
         def make(tag: int) -> Future:
-            return Future(tag, self, session.there, session.table, session.plan, now)
+            return Future(tag, self, session.there, session.table, session.interface, now)
 
         future = session.submit(draft, deadline, int(priority), short_name(name), make)
         if flush:
@@ -390,9 +390,8 @@ class Client:
         answer = future.answer
         assert answer is not None
         assert future.table is not None
-        plan = future.plan
-        stages = traces_of(answer, [stage.name for stage in plan.stages])
-        names = tuple([name for name, _ in plan.outputs])
+        stages = traces_of(answer, future.interface.stages)
+        names = tuple([tensor.name for tensor in future.interface.outputs])
         try:
             return Result(names, answer.outputs, future.leases, future.table, future.connection, stages)
         except ShmError as error:

@@ -8,7 +8,7 @@ from typing import Protocol
 from pipeline.client.connection import Connection, Lease
 from pipeline.client.result import Result
 from pipeline.errors import NotInTime, RequestError, request_error
-from pipeline.graph.plan import Plan
+from pipeline.wire.interface import Interface
 from pipeline.wire.labels import request_id
 from pipeline.wire.messages import OK, Answer, SlotRef
 from shm.view import SegmentTable
@@ -29,17 +29,17 @@ class Future:
     """
 
     __slots__ = (
-        "__weakref__", "_error", "_owner", "_result", "answer", "answered_ns", "connection", "leases", "plan",
+        "__weakref__", "_error", "_owner", "_result", "answer", "answered_ns", "connection", "interface", "leases",
         "submitted_ns", "table", "tag",
     )  # fmt: skip
 
     def __init__(
-        self, tag: int, owner: _Owner, connection: Connection, table: SegmentTable, plan: Plan, now: int
+        self, tag: int, owner: _Owner, connection: Connection, table: SegmentTable, interface: Interface, now: int
     ) -> None:
         self.tag = tag
         self.connection = connection
         #: What it was asked of; a client may be connected to another pipeline of that name since.
-        self.plan = plan
+        self.interface = interface
         #: What its handles refer to, also after the client has connected to other segments, or is closed; None once the
         #: result has it.
         self.table: SegmentTable | None = table

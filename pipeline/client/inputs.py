@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InvalidRequest
-from pipeline.scheduler.backlog import LOWEST_PRIORITY
+from pipeline.wire.limits import LOWEST_PRIORITY
 from shm.handle import JSON, itemsize
 from shm.layout import ALIGNMENT
 from stages.errors import SpecMismatch

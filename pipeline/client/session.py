@@ -22,7 +22,7 @@ from pipeline.client.draft import Draft
 from pipeline.client.future import Future
 from pipeline.client.slots import Grant, Slots
 from pipeline.errors import NotInTime, Overloaded, PipelineError, Unavailable
-from pipeline.graph.plan import Plan
+from pipeline.wire.interface import Interface
 from pipeline.wire.messages import Again, Answers, AskStatus, Gone, Loan, SlotRef, Status, Submission, Welcome
 from shm.view import SegmentTable
 from stages.spec import TensorSpec
@@ -52,7 +52,7 @@ class Session:
         run, name: as `Access`.
     """
 
-    plan: Plan
+    interface: Interface
     """What runs on the other side; from the first welcome on, as `specs`."""
     specs: dict[str, TensorSpec]
     """Its inputs by name."""
@@ -142,8 +142,8 @@ class Session:
             return
         self._clear()
         # Another table, not the old one emptied: results of before still refer to it.
-        self.plan, self.table, self._epoch = joined.plan, joined.table, joined.epoch
-        self.specs = {spec.name: spec for spec in joined.plan.inputs}
+        self.interface, self.table, self._epoch = joined.interface, joined.table, joined.epoch
+        self.specs = joined.interface.specs
         self.slots = Slots(joined.pools)
         self.there.renew()
         self.access.watch_scheduler()
@@ -433,7 +433,7 @@ class Session:
 
     def _lose(self) -> Unavailable:
         """The scheduler that knew this client is dead: what it held is not answered. The error that says so."""
-        error = Unavailable(f"the scheduler of pipeline {self.plan.name} has died; ask again in a moment")
+        error = Unavailable(f"the scheduler of pipeline {self.interface.name} has died; ask again in a moment")
         # Let go of its memory, so that there is room for that of the next; what is still read keeps its own. Hello is
         # said at the next request, and again after a while.
         self._clear()

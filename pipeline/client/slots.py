@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from pipeline.client.draft import Draft
 from pipeline.errors import InvalidRequest
-from pipeline.scheduler.ingress import FEW_SLOTS
+from pipeline.wire.limits import FEW_SLOTS
 from pipeline.wire.messages import SlotRef
 
 __all__ = ["Grant", "Slots"]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -200,7 +199,7 @@ class Feed:
             if size > most:
                 raise InvalidRequest(
                     f"the file has {size} bytes, input {spec.name!r} takes at most {most}; "
-                    f"raise its max in {Path(self._client.plan.config_path).name}"
+                    f"raise its max in {self._intake.config}"
                 )
             draft = self._draft({spec.name: (size,)})
             if draft is None:

@@ -30,12 +30,13 @@ class LocalResult(Mapping[str, Any]):
 
     def __init__(self, pipeline: LocalPipeline, answer: Answer) -> None:
         self._pipeline = pipeline
-        names = [name for name, _ in pipeline.plan.outputs]
-        handles = {name: handle for name, handle in zip(names, answer.outputs) if isinstance(handle, TensorHandle)}
+        interface = pipeline.interface
+        named = zip(interface.outputs, answer.outputs)
+        handles = {tensor.name: handle for tensor, handle in named if isinstance(handle, TensorHandle)}
         self._values = {name: _value(pipeline.table, handle) for name, handle in handles.items()}
         self._slots = list({SlotRef(*handle[:3]) for handle in handles.values()})
         #: As of `pipeline.client.result.Result`.
-        self.stages = traces_of(answer, [stage.name for stage in pipeline.plan.stages])
+        self.stages = traces_of(answer, interface.stages)
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -123,7 +124,8 @@ class LocalClient:
     def __init__(self, pipeline: LocalPipeline) -> None:
         self.pipeline = pipeline
         #: What runs.
-        self.plan = pipeline.plan
+        self.interface = pipeline.interface
+        self._specs = pipeline.interface.specs
         self._waiting: LocalFuture | None = None
         self._next_tag = 1
 
@@ -135,11 +137,11 @@ class LocalClient:
         """
         if self._waiting is not None:
             return None
-        layout, nbytes = lay_out({spec.name: spec for spec in self.plan.inputs}, shapes)
+        layout, nbytes = lay_out(self._specs, shapes)
         slot = self.pipeline.slot_for(nbytes)
         if slot is None:
             raise InvalidRequest(f"the inputs take {nbytes} bytes, more than the largest slot has")
-        handles = {spec.name: TensorHandle(*slot, *where) for spec, where in zip(self.plan.inputs, layout)}
+        handles = {name: TensorHandle(*slot, *where) for name, where in zip(self._specs, layout)}
         return LocalDraft(self, slot, handles)
 
     def draft(self, *, timeout_s: float, **shapes: tuple[int, ...]) -> LocalDraft:

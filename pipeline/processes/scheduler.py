@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pipeline.errors import WireError
 from pipeline.graph.copying import order_of
+from pipeline.graph.interface import welcome_of
 from pipeline.processes.child import Boot, boot, collect_garbage, freeze_heap
 from pipeline.scheduler.instructions import Instructions
 from pipeline.scheduler.scheduler import Scheduler
@@ -33,13 +34,11 @@ from pipeline.wire.messages import (
     Message,
     Orders,
     PeerGone,
-    PoolAddress,
     Ready,
     SlotRef,
     Status,
     Stop,
     Submit,
-    Welcome,
 )
 from pipeline.wire.run_dir import SCHEDULER_LOCK
 from pipeline.wire.sockets import MOST_SOCKETS, Inbox, Outbox, address_of
@@ -88,11 +87,7 @@ class _Shell:
         #: When those were answered who are no clients, within the last second.
         self._strangers: deque[float] = deque()
         self._stopping = False
-        self._welcome = Welcome(
-            boot.epoch,
-            boot.plan.to_json(),
-            tuple(PoolAddress(a.kind, a.name, p.name) for a, p in zip(boot.segments, boot.plan.pools)),
-        )
+        self._welcome = welcome_of(boot.plan, boot.segments, boot.epoch)
 
     def run(self) -> None:
         self._supervisor.send(Ready(-1, -1, 0, os.getpid(), self._boot.epoch))

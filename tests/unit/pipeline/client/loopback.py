@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.client.client import Client
 from pipeline.errors import WireError
+from pipeline.graph.interface import welcome_of
 from pipeline.graph.plan import Plan
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.messages import (
@@ -20,11 +21,9 @@ from pipeline.wire.messages import (
     Message,
     Notices,
     Order,
-    PoolAddress,
     Ready,
     Status,
     Submit,
-    Welcome,
 )
 from pipeline.wire.run_dir import LOCK, SCHEDULER_LOCK
 from pipeline.wire.sockets import Inbox, Outbox, address_of
@@ -103,8 +102,8 @@ class Pipeline:
                 return
         if isinstance(message, Hello):
             scheduler.hello(message.client, message.name, self.now)
-            pools = tuple(PoolAddress(*s.address, p.name) for s, p in zip(self._made, self.plan.pools))
-            self._clients[message.client].send(Welcome(self.epoch, self.plan.to_json(), pools))
+            welcome = welcome_of(self.plan, [segment.address for segment in self._made], self.epoch)
+            self._clients[message.client].send(welcome)
         elif isinstance(message, Loan):
             scheduler.loan(message)
         elif isinstance(message, Submit):
