@@ -31,7 +31,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from pipeline.client.answering import traces_of
 from pipeline.client.draft import Draft, HeldDraft
 from pipeline.client.future import Future
-from pipeline.client.inputs import arrays_of, lay_out, limit_of, misfit_of
+from pipeline.client.inputs import arrays_of, given_of, lay_out, limit_of, misfit_of
 from pipeline.client.result import Result
 from pipeline.client.session import Session
 from pipeline.client.slots import Grant
@@ -226,10 +226,16 @@ class Client:
     # -- slots ----------------------------------------------------------------------------------
 
     @_call
-    def draft(self, /, *, timeout_s: float | None = None, **shapes: tuple[int, ...]) -> Draft:
+    def draft(
+        self, inputs: Mapping[str, tuple[int, ...]] | None = None, /, *, timeout_s: float | None = None, **shapes: Any
+    ) -> Draft:
         """A slot to write a request's inputs into, by the shape of each.
 
         Waits for a free slot, at most `timeout_s` seconds.
+
+        Args:
+            inputs: shapes by input name, beside those by keyword; see `submit`.
+            shapes: the shape of each input, a tuple of ints.
 
         Raises:
             InvalidRequest: a shape does not fit the pipeline's inputs.
@@ -238,21 +244,22 @@ class Client:
             Unavailable: the pipeline has stopped or died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        return self._draft(shapes, timeout_s, HeldDraft)
+        self._session.be_connected()
+        return self._draft(given_of(self._session.specs, inputs, shapes), timeout_s, HeldDraft)
 
     @_call
-    def draft_nowait(self, /, **shapes: tuple[int, ...]) -> Draft | None:
+    def draft_nowait(self, inputs: Mapping[str, tuple[int, ...]] | None = None, /, **shapes: Any) -> Draft | None:
         """As `draft`, but None where no slot is free now. The scheduler is asked, so it takes a message and its answer.
 
         Nothing is kept for a later call: where others wait for slots, `draft` has its turn and this has none.
         """
         self._session.be_connected()
-        layout, nbytes = lay_out(self._session.specs, shapes)
+        specs = self._session.specs
+        layout, nbytes = lay_out(specs, given_of(specs, inputs, shapes))
         grant = self._session.slot_now(nbytes)
         return None if grant is None else self._make_draft(grant, layout, HeldDraft)
 
     def _draft(self, shapes: Mapping[str, tuple[int, ...]], timeout_s: float | None, kind: type[Draft]) -> Draft:
-        self._session.be_connected()
         layout, nbytes = lay_out(self._session.specs, shapes)
         limit = None if timeout_s is None else limit_of(timeout_s)
         return self._make_draft(self._session.slot(nbytes, limit), layout, kind)
@@ -284,6 +291,7 @@ class Client:
     @_call
     def submit(
         self,
+        inputs: Mapping[str, Any] | None = None,
         /,
         *,
         deadline_ms: float | None = None,
@@ -291,30 +299,34 @@ class Client:
         timeout_s: float | None = None,
         flush: bool = True,
         name: Any = None,
-        **inputs: Any,
+        **more: Any,
     ) -> Future:
         """Send one request: arrays or bytes by input name, a JSON value for a "json" input.
 
         Args:
+            inputs: the inputs by name, whatever they are called; also as `inputs=`, unless an input is called that.
+            more: the inputs by keyword, or those that `inputs` does not have.
             deadline_ms: milliseconds from now after which the answer is not wanted any more.
             priority: 0 is the highest, 9 the lowest.
             timeout_s: seconds to wait for a free slot.
             flush: False keeps it back until `flush`, `pump` or the next submit that flushes, so that
                 many requests share one message.
-            name: what logs and stages call the request (`batch.requests`), at most 200 characters. Where an input
-                is called `name`, it is that input: then give the name to `Draft.submit`.
+            name: what logs and stages call the request (`batch.requests`), at most 200 characters. If an input is
+                called `name`, and `inputs` does not have it, this is that input.
 
         Raises:
-            InvalidRequest: an input is missing, unknown, or does not fit its spec.
+            InvalidRequest: an input is missing, unknown, given twice, or does not fit its spec.
             NotInTime: no slot became free in time (a TimeoutError).
             Overloaded: none will: this client itself keeps too many results, and waits for nothing else.
             Unavailable: the pipeline has stopped or died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
         self._session.be_connected()
-        if name is not None and "name" in self._session.specs:
-            inputs["name"], name = name, None
-        arrays = arrays_of(self._session.specs, inputs)
+        specs = self._session.specs
+        given = given_of(specs, inputs, more)
+        if name is not None and "name" in specs and "name" not in given:
+            given, name = {**given, "name": name}, None
+        arrays = arrays_of(specs, given)
         draft = self._draft({key: array.shape for key, array in arrays.items()}, timeout_s, Draft)
         for key, array in arrays.items():
             draft.inputs[key][...] = array

@@ -223,10 +223,10 @@ class Feed:
     def _draft(self, shapes: Mapping[str, tuple[int, ...]]) -> Draft | None:
         """A slot for inputs of these shapes, or None where there is none yet."""
         if self._waiting:
-            return self._client.draft_nowait(**shapes)
+            return self._client.draft_nowait(shapes)
         # No answer is to come that could bring one: it waits for its turn among the clients.
         try:
-            return self._client.draft(timeout_s=_TURN_S, **shapes)
+            return self._client.draft(shapes, timeout_s=_TURN_S)
         except NotInTime:
             return None
 

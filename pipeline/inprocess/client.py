@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.client.answering import traces_of
 from pipeline.client.future import Future
-from pipeline.client.inputs import lay_out
+from pipeline.client.inputs import given_of, lay_out
 from pipeline.errors import InvalidRequest, NotInTime, RequestError, request_error
 from pipeline.inprocess.pipeline import CLIENT, LocalPipeline
 from pipeline.wire.labels import request_id, short_name
@@ -129,7 +129,7 @@ class LocalClient:
         self._waiting: LocalFuture | None = None
         self._next_tag = 1
 
-    def draft_nowait(self, **shapes: tuple[int, ...]) -> LocalDraft | None:
+    def draft_nowait(self, inputs: Mapping[str, tuple[int, ...]] | None = None, /, **shapes: Any) -> LocalDraft | None:
         """A slot to write a request's inputs into, by the shape of each; None while a request waits to be computed.
 
         Raises:
@@ -137,16 +137,18 @@ class LocalClient:
         """
         if self._waiting is not None:
             return None
-        layout, nbytes = lay_out(self._specs, shapes)
+        layout, nbytes = lay_out(self._specs, given_of(self._specs, inputs, shapes))
         slot = self.pipeline.slot_for(nbytes)
         if slot is None:
             raise InvalidRequest(f"the inputs take {nbytes} bytes, more than the largest slot has")
         handles = {name: TensorHandle(*slot, *where) for name, where in zip(self._specs, layout)}
         return LocalDraft(self, slot, handles)
 
-    def draft(self, *, timeout_s: float, **shapes: tuple[int, ...]) -> LocalDraft:
+    def draft(
+        self, inputs: Mapping[str, tuple[int, ...]] | None = None, /, *, timeout_s: float, **shapes: Any
+    ) -> LocalDraft:
         """As `draft_nowait`; raises NotInTime while a request waits to be computed: no time brings a slot."""
-        if (draft := self.draft_nowait(**shapes)) is None:
+        if (draft := self.draft_nowait(inputs, **shapes)) is None:
             raise NotInTime("a request waits to be computed: pump first")
         return draft
 

@@ -19,7 +19,6 @@ from pipeline.errors import (
     RequestRefused,
     Unavailable,
 )
-from pipeline.graph.plan import Plan
 from stages.request import RequestInfo
 from stages.spec import TensorSpec
 from tests.unit.pipeline.client.loopback import ClientInbox, Pipeline, arrived, arrived_without_client
@@ -123,16 +122,6 @@ def test_a_request_has_one_id_at_both_ends_and_the_name_that_its_client_gave_it(
     future = client.submit(x=X, y=Y, name="cat.jpg")
     assert future.request in repr(future)
     future.get(10).release()
-
-
-def test_an_input_that_is_called_name_is_that_input(start: Callable[..., Pipeline], run_dir: Path) -> None:
-    plan = Plan.from_json(make_plan("early outputs", slots=8, credits=4).to_json().replace('"x"', '"name"'))
-    start(plan)
-    with Client.connect(run_dir) as client:
-        with client.submit(name=X, y=Y).get(10) as result:
-            assert result["z"].tobytes() == expected_answer(plan, {"name": X, "y": Y})["z"]
-        with pytest.raises(InvalidRequest, match="expected the inputs name, y; found y"):
-            client.submit(y=Y)
 
 
 def test_no_answer_in_time_is_a_timeout_and_the_request_goes_on(client: Client, pipeline: Pipeline) -> None:

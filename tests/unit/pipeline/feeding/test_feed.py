@@ -51,19 +51,19 @@ class Pipeline:
         #: How many requests may be under way.
         self.slots = 100
 
-    def draft_nowait(self, data: tuple[int, ...]) -> Any:
+    def draft_nowait(self, inputs: dict[str, tuple[int, ...]]) -> Any:
         if self.without_slot:
             self.without_slot -= 1
             return None
         if sum(not future.done() for future in self.sent.values()) >= self.slots:
             return None
-        view = np.zeros(data, np.uint8)
+        view = np.zeros(inputs["data"], np.uint8)
         return SimpleNamespace(
             inputs={"data": view}, submit=lambda **_: self._submit(view.tobytes().decode()), discard=self._discard
         )
 
-    def draft(self, *, timeout_s: float, data: tuple[int, ...]) -> Any:
-        draft = self.draft_nowait(data)
+    def draft(self, inputs: dict[str, tuple[int, ...]], *, timeout_s: float) -> Any:
+        draft = self.draft_nowait(inputs)
         if draft is None:
             raise NotInTime
         return draft
