@@ -26,18 +26,21 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
-from pipeline.client.answering import traces_of
+from pipeline.client.access import Access
+from pipeline.client.answering import result_of
 from pipeline.client.draft import Draft, HeldDraft
+from pipeline.client.exchange import Exchange
 from pipeline.client.future import Future
 from pipeline.client.inputs import arrays_of, given_of, lay_out, limit_of, misfit_of
-from pipeline.client.result import Result
+from pipeline.client.result import COPIED_BYTES, Result
 from pipeline.client.session import Session
 from pipeline.client.slots import Grant
 from pipeline.errors import ClientMisuse, InvalidRequest, PipelineError, Unavailable
 from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
+from pipeline.wire.sockets import Inbox
 from shm.errors import ShmError
 from shm.handle import TensorHandle
 
@@ -79,7 +82,11 @@ def _call(method: Callable[Concatenate[Client, P], T]) -> Callable[Concatenate[C
 class Client:
     """A connection to one running pipeline. Use `connect`."""
 
-    _session_type = Session
+    _session_type: ClassVar[type[Session]] = Session
+    #: Outputs of up to so many bytes are copied out of their slots.
+    _copied_bytes: ClassVar[int] = COPIED_BYTES
+    #: Waiting for a slot so long, in nanoseconds, with nothing under way, means that the client itself holds them.
+    _own_fault_ns: ClassVar[int] = 5_000_000_000
 
     def __init__(self, run: str | Path | None, name: str) -> None:
         self._name = name
@@ -88,7 +95,12 @@ class Client:
         self._closed = False
         #: A call is under way, or has not come to its end.
         self._torn = False
-        self._session = self._session_type(run, name)
+        self._session = self._session_type(name, self._own_fault_ns)
+        self._exchange = Exchange(Access(run, self._listen), self._session)
+
+    @staticmethod
+    def _listen(address: str) -> Inbox:
+        return Inbox(address, signalled=True)
 
     @property
     def interface(self) -> Interface:
@@ -117,7 +129,7 @@ class Client:
         client = cls(run, name)
         try:
             limit = _START_S if timeout_s is None else limit_of(timeout_s)
-            client._session.open(time.monotonic() + limit, timeout_s is not None)
+            client._exchange.open(time.monotonic() + limit, timeout_s is not None)
         except BaseException:
             client.close()
             raise
@@ -132,9 +144,9 @@ class Client:
         Raises:
             Unavailable: it has stopped for good, or is not ready within `timeout_s` seconds.
         """
-        self._session.notice()
+        self._exchange.notice()
         if self._session.lost is not None:
-            self._session.open(time.monotonic() + limit_of(timeout_s), True)
+            self._exchange.open(time.monotonic() + limit_of(timeout_s), True)
 
     def close(self) -> None:
         """Leave. What this client has under way is dropped, and what it holds comes back to the pipeline.
@@ -154,7 +166,7 @@ class Client:
     def _shut(self) -> None:
         # Not a parent's, by its child.
         if os.getpid() == self._process:
-            self._session.leave()
+            self._exchange.leave()
         # Last: where this is interrupted, it is begun again by the next `close`, or when the client is dropped.
         self._closed = True
 
@@ -173,7 +185,7 @@ class Client:
         raise ClientMisuse("a client cannot be sent to another process; connect there")
 
     def __repr__(self) -> str:
-        connection, lost = self._session.access.connection, self._session.lost
+        connection, lost = self._exchange.access.connection, self._session.lost
         where = "" if connection is None else f" in {connection.run_dir}"
         state = "closed" if self._closed else "connected" if lost is None else f"not connected: {lost}"
         return f"<Client {self._name!r}{where}: {state}, {self.outstanding} requests under way>"
@@ -208,14 +220,14 @@ class Client:
 
     def _enter(self, frame: FrameType) -> None:
         """Refuse those who may not call, and put in order what a call has left that did not come to its end."""
-        connection = self._session.access.connection
+        connection = self._exchange.access.connection
         if threading.get_ident() != self._thread or (connection is not None and connection.forked):
             raise self._misuse()
         if self._closed:
             raise ClientMisuse("this client is closed; connect again")
         if self._torn:
             self._refuse_within(frame)
-            self._session.mend()
+            self._exchange.mend()
 
     def may_be_called(self) -> bool:
         """Whether a call would be let in: by this thread, and not in the middle of another one."""
@@ -244,7 +256,7 @@ class Client:
             Unavailable: the pipeline has stopped or died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        self._session.be_connected()
+        self._exchange.be_connected()
         return self._draft(given_of(self._session.specs, inputs, shapes), timeout_s, HeldDraft)
 
     @_call
@@ -253,16 +265,16 @@ class Client:
 
         Nothing is kept for a later call: where others wait for slots, `draft` has its turn and this has none.
         """
-        self._session.be_connected()
+        self._exchange.be_connected()
         specs = self._session.specs
         layout, nbytes = lay_out(specs, given_of(specs, inputs, shapes))
-        grant = self._session.slot_now(nbytes)
+        grant = self._exchange.slot_now(nbytes)
         return None if grant is None else self._make_draft(grant, layout, HeldDraft)
 
     def _draft(self, shapes: Mapping[str, tuple[int, ...]], timeout_s: float | None, kind: type[Draft]) -> Draft:
         layout, nbytes = lay_out(self._session.specs, shapes)
         limit = None if timeout_s is None else limit_of(timeout_s)
-        return self._make_draft(self._session.slot(nbytes, limit), layout, kind)
+        return self._make_draft(self._exchange.slot(nbytes, limit), layout, kind)
 
     def _make_draft(
         self, grant: Grant, layout: list[tuple[int, str, tuple[int, ...]]], kind: type[Draft]
@@ -285,6 +297,7 @@ class Client:
         # Else it went with a scheduler that has died.
         if self._session.slots.holds(draft.slot):
             self._session.give_back([draft.slot])
+            self._exchange.send()
 
     # -- requests -------------------------------------------------------------------------------
 
@@ -321,7 +334,7 @@ class Client:
             Unavailable: the pipeline has stopped or died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        self._session.be_connected()
+        self._exchange.be_connected()
         specs = self._session.specs
         given = given_of(specs, inputs, more)
         if name is not None and "name" in specs and "name" not in given:
@@ -360,13 +373,13 @@ class Client:
 
         future = session.submit(draft, deadline, int(priority), short_name(name), make)
         if flush:
-            session.flush()
+            self._exchange.flush()
         return future
 
     @_call
     def flush(self) -> None:
         """Send what was kept back: submissions, and slots that are not needed any more."""
-        self._session.flush()
+        self._exchange.flush()
 
     # -- answers --------------------------------------------------------------------------------
 
@@ -380,7 +393,7 @@ class Client:
         """
         session, limit = self._session, limit_of(timeout_s)
         # Those that came while a slot was waited for are told of at once, and not waited for once more.
-        session.pump(0.0 if session.came else limit)
+        self._exchange.pump(0.0 if session.came else limit)
         came, session.came = session.came, 0
         return came
 
@@ -392,20 +405,15 @@ class Client:
             left = 3600.0 if end is None else end - time.monotonic()
             if left <= 0:
                 return False
-            self._session.pump(left)
+            self._exchange.pump(left)
         return True
 
     def make_result(self, future: Future) -> Result:
         """Called by `Future.get`."""
         if threading.get_ident() != self._thread or os.getpid() != self._process:
             raise self._misuse()
-        answer = future.answer
-        assert answer is not None
-        assert future.table is not None
-        stages = traces_of(answer, future.interface.stages)
-        names = tuple([tensor.name for tensor in future.interface.outputs])
         try:
-            return Result(names, answer.outputs, future.leases, future.table, future.connection, stages)
+            return result_of(future, self._copied_bytes)
         except ShmError as error:
             raise Unavailable(f"{error}; the pipeline's memory has changed under this client: send again") from error
 
@@ -423,5 +431,5 @@ class Client:
             Unavailable: the pipeline has died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        document: dict[str, Any] = json.loads(self._session.status(limit_of(timeout_s)))
+        document: dict[str, Any] = json.loads(self._exchange.status(limit_of(timeout_s)))
         return document

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.client.client import Client
 from pipeline.errors import InvalidRequest
 from pipeline.graph.plan import Plan
-from tests.unit.pipeline.client.loopback import Pipeline
+from tests.unit.pipeline.client.loopback import Client, Pipeline
 from tests.unit.pipeline.scheduler.graphs import expected_answer, make_plan
 
 X = bytes(range(1, 17))
