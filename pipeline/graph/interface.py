@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pipeline.graph.plan import INGRESS, Plan
 from pipeline.wire.interface import Interface, Tensor
 from pipeline.wire.messages import PoolAddress, Welcome
-from shm.segment import SegmentAddress
 
 __all__ = ["interface_of", "welcome_of"]
 
@@ -26,19 +25,19 @@ def interface_of(plan: Plan) -> Interface:
     )
 
 
-def welcome_of(plan: Plan, segments: Sequence[SegmentAddress], epoch: int) -> Welcome:
+def welcome_of(plan: Plan, addresses: Sequence[PoolAddress], epoch: int) -> Welcome:
     """What lets a client in.
 
     Args:
-        segments: where each pool of the plan lies, in their order; more are not looked at.
+        addresses: where each pool of the plan lies.
         epoch: which life of the scheduler the client is let in to.
     """
     answered = {edge.producer for _, edge in plan.outputs} - {INGRESS}
     ingress, answers = [], []
-    for address, pool in zip(segments, plan.pools):
-        producer = pool.name.partition("/")[0]
+    for address in addresses:
+        producer = address.pool.partition("/")[0]
         if producer == INGRESS:
-            ingress.append(PoolAddress(address.kind, address.name, pool.name))
+            ingress.append(address)
         elif producer in answered:
-            answers.append(PoolAddress(address.kind, address.name, pool.name))
+            answers.append(address)
     return Welcome(epoch, interface_of(plan), tuple(ingress), tuple(answers))

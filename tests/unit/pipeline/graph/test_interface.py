@@ -9,7 +9,6 @@ from pipeline.graph.plan import Edge, PoolPlan
 from pipeline.wire.codec import decode, encode
 from pipeline.wire.interface import Axis, Interface, Tensor
 from pipeline.wire.messages import PoolAddress, Welcome
-from shm.segment import SegmentAddress
 from stages.spec import TensorSpec
 from tests.unit.pipeline.scheduler.graphs import make_plan
 
@@ -37,14 +36,13 @@ def test_a_client_is_told_the_segments_that_it_fills_and_those_that_answers_lie_
         outputs=(("x", Edge("ingress", "x")), ("q", Edge("a", "q"))),
         pools=tuple(PoolPlan(name, 64, 8) for name in pools),
     )
-    # The last one is the recorder's.
-    addresses = [SegmentAddress("posix", f"/seg-{number}") for number in range(7)]
+    addresses = [PoolAddress("posix", f"/seg-{number}", name) for number, name in enumerate(pools)]
     welcome = welcome_of(plan, addresses, 3)
     assert welcome == Welcome(
         3,
         interface_of(plan),
-        (PoolAddress("posix", "/seg-0", "ingress/0"), PoolAddress("posix", "/seg-1", "ingress/1")),
-        (PoolAddress("posix", "/seg-3", "a/0"), PoolAddress("posix", "/seg-4", "a/1")),
+        (addresses[0], addresses[1]),
+        (addresses[3], addresses[4]),
     )
     assert decode(encode(welcome)) == welcome
 
