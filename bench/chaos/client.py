@@ -22,7 +22,7 @@ import numpy as np
 
 from bench.chaos.requests import HEAD, Rates, Request, expected, request
 from pipeline.client.client import Client
-from pipeline.client.future import Future
+from pipeline.client.future import Future, Pending
 from pipeline.client.session import Session
 from pipeline.errors import RequestRefused, Unavailable
 from pipeline.wire.messages import Answers
@@ -38,13 +38,13 @@ class WatchingSession(Session):
 
     twice = 0
 
-    def _take_answers(self, message: Answers) -> int:
+    def receive(self, message: object, now: int) -> list[Pending]:
         seen: set[int] = self.__dict__.setdefault("_tags", set())
-        if message.number == self.there.seen + 1:
+        if isinstance(message, Answers) and self.lost is None and message.number == self.there.seen + 1:
             for answer in message.answers:
                 self.twice += answer.tag in seen
                 seen.add(answer.tag)
-        return super()._take_answers(message)
+        return super().receive(message, now)
 
 
 class Watching(Client):

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.client.connection import Connection
 from pipeline.errors import Unavailable
-from pipeline.graph.plan import INGRESS, Plan
 from pipeline.wire.address import SCHEDULER, Address
-from pipeline.wire.labels import short_name
-from pipeline.wire.links import Inbox, listen
-from pipeline.wire.messages import Hello, Welcome
+from pipeline.wire.interface import Interface
+from pipeline.wire.links import Inbox
+from pipeline.wire.messages import Welcome
 from pipeline.wire.run_dir import LOCK, find_run, lock_path
 from shm import segments
 from shm.errors import OwnerAlive, ShmError
@@ -28,26 +28,21 @@ from shm.view import SegmentTable
 
 __all__ = ["Access", "Joined", "join"]
 
-#: A hello that came to a scheduler which was about to die is lost.
-_ASK_AGAIN_S = 0.5
-
 
 class Access:
     """The way into a run.
 
     Args:
         run: the pipeline's name, the path of a run's folder, or None for the only one running.
-        name: what the client is called.
+        listen: makes the client's inbox, of the run's folder and its address.
     """
 
-    def __init__(self, run: str | Path | None, name: object) -> None:
+    def __init__(self, run: str | Path | None, listen: Callable[[Path, Address], Inbox]) -> None:
         self._run = run
-        self._name = short_name(name)
+        self._listen = listen
         #: None while there is no place in any run's folder.
         self.connection: Connection | None = None
         self._inbox: Inbox | None = None
-        #: When the scheduler was last spoken to without need.
-        self.asked_at = 0.0
         #: The supervisor, and the scheduler that this client was let in by.
         self._owner: OwnerWatch | None = None
         self._scheduler: OwnerWatch | None = None
@@ -82,8 +77,8 @@ class Access:
             raise Unavailable(f"no pipeline runs in {run_dir}: {error}") from error
         inbox = None
         try:
-            inbox = listen(run_dir, Address.client(number), signalled=True)
-            self.connection = Connection(run_dir, number, lock)
+            inbox = self._listen(run_dir, Address.client(number))
+            connection = Connection(run_dir, number, lock)
         except BaseException:
             if inbox is not None:
                 inbox.close()
@@ -91,7 +86,8 @@ class Access:
             owner.close()
             raise
         self._inbox, self._owner = inbox, owner
-        self.asked_at = 0.0
+        # Last: with it there is a place.
+        self.connection = connection
 
     def detach(self, *, known: bool) -> None:
         """Leave the folder, and say goodbye where the scheduler knows the client."""
@@ -105,22 +101,7 @@ class Access:
                 watch.close()
         self._inbox = self.connection = self._owner = self._scheduler = None
 
-    def hello(self, now: float) -> None:
-        """Ask to be let in, unless that was done a moment ago. `now`: monotonic seconds."""
-        if self.connection is not None and now - self.asked_at > _ASK_AGAIN_S:
-            self.asked_at = now
-            self._renew()
-            self.connection.send(Hello(self.connection.number, self._name))
-
-    def may_ask(self, now: float) -> bool:
-        """Whether it is time to speak to the scheduler without need; it is no more for a while."""
-        if now - self.asked_at <= _ASK_AGAIN_S:
-            return False
-        self.asked_at = now
-        self._renew()
-        return True
-
-    def _renew(self) -> None:
+    def renew(self) -> None:
         """Make anew what was removed of the client's lock and socket: the scheduler lets no client in without."""
         # The folder may be gone too: the supervisor makes it anew first.
         with suppress(OSError, OwnerAlive):
@@ -151,12 +132,10 @@ class Access:
         return self.is_over if self._scheduler is None else not self._scheduler.alive
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """What a scheduler has let a client in to."""
+class Joined(NamedTuple):
+    """What a scheduler has let a client in to; see `Session.join`."""
 
-    epoch: int
-    plan: Plan
+    interface: Interface
     table: SegmentTable
     pools: list[tuple[int, int, int]]
     """The ingress pools by rising slot size: (slot bytes, segment number, slots)."""
@@ -166,7 +145,7 @@ def join(welcome: Welcome) -> Joined | None:
     """Attach what a welcome names; None where that is gone already: the next scheduler names other segments."""
     table = SegmentTable()
     pools = []
-    for address in welcome.pools:
+    for number, address in enumerate((*welcome.ingress, *welcome.answers)):
         try:
             segment = segments.attach((address.kind, address.name))
         except ShmError:
@@ -176,7 +155,7 @@ def join(welcome: Welcome) -> Joined | None:
             table.close()
             raise Unavailable(f"the pipeline's memory cannot be attached: {error}; is `ulimit -n` reached?") from error
         table.add(segment)
-        if address.pool.startswith(f"{INGRESS}/"):
+        if number < len(welcome.ingress):
             pools.append((segment.layout.slot_bytes, segment.number, segment.layout.slots))
             map_pages(segment)
-    return Joined(welcome.epoch, Plan.from_json(welcome.plan), table, sorted(pools))
+    return Joined(welcome.interface, table, sorted(pools))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.client.connection import Connection, Lease
-from pipeline.client.future import Future
+from pipeline.client.future import Pending
+from pipeline.client.leases import Lease, Leases
+from pipeline.client.result import COPIED_BYTES, Result
 from pipeline.wire.messages import Answer, SlotRef
 
-__all__ = ["fill", "traces_of"]
+__all__ = ["fill", "result_of", "traces_of"]
 
 
-def fill(future: Future | None, answer: Answer, connection: Connection, now: int) -> None:
+def fill(future: Pending | None, answer: Answer, borrowed: Leases, now: int) -> None:
     """Give an answer to its future, or its slots back where the future was dropped. Again: nothing.
 
     Whatever is raised in the middle of it: no slot is given back that the future will have, and none is forgotten.
@@ -27,14 +28,32 @@ def fill(future: Future | None, answer: Answer, connection: Connection, now: int
             continue  # MISSING: the stage that makes it was skipped
         slot = SlotRef(handle.segment, handle.slot, handle.generation)
         if slot not in leases:
-            leases[slot] = Lease(slot, connection)
+            leases[slot] = Lease(slot, borrowed)
     for lease in leases.values():
         # Not before the future has it: an armed lease that is dropped gives its slot back.
-        connection.arm(lease)
+        borrowed.arm(lease)
     if future is not None:
         future.answer = answer
         # Last: now it is done.
         future.answered_ns = now
+
+
+def result_of(pending: Pending, copied_bytes: int = COPIED_BYTES) -> Result:
+    """The outputs of a request that was answered.
+
+    Args:
+        copied_bytes: outputs of up to so many bytes are copied out of their slots.
+
+    Raises:
+        HandleRefused: a slot of it is not what the answer says.
+    """
+    answer, table = pending.answer, pending.table
+    assert answer is not None
+    assert table is not None
+    interface = pending.interface
+    names = tuple([tensor.name for tensor in interface.outputs])
+    stages = traces_of(answer, interface.stages)
+    return Result(names, answer.outputs, pending.leases, table, pending.borrowed, stages, copied_bytes)
 
 
 def traces_of(answer: Answer, names: Sequence[str]) -> dict[str, dict[str, float]]:

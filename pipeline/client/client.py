@@ -26,18 +26,22 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
-from pipeline.client.answering import traces_of
+from pipeline.client.access import Access
+from pipeline.client.answering import result_of
 from pipeline.client.draft import Draft, HeldDraft
+from pipeline.client.exchange import Exchange
 from pipeline.client.future import Future
-from pipeline.client.inputs import arrays_of, lay_out, limit_of, misfit_of
-from pipeline.client.result import Result
+from pipeline.client.inputs import arrays_of, given_of, lay_out, limit_of, misfit_of
+from pipeline.client.result import COPIED_BYTES, Result
 from pipeline.client.session import Session
 from pipeline.client.slots import Grant
 from pipeline.errors import ClientMisuse, InvalidRequest, PipelineError, Unavailable
-from pipeline.graph.plan import Plan
+from pipeline.wire.address import Address
+from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
+from pipeline.wire.links import Inbox, listen
 from shm.errors import ShmError
 from shm.handle import TensorHandle
 
@@ -79,7 +83,11 @@ def _call(method: Callable[Concatenate[Client, P], T]) -> Callable[Concatenate[C
 class Client:
     """A connection to one running pipeline. Use `connect`."""
 
-    _session_type = Session
+    _session_type: ClassVar[type[Session]] = Session
+    #: Outputs of up to so many bytes are copied out of their slots.
+    _copied_bytes: ClassVar[int] = COPIED_BYTES
+    #: Waiting for a slot so long, in nanoseconds, with nothing under way, means that the client itself holds them.
+    _own_fault_ns: ClassVar[int] = 5_000_000_000
 
     def __init__(self, run: str | Path | None, name: str) -> None:
         self._name = name
@@ -88,12 +96,17 @@ class Client:
         self._closed = False
         #: A call is under way, or has not come to its end.
         self._torn = False
-        self._session = self._session_type(run, name)
+        self._session = self._session_type(name, self._own_fault_ns)
+        self._exchange = Exchange(Access(run, self._listen), self._session)
+
+    @staticmethod
+    def _listen(run_dir: Path, address: Address) -> Inbox:
+        return listen(run_dir, address, signalled=True)
 
     @property
-    def plan(self) -> Plan:
-        """What runs on the other side."""
-        return self._session.plan
+    def interface(self) -> Interface:
+        """What runs on the other side: its name, inputs, outputs and stages."""
+        return self._session.interface
 
     # -- coming and going -----------------------------------------------------------------------
 
@@ -117,7 +130,7 @@ class Client:
         client = cls(run, name)
         try:
             limit = _START_S if timeout_s is None else limit_of(timeout_s)
-            client._session.open(time.monotonic() + limit, timeout_s is not None)
+            client._exchange.open(time.monotonic() + limit, timeout_s is not None)
         except BaseException:
             client.close()
             raise
@@ -132,9 +145,9 @@ class Client:
         Raises:
             Unavailable: it has stopped for good, or is not ready within `timeout_s` seconds.
         """
-        self._session.notice()
+        self._exchange.notice()
         if self._session.lost is not None:
-            self._session.open(time.monotonic() + limit_of(timeout_s), True)
+            self._exchange.open(time.monotonic() + limit_of(timeout_s), True)
 
     def close(self) -> None:
         """Leave. What this client has under way is dropped, and what it holds comes back to the pipeline.
@@ -154,7 +167,7 @@ class Client:
     def _shut(self) -> None:
         # Not a parent's, by its child.
         if os.getpid() == self._process:
-            self._session.leave()
+            self._exchange.leave()
         # Last: where this is interrupted, it is begun again by the next `close`, or when the client is dropped.
         self._closed = True
 
@@ -173,7 +186,7 @@ class Client:
         raise ClientMisuse("a client cannot be sent to another process; connect there")
 
     def __repr__(self) -> str:
-        connection, lost = self._session.access.connection, self._session.lost
+        connection, lost = self._exchange.access.connection, self._session.lost
         where = "" if connection is None else f" in {connection.run_dir}"
         state = "closed" if self._closed else "connected" if lost is None else f"not connected: {lost}"
         return f"<Client {self._name!r}{where}: {state}, {self.outstanding} requests under way>"
@@ -208,14 +221,14 @@ class Client:
 
     def _enter(self, frame: FrameType) -> None:
         """Refuse those who may not call, and put in order what a call has left that did not come to its end."""
-        connection = self._session.access.connection
+        connection = self._exchange.access.connection
         if threading.get_ident() != self._thread or (connection is not None and connection.forked):
             raise self._misuse()
         if self._closed:
             raise ClientMisuse("this client is closed; connect again")
         if self._torn:
             self._refuse_within(frame)
-            self._session.mend()
+            self._exchange.mend()
 
     def may_be_called(self) -> bool:
         """Whether a call would be let in: by this thread, and not in the middle of another one."""
@@ -226,10 +239,16 @@ class Client:
     # -- slots ----------------------------------------------------------------------------------
 
     @_call
-    def draft(self, /, *, timeout_s: float | None = None, **shapes: tuple[int, ...]) -> Draft:
+    def draft(
+        self, inputs: Mapping[str, tuple[int, ...]] | None = None, /, *, timeout_s: float | None = None, **shapes: Any
+    ) -> Draft:
         """A slot to write a request's inputs into, by the shape of each.
 
         Waits for a free slot, at most `timeout_s` seconds.
+
+        Args:
+            inputs: shapes by input name, beside those by keyword; see `submit`.
+            shapes: the shape of each input, a tuple of ints.
 
         Raises:
             InvalidRequest: a shape does not fit the pipeline's inputs.
@@ -238,32 +257,33 @@ class Client:
             Unavailable: the pipeline has stopped or died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        return self._draft(shapes, timeout_s, HeldDraft)
+        self._exchange.be_connected()
+        return self._draft(given_of(self._session.specs, inputs, shapes), timeout_s, HeldDraft)
 
     @_call
-    def draft_nowait(self, /, **shapes: tuple[int, ...]) -> Draft | None:
+    def draft_nowait(self, inputs: Mapping[str, tuple[int, ...]] | None = None, /, **shapes: Any) -> Draft | None:
         """As `draft`, but None where no slot is free now. The scheduler is asked, so it takes a message and its answer.
 
         Nothing is kept for a later call: where others wait for slots, `draft` has its turn and this has none.
         """
-        self._session.be_connected()
-        layout, nbytes = lay_out(self._session.specs, shapes)
-        grant = self._session.slot_now(nbytes)
+        self._exchange.be_connected()
+        specs = self._session.specs
+        layout, nbytes = lay_out(specs, given_of(specs, inputs, shapes))
+        grant = self._exchange.slot_now(nbytes)
         return None if grant is None else self._make_draft(grant, layout, HeldDraft)
 
     def _draft(self, shapes: Mapping[str, tuple[int, ...]], timeout_s: float | None, kind: type[Draft]) -> Draft:
-        self._session.be_connected()
         layout, nbytes = lay_out(self._session.specs, shapes)
         limit = None if timeout_s is None else limit_of(timeout_s)
-        return self._make_draft(self._session.slot(nbytes, limit), layout, kind)
+        return self._make_draft(self._exchange.slot(nbytes, limit), layout, kind)
 
     def _make_draft(
         self, grant: Grant, layout: list[tuple[int, str, tuple[int, ...]]], kind: type[Draft]
     ) -> Draft:
         handles = tuple([TensorHandle(*grant.slot, *where) for where in layout])
-        table, inputs = self._session.table, self._session.plan.inputs
+        table, specs = self._session.table, self._session.specs
         # Arrays of the draft's own, so that they can be made read-only.
-        views = {spec.name: table.view(handle, writable=True)[...] for spec, handle in zip(inputs, handles)}
+        views = {name: table.view(handle, writable=True)[...] for name, handle in zip(specs, handles)}
         grant.draft = draft = kind(self, grant.slot, handles, views)
         return draft
 
@@ -278,12 +298,14 @@ class Client:
         # Else it went with a scheduler that has died.
         if self._session.slots.holds(draft.slot):
             self._session.give_back([draft.slot])
+            self._exchange.send()
 
     # -- requests -------------------------------------------------------------------------------
 
     @_call
     def submit(
         self,
+        inputs: Mapping[str, Any] | None = None,
         /,
         *,
         deadline_ms: float | None = None,
@@ -291,30 +313,34 @@ class Client:
         timeout_s: float | None = None,
         flush: bool = True,
         name: Any = None,
-        **inputs: Any,
+        **more: Any,
     ) -> Future:
         """Send one request: arrays or bytes by input name, a JSON value for a "json" input.
 
         Args:
+            inputs: the inputs by name, whatever they are called; also as `inputs=`, unless an input is called that.
+            more: the inputs by keyword, or those that `inputs` does not have.
             deadline_ms: milliseconds from now after which the answer is not wanted any more.
             priority: 0 is the highest, 9 the lowest.
             timeout_s: seconds to wait for a free slot.
             flush: False keeps it back until `flush`, `pump` or the next submit that flushes, so that
                 many requests share one message.
-            name: what logs and stages call the request (`batch.requests`), at most 200 characters. Where an input
-                is called `name`, it is that input: then give the name to `Draft.submit`.
+            name: what logs and stages call the request (`batch.requests`), at most 200 characters. If an input is
+                called `name`, and `inputs` does not have it, this is that input.
 
         Raises:
-            InvalidRequest: an input is missing, unknown, or does not fit its spec.
+            InvalidRequest: an input is missing, unknown, given twice, or does not fit its spec.
             NotInTime: no slot became free in time (a TimeoutError).
             Overloaded: none will: this client itself keeps too many results, and waits for nothing else.
             Unavailable: the pipeline has stopped or died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        self._session.be_connected()
-        if name is not None and "name" in self._session.specs:
-            inputs["name"], name = name, None
-        arrays = arrays_of(self._session.specs, inputs)
+        self._exchange.be_connected()
+        specs = self._session.specs
+        given = given_of(specs, inputs, more)
+        if name is not None and "name" in specs and "name" not in given:
+            given, name = {**given, "name": name}, None
+        arrays = arrays_of(specs, given)
         draft = self._draft({key: array.shape for key, array in arrays.items()}, timeout_s, Draft)
         for key, array in arrays.items():
             draft.inputs[key][...] = array
@@ -344,17 +370,17 @@ class Client:
         deadline = 0 if deadline_ms is None else now + int(deadline_ms * 1e6)
 
         def make(tag: int) -> Future:
-            return Future(tag, self, session.there, session.table, session.plan, now)
+            return Future(tag, self, session.there, session.table, session.interface, now)
 
         future = session.submit(draft, deadline, int(priority), short_name(name), make)
         if flush:
-            session.flush()
+            self._exchange.flush()
         return future
 
     @_call
     def flush(self) -> None:
         """Send what was kept back: submissions, and slots that are not needed any more."""
-        self._session.flush()
+        self._exchange.flush()
 
     # -- answers --------------------------------------------------------------------------------
 
@@ -368,7 +394,7 @@ class Client:
         """
         session, limit = self._session, limit_of(timeout_s)
         # Those that came while a slot was waited for are told of at once, and not waited for once more.
-        session.pump(0.0 if session.came else limit)
+        self._exchange.pump(0.0 if session.came else limit)
         came, session.came = session.came, 0
         return came
 
@@ -380,21 +406,15 @@ class Client:
             left = 3600.0 if end is None else end - time.monotonic()
             if left <= 0:
                 return False
-            self._session.pump(left)
+            self._exchange.pump(left)
         return True
 
     def make_result(self, future: Future) -> Result:
         """Called by `Future.get`."""
         if threading.get_ident() != self._thread or os.getpid() != self._process:
             raise self._misuse()
-        answer = future.answer
-        assert answer is not None
-        assert future.table is not None
-        plan = future.plan
-        stages = traces_of(answer, [stage.name for stage in plan.stages])
-        names = tuple([name for name, _ in plan.outputs])
         try:
-            return Result(names, answer.outputs, future.leases, future.table, future.connection, stages)
+            return result_of(future, self._copied_bytes)
         except ShmError as error:
             raise Unavailable(f"{error}; the pipeline's memory has changed under this client: send again") from error
 
@@ -412,5 +432,5 @@ class Client:
             Unavailable: the pipeline has died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        document: dict[str, Any] = json.loads(self._session.status(limit_of(timeout_s)))
+        document: dict[str, Any] = json.loads(self._exchange.status(limit_of(timeout_s)))
         return document

@@ -1,18 +1,10 @@
-"""Connection: what a client holds of a pipeline, and what outlives it: its lock, its way to the scheduler, its leases.
+"""Connection: a client's place in a run, and what outlives the client: its lock, its way to the scheduler, its leases.
 
-The arrays of a result are plain numpy arrays, which can be neither exchanged nor made to raise once they are handed
-out. So a slot is given back when the last array on it is gone, and not before, whatever has become of the result, of
-the client, or of the block that it was used in:
+The last array of a result may be dropped in any thread, and in the middle of a call of the client's. So what is sent is
+sent under a mutex, and a thread that has it already reports the lease when it lets go.
 
-    array ──base──▶ _Held ──▶ Lease ◀┄┄weak┄┄ ticket ── its callback ──▶ dropped ──Submit.releases──▶ scheduler
-                                                        appends itself
-
-A ticket gets into `dropped` without a line of Python being run: an exception that a signal's handler raises just then
-cannot lose it. The last array may be dropped in any thread, by the collector too, and in the middle of a call of the
-client's; so what is sent is sent under a mutex, and a thread that has it already reports the ticket when it lets go.
-
-Where the client is closed and arrays of its process live on, so does the connection, without an inbox, until the last
-of them is gone.
+If the client is closed and arrays of its process live on, so does the connection, without an inbox, until the last of
+them is gone.
 """
 
 from __future__ import annotations
@@ -22,59 +14,25 @@ import os
 import sys
 import threading
 import weakref
-from collections import deque
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pipeline.client.leases import Leases
+from pipeline.client.session import Session
 from pipeline.errors import ClientMisuse
 from pipeline.wire.address import SCHEDULER
 from pipeline.wire.links import connect
-from pipeline.wire.messages import Bye, Message, SlotRef, Submission, Submit
+from pipeline.wire.messages import Bye
 from pipeline.wire.run_dir import lock_path
 from shm.owner import Dead, OwnerLock, probe
 
-__all__ = ["Connection", "Lease"]
+__all__ = ["Connection"]
 
-#: So long a goodbye may take to leave this process.
+#: How long a goodbye may take to leave this process.
 _GOODBYE_MS = 200
 
 
-class Lease:
-    """One borrowed slot of an answer. It is given back when nothing refers to it any more."""
-
-    __slots__ = ("__weakref__", "_connection", "armed", "slot")
-
-    def __init__(self, slot: SlotRef, connection: Connection) -> None:
-        self.slot = slot
-        # The way to give the slot back lives at least as long as the lease.
-        self._connection = connection
-        #: Whether its end will be noticed: `Connection.arm`.
-        self.armed = False
-
-
-class _Ticket(weakref.ref[Lease]):
-    """Says which slot a lease was of when the lease is gone."""
-
-    __slots__ = ("report", "slot")
-
-    slot: SlotRef
-    report: weakref.ref[Lease] | None
-
-
-class _Leases:
-    """The leases of one epoch's slots."""
-
-    __slots__ = ("dropped", "tickets")
-
-    def __init__(self) -> None:
-        #: Of leases that are gone and not reported yet.
-        self.dropped: deque[_Ticket] = deque()
-        #: Of all leases that are not reported yet, so that their callbacks live.
-        self.tickets: set[_Ticket] = set()
-
-
-class Connection:
-    """One client's number, lock, way to the scheduler, and leases.
+class Connection(Leases):
+    """One client's lock, way to the scheduler, and leases.
 
     Args:
         run_dir: of the run.
@@ -83,57 +41,21 @@ class Connection:
     """
 
     def __init__(self, run_dir: Path, number: int, lock: OwnerLock) -> None:
+        super().__init__(number)
         self.run_dir = run_dir
-        self.number = number
         #: The process that it belongs to is another one: the child of a fork owns nothing of its parent's.
         self.forked = False
-        #: Nothing is under way, so that no message is about to go that releases could share: they go at once.
-        self.idle = True
-        #: Leases are being dropped by a call that reports all of them at its end.
-        self.held = False
-        #: The number of the last `Answers` that was taken in.
-        self.seen = 0
         self._lock = lock
         self._scheduler = connect(run_dir, SCHEDULER)
         self._mutex = threading.Lock()
         #: The thread that has the mutex.
         self._holder = 0
-        self._leases = _Leases()
         self._left = False
         self._ended = False
         _connections.add(self)
 
-    # -- leases -----------------------------------------------------------------------------------
-
-    def arm(self, lease: Lease) -> None:
-        """From now on the end of `lease` gives its slot back. Again: nothing that matters."""
-        if lease.armed:
-            return
-        leases = self._leases
-        leases.tickets.add(self._ticket(lease, leases))
-        lease.armed = True
-
-    def _ticket(self, lease: Lease, leases: _Leases) -> _Ticket:
-        # Of two callbacks the one that was made last is called first: the ticket is in `dropped` when it is looked at.
-        report = weakref.ref(lease, _reporter(weakref.ref(self)))
-        ticket = _Ticket(lease, leases.dropped.append)
-        ticket.slot = lease.slot
-        ticket.report = report
-        return ticket
-
-    @property
-    def leases(self) -> int:
-        """Slots of answers that this process still holds."""
-        return len(self._leases.tickets) - len(self._leases.dropped)
-
-    def renew(self) -> None:
-        """The scheduler is another one, with other slots: the leases so far are of no slot of its."""
-        self._leases = _Leases()
-        self.seen = 0
-        self.idle = True
-
     def renew_lock(self) -> None:
-        """Make the lock's file anew where it was removed. Raises as `OwnerLock.renew`."""
+        """Make the lock's file anew if it was removed. Raises as `OwnerLock.renew`."""
         self._lock.renew()
 
     # -- what is sent -------------------------------------------------------------------------------
@@ -141,47 +63,44 @@ class Connection:
     # The mutex is taken by a plain `with`, and by no context manager of ours: a signal's handler that raises at the
     # entry of such a one's `__exit__` would leave it locked.
 
-    def send(self, message: Message) -> None:
-        """Send a message of the client's."""
+    def carry(self, session: Session) -> None:
+        """Send what a session has to say."""
         self._refuse_nested()
         with self._mutex:
             self._holder = threading.get_ident()
-            self._scheduler.send(message)
+            for message in session.to_send():
+                self._scheduler.send(message)
+                session.sent(message)
             self._holder = 0
-        if self.idle:
-            self.settle()
-
-    def submit(self, submissions: Sequence[Submission] = (), returned: Sequence[SlotRef] = ()) -> None:
-        """Send requests and the slots that are given back: those in `returned`, and those of leases that are gone."""
-        self._refuse_nested()
-        with self._mutex:
-            self._holder = threading.get_ident()
-            self._submit(submissions, returned)
-            self._holder = 0
-        self.settle()
+        # Leases that ended in the middle of it.
+        self.settle_idle()
 
     def settle(self) -> None:
-        """Report the leases that are gone, if there are any."""
-        while self._leases.dropped and not self._ended:
-            self.submit_dropped()
-        if self._left and not self._leases.tickets:
+        """Report the leases that are gone, if there are any; after the last one of a client that has left, end."""
+        while self.dropped and not self._ended:
+            self._report()
+        if self._left and self.empty:
             self._end()
 
-    def submit_dropped(self) -> None:
-        """Report the leases that are gone by now."""
-        self._refuse_nested()
-        with self._mutex:
-            self._holder = threading.get_ident()
-            self._submit((), ())
-            self._holder = 0
-
     def settle_idle(self) -> None:
-        """As `settle`, where no message is about to go that what is reported could share."""
+        """As `Leases.settle_idle`."""
         if self.idle or self._left:
             self.settle()
 
-    def lease_ended(self) -> None:
-        """Called when a lease is gone, in whatever thread: report it, unless a message is about to go with it."""
+    def _report(self) -> None:
+        self._refuse_nested()
+        with self._mutex:
+            self._holder = threading.get_ident()
+            self._send_dropped()
+            self._holder = 0
+
+    def _send_dropped(self) -> None:
+        if (message := self.message()) is not None:
+            self._scheduler.send(message)
+            self.sent(message)
+
+    def ended(self) -> None:
+        """As `Leases.ended`: report it, unless a message is about to go with it."""
         if self.held or not (self.idle or self._left) or sys.is_finalizing():
             return
         # In the middle of a message of this thread's, it is reported after that.
@@ -197,20 +116,6 @@ class Connection:
         if self._holder == threading.get_ident() and self._mutex.locked():
             raise ClientMisuse("a client was used by a signal's handler while it was sending; set a flag there instead")
 
-    def _submit(self, submissions: Sequence[Submission], returned: Sequence[SlotRef]) -> None:
-        leases = self._leases
-        dropped = tuple(leases.dropped)
-        if not (submissions or returned or dropped):
-            return
-        releases = (*returned, *(ticket.slot for ticket in dropped))
-        self._scheduler.send(Submit(self.number, self.seen, tuple(submissions), releases))
-        # After it was sent, and in this order: a release that is sent twice is refused and does no harm, one that is
-        # not sent at all keeps its slot.
-        for ticket in dropped:
-            leases.tickets.discard(ticket)
-            if leases.dropped and leases.dropped[0] is ticket:
-                leases.dropped.popleft()
-
     # -- the end ------------------------------------------------------------------------------------
 
     def leave(self, known: bool) -> None:
@@ -225,12 +130,11 @@ class Connection:
         with self._mutex:
             self._holder = threading.get_ident()
             if known and not self._scheduler.closed:
-                self._submit((), ())
-                kept = tuple(ticket.slot for ticket in tuple(self._leases.tickets) if ticket() is not None)
-                if kept:
-                    self._scheduler.send(Bye(self.number, kept))
+                self._send_dropped()
+                if (goodbye := self.goodbye()).kept:
+                    self._scheduler.send(goodbye)
             else:
-                self._leases = _Leases()
+                self.renew()
             self._left = True
             self._holder = 0
         self.settle()
@@ -260,15 +164,6 @@ class Connection:
         # A mutex that another thread of the parent held would never be free here.
         self._mutex = threading.Lock()
         self._ended = True
-
-
-def _reporter(connection: weakref.ref[Connection]) -> Callable[[object], None]:
-    def report(_: object) -> None:
-        found = connection()
-        if found is not None:
-            found.lease_ended()
-
-    return report
 
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()

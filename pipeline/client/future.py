@@ -1,19 +1,19 @@
-"""Future: a request on its way, and what the client knows of its answer."""
+"""Pending: a request on its way, and what the client knows of its answer. Future: the same for who can wait for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
 
-from pipeline.client.connection import Connection, Lease
+from pipeline.client.leases import Lease, Leases
 from pipeline.client.result import Result
 from pipeline.errors import NotInTime, RequestError, request_error
-from pipeline.graph.plan import Plan
+from pipeline.wire.interface import Interface
 from pipeline.wire.labels import request_id
 from pipeline.wire.messages import OK, Answer, SlotRef
 from shm.view import SegmentTable
 
-__all__ = ["Future"]
+__all__ = ["Future", "Pending"]
 
 
 class _Owner(Protocol):
@@ -22,29 +22,23 @@ class _Owner(Protocol):
     def make_result(self, future: Future) -> Result: ...
 
 
-class Future:
-    """A request on its way. Made by `Client.submit`; belongs to the client's thread.
-
-    A `get` or `wait` that is interrupted, by Ctrl-C say, loses nothing: call it again.
-    """
+class Pending:
+    """A request on its way: what is known of it, without a way to wait for more."""
 
     __slots__ = (
-        "__weakref__", "_error", "_owner", "_result", "answer", "answered_ns", "connection", "leases", "plan",
-        "submitted_ns", "table", "tag",
+        "__weakref__", "_error", "answer", "answered_ns", "borrowed", "interface", "leases", "submitted_ns", "table",
+        "tag",
     )  # fmt: skip
 
-    def __init__(
-        self, tag: int, owner: _Owner, connection: Connection, table: SegmentTable, plan: Plan, now: int
-    ) -> None:
+    def __init__(self, tag: int, borrowed: Leases, table: SegmentTable, interface: Interface, now: int) -> None:
         self.tag = tag
-        self.connection = connection
+        #: What the client has borrowed, this request's slots among it.
+        self.borrowed = borrowed
         #: What it was asked of; a client may be connected to another pipeline of that name since.
-        self.plan = plan
+        self.interface = interface
         #: What its handles refer to, also after the client has connected to other segments, or is closed; None once the
         #: result has it.
         self.table: SegmentTable | None = table
-        self._owner = owner
-        self._result: Result | None = None
         self._error: RequestError | None = None
         #: The answer as it came; None before.
         self.answer: Answer | None = None
@@ -57,7 +51,7 @@ class Future:
     @property
     def request(self) -> str:
         """The id of the request, by which logs and errors call it, also while it is under way."""
-        return request_id(self.connection.number, self.tag)
+        return request_id(self.borrowed.number, self.tag)
 
     def done(self) -> bool:
         """Whether the answer, or the failure, is here."""
@@ -75,6 +69,31 @@ class Future:
             answer = self.answer
             self._error = request_error(answer.code, answer.message, answer.traceback, self.request)
         return self._error
+
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        if not self.done():
+            return f"<{kind} of request {self.request}: under way>"
+        took = (self.answered_ns - self.submitted_ns) / 1e6
+        error = self.error()
+        what = "answered" if error is None else f"failed, {type(error).__name__}: {error}"
+        return f"<{kind} of request {self.request}: {what}, after {took:.1f} ms>"
+
+
+class Future(Pending):
+    """A request on its way. Made by `Client.submit`; belongs to the client's thread.
+
+    A `get` or `wait` that is interrupted, by Ctrl-C say, loses nothing: call it again.
+    """
+
+    __slots__ = ("_owner", "_result")
+
+    def __init__(
+        self, tag: int, owner: _Owner, borrowed: Leases, table: SegmentTable, interface: Interface, now: int
+    ) -> None:
+        super().__init__(tag, borrowed, table, interface, now)
+        self._owner = owner
+        self._result: Result | None = None
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until it is done, at most `timeout_s` seconds; whether it is.
@@ -100,19 +119,11 @@ class Future:
         if self._result is None:
             self._result = self._owner.make_result(self)
         if self.leases:
-            self.connection.held = True
+            self.borrowed.held = True
             try:
                 self.leases = {}
             finally:
-                self.connection.held = False
-            self.connection.settle_idle()
+                self.borrowed.held = False
+            self.borrowed.settle_idle()
         self.table = None
         return self._result
-
-    def __repr__(self) -> str:
-        if not self.done():
-            return f"<Future of request {self.request}: under way>"
-        took = (self.answered_ns - self.submitted_ns) / 1e6
-        error = self.error()
-        what = "answered" if error is None else f"failed, {type(error).__name__}: {error}"
-        return f"<Future of request {self.request}: {what}, after {took:.1f} ms>"

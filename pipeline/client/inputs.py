@@ -11,18 +11,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InvalidRequest
-from pipeline.scheduler.backlog import LOWEST_PRIORITY
+from pipeline.wire.limits import LOWEST_PRIORITY
 from shm.handle import JSON, itemsize
 from shm.layout import round_up
 from stages.errors import SpecMismatch
 from stages.spec import TensorSpec, extents_of
 
-__all__ = ["arrays_of", "lay_out", "limit_of", "misfit_of"]
+__all__ = ["arrays_of", "given_of", "lay_out", "limit_of", "misfit_of"]
 
 _LONGEST_S = 1e7
 _LONGEST_DEADLINE_MS = 86_400_000.0
 
 Array = NDArray[Any]
+
+
+def given_of(specs: Mapping[str, TensorSpec], inputs: object, keywords: dict[str, Any]) -> dict[str, Any]:
+    """What a caller gives for each input, as one mapping, of which no name is taken by a parameter of the call.
+
+    Args:
+        inputs: a mapping by input name, or None.
+        keywords: the same by keyword. `inputs` among them is the mapping too, unless the pipeline has an input of that
+            name: then it is that input.
+
+    Raises:
+        InvalidRequest: `inputs` is no mapping, or an input is given twice.
+    """
+    if "inputs" in keywords and "inputs" not in specs:
+        if inputs is not None:
+            raise InvalidRequest("two mappings of inputs were given, one of them by `inputs=`; give one")
+        keywords = {**keywords}
+        inputs = keywords.pop("inputs")
+    if inputs is None:
+        return keywords
+    if not isinstance(inputs, Mapping):
+        raise InvalidRequest(
+            f"inputs: expected a mapping such as {{{next(iter(specs), 'name')!r}: ...}}, found {type(inputs).__name__}"
+        )
+    if twice := [name for name in keywords if name in inputs]:
+        raise InvalidRequest(
+            f"input {twice[0]!r} was given twice, in the mapping `inputs` and by keyword; give it once"
+        )
+    return {**inputs, **keywords}
 
 
 def arrays_of(specs: Mapping[str, TensorSpec], inputs: Mapping[str, Any]) -> dict[str, Array]:
@@ -65,7 +94,7 @@ def lay_out(
         InvalidRequest: an input is missing or unknown, or a shape does not fit its spec.
     """
     if shapes.keys() != specs.keys():
-        raise InvalidRequest(f"expected the inputs {', '.join(specs)}; found {', '.join(shapes) or 'none'}")
+        raise InvalidRequest(f"expected the inputs {', '.join(specs)}; found {', '.join(map(str, shapes)) or 'none'}")
     offset = 0
     layout: list[tuple[int, str, tuple[int, ...]]] = []
     for name, spec in specs.items():

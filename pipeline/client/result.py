@@ -2,7 +2,7 @@
 
 Small outputs and text are copied out of their slots, so that a label and a score hold no memory of the pipeline;
 `copied_bytes` counts that. The others are views. A slot comes back when the last array on it is gone: see
-`pipeline.client.connection`.
+`pipeline.client.leases`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.client.connection import Connection, Lease
+from pipeline.client.leases import Lease, Leases
 from pipeline.errors import ClientMisuse, OutputMissing
 from pipeline.wire.messages import SlotRef
 from shm.handle import JSON, TensorHandle
@@ -53,15 +53,22 @@ class Result(Mapping[str, Any]):
         handles: tuple[TensorHandle | int, ...],
         leases: Mapping[SlotRef, Lease],
         table: SegmentTable,
-        connection: Connection,
+        borrowed: Leases,
         stages: Mapping[str, Mapping[str, float]],
+        copied: int = COPIED_BYTES,
     ) -> None:
+        """
+        Args:
+            names: of the outputs, in the order of `handles`.
+            leases: those of the slots that `handles` name.
+            copied: outputs of up to so many bytes are copied.
+        """
         self._names = names
         self._values: dict[str, Any] = {}
         self._views: dict[str, TensorHandle] = {}
         #: While arrays of this result are in slots: what is held here, a scheduler that has died cannot give back.
         self._table: SegmentTable | None = None
-        self._connection = connection
+        self._borrowed = borrowed
         self._leases: dict[SlotRef, weakref.ref[Lease]] = {}
         self._released = False
         #: Bytes that were copied out of slots.
@@ -75,7 +82,7 @@ class Result(Mapping[str, Any]):
             if handle.dtype == JSON:
                 self._values[name] = json.loads(table.view(handle).tobytes())
                 self.copied_bytes += handle.nbytes
-            elif handle.nbytes <= COPIED_BYTES:
+            elif handle.nbytes <= copied:
                 # Not `copy`, which gives an array of no dimensions as a number.
                 copy = np.array(table.view(handle))
                 copy.flags.writeable = False
@@ -135,14 +142,14 @@ class Result(Mapping[str, Any]):
         )
 
     def _let_go(self) -> None:
-        connection = self._connection
+        borrowed = self._borrowed
         # Several slots share one message.
-        connection.held = True
+        borrowed.held = True
         try:
             self._values = {}
         finally:
-            connection.held = False
-        connection.settle_idle()
+            borrowed.held = False
+        borrowed.settle_idle()
         self._table = None
         self._released = True
 

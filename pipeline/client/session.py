@@ -1,74 +1,104 @@
-"""Session: what a client and a scheduler have said to each other, and what is still to be said.
+"""Session: the protocol between a client and the schedulers of a pipeline, one after the other. Pure.
+
+Messages go in (`receive`), and so does the time (`wake`) and what happens to the scheduler (`scheduler_gone`). Messages
+come out (`to_send`), and so do requests that are finished. What moves them is around it: `pipeline.client.exchange`
+waits for them in the caller's thread.
+
+    attached ──▶ Hello ──▶ Welcome ──▶ joined ──▶ Loan, Submit ──▶ Answers ...
+        ▲                                            │
+        └───────────── the scheduler is gone ◀───────┘     what was under way fails; Hello is said to the next one
 
 One thread uses it, and any exception may end any call at any point, such as one that a signal's handler raises.
 Nothing is lost by that. What the scheduler sends is numbered, and taken in by steps that can be repeated, the number
-last; what is sent carries tags by which the scheduler knows it again. `mend` puts in order what a call has left that
-did not come to its end, and has the scheduler send again what was lost on its way through it.
+last; what is sent carries tags by which the scheduler knows it again, and stays in `to_send` until `sent`. `mend` puts
+in order what a call has left that did not come to its end, and has the scheduler send again what was lost on its way
+through it.
 """
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
+from typing import TypeVar
 
-from pipeline.client.access import Access, join
 from pipeline.client.answering import fill
-from pipeline.client.connection import Connection
 from pipeline.client.draft import Draft
-from pipeline.client.future import Future
-from pipeline.client.slots import Grant, Slots
-from pipeline.errors import NotInTime, Overloaded, PipelineError, Unavailable
-from pipeline.graph.plan import Plan
-from pipeline.wire.messages import Again, Answers, AskStatus, Gone, Loan, SlotRef, Status, Submission, Welcome
+from pipeline.client.future import Pending
+from pipeline.client.leases import Leases
+from pipeline.client.slots import Ask, Grant, Slots
+from pipeline.errors import Overloaded, PipelineError, Unavailable
+from pipeline.wire.interface import Interface
+from pipeline.wire.labels import short_name
+from pipeline.wire.messages import (
+    Again,
+    Answers,
+    AskStatus,
+    Gone,
+    Hello,
+    Loan,
+    Message,
+    SlotRef,
+    Status,
+    Submission,
+    Submit,
+    Welcome,
+)
 from shm.view import SegmentTable
 from stages.spec import TensorSpec
 
 __all__ = ["Session"]
 
-#: Waiting for a slot so long, with nothing under way, means that the own results hold them.
-_OWN_FAULT_S = 5.0
+_SECOND = 1_000_000_000
 
-#: While nothing comes, the scheduler's lock is looked at this often: its death is seen within this time.
-_ALIVE_CHECK_MS = 50
+#: A hello that came to a scheduler which was about to die is lost. After so long it is said again; after so long
+#: without a message, a scheduler is asked whether it still knows the client.
+_ASK_AGAIN_NS = _SECOND // 2
 
-#: So long is waited for what a scheduler sent just before it ended.
-_LAST_WORDS_MS = 40
+#: How often the scheduler is asked at most for what was lost on the way.
+_REPEAT_NS = _SECOND // 20
 
-#: So long the scheduler may take to say what came of an ask that does not wait.
-_SETTLED_S = 1.0
+#: How long the scheduler may take to say what came of an ask that does not wait.
+_SETTLED_NS = _SECOND
 
-#: How often a pipeline is looked for that is not there yet.
-_LOOK_S = 0.05
+T = TypeVar("T", bound=Pending)
 
 
 class Session:
-    """A client's side of its conversation with the schedulers of a pipeline, one after the other.
+    """A client's side of its conversation with the schedulers of a pipeline.
+
+    `now` is monotonic nanoseconds in every call.
 
     Args:
-        run, name: as `Access`.
+        name: what the client is called.
+        own_fault_ns: waiting for a slot so long, with nothing under way, means that the client itself holds them.
     """
 
-    plan: Plan
+    interface: Interface
     """What runs on the other side; from the first welcome on, as `specs`."""
     specs: dict[str, TensorSpec]
     """Its inputs by name."""
 
-    def __init__(self, run: str | Path | None, name: str) -> None:
-        self.access = Access(run, name)
+    def __init__(self, name: object, own_fault_ns: int = 5 * _SECOND) -> None:
+        self._name = short_name(name)
+        self._own_fault_ns = own_fault_ns
+        #: What the client has borrowed in the run that it has a place in; None: it has no place in any.
+        self.leases: Leases | None = None
         #: Why there is no connection; None while there is one.
         self.lost: Unavailable | None = Unavailable("not connected yet")
+        #: What lets the client in, once its segments are attached: `join` or `refuse` comes next.
+        self.welcome: Welcome | None = None
         #: Requests that have no answer yet. Not held: one whose future was dropped is answered to no one.
-        self.futures: dict[int, weakref.ref[Future]] = {}
-        #: Answers that came and were not told of by the client's `pump`.
+        self.futures: dict[int, weakref.ref[Pending]] = {}
+        #: Answers that have come since this was last set to 0.
         self.came = 0
+        #: Status documents that have come.
+        self.statuses: deque[str] = deque()
         self._next_tag = 1
         self._next_ask = 1
-        self._looked_at = self._again_at = 0.0
-        self._statuses: list[str] = []
+        #: When the scheduler was last asked what it need not be asked, when something last came of it, and when it was
+        #: asked for what was lost.
+        self._said_at = self._heard_at = self._again_at = -_SECOND
         self._clear()
 
     def _clear(self) -> None:
@@ -76,111 +106,166 @@ class Session:
         self._epoch = -1
         self.table = SegmentTable()
         self.slots = Slots([])
-        #: Requests to send.
+        #: Messages to send, beside the next `Submit`.
+        self._outgoing: deque[Message] = deque()
+        #: Requests to send, and whether they and what is given back shall go now.
         self._submissions: deque[Submission] = deque()
+        self._flush = False
+        #: Those of callers that want a slot and have none yet.
+        self._asks: list[Ask] = []
         #: Number and tags of the `Answers` that are being taken in, or were last.
         self._taking: tuple[int, list[int]] = (0, [])
 
-    # -- coming and going -----------------------------------------------------------------------
+    # -- what is sent ---------------------------------------------------------------------------
 
-    def open(self, end: float, patient: bool) -> None:
-        """Find the run and be let in.
+    def to_send(self) -> list[Message]:
+        """What is to be sent now, in this order. Each stays here until `sent`."""
+        leases = self.leases
+        if leases is None:
+            return []
+        # First: what is given back may be what is asked for.
+        messages: list[Message] = []
+        if self._flush or (leases.idle and leases.dropped):
+            submissions, returned = (self._submissions, self.slots.returned) if self._flush else ((), ())
+            if (submit := leases.message(submissions, returned)) is not None:
+                messages.append(submit)
+        messages += self._outgoing
+        return messages
 
-        Args:
-            end: when to give up: monotonic seconds.
-            patient: wait also where there is no such run.
-        """
-        access = self.access
-        while True:
-            try:
-                if access.connection is None:
-                    access.attach()
-                self._await_welcome(end)
-                return
-            except Unavailable:
-                over = access.is_over
-                if over:
-                    access.detach(known=False)
-                left = end - time.monotonic()
-                if left <= 0 or not patient or (over and access.by_path):
-                    raise
-            time.sleep(min(_LOOK_S, left))
-
-    def _await_welcome(self, end: float) -> None:
-        while self.lost is not None:
-            left = end - time.monotonic()
-            if left <= 0:
-                raise Unavailable(f"the pipeline in {self.there.run_dir} is not ready; waited until the time was over")
-            self._say_hello(min(_ALIVE_CHECK_MS, int(left * 1000) + 1))
+    def sent(self, message: Message) -> None:
+        """A message of `to_send` has been sent."""
+        # What is sent twice, since this was interrupted, is dropped by the scheduler.
+        if not isinstance(message, Submit):
+            if self._outgoing and self._outgoing[0] is message:
+                self._outgoing.popleft()
+            return
+        submissions = message.submissions
+        while submissions and self._submissions and self._submissions[0].tag <= submissions[-1].tag:
+            self._submissions.popleft()
+        returned = self.slots.returned
+        for slot in message.releases:
+            if not returned or returned[0] != slot:
+                break
+            returned.popleft()
+        if self.leases is not None:
+            self.leases.sent(message)
+        self._flush = False
 
     @property
-    def there(self) -> Connection:
-        """The place in the run's folder."""
-        assert self.access.connection is not None
-        return self.access.connection
+    def has_to_send(self) -> bool:
+        """Whether `to_send` has something."""
+        leases = self.leases
+        return leases is not None and (
+            bool(self._outgoing) or self._flush or (leases.idle and leases.dropped)
+        )
 
-    def _receive(self, wait_ms: int) -> int:
-        """Take in what is here, or comes within `wait_ms`; how many answers, and -1 where nothing came."""
-        connected = self.lost is None
-        messages = self.access.inbox.receive(wait_ms)
-        answers = sum([self._take(message) for message in messages]) if messages else -1
-        if self.lost is not None and connected and answers <= 0:
-            raise self.lost
-        # Else what has come is looked at first; the next call says that the connection was lost.
-        return answers
+    @property
+    def next_at(self) -> int | None:
+        """When `wake` has something to do, if nothing comes before; None: never."""
+        if self.leases is None:
+            return None
+        if self.lost is not None:
+            return self._said_at + _ASK_AGAIN_NS
+        times = [self._next_of(ask) for ask in self._asks]
+        if self.futures or self._asks:
+            times.append(max(self._said_at, self._heard_at) + _ASK_AGAIN_NS)
+        return min(times, default=None)
 
-    def _say_hello(self, wait_ms: int) -> None:
-        """Ask to be let in, and take in a welcome that has come."""
-        self.access.hello(time.monotonic())
-        self._receive(wait_ms)
-        if self.lost is not None and self.access.is_over:
-            raise Unavailable(f"the pipeline in {self.there.run_dir} has stopped")
+    def _next_of(self, ask: Ask) -> int:
+        if ask.settles_at:
+            return ask.settles_at
+        fault = max(ask.began + self._own_fault_ns, ask.looked_at + _SECOND)
+        return fault if ask.end is None else min(fault, ask.end)
 
-    def _join(self, welcome: Welcome) -> None:
-        if (joined := join(welcome)) is None:
-            self.access.asked_at = 0.0
-            return
+    # -- coming and going -----------------------------------------------------------------------
+
+    @property
+    def there(self) -> Leases:
+        """The place in a run."""
+        assert self.leases is not None
+        return self.leases
+
+    def attached(self, leases: Leases) -> None:
+        """The client has a place in a run, where the scheduler can reach it: `wake` says hello."""
+        self._outgoing.clear()
+        self.welcome = None
+        self._said_at = -_SECOND
+        self.leases = leases
+
+    def detached(self) -> None:
+        """The client has no place in any run."""
+        self.leases = None
+
+    def join(self, interface: Interface, table: SegmentTable, pools: list[tuple[int, int, int]]) -> None:
+        """What `welcome` names is attached: from here on requests can be sent.
+
+        Args:
+            table: the segments.
+            pools: those that the client fills, as `Slots`.
+        """
+        welcome = self.welcome
+        assert welcome is not None
         self._clear()
         # Another table, not the old one emptied: results of before still refer to it.
-        self.plan, self.table, self._epoch = joined.plan, joined.table, joined.epoch
-        self.specs = {spec.name: spec for spec in joined.plan.inputs}
-        self.slots = Slots(joined.pools)
+        self.interface, self.table, self._epoch = interface, table, welcome.epoch
+        self.specs = interface.specs
+        self.slots = Slots(pools)
         self.there.renew()
-        self.access.watch_scheduler()
+        self.welcome = None
+        # Last: until then hello is said once more, if this is interrupted.
         self.lost = None
 
-    def be_connected(self) -> None:
-        """Let through what needs a connection.
+    def refuse(self) -> None:
+        """What `welcome` names is gone: the next scheduler names other segments. Hello is said at the next `wake`."""
+        self._said_at = -_SECOND
+        self.welcome = None
 
-        Raises:
-            Unavailable: there is none; it is asked for, and may be there at the next call.
-        """
-        if self.lost is None:
-            return
-        # The scheduler may be back by now, or the pipeline of that name: who asks again and again gets through.
-        if self.access.is_over and not self.access.by_path:
-            self.access.detach(known=False)
-        if self.access.connection is None:
-            self.access.attach()
-        self._say_hello(0)
+    def wake(self, now: int) -> bool:
+        """Do what is due. Whether the scheduler is spoken to without need: then it must be able to reach the client."""
+        if self.leases is None:
+            return False
         if self.lost is not None:
-            raise self.lost
+            if now - self._said_at < _ASK_AGAIN_NS:
+                return False
+            self._said_at = now
+            self._outgoing.append(Hello(self.leases.number, self._name))
+            return True
+        self._go_on(now)
+        if now - max(self._said_at, self._heard_at) < _ASK_AGAIN_NS:
+            return False
+        # The scheduler may be the next one by now, which does not know this client, and says so. One that does sends
+        # again what was lost on the way.
+        self._said_at = now
+        self._repeat()
+        return True
 
-    def notice(self) -> None:
-        """See whether the scheduler is still there, without waiting."""
-        with suppress(Unavailable):
-            if self.lost is None:
-                self._receive(0)
-        if self.lost is None and self.access.scheduler_is_gone:
-            self._lose()
+    def scheduler_gone(self, now: int) -> None:
+        """The scheduler that knew this client is dead: what it held is not answered."""
+        error = Unavailable(f"the scheduler of pipeline {self.interface.name} has died; ask again in a moment")
+        asks = self._asks
+        # Let go of its memory, so that there is room for that of the next; what is still read keeps its own. Hello is
+        # said at the next request, and again after a while.
+        self._clear()
+        self._said_at = -_SECOND
+        self.there.renew()
+        self._fail_all(error, now)
+        for ask in asks:
+            ask.answer(None, error)
+        # Last: until then it is found out once more, if this is interrupted.
+        self.lost = error
 
-    def leave(self) -> None:
-        """The end of it: nothing is written any more, what is under way is dropped, what is held comes back."""
+    def close(self, now: int) -> None:
+        """The end of it: nothing is written any more, what is under way is dropped."""
         for draft in self.slots.drafts():
             # Its slot is about to be another client's.
             draft.close()
-        self._fail_all(Unavailable("this client was closed before the request was answered"))
-        self.access.detach(known=self.lost is None)
+        self._fail_all(Unavailable("this client was closed before the request was answered"), now)
+
+    def _fail_all(self, error: Unavailable, now: int) -> None:
+        for reference in tuple(self.futures.values()):
+            if (future := reference()) is not None and not future.done():
+                future.fail(error, now)
+        self.futures.clear()
 
     # -- order ----------------------------------------------------------------------------------
 
@@ -191,121 +276,157 @@ class Session:
                 draft.close()
         for slot in self.slots.returned:
             self.slots.remove(slot)
-        connection = self.access.connection
-        if connection is None:
+        self._asks.clear()
+        leases = self.leases
+        if leases is None:
             return
         number, tags = self._taking
-        if number <= connection.seen:
+        if number <= leases.seen:
             for tag in tags:
                 self.futures.pop(tag, None)
-        connection.idle = not self.futures
-        connection.held = False
+        leases.idle = not self.futures
+        leases.held = False
         if self.lost is None:
-            connection.send(Again(connection.number, connection.seen))
+            self._repeat()
             for segment in tuple(self.slots.asking):
-                self._ask(segment, wait=False)
+                self._loan(segment, waits=False)
+
+    def _repeat(self) -> None:
+        self._outgoing.append(Again(self.there.number, self.there.seen))
 
     # -- slots ----------------------------------------------------------------------------------
 
-    def slot(self, nbytes: int, timeout_s: float | None) -> Grant:
-        """A slot that holds so many bytes; waits for one, at most `timeout_s` seconds.
-
-        Raises:
-            InvalidRequest: no slot is so large.
-            NotInTime: none became free in time.
-            Overloaded: none will: this client itself keeps too many results, and waits for nothing else.
-            Unavailable: the pipeline has stopped or died.
-        """
-        segment = self.slots.segment_for(nbytes)
-        return self._free(segment) or self._wait_for_slot(segment, timeout_s)
-
-    def slot_now(self, nbytes: int) -> Grant | None:
-        """As `slot`, but None where no slot is free now.
-
-        Raises:
-            InvalidRequest: no slot is so large.
-            Unavailable: the pipeline has stopped or died.
-        """
-        segment = self.slots.segment_for(nbytes)
-        if (grant := self._free(segment)) is None and not self.slots.looks_full(segment, len(self.futures)):
-            while True:
-                under_way = len(self.futures)
-                grant = self._settle(segment)
-                # What was answered meanwhile may have made room.
-                if grant is not None or len(self.futures) == under_way:
-                    break
-            if grant is None:
-                self.slots.was_full(segment, under_way)
-        return grant
-
-    def _free(self, segment: int) -> Grant | None:
+    def grant(self, segment: int) -> Grant | None:
+        """A slot of a segment that can be filled at once."""
         return self.slots.free(segment, self.there.seen)
 
-    def _ask(self, segment: int, *, wait: bool) -> int:
-        ask = self._next_ask
-        self._next_ask += 1
-        # Before it is sent: what may have been sent is settled by the next call.
-        self.slots.asking.add(segment)
-        self.there.send(Loan(self.there.number, segment, ask, wait))
+    def ask(self, segment: int, now: int, end: int | None = None, *, ended: PipelineError) -> Ask:
+        """Ask for a slot, and wait for the client's turn.
+
+        What was kept back is sent before. The ask is over with a grant, or with an error: `ended`; Overloaded, where no
+        slot will come, since this client itself keeps too many and waits for nothing else; or Unavailable.
+
+        Args:
+            end: when to wait no longer.
+            ended: what to say then.
+        """
+        ask = Ask(segment, now, end, ended)
+        self.flush()
+        ask.number = self._loan(segment, waits=True)
+        self._asks.append(ask)
         return ask
 
-    def _settle(self, segment: int) -> Grant | None:
-        """A slot if there is one now; afterwards no ask waits and no grant is on its way."""
-        ask = self._ask(segment, wait=False)
-        end = time.monotonic() + _SETTLED_S
-        while self.slots.settled < ask and (left := end - time.monotonic()) > 0:
-            self.pump(left)
-        if self.slots.settled >= ask:
-            self.slots.asking.discard(segment)
-        return self._free(segment)
+    def ask_now(self, segment: int, now: int) -> Ask | None:
+        """Ask for a slot that is free now; None: most likely there is none.
 
-    def _wait_for_slot(self, segment: int, timeout_s: float | None) -> Grant:
-        began = time.monotonic()
-        try:
-            self.flush()
-            self._ask(segment, wait=True)
-            while (grant := self._free(segment)) is None:
-                waited = time.monotonic() - began
-                if timeout_s is not None and waited >= timeout_s:
-                    # The last word of the scheduler: without it, a grant could come when this client looks no more.
-                    if (grant := self._settle(segment)) is not None:
-                        break
-                    raise NotInTime(f"no slot became free within {timeout_s} s; the pipeline is full")
-                leases, drafts = self.there.leases, len(self.slots.drafts())
-                if waited > _OWN_FAULT_S and (leases or drafts) and not self.futures:
-                    self._ask_no_more(segment)
-                    raise Overloaded(
-                        f"no slot will become free: this client keeps {leases} slots of earlier results and {drafts} "
-                        f"drafts. Drop results when they are read (`with future.get() as result`), or copy what is "
-                        f"needed; submit or discard drafts"
-                    )
-                self.pump(1.0 if timeout_s is None else min(1.0, timeout_s - waited))
-        except PipelineError:
-            raise
-        except BaseException:
-            with suppress(Exception):
-                self._ask_no_more(segment)
-            raise
-        self.slots.asking.discard(segment)
-        return grant
+        The ask is over with a grant, with neither a grant nor an error, or with Unavailable.
+        """
+        if self.slots.looks_full(segment, len(self.futures), now):
+            return None
+        ask = Ask(segment, now)
+        self._settle(ask, now)
+        self._asks.append(ask)
+        return ask
 
-    def _ask_no_more(self, segment: int) -> None:
-        """Wait for no slot of this segment any more, and keep none."""
-        if self.lost is None and self._settle(segment) is not None:
-            self.give_back(self.slots.unused(segment))
+    def give_up(self, segment: int, now: int, only: Ask | None = None) -> Ask:
+        """The callers that have asked for a slot of this segment, or only that one, want none any more.
+
+        What is returned is over when no grant for them can come, and none is kept.
+        """
+        for ask in tuple(self._asks):
+            if ask.segment == segment and only in (None, ask):
+                ask.abandon()
+                self._asks.remove(ask)
+        last = Ask(segment, now)
+        if self.lost is None:
+            last.wanted = False
+            self._settle(last, now)
+            self._asks.append(last)
+        else:
+            last.done = True
+        return last
+
+    def _loan(self, segment: int, *, waits: bool) -> int:
+        number = self._next_ask
+        self._next_ask += 1
+        # Before it is sent: what may have been sent is settled by the next call.
+        self.slots.asking[segment] = 0 if waits else number
+        self._outgoing.append(Loan(self.there.number, segment, number, waits))
+        return number
+
+    def _settle(self, ask: Ask, now: int) -> None:
+        """Have the scheduler's last word: without it, a grant could come when this client looks no more."""
+        ask.under_way = len(self.futures)
+        ask.number = self._loan(ask.segment, waits=False)
+        ask.settles_at = now + _SETTLED_NS
+
+    def _go_on(self, now: int) -> None:
+        """See what has come of those that want a slot."""
+        for ask in tuple(self._asks):
+            if ask.settles_at:
+                self._settled(ask, now)
+            else:
+                self._waits(ask, now)
+            if ask.done:
+                self._asks.remove(ask)
+        asking = self.slots.asking
+        for segment, number in tuple(asking.items()):
+            if 0 < number <= self.slots.settled:
+                del asking[segment]
+        for ask in self._asks:
+            # One grant, or the last word to another one, has ended the wait of all for that segment.
+            if not ask.settles_at and ask.segment not in asking:
+                ask.number = self._loan(ask.segment, waits=True)
+
+    def _waits(self, ask: Ask, now: int) -> None:
+        ask.looked_at = now
+        if (grant := self.grant(ask.segment)) is not None:
+            if self.slots.asking.get(ask.segment) == 0:
+                del self.slots.asking[ask.segment]
+            ask.answer(grant)
+        elif ask.end is not None and now >= ask.end:
+            self._settle(ask, now)
+        elif now - ask.began > self._own_fault_ns and not self.futures:
+            leases, drafts = self.there.count, len(self.slots.drafts())
+            if leases or drafts:
+                ask.wanted = False
+                ask.ended = Overloaded(
+                    f"no slot will become free: this client keeps {leases} slots of earlier results and {drafts} "
+                    f"drafts. Drop results when they are read (`with future.get() as result`), or copy what is "
+                    f"needed; submit or discard drafts"
+                )
+                self._settle(ask, now)
+
+    def _settled(self, ask: Ask, now: int) -> None:
+        if self.slots.settled < ask.number and now < ask.settles_at:
+            return
+        grant = self.grant(ask.segment)
+        if not ask.wanted:
+            # Whatever has come.
+            if grant is not None:
+                self.give_back(self.slots.unused(ask.segment))
+            ask.answer(None, ask.ended)
+        elif grant is not None:
+            ask.answer(grant)
+        elif ask.ended is not None:
+            ask.answer(None, ask.ended)
+        elif len(self.futures) != ask.under_way:
+            # What was answered meanwhile may have made room.
+            self._settle(ask, now)
+        else:
+            self.slots.was_full(ask.segment, ask.under_way, now)
+            ask.answer(None)
 
     def give_back(self, slots: Sequence[SlotRef]) -> None:
         """Granted slots that are not needed."""
         if slots:
             self.slots.give_back(slots)
-            self.flush()
+            self._flush = True
 
     # -- requests and answers -------------------------------------------------------------------
 
-    def submit(
-        self, draft: Draft, deadline: int, priority: int, name: str, future: Callable[[int], Future]
-    ) -> Future:
-        """Keep a request to be sent by the next `flush`.
+    def submit(self, draft: Draft, deadline: int, priority: int, name: str, future: Callable[[int], T]) -> T:
+        """Keep a request to be sent after the next `flush`.
 
         Args:
             deadline: monotonic nanoseconds; 0: none.
@@ -323,130 +444,59 @@ class Session:
         return made
 
     def flush(self) -> None:
-        """Send what was kept back: submissions, and slots that are not needed any more."""
-        submissions, returned = tuple(self._submissions), tuple(self.slots.returned)
-        if self.lost is None:
-            self.there.submit(submissions, returned)
-        # What was sent twice, since this was interrupted, is dropped by the scheduler.
-        while submissions and self._submissions and self._submissions[0].tag <= submissions[-1].tag:
-            self._submissions.popleft()
-        for slot in returned:
-            if self.slots.returned and self.slots.returned[0] == slot:
-                self.slots.returned.popleft()
+        """What was kept back goes now: submissions, and slots that are not needed any more."""
+        if self.lost is None and (self._submissions or self.slots.returned or self.there.dropped):
+            self._flush = True
 
-    def pump(self, timeout_s: float) -> int:
-        """Take in what has come, waiting up to `timeout_s` seconds for something; how many answers came.
+    def ask_status(self) -> None:
+        """Ask for the scheduler's status document, which comes into `statuses`."""
+        self.statuses.clear()
+        self._outgoing.append(AskStatus(self.there.number))
 
-        Raises:
-            Unavailable: the pipeline has died; every request under way has failed with the same.
-        """
-        if self.lost is not None:
-            raise self.lost
-        self.flush()
-        waited = 0.0
-        while True:
-            step = min(_ALIVE_CHECK_MS, int((timeout_s - waited) * 1000) + 1) if timeout_s > waited else 0
-            if (answers := self._receive(step)) >= 0:
-                return answers
-            waited += step / 1000
-            answers = self._look_after_scheduler()
-            if answers or waited >= timeout_s:
-                return answers
-
-    def status(self, timeout_s: float) -> str:
-        """The scheduler's status document.
-
-        Raises:
-            NotInTime: it does not answer.
-            Unavailable: the pipeline has died.
-        """
-        if self.lost is not None:
-            raise self.lost
-        self._statuses.clear()
-        self.there.send(AskStatus(self.there.number))
-        end = time.monotonic() + timeout_s
-        while not self._statuses:
-            if (left := end - time.monotonic()) <= 0:
-                raise NotInTime(f"the scheduler did not answer within {timeout_s} s")
-            self.pump(left)
-        return self._statuses.pop()
-
-    def _look_after_scheduler(self) -> int:
-        """Nothing comes: see whether a scheduler is there that knows this client; how many answers came meanwhile."""
-        now = time.monotonic()
-        if now - self._looked_at < _ALIVE_CHECK_MS / 1000:
-            return 0
-        self._looked_at = now
-        if self.access.scheduler_is_gone:
-            # What it sent before it ended, at the end of a drain say, may still be on its way.
-            if (answers := self._receive(_LAST_WORDS_MS)) > 0:
-                self._looked_at = 0.0
-                return answers
-            raise self._lose()
-        if self.access.may_ask(now):
-            # The lock may be the next scheduler's by now, which does not know this client, and says so. One that does
-            # sends again what was lost on the way.
-            self.there.send(Again(self.there.number, self.there.seen))
-        return 0
-
-    def _take(self, message: object) -> int:
+    def receive(self, message: object, now: int) -> list[Pending]:
+        """Take in a message; the requests that are finished by it. What is no message of a scheduler's is ignored."""
+        self._heard_at = now
         if isinstance(message, Welcome):
             if self.lost is not None:
-                self._join(message)
+                self.welcome = message
         elif self.lost is not None:
             pass  # of a scheduler that is dead
         elif isinstance(message, Answers):
-            return self._take_answers(message)
+            return self._take(message, now)
         elif isinstance(message, Status):
-            self._statuses.append(message.document)
+            self.statuses.append(message.document)
         elif isinstance(message, Gone) and message.epoch != self._epoch:
             # One of the epoch that has welcomed this client was sent before, and came on another way.
-            self._lose()
-        return 0
+            self.scheduler_gone(now)
+        return []
 
-    def _take_answers(self, message: Answers) -> int:
+    def _take(self, message: Answers, now: int) -> list[Pending]:
         """Take in answers and grants. Up to the line that says that it was seen, each step may be repeated."""
-        connection = self.there
-        if message.number != connection.seen + 1:
-            now = time.monotonic()
-            if message.number > connection.seen and now - self._again_at > _ALIVE_CHECK_MS / 1000:
+        leases = self.there
+        if message.number != leases.seen + 1:
+            if message.number > leases.seen and now - self._again_at > _REPEAT_NS:
                 # One before it was lost. Not once more for each that follows it.
                 self._again_at = now
-                connection.send(Again(connection.number, connection.seen))
-            return 0
+                self._repeat()
+            return []
         tags = [answer.tag for answer in message.answers]
         self._taking = message.number, tags
         self.slots.add(message.grants, message.number)
-        now = time.monotonic_ns()
+        finished = []
         for answer in message.answers:
             reference = self.futures.get(answer.tag)
-            fill(None if reference is None else reference(), answer, connection, now)
+            future = None if reference is None else reference()
+            fill(future, answer, leases, now)
+            if future is not None:
+                finished.append(future)
         self.slots.settled = max(self.slots.settled, message.settled)
-        connection.seen = message.number
+        leases.seen = message.number
         for tag in tags:
             self.futures.pop(tag, None)
         self.came += len(tags)
+        if self._asks or self.slots.asking:
+            self._go_on(now)
         if not self.futures:
-            connection.idle = True
+            leases.idle = True
             self.give_back(self.slots.surplus(message.number))
-        return len(tags)
-
-    def _lose(self) -> Unavailable:
-        """The scheduler that knew this client is dead: what it held is not answered. The error that says so."""
-        error = Unavailable(f"the scheduler of pipeline {self.plan.name} has died; ask again in a moment")
-        # Let go of its memory, so that there is room for that of the next; what is still read keeps its own. Hello is
-        # said at the next request, and again after a while.
-        self._clear()
-        self.access.asked_at = 0.0
-        self.there.renew()
-        self._fail_all(error)
-        # Last: until then it is found out once more, where this is interrupted.
-        self.lost = error
-        return error
-
-    def _fail_all(self, error: Unavailable) -> None:
-        now = time.monotonic_ns()
-        for reference in tuple(self.futures.values()):
-            if (future := reference()) is not None and not future.done():
-                future.fail(error, now)
-        self.futures.clear()
+        return finished

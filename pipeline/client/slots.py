@@ -6,32 +6,46 @@ may be taken in once more, after an interruption, without a slot being used twic
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections import deque
 from collections.abc import Iterable
 
 from pipeline.client.draft import Draft
-from pipeline.errors import InvalidRequest
-from pipeline.scheduler.ingress import FEW_SLOTS
+from pipeline.errors import InvalidRequest, PipelineError
+from pipeline.wire.limits import FEW_SLOTS
 from pipeline.wire.messages import SlotRef
 
-__all__ = ["Grant", "Slots"]
+__all__ = ["Ask", "Grant", "Slots"]
 
 #: After an ask in vain, and with as much under way as then, another one is not worth a message before this time.
-_FULL_S = 0.02
+_FULL_NS = 20_000_000
 
 
 class Grant:
     """A slot that the client may fill."""
 
-    __slots__ = ("_draft", "number", "slot")
+    __slots__ = ("_ask", "_draft", "number", "slot")
 
     def __init__(self, slot: SlotRef, number: int) -> None:
         self.slot = slot
         #: Of the message that brought it.
         self.number = number
         self._draft: weakref.ref[Draft] | None = None
+        self._ask: weakref.ref[Ask] | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether no draft has it, and no ask that was answered with it and has not made one of it yet."""
+        return self.draft is None and (self._ask is None or self._ask() is None)
+
+    def keep_for(self, ask: Ask) -> None:
+        """Nothing else takes it while `ask` lives."""
+        self._ask = weakref.ref(ask)
+
+    def let_go(self, ask: Ask) -> None:
+        """The reverse of `keep_for`."""
+        if self._ask is not None and self._ask() is ask:
+            self._ask = None
 
     @property
     def draft(self) -> Draft | None:
@@ -41,6 +55,71 @@ class Grant:
     @draft.setter
     def draft(self, draft: Draft) -> None:
         self._draft = weakref.ref(draft)
+        self._ask = None
+
+
+class Ask:
+    """A caller that wants a slot, from its first message to the scheduler until it has one or gives up.
+
+    Args:
+        segment: whose slot.
+        began: now, in monotonic nanoseconds.
+        end: when it stops to wait for its turn; None: never.
+        ended: what it says then; None: it does not wait, and wants a slot that is free now.
+    """
+
+    __slots__ = (
+        "__weakref__", "began", "done", "end", "ended", "error", "grant", "looked_at", "number", "segment",
+        "settles_at", "under_way", "wanted",
+    )  # fmt: skip
+
+    def __init__(
+        self, segment: int, began: int, end: int | None = None, ended: PipelineError | None = None
+    ) -> None:
+        self.segment = segment
+        self.began = self.looked_at = began
+        self.end = end
+        self.ended = ended
+        #: Otherwise what comes of it goes back.
+        self.wanted = True
+        #: Of its last message.
+        self.number = 0
+        #: 0 while it waits; then until when the scheduler may take to say what has come of it.
+        self.settles_at = 0
+        #: How many requests were under way at its last message.
+        self.under_way = 0
+        #: Nothing more will come of it. Then it has a grant, or an error, or neither: no slot is free now.
+        self.done = False
+        self.grant: Grant | None = None
+        self.error: PipelineError | None = None
+
+    def answer(self, grant: Grant | None, error: PipelineError | None = None) -> None:
+        """This has come of it."""
+        if grant is not None:
+            grant.keep_for(self)
+        self.grant, self.error = grant, error
+        self.done = True
+
+    def abandon(self) -> None:
+        """Nothing comes of it, and what has come is not kept for it."""
+        if self.grant is not None:
+            self.grant.let_go(self)
+        self.grant, self.done = None, True
+
+    def take(self) -> Grant | None:
+        """What has come of it, once.
+
+        Raises:
+            PipelineError: no slot comes, for that reason.
+        """
+        # What is raised refers to the frames that it passes: nothing may refer to it in turn.
+        error, self.error = self.error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+        return self.grant
 
 
 class Slots:
@@ -55,12 +134,12 @@ class Slots:
         self._grants: dict[int, dict[SlotRef, Grant]] = {segment: {} for _, segment, _ in pools}
         #: Granted slots that are not needed, until the scheduler has been told.
         self.returned: deque[SlotRef] = deque()
-        #: Segments with an ask that may still be answered.
-        self.asking: set[int] = set()
+        #: Segments with an ask that may still be answered, and the number of the last one.
+        self.asking: dict[int, int] = {}
         #: The latest ask that the scheduler has settled.
         self.settled = 0
-        #: When an ask for a segment was last in vain, and how much was under way then.
-        self._full: dict[int, tuple[float, int]] = {}
+        #: When (monotonic nanoseconds) an ask for a segment was last in vain, and how much was under way then.
+        self._full: dict[int, tuple[int, int]] = {}
 
     def segment_for(self, nbytes: int) -> int:
         """The segment with the smallest slots that hold so many bytes.
@@ -85,7 +164,7 @@ class Slots:
             seen: the number of the last message that was taken in to its end.
         """
         for grant in reversed(self._grants[segment].values()):
-            if grant.draft is None and grant.number <= seen:
+            if grant.number <= seen and grant.free:
                 return grant
         return None
 
@@ -112,7 +191,7 @@ class Slots:
 
     def unused(self, segment: int) -> list[SlotRef]:
         """The slots of a segment that no draft has."""
-        return [grant.slot for grant in self._grants[segment].values() if grant.draft is None]
+        return [grant.slot for grant in self._grants[segment].values() if grant.free]
 
     def surplus(self, number: int) -> list[SlotRef]:
         """Nothing is under way: what to give back.
@@ -121,18 +200,18 @@ class Slots:
         """
         if self.asking:
             return []
-        free = [grant for grants in self._grants.values() for grant in grants.values() if grant.draft is None]
+        free = [grant for grants in self._grants.values() for grant in grants.values() if grant.free]
         if len(free) == 1 and free[0].number == number:
             slots = {segment: slots for _, segment, slots in self._pools}
             if slots[free[0].slot.segment] >= FEW_SLOTS:
                 return []
         return [grant.slot for grant in free]
 
-    def looks_full(self, segment: int, under_way: int) -> bool:
+    def looks_full(self, segment: int, under_way: int, now: int) -> bool:
         """Whether an ask would most likely be in vain: one was a moment ago, and no answer has come since."""
-        at, then = self._full.get(segment, (0.0, 0))
-        return 0 < then <= under_way and time.monotonic() - at < _FULL_S
+        at, then = self._full.get(segment, (0, 0))
+        return 0 < then <= under_way and now - at < _FULL_NS
 
-    def was_full(self, segment: int, under_way: int) -> None:
+    def was_full(self, segment: int, under_way: int, now: int) -> None:
         """An ask was in vain."""
-        self._full[segment] = time.monotonic(), under_way
+        self._full[segment] = now, under_way

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -200,7 +199,7 @@ class Feed:
             if size > most:
                 raise InvalidRequest(
                     f"the file has {size} bytes, input {spec.name!r} takes at most {most}; "
-                    f"raise its max in {Path(self._client.plan.config_path).name}"
+                    f"raise its max in {self._intake.config}"
                 )
             draft = self._draft({spec.name: (size,)})
             if draft is None:
@@ -224,10 +223,10 @@ class Feed:
     def _draft(self, shapes: Mapping[str, tuple[int, ...]]) -> Draft | None:
         """A slot for inputs of these shapes, or None if there is none yet."""
         if self._waiting:
-            return self._client.draft_nowait(**shapes)
+            return self._client.draft_nowait(shapes)
         # No answer is under way that could free a slot: wait in the scheduler's queue, as other clients do.
         try:
-            return self._client.draft(timeout_s=_TURN_S, **shapes)
+            return self._client.draft(shapes, timeout_s=_TURN_S)
         except NotInTime:
             return None
 

@@ -70,11 +70,13 @@ class Intake:
     """The files that a pipeline with these inputs takes, and how they become arrays.
 
     Args:
+        config: what messages call the YAML file of the pipeline.
         text: lines of stdin are texts, not JSON.
     """
 
-    def __init__(self, inputs: Sequence[TensorSpec], *, text: bool = False) -> None:
+    def __init__(self, inputs: Sequence[TensorSpec], *, config: str = "the config", text: bool = False) -> None:
         self._inputs = inputs
+        self.config = config
         #: Whether lines of stdin are texts.
         self.text = text
         first = inputs[0]

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.client.answering import traces_of
 from pipeline.client.future import Future
-from pipeline.client.inputs import lay_out
+from pipeline.client.inputs import given_of, lay_out
 from pipeline.errors import InvalidRequest, NotInTime, RequestError, request_error
 from pipeline.inprocess.pipeline import CLIENT, LocalPipeline
 from pipeline.wire.labels import request_id, short_name
@@ -30,12 +30,13 @@ class LocalResult(Mapping[str, Any]):
 
     def __init__(self, pipeline: LocalPipeline, answer: Answer) -> None:
         self._pipeline = pipeline
-        names = [name for name, _ in pipeline.plan.outputs]
-        handles = {name: handle for name, handle in zip(names, answer.outputs) if isinstance(handle, TensorHandle)}
+        interface = pipeline.interface
+        named = zip(interface.outputs, answer.outputs)
+        handles = {tensor.name: handle for tensor, handle in named if isinstance(handle, TensorHandle)}
         self._values = {name: _value(pipeline.table, handle) for name, handle in handles.items()}
         self._slots = list({SlotRef(*handle[:3]) for handle in handles.values()})
         #: As of `pipeline.client.result.Result`.
-        self.stages = traces_of(answer, [stage.name for stage in pipeline.plan.stages])
+        self.stages = traces_of(answer, interface.stages)
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -123,11 +124,12 @@ class LocalClient:
     def __init__(self, pipeline: LocalPipeline) -> None:
         self.pipeline = pipeline
         #: What runs.
-        self.plan = pipeline.plan
+        self.interface = pipeline.interface
+        self._specs = pipeline.interface.specs
         self._waiting: LocalFuture | None = None
         self._next_tag = 1
 
-    def draft_nowait(self, **shapes: tuple[int, ...]) -> LocalDraft | None:
+    def draft_nowait(self, inputs: Mapping[str, tuple[int, ...]] | None = None, /, **shapes: Any) -> LocalDraft | None:
         """A slot to write a request's inputs into, by the shape of each; None while a request waits to be computed.
 
         Raises:
@@ -135,16 +137,18 @@ class LocalClient:
         """
         if self._waiting is not None:
             return None
-        layout, nbytes = lay_out({spec.name: spec for spec in self.plan.inputs}, shapes)
+        layout, nbytes = lay_out(self._specs, given_of(self._specs, inputs, shapes))
         slot = self.pipeline.slot_for(nbytes)
         if slot is None:
             raise InvalidRequest(f"the inputs take {nbytes} bytes, more than the largest slot has")
-        handles = {spec.name: TensorHandle(*slot, *where) for spec, where in zip(self.plan.inputs, layout)}
+        handles = {name: TensorHandle(*slot, *where) for name, where in zip(self._specs, layout)}
         return LocalDraft(self, slot, handles)
 
-    def draft(self, *, timeout_s: float, **shapes: tuple[int, ...]) -> LocalDraft:
+    def draft(
+        self, inputs: Mapping[str, tuple[int, ...]] | None = None, /, *, timeout_s: float, **shapes: Any
+    ) -> LocalDraft:
         """As `draft_nowait`; raises NotInTime while a request waits to be computed: no time brings a slot."""
-        if (draft := self.draft_nowait(**shapes)) is None:
+        if (draft := self.draft_nowait(inputs, **shapes)) is None:
             raise NotInTime("a request waits to be computed: pump first")
         return draft
 

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pipeline.graph.interface import interface_of
 from pipeline.graph.plan import Plan, StagePlan
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.messages import (
@@ -60,6 +61,8 @@ class LocalPipeline:
 
     def __init__(self, plan: Plan, stages: Sequence[Stage], raised: Callable[[str, Exception], None]) -> None:
         self.plan = plan
+        #: What a client is told of it.
+        self.interface = interface_of(plan)
         self._made = [
             segments.create("local", SegmentSpec("local", pool.name.replace("/", "-"), pool.slot_bytes, pool.slots))
             for pool in plan.pools

@@ -83,7 +83,7 @@ def run_in_process(loaded: LoadedConfig, extra: dict[str, Any]) -> int:
             _set_up(stack, mine, stages[mine.name], pipeline)
         try:
             # It has all that a feeder asks of a client.
-            return feed(cast("Client", LocalClient(pipeline)), extra, plain=True)
+            return feed(cast("Client", LocalClient(pipeline)), extra, loaded.path.name, plain=True)
         except KeyboardInterrupt as error:
             # The user wants to know where the stage was.
             print(interruption(error), file=sys.stderr)

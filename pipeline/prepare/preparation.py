@@ -20,12 +20,11 @@ from pipeline.graph.planning import make_plan
 from pipeline.prepare.describing import describe_stages
 from pipeline.prepare.weights import weights_of
 from pipeline.topology.machine import Machine, read_machine
-from pipeline.wire.codec import MAX_FRAME_BYTES
 
 __all__ = ["Preparation", "prepare", "prepare_loaded"]
 
-#: As the text of a Welcome, beside whatever else that has.
-_MOST_PLAN_BYTES = MAX_FRAME_BYTES - (64 << 10)
+#: A few lines of YAML with aliases of aliases may stand for any number of bytes.
+_MOST_PLAN_BYTES = (4 << 20) - (64 << 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ def prepare_loaded(loaded: LoadedConfig) -> Preparation:
     check_pictures(loaded.config.run.pictures, plan, findings)
     findings.refuse()
     if (size := len(plan.to_json())) > _MOST_PLAN_BYTES:
-        # No client could be let in, for each is told the plan.
+        # Each process of the pipeline is given the whole plan.
         raise ConfigError(
             f"{loaded.path}: what the stages' options hold comes to {format_bytes(size)}, aliases included; expected "
             f"at most {format_bytes(_MOST_PLAN_BYTES)}. Put long lists and texts into files that the options name"

@@ -27,7 +27,7 @@ def main() -> None:
     if not Path(plan.input).is_file():
         print(f"no canary: {plan.input} is not a file", file=sys.stderr)
     complained = ""
-    intake = Intake(boot_.plan.inputs)
+    intake = Intake(boot_.plan.inputs, config=Path(boot_.plan.config_path).name)
     while True:
         try:
             with Client.connect(boot_.run_dir, name="canary") as client:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from pipeline.client.client import Client
@@ -89,27 +90,28 @@ class _Presenter:
 
 def _run(boot: Boot) -> int:
     with Client.connect(boot.run_dir, name="feeder") as client:
-        return feed(client, boot.extra)
+        return feed(client, boot.extra, Path(boot.plan.config_path).name)
 
 
-def feed(client: Client, wanted: dict[str, Any], *, plain: bool = False) -> int:
+def feed(client: Client, wanted: dict[str, Any], config: str, *, plain: bool = False) -> int:
     """Send what is `wanted` through a client that is connected, show what comes of it; the run's exit code.
 
     Args:
+        config: what messages call the YAML file of the pipeline.
         plain: lines, also on a terminal: what stages print, or a debugger, must not meet a progress bar.
     """
-    plan = client.plan
+    interface = client.interface
     expansion = expand(wanted["named"], wanted["patterns"], without=wanted["output"])
     for empty in expansion.empty:
         say(f"error: {empty}")
-    summary = Summary.of([stage.name for stage in plan.stages])
+    summary = Summary.of(interface.stages)
     stopped_by = ""
     with ExitStack() as stack:
         # Not before the pipeline is ready: one that cannot start leaves the last run's file alone.
         target: str | None = wanted["output"]
         output, done = open_output(target, append=wanted["append"], pictures=wanted["pictures"])
         stack.callback(output.close)
-        intake = Intake(plan.inputs, text=wanted["text"])
+        intake = Intake([tensor.spec for tensor in interface.inputs], config=config, text=wanted["text"])
         sources = Sources(intake, expansion.files, stdin=wanted["stdin"], limit=wanted["limit"], done=done)
         feed = Feed(client, sources, intake, output)
         signal.signal(signal.SIGTERM, lambda *_: feed.stop())
@@ -118,7 +120,7 @@ def feed(client: Client, wanted: dict[str, Any], *, plain: bool = False) -> int:
         to_stdout = target == STDOUT
         total = sources.total
         quiet = wanted["quiet"] or to_stdout
-        display = stack.enter_context(make_display(plan.name, total, quiet=quiet, plain=plain, stderr=to_stdout))
+        display = stack.enter_context(make_display(interface.name, total, quiet=quiet, plain=plain, stderr=to_stdout))
         # Who reads stdout may wait for an answer before it sends more.
         presenter = _Presenter(
             output,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
-from pipeline.scheduler.backlog import LOWEST_PRIORITY
 from pipeline.scheduler.ingress import Client
 from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.state import State
 from pipeline.wire.labels import LONGEST_NAME, label_of
+from pipeline.wire.limits import LOWEST_PRIORITY
 from pipeline.wire.messages import Answer, SlotRef, Submission
 from shm.handle import TensorHandle, itemsize
 

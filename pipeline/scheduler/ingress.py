@@ -22,14 +22,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
+from pipeline.wire.limits import FEW_SLOTS
 from pipeline.wire.messages import Answers, SlotRef
 from shm.layout import ceil_div
 from shm.pool import SlotPool
 
-__all__ = ["FEW_SLOTS", "Client", "Ingress"]
-
-FEW_SLOTS = 4
-"""Of fewer slots than these, none is granted unasked, and a client keeps none for its next request."""
+__all__ = ["Client", "Ingress"]
 
 
 class Client:

@@ -14,6 +14,7 @@ import json
 from collections import deque
 from collections.abc import Sequence
 
+from pipeline.graph.interface import welcome_of
 from pipeline.scheduler.admission import Admission
 from pipeline.scheduler.completion import Completion
 from pipeline.scheduler.door import SHELL, ClientGone, Connect, Decided, Disconnect, Limits, Log, client, stranger
@@ -110,7 +111,7 @@ class Reception:
     def _welcomed(self) -> Welcome:
         """What every client is told at first."""
         if self._welcome is None:
-            self._welcome = Welcome(self._state.epoch, self._state.plan.to_json(), self._addresses)
+            self._welcome = welcome_of(self._state.plan, self._addresses, self._state.epoch)
         return self._welcome
 
     # -- what they want ---------------------------------------------------------------------------

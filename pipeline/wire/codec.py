@@ -24,7 +24,7 @@ from pipeline.wire.messages import MESSAGES, PROTOCOL, Message
 __all__ = ["MAX_FRAME_BYTES", "decode", "encode"]
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
-"""A frame above this is refused before it is parsed. Welcome, the largest, holds a plan."""
+"""A frame above this is refused before it is parsed. The largest hold a hundred answers, or orders."""
 
 _kinds: dict[type[Any], int] = {cls: kind for kind, cls in MESSAGES.items()}
 _SHORT = reprlib.Repr()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pipeline.wire.interface import Interface
 from pipeline.wire.records import (
     MISSING,
     OK,
@@ -55,6 +56,7 @@ __all__ = [
     "Gone",
     "Hello",
     "Hop",
+    "Interface",
     "Kept",
     "Loan",
     "Message",
@@ -97,12 +99,14 @@ class Hello(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """What a client needs to know: where the segments are and what goes in and out."""
+    """What a client needs to know: what goes in and out, and the segments that it may touch."""
 
     epoch: int
-    plan: str
-    """The plan as JSON."""
-    pools: tuple[PoolAddress, ...]
+    interface: Interface
+    ingress: tuple[PoolAddress, ...]
+    """Those whose slots it may fill, once one is granted."""
+    answers: tuple[PoolAddress, ...]
+    """Those that answers may lie in, beside `ingress`."""
 
 
 class Loan(NamedTuple):
@@ -300,7 +304,7 @@ class Reset(NamedTuple):
 
     epoch: int
     pools: tuple[PoolAddress, ...]
-    """As in `Welcome`."""
+    """Every pool of the plan, in its order."""
 
 
 class Relic(NamedTuple):

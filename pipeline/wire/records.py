@@ -129,7 +129,7 @@ class Fence(NamedTuple):
 
 
 class PoolAddress(NamedTuple):
-    """Where a client finds one segment."""
+    """Where a process finds the segment of one pool."""
 
     kind: str
     name: str

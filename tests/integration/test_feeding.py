@@ -329,7 +329,7 @@ def test_who_waits_for_each_answer_before_more_is_sent_gets_it(made: Any, starte
     assert process.wait(30) == 1
 
 
-def test_options_that_no_client_could_be_told_are_refused(made: Any, cli: Any, tmp_path: Path) -> None:
+def test_options_that_are_too_large_for_a_plan_are_refused(made: Any, cli: Any, tmp_path: Path) -> None:
     config = made("size", SIZE)
     (tmp_path / "s.py").write_text("def size(file, text):\n    return len(text)\n")
     for times, code in ((5, 0), (9, 2)):

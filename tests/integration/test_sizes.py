@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from pipeline.graph.preparation import prepare
 
 from pipeline.client.client import Client
 from pipeline.errors import StageFailed
@@ -58,7 +59,8 @@ def ask(client: Client, seed: int, rows: int, **more: Any) -> Any:
 
 
 def test_pages_of_all_sizes_come_back_right_and_take_little_memory(config: Callable[..., Path]) -> None:
-    with running(config(replicas=2)) as pipeline, pipeline.client() as client:
+    path = config(replicas=2)
+    with running(path) as pipeline, pipeline.client() as client:
         for seed in range(3):
             assert ask(client, seed, 80).get(60)["weight"] == expected(seed, 80)
         assert "resized" not in client.status()["counts"]
@@ -69,8 +71,7 @@ def test_pages_of_all_sizes_come_back_right_and_take_little_memory(config: Calla
         futures = [ask(client, seed, rows) for seed, rows in enumerate(sizes)]
         assert [future.get(60)["weight"] for future in futures] == [expected(*each) for each in enumerate(sizes)]
         status = client.status()
-        plan = client.plan
-    assert plan is not None
+    plan = prepare(path).plan
     assert {name: count for name, count in status["counts"].items() if name.startswith("failed")} == {}
     assert status["counts"]["resized"] < 60
     assert status["counts"].get("worker_deaths", 0) == 0

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.client.client import Client
 from pipeline.graph.plan import Plan
-from tests.unit.pipeline.client.loopback import ClientInbox, Pipeline, owner_lock
+from tests.unit.pipeline.client.loopback import Client, ClientInbox, Pipeline, owner_lock
 from tests.unit.pipeline.scheduler.graphs import make_plan
 
 
@@ -24,10 +23,8 @@ def run_dir() -> Iterator[Path]:
 
 
 @pytest.fixture
-def start(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Pipeline]]:
+def start(run_dir: Path) -> Iterator[Callable[..., Pipeline]]:
     """Start a pipeline; one that runs already is dead from then on."""
-    monkeypatch.setattr("pipeline.client.access.listen", ClientInbox)
-
     def die() -> None:
         if ClientInbox.running is not None:
             ClientInbox.running.die()
@@ -45,12 +42,6 @@ def start(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
 @pytest.fixture
 def pipeline(start: Callable[..., Pipeline]) -> Pipeline:
     return start()
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tensors of these graphs have 16 bytes, and would all be copied out of their slots."""
-    monkeypatch.setattr("pipeline.client.result.COPIED_BYTES", 0)
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipeline.client.client import Client
+from pipeline.client.client import Client as RealClient
 from pipeline.errors import WireError
 from pipeline.graph.plan import Plan
 from pipeline.scheduler.door import CLIENT, STRANGER, Connect, Disconnect, Log
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.address import SCHEDULER, Address
-from pipeline.wire.links import Outbox, connect, listen
+from pipeline.wire.links import Inbox, Outbox, connect, listen
 from pipeline.wire.messages import (
     Again,
     AskStatus,
@@ -38,7 +38,7 @@ from shm.segment import SegmentSpec
 from shm.view import SegmentTable
 from tests.unit.pipeline.scheduler.graphs import Hash
 
-__all__ = ["ClientInbox", "Pipeline", "arrived", "arrived_without_client", "owner_lock"]
+__all__ = ["Client", "ClientInbox", "Pipeline", "arrived", "arrived_without_client", "owner_lock"]
 
 
 class Pipeline:
@@ -126,6 +126,29 @@ class ClientInbox(Pull):
         if ClientInbox.running is not None:
             ClientInbox.running.step()
         return super().receive(min(timeout_ms, 2))
+
+
+class Client(RealClient):
+    """A client whose pipeline works while it waits."""
+
+    # The tensors of these graphs have 16 bytes, and would all be copied out of their slots.
+    _copied_bytes = 0
+
+    @staticmethod
+    def _listen(run_dir: Path, address: Address) -> Inbox:
+        return ClientInbox(run_dir, address, signalled=True)
+
+
+class CopyingClient(Client):
+    """One that copies those tensors."""
+
+    _copied_bytes = 16
+
+
+class ImpatientClient(Client):
+    """One that finds out soon that it waits for itself."""
+
+    _own_fault_ns = 50_000_000
 
 
 def owner_lock(run_dir: Path) -> OwnerLock:

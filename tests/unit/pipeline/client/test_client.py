@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.client.client import Client
 from pipeline.errors import (
     ClientMisuse,
     InvalidRequest,
@@ -19,10 +18,17 @@ from pipeline.errors import (
     RequestRefused,
     Unavailable,
 )
-from pipeline.graph.plan import Plan
 from stages.request import RequestInfo
 from stages.spec import TensorSpec
-from tests.unit.pipeline.client.loopback import ClientInbox, Pipeline, arrived, arrived_without_client
+from tests.unit.pipeline.client.loopback import (
+    Client,
+    ClientInbox,
+    CopyingClient,
+    ImpatientClient,
+    Pipeline,
+    arrived,
+    arrived_without_client,
+)
 from tests.unit.pipeline.scheduler.graphs import BAD, expected_answer, make_plan
 
 X = bytes(range(1, 17))
@@ -123,16 +129,6 @@ def test_a_request_has_one_id_at_both_ends_and_the_name_that_its_client_gave_it(
     future = client.submit(x=X, y=Y, name="cat.jpg")
     assert future.request in repr(future)
     future.get(10).release()
-
-
-def test_an_input_that_is_called_name_is_that_input(start: Callable[..., Pipeline], run_dir: Path) -> None:
-    plan = Plan.from_json(make_plan("early outputs", slots=8, credits=4).to_json().replace('"x"', '"name"'))
-    start(plan)
-    with Client.connect(run_dir) as client:
-        with client.submit(name=X, y=Y).get(10) as result:
-            assert result["z"].tobytes() == expected_answer(plan, {"name": X, "y": Y})["z"]
-        with pytest.raises(InvalidRequest, match="expected the inputs name, y; found y"):
-            client.submit(y=Y)
 
 
 def test_no_answer_in_time_is_a_timeout_and_the_request_goes_on(client: Client, pipeline: Pipeline) -> None:
@@ -249,13 +245,13 @@ def test_a_time_limit_may_be_of_any_size_and_must_be_a_number(client: Client) ->
             client.pump(limit)  # type: ignore[arg-type]
 
 
-def test_who_holds_its_own_drafts_is_told_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.client.session._OWN_FAULT_S", 0.05)
-    drafts = [client.draft(timeout_s=10, x=(16,), y=(16,)) for _ in range(6)]
-    with pytest.raises(Overloaded, match="this client keeps 0 slots of earlier results and 6 drafts"):
-        client.draft(x=(16,), y=(16,))
-    drafts.clear()
-    client.draft(timeout_s=10, x=(16,), y=(16,)).discard()
+def test_who_holds_its_own_drafts_is_told_so(pipeline: Pipeline, run_dir: Path) -> None:
+    with ImpatientClient.connect(run_dir) as client:
+        drafts = [client.draft(timeout_s=10, x=(16,), y=(16,)) for _ in range(6)]
+        with pytest.raises(Overloaded, match="this client keeps 0 slots of earlier results and 6 drafts"):
+            client.draft(x=(16,), y=(16,))
+        drafts.clear()
+        client.draft(timeout_s=10, x=(16,), y=(16,)).discard()
 
 
 # -- slots ------------------------------------------------------------------------------------------
@@ -336,16 +332,15 @@ def test_what_a_result_does_not_have_is_told_by_its_reason(client: Client) -> No
         result["z"]
 
 
-def test_small_outputs_are_copied_hold_no_slot_and_are_counted(
-    client: Client, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.client.result.COPIED_BYTES", 16)
-    result = client.submit(x=X, y=Y).get(10)
-    arrived_without_client(pipeline, lambda: _held_by_answers(pipeline) == 0)
-    assert {name: array.tobytes() for name, array in result.items()} == expected_answer(pipeline.plan, {"x": X, "y": Y})
-    assert result.copied_bytes == 48
-    with pytest.raises(ValueError, match="read-only"):
-        result["z"][0] = 1
+def test_small_outputs_are_copied_hold_no_slot_and_are_counted(pipeline: Pipeline, run_dir: Path) -> None:
+    with CopyingClient.connect(run_dir) as client:
+        result = client.submit(x=X, y=Y).get(10)
+        arrived_without_client(pipeline, lambda: _held_by_answers(pipeline) == 0)
+        expected = expected_answer(pipeline.plan, {"x": X, "y": Y})
+        assert {name: array.tobytes() for name, array in result.items()} == expected
+        assert result.copied_bytes == 48
+        with pytest.raises(ValueError, match="read-only"):
+            result["z"][0] = 1
 
 
 def test_an_answer_that_nobody_looks_at_gives_its_slots_back(client: Client, pipeline: Pipeline) -> None:
@@ -391,7 +386,7 @@ def test_what_a_client_says_last_is_waited_for_only_where_somebody_hears_it(
     client: Client, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, alive: bool
 ) -> None:
     waits = []
-    scheduler = client._session.there._scheduler
+    scheduler = client._exchange.there._scheduler
     close = scheduler.close
 
     def closed(linger_ms: int = 0) -> None:

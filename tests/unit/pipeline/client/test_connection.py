@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.client import Client
 from pipeline.errors import ClientMisuse, PipelineError
-from tests.unit.pipeline.client.loopback import Pipeline, arrived, arrived_without_client
+from tests.unit.pipeline.client.loopback import Client, Pipeline, arrived, arrived_without_client
 
 X = bytes(range(1, 17))
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 import pipeline.client
-from pipeline.client import Client, Future
+from pipeline.client import Future
 from pipeline.errors import ClientMisuse
-from tests.unit.pipeline.client.loopback import Pipeline, arrived, arrived_without_client
+from pipeline.wire.messages import Submit
+from tests.unit.pipeline.client.loopback import Client, Pipeline, arrived, arrived_without_client
 from tests.unit.pipeline.scheduler.graphs import expected_answer, make_plan
 
 FOLDER = str(Path(pipeline.client.__file__).parent)
@@ -137,7 +138,7 @@ def test_what_is_lost_between_the_socket_and_the_client_is_sent_again(
     client: Client, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     future, inputs = ask(client, 1)
-    inbox = client._session.access.inbox
+    inbox = client._exchange.access.inbox
     receive = inbox.receive
 
     def lose(timeout_ms: int = 0) -> Any:
@@ -154,16 +155,17 @@ def test_what_is_lost_between_the_socket_and_the_client_is_sent_again(
 
 
 def test_a_request_that_was_sent_twice_is_computed_once(client: Client, pipeline: Pipeline) -> None:
-    connection = client._session.there
-    submit = connection.submit
+    scheduler = client._exchange.there._scheduler
+    send = scheduler.send
 
-    def twice(submissions: Any = (), returned: Any = ()) -> None:
-        submit(submissions, returned)
-        if submissions:
-            connection.submit = submit  # type: ignore[method-assign]
+    def cut_after(message: Any) -> bool:
+        sent = send(message)
+        if isinstance(message, Submit) and message.submissions:
+            scheduler.send = send  # type: ignore[method-assign]
             raise Cut
+        return sent
 
-    connection.submit = twice  # type: ignore[method-assign,assignment]
+    scheduler.send = cut_after  # type: ignore[method-assign]
     with pytest.raises(Cut):
         ask(client, 1)
     client.flush()
@@ -193,7 +195,7 @@ def test_a_close_that_is_interrupted_is_ended_by_the_next_one_or_by_dropping_the
 
 
 def test_a_client_is_refused_to_a_handler_in_the_middle_of_a_call_and_goes_on(client: Client, pipeline: Pipeline) -> None:
-    inbox = client._session.access.inbox
+    inbox = client._exchange.access.inbox
     receive = inbox.receive
     refused: list[str] = []
 

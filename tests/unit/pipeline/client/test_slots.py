@@ -73,14 +73,16 @@ def test_one_slot_that_came_with_the_last_answer_is_kept_and_no_other() -> None:
     # Of few slots none is kept.
     mine.add([large], 5)
     assert mine.surplus(5) == [large]
-    mine.asking.add(SMALL)
+    mine.asking[SMALL] = 0
     assert mine.surplus(5) == []
 
 
 def test_an_ask_in_vain_is_not_repeated_at_once_unless_less_is_under_way() -> None:
     mine = slots()
-    assert not mine.looks_full(SMALL, 3)
-    mine.was_full(SMALL, 3)
-    assert mine.looks_full(SMALL, 3)
-    assert not mine.looks_full(SMALL, 2)
-    assert not mine.looks_full(LARGE, 3)
+    now = 1_000_000_000
+    assert not mine.looks_full(SMALL, 3, now)
+    mine.was_full(SMALL, 3, now)
+    assert mine.looks_full(SMALL, 3, now + 19_000_000)
+    assert not mine.looks_full(SMALL, 3, now + 20_000_000)
+    assert not mine.looks_full(SMALL, 2, now)
+    assert not mine.looks_full(LARGE, 3, now)

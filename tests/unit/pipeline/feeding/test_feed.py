@@ -41,7 +41,7 @@ class Pipeline:
 
     def __init__(self, order: list[str]) -> None:
         spec = TensorSpec("data", "uint8", ("bytes",), {"bytes": 10})
-        self.plan = SimpleNamespace(inputs=(spec,), config_path="demo.yaml")
+        self.inputs: tuple[TensorSpec, ...] = (spec,)
         self.order = order
         self.sent: dict[str, Future] = {}
         self.released: list[str] = []
@@ -51,19 +51,19 @@ class Pipeline:
         #: How many requests may be under way.
         self.slots = 100
 
-    def draft_nowait(self, data: tuple[int, ...]) -> Any:
+    def draft_nowait(self, inputs: dict[str, tuple[int, ...]]) -> Any:
         if self.without_slot:
             self.without_slot -= 1
             return None
         if sum(not future.done() for future in self.sent.values()) >= self.slots:
             return None
-        view = np.zeros(data, np.uint8)
+        view = np.zeros(inputs["data"], np.uint8)
         return SimpleNamespace(
             inputs={"data": view}, submit=lambda **_: self._submit(view.tobytes().decode()), discard=self._discard
         )
 
-    def draft(self, *, timeout_s: float, data: tuple[int, ...]) -> Any:
-        draft = self.draft_nowait(data)
+    def draft(self, inputs: dict[str, tuple[int, ...]], *, timeout_s: float) -> Any:
+        draft = self.draft_nowait(inputs)
         if draft is None:
             raise NotInTime
         return draft
@@ -74,8 +74,8 @@ class Pipeline:
     def _submit(self, name: str) -> Future:
         owner: Any = SimpleNamespace(make_result=lambda _: Result(name, self.released))
         connection: Any = SimpleNamespace(number=1, settle_idle=lambda: None)
-        plan: Any = self.plan
-        self.sent[name] = Future(len(self.sent), owner, connection, SegmentTable(), plan, 1_000_000)
+        interface: Any = None
+        self.sent[name] = Future(len(self.sent), owner, connection, SegmentTable(), interface, 1_000_000)
         return self.sent[name]
 
     def flush(self) -> None:
@@ -102,7 +102,7 @@ class Recorded(NoOutput):
 
 
 def feed_of(pipeline: Pipeline, files: list[str], output: NoOutput | None = None) -> Feed:
-    intake = Intake(pipeline.plan.inputs)
+    intake = Intake(pipeline.inputs, config="demo.yaml")
     return Feed(pipeline, Sources(intake, files), intake, output)  # type: ignore[arg-type]
 
 
@@ -186,7 +186,7 @@ def test_whatever_is_raised_over_one_file_fails_it_alone(files: list[str], monke
     monkeypatch.setattr(Intake, "load", stumble)
     pipeline = Pipeline(list("[{"))
     document = TensorSpec.json("data", 10)
-    pipeline.plan.inputs = (document,)
+    pipeline.inputs = (document,)
     for name, text in zip(files, ("[1]", "[2]", "{}", "no")):
         Path(name).rename(f"{name}.json").write_text(text)
     names = [f"{name}.json" for name in files]
@@ -225,14 +225,14 @@ def test_a_file_that_cannot_be_read_to_its_end_gives_its_slot_back(
 
 def test_a_file_that_does_not_say_its_size_is_read_to_its_end() -> None:
     pipeline = Pipeline([])
-    pipeline.plan.inputs = (TensorSpec("data", "uint8", ("bytes",), {"bytes": 1000}),)
+    pipeline.inputs = (TensorSpec("data", "uint8", ("bytes",), {"bytes": 1000}),)
     name = "/proc/self/comm"
     text = Path(name).read_text()
     pipeline.pump = lambda _: setattr(pipeline.sent[text], "answered_ns", 2_000_000)  # type: ignore[method-assign,assignment]
     (record,) = feed_of(pipeline, [name]).run()
     assert record.error is None
     assert list(pipeline.sent) == [text]
-    pipeline.plan.inputs = (TensorSpec("data", "uint8", ("bytes",), {"bytes": 1}),)
+    pipeline.inputs = (TensorSpec("data", "uint8", ("bytes",), {"bytes": 1}),)
     (record,) = feed_of(pipeline, [name]).run()
     assert record.error is not None
     assert "the file has 2 bytes, input 'data' takes at most 1" in record.error[1]
@@ -244,7 +244,7 @@ def test_arrays_that_wait_for_a_slot_are_read_once(tmp_path: Path, monkeypatch: 
     load = Intake.load
     monkeypatch.setattr(Intake, "load", lambda self, source: loaded.append(source.name) or load(self, source))
     pipeline = Pipeline([])
-    pipeline.plan.inputs = (TensorSpec.json("data", 10),)
+    pipeline.inputs = (TensorSpec.json("data", 10),)
     pipeline.without_slot = 3
     progress = []
 

@@ -107,6 +107,14 @@ def test_what_does_not_fit_is_refused(client: LocalClient, shapes: dict[str, tup
     assert send(client, 4) == [5]
 
 
+def test_inputs_may_come_in_a_mapping_and_not_both_ways(client: LocalClient) -> None:
+    for draft in (client.draft_nowait({"data": (1,)}), client.draft({"data": (2,)}, timeout_s=1)):
+        assert draft is not None
+        draft.discard()
+    with pytest.raises(InvalidRequest, match="input 'data' was given twice"):
+        client.draft_nowait({"data": (1,)}, data=(1,))
+
+
 def test_an_exception_is_told_and_fails_its_request_alone(
     client: LocalClient, raised: list[tuple[str, Exception]]
 ) -> None:
