@@ -142,8 +142,9 @@ def model_specs(
     gives = tuple(_spec(path, tensor, given[tensor.name], {**quotients, **max}, used, True) for tensor in outputs)
     if unknown := sorted(set(max) - used):
         free = ", ".join(sorted(used - set(quotients))) or "none"
-        why = f"which is not a free dimension of the model; it has: {free}"
-        raise ModelError(f"{path}: max names {unknown[0]!r}, {why}")
+        raise ModelError(
+            f"{path}: max names {unknown[0]!r}, which is not a free dimension of the model; it has: {free}"
+        )
     rows = [tensor for tensor in outputs if tensor.name not in whole]
     return ModelSpecs(
         takes,
