@@ -1,16 +1,16 @@
-"""Inference on a GPU: the engine alone in a loop (the ceiling), beside whole pipelines over the same plans.
+"""GPU: inference of the engine alone in a loop (the ceiling), beside whole pipelines over the same plans.
 
     python -m bench.gpu                                        # about five minutes; docs/gpu.md says what it needs
     python -m bench.gpu --uint8 open-nsfw-uint8.onnx --json bench/results/NAME.json
     python -m bench.gpu --batches 8 --contexts 8               # some of it
 
-    raw       one process, no pipeline: slots of one pinned segment -> engine -> slots, as many batches in
-              flight as the engine takes: one more than contexts
+    raw       one process, no pipeline: slots of one pinned segment -> engine -> slots, with as many batches
+              in flight as the engine takes: one more than contexts
     decoded   clients write decoded pictures into slots -> scheduler -> inference worker -> clients
     jpeg      clients write JPEG files -> DecodeResize -> inference -> clients
-    cache     how long plans take to build, with and without a timing cache; only where --only names it
+    cache     how long plans take to build, with and without a timing cache; only if --only names it
 
-Only ratios of one run mean something: the host's clocks and its other users change.
+Compare only ratios within one run: the host's clocks and its other users change.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ stages:
 
 
 def raw_rate(model: Path, batch: int, contexts: int, graphs: bool, pinned: bool, seconds: float) -> float:
-    """Inferences a second of the engine alone."""
+    """Inferences a second by the engine alone."""
     engine = TensorRt(model, {}, EngineOptions(contexts=contexts, cuda_graphs=graphs))
     engine.load(1, "cuda:0", batch)
     engine.warm_up([batch])
@@ -93,7 +93,7 @@ def raw_rate(model: Path, batch: int, contexts: int, graphs: bool, pinned: bool,
         for pool, spec in (("in", takes), ("out", gives))
     ]
     try:
-        # Views as a worker has them: the engine knows their addresses.
+        # Views like those of a worker: the engine knows their addresses.
         table = SegmentTable()
         for segment in made:
             table.add(segment)
@@ -145,7 +145,7 @@ def raw_rate(model: Path, batch: int, contexts: int, graphs: bool, pinned: bool,
 
 
 def client(run_dir: Path, window: int, begin: float, seconds: float, source: str) -> int:
-    """Keep `window` requests in flight; how many were answered within `seconds` from `begin` (monotonic)."""
+    """Keep `window` requests in flight; the number of answers within `seconds` from `begin` (monotonic)."""
     files = [np.fromfile(path, np.uint8) for path in sorted((ROOT / "photos").glob("*.jpg"))]
     files = [file for file in files if file.nbytes <= 256 << 10]
     with Client.connect(run_dir, name=f"bench-{os.getpid()}") as connection:
@@ -181,7 +181,7 @@ def client(run_dir: Path, window: int, begin: float, seconds: float, source: str
 
 
 def pipeline_rate(config: str, clients: int, window: int, seconds: float, source: str) -> tuple[float, dict[str, Any]]:
-    """Inferences a second of a whole pipeline, and what its log and status said."""
+    """Inferences a second by a whole pipeline, and its log and status."""
     with tempfile.TemporaryDirectory(prefix="trtlab-bench-") as folder:
         path = Path(folder) / "bench.yaml"
         path.write_text(config)
@@ -204,9 +204,9 @@ def pipeline_rate(config: str, clients: int, window: int, seconds: float, source
 
 
 def _cpu(pid: int) -> dict[str, float]:
-    """CPU seconds so far of the busiest thread of each of the supervisor's children, by what `ps` shows.
+    """CPU seconds so far of the busiest thread of each of the supervisor's children, by the name in `ps`.
 
-    A child is at its limit when one thread is: ZeroMQ has one of its own, which does not help the others.
+    A child is at its limit if one thread is: ZeroMQ has a thread of its own, which does not help the others.
     """
     used: dict[str, float] = {}
     tick = os.sysconf("SC_CLK_TCK")
@@ -222,7 +222,7 @@ def _cpu(pid: int) -> dict[str, float]:
 
 
 def _fields(stat: Path) -> list[str]:
-    """Of /proc/.../stat, from the state on: [1] is the parent, [11] and [12] clock ticks as user and in the kernel."""
+    """Fields of /proc/.../stat, from the state on: [1] the parent, [11] and [12] the clock ticks in user and kernel."""
     return stat.read_text().rpartition(")")[2].split()
 
 
@@ -305,7 +305,7 @@ def _decoded(args: Any, models: dict[str, Path], ceiling: dict[tuple[str, int, i
 
 
 def _timing_cache(model: Path, result: dict[str, Any]) -> None:
-    """Build the same plans without a timing cache, with an empty one, and with what that then holds."""
+    """Build the same plans without a timing cache, with an empty one, and with the filled one."""
     gpu, built_by = target()
     result["timing_cache"] = []
     print("\ncache     batch  timing cache         seconds   of the first")

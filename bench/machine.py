@@ -1,4 +1,4 @@
-"""What a result was measured on, as values that name no host, user or path."""
+"""Machine: the hardware and software of a measurement, as values that name no host, user or path."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["describe_machine"]
 
 
 def describe_machine() -> dict[str, str]:
-    """CPU model, cores, memory, kernel, Python and library versions, in the order to print them."""
+    """CPU model, cores, memory, kernel, Python and library versions, in the order in which they are printed."""
     memory_kib = int(_first(r"MemTotal:\s*(\d+)", "/proc/meminfo"))
     return {
         "CPU": _first(r"model name\s*:\s*(.+)", "/proc/cpuinfo") or platform.machine(),
@@ -30,7 +30,7 @@ def describe_machine() -> dict[str, str]:
 
 
 def _first(pattern: str, path: str) -> str:
-    """The first group of the first match in a file of /proc or /sys; empty where there is none."""
+    """The first group of the first match in a file of /proc or /sys; empty if there is none."""
     try:
         found = re.search(pattern, Path(path).read_text(encoding="ascii", errors="replace"))
     except OSError:

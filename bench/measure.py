@@ -1,14 +1,14 @@
-"""Measuring: a `Subject`, its latency, throughput and CPU, in rounds that are fair to every subject.
+"""Measure: the latency, throughput and CPU of each `Subject`, in rounds that are fair to every subject.
 
-`bench.run` calls `measure`; subjects implement `Subject`. Nothing here knows what a subject is made of.
+`bench.run` calls `measure`; subjects implement `Subject`. This module does not know what is inside a subject.
 
 One cell is one subject at one size in one round:
 
     setup | warm up, latency | warm up, W = 16 | warm up, W = 64 | close
             `----- metered: own CPU, foreign CPU, wall time -----'
 
-CPU is the time its processes' threads ran, from /proc/<pid>/task/*/schedstat (nanoseconds; Linux,
-Documentation/scheduler/sched-stats.rst). A thread that ends inside a metered stretch takes its time with it.
+CPU is the time for which the threads of its processes ran, from /proc/<pid>/task/*/schedstat (nanoseconds; Linux,
+Documentation/scheduler/sched-stats.rst). If a thread ends inside a metered stretch, its time is lost.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ __all__ = [
     "spread",
 ]
 
-#: Foreign load, in cores, from which on a repeat counts as disturbed.
+#: If the foreign load, in cores, is above this, a repeat counts as disturbed.
 QUIET_CORES = 0.25
 _WARM_UP_S = 0.1
 
 
 class SubjectDied(RuntimeError):
-    """A process of the subject ended, or stopped answering, in the middle of a run."""
+    """A process of the subject ended or stopped answering in the middle of a run."""
 
 
 class Flow(NamedTuple):
-    """What went through a subject with several requests in flight."""
+    """The requests that went through a subject with several in flight."""
 
     requests: int
     """Requests answered and checked, including those in flight when submitting ended."""
@@ -59,35 +59,35 @@ class Flow(NamedTuple):
 
 
 class Subject(Protocol):
-    """Something that takes a tensor, relays it and gives it back, and can be measured doing so."""
+    """A system under measurement: it takes a tensor, relays it and gives it back."""
 
     @property
     def name(self) -> str:
-        """Of the subject, as tables show it."""
+        """Its name in tables."""
 
     def setup(self, nbytes: int, window: int) -> None:
-        """Start it for uint8 tensors of `nbytes` and at most `window` in flight; return when it answers."""
+        """Start it for uint8 tensors of `nbytes` with at most `window` in flight; return when it answers."""
 
     def latency(self, seconds: float) -> list[float]:
-        """Microseconds of one request after the other, one in flight, for about `seconds`; at least one.
+        """Microseconds of each request, one after the other with one in flight, for about `seconds`; at least one.
 
-        One request is: one memcpy of a private source into shared memory, a stamp in its first and last
-        8 bytes, the way around, both stamps checked.
+        A request consists of one memcpy of a private source into shared memory, a stamp in its first and last
+        8 bytes, the way around, and the check of both stamps.
         """
 
     def throughput(self, seconds: float, window: int) -> Flow:
         """Keep `window` such requests in flight for `seconds`, then wait for those in flight."""
 
     def pids(self) -> Sequence[int]:
-        """Every process whose CPU is the subject's, the calling one included."""
+        """Every process whose CPU time counts for the subject, the calling one included."""
 
     def close(self) -> None:
-        """End it; also after a failed `setup`, and twice."""
+        """End it. Works after a failed `setup`, and a second time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """CPU during a metered stretch."""
+    """CPU time during a metered stretch."""
 
     seconds: float
     """Wall time."""
@@ -98,7 +98,7 @@ class Load:
 
     @property
     def foreign_cores(self) -> float:
-        """Cores that were busy with something else, on average."""
+        """Cores that were busy with other work, on average."""
         return max(0.0, self.busy_s - self.own_s) / self.seconds
 
 
@@ -137,15 +137,15 @@ class Spread(NamedTuple):
     low: float
     high: float
     used: int
-    """Repeats behind these numbers."""
+    """The number of repeats behind these numbers."""
     disturbed: bool
-    """Fewer than half of the repeats were quiet, so disturbed ones had to be used."""
+    """Whether fewer than half of the repeats were quiet, so that disturbed ones had to be used."""
 
 
 def spread(repeats: Sequence[Repeat], value: Callable[[Repeat], float | None]) -> Spread | None:
-    """`value` over the quiet repeats where these are at least half of all, else over all of them.
+    """`value` over the quiet repeats if they are at least half of all, otherwise over all of them.
 
-    None where no repeat has the value.
+    None if no repeat has the value.
     """
     quiet = [repeat for repeat in repeats if repeat.quiet]
     disturbed = 2 * len(quiet) < len(repeats)
@@ -162,7 +162,7 @@ def allowed_windows(windows: Iterable[int], slot_bytes: int, budget_bytes: int) 
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """CPU seconds that the threads of `pids` have run since they began.
+    """CPU seconds for which the threads of `pids` have run since they started.
 
     Raises:
         SubjectDied: one of `pids` does not exist.
@@ -186,7 +186,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 def parse_busy(stat: str, ticks_per_s: int) -> float:
     """CPU seconds of the machine that were not idle, from the text of /proc/stat (proc_stat(5)).
 
-    Counted: user, nice, system, irq, softirq, steal; not counted: idle, iowait, and guest, which user holds.
+    Counted: user, nice, system, irq, softirq, steal; not counted: idle, iowait, and guest, which user includes.
     """
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, stat.split(None, 9)[1:9])
     return (user + nice + system + irq + softirq + steal) / ticks_per_s
@@ -199,7 +199,7 @@ def _busy_seconds() -> float:
 
 @contextlib.contextmanager
 def metered(pids: Sequence[int]) -> Iterator[Callable[[], Load]]:
-    """Meter the block; the value is a function that gives its `Load` once it has ended."""
+    """Meter the block; the value is a function that gives the `Load` after the block has ended."""
     load: Load | None = None
 
     def result() -> Load:
@@ -251,14 +251,14 @@ def measure(
     progress: Callable[[str], Any] = lambda _: None,
     closing: Callable[[], Any] = lambda: None,
 ) -> list[Cell]:
-    """Every subject once a round, for `rounds` rounds; window 1 (latency) first, then `windows`.
+    """Run every subject once a round, for `rounds` rounds; window 1 (latency) first, then `windows`.
 
-    Subjects are made anew in every round: where the scheduler places their processes is part of the
-    spread. The order rotates from round to round, so that no subject always runs after the same neighbour. `closing`
+    Subjects are made anew in every round: the CPUs on which the kernel places their processes are part of the
+    spread. The order rotates from round to round, so that no subject always runs after the same one. `closing`
     is called before a subject is closed.
 
     Raises:
-        SubjectDied, bench.floors.slots.TornTensor: the run means nothing.
+        SubjectDied, bench.floors.slots.TornTensor: the run is void.
     """
     cells: dict[tuple[str, int], Cell] = {}
     for round_ in range(rounds):

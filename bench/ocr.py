@@ -4,9 +4,9 @@
     loop-all    one process, as many threads in each model as there are CPUs
     pipeline    `pipeline run configs/ocr.yaml --serve`, fed through the client that applications use
 
-Every answer of the pipeline is compared with the loop's, box for box and string for string; one that differs ends
-the run with status 1. Subjects take turns in rotating order; a value is the median over the rounds, and what was
-least and most. Foreign cores were busy with something else, in the worst round: rates mean little beside many.
+Every answer of the pipeline is compared with the loop's, box for box and string for string; if one differs, the run
+ends with status 1. Subjects take turns in rotating order; a value is the median over the rounds, with the lowest and
+highest. Foreign cores are those that were busy with other work in the worst round: if they are many, rates mean little.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ Lines = list[dict[str, Any]]
 
 #: Messages that one page with one line of text takes: client, decode, detect, boxes, crop, recognise, text, lines.
 _HOPS = 8
-#: As many as the slots that one client gets of the config's ingress.
+#: The number of slots that one client gets of the config's ingress.
 _WINDOW = 6
 
 
 def main() -> int:
-    """Entry point; 1 where an answer differs from the loop's."""
+    """Entry point; 1 if an answer differs from the loop's."""
     options = _parser().parse_args()
     for key, value in describe_machine().items():
         print(f"{key}: {value}")
     pages = [page_of(words(lines, 6, seed)) for seed, lines in enumerate(options.lines * options.pages)]
     single = page_of(words(1, 6))
     loops = {"loop": OcrLoop(threads=1), "loop-all": OcrLoop(threads=os.cpu_count() or 1)}
-    # The first page of a shape costs onnxruntime more; and this is what the pipeline's answers must be.
+    # The first page of a shape takes onnxruntime longer; and these are the answers that the pipeline must give.
     truth = [loops["loop"].read(page) for page in pages]
     for page in (*pages, single):
         loops["loop-all"].read(page)
@@ -107,7 +107,7 @@ def _lines(future: Future) -> Lines:
 
 
 def _hop_us(client: Client, page: bytes, repeats: int = 30) -> list[float]:
-    """What is neither computing nor waiting for it, a message: one page of one line at a time."""
+    """The time of a message without computing, and without waiting for it: one page of one line at a time."""
     samples = []
     for _ in range(repeats):
         start = time.perf_counter()

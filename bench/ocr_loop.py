@@ -1,9 +1,9 @@
-"""The plain loop that configs/ocr.yaml is compared with: the same stages and models, one after the other, one process.
+"""OcrLoop, the plain loop beside configs/ocr.yaml: the same stages and models, one after the other, in one process.
 
     reader = OcrLoop()
     reader.read(file)       [{"text": ..., "score": ..., "box": ...}, ...]
 
-It makes what a person would write who needs no more: no queue, no copy, each line recognised alone.
+It is what a person would write without a pipeline: no queue, no copy, each line recognised alone.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class OcrLoop:
     """The stages of configs/ocr.yaml, set up in this process.
 
     Args:
-        threads: that each model may keep busy.
-        options: for each stage by its name, options beside those of the config.
+        threads: the number of threads that each model may keep busy.
+        options: by stage name, options beside those of the config.
     """
 
     def __init__(self, threads: int = 1, **options: dict[str, Any]) -> None:
@@ -44,7 +44,7 @@ class OcrLoop:
         """The lines of one page.
 
         Raises:
-            BadInput: it is no page, or one that is too large.
+            BadInput: the file is not a page, or is too large.
         """
         decoded = self._call("decode", image=np.frombuffer(file, np.uint8))
         found = self._call("detect", scaled=decoded["scaled"])
@@ -55,7 +55,7 @@ class OcrLoop:
         return lines
 
     def _call(self, name: str, **inputs: Any) -> dict[str, Any]:
-        """One stage over one row; its outputs by name."""
+        """Run one stage over one row; its outputs by name."""
         stage = self._stages[name]
         specs = {spec.name: spec for spec in stage.outputs}
         made: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Pages of text whose truth is known: rendered here, with the font that Pillow brings."""
+"""Pages whose text is known: rendered here with Pillow's own font."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["SIZE", "page_of", "words"]
 #: Pixels of the font.
 SIZE = 24
 
-#: Without words that begin with a capital of the form of its small letter (C, O, S, W): which of the two stands
-#: alone in the height of a line, the recogniser cannot always tell.
+#: No word begins with a capital of the same form as its small letter (C, O, S, W): the recogniser cannot always tell
+#: which of the two it sees if the letter is alone.
 _VOCABULARY = (
     *("about", "after", "again", "Amount", "answer", "Berlin", "Bridge", "Delivery", "Description", "Discount"),
     *("every", "first", "found", "Garden", "great", "house", "Invoice", "large", "later", "learn", "letter"),
@@ -26,7 +26,7 @@ _VOCABULARY = (
 
 
 def words(lines: int, a_line: int, seed: int = 0) -> list[str]:
-    """Lines of words of English, prices and years."""
+    """Lines of English words, prices and years."""
     chosen = random.Random(seed)
     return [" ".join(chosen.choices(_VOCABULARY, k=a_line)) for _ in range(lines)]
 

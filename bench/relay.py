@@ -1,7 +1,7 @@
-"""The pipeline itself as a subject: client -> scheduler -> a -> b -> c -> scheduler -> client.
+"""Relay: the pipeline itself as a subject: client -> scheduler -> a -> b -> c -> scheduler -> client.
 
-Three stages that touch nothing, started by `pipeline run --serve` from a config like any other, and
-fed through the client that applications use. Nothing in it is made for the benchmark.
+Three stages that touch nothing run in `pipeline run --serve` with an ordinary config, and requests come
+through the client that applications use. Nothing in it is made for the benchmark.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class PipelineRelay:
     """A `bench.measure.Subject`.
 
     Args:
-        colocate: the three stages share a process.
+        colocate: whether the three stages share a process.
     """
 
     def __init__(self, *, colocate: bool = False) -> None:
@@ -60,7 +60,7 @@ class PipelineRelay:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def setup(self, nbytes: int, window: int) -> None:
-        """Start the pipeline, with slots for `window` requests and the quarter that no client alone may have."""
+        """Start the pipeline, with slots for `window` requests and the quarter that a single client may not have."""
         self._folder = tempfile.TemporaryDirectory(prefix="trtlab-bench-")
         config = Path(self._folder.name) / "relay.yaml"
         slots = ceil_div(window * 4, 3) + 1
@@ -83,7 +83,7 @@ class PipelineRelay:
         self._shape = (nbytes,)
         self._source = np.random.default_rng(nbytes).integers(0, 256, nbytes, np.uint8)
         self._seq = 0
-        # Hold all the slots that the windows need before anything is measured.
+        # Take all the slots that the windows need before measuring starts.
         drafts = [self._ready().draft(timeout_s=_START_S, tensor=self._shape) for _ in range(window)]
         for draft in drafts:
             draft.discard()

@@ -1,6 +1,6 @@
-"""A run of the tests as a page: the machine, and a table of what passed, failed or was skipped.
+"""Report: a run of the tests as a page: the machine, and a table of tests that passed, failed or were skipped.
 
-    python -m bench.report RESULTS.xml         # as pytest --junitxml writes it; Markdown to stdout
+    python -m bench.report RESULTS.xml         # from pytest --junitxml; writes Markdown to stdout
 
 `make test-gpu` calls it.
 """
@@ -22,7 +22,7 @@ _LIBRARIES = ("tensorrt", "tensorrt-rtx-cu13", "pycuda", "onnxruntime", "numpy")
 
 
 def render(results: ElementTree.Element, machine: Mapping[str, object]) -> str:
-    """The page, of the root of a JUnit file."""
+    """The page for the root of a JUnit file."""
     rows: list[tuple[str, str, str, str]] = []
     for case in results.iter("testcase"):
         outcome, why = "passed", ""
@@ -58,7 +58,7 @@ def _machine() -> dict[str, object]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Render the file that the command line names."""
+    """Render the file named on the command line."""
     (path,) = sys.argv[1:] if arguments is None else arguments
     print(render(ElementTree.parse(Path(path)).getroot(), _machine()), end="")
 

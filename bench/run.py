@@ -27,7 +27,7 @@ from bench.table import DISTURBED, show
 
 __all__ = ["SUBJECTS", "main"]
 
-#: Every subject there is. To measure something else, implement `bench.measure.Subject` and name it here.
+#: Every subject. To measure something else, implement `bench.measure.Subject` and name it here.
 SUBJECTS: Mapping[str, Callable[[], Subject]] = {
     "pipeline": PipelineRelay,
     "colocated": lambda: PipelineRelay(colocate=True),
@@ -46,7 +46,7 @@ _AGAIN_S = 0.5
 
 
 def main() -> int:
-    """Entry point; 1 where a tensor came back torn or a subject died."""
+    """Entry point; 1 if a tensor came back torn or a subject died."""
     options = _parser().parse_args()
     for number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, _end)  # so that subjects are closed
@@ -77,13 +77,13 @@ def main() -> int:
 
 
 def _end(*_: object) -> None:
-    # What a handler raises in the middle of a finaliser is shown and lost: then it is raised once more.
+    # Python prints and drops an exception of a handler in the middle of a finaliser: then it is raised once more.
     signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
     sys.exit(128 + signal.SIGTERM)
 
 
 def _closing() -> None:
-    """What ends the run has been raised, and must not be raised again in the middle of a subject's end."""
+    """The exception that ends the run was raised, and must not be raised again while a subject is closed."""
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
@@ -96,7 +96,7 @@ def _measure(console: Console, nbytes: int, options: argparse.Namespace) -> tupl
     makers = [SUBJECTS[name] for name in options.subjects]
 
     def say(text: str) -> None:
-        # One write, and no live display: its thread would run beside what is measured.
+        # One write and no live display, whose thread would run beside the measured processes.
         if console.is_terminal:
             console.out(f"\r\x1b[K{text}", end="", highlight=False)
 
@@ -107,7 +107,7 @@ def _measure(console: Console, nbytes: int, options: argparse.Namespace) -> tupl
 
 
 def _report(machine: Mapping[str, str], options: argparse.Namespace, cells: list[Cell]) -> dict[str, Any]:
-    """Every repeat as it was measured; medians and ratios are the reader's to take."""
+    """Every repeat as it was measured; readers compute medians and ratios themselves."""
     return {
         "format": 1,
         "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=_positive, default=3)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each metered stretch")
     parser.add_argument("--slots-mib", type=_positive, default=1024, help="most memory for slots; cuts the windows")
-    parser.add_argument("--reference", choices=SUBJECTS, default="zmq-2", help="what x and x CPU divide by")
+    parser.add_argument("--reference", choices=SUBJECTS, default="zmq-2", help="x and x CPU divide by this subject")
     parser.add_argument("--json", type=Path, metavar="bench/results/NAME.json", help="write every repeat there")
     return parser
 

@@ -1,4 +1,4 @@
-"""Cells as a table: rich on a terminal that is wide enough, plain lines elsewhere. Measures nothing."""
+"""Table: cells as a table of rich if the terminal is wide enough, otherwise as plain lines. Measures nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.measure import Cell, Spread, spread
 
 __all__ = ["DISTURBED", "rows", "show"]
 
-#: Follows a value whose repeats ran beside foreign load, see `bench.measure.Spread.disturbed`.
+#: Marks a value whose repeats ran beside foreign load, see `bench.measure.Spread.disturbed`.
 DISTURBED = "!"
 
 _COLUMNS = ("subject", "W", "p50 us", "p99 us", "requests/s", "min-max", "x", "CPU us", "x CPU", "foreign")
@@ -21,15 +21,15 @@ _COLUMNS = ("subject", "W", "p50 us", "p99 us", "requests/s", "min-max", "x", "C
 def rows(cells: Sequence[Cell], reference: str) -> list[tuple[str, ...]]:
     """One row a cell, as text, in the order of the table's columns.
 
-    min-max and x belong to p50 where W is 1 and to requests/s elsewhere. x and x CPU are the value
-    divided by that of `reference` at the same window; empty where that was not measured.
+    min-max and x belong to p50 if W is 1, otherwise to requests/s. x and x CPU are the value divided by
+    that of `reference` at the same window; empty if that was not measured.
     """
     base = {cell.window: cell for cell in cells if cell.subject == reference}
     return [_row(cell, base.get(cell.window)) for cell in cells]
 
 
 def _row(cell: Cell, base: Cell | None) -> tuple[str, ...]:
-    # With one in flight the rate is the latency's reciprocal and says nothing new.
+    # With one in flight, the rate is the reciprocal of the latency and tells nothing new.
     main = "p50_us" if cell.window == 1 else "rate"
     value, cpu = _spread(cell, main), _spread(cell, "cpu_us")
     return (

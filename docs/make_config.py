@@ -1,4 +1,4 @@
-"""Writes docs/config.md out of the schema: `python docs/make_config.py`. A test holds the two together."""
+"""Writes docs/config.md from the schema: `python docs/make_config.py`. A test compares the two."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAST = {"minimum": ">=", "exclusiveMinimum": ">"}
 _INTRODUCTION = """\
 # The YAML, field by field
 
-<!-- Written by docs/make_config.py out of pipeline/config/schema.py. -->
+<!-- Written by docs/make_config.py from pipeline/config/schema.py. -->
 
 A pipeline is one YAML file: the tensors of a request, the stages, and the tensors of an answer.
 [configs/resnet.yaml](../configs/resnet.yaml) is one to start from. `pipeline check FILE` reports the mistakes in a

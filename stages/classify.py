@@ -22,18 +22,18 @@ class TopK:
     Input `scores`: float32 of shape (classes,).
     Output `labels`: JSON, a list of k strings. Output `scores`: float32 of shape (k,), descending.
 
-    Of equal scores the lower class comes first.
+    If scores are equal, the lower class comes first.
 
     Args:
         labels: the classes' names in order, as many as there are scores; or the name of a label set of the catalogue;
             or a file with one label a line, in which an empty line is a class without a name; or a .json file with a
             list, or an object {"0": label, ...}. `stages.catalogue.labels` says how files are read.
-        k: how many; all where there are fewer classes.
-        softmax: the input holds logits; make probabilities of them first.
-        base_dir: folder that a labels file is relative to.
+        k: how many; all, if there are fewer classes.
+        softmax: the input has logits; turn them into probabilities first.
+        base_dir: folder to which a labels file is relative.
 
     Raises:
-        BadOption: k is below 1, or the labels are none.
+        BadOption: k is below 1, or `labels` has no labels.
         ModelError: the labels file cannot be found or read.
     """
 
@@ -47,7 +47,7 @@ class TopK:
             raise BadOption(f"k {k}: expected at least 1")
         self._labels, self._softmax = names, softmax
         self._k = min(k, len(names))
-        # The longest k labels, as they are written, with brackets and commas: no answer can be longer.
+        # The k longest labels as JSON, with brackets and commas: no answer can be longer.
         written = sorted((len(json.dumps(name, ensure_ascii=False).encode()) for name in names), reverse=True)
         self.inputs = (TensorSpec("scores", "float32", (len(names),)),)
         self.outputs = (
@@ -64,12 +64,12 @@ class TopK:
             best = np.argsort(-scores, kind="stable")[: self._k]
             batch.write(row, "labels", [self._labels[i] for i in best])
             values = _softmax(scores) if self._softmax else scores
-            # Another mode than "clip" would be buffered; the indices are right.
+            # Any other mode than "clip" uses a buffer; the indices are valid.
             values.take(best, out=batch.out(row, "scores"), mode="clip")
 
 
 def _softmax(scores: Array) -> Array:
-    # Less the largest: e^x of a large logit would overflow.
+    # The largest is subtracted first: e^x of a large logit would overflow.
     powers: Array = np.exp(scores - scores.max())
     powers /= powers.sum()
     return powers

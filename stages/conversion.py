@@ -1,10 +1,10 @@
-"""Conversion: what a stage writes or returns, as the bytes of its output's dtype; or why it cannot be.
+"""Conversion: from what a stage writes or returns to the dtype of its output, or the reason why it does not fit.
 
-    numbers    of another dtype, where each keeps its value, or floats lose no more than digits
+    numbers    of another dtype, if each keeps its value, or floats lose only digits
     documents  any JSON value, as compact UTF-8
 
-Numbers that would be cut off, wrapped around, become another one or infinite are refused, with both dtypes and one of
-them: a silent cast is a wrong answer.
+Numbers that would be cut off, wrapped around, changed or become infinite are refused; the message has both dtypes and
+one such number. A silent cast would be a wrong answer.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def encoded(spec: TensorSpec, value: Any) -> Array:
     """One row's value for an output, as an array of its dtype; uint8 for JSON.
 
     Raises:
-        SpecMismatch: it has no form in that dtype, or in JSON.
+        SpecMismatch: the value cannot be expressed in that dtype, or in JSON.
     """
     if spec.dtype == JSON:
         return _document(spec.name, value)
     if value is None:
         raise SpecMismatch(f"output {spec.name!r}: expected {spec.dtype} values, found None")
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise SpecMismatch(f"output {spec.name!r}: a masked array has values that are not to be seen; fill them first")
+        raise SpecMismatch(f"output {spec.name!r}: a masked array has hidden values; fill them first")
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
@@ -55,7 +55,7 @@ def _document(name: str, value: Any) -> Array:
 
 
 def _cast(name: str, array: Array, dtype: str) -> Array:
-    """`array` as `dtype`, where no value is lost but a float's last digits: silent casts hide bugs."""
+    """`array` as `dtype`, if nothing is lost but the last digits of floats: silent casts hide bugs."""
     if array.dtype.name == dtype:
         return array
     wanted = np.dtype(dtype)
@@ -66,7 +66,7 @@ def _cast(name: str, array: Array, dtype: str) -> Array:
     if wanted.kind in "iu":
         kept = cast == array
     elif array.dtype.kind in "iu":
-        # Where a float cannot tell two whole numbers apart, an id would become another one.
+        # If a float cannot tell two whole numbers apart, an id would become another id.
         kept = _exact(cast, array)
     else:
         kept = np.isfinite(cast) | ~np.isfinite(array)
@@ -79,7 +79,7 @@ def _cast(name: str, array: Array, dtype: str) -> Array:
 
 
 def _exact(cast: Array, array: Array) -> Array:
-    """Which whole numbers are the same as floats."""
+    """Whether each whole number is the same as a float."""
     exact = 1 << (np.finfo(cast.dtype).nmant + 1)
     within = (array <= exact) & (array >= (0 if array.dtype.kind == "u" else -exact))
     if within.all():

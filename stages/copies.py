@@ -1,14 +1,14 @@
-"""Why the runtime copies a tensor's bytes: the reasons, and what would save each copy.
+"""Copies: the reasons for which the runtime copies a tensor's bytes, and how to avoid each.
 
-Between stages nothing is copied: a stage reads its inputs where the stage before has written them. What is
-left are the copies at the two ends of a stage, when a batch is put together or taken apart:
+Between stages nothing is copied: a stage reads its inputs from the place where the stage before has written
+them. Copies remain at the two ends of a stage, where a batch is put together or taken apart:
 
     slots ──▶ gathered, gaps, padded ──▶ stage ──▶ scattered, gaps, padded, returned, shape unknown ──▶ slots
                      input                                          output
 
-`stages.stage.Batch` counts them by side, tensor and reason, in bytes that were written. Not counted, since they
-are no copies of a tensor: JSON documents, which are encoded into their slot, and what a stage's own code does, such as
-bringing rows from their slots to a device and back, by whatever way.
+`stages.stage.Batch` counts them by side, tensor and reason, in bytes that were written. It does not
+count what is not a copy of a tensor: JSON documents, which are encoded into their slot, and what a stage's own code
+does, such as transfers of rows between their slots and a device.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ __all__ = [
 INPUT = "input"
 OUTPUT = "output"
 
-#: The rows of an input were not side by side in memory, and were put into one array.
+#: The rows of an input did not lie side by side in memory, and were put into one array.
 GATHERED = "gathered"
-#: Rows were side by side, but with other bytes between them, and the stage takes arrays without gaps only.
+#: Rows lay side by side with other bytes between them, and the stage takes only arrays without gaps.
 GAPS = "gaps"
-#: The rows of an input were brought to one shape; or a batch to the one size that a model takes.
+#: The rows of an input were padded to one shape, or a batch to the one size that a model takes.
 PADDED = "padded"
-#: The rows of an output were not side by side: the stage filled one array, which was parted among them.
+#: The rows of an output did not lie side by side: the stage filled one array, which was divided among them.
 SCATTERED = "scattered"
-#: The stage gave a value, instead of filling the output's memory.
+#: The stage returned or wrote a value instead of filling the output's memory.
 RETURNED = "returned"
-#: Only the model knows the shape of its output: it wrote into memory of its own.
+#: Only the model knows the shape of its output, so it wrote into memory of its own.
 SHAPE_UNKNOWN = "shape unknown"
 
 
 class Reason(NamedTuple):
-    """What a person is told about a reason."""
+    """The explanation of a reason, for people."""
 
     why: str
     remedy: str
@@ -79,4 +79,4 @@ REASONS: dict[str, Reason] = {
         "a model whose output shapes are fixed, or follow from its inputs' shapes",
     ),
 }
-"""Every reason that `Batch.count_copy` is given."""
+"""Every reason that `Batch.count_copy` knows."""

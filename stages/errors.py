@@ -1,4 +1,4 @@
-"""What a stage may raise, split by what the runtime then does.
+"""The errors that a stage may raise, one class for each reaction of the runtime.
 
     StageError
     ├── BadInput         this request cannot be computed: it fails alone, with this message
@@ -17,11 +17,11 @@ __all__ = ["BadInput", "BadOption", "ModelError", "SpecMismatch", "StageBroken",
 
 
 class StageError(Exception):
-    """Base of what a stage raises on purpose."""
+    """Base of the errors that a stage raises on purpose."""
 
 
 class BadInput(StageError):
-    """The request's own data is at fault. Fails that request, never its batch mates or the process."""
+    """The request's own data is at fault. Only that request fails; its batch mates and the process go on."""
 
 
 class StageBroken(StageError):
@@ -33,7 +33,7 @@ class SpecMismatch(StageError):
 
 
 class BadOption(StageError):
-    """What the author of the YAML wrote under `use:` or `with:` cannot be made into a stage."""
+    """No stage can be made from what the YAML has under `use:` or `with:`."""
 
 
 class ModelError(StageError):

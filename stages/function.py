@@ -1,6 +1,6 @@
 """FunctionStage: a plain function of arrays as a stage, for the glue between two models.
 
-Made by `stages.loading` where `use:` names a function. The specs, which a class would declare, stand in the YAML.
+`stages.loading` makes one if `use:` names a function. A class would declare the specs; a function's are in the YAML.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _SPEC_FIELDS = {"name", "dtype", "shape", "max", "many", "many_bytes", "optional
 
 
 class Out:
-    """The outputs of one request, for a function that writes them where they are to lie, without a copy.
+    """The outputs of one request, for a function that writes them straight into their slots, without a copy.
 
-    A function that has a parameter `out` is given one:
+    A function with a parameter `out` is given one:
 
         def crop(page, boxes, out):
             views = out.many("lines", [(48, width_of(box), 3) for box in boxes])
@@ -54,14 +54,14 @@ class FunctionStage:
           strength: 0.5
 
     The function gets each input as an argument of that name: a read-only array, or the value of a "json"
-    input; a list of those where the input takes many, None where an optional one is missing. It returns the
-    output; a mapping by name where there are several; a list where an output is of many. What is returned
-    is copied; a function that has a parameter `out` can fill its outputs in place instead (see `Out`), and
-    returns only those that it has not filled.
+    input; a list of those if the input takes many; None if an optional input is missing. It returns the
+    output; a mapping by name if there are several outputs; a list if an output is of many. Returned values
+    are copied. A function with a parameter `out` can fill its outputs in place instead (see `Out`), and
+    then returns only those that it has not filled.
 
     Args:
         function: the function.
-        inputs, outputs: the specs as the YAML states them, each with `name`, `dtype`, `shape` and, where
+        inputs, outputs: the specs as the YAML states them, each with `name`, `dtype`, `shape` and, if
             dimensions are free, `max`; perhaps `many`, `many_bytes`, `optional`, as in TensorSpec.
         options: further arguments by name, the same in each call.
 
@@ -86,7 +86,7 @@ class FunctionStage:
             inspect.signature(function).bind(**given, **options)
         except TypeError as error:
             raise BadOption(f"{function.__name__}{inspect.signature(function)} cannot be called so: {error}") from None
-        #: For messages that say where it is.
+        #: The file, for messages.
         self.function = function
         self._call = functools.partial(function, **options)
 
@@ -112,7 +112,7 @@ class FunctionStage:
             names = ", ".join(spec.name for spec in self.outputs)
             raise SpecMismatch(f"expected a mapping with the outputs {names}, found {type(returned).__name__}")
         for name, value in returned.items():
-            # One that no output is called raises: it would be lost.
+            # A name that no output has is an error: the value would be lost.
             batch.write(row, name, value)
 
 

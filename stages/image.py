@@ -1,9 +1,9 @@
 """DecodeResize: an encoded picture to the tensor that a vision model takes.
 
-It talks to Pillow alone, which also does the resizing: most reference implementations preprocess with
-Pillow's antialiasing filters, and another library's resize moves a model's scores.
+It uses only Pillow, for resizing too: most reference implementations preprocess with Pillow's
+antialiasing filters, and the resize of another library changes a model's scores.
 
-What counts as the picture is what a viewer shows; `stages.picture` says how.
+The picture is what a viewer shows; `stages.picture` has the details.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class DecodeResize:
     Args:
         size: height and width of the output, in pixels.
         resize: before the centre is taken, the short side ("crop") or both sides ("stretch") are
-            scaled to this many pixels. `size` where not given, so that nothing more than needed is cut off.
+            scaled to this many pixels. Default: `size`, so that no more than necessary is cut off.
         mode: "crop" keeps the aspect ratio, "stretch" makes a square of the whole picture.
         color: order of the channels: "rgb", "bgr" or "gray".
         mean, std: one number, or one for each channel in the order of `color`, in units of 0..255.
@@ -58,7 +58,7 @@ class DecodeResize:
         BadOption: an option is not one of the above.
     """
 
-    #: A picture takes a core for milliseconds, often longer than the model does.
+    #: A picture keeps a core busy for milliseconds, often longer than the model does.
     scales_with_cores = True
 
     def __init__(
@@ -114,7 +114,7 @@ class DecodeResize:
     def _pixels(self, image: Image.Image) -> Array:
         """The centre of the resized picture: uint8 of shape (size, size, channels)."""
         if self._draft:
-            # Twice the target leaves the filter enough to be antialiased from.
+            # At twice the target size, the filter still has enough pixels for antialiasing.
             image.draft(self._mode, (2 * self._resize, 2 * self._resize))
         image.load()
         shown = as_shown(image, self._mode)
@@ -123,9 +123,9 @@ class DecodeResize:
         )
 
     def _centre(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """The part of the picture that ends up in the output, in its own pixels: left, top, right, bottom.
+        """The part of the picture that becomes the output, in pixels of the picture: left, top, right, bottom.
 
-        Resizing this part alone gives the pixels that resizing everything and then cutting would give,
+        Resizing only this part gives the same pixels as resizing everything and then cutting,
         and a strip of 50000x10 pixels never becomes one of 1280000x256.
         """
         width, height = size

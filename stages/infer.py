@@ -23,36 +23,37 @@ __all__ = ["Infer"]
 
 
 class Infer:
-    """Runs a model. Inputs and outputs are the model's own, as its file declares them, without the batch axis.
+    """Runs a model. Inputs and outputs are those that the model's file declares, without the batch axis.
 
-    An output must have a row for each request of a batch, as its first axis. One that has not, such as [num_dets, 7]
-    of a detector, is the answer to one request as a whole, in batches of one: `max: {num_dets: 100}` says so, and how
-    large it gets; where its first axis has no name, `shapes: {boxes: [n, 7]}` with `max: {n: 100}`, which is as many
-    extents as it has axes. A first axis of a fixed number that is no batch's, or none at all, says it itself.
-    `pipeline check` tells which outputs are whole. One that is taken for rows and has none is refused in `setup`.
+    The first axis of an output must have one row for each request of a batch. If it has not, as in [num_dets, 7] of a
+    detector, the whole output is the answer to one request, in batches of one: `max: {num_dets: 100}` says so, and how
+    large it gets. If its first axis has no name, write `shapes: {boxes: [n, 7]}` with `max: {n: 100}`: as many extents
+    as the output has axes. If its first axis is a fixed number that cannot be a batch, or if it has no axis, you
+    need not write anything. `pipeline check` shows which outputs are whole. If an output is taken for rows and has
+    none, `setup` refuses it.
 
     Args:
         model: a name of the catalogue, or a file, relative to the config's folder.
         engine: "auto", or the name of one of `stages.engines.ENGINES`.
         max: maximum of each free dimension of the model other than the batch, by its name.
-        shapes: shapes of tensors without the batch, {name in the model: [3, 48, W]}, where the file gives its free
-            dimensions names that no person can write, or none; or numbers, where fewer shapes are meant than the
-            model could take. "W/8" for an output's is an eighth of the inputs' W. An output whose dimensions are
-            told by the inputs' is written where it is to lie from the first batch on, any other from the second of
-            its shape. Models of the catalogue bring theirs.
-        pad: {W: 64}: inputs whose W is no multiple of 64 get zeros up to the next one, at most up to the maximum,
-            which is a copy; so rows of about the same shape share a batch.
-        warm_up: [{W: 320}, ...]: extents that are run in `setup`, beside the maxima: the first batch of a shape
-            costs more than the next.
-        leave_out: outputs of the model that are not wanted, by the model's names: they are not computed, and may be
-            what no tensor of plain numbers is, such as the probabilities of a scikit-learn model (a sequence of maps).
-        inputs, outputs: other names for the model's tensors: {name in the graph: name in the model}. Those that
-            are not mentioned keep theirs.
-        precision: "fp32", "fp16", "int8", or "auto": fp16 where the model was built in it, else fp32. For engines
+        shapes: shapes of tensors without the batch, {name in the model: [3, 48, W]}, if free dimensions have no proper
+            names in the file; numbers instead of names restrict the shapes that the model takes. "W/8" for a
+            dimension of an output is an eighth of the inputs' W. If the dimensions of an output follow from the
+            inputs, it is written straight into its slot from the first batch on; otherwise from the second batch of
+            its shape on. Models of the catalogue have theirs built in.
+        pad: {W: 64}: inputs whose W is not a multiple of 64 are filled up with zeros to the next multiple, at most to
+            the maximum. That is a copy; in return, rows of about the same shape share a batch.
+        warm_up: [{W: 320}, ...]: extents that `setup` runs, beside the maxima: the first batch of a shape
+            takes longer than later ones.
+        leave_out: outputs of the model that are not needed, by the model's names: they are not computed, and need not
+            be tensors of plain numbers, such as the probabilities of a scikit-learn model (a sequence of maps).
+        inputs, outputs: other names for the model's tensors: {name in the graph: name in the model}. Tensors that
+            are not mentioned keep their names.
+        precision: "fp32", "fp16", "int8", or "auto": fp16 if the model was built in it, otherwise fp32. For engines
             that build.
         contexts: batches that may be computed at once, for engines that can.
         cuda_graphs: launch batches as CUDA graphs, for engines that can.
-        base_dir: folder that `model` is relative to.
+        base_dir: folder to which `model` is relative.
 
     Raises:
         ModelError: the model is missing, damaged, or cannot be run by the engine.
@@ -87,10 +88,10 @@ class Infer:
             raise BadOption(f"leave_out {leave_out!r}: expected a list, such as [{leave_out}]")
         engine, self._missed = choose_engine(path, options) if engine == "auto" else (engine, "")
         self._engine = engine_class(engine)(path, max or {}, options, shapes, leave_out)
-        #: What kind of device it runs on: the placement asks.
+        #: The kind of device it runs on, for the placement.
         self.device = self._engine.device
         specs = self._engine.specs
-        #: What `pipeline check` tells beside the specs.
+        #: What `pipeline check` prints beside the specs.
         self.notes = tuple(
             f"{path.name}: {why}" for why in (self._missed, self._engine.why_alone) if why
         )
@@ -98,13 +99,13 @@ class Infer:
         self.max_batch = 1 if specs.alone else None
         self.inputs, self._inputs = _renamed("inputs", specs.inputs, inputs or {})
         self.outputs, self._outputs = _renamed("outputs", specs.outputs, outputs or {})
-        #: Multiples that rows are padded to: rows that are equal then may share a batch.
+        #: Multiples to which rows are padded: rows that are equal after padding may share a batch.
         self.pad = _checked("pad", pad or {}, specs)
         self._warm_up = [_checked("warm_up", extents, specs, bounded=True) for extents in warm_up]
 
     @property
     def concurrency(self) -> int:
-        """How many batches may be under way at once; perhaps more once the engine has loaded what there is."""
+        """How many batches may be under way at once; perhaps more after the engine has loaded its model."""
         return self._engine.concurrency
 
     def setup(self, context: StageContext) -> None:
@@ -156,20 +157,20 @@ class Infer:
                 if (filled := outputs.get(self._outputs[spec.name])) is not None:
                     batch.count_copy(OUTPUT, spec.name, PADDED, filled[:short].nbytes)
         for spec in self.outputs:
-            # Where a dimension is free, only the model knows the shape, the first time: that comes by value.
+            # If a dimension is free, the first time only the model knows the shape: the output comes by value.
             if (stacked := made.get(self._outputs[spec.name])) is not None:
                 batch.stack_out(spec.name, stacked.shape[1:])[...] = stacked
                 batch.count_copy(OUTPUT, spec.name, SHAPE_UNKNOWN, stacked.nbytes)
 
     def _equal_rows(self, batch: Batch, spec: TensorSpec) -> Sequence[Array]:
-        """The rows where they lie; padded, in memory of their own, where that is asked for."""
+        """The rows in place; padded rows, if `pad` asks for it, are in memory of their own."""
         rows = batch.rows(spec.name)
         if spec.is_static or all(spec.padded(row.shape, self.pad) == row.shape == rows[0].shape for row in rows):
             return rows
         return list(self._stacked(batch, spec))
 
     def _stacked(self, batch: Batch, spec: TensorSpec) -> Array:
-        """One array of all rows, C-contiguous, padded where that is asked for."""
+        """One array of all rows, C-contiguous, padded if `pad` asks for it."""
         rows = batch.rows(spec.name)
         shapes = {spec.padded(row.shape, self.pad) for row in rows}
         if len(shapes) > 1 or shapes == {row.shape for row in rows}:

@@ -1,7 +1,7 @@
-"""What `use:` and `with:` of the YAML name, made into a stage.
+"""Loading: from `use:` and `with:` of the YAML to a stage.
 
-Called by whoever checks a graph and by whoever runs a stage, so that both see the same object. It imports
-the user's code; nothing is called but the constructor.
+The code that checks a graph and the worker that runs a stage both use it, so both see the same object. It
+imports the user's code and calls only the constructor.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ __all__ = ["load_stage"]
 def load_stage(use: str, options: Mapping[str, Any], base_dir: Path) -> Stage:
     """Import, construct and check one stage.
 
-    A constructor that has a parameter `base_dir` is given the config's folder, for options that are
+    A constructor with a parameter `base_dir` gets the config's folder, for options that are
     relative paths.
 
     Args:
         use: `module:Class` (anything importable), or `./file.py:Class` relative to `base_dir`; a function
             in place of the class becomes a FunctionStage.
-        options: what the constructor is called with.
+        options: the arguments of the constructor.
         base_dir: the config's folder.
 
     Raises:
         BadOption: there is no such module, file or name; an option is unknown or missing; or the
             constructor failed, in which case its exception is the cause.
         SpecMismatch: the specs of the object contradict themselves.
-        ModelError: the constructor needs a model that is not there.
+        ModelError: the constructor needs a model that is missing.
     """
     made = _find(use, base_dir)
     if inspect.isfunction(made):
@@ -78,7 +78,7 @@ def _import_file(use: str, path: Path) -> ModuleType:
     name = f"{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
     if (known := sys.modules.get(name)) is not None:
         return known
-    # Its neighbours can be imported, and hide nothing: they come last. Where it is a link, also those beside the link.
+    # Modules beside it can be imported and hide no others: they come last. If it is a link, those beside the link too.
     sys.path.extend([folder for folder in map(str, (beside, path.parent)) if folder not in sys.path])
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # for a .py file there always is one,
@@ -136,7 +136,7 @@ def _construct(use: str, made: Callable[..., Any], options: Mapping[str, Any]) -
 
 
 def _unlike(parameter: inspect.Parameter, value: object) -> str | None:
-    """Why a value is not of the plain type that its parameter declares: "no" would count as true; None where it is."""
+    """Why a value is not of the plain type that its parameter declares, or None: "no" would count as true."""
     declared = getattr(parameter.annotation, "__name__", parameter.annotation)
     if declared == "bool" and not isinstance(value, bool):
         return f"expected true or false, found {value!r}"
@@ -147,12 +147,12 @@ def _unlike(parameter: inspect.Parameter, value: object) -> str | None:
     return None
 
 
-#: The methods of a stage, and what they are called with.
+#: The methods of a stage, and their arguments.
 _HOOKS = {"process": ("batch",), "setup": ("context",), "teardown": (), "attach_memory": ("buffers",)}
 
 
 def _refusal(hook: Callable[..., Any], arguments: int) -> str | None:
-    """The signature of a method that does not take so many arguments; None where it does, or is not known."""
+    """The signature of a method if it does not take so many arguments; None if it does, or is unknown."""
     try:
         signature = inspect.signature(hook)
     except (TypeError, ValueError):
@@ -166,7 +166,7 @@ def _refusal(hook: Callable[..., Any], arguments: int) -> str | None:
 
 def _checked(use: str, stage: Any) -> Stage:
     if not callable(getattr(stage, "process", None)):
-        raise BadOption(f"{use}: it has no method process(batch), so it is no stage")
+        raise BadOption(f"{use}: it has no method process(batch), so it is not a stage")
     for name, arguments in _HOOKS.items():
         hook = getattr(stage, name, None)
         if callable(hook) and (why := _refusal(hook, len(arguments))) is not None:
@@ -186,7 +186,8 @@ def _checked(use: str, stage: Any) -> Stage:
         source = inputs.get(spec.alias_of)
         if source is None:
             raise SpecMismatch(
-                f"{use}: output {spec.name!r} is an alias of no input {spec.alias_of!r}{_hint(spec.alias_of, inputs)}"
+                f"{use}: output {spec.name!r} is an alias of {spec.alias_of!r}, which is not an input"
+                f"{_hint(spec.alias_of, inputs)}"
             )
         if (source.dtype, source.shape, dict(source.max)) != (spec.dtype, spec.shape, dict(spec.max)):
             raise SpecMismatch(f"{use}: output {spec} is an alias of {source}; expected the same dtype, shape and max")

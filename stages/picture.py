@@ -1,11 +1,11 @@
-"""Opening encoded pictures: what the stages that decode have in common.
+"""Picture: opening encoded pictures, for all stages that decode them.
 
-What counts as the picture is what a viewer shows: EXIF rotation is applied, transparency lies on
-white, 16 bits keep their upper 8, and of an animation, or of pages, the first is taken. Numbers that no viewer shows
-alike (TIFF of 32 bits, integers or floats) are refused: which of them is white is not known. Colour profiles are not
-applied: models are trained on pixels as they are stored.
+The picture is what a viewer shows: EXIF rotation is applied, transparency lies on white, 16 bits keep
+their upper 8, and the first picture of an animation or of several pages is taken. Numbers that viewers show
+differently (TIFF of 32 bits, integers or floats) are refused, since it is unknown which of them is white. Colour
+profiles are not applied: models are trained on pixels as they are stored.
 
-It talks to Pillow alone.
+It uses only Pillow.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ try:
 except ImportError:  # Pillow before 11.3
     _HAS_AVIF = False
 
-#: What is decoded. Pillow knows more, among them formats that start other programs (EPS, PDF).
+#: The formats that are decoded. Pillow knows more, among them formats that start other programs (EPS, PDF).
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", *(("AVIF",) if _HAS_AVIF else ()))
 
-#: What one step is worth in a PNG of so many bits for grey, as Pillow's raw modes call them, when it is spread to 8.
+#: Raw mode of Pillow (bits for grey in a PNG) -> the value of one step when the grey is spread to 8 bits.
 _GREY_STEPS = {"L;2": 85, "L;4": 17}
 
 #: Tags of TIFF 6.0, page 29 and 37, and a value of the latter.
@@ -42,15 +42,15 @@ Made = TypeVar("Made")
 
 
 def decoded(file: Array, max_pixels: int, make: Callable[[Image.Image], Made]) -> Made:
-    """What `make` makes of an encoded picture.
+    """The result of `make` for an encoded picture.
 
     Args:
         file: the encoded file, uint8.
         max_pixels: largest picture accepted, read from the file's header before anything is decoded.
-        make: is given the picture before a pixel is decoded, and may raise whatever Pillow raises.
+        make: gets the picture before a pixel is decoded, and may let Pillow's exceptions pass.
 
     Raises:
-        BadInput: it is no picture, damaged, or too large.
+        BadInput: the file is not a picture, is damaged, or is too large.
     """
     image = _opened(file)
     width, height = image.size
@@ -63,38 +63,38 @@ def decoded(file: Array, max_pixels: int, make: Callable[[Image.Image], Made]) -
     except BadInput as error:
         raise BadInput(f"{image.format} image of {width}x{height} pixels: {error}") from error
     except Exception as error:
-        # Decoders raise whatever their parser stumbled over; here it can only be about these bytes.
+        # Decoders raise many classes of exceptions; here the cause can only be these bytes.
         raise BadInput(f"{image.format} image of {width}x{height} pixels is damaged: {error}") from error
 
 
 def as_shown(image: Image.Image, mode: str) -> Image.Image:
     """The picture as a viewer shows it, in Pillow's mode "RGB" or "L".
 
-    The picture itself is turned where EXIF says so; it must not be used any more.
+    If EXIF asks for it, the picture itself is rotated; it must not be used any more.
 
     Raises:
-        BadInput: its numbers are of a kind that no viewer shows alike.
+        BadInput: its numbers are of a kind that viewers show differently.
     """
-    # In place: otherwise a picture that need not be turned is copied.
+    # In place: otherwise a picture that needs no rotation is copied.
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I;16"):
         image = _from_16_bits(image)
     elif image.mode in ("I", "F"):
         raise BadInput(f"expected 8 or 16 bits for each channel, found 32 (Pillow's mode {image.mode!r})")
     elif image.has_transparency_data:
-        # What lies under transparent pixels is anything, often black; and what is hidden there, or drawn
-        # in the alpha channel alone, is not what people see.
+        # The colour under transparent pixels can be anything, often black; and people do not see what is
+        # hidden there or drawn only in the alpha channel.
         layers = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
     return image if image.mode == mode else image.convert(mode)
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits as 8; Pillow's own conversion would clip at 255 and leave a white page."""
+    """Grey of 16 bits as 8 bits; Pillow's own conversion would clip at 255 and leave a white page."""
     grey = np.asarray(image)
     surplus = 8
     if isinstance(image, TiffImageFile):
-        # Pillow leaves both as the file has them: 12 bits, and what is white at 0.
+        # Pillow leaves both as they are in the file: 12 bits, and pictures whose white is 0.
         surplus = 4 if image.tag_v2.get(_BITS) == (12,) else 8
         if image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
             grey = (256 << surplus) - 1 - grey.astype(np.int32)
@@ -106,9 +106,9 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
 
 
 def _settle_transparency(image: Image.Image) -> None:
-    """Bring the colour that a PNG says is transparent to the bits that Pillow brings the pixels to.
+    """Convert a PNG's transparent colour to the bits to which Pillow converts the pixels.
 
-    Otherwise no pixel is equal to it: it comes as the file has it, of 2, 4 or 16 bits. Grey of 16 bits is kept so.
+    Otherwise no pixel equals it: Pillow gives it as in the file, with 2, 4 or 16 bits. Grey of 16 bits stays as it is.
     """
     clear = image.info.get("transparency")
     if clear is None or not isinstance(image, PngImageFile) or not image.tile:
@@ -124,8 +124,8 @@ def _opened(file: Array) -> Image.Image:
     """Read the header; no pixel is decoded yet."""
     if not file.size:
         raise BadInput("image file is empty (0 bytes)")
-    # Pillow's own, fixed limit would refuse first, with less to say, or print a warning. It is a global
-    # that other code relies on: put back at once.
+    # Pillow's own, fixed limit would refuse first, with a shorter message, or print a warning. It is a
+    # global that other code relies on, so it is restored at once.
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         image = Image.open(io.BytesIO(file.tobytes()), formats=FORMATS)

@@ -1,6 +1,6 @@
-"""Relay: a stage that passes its tensor on untouched.
+"""Relay: a stage that passes on its tensor unchanged.
 
-What a hop costs is measured with it, and graphs are tested with it.
+Benchmarks measure the cost of a hop with it, and tests build graphs of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Relay:
 
     Args:
         name: name of the tensor, on both sides.
-        dtype, shape, max: what it may be, as in TensorSpec.
+        dtype, shape, max: as in TensorSpec.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""RequestInfo: what a stage can know of the request that a row of its batch belongs to.
+"""RequestInfo: what a stage can know about the request of a row of its batch.
 
-Between processes it travels as one text, its *label*, which the scheduler writes and a worker reads where a stage
+Between processes it travels as one text, its *label*. The scheduler writes it, and a worker parses it only if a stage
 or a log asks for it:
 
     3fa9c-17 cat.jpg          the 17th request of the client 3fa9c, which calls it cat.jpg
@@ -17,14 +17,14 @@ __all__ = ["RequestInfo"]
 
 
 class RequestInfo(NamedTuple):
-    """One request, or a child of one. Plain values: they may be kept after the batch."""
+    """One request, or a child of a request. Plain values: they may be kept after the batch."""
 
     id: str
-    """The same in logs, errors, `--output` and `Future.request`: "3fa9c-17"."""
+    """The id, the same in logs, errors, `--output` and `Future.request`: "3fa9c-17"."""
     name: str = ""
-    """What the client calls it, at most 200 characters; `pipeline run` gives the path of the input."""
+    """The name that the client gave it, at most 200 characters; `pipeline run` gives the path of the input."""
     child: tuple[int, ...] = ()
-    """Which of the tensors it is that a stage has made of the request, from 0; of each such stage, outermost first."""
+    """Its number among the tensors that a stage made from the request, from 0; one for each such stage, outer first."""
 
     @staticmethod
     def parse(label: str) -> RequestInfo:
@@ -36,6 +36,6 @@ class RequestInfo(NamedTuple):
     def __str__(self) -> str:
         """For people, on one line: "3fa9c-17/3 (page.png)"."""
         place = "/".join([self.id, *map(str, self.child)])
-        # A name may hold anything; in a log it must not begin a line of its own.
+        # A name may contain anything; in a log it must not begin a new line.
         name = self.name if self.name.isprintable() else ascii(self.name)[1:-1]
         return f"{place} ({name})" if name else place

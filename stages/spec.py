@@ -1,10 +1,10 @@
-"""TensorSpec: what a stage takes and gives, one request at a time.
+"""TensorSpec: the inputs and outputs of a stage, for one request.
 
-Stages declare specs, `pipeline check` compares them along the graph, slots are sized from them.
+Stages declare specs, `pipeline check` compares them along the graph, and slots are sized from them.
 A spec never has a batch axis: the runtime adds it.
 
-An output of *many* tensors fans out: each of them is a child of the request. Who takes one of them runs
-once for each child; who takes many takes all children of a request at once, in order:
+An output of *many* tensors fans out: each of them is a child of the request. A stage that takes one of
+them runs once for each child; a stage that takes many gets all children of a request at once, in order:
 
     crop                    read                    join
     outputs                 inputs                  inputs
@@ -29,10 +29,10 @@ __all__ = ["TensorSpec", "extents_of"]
 
 
 def extents_of(shape: Iterable[Any]) -> tuple[int, ...]:
-    """The shape as plain numbers, also where they are numpy's, which equal them and cannot be sent.
+    """The shape as plain numbers: numpy's numbers equal them, but cannot be sent.
 
     Raises:
-        SpecMismatch: they are no whole numbers from 0 on.
+        SpecMismatch: the extents are not whole numbers of at least 0.
     """
     with suppress(TypeError):
         extents = tuple([int(index(extent)) for extent in shape])
@@ -45,17 +45,17 @@ def extents_of(shape: Iterable[Any]) -> tuple[int, ...]:
 class TensorSpec:
     """Name, dtype and shape of one tensor of one request.
 
-    An extent is a number, or the name of a free dimension that `max` bounds:
+    An extent is a number, or the name of a free dimension, which `max` bounds:
 
         TensorSpec("image", "uint8", ("H", "W", 3), {"H": 4096, "W": 4096})
 
     `alias_of` (outputs only) names an input of the same stage: the stage passes that tensor on
     unchanged and without a copy; it needs no slot of its own.
 
-    `many` is the most tensors of this name that one request has; None: it has one. `many_bytes` (outputs
-    only) bounds what all of them take together, for a slot that need not hold `many` of the largest.
+    `many` is the largest number of tensors of this name that one request has; None: it has one. `many_bytes`
+    (outputs only) bounds the bytes of all of them together, so that a slot need not hold `many` of the largest.
 
-    `optional` (inputs only) takes a tensor that may be missing, since its stage was skipped (`when:`).
+    `optional` (inputs only): the tensor may be missing because its stage was skipped (`when:`).
 
     Raises:
         SpecMismatch: a free dimension without a maximum, a maximum without a dimension, an extent
@@ -73,7 +73,7 @@ class TensorSpec:
 
     def __post_init__(self) -> None:
         try:
-            # Plain numbers, also where they were numpy's, which cannot be sent.
+            # Plain numbers: numpy's numbers cannot be sent.
             shape = tuple(extent if isinstance(extent, str) else index(extent) for extent in self.shape)
             most = {name: index(extent) for name, extent in self.max.items()}
         except TypeError as error:
@@ -107,7 +107,7 @@ class TensorSpec:
 
     @property
     def is_static(self) -> bool:
-        """True where no dimension is free."""
+        """True if no dimension is free."""
         return not self.max
 
     @property
@@ -117,21 +117,21 @@ class TensorSpec:
 
     @property
     def max_nbytes(self) -> int:
-        """Bytes of the largest tensor of this spec; of one where there are many."""
+        """Bytes of the largest tensor of this spec; if there are many, of one of them."""
         return itemsize(self.dtype) * math.prod(self.max_shape)
 
     @property
     def room(self) -> int:
-        """Bytes of a slot that the largest output of this spec takes: of all of them where there are many."""
+        """Bytes that the largest output of this spec takes in a slot; if there are many, of all of them."""
         if self.many is None:
             return self.max_nbytes
         return self.many_bytes or self.many * round_up(self.max_nbytes)
 
     def offsets(self, shapes: Sequence[tuple[int, ...]]) -> list[int]:
-        """Where in `room` each of many tensors lies, in bytes; those of equal shape lie side by side.
+        """The place in `room` of each of many tensors, in bytes; tensors of equal shape lie side by side.
 
         Raises:
-            SpecMismatch: all together take more than `room`.
+            SpecMismatch: together they take more than `room`.
         """
         width = itemsize(self.dtype)
         offsets = [0] * len(shapes)
@@ -149,7 +149,7 @@ class TensorSpec:
     def padded(self, shape: tuple[int, ...], pad: Mapping[str, int]) -> tuple[int, ...]:
         """`shape`, its free extents rounded up to multiples by the dimension's name; at most to their maximum.
 
-        Rows whose shapes come out equal may share a batch of a stage with that `pad` (see `stages.stage`).
+        Rows with equal results may share a batch of a stage with that `pad` (see `stages.stage`).
         """
         return tuple(
             min(round_up(found, pad[want]), self.max[want]) if isinstance(want, str) and want in pad else found
@@ -157,7 +157,7 @@ class TensorSpec:
         )
 
     def misfit(self, dtype: str, shape: tuple[int, ...]) -> str | None:
-        """Why a tensor of `dtype` and `shape` is not of this spec; None where it is."""
+        """Why a tensor of `dtype` and `shape` does not fit this spec; None if it does."""
         if dtype != self.dtype:
             return f"expected dtype {self.dtype}, found {dtype}"
         if len(shape) != len(self.shape):
@@ -174,7 +174,7 @@ class TensorSpec:
         return None
 
     def misfit_of_edge(self, producer: TensorSpec) -> str | None:
-        """Why what `producer` may give does not always fit this input; None where it always does.
+        """Why an output of `producer` does not always fit this input; None if it always does.
 
         A free dimension fits a free dimension of at least its maximum; a number fits the same
         number, or a free dimension of at least that maximum.
@@ -193,7 +193,7 @@ class TensorSpec:
         return None
 
     def describe(self) -> str:
-        """The shape as a person writes it: `[H<=960, W<=960, 3]`, `100 x [48, W<=960]` where there are many."""
+        """The shape as a person writes it: `[H<=960, W<=960, 3]`, `100 x [48, W<=960]` if there are many."""
         shape = "[" + ", ".join(f"{e}<={self.max[e]}" if isinstance(e, str) else str(e) for e in self.shape) + "]"
         return shape if self.many is None else f"{self.many} x {shape}"
 
@@ -201,7 +201,7 @@ class TensorSpec:
         return f"{self.name} {self.dtype}{self.describe()}"
 
     def to_dict(self) -> dict[str, Any]:
-        """A value of plain containers, the reverse of `from_dict`."""
+        """The spec as plain containers, the reverse of `from_dict`."""
         return {
             "name": self.name,
             "dtype": self.dtype,

@@ -1,9 +1,9 @@
-"""What a test of a stage needs: batches in plain memory, and what came out of them.
+"""Batches in plain memory for tests of stages, and their outputs.
 
     batch = run(Invert(), image=[a, b])
     assert (batch.result(1, "image") == 255 - b).all()
 
-No process, no shared memory. `stages.stage.Batch` behaves here as it does in a pipeline, copies included.
+There is no process and no shared memory. `stages.stage.Batch` behaves as in a pipeline, copies included.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["MemoryBatch", "batch_of", "run"]
 
 
 class MemoryBatch(Batch):
-    """A batch whose outputs can be read. Made by `batch_of` and `run`."""
+    """A batch whose outputs can be read. `batch_of` and `run` make it."""
 
     __slots__ = ("_given", "_memory", "_origins")
 
@@ -39,7 +39,7 @@ class MemoryBatch(Batch):
     ) -> None:
         super().__init__(size, inputs, outputs, self._give, self._give_many, self._requests_of)
         self._origins = requests or [""] * size
-        # As in a pipeline, a row's output lies at the start of room for the largest tensor.
+        # As in a pipeline: a row's output lies at the start of a place for the largest tensor.
         self._memory = {name: np.zeros((size, spec.room), np.uint8) for name, spec in outputs.items()}
         self._given: dict[tuple[int, str], Array | list[Array]] = {}
 
@@ -69,11 +69,11 @@ class MemoryBatch(Batch):
     def result(self, row: int, name: str) -> Any:
         """What the stage wrote to one row's output: a copy of the array, or the value of a "json" output.
 
-        A list of those for an output of many tensors.
+        For an output of many tensors it is a list of those.
 
         Raises:
-            BaseException: what the row failed with.
-            SpecMismatch: there is no such output, or nothing was written.
+            BaseException: the error with which the row failed.
+            SpecMismatch: there is no such output, or it was not written.
         """
         if row in self.failed:
             raise self.failed[row]
@@ -91,14 +91,13 @@ def batch_of(
 ) -> MemoryBatch:
     """A batch for `stage`: for each of its inputs, one value a row; "json" inputs are given as JSON values.
 
-    Where an input takes many tensors a value is a list of them; None leaves an optional one out. Rows of equal
-    shape lie side by side, others apart, as they may in a pipeline.
+    If an input takes many tensors, a value is a list of them; None leaves out an optional input. Rows of equal
+    shape lie side by side, others apart, as may happen in a pipeline.
 
     Args:
         stage: a stage's object.
-        requests: what a stage reads in `batch.requests`, one for each row: names, or all there is to know. Ids that
-            are not given are made up.
-        inputs: by name.
+        requests: one for each row, for `batch.requests`: names, or whole RequestInfos. Names get made-up ids.
+        inputs: the values by the name of the input.
 
     Raises:
         SpecMismatch: inputs are missing, of different numbers, or do not fit the stage's specs.
@@ -117,7 +116,7 @@ def batch_of(
 
 
 def run(stage: Stage, requests: Sequence[str | RequestInfo] = (), /, **inputs: Sequence[Any]) -> MemoryBatch:
-    """`process` over `batch_of(stage, requests, **inputs)`; `setup` is the caller's. Read outputs with `result`."""
+    """`process` over `batch_of(stage, requests, **inputs)`; the caller calls `setup`. Read outputs with `result`."""
     batch = batch_of(stage, requests, **inputs)
     batch.finish(stage.process(batch))
     return batch
@@ -151,7 +150,7 @@ def _array(spec: TensorSpec, value: Any) -> Array:
     if spec.dtype == JSON:
         return np.frombuffer(json.dumps(value).encode(), np.uint8).copy()
     array = np.array(value, order="C")
-    # As it lies in a slot: dense, and in this machine's byte order.
+    # As in a slot: dense, and in this machine's byte order.
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if (why := spec.misfit(array.dtype.name, array.shape)) is not None:
         raise SpecMismatch(f"input {spec.name!r}: {why}")

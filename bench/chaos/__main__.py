@@ -16,7 +16,7 @@ _SHM_BYTES = 4 * 1024 * 1024
 
 
 def main() -> None:
-    """Run one soak; exit code 1 where something happened that must not."""
+    """Run one soak; exit code 1 if something happened that must not."""
     default = Soak()
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
     parser.add_argument("--requests", type=int, default=default.requests)

@@ -1,11 +1,11 @@
-"""Client of the soak: a process that sends its share of the requests, and writes down what became of each.
+"""Client of the soak: a process that sends its share of the requests, and writes down the end of each.
 
     python -m bench.chaos.client RUN_DIR JOURNAL JSON     the JSON: seed, numbers, rate, rates, places, name
-    python -m bench.chaos.client RUN_DIR                  a leaker: takes slots and answers, gives nothing back
+    python -m bench.chaos.client RUN_DIR                  a leaker: takes slots and answers, and gives nothing back
 
 The journal is a file of lines, appended to with one write each, so that it outlives a kill: "s 17"
-request 17 was sent, "a 17 ok" it has come to an end that way. Who comes after a client that was
-killed goes on with what has no end yet.
+means that request 17 was sent, "a 17 ok" that it ended that way. The client that follows a killed
+client goes on with the requests that have no end yet.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BURST = 12
 
 
 class WatchingSession(Session):
-    """A session that notices an answer which comes twice; a message that was asked for again is none."""
+    """A session that notices if an answer comes twice; a message that the client asked for again does not count."""
 
     twice = 0
 
@@ -54,7 +54,7 @@ class Watching(Client):
 
     @property
     def twice(self) -> int:
-        """Answers that came twice."""
+        """The number of answers that came twice."""
         assert isinstance(self._session, WatchingSession)
         return self._session.twice
 
@@ -71,7 +71,7 @@ class _Sender:
         began, sent, due = time.monotonic(), 0, _BURST
         while self._todo or self._under_way:
             try:
-                # In bursts, so that there is something in every queue when something happens.
+                # In bursts, so that every queue has requests when an event comes.
                 if sent >= due and (time.monotonic() - began) * self._rate > due:
                     due += _BURST
                 while self._todo and sent < due and self._send(self._todo[0]):
@@ -102,7 +102,7 @@ class _Sender:
             del self._under_way[number]
             error = future.error()
             if isinstance(error, Unavailable):
-                # Its scheduler died: the request is nowhere, and is sent again.
+                # The scheduler died: no process has the request any more, so it is sent again.
                 self._write(f"r {number}")
                 self._todo.appendleft(sent)
             elif error is not None:
@@ -129,7 +129,7 @@ def _leak(run_dir: Path) -> None:
                 kept.append(draft)
             else:
                 draft.inputs["values"][...] = values
-                # Not its result: what is small is copied out of its slot.
+                # Keep the slot, not only the result: small outputs are copied out of their slots.
                 future = draft.submit()
                 future.wait(10)
                 kept.append(future)

@@ -1,4 +1,4 @@
-"""Events: what is done to whom and when, drawn from a seed. Pure."""
+"""Events: what happens to which process and when, drawn from a seed. Pure."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ SUPERVISOR = "supervisor"
 WORKERS = ("first+cut/0", "second/0", "second/1", "join+third/0")
 
 CLIENTS = 4
-"""Those that send requests, named client/0 ..."""
+"""The number of clients that send requests, named client/0 ..."""
 
 Kind = str
 """kill; stop (SIGSTOP, and SIGCONT after a while); garbage on every socket; truncate (a segment of slots, to nothing);
-fill (what is free in /dev/shm, for a while)."""
+fill (/dev/shm, for a while)."""
 
 _SCHEDULER_APART_S = 13.0
-"""A scheduler that dies more than five times a minute is given up."""
+"""If a scheduler dies more than five times a minute, it is given up."""
 
 _CRASHES_APART_S = 2.0
-"""A crash is blamed on what runs: two crashes of our making must not meet the same request twice."""
+"""A crash is blamed on the requests that run: two crashes that we cause must not meet the same request twice."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Event:
-    """One thing that happens."""
+    """One event."""
 
     at_s: float
     kind: Kind
@@ -51,7 +51,7 @@ def draw(seed: int, seconds: float, kills: int) -> list[Event]:
         if roll < 0.12 and at - last_scheduler > _SCHEDULER_APART_S:
             victim, last_scheduler = SCHEDULER, at
             if rng.random() < 0.3:
-                # The scheduler touches it and dies of it; so may others, clients too.
+                # The scheduler touches it and dies of it; other processes may too, also clients.
                 events.append(Event(at, "truncate"))
                 victim = rng.choice(WORKERS)
         elif roll < 0.18:

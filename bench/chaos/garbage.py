@@ -1,4 +1,4 @@
-"""Garbage: what somebody writes into a run's sockets who does not speak as we do."""
+"""Garbage: what a program that does not know our protocol writes into a run's sockets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["throw"]
 
 
 def throw(run_dir: Path, rng: random.Random) -> int:
-    """Write nonsense into every socket of a run; how many pieces."""
+    """Write garbage into every socket of a run; the number of pieces."""
     pieces = 0
     for path in sorted(run_dir.rglob("*.sock")):
         raw: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)

@@ -1,10 +1,10 @@
-"""Requests: what each request of a soak is, and what has to become of it. Pure.
+"""Requests: what each request of a soak is, and how it must end. Pure.
 
-A request is one int64 vector of 4 to 64 numbers; the first three say which request it is:
+A request is one int64 vector of 4 to 64 numbers; the first three describe it:
 
-    [number, deed, place, values ...]      deed: what it makes a stage do; place: which stage does it
+    [number, deed, place, values ...]      deed: what it makes a stage do; place: the stage that does it
 
-The stages leave these three alone and compute `3 * (value + 1) - 7`, a step each.
+The stages leave these three alone and compute `3 * (value + 1) - 7`, one step each.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ DEEDS = {
     "bad": ("BadInput",),
     "hurried": ("ok", "DeadlineExceeded"),
 }
-"""What a request may be, and what may become of it; its number in a request is its position here."""
+"""The deeds and the possible ends of each; the number of a deed in a request is its position here."""
 
 _DEADLY = ("segfault", "abort", "exit", "kill", "hang")
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How often a request is what, of 1."""
+    """The share of each kind of request, of 1."""
 
     deadly: float = 0.002
     bad: float = 0.02
@@ -78,7 +78,7 @@ def request(seed: int, number: int, rates: Rates, places: int) -> Request:
 
 
 def expected(values: Array) -> Array:
-    """What the pipeline answers to a request that is answered."""
+    """The answer of the pipeline to a request that does not fail."""
     answer = 3 * (values + 1) - 7
     answer[:HEAD] = values[:HEAD]
     return answer

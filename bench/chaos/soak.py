@@ -1,4 +1,4 @@
-"""Soak: runs a pipeline of three steps and its clients, and does to them what the events say."""
+"""Soak: runs a pipeline of three steps and its clients, and carries out the events."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SHM = Path("/dev/shm")
 _FILLER = _SHM / "chaos-filler"
 
 _GRACE_S = 10.0
-"""How long the slots of the last dead client may take to come back."""
+"""Seconds within which the slots of the last dead client must come back."""
 
 _DIED = re.compile(r": (?:the )?(\S+) died \((?:killed by signal \d+ \((\w+)\)|(exit code \d+|killed))")
 
@@ -62,9 +62,9 @@ PIPELINE: dict[str, Any] = {
         {"name": "third", "with": {"place": 2, "plus": -7, "ms": 5}, "batch": {"max_size": 4}, "colocate": True},
     ],
 }
-"""Three steps, the second over the parts of each request; two stages share a process, twice.
+"""Three steps, the second over the parts of each request; twice, two stages share a process.
 
-Its stages all have a time limit, for the requests that hang; see `_config`.
+All of its stages have a time limit, for the requests that hang; see `_config`.
 """
 
 _TIMEOUT_MS = 1000
@@ -72,7 +72,7 @@ _TIMEOUT_MS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Soak:
-    """What is asked for."""
+    """The settings of a soak."""
 
     requests: int = 10_000
     kills: int = 160
@@ -80,11 +80,11 @@ class Soak:
     seed: int = 1
     rates: Rates = field(default_factory=Rates)
     fill: bool = False
-    """Whether /dev/shm is nobody else's, and may be filled."""
+    """Whether no other process uses /dev/shm, so that it may be filled."""
 
 
 def soak(wanted: Soak, say: Callable[[str], None] = lambda line: None) -> Tally:
-    """Run one soak to its end, and count."""
+    """Run one soak to its end, and count what happened."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         return _Run(wanted, Path(folder), say).run()
 
@@ -113,11 +113,11 @@ class _Run:
         self._deeds = {request.number: request.deed for request in requests}
         self._shares: list[list[Request]] = [requests[share::CLIENTS] for share in range(CLIENTS)]
         self._events = deque(draw(wanted.seed, wanted.seconds, wanted.kills))
-        #: Those whose victim was dead when they were due.
+        #: Events whose victim was dead when they were due.
         self._late: list[Event] = []
         self._clients: dict[str, subprocess.Popen[bytes]] = {}
         self._finished: set[str] = set()
-        #: (when, process) of those that are stopped.
+        #: (time, process) for the stopped processes.
         self._stopped: list[tuple[float, psutil.Process]] = []
         self._kills: Counter[str] = Counter()
         self._stops = self._garbage = self._truncated = self._fills = 0
@@ -153,10 +153,10 @@ class _Run:
             self._say(log)
         return tally
 
-    # -- while it goes on -----------------------------------------------------------------------
+    # -- during the soak ------------------------------------------------------------------------
 
     def _endure(self, pipeline: RunningPipeline) -> bool:
-        """Until every client has finished, and every event has happened; False where that does not come."""
+        """Run until every client has finished and every event has happened; False if that takes too long."""
         began = asked = time.monotonic()
         give_up = began + 3 * self._wanted.seconds + 60
         while self._events or self._late or len(self._finished) < CLIENTS:
@@ -220,7 +220,7 @@ class _Run:
             return
         process = self._find(event.victim, pipeline.pid)
         if process is None:
-            # It is dead already: what was to happen to it happens to whoever takes its place.
+            # It is dead already: the event will hit the process that takes its place.
             if event.victim not in self._finished:
                 self._late.append(event)
             return
@@ -234,14 +234,14 @@ class _Run:
             self._stopped.append((now + event.for_s, process))
 
     def _truncate(self, run: str) -> None:
-        """Cut off the slots of one pool, as somebody does who tidies up /dev/shm by hand."""
+        """Cut off the slots of one pool, as a person might who cleans up /dev/shm by hand."""
         pools = [found for found in leftovers.scan() if found.run == run and found.pool != "recorder"]
         os.truncate(_SHM / self._rng.choice(pools).name.lstrip("/"), 0)
         self._truncated += 1
 
     def _fill(self, until: float) -> None:
         free = os.statvfs(_SHM)
-        with _FILLER.open("wb") as file, contextlib.suppress(OSError):  # somebody was faster
+        with _FILLER.open("wb") as file, contextlib.suppress(OSError):  # another process was faster
             os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
         self._filled_until = until
         self._fills += 1
@@ -256,7 +256,7 @@ class _Run:
         self._stopped = [entry for entry in self._stopped if entry[0] > now]
 
     def _find(self, victim: str, supervisor: int) -> psutil.Process | None:
-        """The living process that plays the role of `victim`."""
+        """The living process in the role of `victim`."""
         if victim == "supervisor":
             return psutil.Process(supervisor)
         if victim in self._clients:
@@ -283,7 +283,7 @@ class _Run:
         leaker = self._clients[LEAKER]
         leaker.kill()
         leaker.wait()
-        # The canary holds slots of its own; its supervisor starts it again, with nothing.
+        # The canary holds slots of its own; the supervisor starts it again, without any.
         end = time.monotonic() + _GRACE_S
         while True:
             status = self._ask(pipeline.run_dir)

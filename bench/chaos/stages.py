@@ -1,4 +1,4 @@
-"""Stages of the soak: each takes one step of the computation, and does what a request tells it to."""
+"""Stages of the soak: each does one step of the computation, and the deed that a request tells it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Cut", "Join", "Step"]
 _NAMES = tuple(DEEDS)
 
 PART = 8
-"""Numbers of a part."""
+"""How many numbers a part has."""
 
 _PARTS = ceil_div(LONGEST - HEAD, PART)
 
@@ -29,8 +29,8 @@ class Step:
     """values -> times * values + plus, without the head of the request.
 
     Args:
-        place: which stage of the pipeline this is.
-        times, plus: what is computed.
+        place: the number of this stage in the pipeline.
+        times, plus: the factor and the summand.
         ms: milliseconds that one batch takes, beside the computation.
     """
 

@@ -1,4 +1,4 @@
-"""Tally: what became of the requests of a soak, counted out of the journals. Pure."""
+"""Tally: how the requests of a soak ended, counted from the journals. Pure."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ __all__ = ["Tally", "count"]
 
 @dataclass
 class Tally:
-    """The figures of one soak. `faults` names those that must be zero and are not."""
+    """The figures of one soak. `faults` names the figures that must be zero and are not."""
 
     sent: int = 0
-    """How often a request was sent, again and again included."""
+    """How often requests were sent, repetitions included."""
     resent: int = 0
-    """Of these: since the scheduler, or the client, had died."""
+    """How many of these were repetitions because the scheduler or the client had died."""
     ends: Counter[str] = field(default_factory=Counter)
-    """How many requests came to which end."""
+    """End -> number of requests."""
     lost: list[int] = field(default_factory=list)
     """Innocent requests that were not answered."""
     wrong: list[int] = field(default_factory=list)
-    """Answered with something else than the function of their inputs."""
+    """Requests whose answer is not the function of their inputs."""
     misjudged: list[str] = field(default_factory=list)
-    """Deadly or bad requests that came to an end which is not theirs."""
+    """Deadly or bad requests that ended otherwise than they must."""
     twice: int = 0
     slots_leaked: int = 0
     segments_leaked: int = 0
     kills: Counter[str] = field(default_factory=Counter)
-    """What was sent to whom, as "SIGKILL worker"."""
+    """Signals that were sent, as "worker SIGKILL"."""
     stops: int = 0
     garbage: int = 0
     truncated: int = 0
     fills: int = 0
     deaths: Counter[str] = field(default_factory=Counter)
-    """What the supervisor saw dying, as "worker SIGSEGV"."""
+    """Deaths that the supervisor saw, as "worker SIGSEGV"."""
     counts: Counter[str] = field(default_factory=Counter)
-    """Of the schedulers, one after the other."""
+    """Of all schedulers, one after the other."""
     exit_code: int = 0
     seconds: float = 0.0
     hung: bool = False
 
     def faults(self) -> list[str]:
-        """What must not have happened."""
+        """The figures that must be zero and are not."""
         must_be_none = {
             "innocent requests lost": len(self.lost),
             "answered twice": self.twice,
@@ -104,7 +104,7 @@ def count(deeds: Mapping[int, str], journal: Iterable[str]) -> Tally:
         elif kind == "t":
             tally.twice += int(number)
         elif kind == "a":
-            # Its client writes one end for each future, and sends nothing again that has one.
+            # A client writes one end for each future, and never sends a request again that has an end.
             tally.twice += int(number) in ends
             ends[int(number)] = end
     tally.sent = sum(sent.values())

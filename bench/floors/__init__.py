@@ -1,1 +1,1 @@
-"""Floors: the least that a relay of tensors costs over a given transport, with nobody who decides."""
+"""Floors: the least cost of a relay of tensors over a given transport, without any scheduler."""

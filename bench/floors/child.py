@@ -1,4 +1,4 @@
-"""Relay processes: how a floor starts them, and how they make sure not to outlive it."""
+"""Child: how a floor starts its relay processes, and how they make sure not to outlive it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def become_relay(parent: int) -> None:
     """Die with `parent`, leave Ctrl-C to it, and keep the garbage collector out of the loop."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    if os.getppid() != parent:  # it died before the kernel was told to watch it
+    if os.getppid() != parent:  # the parent died before the kernel was told to watch it
         sys.exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Its parent has them wait while it starts relays.
+    # The parent blocks signals while it starts relays.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGALRM})
     gc.disable()

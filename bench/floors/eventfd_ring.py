@@ -1,7 +1,7 @@
-"""The eventfd floor: handles through single-producer, single-consumer rings in shared memory.
+"""EventfdRing, the eventfd floor: handles through single-producer, single-consumer rings in shared memory.
 
-One ring and one eventfd a hop. A consumer that finds its ring empty spins 40 us with sched_yield,
-then says that it sleeps and blocks in the eventfd; a producer signals only a consumer that sleeps.
+One ring and one eventfd for each hop. If a consumer finds its ring empty, it spins 40 us with sched_yield,
+then writes that it sleeps and blocks in the eventfd; a producer signals a consumer only if it sleeps.
 
     word 0        published   entries ever written   (written by the producer only)
     word 8        asleep      1 while the consumer sleeps or is about to
@@ -12,9 +12,9 @@ entries needs to be shared. `python -m bench.floors.eventfd_ring` is a relay pro
 
 Why this is a floor and not how the pipeline works: plain Python stores into shared memory are ordered
 only by x86-64's total store order (aligned 8-byte stores become visible whole and in program order;
-Intel SDM vol. 3A, 9.2); the one order TSO does not give, store before load, is bought with a lock
+Intel SDM vol. 3A, 9.2); the one order that TSO does not give, store before load, needs a lock
 instruction (see `_full_barrier`). On AArch64 it would lose tensors. A hop has exactly one producer and
-one consumer, known before the start, and nobody can be restarted, join, or be told of a peer's death.
+one consumer, known before the start; no process can be restarted, can join, or learns of a peer's death.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ class Hop:
             words[at] = slot
             words[at + 1] = seq
             count += 1
-        words[_PUBLISHED] = self._count = count  # after the entries: whoever sees the count sees them (TSO)
-        _full_barrier()  # the count before the look at the flag, or both ends could miss each other
+        words[_PUBLISHED] = self._count = count  # after the entries: a process that sees the count sees them (TSO)
+        _full_barrier()  # the count before the test of the flag, or both ends could miss each other
         if words[_ASLEEP]:
             words[_ASLEEP] = 0  # one signal a sleep
             os.eventfd_write(self._fd, 1)
 
     def take(self, timeout_s: float | None) -> list[Handle]:
-        """All handles there are; waits for the first. Empty after a sleep of `timeout_s`."""
+        """All handles in the ring; waits for the first. Empty after a sleep of `timeout_s`."""
         words, count = self._words, self._count
         if words[_PUBLISHED] == count:
             clock, pause = time.perf_counter, os.sched_yield
@@ -87,13 +87,13 @@ class Hop:
                 pause()
             while words[_PUBLISHED] == count:
                 words[_ASLEEP] = 1
-                _full_barrier()  # the flag before the last look, see put()
+                _full_barrier()  # the flag before the last test, see put()
                 if words[_PUBLISHED] != count:
                     words[_ASLEEP] = 0
                     break
                 if timeout_s is not None and not self._poll.poll(timeout_s * 1e3):
                     return []
-                os.eventfd_read(self._fd)  # may be a late signal of an earlier sleep; then we look and sleep again
+                os.eventfd_read(self._fd)  # may be a late signal for an earlier sleep; then test and sleep again
         published = words[_PUBLISHED]
         handles: list[Handle] = []
         while count < published:
@@ -125,7 +125,7 @@ class EventfdRing(RingFloor):
         return f"eventfd-{self.relays}"
 
     def _handles_per_message(self, window: int) -> int:
-        return 1  # publishing is a few stores: nothing is gained by waiting
+        return 1  # publishing takes a few stores: waiting gains nothing
 
     def _connect(self, fd: int, nbytes: int, window: int) -> list[subprocess.Popen[bytes]]:
         hops = self.relays + 1
@@ -176,7 +176,7 @@ def _end(ring: mmap.mmap, index: int, slots: int, signal: int) -> Hop:
 
 
 def relay(slots: Slots, hop: Hop, after: Hop) -> None:
-    """Take handles from `hop`, look their views up as a stage would, touch nothing, put them into `after`."""
+    """Take handles from `hop`, look up their views as a stage would, touch nothing, put them into `after`."""
     views = slots.views
     while True:
         handles = hop.take(None)

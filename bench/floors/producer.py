@@ -1,9 +1,9 @@
-"""P, the producer and collector of a floor, in the measuring process itself.
+"""Producer, P: the producer and collector of a floor, in the measuring process itself.
 
     P -> relay 1 -> ... -> relay n -> P        handles (slot, seq); the tensors stay where they are
 
-It fills slots, sends their handles, takes them back and checks every tensor. How handles travel is
-the subclass's; it never looks at a tensor.
+It fills slots, sends their handles, takes them back and checks every tensor. The subclass
+decides how handles travel; it never looks at a tensor.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["SILENCE_S", "Handle", "RingFloor"]
 
 Handle = Sequence[int]  # slot, seq
 
-#: How long P waits for a handle before it looks whether the relays still live.
+#: How long P waits for a handle before it checks whether the relays still live.
 SILENCE_S = 1.0
 _PATIENCE_S = 15.0
 _ON_LOAN_TO_NOBODY = -1
@@ -33,7 +33,7 @@ _ON_LOAN_TO_NOBODY = -1
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Signals wait: what a handler raises in the middle of a `_connect` would leave sockets and relays unknown."""
+    """Signals wait: an exception of a handler in the middle of a `_connect` would leave unknown sockets and relays."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGALRM})
     try:
         yield
@@ -56,10 +56,10 @@ class RingFloor(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """Of the subject, as tables show it."""
+        """Name of the subject in tables."""
 
     def setup(self, nbytes: int, window: int) -> None:
-        """Create `window` slots and the relays; send one tensor around, so that all of them are up."""
+        """Create `window` slots and the relays; send one tensor around, so that all relays run."""
         self._fd = unnamed_shared_memory(stride_of(nbytes) * window)
         self._slots = Slots(self._fd, nbytes, window)
         self._slots.prefault()
@@ -111,7 +111,7 @@ class RingFloor(ABC):
 
     def close(self) -> None:
         for child in self._children:
-            child.kill()  # relays own nothing that outlives them
+            child.kill()  # nothing that relays own outlives them
         for child in self._children:
             child.wait()
         self._children = []
@@ -150,7 +150,7 @@ class RingFloor(ABC):
         return self._slots
 
     def _silence(self, since: float) -> None:
-        """Called when nothing came for `SILENCE_S`; `since` is when the wait began (time.monotonic).
+        """Called if nothing came for `SILENCE_S`; the wait began at `since` (time.monotonic).
 
         Raises:
             SubjectDied: a relay is gone, or nothing has come for 15 s.
@@ -163,7 +163,7 @@ class RingFloor(ABC):
 
     @abstractmethod
     def _handles_per_message(self, window: int) -> int:
-        """How many slots P fills before it sends their handles, `window` being in flight."""
+        """How many slots P fills before it sends their handles, with `window` in flight."""
 
     @abstractmethod
     def _connect(self, fd: int, nbytes: int, window: int) -> list[subprocess.Popen[bytes]]:
@@ -183,4 +183,4 @@ class RingFloor(ABC):
 
     @abstractmethod
     def _disconnect(self) -> None:
-        """Close the transport; also after a `_connect` that failed half way."""
+        """Close the transport, even if `_connect` failed half way."""

@@ -1,8 +1,8 @@
-"""Slots of a floor: one mapping of shared memory that has no name.
+"""Slots of a floor: one mapping of shared memory without a name.
 
 The producer creates and fills them, relay processes inherit the descriptor and attach.
 The file is opened with O_TMPFILE in /dev/shm: the same tmpfs as the pipeline's segments, but never
-an entry in it, so nothing can be left behind however a process ends.
+an entry in it, so nothing can be left behind, however a process ends.
 
     0          stride        2*stride
     | slot 0   | slot 1      | ...          stride = nbytes rounded up to whole pages
@@ -33,7 +33,7 @@ def stride_of(nbytes: int) -> int:
 
 
 def unnamed_shared_memory(nbytes: int) -> int:
-    """A descriptor of `nbytes` of reserved shared memory without a name.
+    """A descriptor for `nbytes` of reserved shared memory without a name.
 
     Raises:
         OSError: /dev/shm has no room for it (now, not as a SIGBUS at first touch).
@@ -48,7 +48,7 @@ def unnamed_shared_memory(nbytes: int) -> int:
 
 
 class Slots:
-    """`count` slots of `nbytes` over the descriptor `fd`, which stays the caller's."""
+    """`count` slots of `nbytes` over the descriptor `fd`, which the caller closes."""
 
     def __init__(self, fd: int, nbytes: int, count: int) -> None:
         if nbytes < 16 or nbytes % 8:
@@ -67,7 +67,7 @@ class Slots:
             view.fill(0)
 
     def fill(self, slot: int, source: np.ndarray[tuple[int], np.dtype[np.uint8]], seq: int) -> None:
-        """One memcpy of `source` into the slot, stamped with `seq`."""
+        """Copy `source` into the slot with one memcpy, and stamp it with `seq`."""
         np.copyto(self.views[slot], source)
         words = self._words
         words[self._first[slot]] = seq
@@ -77,7 +77,7 @@ class Slots:
         """Read both stamps back.
 
         Raises:
-            TornTensor: they are not those of `seq`.
+            TornTensor: the stamps are not those of `seq`.
         """
         words = self._words
         first, last = words[self._first[slot]], words[self._last[slot]]

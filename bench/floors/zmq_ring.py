@@ -1,9 +1,9 @@
-"""The ZeroMQ floor: handles over PUSH/PULL on ipc, as few messages and copies as one gets from Python.
+"""ZmqRing, the ZeroMQ floor: handles over PUSH/PULL on ipc, with as few messages and copies as Python allows.
 
     P --PUSH/PULL--> relay 1 --PUSH/PULL--> ... --PUSH/PULL--> P
 
 A message is one MessagePack array of handles [slot, seq]. Every process drains its socket before it
-acts, so handles that queue up behind a slow process travel on together, as one message. `python -m
+acts, so handles that wait for a slow process travel on together, as one message. `python -m
 bench.floors.zmq_ring` is a relay process.
 """
 
@@ -82,14 +82,14 @@ def _connect_soon(socket: zmq.Socket[bytes], address: str) -> None:
 
 
 def _drain(pull: zmq.Socket[bytes], handles: list[Handle]) -> list[Handle]:
-    """`handles` and all that the socket holds already; asking costs less than an EAGAIN that is raised."""
+    """`handles` and all that the socket has already; asking costs less than an exception for EAGAIN."""
     while int(pull.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
         handles += msgpack.unpackb(pull.recv(zmq.NOBLOCK))
     return handles
 
 
 def relay(slots: Slots, hop: str, after: str) -> None:
-    """Take handles from `hop`, look their views up as a stage would, touch nothing, send them on to `after`."""
+    """Take handles from `hop`, look up their views as a stage would, touch nothing, send them on to `after`."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     pull = context.socket(zmq.PULL)
     pull.bind(hop)

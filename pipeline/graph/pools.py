@@ -13,7 +13,7 @@ The rules, and why:
   quarter of its orders, at least 4, for a pool that is filled once a request. What the children give to a stage that
   joins them is kept until all of a request's are there: their pool has room for those of one request more than are
   being computed, of two where slots are small, and a request's children are not begun before there is room
-  for what they give (see `pipeline.scheduler.fanout`).
+  for what they give (see `pipeline.scheduler.progress`).
 * **Ingress slots** bound the requests that are inside: as many as keep every worker busy, and a third more,
   since one client alone gets three quarters; at least 8 and at most 256.
 * **Ingress pools**: inputs of up to 1 MiB, or of fixed shapes, have one pool. Larger ones are files more

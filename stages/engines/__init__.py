@@ -1,4 +1,4 @@
-"""Engines by name. Each is imported when it is asked for, so that one whose library is absent costs nothing."""
+"""Engines by name. Each is imported when it is needed, so that an engine without its library costs nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def engine_class(name: str, model: Path | None = None, options: EngineOptions = 
     """The engine of that name; for "auto" the fastest that can run `model` here.
 
     Raises:
-        BadOption: there is none of that name.
+        BadOption: there is no engine of that name.
         ModelError: its library is not installed.
     """
     if name == "auto":
@@ -41,11 +41,11 @@ def engine_class(name: str, model: Path | None = None, options: EngineOptions = 
 
 
 def choose_engine(model: Path, options: EngineOptions = DEFAULTS) -> tuple[str, str]:
-    """The name of the fastest engine that can run a model here, and why a faster one cannot, "" where none is missed.
+    """The name of the fastest engine that can run a model here, and why a faster one cannot ("" if none was expected).
 
-    A GPU for which plans of a model of that name were built is not left idle without a word.
+    If plans of a model of that name were built for a GPU and cannot be used, the reason is given.
     """
-    # In the order of what it costs: a GPU without plans must not make every start slower.
+    # The cheapest test first: a GPU without plans must not make every start slower.
     plans = plans_of(model.stem)
     gpu = device_name() if plans else None
     if gpu is None:

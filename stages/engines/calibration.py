@@ -1,7 +1,7 @@
-"""Calibration: what int8 is measured on, the real inputs of a model as its pre-processing makes them.
+"""Calibration: the samples from which int8 ranges are measured: a model's real inputs, out of its pre-processing.
 
-TensorRT looks for the range of each tensor by running these. They come as .npz files, one array for each
-input of the model, of its dtype, with the samples along the first axis:
+TensorRT runs them to find the range of each tensor. They come as .npz files with one array for each input
+of the model, of its dtype, with the samples along the first axis:
 
     numpy.savez("calibration.npz", image=pictures)          # (500, 224, 224, 3)
 
@@ -30,17 +30,17 @@ class Calibration:
     """Samples of every input of a model."""
 
     arrays: Mapping[str, Array]
-    """(samples, *shape), by the input's name; equally many of each."""
+    """(samples, *shape), by the input's name; the same number of samples for each."""
     digest: str
-    """Of names, shapes and contents: plans built on other samples are out of date."""
+    """Digest of names, shapes and contents: plans that were built with other samples are out of date."""
 
     @property
     def samples(self) -> int:
-        """How many there are."""
+        """The number of samples."""
         return min(len(array) for array in self.arrays.values())
 
     def check(self, inputs: tuple[TensorAxes, ...], batch: int) -> None:
-        """Compare with the inputs of a network, batch axis included, every extent a number.
+        """Compare with the inputs of a network: batch axis included, every extent a number.
 
         Raises:
             ModelError: a name, a dtype or a shape differs, or there are fewer samples than a batch has.
@@ -61,7 +61,7 @@ def read_calibration(path: Path) -> Calibration:
     """The samples of an .npz file, or of all .npz files of a folder, in the order of their names.
 
     Raises:
-        ModelError: there is none, one is damaged, or they do not fit each other.
+        ModelError: there is no file, one is damaged, or they do not fit each other.
     """
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
     if not files:
@@ -69,7 +69,7 @@ def read_calibration(path: Path) -> Calibration:
     parts: dict[str, list[Array]] = {}
     for file in files:
         try:
-            # Opened here: numpy leaves a damaged file open.
+            # Opened here, since numpy leaves a damaged file open.
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
                 arrays = {name: np.ascontiguousarray(content[name]) for name in content.files}
         except (OSError, EOFError, ValueError, zipfile.BadZipFile, AttributeError) as error:

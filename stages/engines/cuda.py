@@ -1,10 +1,10 @@
 """CUDA, as far as an engine needs it: one device, its memory, streams, graphs, and pinned host memory.
 
-pycuda does devices, the context, streams, events and device memory. What it lacks or fails at goes to the
-driver library itself: copies from bare addresses, graphs, and registering memory (pycuda 2026.1's own
-`register_host_memory` crashes). The primary context is used, the one that TensorRT's runtime takes too.
+pycuda is used for devices, the context, streams, events and device memory. The driver library is called
+directly for what pycuda lacks: copies from bare addresses, graphs, and registering memory (pycuda 2026.1's
+own `register_host_memory` crashes). The context is the primary one, which TensorRT's runtime uses too.
 
-Nothing here is imported, and no driver is loaded, before an engine asks.
+No driver is loaded before an engine needs it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from stages.errors import ModelError, StageBroken
 __all__ = ["MAX_PITCH", "CudaError", "Device", "Graph", "device_name"]
 
 MAX_PITCH = (1 << 31) - 1
-"""Bytes that rows of one copy may be apart (CU_DEVICE_ATTRIBUTE_MAX_PITCH of every GPU so far)."""
+"""The most bytes between the rows of one copy (CU_DEVICE_ATTRIBUTE_MAX_PITCH of every GPU so far)."""
 
 _PORTABLE = 1  # CU_MEMHOSTREGISTER_PORTABLE
 _HOST, _DEVICE = 1, 2  # CU_MEMORYTYPE_HOST, CU_MEMORYTYPE_DEVICE
-_CAPTURE_RELAXED = 2  # TensorRT may allocate while it is captured; the stricter modes forbid that
+_CAPTURE_RELAXED = 2  # TensorRT may allocate during a capture, which the stricter modes forbid
 
-#: Half of a CUDA_MEMCPY2D: where in the rows to begin, and whose memory they are.
+#: Half of a CUDA_MEMCPY2D: where in the rows to begin, and the kind and address of their memory.
 _SIDE = (
     ("X", c_size_t), ("Y", c_size_t), ("Type", c_uint), ("Host", c_void_p), ("Device", c_uint64), ("Array", c_void_p),
     ("Pitch", c_size_t),
@@ -58,13 +58,13 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 }
 
 
-#: How many devices of this process pin some memory, by its address. The driver does it once, for all contexts, and
-#: refuses to do it again, but stages that share a process may read the same slots.
+#: By address of pinned memory: how many devices of this process pin it. The driver pins it once, for all contexts, and
+#: refuses a second time, but stages that share a process may read the same slots.
 _pinned: Counter[int] = Counter()
 
 
 class _Rows(ctypes.Structure):
-    """CUDA_MEMCPY2D: rows of equal length that lie equally far apart, on either side."""
+    """CUDA_MEMCPY2D: rows of equal length at equal distances, on either side."""
 
     _fields_ = [
         *((f"src{name}", kind) for name, kind in _SIDE),
@@ -75,16 +75,16 @@ class _Rows(ctypes.Structure):
 
 
 def _directions() -> tuple[_Rows, _Rows]:
-    """To the device, and from it."""
+    """Set up once for copies to the device and once for copies from it."""
     return _Rows(srcType=_HOST, dstType=_DEVICE), _Rows(srcType=_DEVICE, dstType=_HOST)
 
 
 class CudaError(StageBroken):
-    """A CUDA call failed. Most leave the context unusable: only another process can go on."""
+    """A CUDA call failed. After most failures the context cannot be used any more: only a new process can go on."""
 
 
 class _Driver:
-    """libcuda.so.1, with the error codes made exceptions."""
+    """libcuda.so.1, with exceptions instead of error codes."""
 
     def __init__(self) -> None:
         library = ctypes.CDLL("libcuda.so.1")
@@ -114,7 +114,7 @@ def _driver() -> _Driver:
 
 
 def device_name(ordinal: int = 0) -> str | None:
-    """What the driver calls a GPU, such as "NVIDIA H100 80GB HBM3"; None where there is none."""
+    """The driver's name of a GPU, such as "NVIDIA H100 80GB HBM3"; None if there is none."""
     number, name = c_int(), ctypes.create_string_buffer(256)
     try:
         driver = _driver()
@@ -147,14 +147,14 @@ class Device:
         except cuda.Error as error:
             raise ModelError(f"cuda:{ordinal} cannot be used: {error}") from error
         self._context.push()
-        # A context that is still pushed when the interpreter ends makes pycuda abort the process.
+        # pycuda aborts the process if a context is still pushed when the interpreter ends.
         atexit.register(self.close)
         self.name: str = device.name()
         self.bus_id: str = device.pci_bus_id()
-        # Filled in for each copy: the driver has read them when it returns.
+        # Filled in again for each copy: the driver has read them when the call returns.
         self._upload, self._download = _directions()
         self._registered: dict[int, memoryview] = {}
-        #: Pinned memory of our own.
+        #: Pinned memory that belongs to this device object.
         self._staging: list[NDArray[np.uint8]] = []
         self._allocations: list[Any] = []
 
@@ -183,12 +183,12 @@ class Device:
         return int(memory)
 
     def allocate_pinned(self, nbytes: int) -> NDArray[np.uint8] | None:
-        """New pinned host memory, which stays so until `close`; None where the driver refuses."""
+        """New pinned host memory, which stays pinned until `close`; None if the driver refuses."""
         memory = np.frombuffer(mmap.mmap(-1, max(1, nbytes)), np.uint8)
         try:
             self._driver("cuMemHostRegister_v2", memory.ctypes.data, memory.nbytes, _PORTABLE)
         except CudaError as error:
-            print(f"no memory is pinned for small rows, copies take longer: {error}", file=sys.stderr)
+            print(f"no memory is pinned for small rows, so copies take longer: {error}", file=sys.stderr)
             return None
         self._staging.append(memory)
         return memory
@@ -202,12 +202,12 @@ class Device:
         return self._cuda.Event(self._cuda.event_flags.DISABLE_TIMING)
 
     def upload(self, target: int, source: int, nbytes: int, stream: int) -> None:
-        """Enqueue a copy from host to device, both bare addresses."""
+        """Enqueue a copy from host to device, both given as bare addresses."""
         if code := self._driver.library.cuMemcpyHtoDAsync_v2(target, source, nbytes, stream):
             raise CudaError(f"copy of {nbytes} bytes to {self.name}: CUDA error {code}")
 
     def download(self, target: int, source: int, nbytes: int, stream: int) -> None:
-        """Enqueue a copy from device to host, both bare addresses."""
+        """Enqueue a copy from device to host, both given as bare addresses."""
         if code := self._driver.library.cuMemcpyDtoHAsync_v2(target, source, nbytes, stream):
             raise CudaError(f"copy of {nbytes} bytes from {self.name}: CUDA error {code}")
 
@@ -228,7 +228,7 @@ class Device:
             raise CudaError(f"copy of {rows} rows of {nbytes} bytes from {self.name}: CUDA error {code}")
 
     def synchronize(self) -> None:
-        """Wait until all that was enqueued on the device is over."""
+        """Wait until everything that was enqueued on the device is done."""
         self._context.synchronize()
 
     def register(self, memory: memoryview) -> None:
@@ -271,9 +271,9 @@ class Device:
             for memory in self._allocations:
                 memory.free()
         finally:
-            # After an error of the device nothing can be given back, but the context must not stay pushed.
+            # After a device error nothing can be freed, but the context must not stay pushed.
             self._allocations.clear()
-            # Not before: freeing device memory waits for whatever still copies.
+            # Not earlier: freeing device memory waits for copies that are still running.
             self._staging.clear()
             context, self._context = self._context, None
             atexit.unregister(self.close)
@@ -282,10 +282,10 @@ class Device:
 
 
 class Graph:
-    """What `enqueue` puts into a stream, captured once and launched as one.
+    """The work that `enqueue` puts into a stream, captured once and launched as one.
 
     Raises:
-        CudaError: something that was enqueued cannot be captured.
+        CudaError: `enqueue` did something that cannot be captured.
     """
 
     def __init__(self, stream: int, enqueue: Callable[[], None]) -> None:
@@ -296,7 +296,7 @@ class Graph:
         try:
             enqueue()
         finally:
-            # Also where that failed: a stream that stays in capture refuses everything else.
+            # Even if that failed: a stream that stays in capture refuses everything else.
             driver("cuStreamEndCapture", stream, byref(self._graph))
         driver("cuGraphInstantiateWithFlags", byref(self._executable), self._graph, 0)
         self._launch = driver.library.cuGraphLaunch

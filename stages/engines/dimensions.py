@@ -1,4 +1,4 @@
-"""Names of a model's free dimensions: which of them a person chose, and which a converter made up. Pure."""
+"""Dimensions: names of a model's free dimensions, chosen by a person or made up by a converter. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _GENERATED = re.compile(r"unk__\d+|.*DynamicDimension.*|s\d+|.*_dim_\d+|\?")
 
 
 def is_chosen(name: str | None) -> bool:
-    """Whether a person would write this name: an identifier, and none of those that converters make.
+    """Whether a person would write this name: an identifier, and not one that converters make up.
 
     `batch`, `H` and `sequence_length` are; None, `floor(floor(H/2 - 1/2)/2)` and `unk__653` are not.
     """
@@ -21,12 +21,12 @@ def is_chosen(name: str | None) -> bool:
 
 
 def unbounded(tensor: str, shape: Sequence[int | str], axis: str, number: int) -> str:
-    """That a free dimension has no maximum, and what to write.
+    """The message that a free dimension has no maximum, and what to write.
 
     Args:
-        shape: of the tensor, without the batch.
+        shape: the tensor's shape, without the batch.
         axis: the dimension's name.
-        number: which axis it is, the batch being 0.
+        number: the number of the axis; the batch is 0.
     """
     if is_chosen(axis):
         return (

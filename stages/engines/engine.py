@@ -1,24 +1,25 @@
-"""Engine: the contract between the inference stage and what runs a model.
+"""Engine: the contract between the inference stage and a library that runs models.
 
-    describe(path)          specs of the model, quickly and on any machine; may be called without the device
+    describe(path)          specs of the model, quickly and on any machine, even without the device
     load(threads, device)   read the model, claim the device
-    warm_up(sizes, extents) run each batch size once, so that the first request does not pay for it
-    known_shapes(inputs)    shapes of outputs with free dimensions, where a batch like this one was run before
+    warm_up(sizes, extents) run each batch size once, so that the first request need not wait for it
+    known_shapes(inputs)    shapes of outputs with free dimensions, if a batch like this one was run before
     run(inputs, outputs)    arrays (n, *shape) in, arrays (n, *shape) out; any number of times
-    close()                 give everything back
+    close()                 free everything
 
-An engine that `can_start` also takes rows where they lie, and may compute several batches at once:
+An engine that `can_start` also takes rows in place, and may compute several batches at once:
 
-    attach_memory(buffers)  the shared memory that slots lie in, for an engine that wants to pin it
+    attach_memory(buffers)  the shared memory of the slots, for an engine that pins it
     start(inputs, outputs)  begin a batch; each tensor as one array a row, in place
-    done(token)             is it over?
+    done(token)             whether the batch is done
 
-An engine sees arrays, never requests or slots. Batches larger or smaller than a model was saved for are
-cut and padded here, so that an implementation runs only what its model takes.
+An engine sees arrays, never requests or slots. If a model was saved for one batch size,
+batches are cut and padded here, so that an implementation runs only what its model takes.
 
-Row r of every output is request r's, and nothing in a file promises that: a first axis may be a number of detections.
-So the first extent of every output is compared with the number of rows, in `warm_up` for the smallest and the largest
-batch, and after each run. An output that is whole (see `stages.engines.signature`) lies in an array (1, *shape).
+Row r of every output belongs to request r, but a file does not promise that: a first axis may be a number of
+detections. So the first extent of every output is compared with the number of rows, in `warm_up` for the smallest and
+the largest batch, and after each run. An output that is whole (see `stages.engines.signature`) lies in an array
+(1, *shape).
 """
 
 from __future__ import annotations
@@ -39,16 +40,16 @@ from stages.stage import Array
 
 __all__ = ["DEFAULTS", "REMEMBERED", "Engine", "EngineOptions"]
 
-#: Input shapes for which output shapes are remembered. The bound only keeps ever new shapes from filling memory.
+#: Input shapes for which output shapes are remembered. The bound only prevents ever new shapes from filling memory.
 REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How an engine is to run a model. What an engine has no use for, it passes over: a config runs anywhere."""
+    """How an engine runs a model. An engine ignores options that it has no use for, so a config runs anywhere."""
 
     precision: str = "auto"
-    """"fp32", "fp16", "int8", or "auto": fp16 where the model was built in it, else fp32."""
+    """"fp32", "fp16", "int8", or "auto": fp16 if the model was built in it, otherwise fp32."""
     contexts: int = 1
     """Batches that may be computed at once. An engine may have more under way."""
     cuda_graphs: bool = True
@@ -64,19 +65,19 @@ class Engine(abc.ABC):
     Args:
         path: the model's file.
         max: maximum of each free dimension other than the batch, by its name.
-        options: how to run it.
-        shapes: other names for free dimensions than the file's, which may be none or nonsense; or numbers,
-            where fewer shapes are meant than the model could take.
-        leave_out: outputs that are not wanted.
+        options: how to run the model.
+        shapes: names for free dimensions in place of the file's, which may be missing or meaningless; or numbers,
+            which restrict the shapes that the model takes.
+        leave_out: outputs that are not needed.
 
     Raises:
-        ModelError: the file is missing, damaged, or holds what this engine cannot run.
+        ModelError: the file is missing, damaged, or has something that this engine cannot run.
     """
 
     device: ClassVar[str] = "cpu"
-    """What it runs on: "cpu" or "cuda"."""
+    """The kind of device that it runs on: "cpu" or "cuda"."""
     can_start: ClassVar[bool] = False
-    """It has `start` and `done`, which take the rows where they lie."""
+    """Whether it has `start` and `done`, which take the rows in place."""
 
     def __init__(
         self,
@@ -90,13 +91,13 @@ class Engine(abc.ABC):
         self.options = options
         self.specs = self.describe(path, max, shapes, leave_out)
         self._known: dict[tuple[tuple[int, ...], ...], dict[str, tuple[int, ...]]] = {}
-        #: What is as long as there is to find has another shape each time, and is not worth a guess.
+        #: Outputs whose length depends on what is found change their shape each time: a guess is useless.
         most = {axis: extent for spec in self.specs.inputs for axis, extent in spec.max.items()}
         self._foreseeable = all(
             spec.is_static or spec.name not in self.specs.whole or _told(spec, most) is not None
             for spec in self.specs.outputs
         )
-        #: What a batch of several has shown: that an output has no row for each request.
+        #: Set if a batch of several has shown that an output has no row for each request: the message.
         self._misfit = ""
         self._is_warming_up = False
 
@@ -109,10 +110,10 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def load(self, threads: int, device: str, max_batch: int = 1) -> None:
-        """Make `run` possible. Called once.
+        """Prepare for `run`. Called once.
 
         Args:
-            threads: how many threads may be busy in `run`.
+            threads: the number of threads that may be busy in `run`.
             device: "cpu" or "cuda:N".
             max_batch: the largest batch that will come.
 
@@ -122,14 +123,14 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Give back what `load` took. May be called twice."""
+        """Free what `load` took. May be called twice."""
 
     @abc.abstractmethod
     def _execute(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
         """`run` for a batch size that the model takes.
 
-        An output that turns out to be of another shape than the memory it was given is never written there: that is
-        an exception, of any kind.
+        If an output turns out to have another shape than its memory, the implementation does not write it there but
+        raises an exception, of any class.
         """
 
     def run(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -137,15 +138,15 @@ class Engine(abc.ABC):
 
         Args:
             inputs: for every input a C-contiguous array (n, *shape).
-            outputs: writable C-contiguous arrays (n, *shape) that are filled, for outputs whose shape is known.
+            outputs: writable C-contiguous arrays (n, *shape) to be filled, for outputs whose shape is known.
 
         Returns:
-            The outputs that are not in `outputs`, in memory of their own; and those whose shape was not what
-            `known_shapes` had said, since it follows from more than the inputs' shapes.
+            The outputs that are not in `outputs`, in memory of their own; and those whose shape differs from that of
+            `known_shapes`, because it follows from more than the inputs' shapes.
 
         Raises:
             BadInput: the model cannot compute these inputs.
-            ModelError: an output has no row for each of these; or the engine failed, whatever the inputs.
+            ModelError: an output has no row for each of these; or the engine failed for a reason other than the inputs.
             SpecMismatch: an output does not fit its spec.
         """
         free = {spec.name for spec in self.specs.outputs if not spec.is_static}
@@ -155,7 +156,7 @@ class Engine(abc.ABC):
         except (BadInput, ModelError):
             if not outputs:
                 raise
-            # Without memory of an expected shape, it is seen of what shape the outputs are: this raises what is wrong.
+            # Run again without memory of an expected shape: this shows the outputs' shapes, and raises the real error.
             made = self._run(inputs, {})
             for name, array in outputs.items():
                 if made[name].shape == array.shape:
@@ -171,15 +172,15 @@ class Engine(abc.ABC):
     def known_shapes(self, inputs: Mapping[str, Array | Sequence[Array]]) -> Mapping[str, tuple[int, ...]]:
         """Shapes (without the batch) of the outputs with free dimensions.
 
-        The names of their dimensions tell, where the inputs have dimensions of these names; else an earlier batch
-        whose inputs had the same shapes, of whatever size.
+        They follow from the names of their dimensions, if the inputs have dimensions of these names; otherwise from an
+        earlier batch of any size whose inputs had the same shapes.
 
         Args:
             inputs: arrays (n, *shape), or n arrays (*shape) each.
 
         Returns:
-            All of them by name, or none: where neither tells, or a batch has shown that the model's output
-            shapes follow from more than its inputs' shapes.
+            All of them by name; or none, if they are unknown, or if a batch has shown that the model's output shapes
+            follow from more than its inputs' shapes.
         """
         if not self._foreseeable:
             return {}
@@ -200,7 +201,7 @@ class Engine(abc.ABC):
         self._known[inputs] = outputs
 
     def filled_up(self, size: int) -> int:
-        """How many of `size` rows are copied since the model takes batches of one size, and the last one is short."""
+        """How many of `size` rows are copied because the model takes batches of one size and the last is smaller."""
         return size % self.specs.batch if self.specs.batch else 0
 
     def _run(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -208,7 +209,7 @@ class Engine(abc.ABC):
         if size > 1 and self.specs.alone:
             raise ModelError(f"{self.path}: {self.why_alone}; found a batch of {size}")
         if self._misfit and self.specs.batch is not None:
-            # None can be run alone: a batch is filled up, and the rows of what fills it are not known.
+            # No request can run alone: a batch is filled up, and the number of rows for the filling is unknown.
             raise ModelError(self._misfit)
         step = 1 if self._misfit else self.specs.batch
         if step is None or step == size:
@@ -229,7 +230,7 @@ class Engine(abc.ABC):
         return {name: array[:found] for name, array in parts.items()}
 
     def _compute(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
-        """`_execute`, and a look at what it gave."""
+        """`_execute`, and a check of its results."""
         made = self._execute(inputs, outputs)
         size = len(next(iter(inputs.values())))
         for spec in self.specs.outputs:
@@ -239,7 +240,7 @@ class Engine(abc.ABC):
             if array.shape[:1] != (size,):
                 misfit = self.rows_misfit(spec, array.shape, size)
                 if size > 1 and not self._misfit:
-                    # Another batch may have as many rows as requests by chance, and that would not be noticed.
+                    # Another batch could have as many rows as requests by chance, which would not be noticed.
                     self._misfit = misfit
                     if not self._is_warming_up and self.specs.batch is None:
                         print(f"{misfit}; from now on one by one", file=sys.stderr)
@@ -249,11 +250,11 @@ class Engine(abc.ABC):
         return made
 
     def rows_misfit(self, spec: TensorSpec, shape: Sequence[int], size: int) -> str:
-        """That an output has no row for each request of a batch, and what to do about it.
+        """The message that an output has no row for each request of a batch, and what to do about it.
 
         Args:
-            shape: of the output, its first axis included.
-            size: of the batch.
+            shape: the output's shape, its first axis included.
+            size: the size of the batch.
         """
         first = self.specs.first.get(spec.name)
         if isinstance(first, str):
@@ -269,7 +270,7 @@ class Engine(abc.ABC):
 
     @property
     def why_alone(self) -> str:
-        """Why batches are of one; empty where they may be larger."""
+        """Why batches must be of one; empty if they may be larger."""
         return _why_alone(self.specs)
 
     @property
@@ -279,11 +280,11 @@ class Engine(abc.ABC):
 
     @property
     def summary(self) -> str:
-        """What was loaded and what it takes, for the log; empty where there is nothing to say."""
+        """What was loaded, and its size, for the log; may be empty."""
         return ""
 
     def attach_memory(self, buffers: Sequence[memoryview]) -> None:  # noqa: B027 (not every engine cares)
-        """The memory that rows lie in from now on; what was attached before is not used any more."""
+        """The memory of the rows from now on; memory that was attached before is not used any more."""
 
     def start(self, inputs: Mapping[str, Sequence[Array]], outputs: Mapping[str, Sequence[Array]]) -> Any:
         """Begin a batch.
@@ -293,7 +294,7 @@ class Engine(abc.ABC):
             outputs: for every output one writable C-contiguous array (*shape) a row.
 
         Returns:
-            A token for `done`. Until that returned True, the arrays must not be touched.
+            A token for `done`. The arrays must not be touched until `done` has returned True.
 
         Raises:
             BadInput: the model cannot compute these inputs.
@@ -301,7 +302,7 @@ class Engine(abc.ABC):
         raise NotImplementedError
 
     def done(self, token: Any) -> bool:
-        """Whether a batch is over. True is returned once.
+        """Whether a batch is done. True is returned once.
 
         Raises:
             StageBroken: the device has failed.
@@ -311,12 +312,12 @@ class Engine(abc.ABC):
     def warm_up(self, sizes: Sequence[int], extents: Sequence[Mapping[str, int]] = ()) -> None:
         """Run zeros of each batch size, free dimensions at their maximum, so that memory is at its peak too.
 
-        Where only a run can tell whether an output has a row for each request, the largest batch is run once more with
-        other numbers, for zeros may give as many by chance.
+        If only a run can tell whether an output has a row for each request, the largest batch is run once more with
+        other numbers, since zeros may give as many rows by chance.
 
         Args:
-            sizes: of the batches, rising.
-            extents: of free dimensions by name, to be run as well; what is not named is at its maximum.
+            sizes: the batch sizes, rising.
+            extents: extents of free dimensions by name, to be run as well; those not named are at their maximum.
 
         Raises:
             ModelError: an output has no row for each request of a batch, or zeros cannot be computed.
@@ -341,7 +342,7 @@ class Engine(abc.ABC):
         self._is_warming_up = False
 
     def _run_numbers(self, size: int) -> None:
-        """Run a batch whose rows differ: numbers from 0 to 1, from a fixed seed; zeros where they are no floats."""
+        """Run a batch whose rows differ: numbers from 0 to 1, from a fixed seed; zeros if they are not floats."""
         source = np.random.default_rng(0)
         inputs = {
             spec.name: source.random((size, *spec.max_shape)).astype(spec.dtype)
@@ -352,19 +353,19 @@ class Engine(abc.ABC):
         try:
             self.run(inputs, {})
         except (BadInput, ModelError, SpecMismatch):
-            # Numbers that mean nothing may be refused, or give more than any picture: only rows say something.
+            # The model may refuse meaningless numbers, or give more than for any picture: only the rows matter.
             if self._misfit:
                 raise
 
 
 def _told(spec: TensorSpec, extents: Mapping[str, int]) -> tuple[int, ...] | None:
-    """The shape of an output, where the extents of the inputs' free dimensions tell it."""
+    """The shape of an output, if it follows from the extents of the inputs' free dimensions."""
     shape: list[int] = []
     for axis in spec.shape:
         extent = extents.get(axis) if isinstance(axis, str) else axis
         if extent is None and (of := quotient(axis)) and of[0] in extents:
             extent, rest = divmod(extents[of[0]], of[1])
-            # How a model rounds is not known.
+            # It is unknown how the model rounds.
             extent = None if rest else extent
         if extent is None:
             return None

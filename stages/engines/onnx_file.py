@@ -1,9 +1,9 @@
-"""OnnxFile: which files make a model, read from the .onnx itself, without onnx.
+"""OnnxFile: the files of a model, read from the .onnx file itself, without the package onnx.
 
     model.onnx          ModelProto: graph, and in it tensors whose bytes lie elsewhere (data_location: EXTERNAL)
     model.onnx.data     those bytes; its place is written in the tensor, relative to the folder of model.onnx
 
-Only what leads to a tensor is looked at: protobuf says of every field how long it is, so that all else is passed over.
+Only the fields that lead to a tensor are read: protobuf gives the length of every field, so all others are skipped.
 The numbers of the fields are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 """
 
@@ -22,7 +22,7 @@ _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 _EXTERNAL_DATA = 13
 """TensorProto's own field of entries, {key: 1, value: 2}."""
 
-#: message -> field -> the message in it; what is not here leads to no tensor.
+#: message -> field -> the message in it; no other field leads to a tensor.
 _MESSAGES: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -35,10 +35,10 @@ _MESSAGES: dict[str, dict[int, str]] = {
 
 
 def external_files(path: Path) -> list[Path]:
-    """The files beside a model that hold a part of it, in the order of their names; none for most models.
+    """The files beside a model that contain a part of it, in the order of their names; none for most models.
 
     Raises:
-        ModelError: the file is no .onnx file, or cannot be read.
+        ModelError: the file is not an .onnx file, or cannot be read.
     """
     try:
         with (
@@ -49,12 +49,12 @@ def external_files(path: Path) -> list[Path]:
             places = sorted(set(_places(view, "model")))
     except (OSError, ValueError, IndexError) as error:
         raise ModelError(f"{path}: expected an .onnx file: {error}") from error
-    # The folder is that of the path as it was given, links and all: so do onnxruntime and onnx.
+    # The folder is that of the path as it was given, links not resolved, as in onnxruntime and onnx.
     return [path.parent / place for place in places]
 
 
 def _places(message: memoryview, kind: str) -> Iterator[str]:
-    """Where the tensors in a message say that their bytes are."""
+    """The files that the tensors in a message name for their bytes."""
     for field, content in _fields(message):
         if kind == "tensor":
             if field == _EXTERNAL_DATA:
@@ -66,7 +66,7 @@ def _places(message: memoryview, kind: str) -> Iterator[str]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Number and content of each field that has bytes; numbers are passed over."""
+    """Number and content of each field of bytes; fields of numbers are skipped."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
@@ -88,7 +88,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, least first, and where it ends."""
+    """A number of seven bits a byte, lowest first, and the position of its end."""
     value = 0
     for shift in range(0, 64, 7):
         byte = message[at]

@@ -29,7 +29,7 @@ _DTYPES = {
 }
 
 
-#: What onnxruntime says where it gets no memory, and where a node or the first look at the inputs refuses them.
+#: Parts of onnxruntime's messages if it gets no memory, and if a node or its first check refuses the inputs.
 _NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
 _REFUSED = ("returned while running", "Got invalid dimensions for input", "Invalid rank for input")
 
@@ -69,7 +69,7 @@ class OnnxRuntime(Engine):
         binding = self._session.io_binding()
         for name, array in inputs.items():
             if not array.flags.c_contiguous:
-                # It is given an address, and would read something else.
+                # It gets an address, and would read the wrong bytes.
                 raise StageBroken(f"{self.path}: input {name!r} came as an array with gaps")
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         for spec in self.specs.outputs:
@@ -77,22 +77,22 @@ class OnnxRuntime(Engine):
             if into is None:
                 binding.bind_output(spec.name, "cpu")
             else:
-                # onnxruntime compares this shape with what it computes, and refuses before it writes.
+                # onnxruntime compares this shape with the computed one, and refuses before it writes.
                 shape = into.shape[1:] if spec.name in self.specs.whole else into.shape
                 binding.bind_output(spec.name, "cpu", 0, into.dtype, shape, into.ctypes.data)
         try:
             self._session.run_with_iobinding(binding)
-        except Exception as error:  # onnxruntime's exceptions share no base
+        except Exception as error:  # onnxruntime's exceptions have no common base class
             raise self._failure(error) from error
         values = zip(self.specs.outputs, binding.get_outputs())
         made = {spec.name: value.numpy() for spec, value in values if spec.name not in outputs}
         return {name: array[np.newaxis] if name in self.specs.whole else array for name, array in made.items()}
 
     def _failure(self, error: Exception) -> BadInput | ModelError:
-        """Whose fault it is that a run failed.
+        """The error for a run that failed: the fault of the request, or not.
 
-        The model has loaded and zeros went through it, and dtypes and shapes fit the specs. So where a node refuses
-        what it is given, it is a value, or an extent of a free dimension: the request's. All else is not.
+        The model was loaded and has computed zeros, and dtypes and shapes fit the specs. So if a node refuses its
+        input, the cause is a value or an extent of a free dimension: the fault of the request. Other errors are not.
         """
         text = str(error)
         if isinstance(error, MemoryError) or any(sign in text for sign in _NO_MEMORY):
@@ -112,7 +112,7 @@ def declared_outputs(path: Path) -> list[TensorAxes]:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """The texts that a model's file holds beside the model, by key.
+    """The metadata texts in a model's file, by key.
 
     Raises:
         ModelError: the file is missing or damaged.
@@ -131,9 +131,9 @@ def _open_to_look(path: Path) -> ort.InferenceSession:
 def _session_options() -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.inter_op_num_threads = 1
-    # A spinning thread takes the core from the next stage: 11 -> 23 ms a picture on two busy cores.
+    # A spinning thread takes CPU time from the next stage: 11 -> 23 ms a picture on two busy cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # What fails is raised, with the same text.
+    # Errors are raised, with the same text.
     options.log_severity_level = 4
     return options
 
@@ -144,18 +144,18 @@ def _open(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        # Damaged files, unknown operators and newer opsets each have an exception class of their own.
+        # Damaged files, unknown operators and newer opsets have an exception class each.
         raise ModelError(f"{path}: onnxruntime {ort.__version__} cannot load it: {error}") from error
 
 
 def _axes(path: Path, node: Any, leave_out: Collection[str] | None = None) -> TensorAxes:
-    """What the file declares of a tensor.
+    """A tensor as the file declares it.
 
     Args:
-        leave_out: for an output, those that are not wanted; None for an input.
+        leave_out: for an output, the outputs that are not needed; None for an input.
     """
     if leave_out and node.name in leave_out:
-        # Whatever it is: nothing but its name is asked for. A sequence has no shape.
+        # It may be of any type, for only its name is used. A sequence has no shape.
         return TensorAxes(node.name, "uint8", ())
     dtype = _DTYPES.get(node.type)
     if dtype is None:
@@ -164,5 +164,5 @@ def _axes(path: Path, node: Any, leave_out: Collection[str] | None = None) -> Te
             "" if leave_out is None else f"; leave it out: leave_out: [{', '.join(sorted({*leave_out, node.name}))}]"
         )
         raise ModelError(f"{path}: {what} {node.name} is a {node.type}, which cannot lie in shared memory; {remedy}")
-    # An axis without a name comes as None, as "" or as a made-up name, depending on the version and the file. 0 is one.
+    # An axis without a name is None, "" or a made-up name, depending on version and file. 0 is a number.
     return TensorAxes(node.name, dtype, tuple(None if axis == "" else axis for axis in node.shape))

@@ -1,13 +1,13 @@
-"""Signature: what a model's file declares, as the specs of one request.
+"""Signature: the tensors that a model's file declares, as the specs of one request.
 
-    file                                        specs                    what it is for each request
-    x   float32 [N, 3, 224, 224]                x  [3, 224, 224]         a row: row r of a batch is request r's
+    file                                        specs                    what each request gets
+    x   float32 [N, 3, 224, 224]                x  [3, 224, 224]         a row: row r of a batch for request r
     y   float32 [N, 1000]                       y  [1000]                a row
     det float32 [num_dets, 7]                   det [num_dets<=100, 7]   the whole tensor, for batches of one only
 
-The first axis of every input is the batch. Of an output a file does not say it: a free first axis may be the batch
-under another name, or a number of detections. What can be told from the file is told here; whether an output that is
-taken for rows really has one for each request is seen when the engine runs (`stages.engines.engine`).
+The first axis of every input is the batch. For an output the file does not say so: a free first axis may be the batch
+under another name, or a number of detections. This module decides as far as the file tells; whether an output that is
+taken for rows really has one for each request shows when the engine runs (`stages.engines.engine`).
 
 Pure.
 """
@@ -28,7 +28,7 @@ from stages.spec import TensorSpec
 
 __all__ = ["NO_SHAPES", "ModelSpecs", "Shapes", "TensorAxes", "model_specs", "quotient"]
 
-#: Shapes of tensors without the batch, by the model's name for each: extents, or names of free dimensions. That of
+#: Shapes of tensors without the batch, by the name in the model: extents, or names of free dimensions. A dimension of
 #: an output may be "W/8": an eighth of the inputs' W. An output with as many extents as the file has axes is whole.
 Shapes = Mapping[str, Sequence[int | str]]
 
@@ -46,23 +46,23 @@ class TensorAxes:
     name: str
     dtype: str
     axes: _Axes
-    """Number, name of a free dimension, or None for one without a name."""
+    """A number, the name of a free dimension, or None if it has no name."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpecs:
-    """What a model takes and gives for one request, without the batch axis."""
+    """The inputs and outputs of a model for one request, without the batch axis."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batch: int | None
-    """The one batch size that the model was saved for; None where it takes any."""
+    """The one batch size for which the model was saved; None if it takes any."""
     whole: frozenset[str] = frozenset()
-    """Outputs without a batch axis: all that the model gives is one request's."""
+    """Outputs without a batch axis: the whole output belongs to one request."""
     alone: tuple[str, ...] = ()
-    """Outputs that have no row for each request of a batch, those of `whole` among them: batches are of one."""
+    """Outputs that have no row for each request of a batch, including those of `whole`: batches must be of one."""
     doubtful: frozenset[str] = frozenset()
-    """Outputs that are taken for rows, though the file does not call their first axis as it calls the inputs'."""
+    """Outputs that are taken for rows although their first axis has another name than that of the inputs."""
     first: Mapping[str, int | str | None] = field(default_factory=dict)
     """First axis of each output, as the file declares it."""
 
@@ -81,18 +81,19 @@ def model_specs(
     shapes: Shapes = NO_SHAPES,
     leave_out: Collection[str] = (),
 ) -> ModelSpecs:
-    """Take the batch axis off what a model file declares.
+    """Remove the batch axis from the tensors that a model file declares.
 
     The first axis of every input is the batch: free in all of them, or the same number in all. An output is whole
-    where `shapes` gives it as many extents as it has axes; where its first axis is a number that no batch has, or none
-    at all; or where it is a dimension that `max` names, or an input has, behind the batch. Otherwise it is rows.
+    if `shapes` gives it as many extents as it has axes; if it has no axis, or its first axis is a number that no batch
+    has; or if its first axis is a dimension that `max` names, or that an input has behind the batch. Otherwise it
+    is rows.
 
     Args:
         path: the model's file, for messages.
         inputs, outputs: as the file declares them.
         max: maximum of each free dimension other than the batch, by its name.
         shapes: see `Shapes`.
-        leave_out: outputs that are not wanted; nothing is asked of them.
+        leave_out: outputs that are not needed; they are not checked.
 
     Raises:
         ModelError: there is no batch axis, a free dimension has no maximum, an output can be neither rows nor whole,
@@ -101,13 +102,13 @@ def model_specs(
     names = [tensor.name for tensor in outputs]
     if unknown := sorted(set(leave_out) - set(names)):
         raise ModelError(
-            f"{path}: leave_out names {unknown[0]!r}, which is no output of the model; it has: {', '.join(names)}"
+            f"{path}: leave_out names {unknown[0]!r}, which is not an output of the model; it has: {', '.join(names)}"
         )
     if set(leave_out) == set(names):
         raise ModelError(f"{path}: leave_out leaves no output of the model; it has: {', '.join(names)}")
     if unknown := sorted(set(shapes) - {tensor.name for tensor in (*inputs, *outputs)}):
         own = ", ".join(tensor.name for tensor in (*inputs, *outputs))
-        raise ModelError(f"{path}: shapes names {unknown[0]!r}, which is no tensor of the model; it has: {own}")
+        raise ModelError(f"{path}: shapes names {unknown[0]!r}, which is not a tensor of the model; it has: {own}")
     outputs = [tensor for tensor in outputs if tensor.name not in leave_out]
     first = {tensor.axes[0] if tensor.axes else 0 for tensor in inputs}
     fixed = {axis for axis in first if isinstance(axis, int)}
@@ -142,14 +143,16 @@ def model_specs(
     gives = tuple(_spec(path, tensor, given[tensor.name], {**quotients, **max}, used, True) for tensor in outputs)
     if unknown := sorted(set(max) - used):
         free = ", ".join(sorted(used - set(quotients))) or "none"
-        raise ModelError(f"{path}: max names {unknown[0]!r}, which is no free dimension of the model; it has: {free}")
+        raise ModelError(
+            f"{path}: max names {unknown[0]!r}, which is not a free dimension of the model; it has: {free}"
+        )
     rows = [tensor for tensor in outputs if tensor.name not in whole]
     return ModelSpecs(
         takes,
         gives,
         batch,
         whole,
-        # One row where any number of rows comes in: of a batch of one that is the request's.
+        # One row for any number of rows: in a batch of one, it belongs to the request.
         alone=tuple(t.name for t in outputs if t.name in whole or (batch is None and isinstance(t.axes[0], int))),
         doubtful=frozenset(t.name for t in rows if not isinstance(t.axes[0], int) and t.axes[0] not in called),
         first={t.name: t.axes[0] if t.axes else None for t in outputs},
@@ -159,14 +162,14 @@ def model_specs(
 def _is_whole(
     path: Path, tensor: TensorAxes, shape: Sequence[int | str] | None, batch: int | None, dimensions: Collection[str]
 ) -> bool:
-    """Whether all of an output is one request's, and not a row of it.
+    """Whether a whole output belongs to one request, and not one row of it.
 
     Args:
-        batch: the one size that the model takes, None for any.
+        batch: the one size that the model takes; None: any.
         dimensions: names of free dimensions that are not the batch.
 
     Raises:
-        ModelError: it is neither.
+        ModelError: it can be neither.
     """
     axes = tensor.axes
     if (shape is not None and len(shape) == len(axes)) or not axes:
@@ -184,12 +187,12 @@ def _is_whole(
 
 
 def _row_shape(path: Path, tensor: TensorAxes, shape: Sequence[int | str] | None) -> _Axes:
-    """Without the batch; with the extents that the user gives, each for a free dimension or the same number."""
+    """The shape without the batch, with the user's extents: each for a free dimension, or the same number."""
     return _given(path, tensor, tensor.axes[1:], shape)
 
 
 def _whole_shape(path: Path, tensor: TensorAxes, shape: Sequence[int | str] | None, batch: Collection[str]) -> _Axes:
-    """All axes; the batch's, wherever it is, is 1 then."""
+    """All axes; an axis that is the batch becomes 1."""
     return _given(path, tensor, tuple(1 if axis in batch else axis for axis in tensor.axes), shape)
 
 
@@ -205,7 +208,7 @@ def _given(path: Path, tensor: TensorAxes, own: _Axes, shape: Sequence[int | str
 def _spec(
     path: Path, tensor: TensorAxes, axes: _Axes, max: Mapping[str, int], used: set[str], can_go: bool = False
 ) -> TensorSpec:
-    # A dimension without a name gets one, for a maximum must be sayable: tensor.axis, counted without the batch.
+    # A dimension without a name gets one, so that a maximum can be given: tensor.axis, counted without the batch.
     shape = tuple(f"{tensor.name}.{i}" if axis is None else axis for i, axis in enumerate(axes))
     free = {axis for axis in shape if isinstance(axis, str)}
     number = len(tensor.axes) - len(axes)

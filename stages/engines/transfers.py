@@ -1,4 +1,4 @@
-"""Transfers: the fewest copies that bring the rows of a batch between their slots and a device's dense batch.
+"""Transfers: the fewest copies that move the rows of a batch between their slots and a device's dense batch.
 
     slots   |row 0|..|row 1|..|row 2|      |row 3|row 4|
                │        │        │             └──┬──┘
@@ -7,7 +7,7 @@
                ┌────────┴────────┐                │
     device  |row 0|row 1|row 2|row 3|row 4|
 
-Pure: addresses in, copies out. An engine enqueues them; each costs the host microseconds, whatever its size.
+Pure: addresses in, copies out. An engine enqueues them; each takes the host microseconds, regardless of its size.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Transfer(NamedTuple):
     offset: int
     """Bytes from the start of the device's batch."""
     address: int
-    """Of the first stretch in the slots."""
+    """Address of the first stretch in the slots."""
     nbytes: int
     pitch: int
     rows: int
@@ -36,8 +36,8 @@ def transfers_of(places: Iterable[tuple[int, object]], nbytes: int) -> list[Tran
     """The copies for rows of `nbytes` each.
 
     Args:
-        places: of every row, its address and what owns that memory: no copy reaches from one owner's to another's.
-        nbytes: of each row, at least 1.
+        places: for every row its address and the owner of that memory: no copy spans the memory of two owners.
+        nbytes: the bytes of each row, at least 1.
     """
     found: list[Transfer] = []
     offset = first = last = pitch = count = 0

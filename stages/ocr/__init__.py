@@ -1,8 +1,8 @@
-"""Reading text off a page: the stages around a text detector and a text recogniser.
+"""OCR, reading the text on a page: the stages around a text detector and a text recogniser.
 
     file ──▶ DecodePage ──▶ (detector) ──▶ FindBoxes ──▶ CropBoxes ══▶ (recogniser) ══▶ DecodeText ══▶ JoinLines
              page.py                       boxes.py      crops.py      once for         text.py        lines.py
                                            regions.py                  each box
 
-The models are run by `stages.infer`; these are what lies between them.
+`stages.infer` runs the models; these stages lie between them.
 """

@@ -1,4 +1,4 @@
-"""FindBoxes: a text detector's probability map to the boxes of text on a page, in the order in which they are read."""
+"""FindBoxes: from a text detector's probability map to the boxes of text on a page, in reading order."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ __all__ = ["FindBoxes", "reading_order"]
 
 
 class FindBoxes:
-    """Where text is.
+    """Finds the boxes of text.
 
     Input `probability`: float32 of shape (1, h, w), how likely each pixel is the middle of text, for the whole picture.
     Input `size`: int32 of shape (2,), width and height of the picture.
-    Output `boxes`: JSON, [[[x, y], [x, y], [x, y], [x, y]], ...]: in reading order, perhaps none; each clockwise as
-    its text reads, from its upper left corner, in whole pixels of the picture.
+    Output `boxes`: JSON, [[[x, y], [x, y], [x, y], [x, y]], ...]: in reading order, perhaps none; each clockwise from
+    the upper left corner of its text, in whole pixels of the picture.
 
-    A page with more boxes than `max_boxes` fails with BadInput, as does a map that is not finite.
+    If a page has more boxes than `max_boxes`, or if a map is not finite, the request fails with BadInput.
 
     Args:
-        max_side: the longest side that a map has, in pixels; `detect_side` of stages.ocr.page.
-        threshold: a pixel is text where its probability is above this; the default is PaddleOCR's (`det_db_thresh`).
-        score: a region counts where the mean over its pixels is at least this; PaddleOCR's `det_db_box_thresh`.
+        max_side: the longest side of a map, in pixels; `detect_side` of stages.ocr.page.
+        threshold: a pixel is text if its probability is above this; the default is PaddleOCR's (`det_db_thresh`).
+        score: a region counts if the mean over its pixels is at least this; PaddleOCR's `det_db_box_thresh`.
         grow: a rectangle grows on each side by area * grow / perimeter. PaddleOCR grows by 1.5; with 2.0 the
             recogniser loses fewer spaces.
-        max_boxes: most boxes of a page.
+        max_boxes: the most boxes of a page.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class FindBoxes:
     def process(self, batch: Batch) -> None:
         for row, (maps, size) in enumerate(zip(batch.rows("probability"), batch.rows("size"))):
             if not np.isfinite(maps.sum(dtype=np.float64)):
-                # NaN is above no threshold: the page would be empty without a word.
+                # NaN is above no threshold: the page would be empty, without any error.
                 batch.fail(row, "the detector's probabilities are not finite")
                 continue
             boxes, _ = text_boxes(maps[0], self._threshold, self._score, self._grow)
@@ -60,7 +60,7 @@ class FindBoxes:
             # The detector saw the whole picture, stretched to multiples of 32.
             _, height, width = maps.shape
             boxes = np.rint(np.clip(boxes * (size / (width, height)), 0, size)).astype(int)
-            # What has no pixel to itself, on a picture that was shown to the detector much larger, cannot be cut out.
+            # If the detector saw the picture much enlarged, a box may be smaller than a pixel and cannot be cut out.
             boxes = boxes[(np.ptp(boxes, axis=1) > 0).all(axis=1)]
             batch.write(row, "boxes", boxes[reading_order(boxes)].tolist())
 
@@ -68,8 +68,8 @@ class FindBoxes:
 def reading_order(boxes: Array) -> list[int]:
     """Indices of the boxes line by line from the top, each line from the left.
 
-    A box is of the line above it where its middle is less than half a box's height below the middle of the line's
-    last box; above and below as most boxes lie, for a page may lie aslant. Columns are read across.
+    A box belongs to the line above it if its middle is less than half a box's height below the middle of the line's
+    last box. Above and below follow the direction of most boxes, since a page may lie aslant. Columns are read across.
     """
     if not len(boxes):
         return []

@@ -1,4 +1,4 @@
-"""CropBoxes: each box of text of a page to what a text recogniser takes."""
+"""CropBoxes: from each box of text on a page to the input of a text recogniser."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ _UPRIGHT = 1.5
 
 
 class CropBoxes:
-    """Cut each box of text out of the page, as the recogniser takes it: one child a box.
+    """Cuts each box of text out of the page, in the form that the recogniser takes: one child for each box.
 
     Input `page`: uint8 of shape (H, W, 3), RGB.
-    Input `boxes`: JSON, as from `stages.ocr.boxes`, in pixels of the picture that `page` was made from.
+    Input `boxes`: JSON, as from `stages.ocr.boxes`, in pixels of the picture from which `page` was made.
     Input `size`: int32 of shape (2,), width and height of that picture.
-    Output `crops`: many, one a box in its order; float32 of shape (3, 48, W): BGR, x / 127.5 - 1, as wide as the
-    box's proportions ask for, then zeros up to a multiple of `step`. What would be wider than `max_width` is
-    pressed together. Boxes at least 1.5 times as tall as wide are turned by 90 degrees, their right side up.
+    Output `crops`: many, one for each box in their order; float32 of shape (3, 48, W): BGR, x / 127.5 - 1, as wide as
+    the box's proportions require, then zeros up to a multiple of `step`. A crop that would be wider than `max_width` is
+    compressed. Boxes at least 1.5 times as tall as wide are turned by 90 degrees, their right side up.
 
-    A page whose crops take more than `max_bytes` fails with BadInput, as does one with a box that has no four corners,
-    or reaches beyond the picture by more than a pixel.
+    If the crops of a page take more than `max_bytes`, or if a box does not have four corners or reaches beyond the
+    picture by more than a pixel, the request fails with BadInput.
 
     Args:
-        max_side: the longest side that a page has, in pixels; `max_side` of stages.ocr.page.
-        max_boxes: most boxes of a page.
-        max_bytes: most bytes that all crops of a page take together; 576 for each pixel of their widths.
-        max_width: widest crop, in pixels. What is pressed to less than two thirds loses letters.
-        min_width: narrower crops are padded to so many pixels.
-        step: widths are multiples of so many pixels. Crops of equal width share a batch.
+        max_side: the longest side of a page, in pixels; `max_side` of stages.ocr.page.
+        max_boxes: the most boxes of a page.
+        max_bytes: the most bytes of all crops of a page together; a crop takes 576 for each pixel of its width.
+        max_width: widest crop, in pixels. Text that is compressed to less than two thirds loses letters.
+        min_width: narrower crops are padded to this many pixels.
+        step: widths are multiples of this many pixels. Crops of equal width share a batch.
 
     Raises:
         BadOption: the widths contradict each other.
@@ -84,9 +84,9 @@ class CropBoxes:
                 continue
             edge = np.array([page.shape[1], page.shape[0]])
             boxes *= edge / size
-            within = (boxes >= -1) & (boxes <= edge + 1)  # NaN is not, either
+            within = (boxes >= -1) & (boxes <= edge + 1)  # false for NaN too
             if not within.all():
-                # A place below 0 would be counted from the other side of the page.
+                # An index below 0 would count from the other side of the page.
                 number = int(np.argmin(within.all(axis=(1, 2))))
                 corners = (boxes[number] * size / edge).round(1).tolist()
                 batch.fail(row, f"box {number} reaches beyond the picture of {size[0]}x{size[1]} pixels: {corners}")
@@ -124,19 +124,19 @@ def _sides(box: Array) -> tuple[float, float]:
 
 
 def _upright(page: Array, box: Array, width: int) -> Array:
-    """What lies in the box, its text upright: uint8 of shape (48, width, 3)."""
+    """The content of the box, its text upright: uint8 of shape (48, width, 3)."""
     across, down = _sides(box)
     if down >= _UPRIGHT * across:
-        # Turned against the clock: what was the right side is up.
+        # Turned counterclockwise: the right side becomes the top.
         box, across, down = np.roll(box, -1, axis=0), down, across
     left, top = np.floor(box.min(axis=0)).astype(int)
     right, bottom = np.ceil(box.max(axis=0)).astype(int)
-    # Pillow unpacks what it is given, so it is given no more than the box.
+    # Pillow unpacks everything that it gets, so it gets only the box.
     part = Image.fromarray(page[top:bottom, left:right])
     quad = box - (left, top)
     if (quad[0] == quad.min(axis=0)).all() and (quad[2] == quad.max(axis=0)).all() and quad[0, 1] == quad[1, 1]:
         return np.asarray(part.resize((width, _HEIGHT), Image.Resampling.BILINEAR, (*quad[0], *quad[2])))
-    # At the page's own resolution first: a transform in Pillow is not antialiased, its resize is.
+    # First at the page's own resolution: Pillow's transform is not antialiased, its resize is.
     corners = quad[[0, 3, 2, 1]].ravel().tolist()
     straight = part.transform(
         (math.ceil(across), math.ceil(down)), Image.Transform.QUAD, corners, Image.Resampling.BICUBIC

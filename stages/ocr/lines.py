@@ -1,4 +1,4 @@
-"""JoinLines: the texts of a page's boxes, in one list."""
+"""JoinLines: the texts of a page's boxes in one list."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ __all__ = ["JoinLines"]
 
 
 class JoinLines:
-    """Puts each text to its box.
+    """Puts each text beside its box.
 
-    Input `texts`: many, JSON {"text": ..., "score": ...}. Input `boxes`: JSON, a box for each of them, in their order.
+    Input `texts`: many, JSON {"text": ..., "score": ...}. Input `boxes`: JSON, a box for each text, in the same order.
     Output `lines`: JSON, [{"text": ..., "score": ..., "box": [[x, y], [x, y], [x, y], [x, y]]}, ...] in that order,
-    without those that are empty, or less sure than `score`.
+    without texts that are empty or have a lower score than `score`.
 
     Args:
-        score: least score of what is kept.
-        max_boxes: most boxes of a page.
-        max_length: most characters of a text; `max_length` of stages.ocr.text.
+        score: texts with a lower score are dropped.
+        max_boxes: the most boxes of a page.
+        max_length: the most characters of a text; `max_length` of stages.ocr.text.
     """
 
     def __init__(self, score: float = 0.5, max_boxes: int = 500, max_length: int = 200) -> None:
@@ -34,7 +34,7 @@ class JoinLines:
         for row in range(len(batch)):
             texts, boxes = batch.document(row, "texts"), batch.document(row, "boxes")
             if len(texts) != len(boxes):
-                # Paired as far as they go, every text behind the missing one would get another's box.
+                # zip would give every text after a missing one the box of another text.
                 batch.fail(row, f"expected a text for each of {len(boxes)} boxes, found {len(texts)}")
                 continue
             found = zip(texts, boxes)

@@ -1,4 +1,4 @@
-"""DecodePage: an encoded picture to a page of pixels, and to what a text detector takes."""
+"""DecodePage: from an encoded picture to a page of pixels and the input of a text detector."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from stages.stage import Batch
 
 __all__ = ["DecodePage"]
 
-#: Height and width of the detector's input are multiples of it: the model halves them five times.
+#: Height and width of the detector's input are multiples of this: the model halves them five times.
 _MULTIPLE = 32
 
 
 class DecodePage:
-    """Decode a page, bound its size, scale it for the detector.
+    """Decodes a page, limits its size, and scales it for the detector.
 
     Input `image`: the encoded file, uint8 of shape (bytes,), at most `max_bytes`.
-    Output `page`: RGB, uint8 of shape (H, W, 3), no side longer than `max_side`: what lines are cut out of.
+    Output `page`: RGB, uint8 of shape (H, W, 3), no side longer than `max_side`: lines are cut out of it.
     Output `scaled`: float32 of shape (3, h, w), BGR, x / 127.5 - 1; the whole page, h and w multiples of 32 of at
-    most `detect_side`. It is not padded, so a place on it is one on the page by h / H and w / W alone.
-    Output `size`: int32 of shape (2,), width and height of the picture as it is shown, turned as EXIF says, for boxes
-    in its pixels.
+    most `detect_side`. It is not padded, so h / H and w / W alone convert between places on it and on the page.
+    Output `size`: int32 of shape (2,), width and height of the picture as a viewer shows it, rotated as EXIF says, for
+    boxes in its pixels.
 
     Args:
-        max_side: longest side in pixels; larger pages are made smaller, keeping their proportions.
-        detect_side: longest side, in pixels, of what the detector sees. Smaller is faster, and loses small print.
-        min_side: pages whose shorter side has fewer pixels are shown to the detector larger, as far as `detect_side`
-            allows: text of few pixels is found more surely.
+        max_side: longest side in pixels; larger pages are scaled down and keep their proportions.
+        detect_side: longest side of the detector's input, in pixels. Smaller is faster, and loses small print.
+        min_side: pages whose shorter side has fewer pixels are enlarged for the detector, as far as `detect_side`
+            allows: it then finds small text more reliably.
         max_bytes: largest file accepted, in bytes.
         max_pixels: largest picture accepted, width times height, read from the file's header before anything is
             decoded.
 
     Raises:
-        BadOption: `detect_side` is no multiple of 32, or a side is below 32.
+        BadOption: `detect_side` is not a multiple of 32, or a side is below 32.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class DecodePage:
             normalise(np.asarray(scaled), batch.out(row, "scaled", (3, height, width)))
 
     def _scaled_size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height of what the detector sees of a page."""
+        """Width and height of the detector's input for a page."""
         scale = max(1.0, self._min_side / min(width, height))
         scale = min(scale, self._detect_side / max(width, height))
         return _to_multiple(width * scale), _to_multiple(height * scale)
 
 
 def _to_multiple(side: float) -> int:
-    # The nearest, as the model was trained and is used by PaddleOCR; detect_side, a multiple, is never exceeded.
+    # The nearest multiple, as in the model's training and in PaddleOCR; detect_side, a multiple, is never exceeded.
     return max(1, round(side / _MULTIPLE)) * _MULTIPLE

@@ -1,4 +1,4 @@
-"""Pixels as PP-OCR's models take them."""
+"""Pixels in the form that PP-OCR's models take."""
 
 from __future__ import annotations
 

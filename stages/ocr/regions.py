@@ -1,10 +1,10 @@
-"""Boxes of text out of a detector's probability map.
+"""Regions: boxes of text in a detector's probability map.
 
 The method is that of Differentiable Binarization (Liao et al., "Real-time Scene Text Detection with Differentiable
-Binarization", AAAI 2020, section 3.4): the map is cut at a threshold, each connected region becomes a rectangle,
-and since the detector was trained on shrunken text, the rectangle grows again by area * ratio / perimeter.
+Binarization", AAAI 2020, section 3.4): pixels above a threshold form connected regions, each region becomes a
+rectangle, and since the detector was trained on shrunken text, the rectangle grows again by area * ratio / perimeter.
 
-Pure functions over arrays. A box is four corners (x, y), clockwise as the text reads, from its upper left one.
+Pure functions over arrays. A box is four corners (x, y), clockwise from the upper left corner of its text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from stages.stage import Array
 
 __all__ = ["text_boxes"]
 
-#: Regions whose rectangle is narrower than this, in pixels of the map, are noise; a box has grown by more.
+#: Regions whose rectangle is narrower than this, in pixels of the map, are noise; a box is wider once it has grown.
 _NARROWEST = 3.0
 
 
@@ -27,7 +27,7 @@ def text_boxes(
     Args:
         probability: float32 of shape (H, W).
         threshold: a pixel is text above this.
-        score: a region counts where the mean over its pixels is at least this.
+        score: a region counts if the mean over its pixels is at least this.
         grow: a rectangle grows on each side by area * grow / perimeter.
 
     Returns:
@@ -41,7 +41,7 @@ def text_boxes(
     line = rows * probability.shape[1]
     count = np.bincount(region, ends - starts)
     scores = np.bincount(region, sums[line + ends] - sums[line + starts]) / count
-    # One slice a region; runs are in order of their rows within it.
+    # One slice for each region; within it, runs are in the order of their rows.
     order = np.argsort(region, kind="stable")
     limits = np.searchsorted(region[order], np.arange(len(count) + 1))
     boxes, kept = [], []
@@ -67,7 +67,7 @@ def _runs(mask: Array) -> tuple[Array, Array, Array]:
 
 
 def _regions(rows: Array, starts: Array, ends: Array, width: int) -> Array:
-    """For each run the number of its region, from 0; runs belong together where they touch, corners included."""
+    """For each run the number of its region, from 0; runs belong together if they touch, corners included."""
     stride = width + 1
     below = (rows + 1) * stride
     first = np.searchsorted(rows * stride + ends, below + starts)
@@ -81,7 +81,7 @@ def _regions(rows: Array, starts: Array, ends: Array, width: int) -> Array:
         apart = one != other
         if not apart.any():
             return np.unique(label, return_inverse=True)[1].ravel()
-        # Hang the higher root under the lower one, then make every label a root again.
+        # Put the higher root under the lower one, then make every label point to its root again.
         np.minimum.at(label, np.maximum(one, other)[apart], np.minimum(one, other)[apart])
         while (label != (root := label[label])).any():
             label = root
@@ -96,7 +96,7 @@ def _hull(rows: Array, starts: Array, ends: Array) -> Array:
         np.minimum.at(left, edge, starts)
         np.maximum.at(right, edge, ends)
     ys = range(top, bottom + 1)
-    # Down the left side, up the right one; each keeps to the corners that bend outwards.
+    # Down the left side, up the right side; each keeps only the corners that bend outwards.
     down = _bends(list(zip(left.tolist(), ys)), -1)
     up = _bends(list(zip(right.tolist(), ys)), 1)
     return np.array(down + up[::-1], np.float64)
@@ -118,7 +118,7 @@ def _smallest_rectangle(hull: Array) -> Array:
     """The rectangle of the least area around a hull: one of its sides lies along the hull (Freeman, Shapira 1975)."""
     edges = np.roll(hull, -1, axis=0) - hull
     angles = np.unique(np.arctan2(edges[:, 1], edges[:, 0]) % (np.pi / 2))
-    # Of the two ways to call the sides width and height, the one that is nearer to upright text.
+    # Width and height can be assigned to the sides in two ways: take the one that is nearer to upright text.
     angles[angles > np.pi / 4] -= np.pi / 2
     along = np.stack([np.cos(angles), np.sin(angles)])
     across = np.stack([-along[1], along[0]])
@@ -137,7 +137,7 @@ def _sides(box: Array) -> tuple[float, float]:
 
 
 def _grown(box: Array, distance: float) -> Array:
-    """The rectangle, larger by `distance` on each of its sides."""
+    """The rectangle, enlarged by `distance` on each side."""
     width, height = _sides(box)
     right, down = (box[1] - box[0]) / width * distance, (box[3] - box[0]) / height * distance
     grown: Array = box + np.stack([-right - down, right - down, right + down, down - right])

@@ -1,4 +1,4 @@
-"""DecodeText: a recogniser's probabilities to a line of text."""
+"""DecodeText: from a recogniser's probabilities to a line of text."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ __all__ = ["DecodeText", "alphabet_of", "greedy"]
 
 
 class DecodeText:
-    """The most probable text, position by position.
+    """Finds the most probable text, position by position.
 
     Input `probabilities`: float32 of shape (T, classes). Class 0 is the blank of CTC (Graves et al. 2006), then
-    come the alphabet's characters, then a space.
+    the alphabet's characters follow, then a space.
     Output `text`: JSON, {"text": "Total", "score": 0.98}; the score is the mean over the characters other than
-    spaces, 0 where there are none.
+    spaces, 0 if there are none.
 
     Args:
         space: between characters, a space counts from this probability on. The model is unsure of spaces in text
-            that is not Chinese: of 160 rendered lines of six words, 130 come with all their spaces where only the
-            most probable class counts (0.5), 158 at 0.05.
+            that is not Chinese: of 160 rendered lines of six words, 130 have all their spaces if only the most
+            probable class counts (0.5), and 158 at 0.05.
         model: the recogniser, a name of the catalogue or a file: its alphabet is in the file.
-        max_length: most positions (T) of a crop: an eighth of its width, for PP-OCR.
-        base_dir: folder that `model` is relative to.
+        max_length: the most positions (T) of a crop: an eighth of its width, for PP-OCR.
+        base_dir: folder to which `model` is relative.
 
     Raises:
-        ModelError: the model is missing, or holds no alphabet.
+        ModelError: the model is missing, or has no alphabet.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class DecodeText:
     def process(self, batch: Batch) -> None:
         for row, probabilities in enumerate(batch.rows("probabilities")):
             if not np.isfinite(probabilities.sum(dtype=np.float64)):
-                # NaN counts as the largest.
+                # argmax takes NaN for the largest.
                 batch.fail(row, "the recogniser's probabilities are not finite")
                 continue
             text, score = greedy(probabilities, self._classes, self._space)
@@ -57,15 +57,15 @@ class DecodeText:
 
 
 def alphabet_of(path: Path) -> list[str]:
-    """The characters that a recogniser's file holds, under the key `character` of its metadata, one a line.
+    """The characters in a recogniser's file: under the key `character` of its metadata, one a line.
 
     Raises:
-        ModelError: it holds none.
+        ModelError: it has none.
     """
     written = metadata(path).get("character")
     if not written:
         raise ModelError(f"{path}: expected an alphabet under the metadata key 'character', found none")
-    # Not splitlines: it takes more for the end of a line than alphabets do.
+    # Not splitlines, which splits at more characters than the line feed.
     return written.split("\n")
 
 
@@ -75,10 +75,11 @@ def greedy(probabilities: Array, classes: Sequence[str], space: float = 0.5) -> 
     Args:
         probabilities: float32 of shape (T, len(classes)).
         classes: the first is the blank, the last the space.
-        space: where the blank is the most probable, the space is taken from this probability on.
+        space: if the blank is the most probable class, a space is taken from this probability on.
 
     Returns:
-        The text, single spaces within, none around; and the mean probability of its characters other than spaces.
+        The text, with single spaces inside it and none around it; and the mean probability of its characters
+        other than spaces.
     """
     best = probabilities.argmax(axis=1)
     best[(best == 0) & (probabilities[:, -1] >= space)] = len(classes) - 1

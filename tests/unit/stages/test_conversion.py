@@ -52,7 +52,7 @@ def test_a_cast_that_loses_nothing_is_made(dtype: str, value: object) -> None:
         ("uint64", np.int64([0, -1]), "int64 values that do not fit into uint64, such as -1"),
         ("float32", [1j, 1], "expected dtype float32, found complex128"),
         ("complex64", [1e39, 1], "float64 values that do not fit into complex64"),
-        ("float32", np.ma.array([1.0, 2.0], mask=[False, True]), "a masked array has values that are not to be seen"),
+        ("float32", np.ma.array([1.0, 2.0], mask=[False, True]), "a masked array has hidden values"),
         ("int64", np.array(["2026-01-01", "2026-01-02"], "M8[D]"), "expected dtype int64, found datetime64"),
     ],
 )

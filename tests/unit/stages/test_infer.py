@@ -173,7 +173,7 @@ def test_a_shape_that_turns_out_otherwise_takes_back_the_memory_that_was_asked_f
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shapes": {"z": ["W"]}}, "shapes names 'z', which is no tensor of the model; it has: x, y"),
+        ({"shapes": {"z": ["W"]}}, "shapes names 'z', which is not a tensor of the model; it has: x, y"),
         ({"shapes": {"x": ["W", 3]}}, r"shapes says \['W', 3\] for x, expected one of \['free'\]"),
     ],
 )
@@ -302,7 +302,7 @@ def test_what_is_left_out_is_not_computed_and_need_not_be_a_tensor(tiny_models: 
 @pytest.mark.parametrize(
     ("leave_out", "error", "message"),
     [
-        (["z"], ModelError, "leave_out names 'z', which is no output of the model; it has: y, loss"),
+        (["z"], ModelError, "leave_out names 'z', which is not an output of the model; it has: y, loss"),
         (["y", "loss"], ModelError, "leave_out leaves no output of the model"),
         ("loss", BadOption, r"expected a list, such as \[loss\]"),
     ],

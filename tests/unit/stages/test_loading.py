@@ -161,7 +161,7 @@ def test_what_the_yaml_got_wrong_is_said_with_the_nearest_right_thing(
         ("Twice", {}, "inputs name 'x' twice"),
         ("Padded", {"name": "m", "multiple": 2}, r"pad m: 2; expected a free dimension of an input \(n\) and a multiple"),
         ("Padded", {"name": "n", "multiple": 0}, "pad n: 0; expected a free dimension"),
-        ("Aliased", {"of": "z", "most": 4}, "output 'y' is an alias of no input 'z'; known: x"),
+        ("Aliased", {"of": "z", "most": 4}, "output 'y' is an alias of 'z', which is not an input; known: x"),
         ("Aliased", {"of": "x", "most": 5}, "expected the same dtype, shape and max"),
     ],
 )

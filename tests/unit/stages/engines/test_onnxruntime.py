@@ -58,7 +58,7 @@ def test_a_dimension_without_a_name_gets_the_tensors(tiny_models: Path) -> None:
 
 
 def test_a_maximum_of_no_dimension_is_refused(tiny_models: Path) -> None:
-    with pytest.raises(ModelError, match="max names 'width', which is no free dimension of the model; it has: length"):
+    with pytest.raises(ModelError, match="max names 'width', which is not a free dimension of the model; it has: length"):
         OnnxRuntime.describe(tiny_models / "double_any_length.onnx", {"length": 9, "width": 9})
 
 

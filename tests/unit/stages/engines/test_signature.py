@@ -63,7 +63,7 @@ def test_max_and_shapes_say_that_an_output_is_whole() -> None:
 
 
 def test_the_name_of_the_batch_is_no_dimension_that_max_could_name() -> None:
-    with pytest.raises(ModelError, match="max names 'N', which is no free dimension of the model; it has: H"):
+    with pytest.raises(ModelError, match="max names 'N', which is not a free dimension of the model; it has: H"):
         specs([X], [tensor("y", "N", 5)], max={"H": 9, "N": 8})
 
 
