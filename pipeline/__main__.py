@@ -1,8 +1,18 @@
-"""`python -m pipeline`: the command `pipeline`."""
+"""The command `pipeline`: the console script's, and that of `python -m pipeline`."""
 
 from __future__ import annotations
 
-from pipeline.cli.main import main
+from pipeline.cli.interrupts import end_quietly
+
+
+def main() -> None:
+    """Run the process's command line."""
+    # What follows imports for some tenths of a second.
+    end_quietly()
+    from pipeline.cli.main import main as run_command_line
+
+    run_command_line()
+
 
 if __name__ == "__main__":
     main()

@@ -176,7 +176,7 @@ def pulled() -> Callable[[str], Path]:
     return get
 
 
-COMMAND = python_command("pipeline.cli.main")
+COMMAND = python_command("pipeline.__main__")
 """What the installed script `pipeline` does."""
 
 

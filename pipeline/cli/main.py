@@ -1,7 +1,7 @@
 """The command `pipeline`. One file a command; each adds itself in `register`.
 
 Exit codes: 0 done, 1 some requests failed, 2 the config or the command line is wrong, 3 it could not
-be started.
+be started, 130 interrupted while it was still imported.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.interrupts import end_as_usual
 from pipeline.errors import ConfigError, StartError
 from pipeline.interpreter import NO_MATRICES
 from pipeline.streams import prepare_streams, say, silence
@@ -92,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if own_process:
             # Else what has been imported is searched for garbage again and again, a sixth of a short command's time.
             gc.freeze()
+            end_as_usual()
         app(args=arguments, prog_name="pipeline")
     except ConfigError as error:
         say(str(error))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import psutil
@@ -17,7 +19,8 @@ from pipeline.client.asking import ask_status
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.feeding.summary import copies_of
-from pipeline.wire.run_dir import find_run
+from pipeline.streams import say
+from pipeline.wire.run_dir import find_run, runs
 from stages.copies import REASONS
 from stages.request import RequestInfo
 
@@ -48,6 +51,11 @@ def status(
         raise ConfigError("--json and --prometheus exclude each other")
     try:
         run_dir = find_run(run)
+        if others := _of_the_same_name(run, run_dir):
+            say(
+                f"note: {len(others) + 1} runs of {run_dir.name.rpartition('-')[0]} are alive; this is {run_dir}. To see "
+                f"another, name its folder: {'; '.join(f'pipeline status {other}' for other in others)}"
+            )
         document = ask_status(run_dir)
     except Unavailable as error:
         print(error, file=sys.stderr)
@@ -64,6 +72,13 @@ def status(
         if pages:
             console.print(pages_table(pages_of_run(run_dir.name), console))
     sys.exit(0 if document["ready"] else _NOT_READY)
+
+
+def _of_the_same_name(asked: str | None, found: Path) -> list[Path]:
+    """The other living runs of the pipeline that was found, unless its folder was asked for."""
+    if asked is not None and os.sep in asked:
+        return []
+    return [folder for folder in runs(found.name.rpartition("-")[0]) if folder != found]
 
 
 def _usage(pid: int, title: str) -> tuple[str, str, str]:

@@ -81,7 +81,7 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 def run_in_shell(arguments: str, tmp_path: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
     """`pipeline`, as `run` in short, with what a shell makes of the rest."""
-    command = python_command("pipeline.cli.main")
+    command = python_command("pipeline.__main__")
     script = f'pipeline() {{ "{command[0]}" -c "$CODE" "$@"; }}; run() {{ pipeline run "$@"; }}; {arguments}'
     return subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, env={**os.environ, "CODE": command[2], **env},

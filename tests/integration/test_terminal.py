@@ -72,7 +72,7 @@ def terminal(started: Callable[..., subprocess.Popen[Any]]) -> Iterator[Callable
     opened: list[Terminal] = []
 
     def terminal(*arguments: object) -> Terminal:
-        opened.append(Terminal(started, python_command("pipeline.cli.main"), *arguments))
+        opened.append(Terminal(started, python_command("pipeline.__main__"), *arguments))
         return opened[-1]
 
     yield terminal

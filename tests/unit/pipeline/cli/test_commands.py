@@ -14,6 +14,8 @@ import pytest
 
 from pipeline.cli import models
 from pipeline.cli.main import main
+from pipeline.wire.run_dir import LOCK, runs
+from shm.owner import OwnerLock
 from stages.errors import ModelError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -128,6 +130,26 @@ def test_a_status_is_for_people_or_for_machines(run: Run) -> None:
     code, _, err = run("status", "--json", "--prometheus")
     assert code == 2
     assert "exclude each other" in err
+
+
+def test_of_two_runs_of_one_name_status_says_which_it_shows_and_how_to_see_the_other(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRTLAB_RUN_DIR", str(tmp_path))
+    locks = []
+    for pid in (11, 12):
+        tmp_path.joinpath(f"demo-{pid}", "clients").mkdir(parents=True)
+        locks.append(OwnerLock.acquire(tmp_path / f"demo-{pid}" / LOCK))
+    shown, other = (str(path) for path in runs("demo"))
+    note = f"note: 2 runs of demo are alive; this is {shown}. To see another, name its folder: pipeline status {other}\n"
+    for asked in ([], ["demo"]):
+        code, _, err = run("status", *asked)
+        assert code == 1  # neither has a scheduler
+        assert err.startswith(note)
+    _, _, err = run("status", other)
+    assert "note:" not in err
+    for lock in locks:
+        lock.release()
 
 
 def test_check_takes_changes(run: Run, config: Path) -> None:
