@@ -16,12 +16,12 @@ The life of a request, and the part that decides at each step:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.graph.plan import Plan
 from pipeline.graph.routes import Routes
+from pipeline.metrics.counts import Counts
 from pipeline.scheduler.admission import Admission
 from pipeline.scheduler.completion import Completion
 from pipeline.scheduler.dispatch import Dispatch
@@ -265,7 +265,7 @@ class Scheduler:
         return self._state.ingress
 
     @property
-    def counts(self) -> Counter[str]:
+    def counts(self) -> Counts:
         """How often what has happened."""
         return self._state.counts
 

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.graph.plan import Plan
 from pipeline.graph.routes import Route, Routes
+from pipeline.metrics.counts import Counts
 from pipeline.scheduler.backlog import Backlog
 from pipeline.scheduler.failures import Failures
 from pipeline.scheduler.ingress import Client, Ingress
@@ -62,7 +62,7 @@ class State:
         #: When each stage last finished a request; 0: never.
         self.last_ok = [0] * len(plan.stages)
         self.draining = False
-        self.counts: Counter[str] = Counter()
+        self.counts = Counts()
         #: The last requests that stages have failed without meaning to.
         self.failures = Failures(len(plan.stages))
         #: What the workers have reported.
