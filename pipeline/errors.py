@@ -9,7 +9,7 @@
     ├── NotInTime                what was waited for has not come within `timeout_s` (also a TimeoutError)
     └── RequestError             the caller: this request has no answer
         ├── InvalidRequest       what was sent does not fit the pipeline's inputs
-        ├── RequestRefused       a stage raised BadInput
+        ├── BadInput             a stage raised its own BadInput (also called RequestRefused)
         ├── StageFailed          a stage raised something else
         ├── StageCrashed         the request killed its worker, again and again
         ├── StageUnavailable     its stage is broken: no worker is left to run it
@@ -23,6 +23,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "BadInput",
     "ClientMisuse",
     "ConfigError",
     "DeadlineExceeded",
@@ -80,8 +81,11 @@ class NotInTime(PipelineError, TimeoutError):
 
 
 class RequestError(PipelineError):
-    """A request that has no answer. The class name is what travels, and what `--output` shows as `type`."""
+    """A request that has no answer."""
 
+    code: str = "RequestError"
+    """What stands for the class in messages, in metrics, and as `type` in what `--output` writes. Of an error that a
+    later version has sent it is the code that came, which no class here has."""
     traceback: str = ""
     """Of the exception in the stage, without the runtime's frames; "" where there was none. At most 4100 characters."""
     request: str = ""
@@ -98,45 +102,63 @@ class StageTraceback(Exception):
 class InvalidRequest(RequestError):
     """What was sent does not fit the pipeline's inputs."""
 
+    code = "InvalidRequest"
 
-class RequestRefused(RequestError):
-    """A stage cannot compute this request: its own data is at fault. Shown as `BadInput`."""
+
+class BadInput(RequestError):
+    """A stage cannot compute this request: it raised `stages.errors.BadInput`, since the request's data is at fault."""
+
+    code = "BadInput"
+
+
+RequestRefused = BadInput
+"""The name by which clients have caught `BadInput`."""
 
 
 class StageFailed(RequestError):
     """A stage raised an unexpected exception on this request alone."""
 
+    code = "StageFailed"
+
 
 class StageCrashed(RequestError):
     """The request killed every worker that tried to run it."""
+
+    code = "StageCrashed"
 
 
 class StageUnavailable(RequestError):
     """The stage's workers died too often; it is not restarted any more."""
 
+    code = "StageUnavailable"
+
 
 class DeadlineExceeded(RequestError):
     """The request was not finished in time."""
+
+    code = "DeadlineExceeded"
 
 
 class Overloaded(RequestError):
     """The pipeline's queue is full. Try again later."""
 
+    code = "Overloaded"
+
 
 class Unavailable(RequestError):
     """The pipeline is not running, is stopping, or has just died."""
 
+    code = "Unavailable"
 
-_BY_CODE: dict[str, type[RequestError]] = {
-    "BadInput": RequestRefused,
-    **{cls.__name__: cls for cls in RequestError.__subclasses__() if cls is not RequestRefused},
-}
+
+_BY_CODE = {cls.code: cls for cls in RequestError.__subclasses__()}
 
 
 def request_error(code: str, message: str, traceback: str = "", request: str = "") -> RequestError:
     """The error that `code` of an answer stands for; an unknown code is a plain RequestError."""
     cls = _BY_CODE.get(code)
     error = cls(message) if cls is not None else RequestError(f"{code}: {message}")
+    error.code = code
     error.request = request
     if traceback:
         error.traceback = traceback

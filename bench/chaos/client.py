@@ -24,7 +24,7 @@ from bench.chaos.requests import HEAD, Rates, Request, expected, request
 from pipeline.client.client import Client
 from pipeline.client.future import Future, Pending
 from pipeline.client.session import Session
-from pipeline.errors import RequestRefused, Unavailable
+from pipeline.errors import Unavailable
 from pipeline.wire.messages import Answers
 
 __all__ = ["main"]
@@ -106,8 +106,7 @@ class _Sender:
                 self._write(f"r {number}")
                 self._todo.appendleft(sent)
             elif error is not None:
-                code = "BadInput" if isinstance(error, RequestRefused) else type(error).__name__
-                self._write(f"a {number} {code}")
+                self._write(f"a {number} {error.code}")
             else:
                 with future.get() as result:
                     right = np.array_equal(result["values"], expected(sent.values))

@@ -53,8 +53,8 @@ def status(
         run_dir = find_run(run)
         if others := _of_the_same_name(run, run_dir):
             say(
-                f"note: {len(others) + 1} runs of {run_dir.name.rpartition('-')[0]} are alive; this is {run_dir}. To see "
-                f"another, name its folder: {'; '.join(f'pipeline status {other}' for other in others)}"
+                f"note: {len(others) + 1} runs of {run_dir.name.rpartition('-')[0]} are alive; this is {run_dir}. To "
+                f"see another, name its folder: {'; '.join(f'pipeline status {other}' for other in others)}"
             )
         document = ask_status(run_dir)
     except Unavailable as error:

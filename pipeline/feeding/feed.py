@@ -166,11 +166,11 @@ class Feed:
         except Unavailable:
             raise
         except RequestError as error:
-            return Record(name, (type(error).__name__, shown(str(error))))
+            return Record(name, (error.code, shown(str(error))))
         except OSError as error:
-            return Record(name, ("InvalidRequest", f"cannot be read: {error.strerror or error}"))
+            return Record(name, (InvalidRequest.code, f"cannot be read: {error.strerror or error}"))
         except Exception as error:  # of one file: no memory for it, or a library that fails on it
-            return Record(name, ("InvalidRequest", f"cannot be sent: {_described(error)}"))
+            return Record(name, (InvalidRequest.code, f"cannot be sent: {_described(error)}"))
 
     def _submit(self, entry: _Entry) -> Future | None:
         source = entry.source
@@ -234,9 +234,12 @@ class Feed:
         name = entry.source.name
         latency_ms = (future.answered_ns - future.submitted_ns) / 1e6
         if (failure := future.error()) is not None:
-            code = future.answer.code if future.answer is not None else type(failure).__name__
             return Record(
-                name, (code, str(failure)), latency_ms=latency_ms, traceback=failure.traceback, request=future.request
+                name,
+                (failure.code, str(failure)),
+                latency_ms=latency_ms,
+                traceback=failure.traceback,
+                request=future.request,
             )
         try:
             with future.get() as result:

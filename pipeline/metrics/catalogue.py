@@ -33,17 +33,12 @@ class Metric:
     """Takes the samples out of the scheduler's status (see `pipeline.scheduler.status`)."""
 
 
+def _count(name: str) -> Callable[[Mapping[str, Any]], Iterable[Sample]]:
+    return lambda status: [((), status["counts"].get(name, 0))]
+
+
 def _answers(status: Mapping[str, Any]) -> Iterable[Sample]:
-    counts: Mapping[str, int] = status["counts"]
-    yield ("OK",), counts.get("answered", 0)
-    codes: dict[str, int] = {}
-    for name, count in counts.items():
-        outcome, _, code = name.partition("_")
-        # Codes are names of classes; entries in lower case count messages, not requests.
-        if outcome in ("failed", "refused") and code[:1].isupper():
-            codes[code] = codes.get(code, 0) + count
-    for code, count in sorted(codes.items()):
-        yield (code,), count
+    return (((code,), count) for code, count in status["answers"].items())
 
 
 def _of_stages(key: str) -> Callable[[Mapping[str, Any]], Iterable[Sample]]:
@@ -79,11 +74,11 @@ METRICS: tuple[Metric, ...] = (
     Metric("trtlab_answers", "counter", "Answers by code: OK, or the name of an error.", ("code",), _answers),
     Metric(
         "trtlab_retries", "counter", "Requests that were ordered again after a worker's death.", (),
-        lambda s: [((), s["counts"].get("retries", 0))],
+        _count("retries"),
     ),
     Metric(
-        "trtlab_resized", "counter", "Requests for which a stage ran again, with a larger slot.", (),
-        lambda s: [((), s["counts"].get("resized", 0))],
+        "trtlab_resized", "counter", "Requests that a stage ran again for, with a larger slot.", (),
+        _count("resized"),
     ),
     Metric("trtlab_requests_waiting", "gauge", "Requests that wait for a stage.", ("stage",), _of_stages("waiting")),
     Metric(

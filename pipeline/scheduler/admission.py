@@ -164,5 +164,5 @@ class Admission:
         return None
 
     def _refuse(self, client: Client, submission: Submission, code: str, message: str) -> None:
-        self._state.counts[f"refused_{code}"] += 1
+        self._state.counts.refuse(code)
         self._state.out.answers[client.number].append(Answer(submission.tag, code, message, (), (), ""))

@@ -189,7 +189,7 @@ class Completion:
                         request.scrap.append(lease)
                 else:
                     self.give_back(request, lease)
-        self._state.counts["answered" if code == OK else f"failed_{code}"] += 1
+        self._state.counts.finish(code)
         if client is not None:
             client.requests.discard(request.id)
             if not client.requests:

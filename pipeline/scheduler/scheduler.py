@@ -19,13 +19,13 @@ Clients come and go by `reception`.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.errors import WireError
 from pipeline.graph.plan import Plan
 from pipeline.graph.routes import Routes
+from pipeline.metrics.counts import Counts
 from pipeline.scheduler.admission import Admission
 from pipeline.scheduler.completion import Completion
 from pipeline.scheduler.dispatch import Dispatch
@@ -228,7 +228,7 @@ class Scheduler:
         return self._state.ingress
 
     @property
-    def counts(self) -> Counter[str]:
+    def counts(self) -> Counts:
         """How often what has happened."""
         return self._state.counts
 

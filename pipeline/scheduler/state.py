@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pipeline.graph.plan import Plan
 from pipeline.graph.routes import Route, Routes
+from pipeline.metrics.counts import Counts
 from pipeline.scheduler.backlog import Backlog
 from pipeline.scheduler.failures import Failures
 from pipeline.scheduler.ingress import Client, Ingress
@@ -65,7 +65,7 @@ class State:
         self.draining = False
         #: What a drain did not wait for any longer, as plain values.
         self.left_over: list[dict[str, Any]] = []
-        self.counts: Counter[str] = Counter()
+        self.counts = Counts()
         #: The last requests that stages have failed without meaning to.
         self.failures = Failures(len(plan.stages))
         #: What the workers have reported.

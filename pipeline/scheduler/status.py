@@ -49,6 +49,7 @@ def status_of(state: State) -> dict[str, Any]:
         "reasons": reasons,
         "inside": sum(1 for _ in state.unanswered()),
         "counts": dict(state.counts),
+        "answers": dict(state.counts.answers),
         "stages": [
             {
                 "name": route.name,

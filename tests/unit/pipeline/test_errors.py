@@ -5,7 +5,7 @@ import traceback
 
 import pytest
 
-from pipeline.errors import RequestError, RequestRefused, StageFailed, request_error
+from pipeline.errors import BadInput, RequestError, RequestRefused, StageFailed, request_error
 
 TOLD = 'Traceback (most recent call last):\n  File "a.py", line 1, in process\nValueError: bad'
 
@@ -22,6 +22,17 @@ def test_each_code_is_an_error_with_its_request(code: str, cls: type[RequestErro
     error = request_error(code, "why", request="3fa9c-17")
     assert (type(error), str(error), error.request, error.traceback) == (cls, text, "3fa9c-17", "")
     assert error.__cause__ is None
+    assert error.code == code
+
+
+@pytest.mark.parametrize("cls", RequestError.__subclasses__())
+def test_a_code_is_the_name_that_its_class_is_caught_by(cls: type[RequestError]) -> None:
+    assert cls.code == cls.__name__
+    assert type(request_error(cls.code, "why")) is cls
+
+
+def test_clients_may_catch_bad_input_by_its_other_name() -> None:
+    assert RequestRefused is BadInput
 
 
 def test_the_traceback_of_a_stage_is_shown_with_the_error_that_is_not_caught() -> None:

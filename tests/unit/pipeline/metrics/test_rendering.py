@@ -36,7 +36,11 @@ def status() -> dict[str, Any]:
     scheduler.handle(Ready(2, 0, 0, 101, 1), 8)
     scheduler.handle(WorkerReport(2, 0, 1, 4, (1, 0, 0, 0, 0), 3, (Copied(INPUT, "x", GATHERED, 100, 1),)), 9)
     scheduler.handle(WorkerReport(1, 0, 9, 9, (9, 0, 0, 0, 0), 0, ()), 10)  # of the dead one, too late
-    scheduler.counts.update({"answered": 12, "failed_BadInput": 2, "refused_Overloaded": 1, "refused_loans": 5, "requests": 15})
+    for code, times in (("", 12), ("BadInput", 2)):
+        for _ in range(times):
+            scheduler.counts.finish(code)
+    scheduler.counts.refuse("Overloaded")
+    scheduler.counts.update({"refused_loans": 5, "requests": 15})
     try:
         return scheduler.status()
     finally:
