@@ -20,7 +20,7 @@ from pipeline.scheduler.door import (
     client,
 )
 from pipeline.scheduler.reception import STRANGER_MS
-from pipeline.wire.messages import Message
+from pipeline.wire.codec import Sent
 from pipeline.wire.sockets import MOST_SOCKETS, Outbox, address_of
 from shm.owner import Alive, OwnerWatch, probe
 
@@ -101,7 +101,7 @@ class Outboxes:
         if watch is not None:
             watch.close()
 
-    def _answer_stranger(self, number: int, message: Message) -> None:
+    def _answer_stranger(self, number: int, message: Sent) -> None:
         if not isinstance(probe(self._lock_of(number)), Alive):
             return
         outbox = Outbox(address_of(self._run_dir, f"clients/{number:x}"))

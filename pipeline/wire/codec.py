@@ -23,7 +23,10 @@ from pipeline.wire import versions
 from pipeline.wire.messages import MESSAGES, PROTOCOL, Hello, Message, Refused, Welcome
 from pipeline.wire.versions import OldHello, OldWelcome
 
-__all__ = ["MAX_FRAME_BYTES", "decode", "encode"]
+__all__ = ["MAX_FRAME_BYTES", "Sent", "decode", "encode"]
+
+Sent = Message | OldHello | OldWelcome
+"""What can be sent. The last two are for ends of old versions, and are of no form of this one."""
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 """A frame above this is refused before it is parsed. Welcome, the largest, holds a plan."""
@@ -45,7 +48,7 @@ _FROM_CLIENTS = frozenset(
 )
 
 
-def encode(message: Message | OldHello | OldWelcome) -> bytes:
+def encode(message: Sent) -> bytes:
     """The frame of `message`.
 
     Raises:
