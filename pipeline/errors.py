@@ -4,6 +4,7 @@
     ├── ConfigError              the author of the YAML or of the command line      exit 2
     ├── StartError               the operator: it could not be started               exit 3
     ├── WireError                the process that sent the frame; it is dropped and counted
+    │   └── OtherProtocol        the operator: two ends are of different versions
     ├── ClientMisuse             the author of the application: a client was used as it cannot be
     │   └── OutputMissing        a result has no such output (also a KeyError)
     ├── NotInTime                what was waited for has not come within `timeout_s` (also a TimeoutError)
@@ -13,7 +14,9 @@
         ├── StageFailed          a stage raised something else
         ├── StageCrashed         the request killed its worker, again and again
         ├── StageUnavailable     its stage is broken: no worker is left to run it
+        ├── StreamBroken         what it was a part of cannot go on: the worker is gone that had it
         ├── DeadlineExceeded     it was not finished in time
+        ├── Cancelled            its client did not want it any more
         ├── Overloaded           the queue is full; try again later
         └── Unavailable          the pipeline is not running, stopping, or has just died
 
@@ -24,11 +27,13 @@ from __future__ import annotations
 
 __all__ = [
     "BadInput",
+    "Cancelled",
     "ClientMisuse",
     "ConfigError",
     "DeadlineExceeded",
     "InvalidRequest",
     "NotInTime",
+    "OtherProtocol",
     "OutputMissing",
     "Overloaded",
     "PipelineError",
@@ -39,6 +44,7 @@ __all__ = [
     "StageTraceback",
     "StageUnavailable",
     "StartError",
+    "StreamBroken",
     "Unavailable",
     "WireError",
     "request_error",
@@ -63,6 +69,16 @@ class StartError(PipelineError):
 
 class WireError(PipelineError):
     """A frame that is not a message of ours: unknown kind, wrong type, too large, another version."""
+
+    client: int | None = None
+    """The client that sent it; None where that cannot be told."""
+
+
+class OtherProtocol(WireError):
+    """A hello or a welcome of another version. `client` is known where it is a hello."""
+
+    protocol: int = 0
+    """The version that it is of."""
 
 
 class ClientMisuse(PipelineError):
@@ -131,6 +147,19 @@ class StageUnavailable(RequestError):
     """The stage's workers died too often; it is not restarted any more."""
 
     code = "StageUnavailable"
+
+
+class StreamBroken(RequestError):
+    """The stream that the request is part of cannot go on, or parts of its answer have gone out and the rest cannot be
+    made: the worker is gone that had it. Begin another stream, or send the request again."""
+
+    code = "StreamBroken"
+
+
+class Cancelled(RequestError):
+    """The client has cancelled the request."""
+
+    code = "Cancelled"
 
 
 class DeadlineExceeded(RequestError):

@@ -43,13 +43,25 @@ Three more hooks are for stages over a device that computes beside the CPU, and 
 
 `process` is still needed: after an error the rows of a batch run alone through it.
 
+`process` of a stage whose outputs only the answer takes may be a generator. Then the answer comes in parts, each as
+soon as it is yielded:
+
+    def process(self, batch):
+        for word in self.model.words(batch.document(0, "question")):
+            yield {"word": [word]}
+
+A part has what was written to a row since the last `yield`, or what is yielded: a mapping as `process` returns it, in
+which None says that a row has nothing this time. All parts of a request lie in one slot, one after the other, each at a
+multiple of 64 bytes: the `max` of an output is for all of them together. What was yielded is read from then on, so it
+must not be written again. Rows that have parts are not run again if the batch fails: they fail with it.
+
 A stage never sees a process, a socket or the name of a segment.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -94,11 +106,12 @@ class Stage(Protocol):
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
 
-    def process(self, batch: Batch) -> Mapping[str, Any] | None:
+    def process(self, batch: Batch) -> Mapping[str, Any] | Iterator[Mapping[str, Any] | None] | None:
         """Compute one batch.
 
         Either fill `batch`'s outputs and return None, or return a mapping from output name to an
-        array of shape (len(batch), ...) or a list of one value a row, which is then copied.
+        array of shape (len(batch), ...) or a list of one value a row, which is then copied. A generator yields
+        the same, once for each part of the answer.
 
         Raises:
             BadInput: one of the requests cannot be computed. Where the batch holds several, the
@@ -372,31 +385,65 @@ class Batch:
         """The rows that `fail` was called for."""
         return self._failed
 
-    def finish(self, returned: Mapping[str, Any] | None) -> None:
+    def finish(self, returned: object) -> None:
         """Take what `process` returned and settle scratch outputs. Called once, by the runtime.
 
         Raises:
             SpecMismatch: something returned does not fit the stage's outputs, or an output of a row that did
                 not fail was never asked for: its memory still holds what somebody else wrote.
         """
-        if returned is not None:
-            self._refuse_other(returned)
-        for name, values in (returned or {}).items():
-            self._refuse_rowless(name, values)
-            for row in range(self._size):
-                if row not in self._failed:
-                    self.write(row, name, values[row])
-        for name, scratch, reason in self._late:
-            for row in range(self._size):
-                if row not in self._failed:
-                    self.out(row, name, scratch.shape[1:])[...] = scratch[row]
-                    self.count_copy(OUTPUT, name, reason, scratch[row].nbytes)
+        self._take(returned, partly=False)
         if len(self._filled) == self._size * len(self._outputs):
             return
         for name in self._outputs:
             for row in range(self._size):
                 if row not in self._failed and (row, name) not in self._filled:
                     raise SpecMismatch(f"output {name!r} of row {row}: process neither filled nor returned it")
+
+    def part(self, yielded: object) -> list[int]:
+        """Take one part of the answers, which `process` has yielded; the rows that have one. Called by the runtime.
+
+        Raises:
+            SpecMismatch: something yielded does not fit the stage's outputs, or a row has some of them and not others.
+        """
+        self._take(yielded, partly=True)
+        rows = sorted({row for row, _ in self._filled} - self._failed.keys())
+        for name in self._outputs:
+            for row in rows:
+                if (row, name) not in self._filled:
+                    raise SpecMismatch(f"output {name!r} of row {row}: other outputs of the row are in this part")
+        self._filled.clear()
+        self._late.clear()
+        return rows
+
+    def end_parts(self) -> None:
+        """`process` has yielded the last part. Called by the runtime.
+
+        Raises:
+            SpecMismatch: something was written after the last `yield`.
+        """
+        for row, name in self._filled:
+            if row not in self._failed:
+                raise SpecMismatch(f"output {name!r} of row {row}: written after the last yield, so no part has it")
+
+    def _take(self, returned: object, *, partly: bool) -> None:
+        """Write what `process` has returned or yielded, and settle scratch outputs.
+
+        Args:
+            partly: None is no value, but says that a row has none this time.
+        """
+        if returned is not None:
+            self._refuse_other(returned)
+        for name, values in (returned.items() if isinstance(returned, Mapping) else ()):
+            self._refuse_rowless(name, values)
+            for row in range(self._size):
+                if row not in self._failed and not (partly and values[row] is None):
+                    self.write(row, name, values[row])
+        for name, scratch, reason in self._late:
+            for row in range(self._size):
+                if row not in self._failed:
+                    self.out(row, name, scratch.shape[1:])[...] = scratch[row]
+                    self.count_copy(OUTPUT, name, reason, scratch[row].nbytes)
 
     def _refuse_other(self, returned: object) -> None:
         """Refuse what `process` may not return."""
@@ -445,6 +492,8 @@ def _kind_of(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype.name} {list(value.shape)}"
     name = type(value).__name__
-    if name in ("coroutine", "generator", "async_generator"):
+    if name == "generator":
+        return "a generator, so nothing has run: of all that it calls, only `process` itself may have a yield"
+    if name in ("coroutine", "async_generator"):
         return f"a {name}, so nothing has run: it must be a plain function, without async and yield"
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -8,6 +8,7 @@ There is no process and no shared memory. `stages.stage.Batch` behaves as in a p
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ __all__ = ["MemoryBatch", "batch_of", "run"]
 class MemoryBatch(Batch):
     """A batch whose outputs can be read. `batch_of` and `run` make it."""
 
-    __slots__ = ("_given", "_memory", "_origins")
+    __slots__ = ("_given", "_memory", "_origins", "parts")
 
     def __init__(
         self,
@@ -42,6 +43,8 @@ class MemoryBatch(Batch):
         # As in a pipeline: a row's output lies at the start of a place for the largest tensor.
         self._memory = {name: np.zeros((size, spec.room), np.uint8) for name, spec in outputs.items()}
         self._given: dict[tuple[int, str], Array | list[Array]] = {}
+        #: For each row the parts of its answer, where the stage yields them: outputs by name, as `result` gives them.
+        self.parts: list[list[dict[str, Any]]] = [[] for _ in range(size)]
 
     def _requests_of(self) -> list[RequestInfo]:
         return [
@@ -65,6 +68,20 @@ class MemoryBatch(Batch):
         ]
         self._given[row, name] = views
         return views
+
+    def take(self, returned: object) -> None:
+        """Take what `process` has returned; where it is a generator, run it and keep its parts.
+
+        Raises:
+            SpecMismatch: as `finish` and `part`.
+        """
+        if not inspect.isgenerator(returned):
+            self.finish(returned)
+            return
+        for yielded in returned:
+            for row in self.part(yielded):
+                self.parts[row].append({name: self.result(row, name) for name in self._outputs})
+        self.end_parts()
 
     def result(self, row: int, name: str) -> Any:
         """What the stage wrote to one row's output: a copy of the array, or the value of a "json" output.
@@ -116,9 +133,12 @@ def batch_of(
 
 
 def run(stage: Stage, requests: Sequence[str | RequestInfo] = (), /, **inputs: Sequence[Any]) -> MemoryBatch:
-    """`process` over `batch_of(stage, requests, **inputs)`; the caller calls `setup`. Read outputs with `result`."""
+    """`process` over `batch_of(stage, requests, **inputs)`; the caller calls `setup`.
+
+    Read outputs with `result`; if the stage yields them, they are in `parts`.
+    """
     batch = batch_of(stage, requests, **inputs)
-    batch.finish(stage.process(batch))
+    batch.take(stage.process(batch))
     return batch
 
 

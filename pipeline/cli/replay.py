@@ -78,7 +78,7 @@ def _process(stage: Stage, found: Capsule, request: RequestInfo, debugger: bool)
         returned = pdb.runcall(process, batch)
     else:
         returned = process(batch)
-    batch.finish(returned)
+    batch.take(returned)
     return batch
 
 

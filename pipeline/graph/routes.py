@@ -79,6 +79,11 @@ class Route:
     quantum: int
     """How many children of one request are served before it is the next request's turn."""
 
+    @property
+    def may_part(self) -> bool:
+        """Whether it may give what it makes in parts: only the answer to a request takes it."""
+        return not (self.followers or self.scope or self.manies or self.asked) and self.fields > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:

@@ -22,8 +22,8 @@ from pipeline.scheduler.door import (
 from pipeline.scheduler.reception import STRANGER_MS
 from pipeline.wire import address
 from pipeline.wire.address import Address
+from pipeline.wire.codec import Sent
 from pipeline.wire.links import MOST_SOCKETS, connect
-from pipeline.wire.messages import Message
 from pipeline.wire.run_dir import lock_path
 from shm.owner import Alive, OwnerWatch, probe
 
@@ -104,7 +104,7 @@ class Outboxes:
         if watch is not None:
             watch.close()
 
-    def _answer_stranger(self, number: int, message: Message) -> None:
+    def _answer_stranger(self, number: int, message: Sent) -> None:
         if not isinstance(probe(self._lock_of(number)), Alive):
             return
         outbox = connect(self._run_dir, Address.client(number))

@@ -24,7 +24,7 @@ from pipeline.errors import WireError
 from pipeline.processes.child import Boot, boot, collect_garbage, freeze_heap
 from pipeline.wire.address import SUPERVISOR, Address
 from pipeline.wire.links import Inbox, Outbox, connect, listen
-from pipeline.wire.messages import Failed, Fences, Message, Orders, PeerGone, Ready, Reset, Stop
+from pipeline.wire.messages import Failed, Fences, Message, Orders, PeerGone, Ready, Reset, Retire, Stop
 from pipeline.worker.debugging import refuse_breakpoints
 from pipeline.worker.exits import Exits
 from pipeline.worker.failures import start_failure
@@ -230,13 +230,29 @@ class _Process:
         elif isinstance(message, Reset):
             self._reset(message)
         elif isinstance(message, Stop):
-            self._stopping = True
-            for member in self._members:
-                member.inbox.draining = True
+            self._stop()
+        elif isinstance(message, Retire):
+            self._retire(message.worker)
         elif isinstance(message, WireError):
             self._refuse(f"refused a message: {message}")
         else:
             self._refuse(f"did not expect a {kind.__name__}")
+
+    def _stop(self) -> None:
+        """Finish what is here, then leave."""
+        self._stopping = True
+        for member in self._members:
+            member.inbox.draining = True
+
+    def _retire(self, number: int) -> None:
+        """One of the workers has nothing left to do; once that is so of all, the process leaves."""
+        member = self._by_number.get(number)
+        if member is None:
+            self._refuse(f"did not expect that w{number} retires")
+            return
+        member.retired = True
+        if all(each.retired for each in self._members):
+            self._stop()
 
     def _refuse(self, why: str) -> None:
         self._members[0].refused += 1

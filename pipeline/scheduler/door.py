@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pipeline.wire.messages import Message
+from pipeline.wire.codec import Sent
 
 __all__ = [
     "CLIENT",
@@ -98,7 +98,7 @@ class Log(NamedTuple):
 
 Instruction = Connect | Disconnect | Log
 
-Decided = tuple[Receiver, Message | Instruction]
+Decided = tuple[Receiver, Sent | Instruction]
 """What is sent, and to whom."""
 
 

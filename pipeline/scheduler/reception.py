@@ -3,7 +3,10 @@
     Hello ─▶ let in: Connect, Welcome     early: as soon as every stage has a worker
                                           too many: not answered; a client that waits says hello again
     Submit, Loan, Again of a stranger ─▶ Gone: another scheduler has welcomed it
+    Cancel ─▶ each of its requests that is not answered yet is, with the error `Cancelled`
     Bye, or ClientGone ─▶ what it held comes back
+
+A client that is refused something is told why, by `Refused` or by its answer.
 
 What is sent to a client is kept until the client has confirmed it.
 """
@@ -14,6 +17,7 @@ import json
 from collections import deque
 from collections.abc import Sequence
 
+from pipeline.errors import OtherProtocol, WireError
 from pipeline.graph.interface import welcome_of
 from pipeline.scheduler.admission import Admission
 from pipeline.scheduler.completion import Completion
@@ -22,20 +26,24 @@ from pipeline.scheduler.ingress import Client
 from pipeline.scheduler.instructions import Instructions, letters_of
 from pipeline.scheduler.state import NOBODY, State
 from pipeline.scheduler.status import status_of
+from pipeline.wire.codec import Sent
 from pipeline.wire.messages import (
+    PROTOCOL,
     Again,
     AskStatus,
     Bye,
+    Cancel,
     Gone,
     Hello,
     Loan,
-    Message,
     PoolAddress,
+    Refused,
     SlotRef,
     Status,
     Submit,
     Welcome,
 )
+from pipeline.wire.versions import OLD, OldWelcome, reason_of
 
 __all__ = ["ENDED", "STRANGER_MS", "Reception"]
 
@@ -150,6 +158,41 @@ class Reception:
             out.lost.append(known.number)
         out.repeat[known.number] = None
 
+    def cancel(self, message: Cancel) -> None:
+        """A client does not want some of its requests any more."""
+        state = self._state
+        known = state.ingress.clients.get(message.client)
+        if known is None:
+            self._stranger(message.client, Gone(state.epoch))
+            return
+        wanted = set(message.tags)
+        found = [request for number in known.requests if (request := state.requests[number]).tag in wanted]
+        for request in found:
+            self._completion.finish(request, "Cancelled", "cancelled by its client")
+        # The others were answered, and the answer is on its way.
+        state.counts["late_cancellations"] += len(wanted) - len(found)
+
+    def unreadable(self, error: WireError) -> None:
+        """What arrived is no message of ours; where it says which client it is of, that client is told."""
+        self._state.counts["refused_frames"] += 1
+        if error.client is not None:
+            self._refuse(error.client, f"a message of this client cannot be read: {error}")
+
+    def other_protocol(self, error: OtherProtocol) -> None:
+        """A client of another version: it is told both versions, and which side must change."""
+        self._state.counts["refused_frames"] += 1
+        if error.client is not None:
+            why = reason_of(error.protocol, PROTOCOL)
+            old = error.protocol in OLD
+            self._stranger(error.client, OldWelcome(error.protocol, why) if old else Refused(PROTOCOL, why, 0))
+
+    def _refuse(self, number: int, reason: str, ask: int = 0) -> None:
+        """Tell a client why something that it wants is not done."""
+        if number in self._state.ingress.clients:
+            self._state.out.first.append((client(number), Refused(PROTOCOL, reason, ask)))
+        else:
+            self._stranger(number, Refused(PROTOCOL, reason, ask))
+
     def ask_status(self, message: AskStatus) -> None:
         """A client, or another process of this host, asks how things are."""
         status = Status(json.dumps(status_of(self._state)))
@@ -158,7 +201,7 @@ class Reception:
         else:
             self._stranger(message.client, status)
 
-    def _stranger(self, number: int, message: Message) -> None:
+    def _stranger(self, number: int, message: Sent) -> None:
         """Answer a process that has not said hello here, perhaps because it was to a scheduler that is dead."""
         state = self._state
         while self._strangers and state.now - self._strangers[0] > STRANGER_MS * 1_000_000:

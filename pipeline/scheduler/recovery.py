@@ -53,9 +53,13 @@ class Recovery:
         worker = state.workers.pop(message.worker, None)
         if worker is None:
             return
-        state.counts["worker_deaths"] += 1
-        state.crews[worker.stage].remove(worker)
-        state.tally.retire(worker.number, worker.stage)
+        retired = worker.number in state.retired
+        state.counts["retired_workers" if retired else "worker_deaths"] += 1
+        if worker in state.crews[worker.stage]:
+            state.crews[worker.stage].remove(worker)
+        state.retiring.discard(worker.number)
+        state.retired.discard(worker.number)
+        state.tally.retire(worker.number, worker.stage, died=not retired)
         state.out.gone.append(worker.number)
         route = state.routes.stages[worker.stage]
         running = set(message.running)

@@ -22,14 +22,14 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.errors import WireError
+from pipeline.errors import OtherProtocol, WireError
 from pipeline.graph.plan import Plan
 from pipeline.graph.routes import Routes
 from pipeline.metrics.counts import Counts
 from pipeline.scheduler.admission import Admission
 from pipeline.scheduler.completion import Completion
 from pipeline.scheduler.dispatch import Dispatch
-from pipeline.scheduler.door import NO_LIMITS, ClientGone, Decided, Limits
+from pipeline.scheduler.door import NO_LIMITS, ClientGone, Decided, Limits, worker
 from pipeline.scheduler.ingress import Ingress
 from pipeline.scheduler.instructions import Instructions
 from pipeline.scheduler.ledger import Request, Worker
@@ -41,6 +41,7 @@ from pipeline.wire.messages import (
     Again,
     AskStatus,
     Bye,
+    Cancel,
     Drain,
     Drained,
     Fenced,
@@ -51,6 +52,7 @@ from pipeline.wire.messages import (
     Notices,
     PoolAddress,
     Ready,
+    Retire,
     StageBroken,
     Stop,
     Submit,
@@ -106,7 +108,10 @@ class Scheduler:
             Kept: self._recovery.kept,
             Drain: self._drain,
             Stop: self._stop,
-            WireError: self._refused,
+            Cancel: self._reception.cancel,
+            Retire: self._retire,
+            WireError: self._reception.unreadable,
+            OtherProtocol: self._reception.other_protocol,
         }
 
     # -- the door ---------------------------------------------------------------------------------
@@ -137,6 +142,8 @@ class Scheduler:
         out, state.out = state.out, Instructions()
         decided = out.first
         decided += out.for_workers(state.epoch, state.workers)
+        if state.retiring:
+            decided += self._retirements()
         decided += self._reception.letters(out)
         decided += out.for_supervisor()
         if self._stopped:
@@ -179,8 +186,27 @@ class Scheduler:
         credits = state.routes.stages[message.stage].credits
         worker = Worker(message.worker, message.stage, message.replica, message.pid, credits)
         state.workers[worker.number] = worker
-        state.crews[worker.stage].append(worker)
-        self._reception.worker_came()
+        if worker.number not in state.retiring:
+            state.crews[worker.stage].append(worker)
+            self._reception.worker_came()
+
+    def _retire(self, message: Retire) -> None:
+        """A worker finishes what it has, and is ordered nothing more. It may not have said yet that it is ready."""
+        state = self._state
+        if message.worker in state.gone or message.worker in state.retired:
+            return
+        state.retiring.add(message.worker)
+        worker = state.workers.get(message.worker)
+        if worker is not None and worker in state.crews[worker.stage]:
+            state.crews[worker.stage].remove(worker)
+
+    def _retirements(self) -> list[Decided]:
+        """Tell the workers to leave that have finished all that they had."""
+        state = self._state
+        done = [n for n in state.retiring if (known := state.workers.get(n)) is not None and not known.orders]
+        state.retiring.difference_update(done)
+        state.retired.update(done)
+        return [(worker(number), Retire(number)) for number in done]
 
     def _drain(self, message: Drain) -> None:
         self._state.draining = True
@@ -188,9 +214,6 @@ class Scheduler:
 
     def _stop(self, message: Stop) -> None:
         self._stopped = True
-
-    def _refused(self, error: WireError) -> None:
-        self._state.counts["refused_frames"] += 1
 
     def _reported(self, message: WorkerReport) -> None:
         worker = self._state.workers.get(message.worker)

@@ -52,7 +52,10 @@ class State:
         self.workers: dict[int, Worker] = {}
         #: Numbers of the dead, so that a Ready that was still on its way does not raise them.
         self.gone: set[int] = set()
-        #: The living workers of each stage.
+        #: Workers that finish what they have, and those that have and were told to leave.
+        self.retiring: set[int] = set()
+        self.retired: set[int] = set()
+        #: The living workers of each stage, apart from those.
         self.crews: list[list[Worker]] = [[] for _ in plan.stages]
         #: The requests that wait for each stage.
         self.backlogs = [Backlog(route.quantum) for route in self.routes.stages]

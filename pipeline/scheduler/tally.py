@@ -51,9 +51,9 @@ class Tally:
         """A living worker's counters."""
         self._living[report.stage][report.worker] = report
 
-    def retire(self, worker: int, stage: int) -> None:
-        """A worker is dead; what it did stays."""
-        self._dead[stage].deaths += 1
+    def retire(self, worker: int, stage: int, *, died: bool = True) -> None:
+        """A worker is gone; what it did stays."""
+        self._dead[stage].deaths += died
         last = self._living[stage].pop(worker, None)
         if last is not None:
             self._dead[stage].add(last)

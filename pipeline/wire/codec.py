@@ -18,10 +18,15 @@ from typing import Any
 import msgpack
 import msgspec
 
-from pipeline.errors import WireError
-from pipeline.wire.messages import MESSAGES, PROTOCOL, Message
+from pipeline.errors import OtherProtocol, WireError
+from pipeline.wire import versions
+from pipeline.wire.messages import MESSAGES, PROTOCOL, Hello, Message, Refused, Welcome
+from pipeline.wire.versions import OldHello, OldWelcome
 
-__all__ = ["MAX_FRAME_BYTES", "decode", "encode"]
+__all__ = ["MAX_FRAME_BYTES", "Sent", "decode", "encode"]
+
+Sent = Message | OldHello | OldWelcome
+"""What can be sent. The last two are for ends of old versions, and are of no form of this one."""
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 """A frame above this is refused before it is parsed. The largest hold a hundred answers, or orders."""
@@ -29,20 +34,29 @@ MAX_FRAME_BYTES = 4 * 1024 * 1024
 _kinds: dict[type[Any], int] = {cls: kind for kind, cls in MESSAGES.items()}
 _SHORT = reprlib.Repr()
 
+_OTHER = f"protocol {{}}; this process speaks {PROTOCOL}: start both ends from one version"
+
 _packer = msgpack.Packer(autoreset=True)
 
 #: For text that is not Unicode, such as the name of a file: slower, and never refuses.
 _lenient_packer = msgpack.Packer(autoreset=True, unicode_errors="backslashreplace")
 
 
-def encode(message: Message) -> bytes:
+#: Kinds that a client sends: the first field of each says which client.
+_FROM_CLIENTS = frozenset(
+    kind for kind, cls in MESSAGES.items() if cls is not Refused and cls._fields and cls._fields[0] == "client"
+)
+
+
+def encode(message: Sent) -> bytes:
     """The frame of `message`.
 
     Raises:
         OverflowError: an int of it has more than 64 bits.
     """
     # Records are tuples, which MessagePack packs as the arrays they are on the wire.
-    body = (PROTOCOL, _kinds[type(message)], *message)
+    kind = _kinds.get(type(message))
+    body = versions.body_of(message) if kind is None else (PROTOCOL, kind, *message)  # type: ignore[arg-type]
     try:
         frame: bytes = _packer.pack(body)
     except UnicodeEncodeError:
@@ -53,9 +67,12 @@ def encode(message: Message) -> bytes:
 def decode(frame: bytes | memoryview) -> Message:
     """The message in `frame`.
 
+    A refusal is read whichever version it is of.
+
     Raises:
-        WireError: the frame is too large, not MessagePack, of another protocol version, of an unknown
-            kind, or a field of it is of the wrong type.
+        WireError: the frame is too large, not MessagePack, of another version, of an unknown kind, or a field of it is
+            of the wrong type.
+        OtherProtocol: it is a hello or a welcome of another version.
     """
     if len(frame) > MAX_FRAME_BYTES:
         raise WireError(f"frame of {len(frame)} bytes; expected at most {MAX_FRAME_BYTES}")
@@ -66,15 +83,32 @@ def decode(frame: bytes | memoryview) -> Message:
     if type(body) is not tuple or len(body) < 2:
         raise WireError(f"expected an array [protocol, kind, ...], found {_brief(body)}")
     if body[0] != PROTOCOL or type(body[0]) is not int:
-        raise WireError(f"protocol {_brief(body[0])}; this process speaks {PROTOCOL}: start both ends from one version")
+        return _foreign(body)
     kind = MESSAGES.get(body[1]) if type(body[1]) is int else None
     if kind is None:
         raise WireError(f"unknown kind of message {_brief(body[1])}")
     try:
         message: Message = msgspec.convert(body[2:], kind)
     except msgspec.ValidationError as error:
-        raise WireError(_complaint(kind, str(error))) from None
+        refusal = WireError(_complaint(kind, str(error)))
+        if body[1] in _FROM_CLIENTS and len(body) > 2 and type(body[2]) is int:
+            refusal.client = body[2]
+        raise refusal from None
     return message
+
+
+def _foreign(body: tuple[Any, ...]) -> Message:
+    """A refusal of another version. Of what else it may be, only a hello and a welcome are told apart."""
+    protocol, kind = body[:2]
+    if type(protocol) is not int or type(kind) is not int or MESSAGES.get(kind) not in (Hello, Welcome, Refused):
+        raise WireError(_OTHER.format(_brief(protocol)))
+    if kind == _kinds[Refused] and len(body) > 3 and type(body[2]) is int and type(body[3]) is str:
+        return Refused(body[2], body[3], 0)
+    other = OtherProtocol(_OTHER.format(protocol))
+    other.protocol = protocol
+    if kind == _kinds[Hello] and len(body) > 2 and type(body[2]) is int:
+        other.client = body[2]
+    raise other
 
 
 def _complaint(kind: type[Any], text: str) -> str:

@@ -19,6 +19,7 @@ from typing import Protocol
 from pipeline.errors import WireError
 from pipeline.wire import zeromq
 from pipeline.wire.address import Address
+from pipeline.wire.codec import Sent
 from pipeline.wire.messages import Message
 from pipeline.wire.zeromq import MOST_SOCKETS
 
@@ -44,7 +45,7 @@ class Inbox(Protocol):
 class Outbox(Protocol):
     """A sending end, to one inbox. It may be made before that inbox is there: what is sent waits."""
 
-    def send(self, message: Message) -> bool:
+    def send(self, message: Sent) -> bool:
         """Send without ever blocking, in order; False if the other side has gone for good."""
 
     @property

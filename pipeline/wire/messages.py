@@ -1,21 +1,27 @@
 """Every message that passes between processes, field by field. No tensor is ever among them.
 
-    client ──Hello, Loan, Submit, Again, AskStatus, Bye──▶ scheduler ──Orders, Fences, PeerGone──▶ worker
-    client ◀──Welcome, Answers, Status, Gone─────── scheduler ◀──Ready, Notices, Fenced, WorkerReport── worker
-                                                    worker ──Orders──▶ worker
-    supervisor ──WorkerGone, StageBroken, Kept, Drain, Stop──▶ scheduler ──Ready, Relic, Drained──▶ supervisor
+    client ──Hello, Loan, Submit, Cancel, Again, AskStatus, Bye──▶ scheduler
+    scheduler ──Welcome, Refused, Answers, Status, Gone──▶ client
+    worker ──Ready, Notices, Fenced, WorkerReport──▶ scheduler
+    scheduler ──Orders, Fences, PeerGone, Retire──▶ worker ──Orders──▶ worker
+    supervisor ──WorkerGone, StageBroken, Kept, Retire, Drain, Stop──▶ scheduler ──Ready, Relic, Drained──▶ supervisor
     supervisor ──Reset, Stop──▶ worker ──Ready, Failed──▶ supervisor
 
 On the wire a message is one MessagePack array: [PROTOCOL, kind, field, field, ...]; a record inside
 a message (`records`) is the array of its fields. `codec` encodes and decodes; adding, removing or reordering a
 field means raising PROTOCOL, since both ends must then be of one version.
 
+The form of a hello and of its refusal is the same in every version, so that two ends of different versions can say so:
+
+    [PROTOCOL, 1, client, name, ...]           Hello     what follows is each version's own
+    [PROTOCOL, 11, PROTOCOL, reason, ...]      Refused
+
 Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a host share.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.wire.interface import Interface
 from pipeline.wire.records import (
@@ -46,6 +52,7 @@ __all__ = [
     "Answers",
     "AskStatus",
     "Bye",
+    "Cancel",
     "Copied",
     "Drain",
     "Drained",
@@ -67,8 +74,10 @@ __all__ = [
     "PeerGone",
     "PoolAddress",
     "Ready",
+    "Refused",
     "Relic",
     "Reset",
+    "Retire",
     "SlotRef",
     "StageBroken",
     "Status",
@@ -81,7 +90,7 @@ __all__ = [
     "WorkerReport",
 ]
 
-PROTOCOL = 5
+PROTOCOL = 6
 
 
 # -- client <-> scheduler -----------------------------------------------------------------------
@@ -94,8 +103,19 @@ class Hello(NamedTuple):
     """
 
     client: int
-    """Random, of 63 bits: nobody speaks for another client by accident or by guessing."""
+    """Random, of 63 bits: no process speaks for another client by accident or by guessing."""
     name: str
+
+
+class Refused(NamedTuple):
+    """The scheduler does not do what a client has asked for, and says why."""
+
+    protocol: int
+    """The version that the scheduler speaks. If the client speaks another one, it is not let in."""
+    reason: str
+    """For people."""
+    ask: int
+    """The number of the `Loan` that is refused; 0: another message of the client's."""
 
 
 class Welcome(NamedTuple):
@@ -135,6 +155,16 @@ class Submit(NamedTuple):
     """The number of the last `Answers` that the client has taken in; the scheduler keeps later ones for `Again`."""
     submissions: tuple[Submission, ...]
     releases: tuple[SlotRef, ...]
+    ended: tuple[int, ...] = ()
+    """The client's own numbers of streams that it sends no more requests of."""
+
+
+class Cancel(NamedTuple):
+    """The client does not want the answers to these requests any more. Each is answered with the error `Cancelled`,
+    unless its answer is on its way already; what is under way of it is dropped before the next stage."""
+
+    client: int
+    tags: tuple[int, ...]
 
 
 class Again(NamedTuple):
@@ -168,9 +198,12 @@ class Bye(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """The scheduler does not know this client: it is another one than the one that welcomed it."""
+    """The scheduler does not know this client: it is another one than the one that welcomed it, or it ends, or it has
+    let go of the client."""
 
     epoch: int
+    reason: str = ""
+    """For people: why the scheduler has let go of the client; empty where it has not."""
 
 
 class AskStatus(NamedTuple):
@@ -223,6 +256,13 @@ class Fenced(NamedTuple):
 
 class PeerGone(NamedTuple):
     """A worker has died; whoever is connected to it disconnects."""
+
+    worker: int
+
+
+class Retire(NamedTuple):
+    """The worker must leave. From the supervisor to the scheduler: order nothing from it any more. From the scheduler
+    to the worker, once it has finished all that it was ordered: a process whose workers are all retired exits 0."""
 
     worker: int
 
@@ -337,6 +377,7 @@ Message = (
     | Answers
     | AskStatus
     | Bye
+    | Cancel
     | Drain
     | Drained
     | Failed
@@ -350,8 +391,10 @@ Message = (
     | Orders
     | PeerGone
     | Ready
+    | Refused
     | Relic
     | Reset
+    | Retire
     | StageBroken
     | Status
     | Stop
@@ -373,12 +416,15 @@ MESSAGES: dict[int, type[Message]] = {
     8: Status,
     9: Gone,
     10: Again,
+    11: Refused,
+    12: Cancel,
     20: Orders,
     21: Notices,
     22: Fences,
     23: Fenced,
     24: PeerGone,
     25: WorkerReport,
+    26: Retire,
     40: Ready,
     41: Failed,
     42: WorkerGone,
@@ -390,3 +436,8 @@ MESSAGES: dict[int, type[Message]] = {
     48: Relic,
     49: Kept,
 }
+
+#: Messages whose last fields have defaults, as the records in `records`: on the wire every field is there.
+_SHORTENED: tuple[type[Any], ...] = (Submit, Gone)
+for _message in _SHORTENED:
+    _message._field_defaults.clear()

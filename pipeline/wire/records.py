@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shm.handle import TensorHandle
 
@@ -95,10 +95,18 @@ class Order(NamedTuple):
     """What the hops of this order did that are finished."""
     label: str
     """How the request is called (see `stages.request`)."""
+    stream: int = 0
+    """The scheduler's number of the stream that the request is part of, never used twice in a run; 0: of none."""
+    sequence: int = 0
+    """As in `Submission`."""
+    started: int = 0
+    """As in `Submission`."""
+    traceparent: str = ""
+    """As in `Submission`."""
 
 
 class Notice(NamedTuple):
-    """A worker has finished its part of an order."""
+    """A worker has finished its part of an order, or has made one more part of the answer to it."""
 
     request: int
     attempt: int
@@ -119,6 +127,8 @@ class Notice(NamedTuple):
     """What the outputs take of a slot, or would take as far as known where they did not fit; else as `bytes_in`."""
     traceback: str
     """Of an exception that the stage did not mean to raise; else empty."""
+    last: bool = True
+    """False: the stage is still at it. `outputs` are one part of the answer, and another notice will follow."""
 
 
 class Fence(NamedTuple):
@@ -151,10 +161,19 @@ class Submission(NamedTuple):
     """0 is the highest, 9 the lowest."""
     name: str
     """What the client calls it; may be empty (see `labels.LONGEST_NAME`)."""
+    stream: int = 0
+    """The client's own number of the stream that the request is part of; 0: of none. The requests of a stream run one
+    after the other, in each stage at one worker, until the client ends the stream by `Submit.ended`."""
+    sequence: int = 0
+    """Its number within the stream, above that of the request before it; numbers may be left out. 0: of no stream."""
+    started: int = 0
+    """When the client began with it, which may be long before it was sent; 0: the client does not say."""
+    traceparent: str = ""
+    """The trace that it is part of, as W3C Trace Context writes it (see `traceparent`); empty: of none."""
 
 
 class Answer(NamedTuple):
-    """The one answer to a request."""
+    """The answer to a request, or one part of it."""
 
     tag: int
     code: str
@@ -165,6 +184,10 @@ class Answer(NamedTuple):
     trace: tuple[Trace, ...]
     traceback: str
     """As in `Notice`."""
+    last: bool = True
+    """False: a part, and more will follow. The last answer of a request that had parts brings no outputs."""
+    part: int = 0
+    """Of a part its number, from 0; of the last answer how many parts there were."""
 
 
 class Copied(NamedTuple):
@@ -176,3 +199,10 @@ class Copied(NamedTuple):
     reason: str
     nbytes: int
     batches: int
+
+
+#: Records whose last fields have defaults, for the code that makes them. On the wire every field is there: msgspec
+#: would take a shorter array too, so it is shown no defaults.
+_SHORTENED: tuple[type[Any], ...] = (Order, Notice, Submission, Answer)
+for _record in _SHORTENED:
+    _record._field_defaults.clear()

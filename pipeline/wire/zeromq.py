@@ -22,7 +22,7 @@ import zmq
 
 from pipeline.errors import StartError, WireError
 from pipeline.wire.address import SOCKET_SUFFIX, Address
-from pipeline.wire.codec import MAX_FRAME_BYTES, decode, encode
+from pipeline.wire.codec import MAX_FRAME_BYTES, Sent, decode, encode
 from pipeline.wire.messages import Message
 
 #: What a context of libzmq has room for unless told otherwise (ZMQ_MAX_SOCKETS): one for each client of a scheduler.
@@ -184,7 +184,7 @@ class Push:
         _configure(self._socket)
         self._socket.connect(endpoint)
 
-    def send(self, message: Message) -> bool:
+    def send(self, message: Sent) -> bool:
         """Send without ever blocking; False if the other side has gone for good."""
         try:
             self._socket.send(encode(message), zmq.NOBLOCK)

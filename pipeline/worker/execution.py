@@ -8,23 +8,23 @@ Whatever a stage raises ends here, in the notices of the rows it concerns, excep
 
 from __future__ import annotations
 
+import inspect
 import json
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from pipeline.graph.plan import Field, StagePlan
+from pipeline.graph.plan import StagePlan
 from pipeline.graph.slots import slot_bytes
 from pipeline.wire.flattening import parts, position_of
 from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Copied, Hop, Notice, Order, Trace
 from pipeline.worker.failures import Failures, Home, examine, message_of
+from pipeline.worker.filling import Filling
 from pipeline.worker.grouping import arrays_of
-from pipeline.worker.packing import Packing
 from pipeline.worker.peers import Waiting
 from shm.errors import HandleRefused
-from shm.handle import JSON, TensorHandle, itemsize
+from shm.handle import JSON, TensorHandle
 from shm.layout import round_up
 from shm.view import SegmentTable
 from stages.errors import BadInput, StageBroken
@@ -64,14 +64,13 @@ class Outcome:
 class Flight:
     """A batch that the stage has begun and that is not settled."""
 
-    __slots__ = ("batch", "began", "handles", "packings", "requests", "rows", "token", "views")
+    __slots__ = ("batch", "began", "filling", "requests", "rows", "token", "views")
 
     def __init__(
         self,
         rows: Sequence[Waiting],
         views: Sequence[Sequence[Any]],
-        handles: Sequence[Mapping[str, TensorHandle | tuple[TensorHandle, ...]]],
-        packings: Mapping[int, Packing],
+        filling: Filling,
         batch: Batch,
         began: int,
     ) -> None:
@@ -79,9 +78,7 @@ class Flight:
         #: Their numbers.
         self.requests = [row.order.request for row in rows]
         self.views = views
-        self.handles = handles
-        #: How the slots are filled of those rows that have smaller ones than the largest.
-        self.packings = packings
+        self.filling = filling
         self.batch = batch
         #: Monotonic nanoseconds.
         self.began = began
@@ -91,74 +88,7 @@ class Flight:
     @property
     def too_small(self) -> dict[int, int]:
         """The rows whose slots are too small, and how many bytes those should have had."""
-        return {row: packing.needed for row, packing in self.packings.items() if packing.needed}
-
-
-class _Filling:
-    """Where the outputs of a batch are put.
-
-    Not closures: compiled, those refer to each other, and every batch would be garbage that waits for the collector.
-    The batch calls it for the user's stage, with numbers, names and shapes that it has looked at.
-
-    Args:
-        table: every segment of the run.
-        fields: of the stage, by tensor.
-        largest: bytes of the stage's largest slots, where its slots are of several sizes; else 0.
-        rows: of the batch.
-    """
-
-    __slots__ = ("_fields", "_largest", "_rows", "_table", "handles", "packings")
-
-    def __init__(
-        self, table: SegmentTable, fields: Mapping[str, Field], largest: int, rows: Sequence[Waiting]
-    ) -> None:
-        self._table = table
-        self._fields = fields
-        self._largest = largest
-        self._rows = rows
-        self.handles: list[dict[str, TensorHandle | tuple[TensorHandle, ...]]] = [{} for _ in rows]
-        self.packings: dict[int, Packing] = {}
-
-    def allocate(self, row: int, name: str, shape: tuple[int, ...]) -> Array:
-        """The place of one row's output."""
-        field = self._fields[name]
-        hop = self._rows[row].order.hops[0]
-        offset = field.offset
-        if self._largest:
-            offset = self._offset_of(row, hop.segment, field, itemsize(field.spec.dtype) * math.prod(shape))
-        handle = TensorHandle(hop.segment, hop.slot, hop.generation, offset, field.spec.dtype, shape)
-        view = self._table.view(handle, writable=True)
-        self.handles[row][name] = handle
-        return view
-
-    def allocate_many(self, row: int, name: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
-        """The places of one row's output of many tensors."""
-        field = self._fields[name]
-        hop = self._rows[row].order.hops[0]
-        offsets = field.spec.offsets(shapes)
-        width = itemsize(field.spec.dtype)
-        nbytes = max([at + width * math.prod(shape) for at, shape in zip(offsets, shapes)], default=0)
-        start = self._offset_of(row, hop.segment, field, nbytes) if self._largest else field.offset
-        made = tuple(
-            [
-                TensorHandle(hop.segment, hop.slot, hop.generation, start + offset, field.spec.dtype, shape)
-                for offset, shape in zip(offsets, shapes)
-            ]
-        )
-        self.handles[row][name] = made
-        return [self._table.view(handle, writable=True) for handle in made]
-
-    def requests(self) -> list[RequestInfo]:
-        """The request of each row."""
-        return [RequestInfo.parse(row.order.label) for row in self._rows]
-
-    def _offset_of(self, row: int, segment: int, field: Field, nbytes: int) -> int:
-        size = self._table.slot_bytes(segment)
-        if size >= self._largest:
-            return field.offset
-        if row not in self.packings:
-            self.packings[row] = Packing(size)
-        return self.packings[row].place(field.spec.name, nbytes)
+        return {row: packing.needed for row, packing in self.filling.packings.items() if packing.needed}
 
 
 class Execution:
@@ -174,6 +104,7 @@ class Execution:
         clock: monotonic nanoseconds.
         sized: whether the stage's slots are of several sizes.
         raised: told of each exception that makes a row fail; what it raises itself ends the run.
+        tell: takes the notices of parts of answers, as soon as they are made. None: they are kept for the outcome.
     """
 
     def __init__(
@@ -187,9 +118,13 @@ class Execution:
         clock: Callable[[], int] = time.monotonic_ns,
         sized: bool = False,
         raised: Callable[[Exception], None] | None = None,
+        tell: Callable[[Sequence[Notice]], None] | None = None,
     ) -> None:
         self._name = plan.name
         self._raised = raised
+        self._tell = tell
+        #: Whether the stage gives its outputs in parts.
+        self.parted = inspect.isgeneratorfunction(stage.process)
         self._index = index
         self._base = base
         self._stage = stage
@@ -335,16 +270,19 @@ class Execution:
         return self._table.view(handle)  # type: ignore[arg-type]
 
     def _flight(self, rows: Sequence[Waiting], views: Sequence[Sequence[Any]]) -> Flight:
-        filling = _Filling(self._table, self._fields, self._largest, rows)
+        filling = Filling(self._table, self._fields, self._largest, rows, self.parted)
         inputs = {name: [of_row[index] for of_row in views] for index, name in enumerate(self._inputs)}
         batch = Batch(
             len(rows), inputs, self._outputs, filling.allocate, filling.allocate_many, filling.requests
         )
-        return Flight(rows, views, filling.handles, filling.packings, batch, self._clock())
+        return Flight(rows, views, filling, batch, self._clock())
 
     def _run(self, outcome: Outcome, rows: Sequence[Waiting], views: Sequence[Sequence[Any]]) -> None:
         flight = self._flight(rows, views)
         self.under_way = rows
+        if self.parted:
+            self._run_in_parts(outcome, flight)
+            return
         failed: Exception | None = None
         try:
             flight.batch.finish(self._stage.process(flight.batch))
@@ -355,6 +293,57 @@ class Execution:
         self._come_to(outcome, flight, failed)
         # Else the exception and this frame, which it refers to, would wait for the collector.
         failed = None
+
+    def _run_in_parts(self, outcome: Outcome, flight: Flight) -> None:
+        given = [0] * len(flight.rows)
+        failed: Exception | None = None
+        try:
+            for yielded in self._stage.process(flight.batch):  # type: ignore[union-attr]
+                self._give(outcome, flight, flight.batch.part(yielded), given)
+            flight.batch.end_parts()
+        except StageBroken:
+            raise
+        except Exception as error:
+            failed = error
+        self._end_parts(outcome, flight, given, failed)
+        self.under_way = ()
+        failed = None
+
+    def _give(self, outcome: Outcome, flight: Flight, rows: Sequence[int], given: list[int]) -> None:
+        """Tell of a part of each of these rows."""
+        notices = []
+        for number in rows:
+            if (too_long := flight.filling.too_long.get(number)) is not None:
+                flight.batch.fail(number, too_long)
+                continue
+            given[number] += 1
+            order, made = flight.rows[number].order, flight.filling.take_part(number)
+            outputs = tuple([made[name] for name in self._singles])
+            notices.append(
+                Notice(order.request, order.attempt, OK, "", outputs, (), (), 0, 0, 0, "", last=False)  # type: ignore[arg-type]
+            )
+        if self._tell is None:
+            outcome.notices += notices
+        elif notices:
+            self._tell(notices)
+
+    def _end_parts(self, outcome: Outcome, flight: Flight, given: Sequence[int], error: Exception | None) -> None:
+        """No further part will come. Rows of a failed batch that have none run again alone; the others fail."""
+        self._count(flight.batch)
+        size, ended, copied = len(flight.rows), self._clock(), flight.batch.bytes_copied // len(flight.rows)
+        for number, row in enumerate(flight.rows):
+            if (own := flight.batch.failed.get(number)) is not None:
+                result = self._failure(own, row)
+            elif error is None:
+                result = _Result(OK)
+            elif size > 1 and not given[number]:
+                self._run(outcome, [row], [flight.views[number]])
+                continue
+            else:
+                if self._raised is not None:
+                    self._raised(error)
+                result = self._failure(error, row)
+            self._settle(outcome, row, flight.began, ended, size, copied, result)
 
     def _come_to(self, outcome: Outcome, flight: Flight, failed: Exception | None) -> None:
         """Settle a batch that is over. Not while its exception is handled: it would be the context of what its rows
@@ -392,7 +381,7 @@ class Execution:
     def _conclude(self, outcome: Outcome, flight: Flight) -> None:
         began, ended = flight.began, self._clock()
         self._count(flight.batch)
-        size, handles = len(flight.rows), flight.handles
+        size, handles = len(flight.rows), flight.filling.handles
         failed: Mapping[int, BaseException] = flight.batch.failed
         copied = flight.batch.bytes_copied // size
         too_small = flight.too_small

@@ -26,6 +26,7 @@ from pipeline.worker.peers import Waiting
 from pipeline.worker.recorder import Recorder
 from shm.view import SegmentTable
 from stages.declared import declared
+from stages.errors import SpecMismatch
 from stages.loading import load_stage
 from stages.stage import Stage, StageContext
 
@@ -87,6 +88,8 @@ class Member:
         self._closed = dict.fromkeys(CLOSE_REASONS, 0)
         #: Messages for this process that were refused; those of handles are counted by the execution.
         self.refused = 0
+        #: It has finished all that it was ordered, and will be ordered nothing more.
+        self.retired = False
 
     # -- before and after -------------------------------------------------------------------------
 
@@ -116,7 +119,14 @@ class Member:
         self.concurrency = declared(stage).concurrency
         route = Routes.of(self._plan).stages[self.stage]
         sized = len(route.pools) > 1
-        self._execution = Execution(plan, self.stage, route.base, stage, self._table, route.asked, sized=sized)
+        self._execution = Execution(
+            plan, self.stage, route.base, stage, self._table, route.asked, sized=sized, tell=self._tell_parts
+        )
+        if self._execution.parted and not route.may_part:
+            raise SpecMismatch(
+                f"stage {plan.name}: process is a generator, which answers in parts; but its outputs go to other "
+                f"stages too, or it runs behind one that fans out. Let it return what it yields, or put it last"
+            )
 
     def touches(self, pool: str) -> bool:
         """Whether the stage reads or fills slots of that pool."""
@@ -285,6 +295,10 @@ class Member:
         for start in range(0, len(notices), MOST_NOTICES):
             part = notices[start : start + MOST_NOTICES]
             self._exits.tell_scheduler(Notices(self._exits.epoch, self.number, part))
+
+    def _tell_parts(self, notices: Sequence[Notice]) -> None:
+        """Send parts of answers, while their batch is still computed."""
+        self._exits.tell_scheduler(Notices(self._exits.epoch, self.number, tuple(notices)))
 
     def under_way(self) -> tuple[str, list[str]]:
         """The stage, and the labels of the requests that it has in its hands; "" and none where it has none."""

@@ -35,6 +35,10 @@ class Packing:
         #: Bytes that the slot should have, as far as known; 0 while everything fits.
         self.needed = 0
 
+    def next_part(self) -> None:
+        """What was placed so far stays as it is: outputs that are asked for again lie behind it."""
+        self._places.clear()
+
     def place(self, name: str, nbytes: int) -> int:
         """The offset of an output of so many bytes. Asked again, it stays where it is if it can.
 

@@ -412,6 +412,42 @@ def test_a_failed_row_needs_no_outputs(pixels: Array) -> None:
     assert isinstance(b.failed[2], ZeroDivisionError)
 
 
+# -- answers in parts ------------------------------------------------------------------------------
+
+
+def test_a_part_is_what_was_written_since_the_last_one() -> None:
+    b, slots = batch(specs=[IMAGE, TAGS])
+    b.write(1, "image", np.ones((2, 3), np.float32))
+    assert b.part({"tags": [None, ["a"], None]}) == [1]
+    assert (slots.read(1, "image") == 1).all()
+    assert b.part(None) == []
+    b.stack_out("image")[...] = 2
+    assert b.part({"tags": [1, 2, 3]}) == [0, 1, 2]
+    assert (slots.read(2, "image") == 2).all()
+    b.end_parts()
+
+
+def test_a_row_that_failed_has_no_part() -> None:
+    b, _ = batch(specs=[IMAGE])
+    b.fail(0, "empty file")
+    assert b.part({"image": np.zeros((3, 2, 3), np.float32)}) == [1, 2]
+
+
+def test_a_part_with_some_of_a_rows_outputs_is_refused() -> None:
+    b, _ = batch(specs=[IMAGE, TAGS])
+    b.out(1, "image")[...] = 0
+    with pytest.raises(SpecMismatch, match="output 'tags' of row 1: other outputs of the row are in this part"):
+        b.part(None)
+
+
+def test_what_is_written_after_the_last_part_is_refused_since_no_part_has_it() -> None:
+    b, _ = batch(specs=[IMAGE])
+    b.part({"image": np.zeros((3, 2, 3), np.float32)})
+    b.out(2, "image")[...] = 0
+    with pytest.raises(SpecMismatch, match="output 'image' of row 2: written after the last yield"):
+        b.end_parts()
+
+
 # -- the contract's own example --------------------------------------------------------------------
 
 

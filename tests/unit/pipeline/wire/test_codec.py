@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import WireError
-from pipeline.wire import messages
+from pipeline.errors import OtherProtocol, WireError
+from pipeline.wire import messages, versions
 from pipeline.wire.codec import MAX_FRAME_BYTES, decode, encode
-from pipeline.wire.messages import MESSAGES, PROTOCOL, Bye, Hello, Message, Orders
+from pipeline.wire.messages import MESSAGES, PROTOCOL, Bye, Hello, Message, Orders, Refused
 
 _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(-(2**63), 2**64 - 1),
@@ -174,6 +174,54 @@ def test_the_refusal_names_the_record_and_the_field() -> None:
     order = body_of(least(Orders))
     order[3][0][4][0][0] = "x"
     assert refusal(order) == "Orders.orders[0].hops[0].stage: expected int, found str"
+
+
+# -- other versions ---------------------------------------------------------------------------------
+
+HELLO_OF_4 = b"\x94\x04\x01\xcd\x04\xd2\xa6client"
+HELLO_OF_5 = b"\x94\x05\x01\xcd\x04\xd2\xa6client"
+
+
+@pytest.mark.parametrize(("protocol", "frame"), [(4, HELLO_OF_4), (5, HELLO_OF_5)])
+def test_a_hello_of_an_old_version_says_who_sent_it_and_of_which_version_it_is(protocol: int, frame: bytes) -> None:
+    with pytest.raises(OtherProtocol) as refused:
+        decode(frame)
+    assert (refused.value.protocol, refused.value.client) == (protocol, 1234)
+
+
+def test_a_hello_of_a_later_version_is_read_whatever_it_has_besides() -> None:
+    with pytest.raises(OtherProtocol) as refused:
+        decode(msgpack.packb([PROTOCOL + 1, 1, 1234, "client", {"more": []}]))
+    assert (refused.value.protocol, refused.value.client) == (PROTOCOL + 1, 1234)
+
+
+@pytest.mark.parametrize("more", [[], [7], ["text", None]])
+def test_a_refusal_of_another_version_is_read_whatever_it_has_besides(more: list[Any]) -> None:
+    frame = msgpack.packb([PROTOCOL + 1, 11, PROTOCOL + 1, "too old", *more])
+    assert decode(frame) == Refused(PROTOCOL + 1, "too old", 0)
+
+
+def test_the_form_of_a_hello_and_of_a_refusal_is_fixed_for_ever() -> None:
+    assert encode(Hello(1234, "client")) == bytes([0x94, PROTOCOL]) + HELLO_OF_5[2:]
+    assert msgpack.unpackb(encode(Refused(PROTOCOL, "no", 0)))[:4] == [PROTOCOL, 11, PROTOCOL, "no"]
+
+
+def test_what_a_client_has_sent_and_cannot_be_read_still_names_the_client() -> None:
+    for body, client in (([PROTOCOL, 3, 1234, "x", 1, True], 1234), ([PROTOCOL, 3, "x", 1, 1, True], None), ([PROTOCOL, 20, 7], None)):
+        with pytest.raises(WireError) as refused:
+            decode(msgpack.packb(body))
+        assert refused.value.client == client
+
+
+@pytest.mark.parametrize("protocol", versions.OLD)
+def test_old_versions_are_spoken_to_in_their_own_form(protocol: int) -> None:
+    frozen = {4: HELLO_OF_4, 5: HELLO_OF_5}
+    assert encode(versions.OldHello(protocol, 1234, "client")) == frozen[protocol]
+    kinds = msgpack.unpackb(encode(versions.OldWelcome(protocol, "why")))
+    # [protocol, 2, epoch, plan, pools]
+    assert kinds[:3] == [protocol, 2, 0]
+    assert "why" in kinds[3]
+    assert kinds[4] == []
 
 
 def test_a_frame_above_the_limit_is_refused_unread() -> None:

@@ -19,6 +19,7 @@ from pipeline.wire.messages import Fence, Fenced, Fences, Hop, Message, Notice, 
 from pipeline.worker.execution import Flight
 from pipeline.worker.exits import Exits
 from pipeline.worker.failures import LONGEST_MESSAGE, LONGEST_TRACEBACK
+from pipeline.worker.filling import Filling
 from pipeline.worker.member import LATE_NS, Member, may_begin
 from pipeline.worker.peers import Waiting
 from pipeline.worker.recorder import RECORD_BYTES, Recorder
@@ -284,7 +285,8 @@ def test_memory_is_shown_to_the_stages_that_touch_it(process: Process) -> None:
 def flight_of(group: int) -> Flight:
     """A batch in flight of one row."""
     batch = Batch(1, {}, {}, lambda *_: pytest.fail("allocated"), lambda *_: pytest.fail("allocated"))
-    return Flight([Waiting(Order(0, 0, 0, group, (), (), ""), 0)], (), (), {}, batch, 0)
+    rows = [Waiting(Order(0, 0, 0, group, (), (), ""), 0)]
+    return Flight(rows, (), Filling(SegmentTable(), {}, 0, rows), batch, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""Versions: what two ends of different PROTOCOL say to each other, so that each of them knows. Pure.
+
+From version 6 on a refusal is read by every version (see `messages`). Versions 4 and 5 have a hello of the same form,
+and no refusal: they drop a frame of another version, and say nothing. So they are told in a form of their own:
+
+    an old client        is sent a welcome of its version, with a plan that it cannot read. Its `connect` raises at
+                         once, and the text of what it raises has the reason in it.
+    an old scheduler     is sent a hello of its version too, and what it answers shows that it is old.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+__all__ = ["FIRST_REFUSING", "OLD", "OldHello", "OldWelcome", "body_of", "reason_of"]
+
+#: The versions that know no refusal, and whose hello and welcome are of one form.
+OLD = (4, 5)
+
+FIRST_REFUSING = 6
+"""The first version that can read a refusal."""
+
+_HELLO, _WELCOME = 1, 2
+
+
+class OldHello(NamedTuple):
+    """A hello of an old version, for a scheduler that may be of it."""
+
+    protocol: int
+    """One of `OLD`."""
+    client: int
+    name: str
+
+
+class OldWelcome(NamedTuple):
+    """For a client of an old version: what it cannot read, and fails with at once."""
+
+    protocol: int
+    """One of `OLD`."""
+    reason: str
+
+
+def body_of(message: OldHello | OldWelcome) -> tuple[Any, ...]:
+    """What the frame of an old version holds."""
+    if isinstance(message, OldHello):
+        return message.protocol, _HELLO, message.client, message.name
+    # An edge of the graph takes no argument of that name: "unexpected keyword argument '<the reason>'".
+    edge = {message.reason: ""}
+    plan = {"name": "", "config_path": "", "base_dir": "", "inputs": [], "stages": [], "outputs": [["", edge]]}
+    return message.protocol, _WELCOME, 0, json.dumps(plan), ()
+
+
+def reason_of(client: int, scheduler: int) -> str:
+    """For people: that a client and a scheduler are of different versions, and which side must change.
+
+    Args:
+        client: the version that the client speaks.
+        scheduler: the version that the scheduler speaks.
+    """
+    older = "client" if client < scheduler else "pipeline"
+    return (
+        f"the client speaks protocol {client}, the pipeline speaks protocol {scheduler}: upgrade the {older}, so that "
+        f"both are of one version of trtlab"
+    )

@@ -1,0 +1,125 @@
+"""Filling: where the outputs of a batch are put."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pipeline.graph.plan import Field
+from pipeline.worker.packing import Packing, SlotTooSmall
+from pipeline.worker.peers import Waiting
+from shm.handle import JSON, TensorHandle, itemsize
+from shm.view import SegmentTable
+from stages.errors import SpecMismatch
+from stages.request import RequestInfo
+from stages.stage import Array
+
+__all__ = ["Filling"]
+
+
+class Filling:
+    """Where the outputs of a batch are put.
+
+    Not closures: compiled, those refer to each other, and every batch would be garbage that waits for the collector.
+    The batch calls it for the user's stage, with numbers, names and shapes that it has looked at.
+
+    Args:
+        table: every segment of the run.
+        fields: of the stage, by tensor.
+        largest: bytes of the stage's largest slots, where its slots are of several sizes; else 0.
+        rows: of the batch.
+        parted: the stage gives its outputs in parts, one after the other in a row's slot.
+    """
+
+    __slots__ = ("_fields", "_largest", "_parts", "_rows", "_table", "handles", "packings", "too_long")
+
+    def __init__(
+        self,
+        table: SegmentTable,
+        fields: Mapping[str, Field],
+        largest: int,
+        rows: Sequence[Waiting],
+        parted: bool = False,
+    ) -> None:
+        self._table = table
+        self._fields = fields
+        self._largest = largest
+        self._rows = rows
+        self.handles: list[dict[str, TensorHandle | tuple[TensorHandle, ...]]] = [{} for _ in rows]
+        #: How the slots are filled of those rows that have smaller ones than the largest.
+        self.packings: dict[int, Packing] = {}
+        #: How each row's slot is filled, where outputs come in parts.
+        self._parts: dict[int, Packing] | None = {} if parted else None
+        #: The rows whose parts do not fit their slot.
+        self.too_long: dict[int, SpecMismatch] = {}
+
+    def allocate(self, row: int, name: str, shape: tuple[int, ...]) -> Array:
+        """The place of one row's output."""
+        field = self._fields[name]
+        hop = self._rows[row].order.hops[0]
+        offset = field.offset
+        if self._parts is not None:
+            place = self._place_part(row, hop.segment, field, itemsize(field.spec.dtype) * math.prod(shape))
+            if place is None:
+                # Its row has failed. The others go on, so the stage is given memory to write to.
+                return np.empty(shape, np.uint8 if field.spec.dtype == JSON else field.spec.dtype)
+            offset = place
+        elif self._largest:
+            offset = self._offset_of(row, hop.segment, field, itemsize(field.spec.dtype) * math.prod(shape))
+        handle = TensorHandle(hop.segment, hop.slot, hop.generation, offset, field.spec.dtype, shape)
+        view = self._table.view(handle, writable=True)
+        self.handles[row][name] = handle
+        return view
+
+    def allocate_many(self, row: int, name: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+        """The places of one row's output of many tensors."""
+        field = self._fields[name]
+        hop = self._rows[row].order.hops[0]
+        offsets = field.spec.offsets(shapes)
+        width = itemsize(field.spec.dtype)
+        nbytes = max([at + width * math.prod(shape) for at, shape in zip(offsets, shapes)], default=0)
+        start = self._offset_of(row, hop.segment, field, nbytes) if self._largest else field.offset
+        made = tuple(
+            [
+                TensorHandle(hop.segment, hop.slot, hop.generation, start + offset, field.spec.dtype, shape)
+                for offset, shape in zip(offsets, shapes)
+            ]
+        )
+        self.handles[row][name] = made
+        return [self._table.view(handle, writable=True) for handle in made]
+
+    def requests(self) -> list[RequestInfo]:
+        """The request of each row."""
+        return [RequestInfo.parse(row.order.label) for row in self._rows]
+
+    def take_part(self, row: int) -> dict[str, TensorHandle | tuple[TensorHandle, ...]]:
+        """The outputs of a row's part that is over; what is asked for from now on is of the next one."""
+        made, self.handles[row] = self.handles[row], {}
+        if self._parts is not None and row in self._parts:
+            self._parts[row].next_part()
+        return made
+
+    def _place_part(self, row: int, segment: int, field: Field, nbytes: int) -> int | None:
+        """The offset of an output of a part; None where it does not fit its slot behind the parts before."""
+        assert self._parts is not None
+        size = self._table.slot_bytes(segment)
+        if row not in self._parts:
+            self._parts[row] = Packing(size)
+        try:
+            return self._parts[row].place(field.spec.name, nbytes)
+        except SlotTooSmall:
+            self.too_long[row] = SpecMismatch(
+                f"output {field.spec.name!r}: the parts of one answer lie in one slot, which has {size} bytes, and "
+                f"{nbytes} more do not fit behind those before; raise the output's `max`"
+            )
+            return None
+
+    def _offset_of(self, row: int, segment: int, field: Field, nbytes: int) -> int:
+        size = self._table.slot_bytes(segment)
+        if size >= self._largest:
+            return field.offset
+        if row not in self.packings:
+            self.packings[row] = Packing(size)
+        return self.packings[row].place(field.spec.name, nbytes)
