@@ -25,6 +25,7 @@ COMPILED = [
         f"pipeline/worker/{name}.py"
         for name in ("execution", "exits", "grouping", "inbox", "member", "packing", "peers")
     ),
+    "pipeline/processes/outboxes.py",
     "pipeline/processes/scheduler.py",
     "pipeline/processes/worker.py",
     "shm/pool.py",

@@ -19,7 +19,20 @@ from typing import Any
 
 from pipeline.graph.plan import Plan, StagePlan
 from pipeline.scheduler.scheduler import Scheduler
-from pipeline.wire.messages import Answer, Loan, Notices, Order, Ready, SlotRef, Submission, Submit, WorkerReport
+from pipeline.wire.messages import (
+    Answer,
+    Answers,
+    Hello,
+    Loan,
+    Notices,
+    Order,
+    Orders,
+    Ready,
+    SlotRef,
+    Submission,
+    Submit,
+    WorkerReport,
+)
 from pipeline.worker.execution import Execution
 from pipeline.worker.inbox import CLOSE_REASONS
 from pipeline.worker.peers import Waiting
@@ -72,7 +85,7 @@ class LocalPipeline:
         self._asks = self._seen = 0
         #: The stage that computes, and the label of its request; "" and none between them.
         self.under_way: tuple[str, list[str]] = ("", [])
-        self._scheduler.hello(CLIENT, "in this process", time.monotonic_ns())
+        self._scheduler.handle(Hello(CLIENT, "in this process"), time.monotonic_ns())
 
     def close(self) -> None:
         """Give the memory back. Arrays that are still read keep theirs."""
@@ -93,7 +106,7 @@ class LocalPipeline:
             return None
         if not self._granted[number]:
             self._asks += 1
-            self._scheduler.loan(Loan(CLIENT, number, self._asks, True))
+            self._scheduler.handle(Loan(CLIENT, number, self._asks, True), time.monotonic_ns())
             self._work()
         return self._granted[number].pop()
 
@@ -103,14 +116,14 @@ class LocalPipeline:
 
     def run(self, submission: Submission) -> Answer:
         """Compute one request from its first stage to its answer."""
-        self._scheduler.submit(Submit(CLIENT, self._seen, (submission,), ()), time.monotonic_ns())
+        self._scheduler.handle(Submit(CLIENT, self._seen, (submission,), ()), time.monotonic_ns())
         answers = self._work()
         assert len(answers) == 1, f"request {submission.tag} has {len(answers)} answers"
         return answers[0]
 
     def release(self, slots: Sequence[SlotRef]) -> None:
         """Slots of answers that are read no more."""
-        self._scheduler.submit(Submit(CLIENT, self._seen, (), tuple(slots)), time.monotonic_ns())
+        self._scheduler.handle(Submit(CLIENT, self._seen, (), tuple(slots)), time.monotonic_ns())
 
     def status(self) -> dict[str, Any]:
         """As `pipeline status` has it."""
@@ -124,15 +137,16 @@ class LocalPipeline:
     def _work(self) -> list[Answer]:
         """Do all there is to do; the answers that came of it."""
         answers: list[Answer] = []
-        while todo := self._scheduler.decide(time.monotonic_ns()):
-            for letter in todo.letters.get(CLIENT, ()):
-                self._seen = letter.number
-                answers += letter.answers
-                for slot in letter.grants:
-                    self._granted[slot.segment].append(slot)
-            for number, orders in todo.orders.items():
-                for order in orders:
-                    self._compute(number, order)
+        while decided := self._scheduler.decide(time.monotonic_ns()):
+            for receiver, message in decided:
+                if isinstance(message, Answers):
+                    self._seen = message.number
+                    answers += message.answers
+                    for slot in message.grants:
+                        self._granted[slot.segment].append(slot)
+                elif isinstance(message, Orders):
+                    for order in message.orders:
+                        self._compute(receiver.number, order)
         return answers
 
     def _compute(self, number: int, order: Order) -> None:

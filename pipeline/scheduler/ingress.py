@@ -35,8 +35,8 @@ class Client:
     """One connected client."""
 
     __slots__ = (
-        "asks", "borrowed", "filled", "granted", "last_tag", "leaving", "name", "number", "out", "repeat", "requests",
-        "sent", "settled", "unread",
+        "asks", "borrowed", "filled", "granted", "last_tag", "leaving", "name", "number", "out", "requests", "sent",
+        "settled", "unread",
     )  # fmt: skip
 
     def __init__(self, number: int, name: str) -> None:
@@ -60,8 +60,6 @@ class Client:
         #: How many `Answers` it was sent, and those that it has not confirmed.
         self.sent = 0
         self.unread: deque[Answers] = deque()
-        #: Those go out once more.
-        self.repeat = False
         #: It has said goodbye and only reads its last answers.
         self.leaving = False
 

@@ -1,4 +1,4 @@
-"""Instructions: what the scheduler has decided, for its shell to carry out.
+"""Instructions: what has been decided and not been handed out yet.
 
 Grouped by receiver, so that many orders, answers and grants share one message.
 """
@@ -6,10 +6,11 @@ Grouped by receiver, so that many orders, answers and grants share one message.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.wire.messages import Answer, Answers, Fence, Message, Order, SlotRef
+from pipeline.scheduler.door import SHELL, SUPERVISOR, Decided, Disconnect, worker
+from pipeline.wire.messages import Answer, Answers, Fence, Fences, Message, Order, Orders, PeerGone, SlotRef
 
 __all__ = ["Instructions", "letters_of"]
 
@@ -19,8 +20,10 @@ _MOST_ANSWERS = 128
 
 @dataclass(slots=True)
 class Instructions:
-    """Everything to send, by receiver. Orders go before fences: a fence names an order sent earlier."""
+    """Everything to send, by receiver."""
 
+    first: list[Decided] = field(default_factory=list)
+    """Goes out before all others, in this order: who is connected, who is let go of, and what is told at once."""
     orders: dict[int, list[Order]] = field(default_factory=lambda: defaultdict(list))
     """By worker number."""
     fences: dict[int, list[Fence]] = field(default_factory=lambda: defaultdict(list))
@@ -29,16 +32,27 @@ class Instructions:
     """By client."""
     grants: dict[int, list[SlotRef]] = field(default_factory=lambda: defaultdict(list))
     """By client."""
-    letters: dict[int, list[Answers]] = field(default_factory=lambda: defaultdict(list))
-    """By client: those that it has lost, and its new answers and grants as one message."""
+    repeat: dict[int, None] = field(default_factory=dict)
+    """Clients that are sent once more what they have not confirmed."""
     lost: list[int] = field(default_factory=list)
     """Clients to let go of, which have lost track of what they were sent."""
     gone: list[int] = field(default_factory=list)
     """Workers that died: every other worker hears of it."""
     supervisor: list[Message] = field(default_factory=list)
 
-    def __bool__(self) -> bool:
-        return bool(self.orders or self.letters or self.lost or self.fences or self.gone or self.supervisor)
+    def for_workers(self, epoch: int, living: Iterable[int]) -> list[Decided]:
+        """Orders, then fences, which may name an order of the same moment; then the deaths, to the `living`."""
+        decided: list[Decided] = [(worker(n), Orders(epoch, tuple(orders))) for n, orders in self.orders.items()]
+        for number, fences in self.fences.items():
+            decided.append((worker(number), Fences(epoch, number, tuple(fences))))
+        for number in self.gone:
+            decided.append((SHELL, Disconnect(worker(number), 0)))
+            decided += [(worker(other), PeerGone(number)) for other in living]
+        return decided
+
+    def for_supervisor(self) -> list[Decided]:
+        """What the supervisor is told."""
+        return [(SUPERVISOR, message) for message in self.supervisor]
 
 
 def letters_of(sent: int, answers: Sequence[Answer], grants: Sequence[SlotRef], settled: int) -> list[Answers]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from pipeline.graph.plan import Plan
 from pipeline.scheduler.backlog import Backlog
@@ -62,6 +63,8 @@ class State:
         #: When each stage last finished a request; 0: never.
         self.last_ok = [0] * len(plan.stages)
         self.draining = False
+        #: What a drain did not wait for any longer, as plain values.
+        self.left_over: list[dict[str, Any]] = []
         self.counts: Counter[str] = Counter()
         #: The last requests that stages have failed without meaning to.
         self.failures = Failures(len(plan.stages))

@@ -77,6 +77,7 @@ def status_of(state: State) -> dict[str, Any]:
             for c in state.ingress.clients.values()
         ],
         "copies": [copy for route in state.routes.stages for copy in _copies(state, route.index)],
+        "unfinished": state.left_over,
     }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.client.client import Client
 from pipeline.errors import WireError
 from pipeline.graph.plan import Plan
+from pipeline.scheduler.door import CLIENT, STRANGER, Connect, Disconnect, Log
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.address import SCHEDULER, Address
 from pipeline.wire.links import Outbox, connect, listen
@@ -16,17 +17,15 @@ from pipeline.wire.messages import (
     Again,
     AskStatus,
     Bye,
-    Gone,
     Hello,
     Loan,
     Message,
     Notices,
     Order,
+    Orders,
     PoolAddress,
     Ready,
-    Status,
     Submit,
-    Welcome,
 )
 from pipeline.wire.run_dir import LOCK, lock_path
 from pipeline.wire.zeromq import Pull
@@ -59,7 +58,8 @@ class Pipeline:
         for segment in self._made:
             self._table.add(segment)
         self.pools = [SlotPool(segment) for segment in self._made]
-        self.scheduler = Scheduler(plan, self.pools, [segment.number for segment in self._made], epoch)
+        addresses = [PoolAddress(*segment.address, pool.name) for segment, pool in zip(self._made, plan.pools)]
+        self.scheduler = Scheduler(plan, self.pools, [segment.number for segment in self._made], epoch, addresses)
         self._executions = []
         for index, stage in enumerate(plan.stages):
             base = self.scheduler.routes.stages[index].base
@@ -86,39 +86,26 @@ class Pipeline:
             assert not isinstance(message, WireError)
             self._take(message)
         while not self.held:
-            todo = self.scheduler.decide(self.now)
-            for client, letters in todo.letters.items():
-                for letter in letters:
-                    self._clients[client].send(letter)
-            if not todo.orders:
+            computed = False
+            for receiver, message in self.scheduler.decide(self.now):
+                if isinstance(message, Orders):
+                    self._compute(receiver.number, message.orders)
+                    computed = True
+                elif receiver.kind in (CLIENT, STRANGER) and not isinstance(message, (Connect, Disconnect, Log)):
+                    self._send(receiver.number, message)
+            if not computed:
                 return
-            for number, orders in todo.orders.items():
-                self._compute(number, orders)
 
     def _take(self, message: Message) -> None:
-        scheduler = self.scheduler
         assert isinstance(message, (Hello, Loan, Submit, Again, Bye, AskStatus))
-        if message.client not in self._clients:
-            self._clients[message.client] = connect(self._run_dir, Address.client(message.client))
-            if not isinstance(message, Hello):
-                self._clients[message.client].send(Gone(self.epoch))
-                return
-        if isinstance(message, Hello):
-            scheduler.hello(message.client, message.name, self.now)
-            pools = tuple(PoolAddress(*s.address, p.name) for s, p in zip(self._made, self.plan.pools))
-            self._clients[message.client].send(Welcome(self.epoch, self.plan.to_json(), pools))
-        elif isinstance(message, Loan):
-            scheduler.loan(message)
-        elif isinstance(message, Submit):
-            scheduler.submit(message, self.now)
-        elif isinstance(message, Bye):
-            scheduler.client_gone(message.client, self.now, message.kept)
-        elif isinstance(message, Again):
-            scheduler.again(message)
-        else:
-            self._clients[message.client].send(Status('{"demo": 1}'))
+        self.scheduler.handle(message, self.now)
 
-    def _compute(self, number: int, orders: list[Order]) -> None:
+    def _send(self, client: int, message: Message) -> None:
+        if client not in self._clients:
+            self._clients[client] = connect(self._run_dir, Address.client(client))
+        self._clients[client].send(message)
+
+    def _compute(self, number: int, orders: Sequence[Order]) -> None:
         outcome = self._executions[number].run([Waiting(order, self.now) for order in orders])
         for following, forwarded in outcome.forwards.items():
             self._compute(following, forwarded)

@@ -8,8 +8,21 @@ from fractions import Fraction
 import numpy as np
 
 from pipeline.graph.plan import Plan
+from pipeline.scheduler.door import ClientGone
 from pipeline.scheduler.scheduler import Scheduler
-from pipeline.wire.messages import OK, Again, Answer, Answers, Bye, Hello, Loan, Message, SlotRef, Submission, Submit
+from pipeline.wire.messages import (
+    OK,
+    Again,
+    Answer,
+    Answers,
+    Bye,
+    Hello,
+    Loan,
+    Message,
+    SlotRef,
+    Submission,
+    Submit,
+)
 from shm.handle import TensorHandle
 from shm.view import SegmentTable
 from tests.unit.pipeline.scheduler.actors import MS, SCHEDULER, Client, Expected
@@ -210,7 +223,7 @@ class Clientele:
         """The scheduler looks at the locks of its clients."""
         for number in list(self.scheduler.ingress.clients):
             if not self.clients[number].alive:
-                self.scheduler.client_gone(number, self.now)
+                self.scheduler.handle(ClientGone(number), self.now)
         self.decide()
         return True
 

@@ -22,25 +22,24 @@ from typing import Any
 import numpy as np
 
 from pipeline.graph.plan import Plan
+from pipeline.scheduler import door
+from pipeline.scheduler.door import Connect, Disconnect, Log
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.messages import (
     MISSING,
-    Again,
-    Bye,
     Drain,
     Drained,
     Fenced,
     Fences,
-    Hello,
     Kept,
-    Loan,
     Message,
     Notice,
     Notices,
     Orders,
+    PeerGone,
     Ready,
     Relic,
-    Submit,
+    Welcome,
     WorkerGone,
 )
 from pipeline.worker.execution import Execution
@@ -65,6 +64,13 @@ from tests.unit.pipeline.scheduler.graphs import TENSOR_BYTES, Hash
 from tests.unit.pipeline.scheduler.network import Network
 
 __all__ = ["Simulation"]
+
+PEERS: dict[str, Callable[[int], Peer]] = {
+    door.SUPERVISOR.kind: lambda number: SUPERVISOR,
+    door.WORKER: lambda number: ("w", number),
+    door.CLIENT: lambda number: ("c", number),
+}
+
 
 class Simulation(Clientele):
     """A pipeline of `plan` whose workers are ready; choose(n) is a number 0..n-1."""
@@ -134,7 +140,7 @@ class Simulation(Clientele):
         _, receiver = connection
         message = self.network.take(connection)
         if receiver == SCHEDULER:
-            self._scheduler_takes(message)
+            self.scheduler.handle(message, self.now)
             if decide or (decide is None and self.choose(3)):
                 self.decide()
         elif receiver == SUPERVISOR:
@@ -164,39 +170,17 @@ class Simulation(Clientele):
 
     # -- the scheduler's shell --------------------------------------------------------------------
 
-    def _scheduler_takes(self, message: Message) -> None:
-        scheduler = self.scheduler
-        if isinstance(message, Submit):
-            scheduler.submit(message, self.now)
-        elif isinstance(message, Loan):
-            scheduler.loan(message)
-        elif isinstance(message, Hello):
-            scheduler.hello(message.client, message.name, self.now)
-        elif isinstance(message, Bye):
-            scheduler.client_gone(message.client, self.now, message.kept)
-        elif isinstance(message, Again):
-            scheduler.again(message)
-        else:
-            scheduler.handle(message, self.now)
-
     def decide(self) -> None:
         """The scheduler decides; what it says is sent."""
-        todo = self.scheduler.decide(self.now)
-        for number, orders in todo.orders.items():
-            self.network.send(SCHEDULER, ("w", number), Orders(EPOCH, tuple(orders)))
-        for number, fences in todo.fences.items():
-            self.network.send(SCHEDULER, ("w", number), Fences(EPOCH, number, tuple(fences)))
-        for client, letters in sorted(todo.letters.items()):
-            for letter in letters:
-                self.network.send(SCHEDULER, ("c", client), letter)
-        for message in todo.supervisor:
-            self.network.send(SCHEDULER, SUPERVISOR, message)
+        for receiver, message in self.scheduler.decide(self.now):
+            # Connections are not modelled: every process can always reach every other one.
+            if receiver.kind in PEERS and not isinstance(message, (Connect, Disconnect, Log, PeerGone, Welcome)):
+                self.network.send(SCHEDULER, PEERS[receiver.kind](receiver.number), message)
         self.check()
 
     def tick(self) -> None:
         """Time passes."""
         self.now += (1, 5, 40)[self.choose(3)] * MS
-        self.scheduler.tick(self.now)
         self.decide()
 
     # -- workers ----------------------------------------------------------------------------------

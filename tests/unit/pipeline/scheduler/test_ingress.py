@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from pipeline.scheduler import door
 from pipeline.scheduler.ingress import Client, Ingress
-from pipeline.wire.messages import Again, Answers, Loan, SlotRef
+from pipeline.wire.messages import Again, Answers, Gone, Hello, Loan, SlotRef
 from shm import segments
 from shm.pool import SlotPool
 from shm.segment import Segment, SegmentSpec
@@ -201,22 +202,27 @@ def test_what_is_confirmed_is_kept_no_longer() -> None:
 def test_a_client_that_lost_what_it_has_confirmed_or_confirms_nothing_is_let_go_of() -> None:
     simulation = Simulation(make_plan("chain"), lambda count: 0)
     scheduler, now = simulation.scheduler, simulation.now
-    scheduler.hello(666, "confused", now)
+    let_go = [(door.client(666), Gone(-1)), (door.SHELL, door.Disconnect(door.client(666), 1000))]
+
+    def letters() -> list[int]:
+        return [message.number for _, message in scheduler.decide(now) if isinstance(message, Answers)]
+
+    scheduler.handle(Hello(666, "confused"), now)
     for ask in range(1, 4):
-        scheduler.loan(Loan(666, simulation.ingress_segments[0], ask, False))
-        assert [letter.number for letter in scheduler.decide(now).letters[666]] == [ask]
+        scheduler.handle(Loan(666, simulation.ingress_segments[0], ask, False), now)
+        assert letters() == [ask]
     # Many asks for the same are answered once.
     for _ in range(5):
-        scheduler.again(Again(666, 1))
-    assert [letter.number for letter in scheduler.decide(now).letters[666]] == [2, 3]
-    assert scheduler.decide(now).lost == []
+        scheduler.handle(Again(666, 1), now)
+    assert letters() == [2, 3]
+    assert scheduler.decide(now) == []
     # It has confirmed number 1, and cannot have it once more.
-    scheduler.again(Again(666, 0))
-    assert scheduler.decide(now).lost == [666]
+    scheduler.handle(Again(666, 0), now)
+    assert scheduler.decide(now)[-2:] == let_go
+    scheduler.handle(Hello(666, "confused"), now)
     for number in range(5000):
-        scheduler.loan(Loan(666, simulation.ingress_segments[0], 10 + number, False))
-        lost = scheduler.decide(now).lost
-        if lost:
+        scheduler.handle(Loan(666, simulation.ingress_segments[0], 10 + number, False), now)
+        if scheduler.decide(now)[-2:] == let_go:
             break
-    assert lost == [666]
+    assert number == 4096
     simulation.close()

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from pipeline.scheduler.ledger import Request
-from pipeline.wire.messages import Fenced, Loan, SlotRef, Submission, Submit
+from pipeline.wire.messages import Answers, Fenced, Fences, Hello, Loan, Orders, SlotRef, Submission, Submit
 from shm.handle import TensorHandle
 from tests.unit.pipeline.scheduler.actors import EPOCH, MS
 from tests.unit.pipeline.scheduler.graphs import TENSOR_BYTES, make_plan
@@ -33,21 +33,22 @@ def test_a_client_that_comes_back_under_its_number_owes_nothing_of_its_last_life
     segment = simulation.ingress_segments[0]
 
     def greet() -> SlotRef:
-        scheduler.hello(666, "again", now)
-        scheduler.loan(Loan(666, segment, 1, True))
-        (slot,) = scheduler.decide(now).grants[666]
+        scheduler.handle(Hello(666, "again"), now)
+        scheduler.handle(Loan(666, segment, 1, True), now)
+        (answers,) = [message for _, message in scheduler.decide(now) if isinstance(message, Answers)]
+        (slot,) = answers.grants
         return slot
 
     slot = greet()
     inputs = (TensorHandle(*slot, 0, "uint8", (TENSOR_BYTES,)),)
-    scheduler.submit(Submit(666, 0, (Submission(1, slot, inputs, now + 5 * MS, 0, ""),), ()), now)
-    assert scheduler.decide(now).orders
+    scheduler.handle(Submit(666, 0, (Submission(1, slot, inputs, now + 5 * MS, 0, ""),), ()), now)
+    assert [type(message) for _, message in scheduler.decide(now)] == [Orders]
     # It is answered, for it is late; its slots come back when the workers have said that they have let go of it.
-    scheduler.tick(now + 10 * MS)
-    fences = scheduler.decide(now).fences
+    fences = [message for _, message in scheduler.decide(now + 10 * MS) if isinstance(message, Fences)]
+    assert fences
     greet()
     out = dict(scheduler.ingress.clients[666].out)
-    for worker, given_up in fences.items():
-        scheduler.handle(Fenced(EPOCH, worker, tuple(given_up)), now)
+    for message in fences:
+        scheduler.handle(Fenced(EPOCH, message.worker, message.fences), now)
     assert scheduler.ingress.clients[666].out == out == {segment: 1}
     simulation.close()

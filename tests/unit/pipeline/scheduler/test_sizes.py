@@ -151,7 +151,7 @@ def two() -> Iterator[tuple[Simulation, Request, Request]]:
     (connection,) = simulation.network.open(lambda receiver: False)
     message = simulation.network.take(connection)
     assert isinstance(message, Submit)
-    simulation.scheduler.submit(message, simulation.now)
+    simulation.scheduler.handle(message, simulation.now)
     first, second = simulation.scheduler.requests.values()
     try:
         yield simulation, first, second
