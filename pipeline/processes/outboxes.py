@@ -20,10 +20,9 @@ from pipeline.scheduler.door import (
     client,
 )
 from pipeline.scheduler.reception import STRANGER_MS
-from pipeline.wire import address
 from pipeline.wire.address import Address
+from pipeline.wire.links import MOST_SOCKETS, Outbox, connect
 from pipeline.wire.codec import Sent
-from pipeline.wire.links import MOST_SOCKETS, connect
 from pipeline.wire.run_dir import lock_path
 from shm.owner import Alive, OwnerWatch, probe
 
@@ -49,7 +48,7 @@ class Outboxes:
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
-        self._open = {SUPERVISOR: connect(run_dir, address.SUPERVISOR)}
+        self._open: dict[Receiver, Outbox] = {SUPERVISOR: connect(run_dir, SUPERVISOR)}
         #: Of each client its lock, by which its death is seen.
         self._watches: dict[int, OwnerWatch] = {}
         self._checked_at = 0
@@ -68,7 +67,7 @@ class Outboxes:
             elif (outbox := self._open.get(receiver)) is not None:
                 outbox.send(message)
             elif receiver.kind == WORKER:
-                outbox = self._open[receiver] = connect(self._run_dir, Address.worker(receiver.number))
+                outbox = self._open[receiver] = connect(self._run_dir, receiver)
                 outbox.send(message)
             elif receiver.kind == STRANGER:
                 self._answer_stranger(receiver.number, message)
@@ -93,7 +92,7 @@ class Outboxes:
         receiver = client(number)
         if (old := self._open.get(receiver)) is not None:
             old.close()
-        self._open[receiver] = connect(self._run_dir, Address.client(number))
+        self._open[receiver] = connect(self._run_dir, receiver)
         return True
 
     def _disconnect(self, receiver: Receiver, linger_ms: int) -> None:

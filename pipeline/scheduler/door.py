@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pipeline.wire.codec import Sent
+from pipeline.wire.address import SUPERVISOR, Address
 
 __all__ = [
     "CLIENT",
@@ -37,18 +38,11 @@ CLIENT = "client"
 STRANGER = "stranger"
 
 
-class Receiver(NamedTuple):
-    """To whom a message goes."""
+Receiver = Address
+"""To whom a message goes: SUPERVISOR, a worker, a client, SHELL, or of kind STRANGER: a process with an inbox among the
+clients' that is no client, and is sent this one message if it lives."""
 
-    kind: str
-    """WORKER or CLIENT; STRANGER: a process with an inbox among the clients' that is no client, and is sent this one
-    message if it lives; or the kind of SUPERVISOR and SHELL."""
-    number: int
-    """Of the worker or the client."""
-
-
-SUPERVISOR = Receiver("supervisor", -1)
-SHELL = Receiver("shell", -1)
+SHELL = Receiver("shell")
 """The process that the scheduler is in."""
 
 

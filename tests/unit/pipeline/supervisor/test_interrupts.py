@@ -96,6 +96,15 @@ def test_a_scheduler_that_could_not_be_started_is_tried_again_and_hears_of_broke
     assert supervision.epoch == epoch
 
 
+def test_a_child_that_could_not_be_started_in_a_drain_is_tried_again_too() -> None:
+    supervision = running()
+    supervision.interrupted(4.0)
+    supervision.exited(W[0], SEGV, 5.0)
+    (spawn,) = said(supervision.tick(5.0), Spawn)
+    supervision.unborn(spawn.child.address, "no processes", 5.0)
+    assert said(supervision.tick(6.0), Spawn) == [spawn]
+
+
 def test_a_child_that_could_not_be_started_does_not_hold_up_the_end() -> None:
     supervision = running()
     supervision.exited(W[0], SEGV, 5.0)

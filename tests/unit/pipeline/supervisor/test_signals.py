@@ -58,14 +58,27 @@ def test_a_sighup_that_is_ignored_stays_so() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-WAITS = "from pipeline.supervisor.signals import end_before_start; end_before_start(5)\nprint('here', flush=True)\n"
+# The program is there before the first signal can come: one that comes in the middle of its birth would leave it behind.
+WAITS = """\
+import subprocess
+from pipeline.supervisor.signals import end_before_start
+program = subprocess.Popen(["sleep", "3600"])
+try:
+    end_before_start(5)
+    print("here", flush=True)
+    program.wait()
+except Exception:
+    print("caught")
+finally:
+    program.kill()
+    program.wait()
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_before_the_start_a_signal_ends_the_process_by_itself_and_with_its_word(number: signal.Signals) -> None:
-    program = WAITS + "import subprocess, time\ntry:\n    subprocess.run(['sleep', '3600'])\nexcept Exception:\n    print('caught')"
     with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-c", WAITS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "here\n"

@@ -266,6 +266,14 @@ def test_a_dead_scheduler_is_started_with_new_segments_a_few_times() -> None:
     assert supervision.exit_code == 1
 
 
+def test_the_next_scheduler_is_started_before_it_is_told_of_broken_stages() -> None:
+    supervision = running()
+    for now in (1.0, 2.0, 3.0):
+        die(supervision, now, Exit("exit code 1", 1))
+    instructions = supervision.exited(SCHEDULER, SEGV, 4.0)
+    assert [type(instruction) for instruction in instructions] == [Log, NewEpoch, Spawn, Tell]
+
+
 def test_a_transition_is_complete_before_any_of_its_instructions_is_carried_out() -> None:
     supervision = running()
     instructions = supervision.exited(SCHEDULER, SEGV, 1.0)

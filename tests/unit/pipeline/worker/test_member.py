@@ -15,7 +15,19 @@ from pipeline.graph.plan import INGRESS, BatchPlan, Edge, Plan, PoolPlan, Post, 
 from pipeline.wire.address import SCHEDULER, Address
 from pipeline.wire.codec import MAX_FRAME_BYTES, encode
 from pipeline.wire.links import listen
-from pipeline.wire.messages import Fence, Fenced, Fences, Hop, Message, Notice, Notices, Order, Orders, WorkerReport
+from pipeline.wire.messages import (
+    Fence,
+    Fenced,
+    Fences,
+    Hop,
+    Message,
+    Notice,
+    Notices,
+    Order,
+    Orders,
+    PeerGone,
+    WorkerReport,
+)
 from pipeline.worker.execution import Flight
 from pipeline.worker.exits import Exits
 from pipeline.worker.failures import LONGEST_MESSAGE, LONGEST_TRACEBACK
@@ -76,10 +88,13 @@ class Process:
         return Order(request, 0, 0, group, hops, (), "")
 
     def said(self) -> list[Message]:
+        # Messages of one sender keep their order: what was sent before the mark is here once the mark is.
+        mark = PeerGone(-1)
+        self.exits.tell_scheduler(mark)
         found: list[Any] = []
-        while more := self.scheduler.receive(20):
-            found += more
-        return found
+        while mark not in found:
+            found += self.scheduler.receive(1000)
+        return found[:-1]
 
     def close(self) -> None:
         for member in reversed(self.members):
