@@ -25,6 +25,7 @@ from pipeline.wire.messages import (
     OK,
     Answer,
     Answers,
+    Fenced,
     Fences,
     Hello,
     Hop,
@@ -151,6 +152,12 @@ class Example:
     def dies(self, worker: int, *running: int, outside: bool = False, beside: bool = False) -> None:
         """A worker is dead, which was computing these requests."""
         self.handle(WorkerGone(worker, "killed", running, outside, beside))
+
+    def fenced(self) -> None:
+        """Every worker that was sent fences a moment ago answers them."""
+        for _, message in self.decided:
+            if isinstance(message, Fences):
+                self.handle(Fenced(message.epoch, message.worker, message.fences))
 
     # -- clients ----------------------------------------------------------------------------------
 
