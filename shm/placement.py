@@ -25,7 +25,6 @@ from shm.segment import Segment
 __all__ = [
     "Residency",
     "ShmRoom",
-    "advise_hugepages",
     "huge_bytes",
     "map_pages",
     "parse_numa_maps",
@@ -36,9 +35,7 @@ __all__ = [
     "touch",
 ]
 
-_MADV_HUGEPAGE = 14
 _MADV_POPULATE_WRITE = 23  # Linux 5.14
-_MADV_COLLAPSE = 25  # Linux 6.1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -64,7 +61,7 @@ def room(path: str = "/dev/shm") -> ShmRoom:
     return ShmRoom(path, found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
 
-def prefault(segment: Segment, hugepages: bool = False, cpus: Iterable[int] = ()) -> None:
+def prefault(segment: Segment, cpus: Iterable[int] = ()) -> None:
     """Map every page of the segment into this process now, not at first use; contents stay as they are.
 
     A first touch costs 483 us for a slot of 602,112 B, against 17 us for filling it once mapped.
@@ -75,8 +72,6 @@ def prefault(segment: Segment, hugepages: bool = False, cpus: Iterable[int] = ()
     Raises:
         NoRoom: the kernel cannot provide the pages.
     """
-    if hugepages:
-        advise_hugepages(segment)
     with _running_on(cpus):
         _populate(segment)
 
@@ -130,19 +125,6 @@ def touch(segment: Segment) -> None:
             for offset in range(start, start + layout.slot_bytes, mmap.PAGESIZE):
                 buffer[offset] = 0
             buffer[start + layout.slot_bytes - 1] = 0
-
-
-def advise_hugepages(segment: Segment) -> str | None:
-    """Ask for transparent huge pages, and for merging the pages that exist already.
-
-    Returns:
-        Why the kernel refused, or None. The kernel may also agree and do nothing: `residency` and
-        /sys/kernel/mm/transparent_hugepage/shmem_enabled tell.
-    """
-    for advice in (_MADV_HUGEPAGE, _MADV_COLLAPSE):
-        if code := _madvise(segment, advice):
-            return f"{segment!r}: no huge pages: {os.strerror(code)}"
-    return None
 
 
 class Residency(dict[int, int]):

@@ -34,13 +34,12 @@ not allow is a bug in the caller and raises IllegalTransition with the slot's la
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from enum import IntEnum
 
 from shm.errors import HandleOutOfBounds, IllegalTransition, PoolExhausted, ShmError, StaleHandle
 from shm.segment import Segment
 
-__all__ = ["RING", "STACK", "TRANSITIONS", "PoolStatistics", "SlotPool", "SlotState"]
+__all__ = ["RING", "STACK", "TRANSITIONS", "SlotPool", "SlotState"]
 
 STACK = "stack"
 RING = "ring"
@@ -72,34 +71,11 @@ _FREE, _LOANED, _COMMITTED, _BORROWED = (int(state) for state in SlotState)
 _STORY_EVENTS = 256
 
 
-@dataclass(frozen=True, slots=True)
-class PoolStatistics:
-    """The state of a pool now, and its counts since it was made."""
-
-    slots: int
-    """How many slots there are."""
-    free: int
-    """Slots that can be loaned."""
-    loaned: int
-    """Slots that a writer has."""
-    committed: int
-    """Slots that hold valid bytes and wait for readers."""
-    borrowed: int
-    """Slots that have readers."""
-    peak_in_use: int
-    """The most slots that were out at one time."""
-    loans: int
-    """Loans since the pool was made."""
-    exhausted: int
-    """Loans that were refused because no slot was free."""
-
-
 class SlotPool:
     """The slots of one segment. Not thread-safe: one thread of one process."""
 
     __slots__ = (
-        "_exhausted", "_free", "_generations", "_loans", "_name", "_next", "_peak", "_readers", "_slots", "_stack",
-        "_states", "_story", "_table",
+        "_free", "_generations", "_name", "_next", "_readers", "_slots", "_stack", "_states", "_story", "_table",
     )  # fmt: skip
 
     def __init__(self, segment: Segment, order: str = STACK) -> None:
@@ -134,7 +110,6 @@ class SlotPool:
         #: The slot at which a ring looks first.
         self._next = 0
         self._story: deque[tuple[int, str, int]] = deque(maxlen=_STORY_EVENTS)
-        self._peak = self._loans = self._exhausted = 0
 
     # -- verbs ----------------------------------------------------------------------------------
 
@@ -148,7 +123,6 @@ class SlotPool:
             PoolExhausted: no slot is free.
         """
         if not self._free:
-            self._exhausted += 1
             raise PoolExhausted(
                 f"pool {self._name}: all {self._slots} slots are out; wait for one, refuse the request, "
                 f"or give the pool more slots"
@@ -163,11 +137,7 @@ class SlotPool:
         generation = self._generations[slot] + 1
         self._generations[slot] = self._table[slot] = generation
         self._states[slot] = _LOANED
-        self._loans += 1
         self._free -= 1
-        in_use = self._slots - self._free
-        if in_use > self._peak:
-            self._peak = in_use
         self._story.append((slot, "loan", generation))
         return slot, generation
 
@@ -269,20 +239,6 @@ class SlotPool:
     def story(self, slot: int) -> list[str]:
         """The slot's last events, oldest first, as far as the pool's last 256 events reach."""
         return [f"{verb}@{generation}" for number, verb, generation in self._story if number == slot]
-
-    def statistics(self) -> PoolStatistics:
-        """A snapshot. Counts every slot: for a metrics scrape, not for every request."""
-        count = self._states.count
-        return PoolStatistics(
-            slots=self._slots,
-            free=count(_FREE),
-            loaned=count(_LOANED),
-            committed=count(_COMMITTED),
-            borrowed=count(_BORROWED),
-            peak_in_use=self._peak,
-            loans=self._loans,
-            exhausted=self._exhausted,
-        )
 
     def _refusal(self, verb: str, slot: int, generation: int) -> ShmError:
         where = f"pool {self._name}: {verb} of slot {slot} at generation {generation}"

@@ -135,18 +135,6 @@ class SegmentTable:
         """
         return self._segment(number).layout.slot_bytes
 
-    def raw(self, number: int, slot: int) -> memoryview:
-        """All bytes of one slot, writable, for the holder of its loan (as a target of `file.readinto`, say).
-
-        Raises:
-            ForeignHandle: no segment of that number is attached.
-            HandleOutOfBounds: it has no such slot.
-        """
-        try:
-            return self._segment(number).slot(slot)
-        except IndexError as error:
-            raise HandleOutOfBounds(str(error)) from None
-
     def _segment(self, number: int) -> Segment:
         try:
             return self._segments[number][2]

@@ -206,35 +206,23 @@ class _Maker:
         plan = self.plan
         scope = scopes[self.paths.index(stage.scope)]
         written = stage.sources or tuple(edge.producer for edge in stage.edges)
-        required = _union(self._bit(name) for spec, name in zip(stage.inputs, written) if not spec.optional)
-        asked = tuple(
-            sorted(
-                {
-                    self._number(other.when.edge) - self.bases[i]
-                    for other in plan.stages
-                    if other.when is not None and other.when.edge.producer == stage.name
-                }
-            )
-        )
+        optional = tuple(self._bit(name) if spec.optional else 0 for spec, name in zip(stage.inputs, written))
+        asked = self._asked(i)
         manies = tuple(at for at, field in enumerate(stage.fields) if field.spec.many is not None)
         followers = tuple(j for j, mask in enumerate(self.needs) if mask >> i & 1)
         kept = scope.kept[i + 1]
         pools = self._pools(stage.name)
-        lists = tuple(
-            -1 if spec.many is None else self._further_out(stage, self.producer_of[tensor])
-            for spec, tensor in zip(stage.inputs, self.sources[i])
-        )
         return Route(
             index=i,
             bit=1 << i,
             name=stage.name,
             scope=scope.index,
             needs=self.needs[i],
-            required=required,
+            required=_union(self._bit(name) for spec, name in zip(stage.inputs, written) if not spec.optional),
             when=None if stage.when is None else (self._number(stage.when.edge), stage.when.negated),
             sources=self.sources[i],
-            optional=tuple(self._bit(name) if spec.optional else 0 for spec, name in zip(stage.inputs, written)),
-            lists=lists if any(up >= 0 for up in lists) else (),
+            optional=optional,
+            lists=self._lists(i),
             reads=self.reads[i],
             base=self.bases[i],
             fields=len(stage.fields),
@@ -252,9 +240,20 @@ class _Maker:
             quantum=stage.batch.max_size,
         )
 
-    def _path(self, deeper: set[int]) -> tuple[str, ...]:
-        """The scope of a set of all stages inside of it."""
-        return min((self.plan.stages[i].scope for i in deeper), key=len)
+    def _asked(self, i: int) -> tuple[int, ...]:
+        """Which of a stage's own tensors the conditions of others ask for: positions."""
+        asking = [other.when.edge for other in self.plan.stages if other.when is not None]
+        name = self.plan.stages[i].name
+        return tuple(sorted({self._number(edge) - self.bases[i] for edge in asking if edge.producer == name}))
+
+    def _lists(self, i: int) -> tuple[int, ...]:
+        """`Route.lists` of a stage."""
+        stage = self.plan.stages[i]
+        lists = tuple(
+            -1 if spec.many is None else self._further_out(stage, self.producer_of[tensor])
+            for spec, tensor in zip(stage.inputs, self.sources[i])
+        )
+        return lists if any(up >= 0 for up in lists) else ()
 
     def _further_out(self, stage: StagePlan, producer: int) -> int:
         """How many scopes around a stage the tensors of `producer` are known as a list."""
@@ -262,62 +261,84 @@ class _Maker:
         return len(stage.scope) - min(len(made.scope), len(stage.scope))
 
     def _scope(self, number: int, outputs: tuple[int, ...]) -> Scope:
-        path, stages = self.paths[number], self.plan.stages
-        own = {i for i, stage in enumerate(stages) if stage.scope == path}
-        inside = {i for i, stage in enumerate(stages) if stage.scope[: len(path)] == path}
-        nested = [
-            {i for i, stage in enumerate(stages) if stage.scope[: len(deeper)] == deeper}
-            for deeper in self.paths
-            if deeper[:-1] == path and deeper != path
-        ]
-        within, around = _union(1 << i for i in inside), _union(1 << i for i in range(len(stages)) if i not in inside)
+        path = self.paths[number]
+        own, inside = self._own(path), self._inside(path)
         source = self.index[path[-1]] if path else -1
-        followed = 0
-        for i in inside:
-            followed |= self.needs[i]
-        if path:
-            exports = {i for i in own if any(i in self.reads[j] for j in range(len(stages)) if j not in inside)}
-            kept = {i + 1 for i in exports}
-            needs = _union(self.needs[i] & around for i in inside) | 1 << source
-        else:
-            exports = set()
-            kept = {self.producer_of[tensor] + 1 for tensor in outputs}
-            needs = 0
-        readers = []
-        for producer in range(-1, len(stages)):
-            count = sum(producer in self.reads[i] for i in own)
-            if producer in own or (producer < 0 and not path):
-                # Whatever is read in a nested scope is read as long as its children run; so is what it fans out.
-                count += sum(
-                    any(producer in self.reads[i] for i in deeper) or self._opens(producer, deeper) for deeper in nested
-                )
-            readers.append(count)
-        parent = self.paths.index(path[:-1]) if path else -1
-        around_it = {i for i, stage in enumerate(stages) if path and stage.scope == path[:-1]}
-        if path and not path[:-1]:
-            around_it.add(-1)
+        exports = self._exports(own, inside)
+        kept = exports if path else {self.producer_of[tensor] for tensor in outputs}
+        within = _union(1 << i for i in inside)
         return Scope(
             index=number,
             source=source,
-            parent=parent,
+            parent=self.paths.index(path[:-1]) if path else -1,
             stages=_union(1 << i for i in own),
             inside=within,
-            needs=needs,
+            needs=(_union(self.needs[i] for i in inside) & ~within) | 1 << source if path else 0,
             first=tuple(sorted(i for i in own if not self.needs[i] & within)),
-            last=within & ~followed | _union(1 << i - 1 for i in kept if i > 0),
-            kept=tuple(at in kept for at in range(len(stages) + 1)),
-            readers=tuple(readers),
-            reads=tuple(
-                sorted(p for p in around_it if p == source or any(p in self.reads[i] for i in inside))
-            ),
+            last=self._last(inside, kept),
+            kept=tuple(producer in kept for producer in self._producers()),
+            readers=self._readers(path, own),
+            reads=self._taken_in(path, inside),
             exports=tuple(sorted(exports)),
-            most=min((f.spec.many for f in stages[source].fields if f.spec.many is not None), default=1) if path else 1,
-            contended=has_branches(stages, self.needs, path),
+            most=self._most(source),
+            contended=has_branches(self.plan.stages, self.needs, path),
         )
 
-    def _opens(self, producer: int, deeper: set[int]) -> bool:
-        """Whether a nested scope is that of what `producer` fans out."""
-        return producer >= 0 and self._path(deeper)[-1] == self.plan.stages[producer].name
+    def _producers(self) -> range:
+        """The ingress, as -1, and all stages."""
+        return range(-1, len(self.plan.stages))
+
+    def _own(self, path: tuple[str, ...]) -> set[int]:
+        """The stages that are of the scope itself."""
+        return {i for i, stage in enumerate(self.plan.stages) if stage.scope == path}
+
+    def _inside(self, path: tuple[str, ...]) -> set[int]:
+        """Those, and the stages of all scopes in it."""
+        return {i for i, stage in enumerate(self.plan.stages) if stage.scope[: len(path)] == path}
+
+    def _nested(self, path: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """The scopes right in it."""
+        return [deeper for deeper in self.paths if deeper and deeper[:-1] == path]
+
+    def _exports(self, own: set[int], inside: set[int]) -> set[int]:
+        """The stages of a scope whose slots are read outside; none of the outermost, which has no outside."""
+        read = {producer for i, reads in enumerate(self.reads) if i not in inside for producer in reads}
+        return own & read
+
+    def _last(self, inside: set[int], kept: set[int]) -> int:
+        """Mask of the stages that must be done for the scope to be over: no other follows them, or they are kept."""
+        followed = _union(self.needs[i] for i in inside)
+        ends = _union(1 << i for i in inside) & ~followed
+        return ends | _union(1 << producer for producer in kept if producer >= 0)
+
+    def _readers(self, path: tuple[str, ...], own: set[int]) -> tuple[int, ...]:
+        """For each producer: how many stages of the scope, and scopes in it, read its slot."""
+        return tuple(
+            sum(producer in self.reads[i] for i in own)
+            + sum(self._is_held_by(producer, deeper) for deeper in self._nested(path) if self._is_of(producer, path))
+            for producer in self._producers()
+        )
+
+    def _is_of(self, producer: int, path: tuple[str, ...]) -> bool:
+        """Whether a producer fills its slot for the requests of a scope; the ingress does for those of clients."""
+        return self.plan.stages[producer].scope == path if producer >= 0 else not path
+
+    def _is_held_by(self, producer: int, path: tuple[str, ...]) -> bool:
+        """Whether a slot is kept for as long as the children of a scope run: they read it, or are made of it."""
+        return producer == self.index[path[-1]] or any(producer in self.reads[i] for i in self._inside(path))
+
+    def _taken_in(self, path: tuple[str, ...], inside: set[int]) -> tuple[int, ...]:
+        """Producers of the scope around one whose slots are read in it; the stage that fans out is one of them."""
+        if not path:
+            return ()
+        around = [producer for producer in self._producers() if self._is_of(producer, path[:-1])]
+        source = self.index[path[-1]]
+        return tuple(p for p in around if p == source or any(p in self.reads[i] for i in inside))
+
+    def _most(self, source: int) -> int:
+        """How many children of a request there are at most; without a stage that fans out it is one, the request."""
+        fields = self.plan.stages[source].fields if source >= 0 else ()
+        return min((field.spec.many for field in fields if field.spec.many is not None), default=1)
 
 
 def _union(masks: Iterable[int]) -> int:

@@ -21,8 +21,8 @@ from pipeline.scheduler.door import (
 )
 from pipeline.scheduler.reception import STRANGER_MS
 from pipeline.wire.address import Address
-from pipeline.wire.links import MOST_SOCKETS, Outbox, connect
 from pipeline.wire.codec import Sent
+from pipeline.wire.links import MOST_SOCKETS, Outbox, connect
 from pipeline.wire.run_dir import lock_path
 from shm.owner import Alive, OwnerWatch, probe
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pipeline.wire.codec import Sent
 from pipeline.wire.address import SUPERVISOR, Address
+from pipeline.wire.codec import Sent
 
 __all__ = [
     "CLIENT",

@@ -18,13 +18,10 @@ __all__ = ["MemoryLimits", "read_memory_limits"]
 class MemoryLimits:
     """Bytes, unless said otherwise; None: no limit, or unknown."""
 
-    shm_size: int | None = None
-    """Size of the tmpfs at /dev/shm; None if there is none."""
     shm_free: int | None = None
-    """Bytes that are free in it."""
+    """Bytes that are free in the tmpfs at /dev/shm; None if there is none."""
     available: int | None = None
     """The kernel's estimate of what can be allocated without swapping (MemAvailable)."""
-    cgroup_limit: int | None = None
     cgroup_headroom: int | None = None
     """What may still be charged to the cgroup; shared memory is charged when its pages are first touched."""
     address_space: int | None = None
@@ -75,10 +72,8 @@ def read_memory_limits(
         threads.append(max(0, most - _threads_of(root / "proc", uid)))
     shmall = _number(root / "proc/sys/kernel/shmall")
     return MemoryLimits(
-        shm_size=shm.f_blocks * shm.f_frsize if shm else None,
         shm_free=shm.f_bavail * shm.f_frsize if shm else None,
         available=_available(root / "proc/meminfo"),
-        cgroup_limit=cgroup.memory_limit,
         cgroup_headroom=cgroup.memory_headroom,
         address_space=rlimit(resource.RLIMIT_AS),
         file_size=rlimit(resource.RLIMIT_FSIZE),

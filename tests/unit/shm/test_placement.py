@@ -11,7 +11,6 @@ from shm import placement
 from shm.errors import NoRoom
 from shm.placement import (
     ShmRoom,
-    advise_hugepages,
     map_pages,
     parse_numa_maps,
     parse_smaps,
@@ -83,13 +82,6 @@ def test_pages_that_cannot_be_had_are_no_room(segment: Segment, monkeypatch: pyt
     monkeypatch.setattr(placement, "_madvise", lambda segment, advice: errno.ENOMEM)
     with pytest.raises(NoRoom, match="Cannot allocate memory"):
         prefault(segment)
-
-
-def test_refused_huge_pages_come_with_a_reason_and_are_no_error(segment: Segment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement, "_MADV_HUGEPAGE", 9999)
-    assert advise_hugepages(segment) == f"{segment!r}: no huge pages: Invalid argument"
-    prefault(segment, hugepages=True)
-    assert sum(residency(segment).values()) == segment.layout.size // os.sysconf("SC_PAGE_SIZE")
 
 
 def test_numa_maps_are_summed_over_the_parts_of_a_mapping() -> None:

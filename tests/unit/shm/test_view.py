@@ -227,19 +227,6 @@ def test_a_table_knows_what_was_added_until_it_is_removed(segment: Segment, tabl
     table.close()
 
 
-def test_a_writer_gets_a_slots_raw_bytes(segment: Segment, table: SegmentTable, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    (tmp_path / "payload").write_bytes(b"x" * 1000)
-    with open(tmp_path / "payload", "rb", buffering=0) as file:
-        assert file.readinto(table.raw(segment.number, 1)) == SLOT_BYTES
-    assert set(segment.slot(1)) == {ord("x")}
-    assert not any(segment.slot(0))
-    assert not any(segment.slot(2))
-    with pytest.raises(HandleOutOfBounds, match=r"0\.\.3, found 4"):
-        table.raw(segment.number, 4)
-    with pytest.raises(ForeignHandle):
-        table.raw(1, 0)
-
-
 def test_how_large_the_slots_of_a_segment_are(segment: Segment, table: SegmentTable) -> None:
     assert table.slot_bytes(segment.number) == SLOT_BYTES
     with pytest.raises(ForeignHandle):

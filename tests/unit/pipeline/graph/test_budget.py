@@ -24,7 +24,7 @@ PLAN = Plan(
 )
 TOTAL = SegmentLayout.total_bytes(2, 16 * MIB) + SegmentLayout.total_bytes(40, MIB)
 LARGEST = SegmentLayout.total_bytes(40, MIB)
-PLENTY = MemoryLimits(shm_size=1 << 40, shm_free=1 << 40)
+PLENTY = MemoryLimits(shm_free=1 << 40)
 
 
 def refusal(plan: Plan, memory: MemoryLimits) -> str:
@@ -46,7 +46,7 @@ def test_exactly_enough_is_enough_and_a_byte_less_is_not() -> None:
 
 
 def test_the_refusal_has_the_sum_what_is_free_and_what_to_change() -> None:
-    assert refusal(PLAN, MemoryLimits(shm_size=64 * MIB, shm_free=60 * MIB)) == (
+    assert refusal(PLAN, MemoryLimits(shm_free=60 * MIB)) == (
         "the pipeline's shared memory of 72.0 MiB does not fit:\n"
         "  free in /dev/shm: 72.0 MiB are needed, 60.0 MiB allowed\n"
         "the largest pool is infer: 40 slots of 1.0 MiB; make it smaller with --set infer.credits=N, "

@@ -109,7 +109,7 @@ def test_the_resnet_config_fits_a_containers_usual_dev_shm(describe: Callable[..
     everything = tuple(range(cpus))
     plan = make_plan(loaded, descriptions, Machine(Cpus(everything), (NumaNode(0, everything),)))
     assert plan.pools[-4].slot_bytes == 16 << 20  # the largest of the ingress takes the largest file
-    make_budget(plan, MemoryLimits(shm_size=64 << 20, shm_free=64 << 20)).refuse()
+    make_budget(plan, MemoryLimits(shm_free=64 << 20)).refuse()
 
 
 def test_a_batch_larger_than_a_stage_takes_is_refused_where_it_stands_and_says_why(
