@@ -441,7 +441,10 @@ class Execution:
             if outputs:
                 rest = tuple([self._given(hop, outputs) for hop in rest])
             # Without its group: a request that this stage has survived is no suspect for the next.
-            forward = Order(order.request, order.attempt, order.deadline, 0, rest, trace, order.label)
+            forward = Order(
+                order.request, order.attempt, order.deadline, 0, rest, trace, order.label, order.stream, order.sequence,
+                order.started, order.traceparent,
+            )  # fmt: skip
             outcome.forwards.setdefault(rest[0].worker, []).append(forward)
 
     def _given(self, hop: Hop, outputs: tuple[TensorHandle, ...]) -> Hop:
