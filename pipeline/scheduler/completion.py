@@ -71,7 +71,7 @@ class Completion:
             self.finish(request, "StageFailed", message)
             return
         lease = step.lease
-        if route.may_part and not notice.outputs:
+        if notice.parted:
             # Its parts have been answered, perhaps none.
             request.parted = route.index
         if lease is not None:
@@ -297,8 +297,8 @@ class Completion:
 
 def _misfit(route: Route, notice: Notice) -> str | None:
     """What a notice without an error lacks; None where it tells all."""
-    if route.may_part and not notice.outputs:
-        return None
+    if notice.parted:
+        return None if route.may_part and not notice.outputs else "its outputs in parts, which it may not"
     if len(notice.outputs) != len(route.singles) or len(notice.children) != len(route.manies):
         return f"{len(notice.outputs)} tensors and {len(notice.children)} of many"
     if len({len(many) for many in notice.children}) > 1:
