@@ -26,6 +26,12 @@ class RequestInfo(NamedTuple):
     child: tuple[int, ...] = ()
     """Its number among the tensors that a stage made from the request, from 0; one for each such stage, outer first."""
 
+    stream: int = 0
+    """The stream that it is part of; 0: of none. The requests of a stream come one after the other, in a stage always
+    to the same worker: what a stage keeps for the next one, it keeps under this number."""
+    sequence: int = 0
+    """Its number in the stream, which only rises."""
+
     @staticmethod
     def parse(label: str) -> RequestInfo:
         """Read a label."""

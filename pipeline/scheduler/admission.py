@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pipeline.scheduler.ingress import Client
 from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.state import State
+from pipeline.wire import traceparent
 from pipeline.wire.labels import LONGEST_NAME, label_of
 from pipeline.wire.limits import LOWEST_PRIORITY
 from pipeline.wire.messages import Answer, SlotRef, Submission
@@ -47,7 +48,7 @@ class Admission:
             why = f"slot {slot} was not granted to this client, or was submitted already"
             self._refuse(client, submission, "InvalidRequest", why)
             return
-        refusal = self._refusal(lease, submission)
+        refusal = self._refusal(client, lease, submission)
         if refusal is None:
             self._admit(client, lease, submission)
         else:
@@ -104,18 +105,24 @@ class Admission:
                 # Most requests are answered long before; what is left of them must not pile up.
                 self._deadlines = [entry for entry in self._deadlines if entry[1] in state.requests]
                 heapq.heapify(self._deadlines)
+        request.started, request.traceparent = submission.started, submission.traceparent
+        if submission.stream:
+            state.streams.join(request, client.number, submission.stream, submission.sequence)
         for stage in routes.first:
             request.claimed |= 1 << stage
-            state.backlogs[stage].push(request)
+            state.queue(request, routes.stages[stage])
         state.counts["requests"] += 1
 
-    def _refusal(self, lease: SlotRef, submission: Submission) -> tuple[str, str] | None:
+    def _refusal(self, client: Client, lease: SlotRef, submission: Submission) -> tuple[str, str] | None:
         """(code, message) where the request is not let in."""
         state = self._state
         if (why := self._misfit(lease, submission)) is not None:
             return "InvalidRequest", why
         if state.draining:
             return "Unavailable", "the pipeline is stopping"
+        stream = state.streams.refusal(client.number, submission.stream, submission.sequence)
+        if stream is not None:
+            return stream
         if (broken := state.broken()) is not None:
             return "StageUnavailable", f"stage {broken[0].name}: {broken[1]}"
         most = state.plan.queue_max
@@ -127,7 +134,7 @@ class Admission:
         return None
 
     def _waiting(self) -> int:
-        return max(len(self._state.backlogs[stage]) for stage in self._state.routes.first)
+        return max(self._state.waiting(stage) for stage in self._state.routes.first)
 
     def _misfit(self, lease: SlotRef, submission: Submission) -> str | None:
         specs = self._state.plan.inputs
@@ -137,6 +144,10 @@ class Admission:
             return f"expected a priority 0..{LOWEST_PRIORITY}, found {submission.priority}"
         if len(submission.name) > LONGEST_NAME:
             return f"expected a name of at most {LONGEST_NAME} characters, found {len(submission.name)}"
+        if submission.started < 0:
+            return f"expected a start time of monotonic nanoseconds, found {submission.started}"
+        if submission.traceparent and (why := traceparent.misfit(submission.traceparent)) is not None:
+            return why
         for index, handle in enumerate(submission.inputs):
             if (handle.segment, handle.slot, handle.generation) != submission.slot:
                 return f"input {specs[index].name!r} does not lie in the submitted slot"

@@ -18,11 +18,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pipeline.scheduler.ledger import Request
 
-__all__ = ["AGING_NS", "Backlog"]
+__all__ = ["AGING_NS", "LOWEST_PRIORITY", "Backlog", "due"]
+
+LOWEST_PRIORITY = 9
 
 AGING_NS = 100_000_000
 """A request of priority p is served as if it had come p x 100 ms later: a higher priority overtakes,
 and whoever has waited that much longer is not overtaken any more, so nobody starves."""
+
+
+def due(request: Request) -> int:
+    """What decides whose turn it is: of two requests the one with the smaller number is served first."""
+    return request.submitted + AGING_NS * request.priority
 
 
 class _Siblings:

@@ -31,6 +31,9 @@ class Completion:
         self.open_waiting = self._progress.open_waiting
 
     def notice(self, number: int, notice: Notice) -> None:
+        if not notice.last:
+            self._part(number, notice)
+            return
         worker = self._state.workers.get(number)
         if worker is not None and len((route := self._state.routes.stages[worker.stage]).pools) > 1:
             # Also from a notice that comes after those of later stages, when the step is taken for finished.
@@ -68,9 +71,14 @@ class Completion:
             self.finish(request, "StageFailed", message)
             return
         lease = step.lease
+        if notice.parted:
+            # Its parts have been answered, perhaps none.
+            request.parted = route.index
         if lease is not None:
-            self._state.pool_of(lease).commit(lease.slot, lease.generation, readers=1)
-            self._take_values(request, route, notice)
+            if not request.parts:
+                self._state.pool_of(lease).commit(lease.slot, lease.generation, readers=1)
+            if request.parted != route.index:
+                self._take_values(request, route, notice)
         for trace in notice.trace:
             request.root.traces[trace.stage if request.parent is None else (trace.stage, request.id)] = trace
         request.done |= route.bit
@@ -80,6 +88,39 @@ class Completion:
         self._state.last_ok[route.index] = self._state.now
         self._settle_before(request, route)
         self._progress.stage_done(request, route)
+
+    def _part(self, number: int, notice: Notice) -> None:
+        """A stage has made one more part of an answer, and is still at it."""
+        state = self._state
+        worker, request = state.workers.get(number), state.requests.get(notice.request)
+        if worker is None or request is None or request.answered or (request.id, notice.attempt) not in worker.orders:
+            state.counts["late_notices"] += 1
+            return
+        route = state.routes.stages[worker.stage]
+        step = request.steps[route.index]
+        if step is None or step.worker != number or step.attempt != notice.attempt:
+            state.counts["late_notices"] += 1
+            return
+        lease = step.lease
+        if not route.may_part or lease is None or len(notice.outputs) != len(route.singles):
+            self.finish(request, "StageFailed", f"stage {route.name} gave a part of an answer, which it may not give")
+            return
+        pool = state.pool_of(lease)
+        if not request.parts:
+            pool.commit(lease.slot, lease.generation, readers=1)
+        request.parted = route.index
+        request.parts += 1
+        client = state.ingress.clients.get(request.client)
+        if client is None:
+            return
+        if lease not in client.borrowed:
+            # The request reads it too, until its last part: the client may let go of one part before the next comes.
+            pool.borrow(lease.slot, lease.generation)
+            client.borrowed.add(lease)
+        own = {route.base + at: handle for at, handle in zip(route.singles, notice.outputs)}
+        outputs = tuple([own.get(tensor, MISSING) for tensor in state.routes.outputs])
+        part = Answer(request.tag, OK, "", outputs, (), "", last=False, part=request.parts - 1)
+        state.out.answers[client.number].append(part)
 
     def _take_values(self, request: Request, route: Route, notice: Notice) -> None:
         base = route.base
@@ -145,7 +186,7 @@ class Completion:
         for route in self._state.routes.stages:
             if not route.needs & ~request.done and request.is_open(route):
                 request.claimed |= route.bit
-                self._state.backlogs[route.index].push_front(request)
+                self._state.queue(request, route, first=True)
 
     def finish(self, request: Request, code: str, message: str, traceback: str = "") -> None:
         """Answer, and let go of every slot, as soon as nobody can touch it any more.
@@ -173,14 +214,14 @@ class Completion:
         if code == OK:
             outputs = tuple(
                 [
-                    MISSING if request.skipped & source else request.values[tensor]  # type: ignore[misc]
+                    MISSING if request.skipped & source or (value := request.values[tensor]) is None else value  # type: ignore[misc]
                     for tensor, source in zip(routes.outputs, routes.output_sources)
                 ]
             )
         for member in family:
             kept = routes.kept if code == OK and client is not None and member is request else ()
             for producer, lease in _leases(member):
-                if kept and kept[producer + 1]:
+                if kept and kept[producer + 1] and producer != request.parted:
                     assert client is not None
                     client.borrowed.add(lease)
                     if request.fences:
@@ -189,13 +230,15 @@ class Completion:
                         request.scrap.append(lease)
                 else:
                     self.give_back(request, lease)
+        if request.stream is not None:
+            self._state.streams.finished(request)
         self._state.counts.finish(code)
         if client is not None:
             client.requests.discard(request.id)
             if not client.requests:
                 self._state.ingress.finished(client)
             traces = tuple(request.traces.values())
-            answer = Answer(request.tag, code, message, outputs, traces, traceback)
+            answer = Answer(request.tag, code, message, outputs, traces, traceback, last=True, part=request.parts)
             self._state.out.answers[client.number].append(answer)
         if not request.fences:
             self._forget(family)
@@ -221,7 +264,7 @@ class Completion:
             request.claimed &= ~route.bit
             step = request.steps[route.index]
             if step is None:
-                self._state.backlogs[route.index].remove(request)
+                self._state.unqueue(request, route)
                 continue
             key = (request.id, step.attempt)
             worker = self._state.workers.get(step.worker)
@@ -254,6 +297,8 @@ class Completion:
 
 def _misfit(route: Route, notice: Notice) -> str | None:
     """What a notice without an error lacks; None where it tells all."""
+    if notice.parted:
+        return None if route.may_part and not notice.outputs else "its outputs in parts, which it may not"
     if len(notice.outputs) != len(route.singles) or len(notice.children) != len(route.manies):
         return f"{len(notice.outputs)} tensors and {len(notice.children)} of many"
     if len({len(many) for many in notice.children}) > 1:

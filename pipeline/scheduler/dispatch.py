@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.graph.routes import NO_POOL, Route
+from pipeline.scheduler.backlog import Backlog, due
 from pipeline.scheduler.ledger import Request, Step, Worker
 from pipeline.scheduler.state import NOBODY, State
 from pipeline.wire.messages import Hop, Order, SlotRef
@@ -33,16 +34,45 @@ class Dispatch:
 
     def orders(self) -> None:
         """Order as much as there is credit and room for."""
+        for held, entered in self._state.streams.released():
+            self._state.queue(held, entered)
         # Later stages first: what is nearest to its end frees slots soonest.
         for route in reversed(self._state.routes.stages):
-            backlog = self._state.backlogs[route.index]
+            backlog, lines = self._state.backlogs[route.index], self._state.streams.lines[route.index]
+            if lines:
+                self._order_lines(route, lines, backlog)
             while backlog and (worker := self._idle(route)) is not None:
                 # Who finds no slot that is large enough waits for one, and whoever comes behind waits too.
                 pool = self._state.sizes.pool_for(backlog.peek(), route)
                 if pool is None or (request := self._next(route)) is None:
                     break
-                if not (request.deaths and self._condemn(request, route)):
+                stream = request.stream
+                if stream is not None and stream.workers.get(route.index, worker.number) != worker.number:
+                    # Another child of its request was ordered a moment ago.
+                    self._state.queue(request, route)
+                elif not (request.deaths and self._condemn(request, route)):
                     self._order(request, route, worker, pool)
+            if lines:
+                self._order_lines(route, lines, None)
+
+    def _order_lines(self, route: Route, lines: dict[int, Backlog], backlog: Backlog | None) -> None:
+        """Order what waits for one certain worker of a stage.
+
+        Args:
+            backlog: of the stage; what has its turn before the head of a line is ordered first. None: it was looked at.
+        """
+        for worker in self._state.crews[route.index]:
+            line = lines.get(worker.number)
+            while line and worker.credits:
+                head = line.peek()
+                if backlog and due(backlog.peek()) < due(head):
+                    break
+                pool = self._state.sizes.pool_for(head, route)
+                if pool is None or not self._may_have(head, route):
+                    break
+                line.pop()
+                if not (head.deaths and self._condemn(head, route)):
+                    self._order(head, route, worker, pool)
 
     def grants(self) -> None:
         """Give free ingress slots to the clients that want them."""
@@ -61,6 +91,21 @@ class Dispatch:
             if worker.credits > most:
                 best, most = worker, worker.credits
         return best
+
+    def _worker_ahead(self, request: Request, route: Route) -> Worker | None:
+        """The worker that a request may be forwarded to for a later stage, if there is one with credit."""
+        stream = request.stream
+        if stream is None:
+            return self._idle(route)
+        if not stream.may_enter(request, route):
+            return None
+        number = stream.workers.get(route.index)
+        if number is None:
+            return self._idle(route)
+        worker = self._state.workers.get(number)
+        if worker is None or not worker.credits or self._state.streams.line(request, route):
+            return None
+        return worker
 
     def _next(self, route: Route) -> Request | None:
         """Whom to order next; None: the last slot is kept for one that does not wait yet."""
@@ -94,6 +139,8 @@ class Dispatch:
             worker.credits -= 1
             worker.orders.add(key)
             request.claimed |= route.bit
+            if request.stream is not None:
+                request.stream.workers.setdefault(route.index, worker.number)
             request.steps[route.index] = Step(worker.number, request.attempt, lease, sender)
             segment, slot, generation = lease or _NO_SLOT
             inputs, lengths = request.inputs_of(route)
@@ -109,7 +156,7 @@ class Dispatch:
                     and request.holds(follower)
                     and not self._state.backlogs[index]
                     and not (request.group and index == request.suspected)
-                    and (idle := self._idle(follower)) is not None
+                    and (idle := self._worker_ahead(request, follower)) is not None
                     and (room := sizes.pool_for(request, follower)) is not None
                     and self._may_have(request, follower)
                 ):
@@ -119,5 +166,17 @@ class Dispatch:
             else:
                 break
         self._state.out.orders[first].append(
-            Order(request.id, request.attempt, request.deadline, request.group, tuple(hops), (), request.label)
+            Order(
+                request.id,
+                request.attempt,
+                request.deadline,
+                request.group,
+                tuple(hops),
+                (),
+                request.label,
+                0 if request.stream is None else request.stream.number,
+                request.sequence,
+                request.started,
+                request.traceparent,
+            )
         )

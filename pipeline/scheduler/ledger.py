@@ -6,13 +6,16 @@ The records that the scheduler's decisions are made on; they decide nothing them
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.graph.routes import Route, Scope
 from pipeline.wire.flattening import flatten
 from pipeline.wire.labels import child_label
 from pipeline.wire.messages import MISSING, SlotRef, Trace
 from shm.handle import TensorHandle
+
+if TYPE_CHECKING:
+    from pipeline.scheduler.streams import Stream
 
 __all__ = ["Request", "Step", "Value", "Worker"]
 
@@ -61,6 +64,8 @@ class Request:
         "ingress",
         "label",
         "parent",
+        "parted",
+        "parts",
         "position",
         "priority",
         "promises",
@@ -68,12 +73,16 @@ class Request:
         "running",
         "scope",
         "scrap",
+        "sequence",
         "sizes",
         "skipped",
+        "started",
         "steps",
+        "stream",
         "submitted",
         "suspected",
         "tag",
+        "traceparent",
         "traces",
         "truths",
         "values",
@@ -106,6 +115,15 @@ class Request:
         self.submitted = submitted
         #: How it is called towards people (see `stages.request`).
         self.label = label
+        #: The stream that it is part of, and its number there.
+        self.stream: Stream | None = None
+        self.sequence = 0
+        #: When its client began with it, and the trace that it is part of; for the workers.
+        self.started = 0
+        self.traceparent = ""
+        #: How many parts of its answer were sent, and the stage that gives its outputs in parts, where one does.
+        self.parts = 0
+        self.parted: int | None = None
         #: The slot that holds the inputs; None once it has been given back.
         self.ingress: SlotRef | None = ingress
         #: Every tensor that is valid, by tensor number.
@@ -175,6 +193,8 @@ class Request:
             position=position,
         )
         child.done, child.skipped, child.truths = self.done, self.skipped, self.truths
+        child.stream, child.sequence = self.stream, self.sequence
+        child.started, child.traceparent = self.started, self.traceparent
         return child
 
     def family(self) -> Iterator[Request]:

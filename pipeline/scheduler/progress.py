@@ -128,7 +128,7 @@ class Progress:
         """A stage whose needs are met: it waits for a worker, or is skipped."""
         if request.holds(route):
             request.claimed |= route.bit
-            self._state.backlogs[route.index].push(request)
+            self._state.queue(request, route)
         else:
             request.skipped |= route.bit
             request.done |= route.bit

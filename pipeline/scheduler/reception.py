@@ -45,7 +45,7 @@ from pipeline.wire.messages import (
 )
 from pipeline.wire.versions import OLD, OldWelcome, reason_of
 
-__all__ = ["ENDED", "STRANGER_MS", "Reception"]
+__all__ = ["ENDED", "LOST", "STRANGER_MS", "Reception"]
 
 ENDED = -1
 """No epoch's number: what a scheduler calls itself when it ends, or lets go of a client."""
@@ -57,6 +57,11 @@ STRANGER_MS = 250
 _MOST_UNREAD = 4096
 
 _LINGER_MS = 1000
+
+LOST = (
+    "the scheduler has let go of this client, which has not taken in what it was sent, or has asked again for what it "
+    "has confirmed"
+)
 
 
 class Reception:
@@ -98,13 +103,14 @@ class Reception:
         if number in state.ingress.clients:
             self._forget(number)
         elif len(state.ingress.clients) >= self._limits.clients:
+            text = (
+                f"client {message.name} waits to be let in: {self._limits.clients} clients are what this process "
+                f"has descriptors for; raise the hard limit of open files (ulimit -n)"
+            )
             if not self._told_of_most:
                 self._told_of_most = True
-                text = (
-                    f"client {message.name} waits to be let in: {self._limits.clients} clients are what this process "
-                    f"has descriptors for; raise the hard limit of open files (ulimit -n)"
-                )
                 state.out.first.append((SHELL, Log(text)))
+            self._refuse(number, text)
             return
         state.ingress.join(number, message.name)
         state.out.first += [(SHELL, Connect(number)), (client(number), self._welcomed())]
@@ -135,6 +141,8 @@ class Reception:
             self._admission.submit(known, submission)
         for ref in message.releases:
             self._admission.release(known, ref)
+        for name in message.ended:
+            self._state.streams.end(message.client, name)
 
     def loan(self, message: Loan) -> None:
         """A client asks for a slot of an ingress segment."""
@@ -144,6 +152,8 @@ class Reception:
             self._stranger(message.client, Gone(self._state.epoch))
         elif not ingress.ask(known, message.segment, message.ask, message.wait):
             self._state.counts["refused_loans"] += 1
+            why = "it has said goodbye" if known.leaving else f"segment {message.segment} is not one that clients fill"
+            self._refuse(message.client, f"no slot of segment {message.segment} is granted: {why}", message.ask)
 
     def again(self, message: Again) -> None:
         """A client has lost what it was receiving."""
@@ -258,6 +268,7 @@ class Reception:
             if all(step is None for member in request.family() for step in member.steps):
                 self._completion.finish(request, "Unavailable", "its client has gone")
         known.requests.clear()
+        state.streams.client_gone(number)
         for request in state.requests.values():
             # Answered ones too, whose slots come back later: its number may come again, with another life behind it.
             if request.client == number:
@@ -285,7 +296,7 @@ class Reception:
             if number in clients:
                 state.counts["lost_clients"] += 1
                 self._forget(number)
-                decided += _ended(number)
+                decided += _ended(number, LOST)
         return decided
 
     def _write(self, known: Client, out: Instructions, decided: list[Decided]) -> None:
@@ -304,7 +315,7 @@ class Reception:
         return [each for number in self._state.ingress.clients for each in _ended(number)]
 
 
-def _ended(number: int) -> list[Decided]:
+def _ended(number: int, reason: str = "") -> list[Decided]:
     receiver = client(number)
     # The last answers were sent a moment ago.
-    return [(receiver, Gone(ENDED)), (SHELL, Disconnect(receiver, _LINGER_MS))]
+    return [(receiver, Gone(ENDED, reason)), (SHELL, Disconnect(receiver, _LINGER_MS))]

@@ -21,9 +21,9 @@ from collections import deque
 
 from pipeline.graph.routes import Route
 from pipeline.scheduler.completion import Completion
-from pipeline.scheduler.ledger import Request
+from pipeline.scheduler.ledger import Request, Worker
 from pipeline.scheduler.state import State
-from pipeline.wire.messages import Kept, Relic, StageBroken, WorkerGone
+from pipeline.wire.messages import Kept, Relic, Retire, StageBroken, WorkerGone
 
 __all__ = ["Recovery"]
 
@@ -62,6 +62,9 @@ class Recovery:
         state.tally.retire(worker.number, worker.stage, died=not retired)
         state.out.gone.append(worker.number)
         route = state.routes.stages[worker.stage]
+        if not retired:
+            self._break_streams(worker, route, message.how)
+        state.streams.lines[worker.stage].pop(worker.number, None)
         running = set(message.running)
         suspects: list[Request] = []
         retried: deque[Request] = deque()
@@ -71,13 +74,19 @@ class Recovery:
                 continue
             step = request.steps[route.index]
             if not request.answered and step is not None and (step.worker, step.attempt) == (worker.number, attempt):
-                if number in running:
-                    suspects.append(request)
-                self._retry(request, route)
-                retried.append(request)
+                if request.parts:
+                    self._break_off(request, worker, route, message.how)
+                else:
+                    if number in running:
+                        suspects.append(request)
+                    self._retry(request, route)
+                    retried.append(request)
             # Dead: it can touch nothing any more, and will never answer a fence.
             self._completion.unfence(request, worker.number, attempt)
-        for request in state.unfinished():
+        for request in () if retired else state.unfinished():
+            if request.parts:
+                # What gives parts of its answer was forwarded.
+                continue
             # What it was to forward may have died with it, though its notice has come.
             for stage in state.routes.stages:
                 step = request.steps[stage.index]
@@ -132,6 +141,41 @@ class Recovery:
         for request in tuple(self._state.unanswered()):
             if not request.done & route.bit:
                 self._completion.finish(request, "StageUnavailable", f"stage {route.name}: {reason}")
+
+    def retire(self, message: Retire) -> None:
+        """A worker finishes what it has, and is ordered nothing more. It may not have said yet that it is ready."""
+        state, number = self._state, message.worker
+        if number in state.gone or number in state.retired:
+            return
+        state.retiring.add(number)
+        worker = state.workers.get(number)
+        if worker is not None and worker in state.crews[worker.stage]:
+            state.crews[worker.stage].remove(worker)
+            route = state.routes.stages[worker.stage]
+            self._break_streams(worker, route, "was retired", but_ordered=True)
+
+    def _break_streams(self, worker: Worker, route: Route, how: str, *, but_ordered: bool = False) -> None:
+        """The streams whose worker in a stage is gone cannot go on; what has passed that stage does.
+
+        Args:
+            but_ordered: what the worker has been ordered goes on too.
+        """
+        for stream in self._state.streams.of_worker(worker.number, route.index):
+            if not stream.broken:
+                stream.broken = (
+                    f"stream {stream.name} cannot go on: its worker in stage {route.name}, w{worker.number}, {how}; "
+                    f"begin another stream"
+                )
+            for request in tuple(stream.requests):
+                ordered = but_ordered and request.steps[route.index] is not None
+                if not (ordered or route.bit & request.done):
+                    self._completion.finish(request, "StreamBroken", stream.broken)
+
+    def _break_off(self, request: Request, worker: Worker, route: Route, how: str) -> None:
+        """A worker has died in the middle of an answer. Another one might give other parts, so it is not begun anew."""
+        if request.parted == route.index:
+            why = f"stage {route.name}: w{worker.number} {how} after {request.parts} parts of the answer; send it again"
+            self._completion.finish(request, "StreamBroken", why)
 
     def _quarantine(self, suspects: list[Request], route: Route, message: WorkerGone) -> None:
         for request in suspects:

@@ -109,7 +109,7 @@ class Scheduler:
             Drain: self._drain,
             Stop: self._stop,
             Cancel: self._reception.cancel,
-            Retire: self._retire,
+            Retire: self._recovery.retire,
             WireError: self._reception.unreadable,
             OtherProtocol: self._reception.other_protocol,
         }
@@ -189,16 +189,6 @@ class Scheduler:
         if worker.number not in state.retiring:
             state.crews[worker.stage].append(worker)
             self._reception.worker_came()
-
-    def _retire(self, message: Retire) -> None:
-        """A worker finishes what it has, and is ordered nothing more. It may not have said yet that it is ready."""
-        state = self._state
-        if message.worker in state.gone or message.worker in state.retired:
-            return
-        state.retiring.add(message.worker)
-        worker = state.workers.get(message.worker)
-        if worker is not None and worker in state.crews[worker.stage]:
-            state.crews[worker.stage].remove(worker)
 
     def _retirements(self) -> list[Decided]:
         """Tell the workers to leave that have finished all that they had."""

@@ -17,6 +17,7 @@ from pipeline.scheduler.ingress import Client, Ingress
 from pipeline.scheduler.instructions import Instructions
 from pipeline.scheduler.ledger import Request, Worker
 from pipeline.scheduler.sizes import Sizes
+from pipeline.scheduler.streams import Streams
 from pipeline.scheduler.tally import Tally
 from pipeline.wire.messages import SlotRef
 from shm.pool import SlotPool
@@ -59,6 +60,7 @@ class State:
         self.crews: list[list[Worker]] = [[] for _ in plan.stages]
         #: The requests that wait for each stage.
         self.backlogs = [Backlog(route.quantum) for route in self.routes.stages]
+        self.streams = Streams(plan, epoch)
         # Numbers of an earlier epoch never come again, so that a late message cannot hit a new request.
         self._next_request = (epoch << 40) + 1
         #: Stages whose dead workers are not started again, and why.
@@ -87,6 +89,34 @@ class State:
         number = self._next_request
         self._next_request += 1
         return number
+
+    def queue(self, request: Request, route: Route, *, first: bool = False) -> None:
+        """A request waits for a stage: in the stage's backlog, or as its stream does.
+
+        Args:
+            first: before its equals.
+        """
+        backlog = self.backlogs[route.index]
+        if request.stream is not None:
+            if self.streams.hold(request, route):
+                return
+            line = self.streams.line(request, route)
+            # An empty one is false.
+            backlog = backlog if line is None else line
+        if first:
+            backlog.push_front(request)
+        else:
+            backlog.push(request)
+
+    def unqueue(self, request: Request, route: Route) -> None:
+        """A request waits for a stage no longer."""
+        if request.stream is not None:
+            self.streams.remove(request, route)
+        self.backlogs[route.index].remove(request)
+
+    def waiting(self, stage: int) -> int:
+        """How many requests wait for a stage."""
+        return len(self.backlogs[stage]) + self.streams.waiting(stage)
 
     def unanswered(self) -> Iterator[Request]:
         """The requests that still wait for their answer."""

@@ -54,7 +54,7 @@ def status_of(state: State) -> dict[str, Any]:
             {
                 "name": route.name,
                 "replicas": len(state.plan.stages[route.index].workers),
-                "waiting": len(state.backlogs[route.index]),
+                "waiting": state.waiting(route.index),
                 "given_up": state.given_up.get(route.index),
                 **_totals(state, route.index),
                 "last_ok_s": None if not (last := state.last_ok[route.index]) else (state.now - last) / 1e9,

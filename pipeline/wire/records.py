@@ -129,6 +129,8 @@ class Notice(NamedTuple):
     """Of an exception that the stage did not mean to raise; else empty."""
     last: bool = True
     """False: the stage is still at it. `outputs` are one part of the answer, and another notice will follow."""
+    parted: bool = False
+    """The stage gives its outputs in parts: the last notice, of which no part is, has none."""
 
 
 class Fence(NamedTuple):

@@ -45,6 +45,7 @@ class _Result(NamedTuple):
     nbytes: int = 0
     """What the outputs need of a slot, where slots are of several sizes."""
     traceback: str = ""
+    parted: bool = False
 
 
 class Outcome:
@@ -320,7 +321,7 @@ class Execution:
             order, made = flight.rows[number].order, flight.filling.take_part(number)
             outputs = tuple([made[name] for name in self._singles])
             notices.append(
-                Notice(order.request, order.attempt, OK, "", outputs, (), (), 0, 0, 0, "", last=False)  # type: ignore[arg-type]
+                Notice(order.request, order.attempt, OK, "", outputs, (), (), 0, 0, 0, "", False, True)  # type: ignore[arg-type]
             )
         if self._tell is None:
             outcome.notices += notices
@@ -335,7 +336,7 @@ class Execution:
             if (own := flight.batch.failed.get(number)) is not None:
                 result = self._failure(own, row)
             elif error is None:
-                result = _Result(OK)
+                result = _Result(OK, parted=True)
             elif size > 1 and not given[number]:
                 self._run(outcome, [row], [flight.views[number]])
                 continue
@@ -422,7 +423,7 @@ class Execution:
         self, outcome: Outcome, row: Waiting, began: int, ended: int, size: int, copied: int, result: _Result
     ) -> None:
         order = row.order
-        code, message, outputs, children, truths, nbytes, traceback = result
+        code, message, outputs, children, truths, nbytes, traceback, parted = result
         trace = (
             *order.trace,
             Trace(self._index, (began - row.arrived) // 1000, (ended - began) // 1000, size, copied),
@@ -430,15 +431,19 @@ class Execution:
         goes_on = code == OK and len(order.hops) > 1
         bytes_in = sum(h.nbytes for h in order.hops[0].inputs if isinstance(h, TensorHandle)) if self._largest else 0
         notice = Notice(
-            order.request, order.attempt, code, message, outputs, trace, children, truths, bytes_in, nbytes, traceback
-        )
+            order.request, order.attempt, code, message, outputs, trace, children, truths, bytes_in, nbytes, traceback,
+            True, parted,
+        )  # fmt: skip
         (outcome.late if goes_on and not order.hops[0].prompt else outcome.notices).append(notice)
         if goes_on:
             rest = order.hops[1:]
             if outputs:
                 rest = tuple([self._given(hop, outputs) for hop in rest])
             # Without its group: a request that this stage has survived is no suspect for the next.
-            forward = Order(order.request, order.attempt, order.deadline, 0, rest, trace, order.label)
+            forward = Order(
+                order.request, order.attempt, order.deadline, 0, rest, trace, order.label, order.stream, order.sequence,
+                order.started, order.traceparent,
+            )  # fmt: skip
             outcome.forwards.setdefault(rest[0].worker, []).append(forward)
 
     def _given(self, hop: Hop, outputs: tuple[TensorHandle, ...]) -> Hop:

@@ -68,5 +68,6 @@ class Exits:
     def close(self) -> None:
         """Let go of every socket, once what the scheduler is to hear has left, or a second later."""
         for peer in self._peers.values():
-            peer.close()
+            # A worker that retires may have handed on an order just now.
+            peer.close(linger_ms=1000)
         self._scheduler.close(linger_ms=1000)

@@ -92,7 +92,11 @@ class Filling:
 
     def requests(self) -> list[RequestInfo]:
         """The request of each row."""
-        return [RequestInfo.parse(row.order.label) for row in self._rows]
+        return [
+            info if not row.order.stream else info._replace(stream=row.order.stream, sequence=row.order.sequence)
+            for row in self._rows
+            for info in (RequestInfo.parse(row.order.label),)
+        ]
 
     def take_part(self, row: int) -> dict[str, TensorHandle | tuple[TensorHandle, ...]]:
         """The outputs of a row's part that is over; what is asked for from now on is of the next one."""

@@ -5,6 +5,7 @@ Its pools are memory of this process. What it decides is read as lines, one for 
     worker 0: order 1 a>b       of request 1 (attempt 0), two hops; later attempts are "1.1", and a group is named
     worker 0: fence 1
     client 1: 7 BadInput        the answer to what the client calls 7
+    client 1: 7 part 0          one part of it
     client 1: a slot
     connect client 1            the connections of the process
     worker 0: PeerGone          any other message is named by its kind
@@ -18,6 +19,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from pipeline.errors import WireError
 from pipeline.graph.plan import Plan
 from pipeline.scheduler.door import NO_LIMITS, ClientGone, Connect, Decided, Disconnect, Limits
 from pipeline.scheduler.scheduler import Scheduler
@@ -106,7 +108,7 @@ class Example:
             segment.close()
             segment.unlink()
 
-    def handle(self, message: Message | ClientGone) -> None:
+    def handle(self, message: Message | ClientGone | WireError) -> None:
         """Anything comes in."""
         self.scheduler.handle(message, self.now)
 
@@ -210,7 +212,7 @@ class Example:
         if isinstance(message, Answers):
             self.granted[number] += message.grants
             self.answers.update({(number, answer.tag): answer for answer in message.answers})
-            lines = [f"{who}: {answer.tag} {answer.code or 'OK'}" for answer in message.answers]
+            lines = [f"{who}: {_answered(answer)}" for answer in message.answers]
             return [*lines, *[f"{who}: a slot"] * len(message.grants)]
         if isinstance(message, Connect):
             return [f"connect client {message.client}"]
@@ -224,6 +226,10 @@ class Example:
         stages = ">".join(self.plan.stages[hop.stage].name for hop in order.hops)
         group = f" group {order.group}" if order.group else ""
         return f"order {_attempt(order.request, order.attempt)} {stages}{group}"
+
+
+def _answered(answer: Answer) -> str:
+    return f"{answer.tag} {answer.code or 'OK'}" if answer.last else f"{answer.tag} part {answer.part}"
 
 
 def _attempt(request: int, attempt: int) -> str:

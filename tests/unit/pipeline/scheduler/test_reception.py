@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.scheduler.door import SHELL, ClientGone, Connect, Disconnect, Limits, Log, client, stranger
+from pipeline.scheduler.reception import LOST
 from pipeline.wire.messages import (
+    PROTOCOL,
     Again,
     Answers,
     AskStatus,
@@ -18,6 +20,7 @@ from pipeline.wire.messages import (
     Loan,
     Message,
     PoolAddress,
+    Refused,
     SlotRef,
     Status,
     Stop,
@@ -67,10 +70,11 @@ def test_more_clients_than_there_are_descriptors_for_wait_and_that_is_said_once(
     scheduler.handle(Hello(3, "third"))
     scheduler.handle(Hello(3, "third"))
     scheduler.decide()
-    ((receiver, log),) = scheduler.decided
+    ((receiver, log), *told) = scheduler.decided
     assert receiver == SHELL
     assert isinstance(log, Log)
     assert log.text.startswith("client third waits to be let in: 2 clients are what this process has descriptors for")
+    assert told == [(stranger(3), Refused(PROTOCOL, log.text, 0))] * 2
     scheduler.handle(ClientGone(2))
     assert scheduler.decide()[0] == "disconnect client 2"
     scheduler.handle(Hello(3, "third"))
@@ -178,7 +182,7 @@ def test_a_client_that_lost_what_it_has_confirmed_is_let_go_of(example: Make) ->
     scheduler.handle(Submit(1, 2, (), ()))
     scheduler.handle(Again(1, 0))
     assert scheduler.decide()[-2:] == ["client 1: Gone", "disconnect client 1"]
-    assert scheduler.decided[-2:] == [(client(1), Gone(-1)), (SHELL, Disconnect(client(1), 1000))]
+    assert scheduler.decided[-2:] == [(client(1), Gone(-1, LOST)), (SHELL, Disconnect(client(1), 1000))]
     assert scheduler.free("ingress/0") == 3
     assert scheduler.scheduler.counts["lost_clients"] == 1
 

@@ -1,0 +1,178 @@
+"""Answers in parts: a stage tells of each while it is still at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.wire.messages import MISSING, Cancel, SlotRef, Submit
+from shm.handle import TensorHandle
+from tests.unit.pipeline.scheduler.actors import MS
+from tests.unit.pipeline.scheduler.example import Example
+
+Make = Callable[..., Example]
+
+LAST = 2
+"""The worker of the last stage of a chain."""
+
+
+def part(scheduler: Example, request: int, **more: Any) -> None:
+    """The last stage gives a part of an answer."""
+    scheduler.finish(LAST, request, last=False, parted=True, trace=(), **more)
+
+
+def ends(scheduler: Example, request: int) -> None:
+    """The last stage has given the last part."""
+    scheduler.finish(LAST, request, parted=True, outputs=())
+
+
+def begun(scheduler: Example) -> None:
+    """A request is with the last stage, which has all that it needs."""
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(0, 1)
+    scheduler.finish(1, 1)
+    scheduler.decide()
+
+
+def release(scheduler: Example, tag: int) -> None:
+    """The client lets go of the slot of a part."""
+    (handle,) = scheduler.answers[1, tag].outputs
+    assert isinstance(handle, TensorHandle)
+    scheduler.handle(Submit(1, 0, (), (SlotRef(*handle[:3]),)))
+
+
+def test_each_part_is_an_answer_and_the_last_answer_says_how_many_there_were(example: Make) -> None:
+    scheduler = example()
+    begun(scheduler)
+    part(scheduler, 1)
+    assert scheduler.decide() == ["client 1: 1 part 0"]
+    first = scheduler.answers[1, 1]
+    part(scheduler, 1)
+    part(scheduler, 1)
+    assert scheduler.decide() == ["client 1: 1 part 1", "client 1: 1 part 2"]
+    ends(scheduler, 1)
+    assert scheduler.decide() == ["client 1: 1 OK"]
+    last = scheduler.answers[1, 1]
+    assert (first.last, first.part, last.last, last.part) == (False, 0, True, 3)
+    assert isinstance(first.outputs[0], TensorHandle)
+    assert last.outputs == (MISSING,)
+    assert len(last.trace) == 3
+
+
+def test_an_answer_may_have_no_part_at_all(example: Make) -> None:
+    scheduler = example()
+    whole = scheduler.free("c")
+    begun(scheduler)
+    ends(scheduler, 1)
+    assert scheduler.decide() == ["client 1: 1 OK"]
+    assert (scheduler.answers[1, 1].outputs, scheduler.answers[1, 1].part) == ((MISSING,), 0)
+    assert scheduler.free("c") == whole
+
+
+def test_the_slot_of_the_parts_comes_back_when_the_client_has_read_them_and_the_last_is_made(example: Make) -> None:
+    scheduler = example()
+    whole = scheduler.free("c")
+    begun(scheduler)
+    part(scheduler, 1)
+    scheduler.decide()
+    release(scheduler, 1)
+    scheduler.decide()
+    # The stage still writes into it.
+    assert scheduler.free("c") == whole - 1
+    part(scheduler, 1)
+    scheduler.decide()
+    second = scheduler.answers[1, 1]
+    ends(scheduler, 1)
+    scheduler.decide()
+    assert scheduler.free("c") == whole - 1
+    scheduler.answers[1, 1] = second
+    release(scheduler, 1)
+    scheduler.decide()
+    assert scheduler.free("c") == whole
+
+
+def test_a_request_fails_that_had_parts_with_its_error_and_the_number_of_its_parts(example: Make) -> None:
+    scheduler = example()
+    begun(scheduler)
+    part(scheduler, 1)
+    scheduler.finish(LAST, 1, "BadInput")
+    assert scheduler.decide() == ["client 1: 1 part 0", "client 1: 1 BadInput"]
+    assert (scheduler.answers[1, 1].last, scheduler.answers[1, 1].part) == (True, 1)
+
+
+def test_a_request_that_had_parts_does_not_run_again_when_its_worker_dies(example: Make) -> None:
+    scheduler = example()
+    begun(scheduler)
+    part(scheduler, 1)
+    scheduler.decide()
+    scheduler.dies(LAST, 1)
+    assert "client 1: 1 StreamBroken" in scheduler.decide()
+    why = "stage c: w2 killed after 1 parts of the answer; send it again"
+    assert scheduler.answers[1, 1].message == why
+    scheduler.ready(3, 2)
+    assert scheduler.decide() == []
+
+
+def test_a_request_without_a_part_runs_again_when_its_worker_dies(example: Make) -> None:
+    scheduler = example()
+    begun(scheduler)
+    scheduler.dies(LAST, 1)
+    scheduler.ready(3, 2)
+    assert "worker 3: order 1.1 c group 2" in scheduler.decide()
+
+
+def test_the_death_of_a_worker_before_it_takes_nothing_from_a_request_that_gives_parts(example: Make) -> None:
+    scheduler = example()
+    scheduler.submit(1)
+    assert scheduler.decide() == ["worker 0: order 1 a>b>c"]
+    # The notices of the first two are still on their way, and die with their workers.
+    part(scheduler, 1)
+    scheduler.dies(0)
+    scheduler.dies(1)
+    assert not any("fence" in line or "order" in line for line in scheduler.decide())
+    ends(scheduler, 1)
+    assert scheduler.decide() == ["client 1: 1 OK"]
+
+
+def test_parts_that_come_after_the_request_was_cancelled_or_late_are_dropped(example: Make) -> None:
+    scheduler = example()
+    scheduler.submit(1, deadline=scheduler.now + 5 * MS)
+    scheduler.decide()
+    part(scheduler, 1)
+    assert scheduler.decide() == ["client 1: 1 part 0"]
+    assert "client 1: 1 DeadlineExceeded" in scheduler.decide(after_ms=10)
+    part(scheduler, 1)
+    assert scheduler.decide() == []
+    assert scheduler.scheduler.counts["late_notices"] == 1
+
+
+def test_a_stage_whose_outputs_go_on_may_not_give_parts(example: Make) -> None:
+    scheduler = example()
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(0, 1, last=False, parted=True)
+    assert "client 1: 1 StageFailed" in scheduler.decide()
+    assert scheduler.answers[1, 1].message == "stage a gave a part of an answer, which it may not give"
+    scheduler.fenced()
+    scheduler.submit(2)
+    scheduler.decide()
+    scheduler.finish(0, 2, parted=True, outputs=())
+    assert "client 1: 2 StageFailed" in scheduler.decide()
+    assert scheduler.answers[1, 2].message == "stage a gave its outputs in parts, which it may not"
+
+
+def test_the_slot_of_a_cancelled_request_comes_back_when_its_worker_has_left_it_and_the_client_has_read(example: Make) -> None:
+    scheduler = example()
+    whole = scheduler.free("c")
+    begun(scheduler)
+    part(scheduler, 1)
+    scheduler.decide()
+    given = scheduler.answers[1, 1]
+    scheduler.handle(Cancel(1, (1,)))
+    assert scheduler.decide() == ["worker 2: fence 1", "client 1: 1 Cancelled"]
+    scheduler.fenced()
+    assert scheduler.free("c") == whole - 1
+    scheduler.answers[1, 1] = given
+    release(scheduler, 1)
+    assert scheduler.free("c") == whole
