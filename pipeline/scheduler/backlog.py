@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pipeline.scheduler.ledger import Request
 
-__all__ = ["AGING_NS", "LOWEST_PRIORITY", "Backlog", "due"]
-
-LOWEST_PRIORITY = 9
+__all__ = ["AGING_NS", "Backlog", "due"]
 
 AGING_NS = 100_000_000
 """A request of priority p is served as if it had come p x 100 ms later: a higher priority overtakes,

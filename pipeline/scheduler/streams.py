@@ -18,8 +18,8 @@ from pipeline.graph.plan import Plan
 from pipeline.scheduler.backlog import Backlog
 
 if TYPE_CHECKING:
+    from pipeline.graph.routes import Route
     from pipeline.scheduler.ledger import Request
-    from pipeline.scheduler.routes import Route
 
 __all__ = ["MOST_STREAMS", "Stream", "Streams"]
 
