@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from pipeline.graph.preparation import prepare
+from pipeline.prepare.preparation import prepare
 
 from pipeline.client.client import Client
 from pipeline.errors import StageFailed

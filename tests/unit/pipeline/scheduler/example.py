@@ -204,7 +204,7 @@ class Example:
 
     def _lines(self, receiver: Any, message: Any) -> Sequence[str]:
         kind, number = receiver
-        who = f"{kind} {number}" if number >= 0 else kind
+        who = kind if receiver == SUPERVISOR else f"{kind} {number}"
         if isinstance(message, Orders):
             return [f"{who}: {self._ordered(order)}" for order in message.orders]
         if isinstance(message, Fences):

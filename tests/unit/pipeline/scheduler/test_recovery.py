@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pipeline.wire.address import SUPERVISOR
 from pipeline.wire.messages import Kept, Relic, StageBroken, WorkerGone
 from shm.handle import TensorHandle
 from tests.unit.pipeline.scheduler.example import Example
@@ -90,7 +91,7 @@ def test_a_request_that_has_died_alone_twice_is_condemned_and_its_inputs_are_kep
     assert dies(scheduler, 1, 1) == ["1.1 b>c group 2"]
     assert dies(scheduler, 11, 1) == []
     inputs = (TensorHandle(101, 0, 1, 0, "uint8", (16,)),)
-    assert scheduler.decided == [(("supervisor", -1), Relic(1, "00001-1", 1, "killed", inputs, ()))]
+    assert scheduler.decided == [(SUPERVISOR, Relic(1, "00001-1", 1, "killed", inputs, ()))]
     # It is answered, and its slots come back, when the supervisor has read them.
     assert scheduler.free("a") == scheduler.plan.pools[1].slots - 1
     scheduler.handle(Kept(1, "capsule.npz"))

@@ -151,7 +151,7 @@ def main() -> None:
 
 RUN = '''
 from pathlib import Path
-from pipeline.graph.preparation import prepare
+from pipeline.prepare.preparation import prepare
 from pipeline.supervisor.roles import ROLES, Place, Restart, Role
 from pipeline.supervisor.supervisor import supervise
 
