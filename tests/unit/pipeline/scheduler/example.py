@@ -21,7 +21,7 @@ from typing import Any
 
 from pipeline.errors import WireError
 from pipeline.graph.plan import Plan
-from pipeline.scheduler.door import NO_LIMITS, ClientGone, Connect, Decided, Disconnect, Limits
+from pipeline.scheduler.door import NO_LIMITS, ClientGone, Connect, Decided, Disconnect, Limits, SUPERVISOR
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.messages import (
     OK,
@@ -197,6 +197,10 @@ class Example:
         self.handle(Submit(client, 0, (), tuple(slots)))
 
     # -- what is seen -----------------------------------------------------------------------------
+
+    def hop(self, worker: int, request: int) -> Hop:
+        """What a worker was ordered last of a request."""
+        return self._hops[worker, request][1]
 
     def free(self, pool: str) -> int:
         """The free slots of a pool."""
