@@ -7,7 +7,7 @@ it the pipe stays open and silent for as long as the supervisor lives. Its end i
     supervisor dies, even by kill -9 ──▶ the kernel closes the pipe ──▶ end of file ──▶ child exits
 
 The kernel is asked to send SIGKILL to the child's process group at that end (F_SETSIG): a child that is deep in a C
-call can do nothing itself, and what a stage has started goes with it. Where that cannot be had, it is asked to kill the
+call can do nothing itself, and what a stage has started goes with it. If that cannot be had, it is asked to kill the
 child alone when its parent dies (PR_SET_PDEATHSIG). Not both: the main thread of a parent that is killed may be gone,
 which PR_SET_PDEATHSIG is about, before its files are closed, and then no process was left to have the group killed.
 A thread waits for the end as well, for sandboxes that know neither.
@@ -44,7 +44,7 @@ SHARED_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 _PR_SET_PDEATHSIG = 1
 
-#: Objects that have come and not gone by themselves, upon which the collector looks for garbage among them.
+#: The collector looks for garbage once so many objects have come that did not go by themselves.
 _UNCOLLECTED = 50_000
 
 
@@ -147,10 +147,10 @@ def freeze_heap() -> None:
 
 
 def collect_garbage() -> bool:
-    """Collect where there may be much garbage, and say so; takes 0.1 us where there is not.
+    """Collect if there may be much garbage, and say so; takes 0.1 us if there is not.
 
-    Who is never idle would else keep for ever what refers to itself, such as an exception that a user's stage has
-    kept. Some 50,000 objects take the collector 10 ms.
+    A busy process would otherwise never free reference cycles, such as an exception that a user's stage has kept.
+    Some 50,000 objects take the collector 10 ms.
     """
     if gc.get_count()[0] < _UNCOLLECTED:
         return False
@@ -163,7 +163,7 @@ def _take_no_notice(numbers: Set[signal.Signals]) -> None:
     # be ended by a SIGTERM of the stage. A handler is not.
     for number in numbers:
         signal.signal(number, _nothing)
-        # No call of a library is to fail with EINTR for it.
+        # No call of a library must fail with EINTR for it.
         signal.siginterrupt(number, False)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
@@ -194,7 +194,7 @@ def _watch(lifeline: int) -> None:
         pass
     if _leads_group():
         os.killpg(0, signal.SIGKILL)
-    # Not sys.exit: nobody is left to tear anything down for, and the main thread may hang.
+    # Not sys.exit: nothing is left that must be torn down, and the main thread may hang.
     os._exit(3)
 
 
@@ -202,6 +202,6 @@ def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when the process `parent`, which has started it, dies."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    # It may have died between our birth and the call; then nobody is left to send the signal.
+    # It may have died between our birth and the call; then no signal comes.
     if os.getppid() != parent:
         sys.exit(3)

@@ -74,7 +74,7 @@ class _Presenter:
 
     @contextmanager
     def _heard(self) -> Iterator[None]:
-        """Where what is shown cannot be, the run ends if that was its purpose."""
+        """If nothing can be shown any more, the run ends if that was its purpose."""
         try:
             yield
         except BrokenPipeError:
@@ -121,7 +121,7 @@ def feed(client: Client, wanted: dict[str, Any], config: str, *, plain: bool = F
         total = sources.total
         quiet = wanted["quiet"] or to_stdout
         display = stack.enter_context(make_display(interface.name, total, quiet=quiet, plain=plain, stderr=to_stdout))
-        # Who reads stdout may wait for an answer before it sends more.
+        # The reader of stdout may wait for an answer before it sends more.
         presenter = _Presenter(
             output,
             display,

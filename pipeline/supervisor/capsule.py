@@ -60,7 +60,7 @@ class Capsule:
 
 
 def write_capsule(plan: Plan, relic: Relic, segments: Sequence[Segment]) -> str:
-    """Write the capsule of one request; its path, or "" where the plan wants none or it is too large.
+    """Write the capsule of one request; its path, or "" if the plan wants none or it is too large.
 
     Raises:
         OSError: the folder or the file cannot be written.
@@ -107,7 +107,7 @@ def write_capsule(plan: Plan, relic: Relic, segments: Sequence[Segment]) -> str:
 
 
 def _entries(names: Sequence[str], relic: Relic) -> list[dict[str, Any]]:
-    """For each input: its name, whether it is of many, and the numbers of its files; null where it is missing."""
+    """For each input: its name, whether it is of many, and the numbers of its files; null if it is missing."""
     entries: list[dict[str, Any]] = []
     numbered = [None if isinstance(handle, int) else at for at, handle in enumerate(relic.inputs)]
     for name, (files, many) in zip(names, parts(numbered, relic.lengths)):

@@ -25,7 +25,7 @@ class Child:
     title: str
     """For people: "scheduler", "detect/0"."""
     posts: tuple[Post, ...] = ()
-    """The workers that it is, one a stage; none where it has another role."""
+    """The workers that it is, one a stage; none if it has another role."""
     replica: int = 0
     ready: bool = False
     epoch: int = 0
@@ -72,7 +72,7 @@ class NewEpoch:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Something for the person who watches."""
+    """A line for people."""
 
     level: str
     text: str

@@ -1,4 +1,4 @@
-"""Kills for want of memory: whether the kernel's out-of-memory killer has struck just now."""
+"""Memory kills: whether the kernel's out-of-memory killer has struck just now."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["MemoryKills", "out_of_memory_kills"]
 
 
 def out_of_memory_kills(root: Path = Path("/")) -> int:
-    """How many processes the kernel has killed for want of memory; 0 where it does not say.
+    """How many processes the kernel has killed because memory was short; 0 if it does not say.
 
-    Those of this process's own memory cgroup, where there is one; else those of the whole host since its start, the
+    Those of this process's own memory cgroup, if there is one; otherwise those of the whole host since its start, the
     field `oom_kill` of /proc/vmstat.
     """
     kills = read_memory_kills(root)

@@ -4,8 +4,8 @@ The supervisor is their parent then (PR_SET_CHILD_SUBREAPER, see prctl(2); as th
 anyway). It collects the exit status of the dead ones. Of the living ones it kills those whose worker is dead: what a
 stage has started must not outlive it, keep its port, or its memory. Those of a worker that lives are left alone.
 
-Whose one is: by its session, which is that of the worker unless it has made one of its own; else by a variable
-of its environment, which the worker got from the supervisor.
+Which worker one belongs to is told by its session, which is that of the worker unless it has made one of its own;
+otherwise by a variable of its environment, which the worker got from the supervisor.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Orphans:
         self._dead.pop(pid, None)
 
     def died(self, pid: int, mark: str) -> None:
-        """An own child is dead, whose environment had this mark; those that it has started are to go."""
+        """An own child is dead, whose environment had this mark; those that it has started must go."""
         self._dead[pid] = f"{MARK}={mark}".encode()
         self._news = True
 
@@ -93,9 +93,9 @@ def _waitable() -> int | None:
 
 
 def _children() -> list[int]:
-    """Pids of all children; none where this process lacks the descriptor to look: it looks again later."""
+    """Pids of all children; none if this process lacks the descriptor to look: it looks again later."""
     try:
-        # The kernel's own list, where it keeps one. A child belongs to the thread that has made or adopted it.
+        # The kernel's own list, if it keeps one. A child belongs to the thread that has made or adopted it.
         texts = [Path(f"/proc/self/task/{task}/children").read_text() for task in os.listdir("/proc/self/task")]
         return [int(pid) for text in texts for pid in text.split()]
     except OSError:

@@ -30,7 +30,7 @@ def describe_exit(returncode: int, *, out_of_memory: bool = False) -> str:
     """An exit status for people: "exit code 1", "killed by signal 11 (SIGSEGV)".
 
     Args:
-        out_of_memory: the kernel has killed something for want of memory just now.
+        out_of_memory: the kernel has killed a process just now, because memory was short.
     """
     if returncode >= 0:
         return f"exit code {returncode}"
@@ -51,7 +51,7 @@ class ChildProcess:
         boot: the first line of its stdin.
         env: variables to add to this process's.
         own_terminal: whether it prints to our stdout and stderr itself (the feeder does).
-        kept: descriptors of ours that it has too, by the same numbers.
+        kept: descriptors of this process that it gets too, under the same numbers.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class ChildProcess:
             self._popen.stdin.flush()
         except BrokenPipeError:
             pass  # It is dead already; its exit status will say why.
-        #: What it prints can be read from here; None where it has its own terminal.
+        #: What it prints can be read from here; None if it has its own terminal.
         self.output: int | None = None
         if self._popen.stdout is not None:
             self.output = self._popen.stdout.fileno()
@@ -135,7 +135,7 @@ class ChildProcess:
         return how if not tail else how + "; it printed last:\n" + "\n".join(f"    {line}" for line in tail)
 
     def send_signal(self, number: int) -> None:
-        """Signal it, where it is still there."""
+        """Signal it, if it is still there."""
         if self.exit_status() is None:
             os.kill(self.pid, number)
 

@@ -31,7 +31,7 @@ class Place(NamedTuple):
     title: str
     """For people, logs and `ps`: "scheduler", "detect/0"."""
     posts: tuple[Post, ...] = ()
-    """The workers that it is, numbered from 0; none where it has another role."""
+    """The workers that it is, numbered from 0; none if it has another role."""
     replica: int = 0
 
 
@@ -76,7 +76,7 @@ def _feeder(plan: Plan, fed: bool) -> list[Place]:
 
 
 def _canary(plan: Plan, fed: bool) -> list[Place]:
-    # Where files are fed, their requests say how the stages are.
+    # If files are fed, their requests say how the stages are.
     return [Place("canary")] if plan.canary is not None and not fed else []
 
 

@@ -63,7 +63,7 @@ def unlink_segments(made: Iterable[Segment]) -> None:
 
 
 def damage_of(segment: Segment) -> str | None:
-    """Why it could not be attached now, or None; also where this process itself has no descriptor or memory for it."""
+    """Why it could not be attached now, or None; None too if this process itself has no descriptor or memory for it."""
     try:
         segments.attach(segment.address).close()
     except (SegmentError, OSError) as error:

@@ -3,7 +3,7 @@
     the command is read, the config planned    `end_before_start`: they end the process, which has made nothing yet
     from the run's folder on                   `StopSignals`: they are noted, and the supervisor's loop takes them
 
-SIGHUP stays ignored where it was at the start: that is what nohup(1) is for.
+SIGHUP stays ignored if it was at the start: that is what nohup(1) is for.
 """
 
 from __future__ import annotations

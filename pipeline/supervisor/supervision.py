@@ -65,7 +65,7 @@ class Exit:
     finished: Mapping[int, int] = field(default_factory=dict)
     """For each of its stages the batches that all workers have finished so far, dead ones included."""
     out_of_memory: bool = False
-    """The kernel killed something for want of memory while it lived."""
+    """The kernel killed a process because memory was short, while this one lived."""
 
 
 class Supervision:
@@ -93,7 +93,7 @@ class Supervision:
         self._last_finished = [0] * len(plan.stages)
         self._broken: set[int] = set()
         self._scheduler_deaths: deque[float] = deque()
-        #: (when, child) of those that are to be started again.
+        #: (when, child) of those that will be started again.
         self._respawns: list[tuple[float, Child]] = []
         self._give_up_at: float | None = None
         #: When the first signal came that a later one may repeat.
@@ -154,7 +154,7 @@ class Supervision:
         return instructions
 
     def unborn(self, address: Address, why: str, now: float) -> list[Instruction]:
-        """A child could not be started, for want of descriptors or processes say: not its fault, and tried again."""
+        """A child could not be started, for example for lack of descriptors: not its fault, and tried again."""
         child = self.children.pop(address, None)
         if child is None:
             return []
@@ -174,7 +174,7 @@ class Supervision:
 
     def damaged(self, why: str) -> list[Instruction]:
         """A segment was truncated or removed under us: all are replaced, as when the scheduler dies."""
-        # Not in a drain: what is under way goes on where it is, and nothing else is to come.
+        # Not in a drain: what is under way goes on where it is, and nothing else comes.
         if self.phase is not Phase.RUNNING or self._damaged:
             return []
         self._damaged = True
@@ -200,7 +200,7 @@ class Supervision:
             self._end_without_children()
             return [Log("warning", "stopping at once"), *map(Kill, self.children)]
         if self.phase is Phase.STARTING:
-            # Nothing was served; but files that were to be run have no answers.
+            # Nothing was served; but files that should have been run have no answers.
             return [Log("info", STOPPED_EARLY), *self._stop(1 if self._run_enders() else 0)]
         if self.phase is not Phase.RUNNING:
             return []
@@ -271,7 +271,7 @@ class Supervision:
         return self._child(child.role, Place(child.title, child.posts, child.replica))
 
     def _which(self, child: Child, stage: int) -> str:
-        """" of detect", where a process has several stages."""
+        """" of detect", if a process has several stages."""
         return f" of {self._plan.stages[stage].name}" if len(child.posts) > 1 else ""
 
     def _spawn(self, child: Child) -> Spawn:
@@ -381,10 +381,9 @@ class Supervision:
     def _counts_as_failure(self, child: Child, exit: Exit, outside: bool) -> bool:
         """Whether a death brings the process's stages nearer to being given up.
 
-        Not when it was somebody else's doing, when the stage has been of use since the last death and
-        a request can be blamed for this one, or when the search for a deadly request gets on: then it
-        ends by itself. Of several stages, those are asked that were computing: others may have been of use
-        to nobody.
+        It does not if the kill came from outside, if the stage has been of use since the last death and a request can
+        be blamed for this one, or if the search for a deadly request makes progress: then the deaths end by themselves.
+        Of several stages only those that were computing count: another one may not have been of use at all.
         """
         first = child.posts[0].stage
         running = frozenset(request for requests in exit.running.values() for request in requests)

@@ -48,7 +48,7 @@ _WHOLE_S = 1.0
 #: Programs that a stage starts may close every number up to the limit one by one, so it is not the largest there is.
 _MOST_FILES = 65_536
 _ROOM_S = 10.0
-"""How long memory of the epoch before may take to come back, where there is not enough for both."""
+"""How long memory of the epoch before may take to come back, if there is not enough for both."""
 
 
 def supervise(
@@ -63,7 +63,7 @@ def supervise(
 
     Args:
         plan: what to run.
-        feeder: what the feeder is to send (see `pipeline.processes.feeder`); None: serve until a signal.
+        feeder: what the feeder must send (see `pipeline.processes.feeder`); None: serve until a signal.
         log: (level, text) -> for people.
         on_ready: called with the run's folder once every stage is ready.
         roles: the kinds of children that the run has.
@@ -102,7 +102,7 @@ def _raise_file_limit() -> None:
 
 
 def _say(log: Callable[[str, str], None], level: str, text: str) -> None:
-    """Tell people, where there are any: a terminal that is closed must not end what it has asked to end well."""
+    """Tell people, if there are any: a terminal that is closed must not end what it has asked to end well."""
     with contextlib.suppress(OSError, ValueError):
         log(level, text)
 
@@ -199,7 +199,7 @@ class _Shell:
                 return
             was = supervision.phase
             self._carry_out(supervision.ready(child))
-            # Now, while its socket is there: a child that is connected is reached also where the folder is removed.
+            # Now, while its socket is there: a child that is connected is reached even if the folder is removed.
             self._outbox_of(child)
             if was is Phase.STARTING and supervision.phase is Phase.RUNNING:
                 self._folder.mark_ready(True)
@@ -236,7 +236,7 @@ class _Shell:
         self._tell(Tell(SCHEDULER, Kept(relic.request, path)))
 
     def _look_for_damage(self) -> None:
-        """Whether somebody has truncated or removed a segment: nobody could attach it any more."""
+        """Whether a segment was truncated or removed from outside: no process could attach it any more."""
         self._whole_until = time.monotonic() + _WHOLE_S
         for segment in self._made:
             if (why := damage_of(segment)) is not None:
@@ -351,7 +351,7 @@ class _Shell:
     def _new_segments(self, *, recorder: bool) -> list[Segment]:
         """One for each pool, perhaps one for the flight records.
 
-        Where there is no room beside the old ones, those who still map them go first.
+        If there is no room beside the old ones, the processes that still map them go first.
 
         Raises:
             StartError: there was no room in time.
@@ -430,7 +430,7 @@ class _Shell:
             outbox.send(instruction.message)
 
     def _outbox_of(self, child: Address) -> Outbox | None:
-        """The connection to a child; None where it is dead, or does not listen."""
+        """The connection to a child; None if it is dead, or does not listen."""
         if child not in self._processes or not self._supervision.children[child].role.listens:
             return None
         outbox = self._outboxes.get(child)

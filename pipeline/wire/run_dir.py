@@ -77,14 +77,14 @@ def make_run_dir(pipeline: str) -> Path:
     """A fresh folder for a run of this process, for this user alone.
 
     Raises:
-        StartError: it cannot be made, the home belongs to somebody else, or a living run has the same name.
+        StartError: it cannot be made, the home belongs to another user, or a living run has the same name.
     """
     home = runs_home()
     try:
         _make_home(home)
         run_dir = home / f"{pipeline}-{os.getpid()}"
         if run_dir.exists():
-            # Our own pid in its name, so whoever made it is dead, or lives in another pid namespace.
+            # Our own pid in its name, so the process that made it is dead, or lives in another pid namespace.
             if isinstance(probe(run_dir / LOCK), Alive) or _is_held(run_dir):
                 raise StartError(
                     f"the run in {run_dir} is alive; set TRTLAB_RUN_DIR to a folder of this container's own"
@@ -106,7 +106,7 @@ def _make_home(home: Path) -> None:
 
 
 class RunFolder:
-    """The folder of a run of this process: held for as long as it lives, made anew where it is removed under it.
+    """The folder of a run of this process: held for as long as it lives, made anew if it is removed under it.
 
     Raises:
         StartError: it cannot be made.
@@ -169,7 +169,7 @@ class RunFolder:
         fd = _held(fresh)
         try:
             if self.path.exists():
-                # Another process has made one: it is taken, where it is empty and no living run's.
+                # Another process has made one: it is taken, if it is empty and no living run's.
                 if self.path.stat().st_uid != os.getuid() or _is_held(self.path):
                     raise OwnerAlive(f"{self.path}: another run has made a folder of this name")
                 shutil.rmtree(self.path)
@@ -201,7 +201,7 @@ class RunFolder:
 
 
 def _held(folder: Path) -> int:
-    """A descriptor of the folder that holds its lock, where its file system has such locks."""
+    """A descriptor of the folder that holds its lock, if its file system has such locks."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     for _ in range(_HOLD_ATTEMPTS):
         try:
@@ -215,7 +215,7 @@ def _held(folder: Path) -> int:
 
 
 def _is_held(folder: Path) -> bool:
-    """Whether a living process holds the folder; False also where that cannot be told."""
+    """Whether a living process holds the folder; False too if that cannot be told."""
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -292,7 +292,7 @@ def _run_of(folder: Path, pipeline: str | None) -> Run | None:
 def find_run(pipeline: str | Path | None = None) -> Path:
     """The folder of a living run: by path, by the pipeline's name, or the only one there is.
 
-    Of several runs of one pipeline it is the newest that is ready; where none is, the newest.
+    Of several runs of one pipeline it is the newest that is ready; if none is, the newest.
 
     Raises:
         Unavailable: none is alive, or several pipelines are and none was named.
@@ -314,7 +314,7 @@ def find_run(pipeline: str | Path | None = None) -> Path:
 def remove_dead_runs() -> list[Path]:
     """Remove what runs whose owner is proven dead have left: segments and folders; the folders.
 
-    Segments of dead owners are removed also where their folder is gone.
+    Segments of dead owners are removed even if their folder is gone.
 
     Raises:
         StartError: the folder of all runs may not be read.
@@ -335,7 +335,7 @@ def _is_dead(folder: Path) -> bool:
     # Whatever was removed of it: while its supervisor lives, it holds the folder.
     if _is_held(folder):
         return False
-    # Sockets are made after the lock and removed before it. Where they are without one, somebody with
+    # Sockets are made after the lock and removed before it. If they are without one, a process with
     # another home has collected the dead run's segments, and the lock with them. Looked at in this
     # order, a run that starts or ends meanwhile is never taken for dead.
     has_sockets = any(folder.glob(f"*{SOCKET_SUFFIX}"))

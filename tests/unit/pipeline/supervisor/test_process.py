@@ -61,7 +61,7 @@ def test_what_a_child_has_started_goes_with_it(child: ChildProcess) -> None:
     assert end(child) == -signal.SIGKILL
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.005)
-    child.send_signal(signal.SIGKILL)  # nobody is there any more
+    child.send_signal(signal.SIGKILL)  # it is not there any more
 
 
 def test_a_child_is_born_with_the_signals_blocked_that_all_of_a_run_may_get(child: ChildProcess) -> None:

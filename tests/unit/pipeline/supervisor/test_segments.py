@@ -64,7 +64,7 @@ def test_another_error_of_the_system_is_damage(segment: Segment, monkeypatch: py
     assert "Input/output error" in str(damage_of(segment))
 
 
-def test_segments_are_unlinked_also_where_somebody_has_done_it(segment: Segment) -> None:
+def test_segments_are_unlinked_even_if_they_are_gone_already(segment: Segment) -> None:
     segment.unlink()
     unlink_segments([segment])
     assert "not in /dev/shm" in str(damage_of(segment))

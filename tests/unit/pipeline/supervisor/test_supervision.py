@@ -74,7 +74,7 @@ def end(supervision: Supervision, now: float = 100.0) -> None:
 # -- the start --------------------------------------------------------------------------------------
 
 
-def test_everybody_is_started_at_once_and_each_worker_has_its_own_record() -> None:
+def test_all_children_are_started_at_once_and_each_worker_has_its_own_record() -> None:
     spawned = [spawn.child for spawn in said(Supervision(PLAN, feeder=True).start(), Spawn)]
     assert [child.title for child in spawned] == ["scheduler", "a/0", "a/1", "b/0", "feeder"]
     assert [post for child in spawned for post in child.posts] == [Post(0, 0, 0), Post(1, 0, 1), Post(2, 1, 2)]
@@ -155,7 +155,7 @@ def test_the_scheduler_hears_of_a_death_before_the_worker_is_started_again_under
     ],
     ids=["crash", "exit", "killed", "too slow", "out of memory"],
 )
-def test_only_a_kill_that_nobody_here_caused_is_from_outside(exit: Exit, overran: bool, outside: bool) -> None:
+def test_only_a_kill_that_did_not_come_from_the_run_is_from_outside(exit: Exit, overran: bool, outside: bool) -> None:
     supervision = running()
     if overran:
         assert said(supervision.overran(W[0], 0, 1500.0), Kill) == [Kill(W[0])]
@@ -237,7 +237,7 @@ def test_damaged_segments_are_replaced_once_and_cost_no_stage_anything() -> None
     damaged = supervision.damaged("truncated")
     assert said(damaged, Kill) == [Kill(SCHEDULER)]
     assert "truncated" in said(damaged, Log)[0].text
-    # The scheduler is not dead yet: whoever starts meanwhile cannot attach them, and is not to blame.
+    # The scheduler is not dead yet: a worker that starts meanwhile cannot attach them, and is not to blame.
     assert supervision.damaged("truncated") == []
     for death in range(5):
         assert supervision.failed(spawn.child.address, "SegmentCorrupt: truncated", "...") == []
@@ -247,7 +247,7 @@ def test_damaged_segments_are_replaced_once_and_cost_no_stage_anything() -> None
     assert said(supervision.damaged("again"), Kill) == [Kill(SCHEDULER)]
 
 
-def test_damage_is_nobodys_business_while_it_drains() -> None:
+def test_damage_changes_nothing_while_it_drains() -> None:
     supervision = running()
     supervision.interrupted(1.0)
     assert supervision.damaged("removed") == []
@@ -277,7 +277,7 @@ def test_the_next_scheduler_is_started_before_it_is_told_of_broken_stages() -> N
 def test_a_transition_is_complete_before_any_of_its_instructions_is_carried_out() -> None:
     supervision = running()
     instructions = supervision.exited(SCHEDULER, SEGV, 1.0)
-    # A shell that fails at the first of them leaves a supervision that knows of the scheduler that was to come.
+    # A shell that fails at the first of them leaves a supervision that knows of the next scheduler.
     assert isinstance(instructions, list)
     assert (supervision.epoch, supervision.children[SCHEDULER].epoch) == (1, 1)
     assert [type(instruction) for instruction in instructions] == [Log, NewEpoch, Spawn]
@@ -295,7 +295,7 @@ def test_the_first_interrupt_drains_and_the_second_kills() -> None:
     assert supervision.exit_code == 1
 
 
-def test_a_drained_run_stops_everybody_and_ends_well() -> None:
+def test_a_drained_run_stops_all_children_and_ends_well() -> None:
     supervision = running()
     supervision.interrupted(10.0)
     stopped = supervision.drained(NOTHING_LEFT, 11.0)
@@ -391,7 +391,7 @@ def test_nothing_is_started_again_once_it_stops() -> None:
 
 
 class SupervisionMachine(RuleBasedStateMachine):
-    """Whatever happens: nobody dead is spoken to, and two interrupts and all exits end it."""
+    """Whatever happens: no dead child is spoken to, and two interrupts and all exits end it."""
 
     def __init__(self) -> None:
         super().__init__()

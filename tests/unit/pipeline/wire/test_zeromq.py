@@ -41,7 +41,7 @@ def outbox(tmp_path: Path) -> Iterator[Push]:
 
 @pytest.fixture
 def stranger(endpoint: str) -> Iterator[zmq.Socket[bytes]]:
-    """Somebody who speaks ZeroMQ and nothing else of ours."""
+    """A process that speaks ZeroMQ and not our messages."""
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
     socket.setsockopt(zmq.LINGER, 0)
     socket.connect(endpoint)
@@ -85,7 +85,7 @@ def test_a_bad_frame_comes_as_its_error_and_the_next_message_after_it(
     assert [type(message) for message in found] == [WireError] * 4
 
 
-def test_a_frame_above_the_limit_never_arrives_and_harms_nobody(
+def test_a_frame_above_the_limit_never_arrives_and_harms_no_other(
     inbox: Pull, outbox: Push, stranger: zmq.Socket[bytes]
 ) -> None:
     stranger.send(bytes(MAX_FRAME_BYTES + 1))
