@@ -210,7 +210,6 @@ class Session:
         self.interface, self.table, self._epoch = interface, table, welcome.epoch
         self.specs = interface.specs
         self.slots = Slots(pools)
-        self.there.renew()
         self.welcome = None
         # Last: until then hello is said once more, if this is interrupted.
         self.lost = None
@@ -489,7 +488,7 @@ class Session:
             fill(future, answer, leases, now)
             if future is not None:
                 finished.append(future)
-        self.slots.settled = max(self.slots.settled, message.settled)
+        self.slots.settled = message.settled
         leases.seen = message.number
         for tag in tags:
             self.futures.pop(tag, None)
