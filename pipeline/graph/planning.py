@@ -6,19 +6,23 @@ The graph is wired first (`wiring`), then workers are placed (`placement`), then
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
 from pipeline.config.findings import Findings
 from pipeline.config.loader import LoadedConfig
 from pipeline.config.schema import StageConfig, hosts_of
 from pipeline.graph.description import StageDescription
 from pipeline.graph.placement import place_workers
-from pipeline.graph.plan import BatchPlan, CanaryPlan, CapsulePlan, Plan, StagePlan
+from pipeline.graph.plan import BatchPlan, CanaryPlan, CapsulePlan, Plan, StagePlan, WorkerPlan
 from pipeline.graph.pools import credits_of, ingress_slots, pools_of
 from pipeline.graph.slots import fields_of
-from pipeline.graph.wiring import wire
+from pipeline.graph.wiring import Wiring, wire
 from pipeline.topology.machine import Machine
 
 __all__ = ["make_plan"]
+
+_SAID = sorted(StageConfig.model_fields.keys() & {field.name for field in fields(StagePlan)})
 
 
 def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription], machine: Machine) -> Plan:
@@ -39,31 +43,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
     by_name = {stage.name: stage for stage in config.stages}
     hosts = hosts_of(config.stages)
     stages = tuple(
-        StagePlan(
-            name=name,
-            use=by_name[name].use,
-            options=by_name[name].options,
-            inputs=descriptions[name].inputs,
-            edges=wiring.edges[name],
-            sources=tuple(edge.producer for edge in wiring.sources[name]),
-            after=wiring.after[name],
-            outputs=descriptions[name].outputs,
-            fields=fields_of(descriptions[name].outputs),
-            batch=BatchPlan(
-                by_name[name].batch.max_size, by_name[name].batch.max_delay_ms, by_name[name].batch.gather
-            ),
-            credits=credits_of(by_name[name], descriptions[name].concurrency),
-            workers=workers[name],
-            timeout_ms=by_name[name].timeout_ms,
-            max_restarts=by_name[hosts[name]].restart.max,
-            restart_window_s=by_name[hosts[name]].restart.per_s,
-            scope=wiring.scopes[name],
-            when=wiring.when.get(name),
-            ragged=descriptions[name].ragged,
-            pad=descriptions[name].pad,
-            host=hosts[name],
-        )
-        for name in wiring.order
+        _stage(by_name[name], descriptions[name], wiring, workers[name], by_name[hosts[name]]) for name in wiring.order
     )
     slots = ingress_slots(config.ingress.slots, stages)
     return Plan(
@@ -80,8 +60,43 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         deadline_ms=config.deadline_ms,
         queue_max=config.queue.max,
         canary=None if config.canary is None else CanaryPlan(_canary_file(loaded), config.canary.every_s),
-        capsules=CapsulePlan(config.capsules.folder, config.capsules.max_count, config.capsules.max_bytes),
+        capsules=CapsulePlan(**config.capsules.model_dump()),
     )
+
+
+def _stage(
+    stage: StageConfig,
+    description: StageDescription,
+    wiring: Wiring,
+    workers: tuple[WorkerPlan, ...],
+    host: StageConfig,
+) -> StagePlan:
+    """The plan of one stage.
+
+    Args:
+        host: the stage in whose workers it runs; itself where it has workers of its own.
+    """
+    found: dict[str, Any] = {
+        "inputs": description.inputs,
+        "edges": wiring.edges[stage.name],
+        "sources": tuple(edge.producer for edge in wiring.sources[stage.name]),
+        "after": wiring.after[stage.name],
+        "outputs": description.outputs,
+        "fields": fields_of(description.outputs),
+        "batch": BatchPlan(**stage.batch.model_dump()),
+        "credits": credits_of(stage, description.concurrency),
+        "workers": workers,
+        "max_restarts": host.restart.max,
+        "restart_window_s": host.restart.per_s,
+        "scope": wiring.scopes[stage.name],
+        "when": wiring.when.get(stage.name),
+        "ragged": description.ragged,
+        "pad": description.pad,
+        "host": host.name,
+    }
+    # What planning finds nothing out about is as the config has it: a field of one name in both needs no line here.
+    said = {name: getattr(stage, name) for name in _SAID if name not in found}
+    return StagePlan(**said, **found)
 
 
 def _check_batches(

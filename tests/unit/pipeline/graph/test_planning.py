@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.config.loader import LoadedConfig, load_config
@@ -59,6 +60,19 @@ def test_the_plan_holds_what_the_config_says(plan: Plan) -> None:
     assert net.workers[0].env["KEY"] == "value"
     assert plan.outputs[0][0] == "best"
     assert [pool.name for pool in plan.pools] == ["ingress/0", "net", "post"]
+
+
+def test_what_planning_finds_nothing_out_about_is_as_the_config_has_it(
+    load: Load, describe: Callable[..., StageDescription]
+) -> None:
+    stages = "- {name: net, use: m:Net, timeout_ms: 250, with: {deep: 1}, batch: {max_size: 3, gather: false}}\n"
+    found = make_plan(load(stages), {"net": describe("image uint8 4 -> prob float32 10")}, MACHINE).stage("net")
+    assert (found.timeout_ms, found.options, found.batch) == (250.0, {"deep": 1}, BatchPlan(3, 0.0, False))
+
+
+def test_a_text_that_is_no_plan_is_refused_with_the_path_of_what_does_not_fit(plan: Plan) -> None:
+    with pytest.raises(msgspec.ValidationError, match=r"Expected `int`, got `str` - at `\$\.stages\[0\]\.credits`"):
+        Plan.from_json(plan.to_json().replace('"credits": 16', '"credits": "16"', 1))
 
 
 def test_the_plan_survives_the_way_to_another_process(plan: Plan) -> None:
