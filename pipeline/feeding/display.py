@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config.quantities import format_bytes
+from pipeline.feeding.fitting import FittedTable
 from pipeline.feeding.record import Record
 from pipeline.feeding.summary import Summary
 from stages.copies import REASONS
@@ -223,7 +224,7 @@ def _summary(summary: Summary, *, rich: bool) -> RenderableType:
 
 
 def _copies_table(summary: Summary, *, rich: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD if rich else None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = FittedTable(box=box.SIMPLE_HEAD if rich else None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("copied on", overflow="fold")
     table.add_column("bytes", justify="right", no_wrap=True)
     table.add_column("batches", justify="right", no_wrap=True)
@@ -234,7 +235,7 @@ def _copies_table(summary: Summary, *, rich: bool) -> Table:
 
 
 def _stage_table(summary: Summary, *, rich: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD if rich else None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = FittedTable(box=box.SIMPLE_HEAD if rich else None, pad_edge=False, padding=(0, 2, 0, 0))
     # Only the last column may wrap: a name or a number in two pieces is none.
     table.add_column("stage", no_wrap=True)
     for name in ("queue ms", "compute ms", "mean batch", "copied"):
