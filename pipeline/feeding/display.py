@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config.quantities import format_bytes
+from pipeline.errors import PRINTED_LAST
 from pipeline.feeding.fitting import FittedTable
 from pipeline.feeding.record import Record
 from pipeline.feeding.summary import Summary
@@ -143,7 +144,7 @@ class PlainDisplay:
         # Without rich, which takes ten times as long for a line that has neither colour nor width.
         if record.error is not None:
             kind, message = record.error
-            self._console.file.write(f"{_one_line(record.input)}  FAILED  {kind}: {_harmless(message)}\n")
+            self._console.file.write(f"{_one_line(record.input)}  FAILED  {kind}: {_harmless(_briefly(message))}\n")
         elif not self._quiet:
             label, score = record.headline
             line = f"{_one_line(record.input)}  {_one_line(label)}  {score}".rstrip()
@@ -168,6 +169,11 @@ def _one_line(text: str) -> str:
     )
 
 
+def _briefly(message: str) -> str:
+    """The message without what a worker printed last: that was shown when it was printed, and `--output` has it."""
+    return message.partition(PRINTED_LAST)[0]
+
+
 def _harmless(message: str) -> str:
     """The lines of a message, which a stage may have filled with what moves a terminal's cursor."""
     return "\n".join(_one_line(line) for line in message.split("\n"))
@@ -189,7 +195,7 @@ def _results(rows: list[Record], failed: list[Record], count: int) -> Renderable
     for record in failed[:_MOST_ROWS]:
         assert record.error is not None
         failed_name = (f"{_one_line(record.input)}  FAILED", "red")
-        parts.append(Text.assemble(failed_name, f"  {record.error[0]}: {_harmless(record.error[1])}"))
+        parts.append(Text.assemble(failed_name, f"  {record.error[0]}: {_harmless(_briefly(record.error[1]))}"))
     if len(failed) > _MOST_ROWS:
         parts.append(Text(f"... and {len(failed) - _MOST_ROWS} more failures", style="red"))
     if failed:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from signal import SIGKILL
 
+from pipeline.errors import PRINTED_LAST
 from pipeline.graph.plan import Plan
 from pipeline.processes.child import Post
 from pipeline.wire.messages import Drain, Message, StageBroken, Stop, WorkerGone
@@ -431,7 +432,9 @@ class Supervision:
                     yield Tell(SCHEDULER, StageBroken(post.stage, reason))
             return
         delay = min(_FIRST_DELAY_S * 2 ** (len(deaths) - 2), _LONGEST_DELAY_S) if len(deaths) > 1 else 0.0
-        yield Log("warning", f"{child.title} died ({how}); started again" + (f" in {delay:g} s" if delay else ""))
+        # What it printed last has been passed on when it printed it.
+        briefly = how.partition(PRINTED_LAST)[0]
+        yield Log("warning", f"{child.title} died ({briefly}); started again" + (f" in {delay:g} s" if delay else ""))
         self._respawns.append((now + delay, self._numbered(child)))
 
     def _outdated(self, child: Child) -> bool:

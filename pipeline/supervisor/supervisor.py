@@ -22,6 +22,7 @@ from pipeline.interpreter import NO_MATRICES, python_command
 from pipeline.processes.child import Boot
 from pipeline.streams import say
 from pipeline.supervisor.capsule import write_capsule
+from pipeline.supervisor.last_words import LastWords
 from pipeline.supervisor.memory_kills import MemoryKills, out_of_memory_kills
 from pipeline.supervisor.orphans import MARK, Orphans
 from pipeline.supervisor.process import ChildProcess
@@ -146,6 +147,7 @@ class _Shell:
         self._signals = signals
         self._poller.add(signals.descriptor)
         self._orphans = Orphans()
+        self._last_words = LastWords()
         #: Children that could not be spawned, and why.
         self._unborn: list[tuple[int, str]] = []
         self._outputs: dict[int, int] = {}
@@ -272,8 +274,10 @@ class _Shell:
         process = self._processes[number]
         fd = process.output
         child = self._supervision.children.get(number)
+        title = child.title if child else str(number)
         for line in process.read():
-            say(f"{child.title if child else number} | {line}")
+            if (shown := self._last_words.shown(title.partition("/")[0], number, line)) is not None:
+                say(f"{title} | {shown}")
         if process.output is None and fd is not None:
             self._poller.remove(fd)
             del self._outputs[fd]
