@@ -39,8 +39,8 @@ LONGEST_TRACEBACK = 4000
 """Characters; of a longer one the middle is left out."""
 
 LAST_WORDS = "\x1e"
-"""Begins each line of what a worker says as it ends. The next worker that ends so says it again, and people are shown it
-once: see `pipeline.supervisor.last_words`."""
+"""Begins each line of what a worker says as it ends. The next worker that ends so says it again, and people are shown
+it once: see `pipeline.supervisor.last_words`."""
 
 _HEAD = 1200
 
