@@ -28,6 +28,7 @@ from __future__ import annotations
 __all__ = [
     "BadInput",
     "Cancelled",
+    "PRINTED_LAST",
     "ClientMisuse",
     "ConfigError",
     "DeadlineExceeded",
@@ -49,6 +50,11 @@ __all__ = [
     "WireError",
     "request_error",
 ]
+
+
+PRINTED_LAST = "; it printed last:\n"
+"""In the message of a StageCrashed: between how its worker ended and the lines that the worker printed last. People
+were shown those when they were printed."""
 
 
 class PipelineError(Exception):

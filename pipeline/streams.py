@@ -12,7 +12,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["prepare_streams", "say", "settle_streams", "silence", "unheard"]
+__all__ = [
+    "above_announcement", "announce", "prepare_streams", "say", "settle_streams", "silence", "unannounce", "unheard",
+]  # fmt: skip
 
 
 def prepare_streams(encoding: str | None = None) -> None:
@@ -57,8 +59,43 @@ def unheard(fd: int = 2) -> Iterator[None]:
 
 def say(text: str) -> None:
     """Print a line to stderr, where a person may or may not read it."""
-    with unheard():
+    with unheard(), above_announcement():
         print(text, file=sys.stderr, flush=True)
+
+
+#: What `announce` shows now.
+_announced = ""
+_TO_BEGIN_OF_LINE = "\r\x1b[K"
+
+
+def announce(text: str) -> None:
+    """Show one line on stderr until `unannounce`, with nothing below it; nothing at all if stderr is no terminal."""
+    global _announced
+    with unheard():
+        if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+            unannounce()
+            # A line that the terminal breaks in two could not be taken away again.
+            _announced = text[: os.get_terminal_size(sys.stderr.fileno()).columns - 1]
+            print(_announced, end="", file=sys.stderr, flush=True)
+
+
+def unannounce() -> None:
+    """Take away what `announce` shows."""
+    global _announced
+    if _announced:
+        _announced = ""
+        with unheard():
+            print(_TO_BEGIN_OF_LINE, end="", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def above_announcement() -> Iterator[None]:
+    """Within the block, lines may be printed to stderr: what is announced makes room, and comes back below them."""
+    text = _announced
+    unannounce()
+    yield
+    if text:
+        announce(text)
 
 
 def silence(fd: int) -> None:

@@ -200,6 +200,20 @@ def cli() -> Callable[..., Finished]:
 
 
 @pytest.fixture
+def cli_here(capsys: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
+    """Run one command line in this process, which takes a tenth of the time: for those that start nothing."""
+    from pipeline.cli.main import main
+
+    def cli_here(*arguments: object) -> Finished:
+        with pytest.raises(SystemExit) as ended:
+            main(list(map(str, arguments)))
+        code = ended.value.code
+        return Finished(code if isinstance(code, int) else 0, *capsys.readouterr())
+
+    return cli_here
+
+
+@pytest.fixture
 def started() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
     """Start one command line; it is killed at the end of the test where it still runs."""
     processes: list[subprocess.Popen[Any]] = []

@@ -17,7 +17,7 @@ from pipeline.feeding.output import STDOUT, refuse_output
 from pipeline.feeding.paths import STDIN, expand, is_same_file, relative_to_here
 from pipeline.models.pull import pull
 from pipeline.prepare.preparation import prepare_loaded
-from pipeline.streams import say, settle_streams, unheard
+from pipeline.streams import above_announcement, announce, say, settle_streams, unannounce, unheard
 from pipeline.supervisor.supervisor import supervise
 from shm.handle import JSON
 from stages.catalogue import ASSETS, cache_dir
@@ -99,6 +99,20 @@ def run(
 
         faulthandler.enable()
         sys.exit(run_in_process(loaded, feeder))
+    if not quiet:
+        # Stages may import, and load models, for seconds or minutes.
+        announce(f"starting {loaded.config.name} ...")
+    try:
+        code = _run_in_processes(loaded, feeder)
+    finally:
+        unannounce()
+    settle_streams()
+    sys.exit(code)
+
+
+def _run_in_processes(loaded: LoadedConfig, feeder: dict[str, Any] | None) -> int:
+    """Run the feeder's files, or serve if there is no feeder; the exit code."""
+    serve = feeder is None
     prepared = prepare_loaded(loaded)
     prepared.budget.refuse()
 
@@ -108,19 +122,18 @@ def run(
             colour = False if "NO_COLOR" in os.environ else None  # None: where it is a terminal
             # What a person has just asked for begins a line of its own, behind ^C and a progress bar.
             start = "\n" if level == "note" and sys.stderr.isatty() else ""
-            with unheard():
+            with unheard(), above_announcement():
                 typer.secho(f"{start}{level}: {text}", fg=_COLOURS.get(level), err=True, color=colour)
 
     def on_ready(run_dir: Path) -> None:
+        unannounce()
         if serve:
             with unheard(1):
                 print(f"serving {prepared.plan.name} in {run_dir}", flush=True)
 
     # Whatever kills the supervisor itself takes the run down with it: then at least it says where.
     faulthandler.enable(all_threads=False)
-    code = supervise(prepared.plan, feeder=feeder, log=log, on_ready=on_ready)
-    settle_streams()
-    sys.exit(code)
+    return supervise(prepared.plan, feeder=feeder, log=log, on_ready=on_ready)
 
 
 def _named(loaded: LoadedConfig, inputs: list[str], output: str | None) -> dict[str, Any]:

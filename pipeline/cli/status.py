@@ -52,9 +52,11 @@ def status(
     try:
         run_dir = find_run(run)
         if others := _of_the_same_name(run, run_dir):
+            name = run_dir.name.rpartition("-")[0]
+            commands = "; ".join(f"pipeline status {other}" for other in others)
             say(
-                f"note: {len(others) + 1} runs of {run_dir.name.rpartition('-')[0]} are alive; this is {run_dir}. To "
-                f"see another, name its folder: {'; '.join(f'pipeline status {other}' for other in others)}"
+                f"note: {len(others) + 1} runs of {name} are alive; this is {run_dir}. "
+                f"To see another, name its folder: {commands}"
             )
         document = ask_status(run_dir)
     except Unavailable as error:

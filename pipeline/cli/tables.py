@@ -8,6 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.feeding.fitting import FittedTable
+
 __all__ = ["make_console", "make_table"]
 
 #: Not a terminal's width: in a file or a pipe every row is one line, for grep and diff.
@@ -25,9 +27,9 @@ def make_console(*, stderr: bool = False) -> Console:
 def make_table(title: str, *columns: str, right: tuple[str, ...] = (), console: Console) -> Table:
     """An empty table in the house's look; the columns named in `right` hold numbers.
 
-    On a terminal it has a rule under its head; elsewhere only spaces.
+    On a terminal it has a rule under its head, and fits (see `pipeline.feeding.fitting`); elsewhere only spaces.
     """
-    table = Table(
+    table = FittedTable(
         title=title,
         title_style="bold" if console.is_terminal else "",
         title_justify="left",

@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config.quantities import format_bytes
+from pipeline.errors import PRINTED_LAST
+from pipeline.feeding.fitting import FittedTable
 from pipeline.feeding.record import Record
 from pipeline.feeding.summary import Summary
 from stages.copies import REASONS
@@ -142,7 +144,7 @@ class PlainDisplay:
         # Not with rich, which takes ten times as long for a line without colour or width.
         if record.error is not None:
             kind, message = record.error
-            self._console.file.write(f"{_one_line(record.input)}  FAILED  {kind}: {_harmless(message)}\n")
+            self._console.file.write(f"{_one_line(record.input)}  FAILED  {kind}: {_harmless(_briefly(message))}\n")
         elif not self._quiet:
             label, score = record.headline
             line = f"{_one_line(record.input)}  {_one_line(label)}  {score}".rstrip()
@@ -167,6 +169,11 @@ def _one_line(text: str) -> str:
     )
 
 
+def _briefly(message: str) -> str:
+    """The message without what a worker printed last: that was shown when it was printed, and `--output` has it."""
+    return message.partition(PRINTED_LAST)[0]
+
+
 def _harmless(message: str) -> str:
     """The lines of a message without control characters: a stage's text could move the terminal's cursor."""
     return "\n".join(_one_line(line) for line in message.split("\n"))
@@ -188,7 +195,7 @@ def _results(rows: list[Record], failed: list[Record], count: int) -> Renderable
     for record in failed[:_MOST_ROWS]:
         assert record.error is not None
         failed_name = (f"{_one_line(record.input)}  FAILED", "red")
-        parts.append(Text.assemble(failed_name, f"  {record.error[0]}: {_harmless(record.error[1])}"))
+        parts.append(Text.assemble(failed_name, f"  {record.error[0]}: {_harmless(_briefly(record.error[1]))}"))
     if len(failed) > _MOST_ROWS:
         parts.append(Text(f"... and {len(failed) - _MOST_ROWS} more failures", style="red"))
     if failed:
@@ -223,7 +230,7 @@ def _summary(summary: Summary, *, rich: bool) -> RenderableType:
 
 
 def _copies_table(summary: Summary, *, rich: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD if rich else None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = FittedTable(box=box.SIMPLE_HEAD if rich else None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("copied on", overflow="fold")
     table.add_column("bytes", justify="right", no_wrap=True)
     table.add_column("batches", justify="right", no_wrap=True)
@@ -234,7 +241,7 @@ def _copies_table(summary: Summary, *, rich: bool) -> Table:
 
 
 def _stage_table(summary: Summary, *, rich: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD if rich else None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = FittedTable(box=box.SIMPLE_HEAD if rich else None, pad_edge=False, padding=(0, 2, 0, 0))
     # Only the last column may wrap: a name or a number in two pieces cannot be read.
     table.add_column("stage", no_wrap=True)
     for name in ("queue ms", "compute ms", "mean batch", "copied"):

@@ -27,7 +27,7 @@ from pipeline.wire.links import Inbox, Outbox, connect, listen
 from pipeline.wire.messages import Failed, Fences, Message, Orders, PeerGone, Ready, Reset, Retire, Stop
 from pipeline.worker.debugging import refuse_breakpoints
 from pipeline.worker.exits import Exits
-from pipeline.worker.failures import start_failure
+from pipeline.worker.failures import LAST_WORDS, start_failure
 from pipeline.worker.logs import install
 from pipeline.worker.member import LATE_NS, Member, may_begin
 from pipeline.worker.recorder import Recorder
@@ -298,7 +298,8 @@ def main() -> None:
         except BaseException as error:
             # Without the runtime's frames; it stands in what this worker has printed last. What was under way runs
             # again elsewhere, so nothing is torn down or answered here.
-            print(process.last_words(error), file=sys.stderr, flush=True)
+            words = process.last_words(error).splitlines()
+            print("\n".join(LAST_WORDS + line for line in words), file=sys.stderr, flush=True)
             if isinstance(error, SystemExit):
                 raise
             sys.exit(1)

@@ -18,7 +18,9 @@ import subprocess
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
+from pipeline.errors import PRINTED_LAST
 from pipeline.processes.child import SHARED_SIGNALS
+from pipeline.worker.failures import LAST_WORDS
 
 __all__ = ["ChildProcess", "describe_exit"]
 
@@ -96,7 +98,7 @@ class ChildProcess:
             os.set_blocking(self.output, False)
 
     def read(self) -> Iterator[str]:
-        """The complete lines that it has printed since the last call."""
+        """The complete lines that it has printed since the last call; those of its last words begin with LAST_WORDS."""
         while self.output is not None:
             try:
                 chunk = os.read(self.output, 65536)
@@ -114,7 +116,7 @@ class ChildProcess:
                 self._partial = b""
             for line in lines:
                 text = line[:_LONGEST_LINE].decode(errors="replace").rstrip("\r")
-                self._lines.append(text)
+                self._lines.append(text.removeprefix(LAST_WORDS))
                 yield text
 
     def exit_status(self) -> int | None:
@@ -132,7 +134,7 @@ class ChildProcess:
         """How it ended, with the last lines that it printed; see `describe_exit`."""
         how = describe_exit(self._popen.returncode, out_of_memory=out_of_memory)
         tail = [line for line in self._lines if line.strip()]
-        return how if not tail else how + "; it printed last:\n" + "\n".join(f"    {line}" for line in tail)
+        return how if not tail else how + PRINTED_LAST + "\n".join(f"    {line}" for line in tail)
 
     def send_signal(self, number: int) -> None:
         """Signal it, if it is still there."""

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from signal import SIGKILL
 
+from pipeline.errors import PRINTED_LAST
 from pipeline.graph.plan import Plan
 from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell
 from pipeline.supervisor.roles import ROLES, Place, Restart, Role
@@ -371,7 +372,9 @@ class Supervision:
             return instructions
         delay = min(_FIRST_DELAY_S * 2 ** (len(deaths) - 2), _LONGEST_DELAY_S) if len(deaths) > 1 else 0.0
         self._respawns.append((now + delay, self._successor(child)))
-        text = f"{child.title} died ({how}); started again" + (f" in {delay:g} s" if delay else "")
+        # What it printed last has been passed on when it printed it.
+        briefly = how.partition(PRINTED_LAST)[0]
+        text = f"{child.title} died ({briefly}); started again" + (f" in {delay:g} s" if delay else "")
         return [*instructions, Log("warning", text)]
 
     def _outdated(self, child: Child) -> bool:

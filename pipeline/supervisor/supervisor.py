@@ -23,6 +23,7 @@ from pipeline.processes.child import Boot
 from pipeline.streams import say
 from pipeline.supervisor.capsule import write_capsule
 from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell
+from pipeline.supervisor.last_words import LastWords
 from pipeline.supervisor.memory_kills import MemoryKills, out_of_memory_kills
 from pipeline.supervisor.orphans import MARK, Orphans
 from pipeline.supervisor.process import ChildProcess
@@ -134,6 +135,7 @@ class _Shell:
         self._inbox = listen(self._run_dir, SUPERVISOR)
         self._signals = signals
         self._orphans = Orphans()
+        self._last_words = LastWords()
         #: Children that could not be spawned, and why.
         self._unborn: list[tuple[Address, str]] = []
         self._outputs: dict[int, Address] = {}
@@ -269,8 +271,10 @@ class _Shell:
         process = self._processes[address]
         fd = process.output
         child = self._supervision.children.get(address)
+        title = child.title if child else str(address)
         for line in process.read():
-            say(f"{child.title if child else address} | {line}")
+            if (shown := self._last_words.shown(title.partition("/")[0], address, line)) is not None:
+                say(f"{title} | {shown}")
         if process.output is None and fd is not None:
             del self._outputs[fd]
 

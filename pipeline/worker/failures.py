@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from stages.errors import StageError
 
 __all__ = [
-    "LONGEST_MESSAGE", "LONGEST_TRACEBACK", "NO_DEBUGGER", "Failures", "Home", "Story", "examine",
+    "LAST_WORDS", "LONGEST_MESSAGE", "LONGEST_TRACEBACK", "NO_DEBUGGER", "Failures", "Home", "Story", "examine",
     "interruption", "is_own", "message_of", "start_failure",
 ]  # fmt: skip
 
@@ -37,6 +37,10 @@ LONGEST_MESSAGE = 2000
 
 LONGEST_TRACEBACK = 4000
 """Characters; of a longer one the middle is left out."""
+
+LAST_WORDS = "\x1e"
+"""Begins each line of what a worker says as it ends. The next worker that ends so says it again, and people are shown
+it once: see `pipeline.supervisor.last_words`."""
 
 _HEAD = 1200
 

@@ -238,7 +238,7 @@ def test_inputs_of_a_config_in_a_folder_with_brackets_are_found(made: Any, cli: 
     code, out, err = cli("run", "data [v2]/size.yaml", cwd=tmp_path)
     assert (code, err) == (0, "")
     assert out.startswith('data [v2]/a.bin  {"n": 3}\n')
-    assert "1 requests" in out
+    assert "1 request, 0 failed" in out
 
 
 def test_a_run_goes_on_behind_what_was_answered_and_overwrites_only_when_told(made: Any, cli: Any, tmp_path: Path) -> None:

@@ -154,10 +154,10 @@ def test_without_a_folder_it_is_one_of_the_models_name_here(cli: Callable[..., A
 
 
 def test_what_is_there_is_never_overwritten_and_nothing_is_written_beside_it(
-    cli: Callable[..., Any], tmp_path: Path
+    cli_here: Callable[..., Any], tmp_path: Path
 ) -> None:
     tmp_path.joinpath("add_stages.py").write_text("mine")
-    code, out, err = cli("init", TINY / "add.onnx", tmp_path)
+    code, out, err = cli_here("init", TINY / "add.onnx", tmp_path)
     assert (code, out) == (2, "")
     assert f"there is already {tmp_path}/add_stages.py" in err
     assert [path.name for path in tmp_path.iterdir()] == ["add_stages.py"]
@@ -176,9 +176,15 @@ def test_what_is_there_is_never_overwritten_and_nothing_is_written_beside_it(
     ],
 )
 def test_what_cannot_be_is_refused_in_words(
-    cli: Callable[..., Any], tmp_path: Path, arguments: list[object], code: int, said: str
+    cli_here: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[object],
+    code: int,
+    said: str,
 ) -> None:
-    ended, out, err = cli("init", *arguments, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    ended, out, err = cli_here("init", *arguments)
     assert (ended, out) == (code, "")
     assert said in err
     assert "Traceback" not in err

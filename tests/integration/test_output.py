@@ -94,7 +94,7 @@ def test_system_v_segments_work_from_end_to_end(cli: Callable[..., Any]) -> None
     assert [line.split()[1] for line in out.splitlines()[:10]] == list("0123456789")
 
 
-def test_what_is_wrong_with_the_command_line_ends_with_2(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_what_is_wrong_with_the_command_line_ends_with_2(cli_here: Callable[..., Any], tmp_path: Path) -> None:
     for arguments, said in (
         ([tmp_path / "none.yaml"], "none.yaml"),
         ([MNIST, tmp_path / "*.png"], "this pattern matches no file"),
@@ -109,7 +109,7 @@ def test_what_is_wrong_with_the_command_line_ends_with_2(cli: Callable[..., Any]
         ([MNIST, "--set", "inference.batch.max_sise=3"], "did you mean max_size?"),
         ([MNIST, "--wrong"], "--wrong"),
     ):
-        code, out, err = cli("run", *arguments)
+        code, out, err = cli_here("run", *arguments)
         assert (code, out) == (2, ""), (arguments, err)
         assert said in err
         assert "Traceback" not in err

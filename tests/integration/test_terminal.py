@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -49,6 +50,8 @@ class Terminal:
         )  # fmt: skip
         os.close(slave)
         self.screen = ""
+        # What is read at once may end in the middle of a character.
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def read_until(self, pattern: str | None, timeout_s: float = 20.0) -> str:
         """All text shown so far, once `pattern` is found in it; None: once the command has ended."""
@@ -57,7 +60,7 @@ class Terminal:
             readable, _, _ = select.select([self.master], [], [], max(0.0, end - time.monotonic()))
             assert readable, f"{pattern!r} was not shown: {self.screen[-1000:]!r}"
             try:
-                self.screen += os.read(self.master, 65536).decode()
+                self.screen += self._decoder.decode(os.read(self.master, 65536))
             except OSError:  # EIO: nobody has the other end any more
                 assert pattern is None, self.screen[-1000:]
                 break
@@ -99,6 +102,21 @@ def test_a_terminal_shows_progress_then_a_table_then_a_summary(terminal: Callabl
     assert "60 requests, 0 failed" in table
     assert re.search(r"latency ms: p50 [\d.]+, p90 [\d.]+, p99 [\d.]+", table)
     assert re.search(r"^ ?s0 +[\d.]+ +[\d.]+ +1\.00", table, re.MULTILINE)
+
+
+def test_a_terminal_shows_that_it_starts_until_it_is_ready(terminal: Callable[..., Terminal], folder: Any) -> None:
+    folder.file("slow.py", b"import time\nfrom sample_stages import Work\n"
+                           b"class Slow(Work):\n    def setup(self, context):\n"
+                           b"        print('in setup', flush=True)\n")  # fmt: skip
+    run = terminal("run", folder.config({"use": "./slow.py:Slow"}), folder.file("a.bin"))
+    run.read_until(None)
+    assert run.process.wait(10) == 0
+    shown, said, after = run.screen.partition("s0/0 | in setup")
+    assert said
+    # A line that is printed meanwhile stands above it; once it is ready, nothing is left of it.
+    assert shown == "starting sample ...\r\x1b[K"
+    assert after.startswith("\r\nstarting sample ...\r\x1b[K")
+    assert after.count("starting") == 1
 
 
 def test_a_terminal_shows_labels_probabilities_and_failures(terminal: Callable[..., Terminal], folder: Any) -> None:

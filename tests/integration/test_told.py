@@ -111,6 +111,22 @@ def test_a_breakpoint_in_a_worker_says_where_one_works(
     assert "2 requests, 1 failed" in out
 
 
+def test_the_traceback_of_a_stage_that_exits_is_shown_once(
+    cli: Callable[..., Any], told: Any, tmp_path: Path
+) -> None:
+    told.file("exits.py", b"import sys\nfrom sample_stages import Work\n\n\n"
+                          b"class Exits(Work):\n    def process(self, batch):\n        sys.exit(3)\n")  # fmt: skip
+    output = tmp_path / "out.jsonl"
+    code, out, err = cli("run", told.config({"use": "./exits.py:Exits"}), told.file("a.bin"), "--output", output)
+    assert code == 1
+    assert (out + err).count("Traceback (most recent call last):") == 1
+    assert err.count("SystemExit: 3 (exits.py:7)") == 2, "two workers have tried it, and the second one is named"
+    assert "FAILED  StageCrashed: stage s0: exit code 3\n" in out
+    # The answer itself has all of it.
+    (record,) = records(output)
+    assert "Traceback (most recent call last):" in record["error"]["message"]
+
+
 def test_a_stage_that_returns_an_array_is_told_what_to_return(cli: Callable[..., Any], told: Any) -> None:
     code, out, _ = cli("run", told.config(stage(**{"with": {"returns": True}})), told.file("a.bin"))
     assert code == 1

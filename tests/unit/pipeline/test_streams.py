@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -42,6 +46,26 @@ def test_a_closed_stream_leads_nowhere_and_its_number_goes_to_no_other_file(tmp_
 def test_what_an_encoding_has_no_character_for_is_an_escape(encoding: str, expected: bytes) -> None:
     done = run("prepare_streams(); import sys; print('Käse 猫'); print('猫', file=sys.stderr)", PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stdout) == (0, expected + b"\n")
+
+
+ANNOUNCED = "announce('starting ...'); say('a line'); unannounce(); say('ready'); unannounce()"
+
+
+def test_what_is_announced_is_one_line_of_a_terminal_and_goes_again() -> None:
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 9, 0, 0))
+    command = [sys.executable, "-c", f"from pipeline.streams import *\n{ANNOUNCED}"]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "TERM": "xterm"}, stderr=slave, timeout=60, check=True)
+    os.close(slave)
+    shown = os.read(master, 4096).decode()
+    os.close(master)
+    # Of nine columns: a line that the terminal breaks could not be taken away.
+    assert shown == "starting\r\x1b[Ka line\r\nstarting\r\x1b[Kready\r\n"
+
+
+@pytest.mark.parametrize("terminal", ["xterm", "dumb"])
+def test_where_stderr_is_no_terminal_nothing_is_announced(terminal: str) -> None:
+    assert run(ANNOUNCED, TERM=terminal).stderr == b"a line\nready\n"
 
 
 def test_an_encoding_may_be_given() -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import models
-from pipeline.cli.main import main
 from pipeline.wire.run_dir import LOCK, runs
 from shm.owner import OwnerLock
 from stages.errors import ModelError
@@ -49,17 +48,8 @@ class Glue:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Exit code, stdout and stderr of one command line, run in this process."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        code = ended.value.code
-        output = capsys.readouterr()
-        return (code if isinstance(code, int) else 0), output.out, output.err
-
-    return run
+def run(cli_here: Run) -> Run:
+    return cli_here
 
 
 @pytest.fixture

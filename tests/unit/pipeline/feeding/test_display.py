@@ -105,6 +105,13 @@ def test_a_request_is_one_line_whatever_its_file_is_called() -> None:
     assert "c\\x1b.jpg  FAILED" in on_terminal([bad("c\x1b.jpg")])
 
 
+def test_what_a_worker_printed_last_is_not_shown_again() -> None:
+    crashed = Record("a.jpg", ("StageCrashed", "stage s: exit code 3; it printed last:\n    Traceback\n    SystemExit: 3"))
+    for text in (in_pipe([crashed]), on_terminal([crashed])):
+        assert "a.jpg  FAILED  StageCrashed: stage s: exit code 3\n" in text
+        assert "SystemExit" not in text
+
+
 def test_what_a_stage_says_of_a_failure_moves_no_cursor() -> None:
     failed = Record("a.jpg", ("StageFailed", "first\x1b[2J\nsecond\x07"))
     for text in (in_pipe([failed]), on_terminal([failed])):

@@ -52,6 +52,17 @@ def end(child: ChildProcess) -> int:
     return status
 
 
+def test_last_words_are_marked_where_they_are_read_and_plain_in_its_story() -> None:
+    child = ChildProcess([sys.executable, "-c", "print('before\\n\\x1elast')"], b"boot\n", {})
+    lines: list[str] = []
+    while child.output is not None:
+        lines += child.read()
+        time.sleep(0.005)
+    end(child)
+    assert lines == ["before", "\x1elast"]
+    assert child.story() == "exit code 0; it printed last:\n    before\n    last"
+
+
 def test_what_a_child_has_started_goes_with_it(child: ChildProcess) -> None:
     pid = int(line(child))
     assert os.getpgid(pid) == os.getsid(pid) == child.pid
