@@ -42,7 +42,7 @@ FUNCTION = f"""\
 ## A function of your own
 
 `use: ./glue.py:invert` calls a plain function once for each request. The YAML has its specs, since a function has
-none: [writing-a-stage.md](writing-a-stage.md#a-function-will-do).
+none: [writing-a-stage.md](writing-a-stage.md#a-function-as-a-stage).
 
 | option | default | meaning |
 | --- | --- | --- |

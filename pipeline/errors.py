@@ -26,9 +26,9 @@
 from __future__ import annotations
 
 __all__ = [
+    "PRINTED_LAST",
     "BadInput",
     "Cancelled",
-    "PRINTED_LAST",
     "ClientMisuse",
     "ConfigError",
     "DeadlineExceeded",

@@ -1,4 +1,4 @@
-"""What the tests of dying share: a user's folder with stages that die, and processes of ours."""
+"""What the fault tests share: a user's folder with stages that die, and the processes of a run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Folder:
 
 @pytest.fixture
 def child_of() -> Callable[[int, str], psutil.Process | None]:
-    """The child of a supervisor that plays a role ("scheduler", "s0/1"), as `ps` shows it; None: it has none now."""
+    """The child of a supervisor in a role ("scheduler", "s0/1"), by its name in `ps`; None if there is none now."""
 
     def child_of(supervisor: int, role: str) -> psutil.Process | None:
         for child in psutil.Process(supervisor).children():

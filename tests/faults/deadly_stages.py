@@ -1,4 +1,4 @@
-"""A user's own file: a stage that works, and that does to its process what a request says. Tests copy it beside a config."""
+"""A user's own file: a stage that works, and that ends or stops its process if a request says so. Tests copy it beside a config."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stages.spec import TensorSpec
 
 
 def do(deed: bytes) -> None:
-    """End this process, or stop it, in the way of that name."""
+    """End or stop this process in the way of that name."""
     if deed == b"segfault":
         print("about to read address 0", file=sys.stderr, flush=True)
         ctypes.string_at(0)
@@ -38,9 +38,9 @@ class Work:
 
     Args:
         seconds: how long each batch takes.
-        deadly: whether this stage does what requests say.
-        journal: a file that each row it computes is written to, a line each.
-        starts: a file that each start of a worker is written to; where it has `good_starts`, setup fails.
+        deadly: whether this stage obeys the requests that say so.
+        journal: a file to which it writes each row that it computes, one a line.
+        starts: a file to which each start of a worker is written; once it has `good_starts`, setup fails.
         setup_s: how long setup takes.
     """
 
@@ -89,7 +89,7 @@ class Work:
 
 
 class Large:
-    """Says what the last byte of a large request is."""
+    """Gives the last byte of a large request."""
 
     inputs = (TensorSpec("data", "uint8", ("bytes",), {"bytes": 2 * 1024 * 1024}),)
     outputs = (TensorSpec("last", "uint8", ()),)

@@ -1,4 +1,4 @@
-"""Load: numbered requests through one client, as many under way as there are slots, each answer compared."""
+"""Load: numbered requests through one client, as many under way as there are slots; each answer is compared."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["Load", "until"]
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Wait; what never comes ends in the test's own timeout."""
+    """Wait; if it never happens, the test's own timeout ends the wait."""
     while not condition():
         time.sleep(0.01)
 
 
 class Load:
-    """Requests 0, 1, 2 ... whose bytes are their number; resent where the scheduler died, as the feeder does."""
+    """Requests 0, 1, 2 ... whose bytes are their number; sent again if the scheduler died, as the feeder does."""
 
     def __init__(self, client: Client, most: int = 64) -> None:
         self.client = client
@@ -31,7 +31,7 @@ class Load:
         self._under_way: dict[int, Future] = {}
 
     def step(self, *, new: bool = True) -> None:
-        """Send what can be sent, and take in what has come."""
+        """Send as many requests as possible, and take in the answers that have come."""
         try:
             while (self._again or new) and len(self._under_way) < self.most:
                 draft = self.client.draft_nowait(data=(8,))
@@ -49,9 +49,9 @@ class Load:
         self._settle()
 
     def kill(self, scheduler: psutil.Process) -> None:
-        """Kill the scheduler while requests are under way: it is stopped first, and what it had answered is taken in.
+        """Kill the scheduler while requests are under way: it is stopped first, and its answers are taken in.
 
-        Without the stop, a pipeline that is quick has answered all of them by the time the signal arrives.
+        Without the stop, a quick pipeline has answered all of them before the signal arrives.
         """
         while True:
             self.step()
@@ -77,17 +77,17 @@ class Load:
             self.answered += 1
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Keep it up until something has come about."""
+        """Keep up the load until `condition()` is true."""
         while not condition():
             self.step()
 
     def more(self, count: int) -> None:
-        """Keep it up for so many answers more."""
+        """Keep up the load for so many more answers."""
         enough = self.answered + count
         self.until(lambda: self.answered >= enough)
 
     def finish(self) -> None:
-        """Until all are answered; and no answer comes twice."""
+        """Wait until all requests are answered, and check that no answer comes twice."""
         while self._under_way or self._again:
             self.step(new=False)
         assert self.answered == self.sent

@@ -1,4 +1,4 @@
-"""A request whose own data is at fault fails with what the stage said; its batch mates are answered."""
+"""A request whose own data is at fault fails with the stage's message; its batch mates are answered."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.errors import RequestRefused
 from pipeline.testing import running
 
 
-def test_a_bad_input_in_a_batch_fails_alone_and_kills_nobody(folder: Any) -> None:
+def test_a_bad_input_in_a_batch_fails_alone_and_no_worker_dies(folder: Any) -> None:
     config = folder.config({}, {"with.deadly": True, "batch": {"max_size": 4, "max_delay_ms": 100}}, {})
     with running(config) as pipeline, pipeline.client() as client:
         data = [b"a", b"bad", b"b", b"c"]

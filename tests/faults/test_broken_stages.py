@@ -1,4 +1,4 @@
-"""A stage that cannot be brought back: its requests fail with the reason, and the probe tells it."""
+"""A stage that cannot be brought back: its requests fail with the reason, and the probe shows it."""
 
 from __future__ import annotations
 

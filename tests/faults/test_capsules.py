@@ -1,4 +1,4 @@
-"""What a deadly request leaves: a file of its exact inputs, that kills whoever replays it."""
+"""A deadly request leaves a file of its exact inputs, which kills the process that replays it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def crash(pipeline: RunningPipeline, deed: bytes) -> StageCrashed:
         assert future.wait(30)
         error = future.error()
         assert isinstance(error, StageCrashed)
-        # A stage that computes something now and then is not given up for its deadly requests.
+        # A stage that computes other requests now and then is not given up because of its deadly requests.
         with client.submit(data=b"innocent").get(30) as result:
             assert result["data"].tobytes() == b"innocent"
         return error
@@ -56,7 +56,7 @@ def test_the_newest_capsules_are_kept_and_large_inputs_are_not(folder: Any) -> N
             found.append(set(folder.capsules.iterdir()))
         assert [len(paths) for paths in found] == [1, 2, 2]
         assert not found[2] & found[0]
-        # Eight bytes: it fails all the same, and nothing is written.
+        # Eight bytes: the request fails all the same, and no capsule is written.
         assert "pipeline replay" not in str(crash(pipeline, b"segfault"))
         assert set(folder.capsules.iterdir()) == found[2]
         assert pipeline.stop() == 0

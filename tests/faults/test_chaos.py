@@ -1,4 +1,4 @@
-"""A slice of the soak: everything is killed, stopped and garbled at random, and nothing is lost, twice, wrong or left."""
+"""A slice of the soak: processes are killed, stopped and sent garbage at random; no answer is lost, doubled or wrong, and nothing is left."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.chaos.tally import count
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_whatever_dies() -> None:
+def test_nothing_is_lost_when_processes_die() -> None:
     tally = soak(Soak(requests=800, kills=20, seconds=12.0, seed=360, rates=Rates(deadly=0.004)), print)
     print(tally.table())
     assert tally.faults() == []

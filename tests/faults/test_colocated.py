@@ -1,4 +1,4 @@
-"""Several stages in one process die together: nothing is lost, and only who is guilty is blamed."""
+"""Several stages in one process die together: nothing is lost, and only the guilty request is blamed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_limit_of_a_stage_holds_for_its_batches_alone(folder: Any) -> None:
         {"with.deadly": True, "batch": {"max_size": 4, "max_delay_ms": 100}, "timeout_ms": 250, **SHARED},
     )
     with running(config) as pipeline, pipeline.client() as client:
-        # The first stage takes twice as long, and may.
+        # The first stage takes twice as long, which its own limit allows.
         assert data_of(client.submit(data=b"slow")) == b"slow"
         assert "worker_deaths" not in client.status()["counts"]
         futures = [client.submit(data=data, flush=False) for data in (b"a", b"sleep", b"b")]
@@ -73,7 +73,7 @@ def test_the_limit_of_a_stage_holds_for_its_batches_alone(folder: Any) -> None:
 
 
 @pytest.mark.parametrize(("guilty", "deed"), [(0, b"segfault"), (1, b"kill"), (2, b"segfault")])
-def test_a_deadly_request_fails_alone_in_whatever_stage_of_the_process_it_kills(
+def test_a_deadly_request_fails_alone_in_each_stage_of_the_process_that_it_kills(
     folder: Any, guilty: int, deed: bytes
 ) -> None:
     stages: list[dict[str, Any]] = [{"batch": {"max_size": 8, "max_delay_ms": 50}} for _ in range(3)]
@@ -92,10 +92,10 @@ def test_a_deadly_request_fails_alone_in_whatever_stage_of_the_process_it_kills(
                 assert str(error).startswith(f"stage s{guilty}: ")
             else:
                 assert data_of(future) == each
-        # As many as where each stage has a process: three halvings, and two crashes, or three that may be anybody's.
+        # As many as if each stage had a process: three halvings, and two crashes, or three if their cause is uncertain.
         deaths = client.status()["counts"]["worker_deaths"] / 3
         assert deaths <= 1 + 3 + 1 + (deed == b"kill")
-        # And never again in that run.
+        # No process dies again in that run.
         for first in range(0, 24, 8):
             later = [b"later %d" % number for number in range(first, first + 8)]  # a full batch, which waits for nothing
             assert [data_of(future) for future in [client.submit(data=each) for each in later]] == later

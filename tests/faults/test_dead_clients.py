@@ -1,4 +1,4 @@
-"""A client that is killed, or that gives nothing back: its slots come back, or are its own loss."""
+"""A client that is killed, or that gives nothing back: its slots come back, or only the client itself has fewer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.testing import running
 from tests.faults.load import Load, until
 
-#: Holds slots it may fill, filled ones that it has not sent, requests under way, and answers that it reads.
+#: Holds slots to fill, filled slots that it has not sent, requests under way, and answers that it reads.
 HOLDER = """\
 import sys, time
 from pathlib import Path
@@ -25,7 +25,7 @@ print("holding", flush=True)
 time.sleep(600)
 """
 
-#: Takes whatever it can get, and keeps it.
+#: Takes every slot that it can get, and keeps it.
 LEAKER = """\
 import sys
 from pathlib import Path

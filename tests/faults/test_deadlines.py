@@ -1,4 +1,4 @@
-"""A request whose deadline passes is answered then, not when its worker has time; and nothing more is computed for it."""
+"""A request whose deadline passes is answered at once, even if its worker is busy; no later stage computes it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_request_expires_while_its_worker_is_busy_and_later_stages_never_see_i
     later = tmp_path / "later"
     config = folder.config({"with.seconds": 1.0}, {"with.journal": str(later)}, {})
     with running(config) as pipeline, pipeline.client() as client:
-        # One is being computed at its deadline, one waits in the worker's inbox.
+        # At its deadline, one request is being computed and one waits in the worker.
         hurried = [client.submit(data=data, deadline_ms=200) for data in (b"computed", b"queued")]
         patient = client.submit(data=b"patient")
         for future in hurried:
@@ -50,7 +50,7 @@ def test_the_pipelines_deadline_holds_unless_a_request_brings_its_own(folder: An
         assert pipeline.stop() == 0
 
 
-def test_what_expires_in_the_scheduler_is_not_computed_at_all(folder: Any, tmp_path: Path) -> None:
+def test_a_request_that_expires_in_the_scheduler_is_not_computed_at_all(folder: Any, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     config = folder.config({"with.seconds": 0.5, "with.journal": str(journal), "credits": 1})
     with running(config) as pipeline, pipeline.client() as client:

@@ -1,4 +1,4 @@
-"""SIGTERM: what is under way is finished, nothing new is let in; what takes too long is named."""
+"""SIGTERM: requests under way are finished, new ones are refused; requests that take too long are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/dev/shm is too small: refused at the start with the sum; and once it runs, a full one hurts nobody."""
+"""If /dev/shm is too small, the start is refused with the sum; while a pipeline runs, a full one does no harm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.interpreter import python_command
 
-#: A mount namespace of its own: a small tmpfs over /dev/shm that nobody else sees.
+#: A mount namespace of its own: a small tmpfs over /dev/shm that no other process sees.
 PRIVATE = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size="$0" tmpfs /dev/shm && exec "$@"']
 
 #: Fills what is left of /dev/shm, has a worker and the scheduler killed, and asks for answers.
@@ -32,8 +32,8 @@ with running(sys.argv[1]) as pipeline, pipeline.client() as client:
             if round == 0:
                 os.kill(pipeline.worker_pids("s0")[0], signal.SIGKILL)
             if round == 1:
-                # There is no room for a second set of segments until everybody has let go of the first.
-                # Who it is first: the workers are ended as soon as it is dead.
+                # There is no room for a second set of segments until all processes have let go of the first.
+                # List the children first: the workers are ended as soon as the scheduler is dead.
                 children = psutil.Process(pipeline.pid).children()
                 (scheduler,) = [child for child in children if "scheduler" in " ".join(child.cmdline())]
                 scheduler.kill()
@@ -53,7 +53,7 @@ print("answered all")
 
 @pytest.fixture(scope="module")
 def private() -> list[str]:
-    """What is put before a command line: the first argument is the size of its /dev/shm."""
+    """The beginning of a command line: the first argument is the size of its /dev/shm."""
     tried = subprocess.run([*PRIVATE, "1m", "true"], capture_output=True, check=False)
     if tried.returncode:
         pytest.skip(f"no mount namespace of one's own here: {tried.stderr.decode().strip()}")
@@ -71,7 +71,7 @@ def test_too_little_room_is_refused_at_the_start_with_the_sum(folder: Any, priva
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_dev_shm_harms_nothing_that_runs_not_even_a_dead_scheduler(folder: Any, private: list[str]) -> None:
+def test_a_full_dev_shm_harms_nothing_that_runs_even_after_a_scheduler_death(folder: Any, private: list[str]) -> None:
     config = folder.config({"with.seconds": 0.001}, {})
     done = subprocess.run(
         [*private, "2m", sys.executable, "-c", FILLED, str(config)],

@@ -1,4 +1,4 @@
-"""A stage that does not come back: its worker is killed at the stage's time limit, in the middle of a C call too."""
+"""A stage that does not return: its worker is killed at the stage's time limit, in the middle of a C call too."""
 
 from __future__ import annotations
 

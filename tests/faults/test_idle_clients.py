@@ -1,4 +1,4 @@
-"""Clients that are idle, stopped or interrupted, and what the others get meanwhile."""
+"""Clients that are idle, stopped or interrupted: the others are served meanwhile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.errors import Unavailable
 from pipeline.testing import running
 from tests.faults.load import Load, until
 
-#: Holds one slot in hand, and one that it writes into; then it waits for its user.
+#: Holds one granted slot, and one into which it writes; then it waits for its user.
 HOLDER = """\
 import sys, time
 from pathlib import Path
@@ -43,18 +43,18 @@ def ask(client: Client, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("slots", [1, 2, 8])
-def test_any_of_many_idle_clients_may_send_at_any_time(folder: Any, slots: int) -> None:
+def test_each_of_many_idle_clients_can_send_at_any_time(folder: Any, slots: int) -> None:
     with running(folder.config({}, ingress={"slots": slots})) as pipeline, ExitStack() as stack:
         clients = [stack.enter_context(pipeline.client(f"web{number}")) for number in range(20)]
         for turn in range(3):
             for number, client in enumerate(clients):
                 ask(client, b"%d %d" % (turn, number))
-        # A large one, too, of a size with one slot.
+        # A large request too, of a size with one slot.
         status = clients[0].status()
         assert sum(pool["free"] for pool in status["pools"]) >= sum(pool["slots"] for pool in status["pools"]) // 2
 
 
-def test_of_a_size_with_one_slot_no_idle_client_keeps_it(folder: Any) -> None:
+def test_no_idle_client_keeps_the_only_slot_of_a_size(folder: Any) -> None:
     # 16 slots of up to 2 MiB: one of them has 2 MiB.
     config = folder.config({"use": "./deadly_stages.py:Large"}, inputs=[LARGE])
     with running(config) as pipeline, ExitStack() as stack:
@@ -67,7 +67,7 @@ def test_of_a_size_with_one_slot_no_idle_client_keeps_it(folder: Any) -> None:
                     assert int(result["last"]) == turn
 
 
-def test_while_a_client_is_stopped_that_holds_slots_others_are_served_from_their_own(
+def test_while_a_client_that_holds_slots_is_stopped_others_are_served_from_their_own(
     folder: Any, started: Callable[..., subprocess.Popen[Any]]
 ) -> None:
     with running(folder.config({}, ingress={"slots": 4})) as pipeline, ExitStack() as stack:
@@ -82,7 +82,7 @@ def test_while_a_client_is_stopped_that_holds_slots_others_are_served_from_their
         client = stack.enter_context(pipeline.client())
         load = Load(client)
         load.more(50)
-        # They go on writing into the slots that they were granted, which are still theirs.
+        # They go on writing into the slots that they were granted, which they still hold.
         for holder in holders:
             holder.send_signal(signal.SIGCONT)
         load.more(50)
@@ -99,7 +99,7 @@ class Cut(BaseException):
     pass
 
 
-# What is raised in a finaliser, Python shows and drops: the test's own exception then.
+# If the test's own exception is raised in a finaliser, Python prints and drops it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_answer_is_not_lost_to_a_signal_whose_handler_raises(folder: Any) -> None:
     def cut(*_: object) -> None:
@@ -114,7 +114,7 @@ def test_an_answer_is_not_lost_to_a_signal_whose_handler_raises(folder: Any) -> 
                 future = client.submit(data=data, timeout_s=20)
                 soon = 0.0001 * (1 + number % 20)
                 while True:
-                    # Later each time it was too soon, so that there is an end to it.
+                    # Later each time it was too soon, so that the test ends.
                     try:
                         signal.setitimer(signal.ITIMER_REAL, soon)
                         result = future.get(20)
@@ -134,7 +134,7 @@ def test_an_answer_is_not_lost_to_a_signal_whose_handler_raises(folder: Any) -> 
     assert cuts > 20
 
 
-def test_the_slots_of_a_client_come_back_though_a_forked_child_of_it_lives(
+def test_the_slots_of_a_client_come_back_although_its_forked_child_lives(
     folder: Any, started: Callable[..., subprocess.Popen[Any]]
 ) -> None:
     code = """\
@@ -197,7 +197,7 @@ def test_a_client_by_name_follows_its_pipeline_through_a_restart(
         client.reconnect(60)
         ask(client, b"after")
         assert kept.tobytes() == large
-        # A request finds it too, without a word of the application's.
+        # A request finds the new run too, without any call of the application.
         second.terminate()
         assert second.wait(20) == 0
         third = started("run", config, "--serve")

@@ -1,4 +1,4 @@
-"""A run over files is killed with -9, or has no room for its answers: what it has written is whole, and it goes on."""
+"""A run over files is killed with -9, or has no room for its answers: its records are whole, and it can go on."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(
     run.wait()
     answered = len(whole_records(index))
     assert 20 < answered < 120
-    # As after the death of the whole machine: a line is torn.
+    # As after a crash of the whole machine: the last line is incomplete.
     with open(index, "ab") as file:
         file.write(b'{"input": "' + str(files[-1]).encode() + b'", "status": "ok')
     code, out, err = cli(*arguments, "--append")

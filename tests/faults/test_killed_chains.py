@@ -15,7 +15,7 @@ from tests.integration.test_chains import WORDS, config_of
 
 
 @pytest.mark.parametrize("stage", ["split", "shout", "join"])
-def test_no_child_is_lost_whichever_stage_of_a_chain_is_killed(tmp_path: Path, stage: str) -> None:
+def test_no_child_is_lost_when_any_stage_of_a_chain_is_killed(tmp_path: Path, stage: str) -> None:
     with running(config_of(tmp_path, WORDS)) as pipeline, pipeline.client() as client:
         futures: list[tuple[int, Future]] = []
         deaths = 2

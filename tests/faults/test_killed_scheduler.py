@@ -35,7 +35,7 @@ def segments_of(pipeline: RunningPipeline) -> set[str]:
     return {found.name for found in leftovers.scan() if found.run == pipeline.run_dir.name}
 
 
-def test_clients_hear_of_the_death_at_once_and_nobody_else_notices(folder: Any, child_of: ChildOf) -> None:
+def test_clients_hear_of_the_death_at_once_and_no_other_process_notices(folder: Any, child_of: ChildOf) -> None:
     with running(folder.config({"with.seconds": 0.2}, {"replicas": 2})) as pipeline, pipeline.client() as client:
         workers = [pipeline.worker_pids("s0"), pipeline.worker_pids("s1")]
         before = segments_of(pipeline)
@@ -51,11 +51,11 @@ def test_clients_hear_of_the_death_at_once_and_nobody_else_notices(folder: Any, 
         print(f"served again {(time.monotonic() - free) * 1000:.0f} ms after the lock was seen free")
         with client.submit(data=b"again").get(30) as result:
             assert result["data"].tobytes() == b"again"
-        # An answer of before lies in memory of before, and can be read on.
+        # An earlier answer lies in the old memory, and can still be read.
         assert kept["data"].tobytes() == b"kept"
         kept.release()
         assert [pipeline.worker_pids("s0"), pipeline.worker_pids("s1")] == workers
-        # Only the flight records, which hold no slot of a client's, stay.
+        # Only the flight records stay: they hold no slots of clients.
         after = segments_of(pipeline)
         assert len(after) == len(before)
         assert len(after & before) == 1

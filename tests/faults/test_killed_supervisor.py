@@ -1,4 +1,4 @@
-"""The supervisor is killed with -9: nothing of its run goes on, and what it left is found and removed."""
+"""The supervisor is killed with -9: all processes of its run end, and its segments are found and removed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shm import leftovers
 from tests.faults.load import until
 
 
-def test_every_child_ends_also_the_hung_and_the_stopped_and_gc_removes_what_is_left(
+def test_every_child_ends_even_if_hung_or_stopped_and_gc_removes_what_is_left(
     folder: Any, cli: Callable[..., Any]
 ) -> None:
     config = folder.config({"with.deadly": True}, {"with.deadly": True}, {"replicas": 2})
@@ -34,7 +34,7 @@ def test_every_child_ends_also_the_hung_and_the_stopped_and_gc_removes_what_is_l
             print(f"all children gone after {(time.monotonic() - killed) * 1000:.0f} ms")
         assert pipeline.wait() == -signal.SIGKILL
         name = pipeline.run_dir.name
-        # Whoever starts a pipeline on this machine meanwhile removes them too: all, or none.
+        # If another pipeline starts on this machine meanwhile, it removes them too: all, or none.
         listed = cli("shm", "ls")
         assert listed.code == 0
         assert listed.out.count(name) in (5, 0)

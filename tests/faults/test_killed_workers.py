@@ -1,4 +1,4 @@
-"""A worker is killed, whenever that may be: clients notice only time."""
+"""A worker is killed, at any time: clients only wait a little longer."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_worker_killed_while_idle_and_again_while_it_starts_is_replaced(folder
     with running(folder.config({"with.setup_s": 0.3})) as pipeline, pipeline.client() as client:
         (first,) = pipeline.worker_pids("s0")
         os.kill(first, signal.SIGKILL)
-        # What comes while there is no worker waits for the next one.
+        # Requests that come while there is no worker wait for the next one.
         future = client.submit(data=b"patient")
 
         def starting() -> psutil.Process | None:

@@ -1,4 +1,4 @@
-"""More comes than can be computed: what is too much is refused at once, and who is first is decided by priority and age."""
+"""More requests come than can be computed: the excess is refused at once, and priority and age decide the order."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def test_a_high_priority_overtakes_and_the_lowest_is_not_starved(folder: Any, tm
     with running(config) as pipeline, pipeline.client() as client:
         busy = client.submit(data=b"busy")
         until(journal.exists)
-        # Priority 3 waits at most 300 ms longer than what comes later with priority 0.
+        # Priority 3 waits at most 300 ms longer than later requests with priority 0.
         low = [client.submit(data=b"low", priority=3, flush=False) for _ in range(3)]
         high = [client.submit(data=b"high", priority=0, flush=False) for _ in range(3)]
         client.flush()
         while not all(future.done() for future in low):
-            # More of the highest, for as long as it takes.
+            # Send more of the highest, as long as necessary.
             high.append(client.submit(data=b"high", priority=0, timeout_s=30))
             for future in high[-2:-1]:
                 future.get(30).release()
@@ -55,6 +55,6 @@ def test_a_high_priority_overtakes_and_the_lowest_is_not_starved(folder: Any, tm
             future.get(30).release()
         order = journal.read_bytes().split()
         assert order[:4] == [b"busy", b"high", b"high", b"high"]
-        # The last of the low was computed before the last of the high: it was not put off for ever.
+        # The last of the low ones was computed before the last of the high ones: it did not wait for ever.
         assert max(i for i, data in enumerate(order) if data == b"low") < len(order) - 1
         assert pipeline.stop() == 0

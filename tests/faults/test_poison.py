@@ -1,4 +1,4 @@
-"""A request that kills every worker it meets: it alone fails, after few deaths, and whoever shared its batch is answered."""
+"""A request that kills every worker: it alone fails, after few deaths, and its batch mates are answered."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def test_a_deadly_request_fails_alone_after_few_deaths(folder: Any, deed: bytes,
                 assert isinstance(error, StageCrashed)
                 assert "stage s0" in str(error)
                 assert how in str(error)
-                # What it printed last, and the line of Python that led there; a SIGKILL and an exit leave none.
+                # The lines printed last, and the line of Python that led there; a SIGKILL and an exit leave none.
                 assert ("about to read address 0" in str(error)) == (deed == b"segfault")
                 assert ("deadly_stages.py" in str(error)) == (deed in (b"segfault", b"abort"))
             else:
                 with future.get() as result:
                     assert result["data"].tobytes() == each
         deaths = client.status()["counts"]["worker_deaths"]
-        # The first death, then those of the search; a SIGKILL may be anybody's, and takes one more to convince.
+        # The first death, then those of the search; the cause of a SIGKILL is uncertain, so it takes one more.
         assert deaths <= 1 + math.ceil(math.log2(size)) + 1 + (deed == b"kill")
-        # And never again in that run.
+        # No worker dies again in that run.
         for first in range(0, 20, size):
             later = [b"later %d" % number for number in range(first, first + size)]  # a full batch, which waits for nothing
             for each, future in zip(later, [client.submit(data=each) for each in later]):

@@ -1,4 +1,4 @@
-"""Programs that a stage has started: they end with its worker, also when nobody is left to ask them to, and leave no zombies."""
+"""Programs that a stage has started end with its worker, even if no process is left to end them, and leave no zombies."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def start(data):
         pid = int(subprocess.run(ORPHAN, stdout=subprocess.PIPE, check=True).stdout)
     elif how == "daemon":
         pid = int(subprocess.run(["setsid", *ORPHAN], stdout=subprocess.PIPE, check=True).stdout)
-    elif how == "status":  # of a child that ends with one, while orphans of ours are collected
+    elif how == "status":  # the exit status of a child, while orphans are collected
         pid = subprocess.run(["sh", "-c", "(sleep 0.01 &); sleep 0.02; exit 7"]).returncode
     elif how == "terminate":
         child = subprocess.Popen(HOURS)
@@ -70,7 +70,7 @@ def config(folder: Any) -> Path:
 
 
 def ask(client: Client, how: str) -> tuple[int, int]:
-    """The answer, and the pid of the worker."""
+    """The number in the answer, and the pid of the worker."""
     with client.submit(data=how.encode()).get(30) as result:
         pid, worker = result["pids"].tolist()
         return pid, worker
@@ -84,11 +84,11 @@ def is_gone(pid: int) -> bool:
 
 
 def start_all(pipeline: Any) -> dict[int, dict[str, int]]:
-    """A program of each kind by each worker: their pids."""
+    """Each worker starts a program of each kind: their pids."""
     started: dict[int, dict[str, int]] = {worker: {} for worker in pipeline.worker_pids("start")}
     with pipeline.client() as client:
         while any(len(found) < len(EACH) for found in started.values()):
-            # Twice at once: each worker has one to do.
+            # Two requests at once, one for each worker.
             for how, future in [(how, client.submit(data=how.encode())) for how in EACH for _ in range(2)]:
                 with future.get(30) as result:
                     pid, worker = result["pids"].tolist()
@@ -117,7 +117,7 @@ def test_they_end_with_a_supervisor_that_is_killed(config: Path) -> None:
         pids = start_all(pipeline).values()
         os.kill(pipeline.pid, signal.SIGKILL)
         assert pipeline.wait() == -signal.SIGKILL
-        # Those in sessions of their own are out of reach then.
+        # The programs in sessions of their own are out of reach then.
         until(lambda: all(is_gone(started[how]) for started in pids for how in ("child", "orphan")))
     for started in pids:
         for how in ("session", "daemon"):
@@ -125,7 +125,7 @@ def test_they_end_with_a_supervisor_that_is_killed(config: Path) -> None:
     subprocess.run([sys.executable, "-m", "pipeline", "shm", "gc"], check=True, capture_output=True)
 
 
-def test_exit_statuses_are_those_of_who_has_started_them_and_no_zombie_is_left(config: Path) -> None:
+def test_exit_statuses_reach_the_stage_that_started_the_programs_and_no_zombie_is_left(config: Path) -> None:
     with running(config) as pipeline, pipeline.client() as client:
         for _ in range(10):
             assert ask(client, "status")[0] == 7
@@ -133,7 +133,7 @@ def test_exit_statuses_are_those_of_who_has_started_them_and_no_zombie_is_left(c
         assert len(psutil.Process(pipeline.pid).children()) == 3
 
 
-def test_they_can_be_ended_by_sigterm_as_anywhere(config: Path) -> None:
+def test_sigterm_ends_them_as_usual(config: Path) -> None:
     with running(config) as pipeline, pipeline.client() as client:
         assert ask(client, "terminate")[0] == -signal.SIGTERM
 
@@ -145,7 +145,7 @@ def can_make_pid_namespaces() -> bool:
 
 
 @pytest.mark.skipif(not can_make_pid_namespaces(), reason="needs the right to make a pid namespace (unshare --pid)")
-def test_as_pid_1_it_collects_orphans_and_sigterm_ends_it(
+def test_as_pid_1_it_collects_orphans_and_ends_by_sigterm(
     config: Path, started: Callable[..., subprocess.Popen[Any]]
 ) -> None:
     process = started(

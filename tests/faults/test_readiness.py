@@ -29,7 +29,7 @@ def test_ready_follows_the_canary_through_every_stage(
             return found
 
         until(lambda: not reasons())
-        # A stage that hangs: its process is there, and nobody has killed it.
+        # A stage that hangs: its process lives.
         (pid,) = pipeline.worker_pids("s1")
         os.kill(pid, signal.SIGSTOP)
         until(lambda: "no request has passed it for" in reasons().get("s1", ""))
@@ -38,7 +38,7 @@ def test_ready_follows_the_canary_through_every_stage(
         assert "s1: no request has passed it for" in shown.out
         os.kill(pid, signal.SIGCONT)
         until(lambda: not reasons())
-        # The canary itself is killed: another one takes its place before anybody could tell.
+        # The canary itself is killed: another one takes its place before readiness changes.
         canary = child_of(pipeline.pid, "canary")
         assert canary is not None
         canary.kill()

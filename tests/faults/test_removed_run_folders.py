@@ -1,4 +1,4 @@
-"""The folder of a run is cleaned while it serves: nobody who is connected notices, and it is found again."""
+"""The folder of a run is cleaned while it serves: connected processes do not notice, and new clients find it again."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ def is_whole(run_dir: Path, workers: int) -> bool:
 
 
 @pytest.mark.parametrize("gone", [".", "*.lock", "*.sock", "clients", READY, "clients/*"])
-def test_what_is_removed_is_made_anew_and_nobody_who_is_connected_notices(folder: Any, gone: str) -> None:
+def test_what_is_removed_is_made_again_and_connected_processes_do_not_notice(folder: Any, gone: str) -> None:
     config = folder.config({"replicas": 2}, {})
     with running(config) as pipeline, pipeline.client() as client:
         run_dir = pipeline.run_dir
         assert ask(client) == b"x"
         for path in [run_dir] if gone == "." else list(run_dir.glob(gone)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        # The slots of this client must not be given to others: it lives, whatever became of its lock.
+        # The slots of this client must not be given to others: it lives, although its lock file is gone.
         until(lambda: is_whole(run_dir, 3))
         time.sleep(0.5)
         assert ask(client) == b"x"
         with Client.connect("faulty") as another:
             assert [ask(another) for _ in range(10)] == [b"x"] * 10
             assert another.status()["counts"].get("client_deaths", 0) == 0
-        # A worker that is started again finds all others.
+        # A worker that is started again finds all other processes.
         pid = pipeline.worker_pids("s0")[0]
         os.kill(pid, 9)
         until(lambda: pid not in pipeline.worker_pids("s0") and len(pipeline.worker_pids("s0")) == 2)
@@ -63,7 +63,7 @@ def test_what_is_removed_is_made_anew_and_nobody_who_is_connected_notices(folder
         assert not run_dir.exists()
 
 
-def test_a_client_whose_lock_was_removed_is_missed_when_it_dies(folder: Any) -> None:
+def test_the_death_of_a_client_is_noticed_although_its_lock_was_removed(folder: Any) -> None:
     program = (
         "import sys\nfrom pathlib import Path\nfrom pipeline.client import Client\n"
         "client = Client.connect(Path(sys.argv[1]), name='mortal')\nclient.draft(data=(1,))\nprint('here', flush=True)\ninput()"
@@ -84,7 +84,7 @@ def test_a_client_whose_lock_was_removed_is_missed_when_it_dies(folder: Any) -> 
         until(lambda: [client["name"] for client in pipeline.status()["clients"]] == ["status"])
 
 
-def test_a_folder_that_cannot_be_made_anew_is_told_once_and_the_run_still_ends_well(
+def test_a_folder_that_cannot_be_made_again_is_reported_once_and_the_run_still_ends_well(
     folder: Any, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = Path(os.environ["TRTLAB_RUN_DIR"]) / "gone"  # as /run/user/UID is after the last logout
@@ -103,11 +103,11 @@ def test_a_folder_that_cannot_be_made_anew_is_told_once_and_the_run_still_ends_w
     assert [found for found in leftovers.scan() if found.run == pipeline.run_dir.name] == []
 
 
-def test_another_start_and_gc_leave_a_run_alone_whose_locks_were_removed(
+def test_another_start_and_gc_leave_a_run_alone_after_its_locks_were_removed(
     folder: Any, cli: Callable[..., Any], started: Callable[..., Any]
 ) -> None:
     with running(folder.config({})) as pipeline, pipeline.client() as client:
-        os.kill(pipeline.pid, 19)  # it cannot make them anew meanwhile
+        os.kill(pipeline.pid, 19)  # so that it cannot make them again meanwhile
         for lock in pipeline.run_dir.glob("*.lock"):
             lock.unlink()
         assert "0 segments removed" in cli("shm", "gc").out
@@ -120,7 +120,7 @@ def test_another_start_and_gc_leave_a_run_alone_whose_locks_were_removed(
 
 
 @pytest.mark.skipif(shutil.which("systemd-tmpfiles") is None or os.getuid() != 0, reason="needs systemd-tmpfiles, as root")
-def test_systemd_tmpfiles_passes_over_it(folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systemd_tmpfiles_leaves_the_folder_alone(folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Path(os.environ["TRTLAB_RUN_DIR"]) / "aged"
     monkeypatch.setenv("TRTLAB_RUN_DIR", str(home))
     with running(folder.config({})) as pipeline, pipeline.client() as client:
@@ -136,7 +136,7 @@ def test_systemd_tmpfiles_passes_over_it(folder: Any, tmp_path: Path, monkeypatc
     home.rmdir()
 
 
-def test_by_name_one_reaches_the_run_that_serves_while_the_next_one_starts(
+def test_by_name_a_client_reaches_the_run_that_serves_while_the_next_one_starts(
     folder: Any, started: Callable[..., Any]
 ) -> None:
     mark, go = folder.path / "reached", folder.path / "go"

@@ -1,4 +1,4 @@
-"""Where the system gives little: few descriptors, few processes, no home, a small cgroup; one line each, or it runs."""
+"""If the system gives little (few descriptors, few processes, no home, a small cgroup): a message of one line, or it runs."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from pipeline.topology.cgroups import read_memory_kills
 from tests.faults.load import until
 
 COMMAND = [sys.executable, "-m", "pipeline"]
-#: A user of this process alone: limits count all processes of a user.
-NOBODY = 40_000 + os.getpid() % 20_000
-AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]  # fmt: skip
-"""The capability to read lets that user reach an interpreter in somebody's home."""
+#: A user id that only this process uses: limits count all processes of a user.
+OTHER_USER = 40_000 + os.getpid() % 20_000
+AS_OTHER_USER = ["setpriv", f"--reuid={OTHER_USER}", f"--regid={OTHER_USER}", "--clear-groups", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]  # fmt: skip
+"""The capability to read lets that user reach an interpreter in another user's home."""
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def can_be_nobody() -> bool:
+def can_be_another_user() -> bool:
     if os.getuid() != 0:
         return False
     try:
-        return subprocess.run([*AS_NOBODY, *COMMAND, "--version"], capture_output=True, cwd=ROOT).returncode == 0
+        return subprocess.run([*AS_OTHER_USER, *COMMAND, "--version"], capture_output=True, cwd=ROOT).returncode == 0
     except OSError:
         return False
 
 
-as_root = pytest.mark.skipif(not can_be_nobody(), reason="needs root, and setpriv with ambient capabilities")
+as_root = pytest.mark.skipif(not can_be_another_user(), reason="needs root, and setpriv with ambient capabilities")
 
 
 def run(*command: object, env: dict[str, str] | None = None, limit: tuple[int, int] | None = None) -> tuple[int, str]:
@@ -58,8 +58,8 @@ def run(*command: object, env: dict[str, str] | None = None, limit: tuple[int, i
 
 @pytest.fixture
 def shared(folder: Any) -> Iterator[Path]:
-    """A folder that everybody may use, with a config, a file, and room for runs."""
-    # Below /tmp: what pytest makes is its user's alone, and long.
+    """A folder that all users may use, with a config, a file, and room for runs."""
+    # Below /tmp: pytest's folders belong to one user, and their names are long.
     path = Path(os.environ["TRTLAB_RUN_DIR"]) / "shared"
     subprocess.run(["cp", "-r", folder.path, path], check=True)
     for entry in (path.parent, path):
@@ -85,7 +85,7 @@ def test_a_soft_limit_of_descriptors_is_raised(folder: Any) -> None:
     assert run(sys.executable, "-c", low, "run", folder.config({}), folder.path / "a.bin") == (0, "")
 
 
-def test_a_worker_that_cannot_be_started_again_for_want_of_descriptors_is_as_soon_as_there_are_some(folder: Any) -> None:
+def test_a_worker_that_cannot_be_started_for_want_of_descriptors_is_started_once_there_are_some(folder: Any) -> None:
     with running(folder.config({"replicas": 2}, {})) as pipeline, pipeline.client() as client:
         before = resource.prlimit(pipeline.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(pipeline.pid, resource.RLIMIT_NOFILE, (10, before[1]))
@@ -98,7 +98,7 @@ def test_a_worker_that_cannot_be_started_again_for_want_of_descriptors_is_as_soo
         assert pipeline.stop() == 0
 
 
-def test_more_clients_than_there_are_descriptors_for_wait_and_harm_nobody(folder: Any, started: Callable[..., Any]) -> None:
+def test_more_clients_than_there_are_descriptors_for_wait_and_no_other_client_notices(folder: Any, started: Callable[..., Any]) -> None:
     low = f"import os, resource as r, sys; r.setrlimit(r.RLIMIT_NOFILE, (64, 64)); os.execv({sys.executable!r}, {COMMAND!r} + sys.argv[1:])"
     process = started(
         "run", folder.config({}), "--serve", command=[sys.executable, "-c", low],
@@ -127,11 +127,11 @@ def test_more_clients_than_there_are_descriptors_for_wait_and_harm_nobody(folder
 @as_root
 @pytest.mark.parametrize("processes", [1, 2, 4, 8, 12])
 def test_with_few_processes_it_names_the_limit(shared: Path, folder: Any, processes: int) -> None:
-    # The limit counts what that user has, and root is not held to it.
+    # The limit counts all processes of that user, and does not apply to root.
     (shared / "a.bin").write_bytes(b"x")
     env = {"TRTLAB_RUN_DIR": str(shared / "run"), "HOME": str(shared)}
     limited = f"import os, resource as r, sys; r.setrlimit(r.RLIMIT_NPROC, ({processes}, {processes})); os.execvp(sys.argv[1], sys.argv[1:])"
-    command = [sys.executable, "-c", limited, *AS_NOBODY, *COMMAND]
+    command = [sys.executable, "-c", limited, *AS_OTHER_USER, *COMMAND]
     code, err = run(*command, "run", folder.config({}), shared / "a.bin", env=env)
     assert code == 3, err
     assert err.count("\n") == 1, err
@@ -147,7 +147,7 @@ def test_a_user_without_a_home_is_told_what_to_set(shared: Path, arguments: list
     )
     (shared / "a.bin").write_bytes(b"x")
     arguments = [str(shared / word) if "." in word else word for word in arguments]
-    code, err = run(*AS_NOBODY, *COMMAND, *arguments, env={"TRTLAB_RUN_DIR": str(shared / "run")})
+    code, err = run(*AS_OTHER_USER, *COMMAND, *arguments, env={"TRTLAB_RUN_DIR": str(shared / "run")})
     assert code == 3, err
     assert err.count("\n") == 1, err
     assert "set TRTLAB_MODELS" in err
@@ -157,7 +157,7 @@ def test_a_user_without_a_home_is_told_what_to_set(shared: Path, arguments: list
 def test_a_user_without_a_home_runs_what_needs_no_models(shared: Path, folder: Any) -> None:
     (shared / "a.bin").write_bytes(b"x")
     env = {"TRTLAB_RUN_DIR": str(shared / "run")}
-    assert run(*AS_NOBODY, *COMMAND, "run", folder.config({}), shared / "a.bin", env=env) == (0, "")
+    assert run(*AS_OTHER_USER, *COMMAND, "run", folder.config({}), shared / "a.bin", env=env) == (0, "")
 
 
 @as_root
@@ -166,14 +166,14 @@ def test_a_user_without_a_home_runs_what_needs_no_models(shared: Path, folder: A
     [(["run", "faulty.yaml", "a.bin"], 3), (["check", "faulty.yaml", "--pages"], 3), (["status"], 1), (["shm", "gc"], 0)],
 )  # fmt: skip
 @pytest.mark.parametrize("home", ["of-root", "of-root/below", "a.bin/below", "/proc/none"])
-def test_somebody_elses_folder_for_runs_is_refused_in_one_line(
+def test_another_users_folder_for_runs_is_refused_in_one_line(
     shared: Path, folder: Any, arguments: list[str], code: int, home: str
 ) -> None:
     (shared / "of-root").mkdir(mode=0o755)
     (shared / "a.bin").write_bytes(b"x")
     folder.config({})
     arguments = [str(shared / word) if "." in word else word for word in arguments]
-    found, err = run(*AS_NOBODY, *COMMAND, *arguments, env={"TRTLAB_RUN_DIR": str(shared / home), "HOME": str(shared)})
+    found, err = run(*AS_OTHER_USER, *COMMAND, *arguments, env={"TRTLAB_RUN_DIR": str(shared / home), "HOME": str(shared)})
     assert found == code, err
     assert err.count("\n") == (code > 0), err
     assert "TRTLAB_RUN_DIR" in err or code < 3
@@ -186,7 +186,7 @@ def test_a_home_that_cannot_be_written_is_told_by_pull(shared: Path) -> None:
         "import sys\nfrom pipeline.models import pull\npull.fetch_member = lambda *_: b'x'\npull._verify = lambda *_: None\n"
         "sys.argv = ['pipeline', 'models', 'pull', 'imagenet']\nfrom pipeline.cli.main import main\nmain()"
     )
-    code, err = run(*AS_NOBODY, sys.executable, "-c", program, env={"HOME": str(shared / "home")})
+    code, err = run(*AS_OTHER_USER, sys.executable, "-c", program, env={"HOME": str(shared / "home")})
     assert code == 3, err
     assert err.count("\n") == 1
     assert "set TRTLAB_MODELS to a folder for models" in err
@@ -204,7 +204,7 @@ def eat(data):
 
 @pytest.fixture
 def small_group() -> Iterator[tuple[Path, str]]:
-    """A memory cgroup below this process's own, and the name of its limit's file."""
+    """A memory cgroup below that of this process, and the name of its limit's file."""
     own = dict(re.findall(r"^\d+:([^:]*):(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE))
     version_2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     parent = Path("/sys/fs/cgroup", "" if version_2 else "memory", own.get("" if version_2 else "memory", "/").strip("/"))
@@ -237,7 +237,7 @@ def hungry(folder: Any) -> Path:
     return path
 
 
-def test_a_worker_that_the_kernel_kills_for_want_of_memory_is_said_to_be(
+def test_the_log_says_that_the_kernel_killed_a_worker_for_want_of_memory(
     folder: Any, small_group: tuple[Path, str]
 ) -> None:
     group, limit = small_group

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: a closed terminal, and whatever comes before it is ready."""
+"""Signals that ask a run to stop: from a closed terminal, and before the run is ready."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_sighup_drains_as_sigterm_does(folder: Any, started: Started) -> None:
     with Client.connect(run_dir) as client:
         futures = [client.submit(data=b"x") for _ in range(3)]
         client.pump(0.05)
-        # The terminal that is closed sends one, and its shell another.
+        # A closed terminal sends one signal, and its shell another.
         process.send_signal(signal.SIGHUP)
         time.sleep(0.15)
         process.send_signal(signal.SIGHUP)
@@ -76,7 +76,7 @@ def test_a_terminal_that_is_closed_ends_the_run_and_leaves_nothing(folder: Any, 
     except OSError as error:
         pytest.skip(f"no terminal can be had here: {error}")
     own_terminal = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-    # Over files it has something to say in the end, and no one to say it to.
+    # A run over files prints something at its end, and no process reads it.
     work = ["--serve"] if serve else [__file__] * 50
     config = folder.config({} if serve else {"with.seconds": 0.1})
     process = started(
@@ -118,7 +118,7 @@ def test_a_run_that_is_stopped_while_it_starts_ends_well_and_leaves_nothing(
     assert psutil.wait_procs(children, 10)[1] == []
 
 
-def test_files_that_were_to_be_run_make_a_stopped_start_a_failure(folder: Any, started: Started) -> None:
+def test_a_start_that_is_stopped_fails_if_files_should_have_been_run(folder: Any, started: Started) -> None:
     mark = folder.path / "reached"
     waits = f"Path({str(mark)!r}).touch(); time.sleep(3600)"
     (folder.path / "slow.py").write_text(SLOW.format(imports="", setup=waits))
@@ -128,7 +128,7 @@ def test_files_that_were_to_be_run_make_a_stopped_start_a_failure(folder: Any, s
     assert process.wait(30) == 1
 
 
-def test_the_second_signal_stops_at_once_whatever_is_under_way(folder: Any, started: Started) -> None:
+def test_the_second_signal_stops_at_once_even_with_requests_under_way(folder: Any, started: Started) -> None:
     process = started("run", folder.config({"with.seconds": 3600}), "--serve", stdout=subprocess.PIPE, text=True)
     with Client.connect(serving(process)) as client:
         client.submit(data=b"x")
@@ -140,7 +140,7 @@ def test_the_second_signal_stops_at_once_whatever_is_under_way(folder: Any, star
 
 
 def test_sigterm_to_the_whole_group_while_children_are_born_kills_none_of_them(folder: Any, started: Started) -> None:
-    # Of systemd's KillMode=control-group, and of `timeout`: their one SIGTERM reaches the supervisor and each child.
+    # As systemd's KillMode=control-group and `timeout` do: their one SIGTERM reaches the supervisor and each child.
     (folder.path / "slow.py").write_text(SLOW.format(imports="time.sleep(0.5)", setup="time.sleep(0.5)"))
     process = started(
         "run", folder.config({"use": "./slow.py:Slow", "with": {}, "replicas": 2}), "--serve",

@@ -1,4 +1,4 @@
-"""A process that is stopped for a while, as a debugger or a frozen cgroup does: it goes on, and nothing is lost or computed wrong."""
+"""A process that a debugger or a frozen cgroup stops for a while goes on, and nothing is lost or computed wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody truncates a segment of a living run: who touches it dies by SIGBUS; the run goes on with new segments, or ends and says so."""
+"""A segment of a living run is truncated: a process that touches it dies by SIGBUS; the run goes on with new segments, or ends and says so."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def truncate(pipeline: RunningPipeline, pool: str) -> Path:
     return path
 
 
-def test_segments_that_are_truncated_or_removed_unseen_are_replaced_before_anybody_needs_them(folder: Any) -> None:
+def test_segments_that_are_truncated_or_removed_are_replaced_before_they_are_needed(folder: Any) -> None:
     stage = {"restart": {"max": 0}}
     with running(folder.config(stage, stage)) as pipeline:
         truncate(pipeline, "s0")
         until(lambda: "a segment is damaged, so all are replaced" in pipeline.log())
         until(lambda: ready(pipeline, epoch=1))
-        # As by somebody who tidies up: the flight records too.
+        # As if a person cleaned up: the flight records too.
         for path in SHM.glob(f"trtlab.{pipeline.run_dir.name}.*"):
             path.unlink()
         until(lambda: pipeline.log().count("a segment is damaged, so all are replaced") == 2)
@@ -47,7 +47,7 @@ def test_segments_that_are_truncated_or_removed_unseen_are_replaced_before_anybo
         with pipeline.client() as client:
             load = Load(client)
             load.more(30)
-            # Whoever starts now finds them.
+            # A process that starts now finds them.
             os.kill(pipeline.worker_pids("s0")[0], signal.SIGKILL)
             load.more(30)
             load.finish()
@@ -75,7 +75,7 @@ def test_a_run_whose_flight_records_are_cut_off_ends_and_says_where(folder: Any)
         log = pipeline.log()
         assert "Fatal Python error: Bus error" in log
         assert "recorder.py" in log
-        # Nothing says any more whose it was: `pipeline shm gc` leaves it alone.
+        # The owner of this segment is unknown now: `pipeline shm gc` leaves it alone.
         path.unlink()
     with running(folder.config({}, name="next")) as following:
         assert not pipeline.run_dir.exists()

@@ -1,4 +1,4 @@
-"""A user's glue between stages: a text that is split into words, each word on its own, and all of them again."""
+"""A user's glue between stages: a text is split into words, each word is changed, and all words are joined."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def split(text: np.ndarray, out) -> dict:  # type: ignore[no-untyped-def,type-arg]
-    """One tensor for each word; its letters as they lie in memory."""
+    """One tensor for each word, with its letters as bytes."""
     words = text.tobytes().split()
     for view, word in zip(out.many("word", [(len(word),) for word in words]), words):
         view[...] = np.frombuffer(word, np.uint8)
@@ -18,7 +18,7 @@ def split(text: np.ndarray, out) -> dict:  # type: ignore[no-untyped-def,type-ar
 
 
 def shout(word: np.ndarray, delay_s: float = 0.0) -> np.ndarray:  # type: ignore[type-arg]
-    """Upper case; the word that is called die does as it is told, and bad is refused."""
+    """Upper case; the word die kills the process, and the word bad is refused."""
     text = word.tobytes()
     if text == b"die":
         os.kill(os.getpid(), 11)
@@ -42,5 +42,5 @@ def length(text: np.ndarray) -> int:  # type: ignore[type-arg]
 
 
 def verdict(long: object, short: object) -> dict:  # type: ignore[type-arg]
-    """Of two branches one has run."""
+    """The output of the branch that has run, of two."""
     return {"long": None if long is None else int(long), "short": None if short is None else int(short)}  # type: ignore[call-overload]

@@ -21,7 +21,7 @@ class Folder:
         shutil.copy(HERE / "sample_stages.py", path)
 
     def config(self, *stages: dict[str, Any], name: str = "sample", **fields: Any) -> Path:
-        """A chain of stages, Work where they do not say what they use; bytes in, the same bytes out."""
+        """A chain of stages, of the class Work unless they name another one; bytes in, the same bytes out."""
         document = {
             "inputs": [{"name": "data", "dtype": "uint8", "shape": ["bytes"], "max": {"bytes": 65536}}],
             "stages": [{"name": f"s{i}", "use": "./sample_stages.py:Work", **stage} for i, stage in enumerate(stages)],
@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Folder:
 
 @pytest.fixture
 def children_of() -> Callable[[int], dict[str, psutil.Process]]:
-    """The children of a supervisor, by what `ps` shows."""
+    """The children of a supervisor, by their names in `ps`."""
 
     def children_of(pid: int) -> dict[str, psutil.Process]:
         return {" ".join(child.cmdline()).strip(): child for child in psutil.Process(pid).children()}

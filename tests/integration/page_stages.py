@@ -8,7 +8,7 @@ import numpy as np
 
 
 def draw(what: dict, out) -> None:  # type: ignore[no-untyped-def,type-arg]
-    """A page of that many rows, every byte of which follows from its seed; or the end of this process."""
+    """A page of that many rows whose bytes all follow from its seed; or the end of this process."""
     page = np.random.default_rng(what["seed"]).integers(0, 256, (what["rows"], 1024), np.uint8)
     if what.get("die") and not os.path.exists(what["die"]):
         open(what["die"], "w").close()
@@ -23,6 +23,6 @@ def mirror(page: np.ndarray, out) -> None:  # type: ignore[no-untyped-def,type-a
 
 
 def weigh(turned: np.ndarray, first: np.ndarray) -> dict:  # type: ignore[type-arg]
-    """What is left of a page in the end."""
+    """A summary of a page, for the answer."""
     weights = np.arange(turned.shape[0], dtype=np.int64)
     return {"rows": turned.shape[0], "sum": int(turned.sum(1, np.int64) @ weights), "first": int(first.sum(dtype=np.int64))}

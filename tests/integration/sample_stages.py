@@ -1,4 +1,4 @@
-"""A user's own file: stages that work, and stages that die in every way. Tests copy it beside a config of theirs."""
+"""A user's own file: stages that work, and stages that die in every way. Tests copy it beside their config."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stages.spec import TensorSpec
 
 
 def die(how: str) -> None:
-    """End, or break, in the way of that name."""
+    """End this process, or fail, in the way of that name."""
     if how == "raise":
         raise RuntimeError("broken on purpose")
     if how == "bad_input":
@@ -55,7 +55,7 @@ class Work:
 
 
 class Count:
-    """How many bytes they are, after `seconds`."""
+    """The number of bytes, after `seconds`."""
 
     inputs = (TensorSpec("data", "uint8", ("bytes",), {"bytes": 65536}),)
     outputs = (TensorSpec("count", "int64", (1,)),)

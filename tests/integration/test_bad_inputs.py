@@ -54,7 +54,7 @@ def test_every_bad_file_fails_alone_and_is_named(cli: Callable[..., Any], photos
     good = [str(DIGITS / f"{digit}.png") for digit in range(10)]
     files = [*good[:3], *bad, *good[3:]]
     output = tmp_path / "out.jsonl"
-    # The largest file that may be sent is the bomb: 400 million pixels in 400 kB.
+    # The largest file within the limits is the bomb: 400 million pixels in 400 kB.
     config = yaml.safe_load(MNIST.read_text())
     config["inputs"][0]["max"]["bytes"] = config["stages"][0]["with"]["max_bytes"] = 2**20
     config["stages"][1]["with"]["model"] = str(ROOT / "models" / "mnist.onnx")

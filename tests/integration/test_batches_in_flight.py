@@ -1,4 +1,4 @@
-"""A stage that computes beside the CPU has several batches under way, and keeps every promise that others keep."""
+"""A stage that does not compute on the CPU has several batches under way, with the same guarantees as others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stage leaves to Python's collector goes away, also where its worker has not a moment of rest."""
+"""Python's garbage collector frees what a stage leaves behind, even if its worker is never idle."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def config_of(folder: Path, stages: list[dict[str, Any]], **fields: Any) -> Path
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A client of one pipeline, for the tests that leave its processes alive."""
+    """A client of one pipeline, for tests that do not kill its processes."""
     with running(config_of(tmp_path_factory.mktemp("words"), WORDS)) as pipeline, pipeline.client() as client:
         yield client
 
@@ -125,7 +125,7 @@ BRANCHES = [
 ]
 
 
-def test_of_two_branches_the_one_runs_whose_condition_holds(tmp_path: Path) -> None:
+def test_the_branch_whose_condition_holds_is_the_one_that_runs(tmp_path: Path) -> None:
     path = config_of(tmp_path, BRANCHES, outputs={"which": "verdict.which", "long": "long.n"})
     with running(path) as pipeline, pipeline.client() as client:
         texts = [b"short", b"a text that is long", b"", b"another long text"] * 10

@@ -1,4 +1,4 @@
-"""Several clients at once, and one pipeline's memory when more comes than it can take."""
+"""Several clients at once, and the memory of a pipeline that gets more requests than it can compute."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_two_clients_get_their_own_answers_only(folder: Any) -> None:
         assert pipeline.stop() == 0
 
 
-def test_a_client_that_fills_no_draft_it_took_starves_nobody_else(folder: Any) -> None:
+def test_a_client_that_fills_no_draft_it_took_starves_no_other_client(folder: Any) -> None:
     with running(folder.config({}, {})) as pipeline, pipeline.client("greedy") as greedy:
         drafts = []
         while (draft := _draft(greedy)) is not None:
@@ -52,10 +52,10 @@ def test_a_client_that_fills_no_draft_it_took_starves_nobody_else(folder: Any) -
         assert pipeline.stop() == 0
 
 
-def test_a_client_that_keeps_its_results_starves_nobody_else(folder: Any) -> None:
+def test_a_client_that_keeps_its_results_starves_no_other_client(folder: Any) -> None:
     with running(folder.config({}, {})) as pipeline, pipeline.client("greedy") as greedy:
         kept = []
-        # Until it gets nothing more: a result that is not released keeps its slot.
+        # Until it gets no slot any more: a result that is not released keeps its slot.
         while (draft := _draft(greedy, 3000)) is not None:
             future = draft.submit()
             if not future.wait(1.0):
@@ -130,11 +130,11 @@ def test_with_input_faster_than_the_slowest_stage_memory_stays_flat(
     assert process.wait(10) == 0
     assert f"{len(files)} requests, 0 failed" in (folder.path / "stdout").read_text()
     assert len(inside) >= 20
-    # Each request inside holds a slot; after the first stage it is no longer one of the ingress.
+    # Each request inside holds a slot; after the first stage it no longer holds one of the ingress.
     assert 0 < max(inside) <= slots
     half = len(inside) // 2
     assert max(inside[half:]) <= max(inside[:half]) + 2
-    # What nine of ten looks found at most: one look may fall between an answer and the news of it.
+    # The largest value of nine in ten samples: one sample may fall between an answer and its notice.
     early, late = (sorted(looks)[len(looks) * 9 // 10] for looks in (in_use[:half], in_use[half:]))
     assert late <= early + 2, in_use
     for name in ("scheduler", "feeder", "s0/0", "s1/0"):

@@ -44,9 +44,9 @@ def data_of(future: Future) -> bytes:
 
 
 def senders(pid: int) -> Counter[str]:
-    """How many processes, or parts of one, are connected to each socket of a process."""
+    """The number of connections to each socket of a process."""
     names = (connection.laddr for connection in psutil.Process(pid).net_connections("unix") if connection.laddr)
-    # One of them is the socket that they connect to.
+    # One of them is the listening socket itself.
     return Counter({name: count - 1 for name, count in Counter(os.path.basename(name) for name in names).items()})
 
 
@@ -66,7 +66,7 @@ def test_a_chain_in_one_process_gives_what_it_gives_in_several(
 
 def test_nothing_is_sent_from_a_stage_to_one_of_the_same_process(folder: Any) -> None:
     chain = [{}, {"use": "./sample_stages.py:louder", "with": LOUDER}, {}]
-    # The supervisor has one connection to each process, by the address of its first worker.
+    # The supervisor has one connection to each process, at the address of its first worker.
     for stages, forwarded, told in ((chain, 1, (1, 1, 1)), (together(chain), 0, (1, 0, 0))):
         with running(folder.config(*stages)) as pipeline, pipeline.client() as client:
             for number in range(50):

@@ -1,4 +1,4 @@
-"""Copies of tensor bytes with real processes: none where none is needed, and each one named where there are."""
+"""Copies of tensor bytes with real processes: none if none is needed; otherwise each one is named."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Total:
 
 
 class Look:
-    """What lies in an image that somebody else reads at the same time."""
+    """Reads an image that another stage reads at the same time."""
     inputs = (IMAGE,)
     outputs = (TensorSpec("first", "uint8", (1,)),)
 
@@ -119,7 +119,7 @@ def test_a_run_that_copied_fails_and_names_the_edge_the_reason_and_what_to_chang
         "    to change: fill batch.out(row, name) or batch.stack_out(name); in a function, the arrays of the parameter out",
     ]
     assert re.search(r"^make\.image +1\.2 KiB +5 +returned: ", out, re.MULTILINE)
-    # The same run without the flag is a success, and shows the same.
+    # The same run without the flag succeeds, and shows the same.
     code, out, err = cli("run", path, *files)
     assert (code, err) == (0, "")
     assert re.search(r"^make\.image +1\.2 KiB +5 +returned: ", out, re.MULTILINE)
@@ -183,7 +183,7 @@ def test_copies_outlive_the_worker_that_made_them_and_are_metrics(
     assert values["trtlab_rows_total", "make"] == 4
 
 
-def test_zero_copies_of_what_serves_for_ever_cannot_be_asserted(config: Callable[..., Path], cli: Callable[..., Any]) -> None:
+def test_zero_copies_cannot_be_asserted_for_a_pipeline_that_serves(config: Callable[..., Path], cli: Callable[..., Any]) -> None:
     code, _, err = cli("run", config(MAKE, VIEWS), "--serve", "--assert-zero-copy")
     assert code == 2
     assert "--assert-zero-copy is about a run of files" in err

@@ -1,4 +1,4 @@
-"""Processes that are killed: nobody but the dead notices more than time."""
+"""Processes are killed: the others only wait a little longer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from shm.owner import Dead
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Wait; what never comes ends in the test's own timeout."""
+    """Wait; if it never happens, the test's own timeout ends the wait."""
     while not condition():
         time.sleep(0.02)
 
@@ -48,7 +48,7 @@ def test_ps_says_what_every_process_is(folder: Any, children_of: Callable[[int],
 def test_every_child_ends_when_the_supervisor_is_killed_and_the_next_start_clears_up(
     folder: Any, children_of: Callable[[int], dict[str, psutil.Process]]
 ) -> None:
-    # One worker is deep in a computation, and looks at nothing.
+    # One worker is in the middle of a computation, and reads no message.
     config = folder.config({"with": {"seconds": 60.0}}, {"replicas": 2})
     with running(config) as pipeline:
         children = list(children_of(pipeline.pid).values())
@@ -60,7 +60,7 @@ def test_every_child_ends_when_the_supervisor_is_killed_and_the_next_start_clear
             os.kill(pipeline.pid, signal.SIGKILL)
             assert psutil.wait_procs(children, timeout=10)[1] == []
         assert pipeline.wait() == -signal.SIGKILL
-        # Whoever starts a pipeline on this machine may have removed them already.
+        # Another pipeline that starts on this machine may have removed them already.
         assert all(isinstance(segment.state, Dead) for segment in segments_of(pipeline))
         assert pipeline.run_dir.is_dir()
         with running(folder.config({}, name="next")) as following:
@@ -170,11 +170,11 @@ def test_clients_of_a_pipeline_that_is_killed_are_told(folder: Any) -> None:
             future.get(20)
         with pytest.raises(Unavailable):
             client.submit(data=b"x")
-    # What is left of that run: as the next start would.
+    # Remove the rest of that run, as the next start would.
     assert remove_dead_runs() == [pipeline.run_dir]
 
 
 def test_connecting_to_nothing_says_what_to_start(tmp_path: Path) -> None:
-    for run in (None, "nobody", tmp_path / "gone"):
+    for run in (None, "unknown", tmp_path / "gone"):
         with pytest.raises(Unavailable, match=r"running here .* pipeline run CONFIG --serve|no pipeline runs in"):
             Client.connect(run)

@@ -1,4 +1,4 @@
-"""One request, one path, one stream cannot end a run: real runs over what people have on their disks."""
+"""No single request, path or stream can end a run: real runs over files that people really have."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 def run_in_shell(arguments: str, tmp_path: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
-    """`pipeline`, as `run` in short, with what a shell makes of the rest."""
+    """Run a script in a shell in which `pipeline` is the command line and `run` is `pipeline run`."""
     command = python_command("pipeline.__main__")
     script = f'pipeline() {{ "{command[0]}" -c "$CODE" "$@"; }}; run() {{ pipeline run "$@"; }}; {arguments}'
     return subprocess.run(
@@ -134,7 +134,7 @@ def test_every_dtype_has_a_form_on_stdout_in_a_file_and_in_a_folder(made: Any, c
     with np.load(tmp_path / "out" / record["outputs"]["spectrum"]["file"]) as found:
         assert found["spectrum"][0] == 1 + 2j
         assert found["long"].dtype == np.longdouble
-    # Before anything starts: the picture that no answer has, and the one that is none.
+    # Before anything starts: a picture that no answer has, and an output that is not a picture.
     for name, said in (("mask", "no answer has an output 'mask'"), ("long", "is not a picture")):
         for command in ("check", "run"):
             code, _, err = cli(command, config, *([file] * (command == "run")), "--set", f"run.pictures=[{name}]")
@@ -153,7 +153,7 @@ def test_names_that_are_no_utf8_are_escapes_on_stdout_and_in_the_file(made: Any,
         assert b"f/caf\\xe9.bin  {" in done.stdout
         names = [record["input"] for record in records(tmp_path / f"{number}.jsonl")]
         assert names == ["f/a.bin", "f/caf\\xe9.bin", "f/猫.bin"]
-    # And are known again.
+    # And --append recognises them.
     done = run_in_shell("run size.yaml f -o 0.jsonl --append", tmp_path)
     assert (done.returncode, b"0 requests, 0 failed, 3 answered before" in done.stdout) == (0, True)
 
@@ -192,7 +192,7 @@ def test_answers_on_stdout_do_not_go_with_the_reader_of_what_failed(made: Any, t
     assert [json.loads(line)["outputs"].get("n") for line in done.stdout.splitlines()] == [None, 1, 2, 3]
 
 
-def test_a_reader_that_goes_away_ends_a_run_only_where_it_was_all_that_the_run_was_for(made: Any, tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_ends_a_run_only_if_the_run_has_no_other_output(made: Any, tmp_path: Path) -> None:
     made("text", {"name": "answer", **JSON})
     (tmp_path / "f").mkdir()
     for number in range(600):
@@ -206,7 +206,7 @@ def test_a_reader_that_goes_away_ends_a_run_only_where_it_was_all_that_the_run_w
 
 
 def test_a_folder_of_any_length_of_names_is_run(made: Any, cli: Any, tmp_path: Path) -> None:
-    # Together more than 16 MiB, which a line to a child once had as its limit.
+    # Together more than 16 MiB, which was once the limit of a line to a child.
     config = made("size", SIZE)
     (tmp_path / "f").mkdir()
     for number in range(300):
@@ -251,7 +251,7 @@ def test_a_run_goes_on_behind_what_was_answered_and_overwrites_only_when_told(ma
     assert (code, out) == (2, "")
     assert "--append goes on behind" in err
     assert output.read_bytes() == before
-    # The end of that run was torn off.
+    # The end of that run's file was cut off.
     with open(output, "ab") as file:
         file.write(before[:30])
     (tmp_path / "gone.bin").write_bytes(b"here")
@@ -273,7 +273,7 @@ def test_a_full_disk_behind_stdout_is_told_in_one_line(made: Any, tmp_path: Path
         assert done.stderr.splitlines()[-1].startswith(b"error: ")
         assert done.stderr.endswith(b": No space left on device\n")
         assert b"Traceback" not in done.stderr
-    # What is not the purpose of the run ends nothing.
+    # An output that is not the purpose of the run does not end it.
     done = run_in_shell("run size.yaml 1.bin -o out.jsonl >/dev/full", tmp_path)
     assert (done.returncode, len(records(tmp_path / "out.jsonl"))) == (0, 1)
 
@@ -315,14 +315,14 @@ def test_arrays_come_as_they_are_or_not_at_all(made: Any, tmp_path: Path) -> Non
     assert "expected numbers that uint8 can hold, found 4 to 300" in found[4]["error"]["message"]
 
 
-def test_who_waits_for_each_answer_before_more_is_sent_gets_it(made: Any, started: Any, tmp_path: Path) -> None:
+def test_a_program_that_waits_for_each_answer_before_it_sends_more_gets_it(made: Any, started: Any, tmp_path: Path) -> None:
     config = made("echo", {"name": "answer", **JSON}, inputs=[{"name": "request", **JSON}])
     process = started("run", config, "-", "-o", "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     for number in range(3):
         process.stdin.write(f"{number}\n".encode())
         process.stdin.flush()
         assert json.loads(process.stdout.readline())["outputs"] == {"answer": {"got": number}}
-    # And while nothing comes, it can be stopped.
+    # And it can be stopped while stdin brings nothing.
     process.send_signal(signal.SIGTERM)
     assert process.stdout.read() == b""
     assert b"3 requests, 0 failed, the rest not sent" in process.stderr.read()

@@ -1,4 +1,4 @@
-"""Whatever is written to a run's sockets: it is refused and counted, the processes live, requests are answered."""
+"""Garbage on a run's sockets is refused and counted; the processes live, and requests are answered."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ KINDS = {"push": zmq.PUSH, "dealer": zmq.DEALER, "router": zmq.ROUTER}
 
 
 def frames(rng: random.Random) -> list[bytes]:
-    """One multipart message of nonsense."""
+    """One multipart message of garbage."""
     nonsense = [b"", b"\xc1", b"\x93\x01", b"\xdf\xff\xff\xff\xff", bytes(rng.randrange(256) for _ in range(rng.randrange(200)))]
     return rng.choices(nonsense, k=rng.randrange(1, 4))
 
 
-def test_garbage_on_every_socket_harms_nobody(folder: Any) -> None:
+def test_garbage_on_every_socket_harms_no_process(folder: Any) -> None:
     rng = random.Random(7)
     context = zmq.Context.instance()
     with running(folder.config({"replicas": 2}, {})) as pipeline, pipeline.client() as client:
@@ -41,7 +41,7 @@ def test_garbage_on_every_socket_harms_nobody(folder: Any) -> None:
                     with contextlib.suppress(zmq.Again):  # the other side refuses the kind of socket
                         raw.send_multipart(frames(rng))
                 raw.close()
-            # And what is no ZeroMQ at all.
+            # And bytes that are not ZeroMQ at all.
             for junk in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64, rng.randbytes(4096), b""):
                 with socket.socket(socket.AF_UNIX) as plain, contextlib.suppress(OSError):
                     plain.settimeout(2)

@@ -1,4 +1,4 @@
-"""`pipeline run --in-process`: the answers of every run, in one process that debuggers and profilers see all of."""
+"""`pipeline run --in-process`: the same answers as in other runs, in one process that debuggers and profilers see as a whole."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def stage(name: str, function: str, takes: dict[str, Any], gives: dict[str, Any]
     return {"name": name, "use": f"./chain_stages.py:{function}", "with": options, **fields}
 
 
-#: Fan-out and join; beside it two branches with conditions, of which one is skipped.
+#: Fan-out and join; beside them two branches with conditions, one of which is skipped.
 GRAPH = [
     stage(
         "split",
@@ -125,11 +125,11 @@ WHAT = {"dtype": "json", "shape": ["bytes"], "max": {"bytes": 256}}
 
 
 def answers(cli: Callable[..., Any], output: Path, *arguments: object) -> tuple[int, list[tuple[Any, ...]], str]:
-    """The exit code, what each file came to, and the lines that were shown before the summary."""
+    """The exit code, the result for each file, and the lines before the summary."""
     code, out, err = cli("run", *arguments, "--output", output)
     records = [json.loads(line) for line in output.read_text().splitlines()]
     assert code in (0, 1), err
-    # Of a run in this process, what stages print stands between them.
+    # In a run in this process, what stages print stands between them.
     shown = "\n".join(line for line in out.partition("\n\n")[0].splitlines() if line != "drawn")
     return code, [
         (r["input"], r["status"], r["error"], r["outputs"], sorted(r["stages"])) for r in records
@@ -137,7 +137,7 @@ def answers(cli: Callable[..., Any], output: Path, *arguments: object) -> tuple[
 
 
 def compare(cli: Callable[..., Any], folder: Path, *arguments: object) -> list[tuple[Any, ...]]:
-    """Both ways of a run; what both of them said."""
+    """Run the command line in both ways; return what both of them printed."""
     here = answers(cli, folder / "here.jsonl", *arguments, "--in-process")
     there = answers(cli, folder / "there.jsonl", *arguments)
     assert here == there
@@ -185,7 +185,7 @@ def test_pages_of_free_size_are_computed_once_each(cli: Callable[..., Any], tmp_
     tmp_path.joinpath("page_stages.py").write_text(text.replace("    page = np.random", '    print("drawn")\n    page = np.random'))
     pages = [stage("draw", "draw", {"what": WHAT}, {"page": PAGE})]
     pages[0]["use"] = "./page_stages.py:draw"
-    # What the file says, as JSON.
+    # The file's content is JSON.
     parse = "import json\n\ndef parse(data):\n    return json.loads(data.tobytes())\n"
     tmp_path.joinpath("parse.py").write_text(parse)
     first = stage("parse", "parse", {"data": BYTES}, {"what": WHAT})
@@ -203,7 +203,7 @@ def test_pages_of_free_size_are_computed_once_each(cli: Callable[..., Any], tmp_
     found = compare(cli, tmp_path, config, *files)
     assert [record[3]["sum"]["rows"] for record in found] == [1, 8192, 3, 4000]
     _, out, _ = cli("run", config, *files, "--in-process")
-    # The second is far larger than what a guess would have given it: in a run of processes it is drawn again.
+    # The second is far larger than the guess for it: in a run with processes it is drawn again.
     assert out.splitlines().count("drawn") == 4
 
 
@@ -251,14 +251,14 @@ def test_an_exception_shows_its_whole_traceback_once_and_the_next_file_has_its_t
     assert err.count("Traceback (most recent call last):") == 2, "a place is shown once; BadInput is no accident"
     first = err.splitlines()[:3]
     assert first[:2] == ["stage show:", "Traceback (most recent call last):"]
-    # The user's own frame first: nothing of the pipeline's stands before it.
+    # The user's own frame comes first, without frames of the pipeline before it.
     assert re.match(rf'  File "{tmp_path}/own.py", line \d+, in process', first[2])
     assert "ValueError: bad on purpose" in err
     assert "neither filled nor returned it" in err
 
 
 @pytest.mark.parametrize(("text", "said"), [("exit", "a stage called sys.exit(7)"), ("broken", "the device is lost")])
-def test_a_stage_that_ends_the_process_ends_the_run_with_a_word(
+def test_a_stage_that_ends_the_process_ends_the_run_with_a_message(
     cli: Callable[..., Any], shown: Callable[..., list[str]], text: str, said: str
 ) -> None:
     code, out, err = cli(*shown("fine", text, "fine"))
@@ -270,7 +270,7 @@ def test_a_stage_that_ends_the_process_ends_the_run_with_a_word(
     assert out.endswith("torn down\n")
 
 
-def test_memory_that_cannot_be_had_is_told(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_memory_that_is_not_available_is_reported(cli: Callable[..., Any], tmp_path: Path) -> None:
     huge = {"name": "tensor", "dtype": "uint8", "shape": [1 << 43]}
     config = tmp_path / "huge.yaml"
     stage = {"name": "relay", "use": "stages.relay:Relay", "with": {"shape": [1 << 43]}}
@@ -329,7 +329,7 @@ def test_ctrl_c_shows_where_the_stage_was(
 
 
 @pytest.mark.parametrize(("where", "code"), [("init", 2), ("setup", 3)])
-def test_a_stage_that_cannot_be_made_is_told_as_in_every_run(
+def test_a_stage_that_cannot_be_made_is_reported_as_in_every_run(
     cli: Callable[..., Any], shown: Callable[..., list[str]], where: str, code: int
 ) -> None:
     ended, out, err = cli(*shown("fine", broken=where))
@@ -356,7 +356,7 @@ def test_env_of_stages_holds_and_a_contradiction_is_told(cli: Callable[..., Any]
     assert "env MOOD: stage a says 'good', stage b 'bad'" in err
 
 
-def test_it_serves_nobody(cli: Callable[..., Any]) -> None:
+def test_it_serves_no_clients(cli: Callable[..., Any]) -> None:
     code, out, err = cli("run", ROOT / "configs/mnist.yaml", "--serve", "--in-process")
     assert (code, out) == (2, "")
     assert "--in-process runs files" in err

@@ -1,4 +1,4 @@
-"""`pipeline init`: what it writes runs as it is."""
+"""`pipeline init`: the files that it writes run as they are."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def save(path: Path, nodes: Sequence[Node], takes: Sequence[Tensor], gives: Sequ
 
 
 def tokens(path: Path) -> Path:
-    """Two inputs of tokens and masks; an output for each token, and one of the whole."""
+    """Two inputs of tokens and masks; an output for each token, and one for the whole text."""
     nodes: list[Node] = [
         ("Gather", ["table", "input_ids"], ["embedded"], {}),
         ("Cast", ["attention_mask"], ["mask"], {"to": FLOAT}),
@@ -153,7 +153,7 @@ def test_without_a_folder_it_is_one_of_the_models_name_here(cli: Callable[..., A
     assert out.splitlines()[0] == "double-in-twos/double-in-twos.yaml"
 
 
-def test_what_is_there_is_never_overwritten_and_nothing_is_written_beside_it(
+def test_existing_files_are_never_overwritten_and_nothing_is_written_beside_them(
     cli_here: Callable[..., Any], tmp_path: Path
 ) -> None:
     tmp_path.joinpath("add_stages.py").write_text("mine")
@@ -175,7 +175,7 @@ def test_what_is_there_is_never_overwritten_and_nothing_is_written_beside_it(
         ([TINY / "add.onnx", ROOT / "README.md"], 2, "expected a folder"),
     ],
 )
-def test_what_cannot_be_is_refused_in_words(
+def test_models_that_cannot_run_are_refused_with_a_reason(
     cli_here: Callable[..., Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -206,7 +206,7 @@ def test_a_dimension_that_is_free_on_paper_alone_is_kept_at_its_maximum(cli: Cal
     follow(cli, model, tmp_path / "made", "--max", "channels=3", "--max", "height=8", "--max", "width=4")
 
 
-def test_where_ones_are_no_indices_zeros_are(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_if_ones_are_not_valid_indices_zeros_are_used(cli: Callable[..., Any], tmp_path: Path) -> None:
     nodes: list[Node] = [("Gather", ["table", "kind"], ["y"], {})]
     model = save(tmp_path / "m.onnx", nodes, [("kind", INT, ["N"])], [("y", FLOAT, ["N", 4])], table=np.ones((1, 4), np.float32))
     follow(cli, model, tmp_path / "made")

@@ -1,4 +1,4 @@
-"""Models whose outputs are no row a request, in a whole pipeline: each request gets its own, or is told that it fails."""
+"""Models whose outputs have no row for each request, in a whole pipeline: each request gets its own, or fails with a message."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def answers(client: Client, rows: list[list[float]]) -> list[object]:
     return found
 
 
-def test_rows_that_depend_on_the_data_are_never_parted_among_other_requests(tmp_path: Path) -> None:
+def test_rows_that_depend_on_the_data_never_reach_other_requests(tmp_path: Path) -> None:
     with running(config(tmp_path, "drop_from_five", 3, batch=2)) as pipeline, pipeline.client() as client:
         for rows in ([[9, 9, 9], [1, 2, 3]], [[4, 5, 6], [9, 8, 7]], [[1, 1, 1], [2, 2, 2]]):
             for row, found in zip(rows, answers(client, rows)):
                 if row[0] < 5:
                     assert found == {"y": row}
                 else:
-                    # The model is to blame, not what was sent.
+                    # The model is to blame, not the request.
                     assert isinstance(found, StageFailed)
                     assert "output 'y' has the shape [0, 3] for a batch of 1; expected 1" in str(found)
 

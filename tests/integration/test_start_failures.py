@@ -1,4 +1,4 @@
-"""A pipeline that cannot start: it says which stage and why, ends with its exit code, and leaves nothing."""
+"""A pipeline that cannot start names the stage and the reason, ends with its exit code, and leaves nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as a person has it: on a terminal, with Ctrl-C."""
+"""A run in front of a person: on a terminal, with Ctrl-C."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pipeline.interpreter import python_command
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: What a shell does before it runs a command: make the terminal that of the command.
+#: As a shell does before it runs a command: make the terminal the command's controlling terminal.
 OWN_TERMINAL = [
     sys.executable,
     "-c",
@@ -54,14 +54,14 @@ class Terminal:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def read_until(self, pattern: str | None, timeout_s: float = 20.0) -> str:
-        """All text shown so far, once `pattern` is found in it; None: once the command has ended."""
+        """All text shown so far, as soon as it contains `pattern`; None: as soon as the command has ended."""
         end = time.monotonic() + timeout_s
         while pattern is None or not re.search(pattern, plain(self.screen)):
             readable, _, _ = select.select([self.master], [], [], max(0.0, end - time.monotonic()))
             assert readable, f"{pattern!r} was not shown: {self.screen[-1000:]!r}"
             try:
                 self.screen += self._decoder.decode(os.read(self.master, 65536))
-            except OSError:  # EIO: nobody has the other end any more
+            except OSError:  # EIO: no process has the other end any more
                 assert pattern is None, self.screen[-1000:]
                 break
         return plain(self.screen)
@@ -84,7 +84,7 @@ def terminal(started: Callable[..., subprocess.Popen[Any]]) -> Iterator[Callable
 
 
 def plain(screen: str) -> str:
-    """Without colours and cursor movements."""
+    """The text without colours and cursor movements."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen).replace("\r", "")
 
 
@@ -96,7 +96,7 @@ def test_a_terminal_shows_progress_then_a_table_then_a_summary(terminal: Callabl
     assert "\x1b[" in run.screen
     assert re.search(r"sample .*\d+% +\d+/60 +\d+\.\d/s", text)
     table = text[text.rindex("left") :]
-    # Long paths are folded, and a long table is cut with a word about how to see all of it.
+    # Long paths are folded, and a long table is cut with a hint about how to see all of it.
     assert "outputs" in table
     assert f"... and {len(files) - 40} more; --output FILE.jsonl writes all of them" in table
     assert "60 requests, 0 failed" in table

@@ -1,4 +1,4 @@
-"""A developer at work: what a run tells of a stage that fails, and what a stage can know and log."""
+"""A developer at work: what a run says about a stage that fails, and what a stage can know and log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 LINE = {
     text: number
     for number, line in enumerate((HERE / "told_stages.py").read_text().splitlines(), 1)
-    for text in ("json.loads(text)", "breakpoint()", 'print("nobody', "def process(self, batch):  #")
+    for text in ("json.loads(text)", "breakpoint()", 'print("never reached', "def process(self, batch):  #")
     if line.strip().startswith(text)
 }
 
@@ -100,7 +100,7 @@ def test_the_traceback_of_a_child_comes_with_the_failure_of_its_request(
     assert f"request {record['request']}/1 (" in err
 
 
-@pytest.mark.parametrize(("word", "line"), [("breakpoint", "breakpoint()"), ("pdb", 'print("nobody')])
+@pytest.mark.parametrize(("word", "line"), [("breakpoint", "breakpoint()"), ("pdb", 'print("never reached')])
 def test_a_breakpoint_in_a_worker_says_where_one_works(
     cli: Callable[..., Any], told: Any, word: str, line: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""A user's own files: they can be imported from where they lie, and hide nothing of ours."""
+"""A user's own files can be imported from their folder, and hide no modules of ours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def function(name: str, **options: Any) -> dict[str, Any]:
     return {"use": name, "with": {"inputs": spec, "outputs": spec, **options}}
 
 
-def test_a_class_and_a_function_of_a_file_of_ones_own(cli: Callable[..., Any], folder: Any, tmp_path: Path) -> None:
+def test_a_class_and_a_function_of_the_users_own_file(cli: Callable[..., Any], folder: Any, tmp_path: Path) -> None:
     config = folder.config({}, function("./sample_stages.py:louder", by=2))
     code, _, err = cli("run", config, folder.file("a.bin", b"ABC"), "--output", tmp_path / "out.jsonl")
     assert (code, err) == (0, "")

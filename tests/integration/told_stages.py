@@ -26,7 +26,7 @@ def parse(text: bytes) -> None:
         import pdb
 
         pdb.set_trace()
-        print("nobody comes here")
+        print("never reached")
     if text == b"die":
         os.kill(os.getpid(), 11)
     if text == b"slow":
@@ -34,7 +34,7 @@ def parse(text: bytes) -> None:
 
 
 class Told:
-    """Gives, for each row, what the stage knows of its request."""
+    """Gives, for each row, what the stage knows about its request."""
 
     inputs = (BYTES,)
     outputs = (TensorSpec.json("who", 1024),)

@@ -21,7 +21,7 @@ from typing import Any
 
 from pipeline.errors import WireError
 from pipeline.graph.plan import Plan
-from pipeline.scheduler.door import NO_LIMITS, ClientGone, Connect, Decided, Disconnect, Limits, SUPERVISOR
+from pipeline.scheduler.door import NO_LIMITS, SUPERVISOR, ClientGone, Connect, Decided, Disconnect, Limits
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.messages import (
     OK,
