@@ -15,7 +15,7 @@ from rich.console import Console
 
 from pipeline.cli.pages import pages_of_run, pages_table
 from pipeline.cli.tables import make_console, make_table
-from pipeline.client.asking import ask_status
+from pipeline.client.asking import ask_status, ask_story
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.feeding.summary import copies_of
@@ -40,15 +40,24 @@ def status(
     pages: Annotated[
         bool, typer.Option("--pages", help="Show on which NUMA nodes its shared memory is, too.")
     ] = False,
+    request: Annotated[
+        str | None,
+        typer.Option("--request", metavar="ID", help="Show what has happened to one request, by its id (3fa9c-17)."),
+    ] = None,
     prometheus: Annotated[
         bool, typer.Option("--prometheus", help="Print metrics in Prometheus' text format, for a textfile collector.")
     ] = False,
 ) -> None:
-    """Show how a running pipeline is. Exit code 0: ready; 1: not ready, or not running."""
+    """Show how a running pipeline is. Exit code 0: ready; 1: not ready, or not running.
+
+    With --request, 1: the request is not known, or not any more.
+    """
     if pages and (as_json or prometheus):
         raise ConfigError("--pages is a table: leave out --json and --prometheus")
     if as_json and prometheus:
         raise ConfigError("--json and --prometheus exclude each other")
+    if request is not None and (pages or as_json or prometheus):
+        raise ConfigError("--request shows one request: leave out --pages, --json and --prometheus")
     try:
         run_dir = find_run(run)
         if others := _of_the_same_name(run, run_dir):
@@ -58,6 +67,8 @@ def status(
                 f"note: {len(others) + 1} runs of {name} are alive; this is {run_dir}. "
                 f"To see another, name its folder: {commands}"
             )
+        if request is not None:
+            sys.exit(_show_story(run_dir, request))
         document = ask_status(run_dir)
     except Unavailable as error:
         print(error, file=sys.stderr)
@@ -81,6 +92,20 @@ def _of_the_same_name(asked: str | None, found: Path) -> list[Path]:
     if asked is not None and os.sep in asked:
         return []
     return [folder for folder in runs(found.name.rpartition("-")[0]) if folder != found]
+
+
+def _show_story(run_dir: Path, request: str) -> int:
+    """What has happened to one request; the exit code."""
+    story = ask_story(run_dir, request)
+    if story is None:
+        print(
+            f"no request {request} is known: expected the id of one that is inside, or of the last that have ended, "
+            f"as logs and errors have it (3fa9c-17)",
+            file=sys.stderr,
+        )
+        return _NOT_READY
+    print(f"request {request}", *story, sep="\n")
+    return 0
 
 
 def _usage(pid: int, title: str) -> tuple[str, str, str]:

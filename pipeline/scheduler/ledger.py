@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.graph.routes import Route, Scope
+from pipeline.scheduler.story import Event
 from pipeline.wire.flattening import flatten
 from pipeline.wire.labels import child_label
 from pipeline.wire.messages import MISSING, SlotRef, Trace
@@ -57,6 +58,7 @@ class Request:
         "deadline",
         "deaths",
         "done",
+        "events",
         "fences",
         "group",
         "how",
@@ -164,6 +166,8 @@ class Request:
         self.group = 0
         #: The stage whose worker it is suspected of having killed.
         self.suspected = -1
+        #: What has happened to it (see `story`).
+        self.events: list[Event] = []
 
     @property
     def root(self) -> Request:

@@ -1,6 +1,6 @@
 """Every message that passes between processes, field by field. No tensor is ever among them.
 
-    client ──Hello, Loan, Submit, Cancel, Again, AskStatus, Bye──▶ scheduler
+    client ──Hello, Loan, Submit, Cancel, Again, AskStatus, AskStory, Bye──▶ scheduler
     scheduler ──Welcome, Refused, Answers, Status, Gone──▶ client
     worker ──Ready, Notices, Fenced, WorkerReport──▶ scheduler
     scheduler ──Orders, Fences, PeerGone, Retire──▶ worker ──Orders──▶ worker
@@ -51,6 +51,7 @@ __all__ = [
     "Answer",
     "Answers",
     "AskStatus",
+    "AskStory",
     "Bye",
     "Cancel",
     "Copied",
@@ -212,8 +213,18 @@ class AskStatus(NamedTuple):
     client: int
 
 
+class AskStory(NamedTuple):
+    """As `AskStatus`: what has happened to a request."""
+
+    client: int
+    """Who asks, which need not be the client of that request."""
+    request: str
+    """The id of the request, as logs and errors have it (see `labels`)."""
+
+
 class Status(NamedTuple):
-    """The scheduler's state, as a JSON document (see `Scheduler.status`)."""
+    """The scheduler's state, as a JSON document (see `Scheduler.status`). In answer to `AskStory` it is
+    {"request": its id, "story": lines, or null where the request is not known} (see `Scheduler.story`)."""
 
     document: str
 
@@ -376,6 +387,7 @@ Message = (
     Again
     | Answers
     | AskStatus
+    | AskStory
     | Bye
     | Cancel
     | Drain
@@ -418,6 +430,7 @@ MESSAGES: dict[int, type[Message]] = {
     10: Again,
     11: Refused,
     12: Cancel,
+    13: AskStory,
     20: Orders,
     21: Notices,
     22: Fences,
