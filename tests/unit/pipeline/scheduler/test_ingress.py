@@ -226,3 +226,37 @@ def test_a_client_that_lost_what_it_has_confirmed_or_confirms_nothing_is_let_go_
             break
     assert number == 4096
     simulation.close()
+
+
+def test_a_client_that_is_alone_leaves_a_quarter_of_each_segment(ingress_of: Callable[[int], Ingress]) -> None:
+    ingress = ingress_of(16)
+    alone = ingress.join(1, "alone")
+    # Also where it has nothing inside any more, and every answer is released: only the segment's quota holds it then.
+    taken = [lease for _ in range(20) for lease in ask(ingress, alone)]
+    assert len(taken) == 12 == ingress.quota(SEGMENT)
+    for lease in taken:
+        submit(ingress, alone, lease, 1)
+    alone.requests.clear()
+    assert ask(ingress, alone) == []
+
+
+def test_a_client_that_is_alone_leaves_a_quarter_of_the_requests_that_may_be_inside(
+    ingress_of: Callable[[int], Ingress],
+) -> None:
+    ingress = ingress_of(16)
+    alone = ingress.join(1, "alone")
+    # Their slots are read: the segment is empty, and they are inside all the same.
+    for number in range(20):
+        for at, lease in enumerate(ask(ingress, alone)):
+            submit(ingress, alone, lease, 100 * number + at)
+            read(ingress, alone, lease)
+    assert len(alone.requests) == 12 == ingress.share()
+    assert alone.out == {SEGMENT: 0}
+
+
+def test_answers_that_a_client_keeps_count_as_requests_that_are_inside(ingress_of: Callable[[int], Ingress]) -> None:
+    ingress = ingress_of(16)
+    hoarder = ingress.join(1, "hoarder")
+    hoarder.borrowed.update(SlotRef(9, slot, 1) for slot in range(11))
+    assert len(ask(ingress, hoarder)) == 1
+    assert ask(ingress, hoarder) == []

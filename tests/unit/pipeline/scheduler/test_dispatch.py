@@ -1,0 +1,138 @@
+"""Who is ordered what, and how far ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from pipeline.wire.messages import Hop, Order, Orders
+from shm.handle import TensorHandle
+from tests.unit.pipeline.scheduler.example import Example
+from tests.unit.pipeline.scheduler.graphs import make_plan
+
+Make = Callable[..., Example]
+
+
+def test_an_order_has_all_that_its_workers_need(example: Make) -> None:
+    scheduler = example()
+    scheduler.submit(1)
+    scheduler.decide()
+    x = TensorHandle(100, 0, 1, 0, "uint8", (16,))
+    # Tensor 1 is what `a` is going to make, 2 is that of `b`. The notice of `c` is waited for: it is the answer.
+    hops = (
+        Hop(0, 0, 101, 0, 1, False, (x,), ()),
+        Hop(1, 1, 102, 0, 1, False, (1,), ()),
+        Hop(2, 2, 103, 0, 1, True, (2,), ()),
+    )
+    assert scheduler.decided == [(("worker", 0), Orders(0, (Order(1, 0, 0, 0, hops, (), "00001-1"),)))]
+
+
+def test_a_worker_has_no_more_orders_than_credits(example: Make) -> None:
+    scheduler = example(credits=2)
+    scheduler.submit(1, 2, 3)
+    assert scheduler.decide() == ["worker 0: order 1 a>b>c", "worker 0: order 2 a>b>c"]
+    # What `b` has finished, `a` has: a credit of each.
+    scheduler.finish(1, 1)
+    assert scheduler.decide() == ["worker 0: order 3 a>b"]
+    scheduler.finish(2, 1)
+    assert scheduler.decide() == ["client 1: 1 OK"]
+
+
+def test_an_order_ends_before_a_stage_that_others_wait_for(example: Make) -> None:
+    scheduler = example(credits=2)
+    pool = scheduler.pools[2]
+    taken = [pool.loan() for _ in range(pool.slots)]
+    scheduler.submit(1)
+    assert scheduler.decide() == ["worker 0: order 1 a"]
+    scheduler.finish(0, 1)
+    assert scheduler.decide() == []
+    # It waits for a slot of `b`. When there is one, a second request cannot have it ahead of the first.
+    pool.abandon(*taken[0])
+    scheduler.submit(2)
+    assert scheduler.decide() == ["worker 1: order 1 b>c", "worker 0: order 2 a"]
+
+
+def test_later_stages_are_served_first(example: Make) -> None:
+    scheduler = example(credits=2)
+    scheduler.dies(1)
+    scheduler.submit(1)
+    assert scheduler.decide()[0] == "worker 0: order 1 a"
+    scheduler.finish(0, 1)
+    scheduler.submit(2)
+    scheduler.ready(9, 1)
+    # Otherwise the first would still wait for `b` when the second is ordered, which could not go on to `b` then.
+    assert scheduler.decide() == ["worker 9: order 1 b>c", "worker 0: order 2 a>b>c"]
+
+
+def test_the_worker_with_the_most_credit_is_ordered_from(example: Make) -> None:
+    scheduler = example(credits=2)
+    scheduler.ready(9, 0)
+    scheduler.submit(1, 2, 3)
+    assert scheduler.decide() == ["worker 0: order 1 a>b>c", "worker 0: order 3 a", "worker 9: order 2 a>b>c"]
+
+
+def test_a_request_waits_for_a_slot_and_those_behind_it_wait_too(example: Make) -> None:
+    scheduler = example(credits=3)
+    pool = scheduler.pools[1]
+    taken = [pool.loan() for _ in range(pool.slots)]
+    scheduler.submit(1, 2)
+    assert scheduler.decide() == []
+    pool.abandon(*taken[0])
+    assert scheduler.decide() == ["worker 0: order 1 a>b>c"]
+
+
+def test_an_order_ends_before_a_stage_whose_slots_are_all_out(example: Make) -> None:
+    scheduler = example(credits=3)
+    pool = scheduler.pools[2]
+    for _ in range(pool.slots):
+        pool.loan()
+    scheduler.submit(1)
+    assert scheduler.decide() == ["worker 0: order 1 a"]
+
+
+def test_an_order_ends_with_a_stage_that_fans_out_or_is_asked_by_a_condition(example: Make) -> None:
+    for graph in ("fan out", "either or"):
+        scheduler = example(graph)
+        scheduler.submit(1)
+        assert scheduler.decide() == ["worker 0: order 1 a"]
+
+
+def test_of_two_branches_one_is_ordered_ahead_and_a_join_when_all_is_there(example: Make) -> None:
+    scheduler = example("diamond", slots=3)
+    scheduler.submit(1)
+    assert scheduler.decide() == ["worker 0: order 1 a>b"]
+    scheduler.finish(0, 1)
+    assert scheduler.decide() == ["worker 2: order 1 c"]
+    scheduler.finish(1, 1)
+    assert scheduler.decide() == []
+    scheduler.finish(2, 1)
+    assert scheduler.decide() == ["worker 3: order 1 d"]
+
+
+def test_the_last_slot_of_a_branch_is_kept_for_the_eldest_request(example: Make) -> None:
+    plan = make_plan("diamond", credits=4, slots=3)
+    pools = tuple(replace(pool, slots=1) if pool.name == "c" else pool for pool in plan.pools)
+    scheduler = example(replace(plan, pools=pools))
+    scheduler.submit(1, 2)
+    assert scheduler.decide() == ["worker 0: order 1 a>b", "worker 0: order 2 a>b"]
+    scheduler.finish(0, 2)
+    # The first does not wait for `c` yet. If the second had the slot, each could hold what the other one waits for.
+    assert scheduler.decide() == []
+    scheduler.finish(0, 1)
+    assert scheduler.decide() == ["worker 2: order 1 c"]
+
+
+def test_an_order_does_not_overtake_a_request_that_waits_for_a_larger_slot(example: Make) -> None:
+    scheduler = example("sizes", credits=4)
+    small, *_, large = scheduler.scheduler.routes.stages[1].pools
+    taken = [scheduler.pools[large].loan() for _ in range(scheduler.pools[large].slots)]
+    scheduler.submit(1)
+    assert scheduler.decide() == ["worker 0: order 1 a"]
+    scheduler.finish(0, 1)
+    assert scheduler.decide() == []
+    scheduler.submit(2)
+    scheduler.scheduler.requests[2].sizes[1] = 0
+    assert scheduler.pools[small].free
+    assert scheduler.decide() == ["worker 0: order 2 a"]
+    scheduler.pools[large].abandon(*taken[0])
+    assert scheduler.decide() == ["worker 1: order 1 b>c>d"]

@@ -1,0 +1,193 @@
+"""Clients come, say what they want, and go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from pipeline.scheduler.door import SHELL, ClientGone, Connect, Disconnect, Limits, Log, client, stranger
+from pipeline.wire.messages import (
+    Again,
+    Answers,
+    AskStatus,
+    Bye,
+    Gone,
+    Hello,
+    Loan,
+    Message,
+    PoolAddress,
+    SlotRef,
+    Status,
+    Stop,
+    Submit,
+    Welcome,
+)
+from tests.unit.pipeline.scheduler.actors import MS
+from tests.unit.pipeline.scheduler.example import Example
+
+Make = Callable[..., Example]
+
+
+def test_a_client_is_connected_and_welcomed(example: Make) -> None:
+    scheduler = example(epoch=4)
+    scheduler.handle(Hello(2, "app"))
+    scheduler.decide()
+    (connect, (receiver, welcome)) = scheduler.decided
+    assert connect == (SHELL, Connect(2))
+    assert receiver == client(2)
+    assert isinstance(welcome, Welcome)
+    assert (welcome.epoch, welcome.pools[0]) == (4, PoolAddress("local", "p0", "ingress/0"))
+
+
+def test_a_client_that_comes_early_is_let_in_when_every_stage_has_a_worker(example: Make) -> None:
+    scheduler = example(ready=False)
+    scheduler.handle(Hello(2, "app"))
+    scheduler.handle(Hello(2, "app"))
+    for stage in (0, 1):
+        scheduler.ready(stage, stage)
+        assert scheduler.decide() == []
+    scheduler.ready(2, 2)
+    assert scheduler.decide() == ["connect client 2", "client 2: Welcome"]
+
+
+def test_an_early_client_that_has_left_again_is_not_let_in(example: Make) -> None:
+    scheduler = example(ready=False)
+    scheduler.handle(Hello(2, "app"))
+    scheduler.handle(Bye(2, ()))
+    for stage in range(3):
+        scheduler.ready(stage, stage)
+    assert scheduler.decide() == []
+
+
+def test_more_clients_than_there_are_descriptors_for_wait_and_that_is_said_once(example: Make) -> None:
+    scheduler = example(limits=Limits(clients=2, strangers=9))
+    scheduler.joins(2)
+    scheduler.handle(Hello(3, "third"))
+    scheduler.handle(Hello(3, "third"))
+    scheduler.decide()
+    ((receiver, log),) = scheduler.decided
+    assert receiver == SHELL
+    assert isinstance(log, Log)
+    assert log.text.startswith("client third waits to be let in: 2 clients are what this process has descriptors for")
+    scheduler.handle(ClientGone(2))
+    assert scheduler.decide()[0] == "disconnect client 2"
+    scheduler.handle(Hello(3, "third"))
+    assert scheduler.decide() == ["connect client 3", "client 3: Welcome"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [Submit(9, 0, (), (SlotRef(100, 0, 1),)), Loan(9, 100, 1, True), Again(9, 0)],
+    ids=["Submit", "Loan", "Again"],
+)
+def test_a_client_that_another_scheduler_welcomed_is_told_so(example: Make, message: Message) -> None:
+    scheduler = example(epoch=4)
+    scheduler.handle(message)
+    scheduler.decide()
+    assert scheduler.decided == [(stranger(9), Gone(4))]
+
+
+def test_strangers_are_answered_so_many_at_a_time(example: Make) -> None:
+    scheduler = example(limits=Limits(clients=9, strangers=2))
+    for number in (7, 8, 9, -1):
+        scheduler.handle(Loan(number, 100, 1, True))
+    assert scheduler.decide() == ["stranger 7: Gone", "stranger 8: Gone"]
+    assert scheduler.scheduler.counts["refused_strangers"] == 2
+    scheduler.now += 251 * MS
+    scheduler.handle(Loan(9, 100, 1, True))
+    assert scheduler.decide() == ["stranger 9: Gone"]
+
+
+def test_all_are_told_how_things_are(example: Make) -> None:
+    scheduler = example()
+    scheduler.handle(AskStatus(1))
+    scheduler.handle(AskStatus(9))
+    assert scheduler.decide() == ["client 1: Status", "stranger 9: Status"]
+    status = scheduler.decided[0][1]
+    assert isinstance(status, Status)
+    assert json.loads(status.document)["pipeline"] == "demo"
+
+
+def test_what_a_client_held_comes_back_when_it_dies_and_what_waits_for_it_is_dropped(example: Make) -> None:
+    scheduler = example(credits=1)
+    scheduler.submit(1, 2)
+    assert scheduler.decide() == ["worker 0: order 1 a>b>c"]
+    scheduler.handle(ClientGone(1))
+    # The slot in its hand, and that of the request that has not been ordered.
+    assert scheduler.free("ingress/0") == 2
+    assert scheduler.decide() == ["disconnect client 1"]
+    # What has been ordered is computed to its end, for nothing.
+    scheduler.finish(2, 1)
+    assert scheduler.decide() == []
+    assert all(pool.free == pool.slots for pool in scheduler.pools)
+    assert scheduler.scheduler.counts["client_deaths"] == 1
+
+
+def test_a_client_that_is_not_known_cannot_go(example: Make) -> None:
+    scheduler = example()
+    scheduler.handle(ClientGone(9))
+    scheduler.handle(Bye(9, ()))
+    assert scheduler.decide() == []
+    assert scheduler.scheduler.counts["client_deaths"] == 0
+
+
+def test_what_a_client_still_reads_when_it_says_goodbye_it_keeps(example: Make) -> None:
+    scheduler = example()
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(2, 1)
+    scheduler.decide()
+    slot = SlotRef(103, 0, 1)
+    scheduler.handle(Bye(1, (slot,)))
+    assert scheduler.decide() == []
+    out = scheduler.plan.pools[3].slots - scheduler.free("c")
+    scheduler.handle(Submit(1, 0, (), (slot,)))
+    scheduler.handle(Bye(1, ()))
+    assert (out, scheduler.plan.pools[3].slots - scheduler.free("c")) == (1, 0)
+    assert scheduler.decide() == ["disconnect client 1"]
+    assert scheduler.scheduler.counts["client_deaths"] == 0
+
+
+def test_a_client_that_says_hello_again_starts_anew(example: Make) -> None:
+    scheduler = example()
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(2, 1)
+    scheduler.handle(Hello(1, "client 1"))
+    # The answer was for its last life; its slots come back.
+    assert scheduler.decide() == ["connect client 1", "client 1: Welcome"]
+    assert all(pool.free == pool.slots for pool in scheduler.pools)
+    scheduler.asks()
+    assert scheduler.decide() == ["client 1: a slot"]
+    assert [message.number for _, message in scheduler.decided if isinstance(message, Answers)] == [1]
+
+
+def test_a_client_that_has_lost_messages_is_sent_them_once_more(example: Make) -> None:
+    scheduler = example()
+    sent = scheduler.scheduler.ingress.clients[1].sent
+    scheduler.handle(Again(1, sent - 2))
+    scheduler.decide()
+    assert [message.number for _, message in scheduler.decided if isinstance(message, Answers)] == [sent - 1, sent]
+    assert scheduler.scheduler.counts["repeated_answers"] == 2
+
+
+def test_a_client_that_lost_what_it_has_confirmed_is_let_go_of(example: Make) -> None:
+    scheduler = example()
+    scheduler.handle(Submit(1, 2, (), ()))
+    scheduler.handle(Again(1, 0))
+    assert scheduler.decide()[-2:] == ["client 1: Gone", "disconnect client 1"]
+    assert scheduler.decided[-2:] == [(client(1), Gone(-1)), (SHELL, Disconnect(client(1), 1000))]
+    assert scheduler.free("ingress/0") == 3
+    assert scheduler.scheduler.counts["lost_clients"] == 1
+
+
+def test_every_client_is_told_that_the_scheduler_ends(example: Make) -> None:
+    scheduler = example()
+    scheduler.joins(2)
+    scheduler.handle(Stop())
+    assert scheduler.decide() == [
+        "client 1: Gone", "disconnect client 1", "client 2: Gone", "disconnect client 2",
+    ]  # fmt: skip
+    assert scheduler.scheduler.stopped

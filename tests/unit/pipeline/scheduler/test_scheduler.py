@@ -1,0 +1,101 @@
+"""The door: what comes in, and in which order what goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipeline.errors import WireError
+from pipeline.scheduler.door import SUPERVISOR, worker
+from pipeline.wire.messages import (
+    Drain,
+    Drained,
+    Failed,
+    Fence,
+    Fences,
+    Orders,
+    PeerGone,
+    Ready,
+    WorkerReport,
+)
+from tests.unit.pipeline.scheduler.actors import MS
+from tests.unit.pipeline.scheduler.example import Example
+
+Make = Callable[..., Example]
+
+
+def test_one_message_holds_all_that_is_for_a_worker_and_orders_go_before_fences(example: Make) -> None:
+    scheduler = example(credits=2)
+    scheduler.submit(1, deadline=scheduler.now + MS)
+    scheduler.decide()
+    scheduler.submit(2, 3)
+    scheduler.decide(after_ms=1)
+    assert [(receiver, type(message)) for receiver, message in scheduler.decided[:4]] == [
+        (worker(0), Orders), (worker(0), Fences), (worker(1), Fences), (worker(2), Fences),
+    ]  # fmt: skip
+    assert scheduler.decided[1] == (worker(0), Fences(0, 0, (Fence(1, 0),)))
+
+
+def test_every_other_worker_hears_of_a_death(example: Make) -> None:
+    scheduler = example()
+    scheduler.dies(1)
+    assert scheduler.decide() == ["disconnect worker 1", "worker 0: PeerGone", "worker 2: PeerGone"]
+    assert scheduler.decided[1:] == [(worker(0), PeerGone(1)), (worker(2), PeerGone(1))]
+
+
+@pytest.mark.parametrize(
+    "ready", [Ready(9, 0, 0, 1, 1), Ready(9, 3, 0, 1, 0), Ready(9, -1, 0, 1, 0), Ready(0, 1, 0, 1, 0)],
+    ids=["of another epoch", "of no stage", "of a negative stage", "of a known worker"],
+)  # fmt: skip
+def test_a_worker_that_does_not_belong_here_is_not_taken_in_and_nothing_is_sent_to_it(
+    example: Make, ready: Ready
+) -> None:
+    scheduler = example()
+    scheduler.handle(ready)
+    assert scheduler.decide() == []
+    assert {number: known.stage for number, known in scheduler.scheduler.workers.items()} == {0: 0, 1: 1, 2: 2}
+
+
+@pytest.mark.parametrize(
+    ("message", "count"),
+    [(Failed(1, "no", ""), "unexpected_messages"), (PeerGone(1), "unexpected_messages"), (WireError("x"), "refused_frames")],
+)
+def test_what_nobody_should_send_is_counted(example: Make, message: Any, count: str) -> None:
+    scheduler = example()
+    scheduler.handle(message)
+    assert scheduler.scheduler.counts[count] == 1
+    assert scheduler.decide() == []
+
+
+def test_a_drain_ends_when_all_is_answered_and_is_said_once(example: Make) -> None:
+    scheduler = example()
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.handle(Drain(scheduler.now + 1000 * MS))
+    assert scheduler.decide() == []
+    scheduler.finish(2, 1)
+    assert scheduler.decide() == ["client 1: 1 OK", "supervisor: Drained"]
+    assert scheduler.decide() == []
+
+
+def test_a_drain_does_not_wait_for_ever_and_says_what_was_left(example: Make) -> None:
+    scheduler = example()
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(0, 1)
+    scheduler.handle(Drain(scheduler.now + 100 * MS))
+    assert scheduler.decide(after_ms=99) == []
+    assert scheduler.decide(after_ms=1)[-2:] == ["client 1: 1 Unavailable", "supervisor: Drained"]
+    receiver, drained = scheduler.decided[-1]
+    assert receiver == SUPERVISOR
+    assert isinstance(drained, Drained)
+    assert '"unfinished": [{"request": 1, "client": "client 1", "stages": ["b", "c"]}]' in drained.document
+
+
+def test_reports_count_for_the_stage_of_their_worker(example: Make) -> None:
+    scheduler = example()
+    for stage, reporter in ((0, 0), (1, 0), (0, 9)):
+        scheduler.handle(WorkerReport(reporter, stage, 2, 7, (2, 0, 0, 0, 0), 0, ()))
+    assert [stage["batches"] for stage in scheduler.scheduler.status()["stages"]] == [2, 0, 0]

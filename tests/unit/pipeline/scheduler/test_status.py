@@ -1,0 +1,83 @@
+"""How things are, and whether the pipeline is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.graph.plan import CanaryPlan
+from pipeline.wire.messages import Drain, StageBroken
+from tests.unit.pipeline.scheduler.actors import MS
+from tests.unit.pipeline.scheduler.example import Example
+
+Make = Callable[..., Example]
+
+
+def reasons(scheduler: Example) -> dict[str, str]:
+    status = scheduler.scheduler.status()
+    assert status["ready"] is (not status["reasons"])
+    found: dict[str, str] = status["reasons"]
+    return found
+
+
+def test_without_a_canary_a_pipeline_is_ready_when_every_stage_has_a_worker(example: Make) -> None:
+    scheduler = example(ready=False)
+    scheduler.ready(0, 0)
+    scheduler.ready(2, 2)
+    assert reasons(scheduler) == {"b": "no worker is ready"}
+    scheduler.ready(1, 1)
+    assert reasons(scheduler) == {}
+    scheduler.handle(StageBroken(1, "it dies at once"))
+    assert reasons(scheduler) == {}
+    scheduler.dies(1)
+    assert reasons(scheduler) == {"b": "broken: it dies at once"}
+
+
+def test_a_pipeline_that_stops_is_not_ready(example: Make) -> None:
+    scheduler = example()
+    scheduler.handle(Drain(scheduler.now))
+    assert reasons(scheduler) == {"": "stopping"}
+
+
+def test_with_a_canary_readiness_goes_stale_when_no_request_has_passed_for_three_periods(example: Make) -> None:
+    scheduler = example(changed={"canary": CanaryPlan("a.jpg", every_s=2.0)})
+    assert reasons(scheduler) == dict.fromkeys("abc", "no request has passed it yet")
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(2, 1)
+    scheduler.decide(after_ms=6000)
+    assert reasons(scheduler) == {}
+    scheduler.decide(after_ms=1)
+    assert reasons(scheduler) == dict.fromkeys("abc", "no request has passed it for 6 s")
+    scheduler.submit(2)
+    scheduler.decide()
+    scheduler.finish(0, 2)
+    assert set(reasons(scheduler)) == {"b", "c"}
+
+
+def test_what_is_inside_is_shown_by_stage_pool_and_client(example: Make) -> None:
+    scheduler = example(credits=1)
+    scheduler.submit(1, 2)
+    scheduler.decide()
+    status: dict[str, Any] = scheduler.scheduler.status()
+    assert (status["pipeline"], status["epoch"], status["inside"], status["unfinished"]) == ("demo", 0, 2, [])
+    assert status["counts"] == {"requests": 2}
+    a, b, _ = status["stages"]
+    assert (a["waiting"], a["replicas"], a["last_ok_s"]) == (1, 1, None)
+    assert b["workers"] == [
+        {"worker": 1, "process": "b/0", "replica": 0, "pid": 101, "ordered": 1, "credits": 0, "batches": 0, "rows": 0}
+    ]
+    assert status["pools"][:2] == [
+        {"name": "ingress/0", "slots": 3, "free": 0}, {"name": "a", "slots": 2, "free": 1},
+    ]  # fmt: skip
+    assert status["clients"] == [{"name": "client 1", "id": "00001", "granted": 1, "borrowed": 0, "requests": 2}]
+
+
+def test_when_a_stage_last_finished_a_request_is_shown(example: Make) -> None:
+    scheduler = example()
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(0, 1)
+    scheduler.decide(after_ms=500)
+    assert [stage["last_ok_s"] for stage in scheduler.scheduler.status()["stages"]] == [0.5, None, None]
+    assert scheduler.now > 1000 * MS
