@@ -455,11 +455,10 @@ class Session:
     def receive(self, message: object, now: int) -> list[Pending]:
         """Take in a message; the requests that are finished by it. What is no message of a scheduler's is ignored."""
         self._heard_at = now
-        if isinstance(message, Welcome):
-            if self.lost is not None:
+        if self.lost is not None:
+            # All else is of a scheduler that is dead.
+            if isinstance(message, Welcome):
                 self.welcome = message
-        elif self.lost is not None:
-            pass  # of a scheduler that is dead
         elif isinstance(message, Answers):
             return self._take(message, now)
         elif isinstance(message, Status):

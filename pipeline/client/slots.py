@@ -36,7 +36,12 @@ class Grant:
     @property
     def free(self) -> bool:
         """Whether no draft has it, and no ask that was answered with it and has not made one of it yet."""
-        return self.draft is None and (self._ask is None or self._ask() is None)
+        return self.draft is None and not self.kept
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is kept for an ask."""
+        return self._ask is not None and self._ask() is not None
 
     def keep_for(self, ask: Ask) -> None:
         """Nothing else takes it while `ask` lives."""
@@ -200,7 +205,14 @@ class Slots:
         """
         if self.asking:
             return []
-        free = [grant for grants in self._grants.values() for grant in grants.values() if grant.free]
+        free = []
+        for grants in self._grants.values():
+            for grant in grants.values():
+                if grant.kept:
+                    # Its caller is about to go on, and may need more of them.
+                    return []
+                if grant.draft is None:
+                    free.append(grant)
         if len(free) == 1 and free[0].number == number:
             slots = {segment: slots for _, segment, slots in self._pools}
             if slots[free[0].slot.segment] >= FEW_SLOTS:

@@ -166,6 +166,18 @@ def test_two_that_wait_for_one_segment_are_served_in_turn(talk: Talk) -> None:
     assert not third.grant
 
 
+def test_nothing_is_given_back_while_a_caller_is_about_to_use_what_it_was_granted(talk: Talk) -> None:
+    ask = talk.ask()
+    talk.said()
+    talk.answered(grants=(slot(0),))
+    talk.answered(grants=(slot(1), slot(2)))
+    assert ask.grant is not None
+    assert talk.said() == []
+    del ask
+    talk.answered()
+    assert talk.said() == [Submit(ME, 3, (), (slot(0), slot(1), slot(2)))]
+
+
 def test_an_idle_client_keeps_one_slot_for_its_next_request_and_gives_the_others_back(talk: Talk) -> None:
     pending = talk.submit(slot(2))
     talk.said()
