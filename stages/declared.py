@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["CPU", "Attributes", "Declared", "declared"]
+__all__ = ["CPU", "Attributes", "Declaration", "declared"]
 
 CPU = "cpu"
 """The device of a stage that names none."""
@@ -41,7 +41,7 @@ class Attributes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Declared(Attributes):
+class Declaration(Attributes):
     """All that a stage may leave out."""
 
     setup: Callable[[Any], object] | None = None
@@ -59,11 +59,11 @@ class Declared(Attributes):
         return CPU if self.device == CPU else placed
 
 
-def declared(stage: object) -> Declared:
+def declared(stage: object) -> Declaration:
     """What `stage` declares; of an attribute that is something of the stage's own, what holds without it."""
     max_batch = getattr(stage, "max_batch", None)
     notes = getattr(stage, "notes", ())
-    return Declared(
+    return Declaration(
         device=getattr(stage, "device", CPU),
         concurrency=getattr(stage, "concurrency", 1),
         scales_with_cores=bool(getattr(stage, "scales_with_cores", False)),

@@ -179,6 +179,18 @@ def _checked(use: str, stage: Any) -> Stage:
         names = [spec.name for spec in specs]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise SpecMismatch(f"{use}: {side} name {twice[0]!r} twice")
+    _check_aliases(use, stage)
+    _check_pad(use, stage)
+    checked: Stage = stage
+    return checked
+
+
+def _check_aliases(use: str, stage: Stage) -> None:
+    """An output that is an alias is of the same kind as its input.
+
+    Raises:
+        SpecMismatch: one is not, or names no input.
+    """
     inputs = {spec.name: spec for spec in stage.inputs}
     for spec in stage.outputs:
         if spec.alias_of is None:
@@ -191,6 +203,14 @@ def _checked(use: str, stage: Any) -> Stage:
             )
         if (source.dtype, source.shape, dict(source.max)) != (spec.dtype, spec.shape, dict(spec.max)):
             raise SpecMismatch(f"{use}: output {spec} is an alias of {source}; expected the same dtype, shape and max")
+
+
+def _check_pad(use: str, stage: Stage) -> None:
+    """`pad` gives multiples to free dimensions.
+
+    Raises:
+        SpecMismatch: it names something else, or gives another thing.
+    """
     free = sorted({name for spec in stage.inputs for name in spec.max})
     for name, multiple in declared(stage).pad.items():
         if name not in free or type(multiple) is not int or multiple < 1:
@@ -198,8 +218,6 @@ def _checked(use: str, stage: Any) -> Stage:
                 f"{use}: pad {name}: {multiple!r}; expected a free dimension of an input ({', '.join(free) or 'none'}) "
                 f"and a multiple of at least 1"
             )
-    checked: Stage = stage
-    return checked
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

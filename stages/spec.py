@@ -95,6 +95,9 @@ class TensorSpec:
         for extent in (*(e for e in self.shape if isinstance(e, int)), *self.max.values()):
             if extent < 0:
                 raise SpecMismatch(f"tensor {self.name!r}: extent {extent} is below 0")
+        self._check_many()
+
+    def _check_many(self) -> None:
         if self.many is not None and self.many < 1:
             raise SpecMismatch(f"tensor {self.name!r}: many={self.many}; expected how many at most, at least 1")
         if self.many_bytes is not None and (self.many is None or self.many_bytes < self.max_nbytes):

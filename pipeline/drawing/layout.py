@@ -204,41 +204,53 @@ def _ordered(graph: _Graph) -> tuple[list[list[int]], list[float]]:
     places = _places(graph, rows, inner)
     best, best_inner, fewest = [list(row) for row in rows], list(inner), _crossings(graph, places)
     for sweep in range(_SWEEPS):
-        near: list[list[int]] = [[] for _ in graph.items]
-        for upper, lower in graph.links:
-            if sweep % 2:
-                near[upper].append(lower)
-            else:
-                near[lower].append(upper)
-        # Blocks of several rows are ordered first, for they lie the same way in all of them.
-        keys = [_mean([places[n] for m in members for n in near[m] or [m]]) for members in graph.members]
-        for row in range(graph.rows) if sweep % 2 == 0 else reversed(range(graph.rows)):
-            for block in rows[row]:
-                for m in graph.members[block]:
-                    if graph.items[m].row == row:
-                        inner[m] = _mean([places[n] for n in near[m] or [m]])
-                        if block not in graph.group_blocks.values():
-                            keys[block] = inner[m]
-            rows[row].sort(key=lambda block: keys[block])
-            for place, m in enumerate(line := _line(graph, row, rows[row], inner)):
-                places[m] = (place + 0.5) / len(line)
+        _sweep(graph, rows, inner, places, upwards=sweep % 2 == 1)
         crossings = _crossings(graph, places)
         if crossings < fewest:
             best, best_inner, fewest = [list(row) for row in rows], list(inner), crossings
     _swap(graph, best, best_inner)
+    return best, _widths(graph, best_inner)
+
+
+def _sweep(
+    graph: _Graph, rows: Sequence[list[int]], inner: list[float], places: list[float], *, upwards: bool
+) -> None:
+    """Order every row by the mean place of its neighbours in the row before, from the top down or upwards."""
+    near: list[list[int]] = [[] for _ in graph.items]
+    for upper, lower in graph.links:
+        if upwards:
+            near[upper].append(lower)
+        else:
+            near[lower].append(upper)
+    # Blocks of several rows are ordered first, for they lie the same way in all of them.
+    keys = [_mean([places[n] for m in members for n in near[m] or [m]]) for members in graph.members]
+    for row in reversed(range(graph.rows)) if upwards else range(graph.rows):
+        for block in rows[row]:
+            for m in graph.members[block]:
+                if graph.items[m].row == row:
+                    inner[m] = _mean([places[n] for n in near[m] or [m]])
+                    if block not in graph.group_blocks.values():
+                        keys[block] = inner[m]
+        rows[row].sort(key=lambda block: keys[block])
+        for place, m in enumerate(line := _line(graph, row, rows[row], inner)):
+            places[m] = (place + 0.5) / len(line)
+
+
+def _widths(graph: _Graph, inner: Sequence[float]) -> list[float]:
+    """Each block's width; items get their place in their block."""
     widths = [0.0] * graph.next_block
     for block, members in enumerate(graph.members):
         for row in {graph.items[m].row for m in members}:
-            here_now = sorted((m for m in members if graph.items[m].row == row), key=lambda m: best_inner[m])
-            width = sum(graph.items[m].size[0] for m in here_now) + GAP * (len(here_now) - 1)
+            here = sorted((m for m in members if graph.items[m].row == row), key=lambda m: inner[m])
+            width = sum(graph.items[m].size[0] for m in here) + GAP * (len(here) - 1)
             left = -width / 2
-            for m in here_now:
+            for m in here:
                 graph.items[m].offset = left + graph.items[m].size[0] / 2
                 left += graph.items[m].size[0] + GAP
             widths[block] = max(widths[block], width)
     for block in graph.group_blocks.values():
         widths[block] += 2 * FRAME
-    return best, widths
+    return widths
 
 
 def _swap(graph: _Graph, rows: list[list[int]], inner: Sequence[float]) -> None:
@@ -300,15 +312,7 @@ def _settled(graph: _Graph, rows: Sequence[Sequence[int]], widths: Sequence[floa
     centres = [0.0] * len(widths)
     for block in order:
         centres[block] = max((centres[left] + gap for left, gap in before[block].items()), default=0.0)
-    pulls: list[list[tuple[int, float, float]]] = [[] for _ in widths]
-    for way in graph.ways:
-        for number, (upper, lower) in enumerate(pairwise(way)):
-            a, b = graph.items[upper], graph.items[lower]
-            # A long arrow had better be straight than near to its ends.
-            weight = 1.0 if number in (0, len(way) - 2) else 16.0
-            if a.block != b.block:
-                pulls[a.block].append((b.block, b.offset - a.offset, weight))
-                pulls[b.block].append((a.block, a.offset - b.offset, weight))
+    pulls = _pulls(graph, len(widths))
     # Each is moved by itself, then those that have come too near push each other away: so a row of
     # neighbours that all want to go one way can go together, which none of them could alone.
     for turn in range(_SETTLE):
@@ -318,14 +322,33 @@ def _settled(graph: _Graph, rows: Sequence[Sequence[int]], widths: Sequence[floa
                 wanted = sum(weight * (centres[other] + offset) for other, offset, weight in pulls[block]) / total
                 centres[block] += share * (wanted - centres[block])
         for _ in range(_PUSHES):
-            for block in order:
-                for left, gap in before[block].items():
-                    if (lacking := gap - (centres[block] - centres[left])) > 0:
-                        centres[left] -= lacking / 2
-                        centres[block] += lacking / 2
+            _push_apart(order, before, centres)
     for block in order:
         centres[block] = max([centres[block], *(centres[left] + gap for left, gap in before[block].items())])
     return centres
+
+
+def _pulls(graph: _Graph, blocks: int) -> list[list[tuple[int, float, float]]]:
+    """For each block what pulls it: another block, how far from that one's middle it would lie, and the weight."""
+    pulls: list[list[tuple[int, float, float]]] = [[] for _ in range(blocks)]
+    for way in graph.ways:
+        for number, (upper, lower) in enumerate(pairwise(way)):
+            a, b = graph.items[upper], graph.items[lower]
+            # A long arrow had better be straight than near to its ends.
+            weight = 1.0 if number in (0, len(way) - 2) else 16.0
+            if a.block != b.block:
+                pulls[a.block].append((b.block, b.offset - a.offset, weight))
+                pulls[b.block].append((a.block, a.offset - b.offset, weight))
+    return pulls
+
+
+def _push_apart(order: Sequence[int], before: Sequence[Mapping[int, float]], centres: list[float]) -> None:
+    """Move neighbours that are too near to each other, each by half of what is lacking."""
+    for block in order:
+        for left, gap in before[block].items():
+            if (lacking := gap - (centres[block] - centres[left])) > 0:
+                centres[left] -= lacking / 2
+                centres[block] += lacking / 2
 
 
 def _from_left(before: Sequence[Mapping[int, float]]) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,7 @@ def contents(model: str, folder: Path, maxima: Mapping[str, int]) -> dict[str, b
         StartError: the model is missing, or no pipeline can run it; the message says what to do.
         ConfigError: `maxima` names a dimension that the model does not have.
     """
-    known = catalogue.ASSETS.get(model)
-    if known is not None and known.kind != "model":
-        raise ConfigError(f"{model!r} is a set of labels; expected a model")
+    known = _known(model)
     path = _find(model)
     probed = ProbedModel(path)
     shapes = {} if known is None else known.shapes
@@ -50,11 +48,10 @@ def contents(model: str, folder: Path, maxima: Mapping[str, int]) -> dict[str, b
     takes = plain_names(tensor.name for tensor in probed.inputs)
     gives = plain_names(tensor.name for tensor in probed.outputs)
     axes = dimensions_of(probed.inputs, takes)
-    free = sorted({axis for shape in axes.values() for axis in shape if isinstance(axis, str)})
-    chosen = {name: maxima.get(name, default_max(name)) for name in free}
+    chosen = {name: maxima.get(name, default_max(name)) for name in _free(axes)}
     batch = _batch_of(probed)
     extents, ran, fill = _probe(probed, axes, chosen, batch)
-    given = {name: shape for name, shape in axes.items() if _is_news(probed.inputs, name, shape, shapes)}
+    given = _news(probed.inputs, axes, shapes)
     for tensor in probed.outputs:
         found = [shapes_of[tensor.name] for shapes_of in ran]
         own, most = _output_axes(tensor, gives[tensor.name], extents, found, batch or 1)
@@ -62,17 +59,8 @@ def contents(model: str, folder: Path, maxima: Mapping[str, int]) -> dict[str, b
             chosen[axis] = maxima.get(axis, count)
         if tensor.name not in shapes and _is_news(probed.outputs, tensor.name, own, {}):
             given[tensor.name] = own
-    if unknown := sorted(set(maxima) - set(chosen)):
-        names = ", ".join(sorted(chosen)) or "none"
-        raise ConfigError(f"--max {unknown[0]}: no free dimension of the model; it has: {names}")
-    options: dict[str, Any] = {
-        "model": model if known is not None else str(path.resolve()),
-        "shapes": {name: list(shape) for name, shape in given.items()},
-        "max": chosen,
-        "inputs": {plain: name for name, plain in takes.items() if name != plain},
-        "outputs": {plain: name for name, plain in gives.items() if name != plain},
-    }
-    options = {name: value for name, value in options.items() if value}
+    _check_maxima(maxima, chosen)
+    options = _options(model if known is not None else str(path.resolve()), given, chosen, takes, gives)
     try:
         # --max has the last word.
         infer = Infer(**options, engine="onnxruntime")
@@ -80,18 +68,78 @@ def contents(model: str, folder: Path, maxima: Mapping[str, int]) -> dict[str, b
         raise StartError(str(error)) from error
     if known is None:
         options["model"] = _seen_from(folder.resolve(), path.resolve())
-    alone = declared(infer).max_batch == 1
-    size = 1 if alone else batch or (_BATCH if _takes_two(probed, axes, extents[0], fill) else 1)
+    if declared(infer).max_batch == 1:
+        size = 1
+    else:
+        size = batch or _free_batch(probed, axes, extents[0], fill)
     name = pipeline_name(model if known is not None else path.stem)
     takes_bytes = Intake(infer.inputs).bytes_of is not None
     project = Project(name, options, tuple(infer.inputs), tuple(infer.outputs), size, takes_bytes)
-    sample = {takes[name]: array[0] for name, array in _numbers(probed, axes, extents[0], batch or 1, fill).items()}
+    numbers = _numbers(probed, axes, extents[0], batch or 1, fill)
+    sample = {takes[name]: array[0] for name, array in numbers.items()}
     return {
         project.config: yaml_file(project).encode(),
         project.sample: _sample(sample, project),
         project.stages: stages_file(project).encode(),
         project.test: test_file(project).encode(),
     }
+
+
+def _known(model: str) -> catalogue.Asset | None:
+    """What the catalogue has of that name; None: it is a file.
+
+    Raises:
+        ConfigError: it is no model.
+    """
+    known = catalogue.ASSETS.get(model)
+    if known is not None and known.kind != "model":
+        raise ConfigError(f"{model!r} is a set of labels; expected a model")
+    return known
+
+
+def _news(
+    tensors: list[Declared], axes: Mapping[str, Axes], known: Mapping[str, tuple[int | str, ...]]
+) -> dict[str, Axes]:
+    """The shapes that must be said, since the model's file does not."""
+    return {name: shape for name, shape in axes.items() if _is_news(tensors, name, shape, known)}
+
+
+def _free(axes: Mapping[str, tuple[int | str, ...]]) -> list[str]:
+    """The names of the free dimensions, sorted."""
+    return sorted({axis for shape in axes.values() for axis in shape if isinstance(axis, str)})
+
+
+def _check_maxima(maxima: Mapping[str, int], chosen: Mapping[str, int]) -> None:
+    """Refuse a maximum of a dimension that is not free.
+
+    Raises:
+        ConfigError: with its name, and those that are.
+    """
+    if unknown := sorted(set(maxima) - set(chosen)):
+        names = ", ".join(sorted(chosen)) or "none"
+        raise ConfigError(f"--max {unknown[0]}: no free dimension of the model; it has: {names}")
+
+
+def _options(
+    model: str,
+    shapes: Mapping[str, Sequence[int | str]],
+    most: Mapping[str, int],
+    takes: Mapping[str, str],
+    gives: Mapping[str, str],
+) -> dict[str, Any]:
+    """The options of the stage that runs the model; what would say nothing is left out.
+
+    Args:
+        takes, gives: the names of its inputs and outputs in the pipeline, by those in the model.
+    """
+    options: dict[str, Any] = {
+        "model": model,
+        "shapes": {name: list(shape) for name, shape in shapes.items()},
+        "max": dict(most),
+        "inputs": {plain: name for name, plain in takes.items() if name != plain},
+        "outputs": {plain: name for name, plain in gives.items() if name != plain},
+    }
+    return {name: value for name, value in options.items() if value}
 
 
 def _find(model: str) -> Path:
@@ -162,13 +210,13 @@ def _probe(
     raise StartError(f"{model.path}: the model does not compute a sample{where}: {said}")
 
 
-def _takes_two(model: ProbedModel, axes: Mapping[str, Axes], extents: Mapping[str, int], fill: int) -> bool:
-    """Whether two requests can share a batch: each output has one row for each request."""
+def _free_batch(model: ProbedModel, axes: Mapping[str, Axes], extents: Mapping[str, int], fill: int) -> int:
+    """The batch of a model that takes any: 1, unless each output has a row for each of two requests."""
     try:
         made = model.run(_numbers(model, axes, extents, 2, fill))
     except ValueError:
-        return False
-    return all(shape[:1] == (2,) for shape in made.values())
+        return 1
+    return _BATCH if all(shape[:1] == (2,) for shape in made.values()) else 1
 
 
 def _numbers(

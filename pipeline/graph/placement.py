@@ -67,40 +67,31 @@ def place_workers(
     Args:
         order: of the graph; the names of colocated stages are shown in it. Default: as listed.
     """
-    gpus = machine.gpus
-    for index, stage in enumerate(stages):
-        if descriptions[stage.name].device == CUDA and not gpus:
-            findings.add(("stages", index, "use"), f"it runs on a GPU with the options given; {machine.why_no_gpu}")
+    _check_gpus(stages, descriptions, machine, findings)
     findings.refuse()
     given = {stage.name: _given_cpus(index, stage, machine, findings) for index, stage in enumerate(stages)}
     hosts = hosts_of(stages)
-    members: dict[str, list[str]] = {}
-    for name in order or hosts:
-        members.setdefault(hosts[name], []).append(name)
+    members = _members(order or list(hosts), hosts)
     descriptions = {
         host: max((descriptions[name] for name in names), key=_demand) for host, names in members.items()
     }
     stages = [stage for stage in stages if stage.name in members]
-    models = sum(_is_model(descriptions[stage.name]) for stage in stages)
-    replicas = {stage.name: _replicas(stage, descriptions[stage.name], machine, models) for stage in stages}
+    replicas = _all_replicas(stages, descriptions, machine)
     seats: dict[tuple[str, int], _Seat] = {}
     heavy: list[tuple[str, int]] = []
     light: list[tuple[str, int]] = []
+    near: dict[tuple[str, int], int | None] = {}
+    gpus = machine.gpus
     for stage in stages:
-        for replica in range(replicas[stage.name]):
-            cpus = given[stage.name]
+        cpus, description = given[stage.name], descriptions[stage.name]
+        for seat in ((stage.name, replica) for replica in range(replicas[stage.name])):
             if cpus:
-                seats[stage.name, replica] = _Seat(cpus, _node_of(cpus, machine))
-            elif descriptions[stage.name].device != CUDA:
-                (heavy if descriptions[stage.name].is_inference else light).append((stage.name, replica))
+                seats[seat] = _Seat(cpus, _node_of(cpus, machine))
+            elif description.device == CUDA:
+                near[seat] = gpus[seat[1] % len(gpus)].numa_node
+            else:
+                (heavy if description.is_inference else light).append(seat)
     taken = {cpu for cpus in given.values() for cpu in cpus}
-    near = {
-        (stage.name, replica): gpus[replica % len(gpus)].numa_node
-        for stage in stages
-        if descriptions[stage.name].device == CUDA
-        for replica in range(replicas[stage.name])
-        if (stage.name, replica) not in seats
-    }
     seats.update(_seats(heavy, light, near, taken, machine))
     workers = {
         stage.name: tuple(
@@ -113,6 +104,31 @@ def place_workers(
         name: tuple(replace(worker, process="+".join(members[host])) for worker in workers[host])
         for name, host in hosts.items()
     }
+
+
+def _check_gpus(
+    stages: Sequence[StageConfig], descriptions: Mapping[str, StageDescription], machine: Machine, findings: Findings
+) -> None:
+    """Note the stages that run on a GPU where there is none."""
+    for index, stage in enumerate(stages):
+        if descriptions[stage.name].device == CUDA and not machine.gpus:
+            findings.add(("stages", index, "use"), f"it runs on a GPU with the options given; {machine.why_no_gpu}")
+
+
+def _members(order: Sequence[str], hosts: Mapping[str, str]) -> dict[str, list[str]]:
+    """For each host the stages that run in its workers, in order."""
+    members: dict[str, list[str]] = {}
+    for name in order:
+        members.setdefault(hosts[name], []).append(name)
+    return members
+
+
+def _all_replicas(
+    stages: Sequence[StageConfig], descriptions: Mapping[str, StageDescription], machine: Machine
+) -> dict[str, int]:
+    """How many workers each stage has."""
+    models = sum(_is_model(descriptions[stage.name]) for stage in stages)
+    return {stage.name: _replicas(stage, descriptions[stage.name], machine, models) for stage in stages}
 
 
 def _demand(description: StageDescription) -> tuple[bool, bool]:

@@ -69,8 +69,16 @@ class Scopes:
                 )
         self.of[name] = scope
         self._before[name] = needs.union(*(self._before[other] for other in needs))
+        self._check_its_own_end(name)
+        self._check_needs(name, needs)
+        required = {s.producer for spec, s in zip(inputs, sources) if not spec.optional}
+        if when is not None or required & self._conditional:
+            self._conditional.add(name)
+
+    def _check_its_own_end(self, name: str) -> None:
+        """A scope opens when all that it needs from outside is there: nothing of it can wait for its own end."""
+        scope = self.of[name]
         for other in self._before[name]:
-            # A scope opens when all that it needs from outside is there: nothing of it can wait for its own end.
             ended = next((inner for inner in self._before[other] if self._is_inside(inner, scope)), None)
             if len(self.of[other]) < len(scope) and ended is not None:
                 self._note(
@@ -80,14 +88,14 @@ class Scopes:
                     f"what is to come after {other} needs a fan-out of its own",
                 )
                 break
+
+    def _check_needs(self, name: str, needs: set[str]) -> None:
+        """What a stage waits for is of its own scope, of one around it, or all of one that opens inside of it."""
+        scope = self.of[name]
         for other in needs:
             theirs = self.of[other]
-            # What it waits for is of its own scope, of one around it, or all of one that opens inside of it.
             if scope[: len(theirs)] != theirs and theirs[: len(scope)] != scope:
                 self._note(name, None, f"{name} runs for each child of {scope[-1]}; {other} for each of {theirs[-1]}")
-        required = {s.producer for spec, s in zip(inputs, sources) if not spec.optional}
-        if when is not None or required & self._conditional:
-            self._conditional.add(name)
 
     def check_outputs(self, outputs: Sequence[tuple[str, Edge]]) -> None:
         """An answer carries what a request has one of."""

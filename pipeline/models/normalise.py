@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -53,12 +54,7 @@ def take_pixels(content: bytes, mean: Sequence[float], std: Sequence[float], hwc
     """
     model = onnx.load_model_from_string(content)
     graph = model.graph
-    weights = {initializer.name for initializer in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
-    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
-        found = ", ".join(value.name for value in inputs)
-        raise ModelError(f"expected a model with one float32 input, found {found or 'none'}")
-    image = inputs[0]
+    image = _only_input(graph)
     axes = image.type.tensor_type.shape.dim
     if len(axes) != 4:
         raise ModelError(f"{image.name}: expected (N, C, H, W) or (N, H, W, C), found {len(axes)} axes")
@@ -71,10 +67,9 @@ def take_pixels(content: bytes, mean: Sequence[float], std: Sequence[float], hwc
     broadcast = (-1, 1, 1) if chw and not hwc_to_chw else (-1,)
     last = f"{image.name}/pixels"
     nodes = [helper.make_node("Cast", [image.name], [last], to=TensorProto.FLOAT)]
-    for operator, option, values in (("Sub", "mean", mean), ("Div", "std", std)):
+    for operator, option, values, neutral in (("Sub", "mean", mean, 0.0), ("Div", "std", std, 1.0)):
         if len(values) not in (1, channels):
             raise ModelError(f"{option}: expected 1 number or {channels}, found {len(values)}")
-        neutral = 0.0 if operator == "Sub" else 1.0
         if any(value != neutral for value in values):
             constant = np.array(values, np.float32).reshape(broadcast if len(values) > 1 else ())
             graph.initializer.append(numpy_helper.from_array(constant, f"{image.name}/{option}"))
@@ -83,18 +78,43 @@ def take_pixels(content: bytes, mean: Sequence[float], std: Sequence[float], hwc
     if hwc_to_chw:
         nodes.append(helper.make_node("Transpose", [last], [f"{last}/chw"], perm=[0, 3, 1, 2]))
         last = f"{last}/chw"
-        moved = [onnx.TensorShapeProto.Dimension() for _ in range(4)]
-        for new, old in enumerate((0, 2, 3, 1)):
-            moved[new].CopyFrom(axes[old])
-        del axes[:]
-        axes.extend(moved)
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            if name == image.name:
-                node.input[index] = last
+        _move_channels_last(axes)
+    _put_before(graph, image.name, nodes, last)
     image.type.tensor_type.elem_type = TensorProto.UINT8
-    for position, node in enumerate(nodes):
-        graph.node.insert(position, node)
     onnx.checker.check_model(model)
     made: bytes = model.SerializeToString()
     return made
+
+
+def _only_input(graph: onnx.GraphProto) -> onnx.ValueInfoProto:
+    """The input of a model that has one, of float32.
+
+    Raises:
+        ModelError: it has another.
+    """
+    weights = {initializer.name for initializer in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
+        found = ", ".join(value.name for value in inputs)
+        raise ModelError(f"expected a model with one float32 input, found {found or 'none'}")
+    image: onnx.ValueInfoProto = inputs[0]
+    return image
+
+
+def _move_channels_last(axes: Any) -> None:
+    """(N, C, H, W) becomes (N, H, W, C)."""
+    moved = [onnx.TensorShapeProto.Dimension() for _ in range(4)]
+    for new, old in enumerate((0, 2, 3, 1)):
+        moved[new].CopyFrom(axes[old])
+    del axes[:]
+    axes.extend(moved)
+
+
+def _put_before(graph: onnx.GraphProto, tensor: str, nodes: Sequence[onnx.NodeProto], last: str) -> None:
+    """Have nodes that read `tensor` and give `last` run first, and all others read `last` instead."""
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name == tensor:
+                node.input[index] = last
+    for position, node in enumerate(nodes):
+        graph.node.insert(position, node)

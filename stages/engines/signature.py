@@ -15,7 +15,7 @@ Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -99,26 +99,9 @@ def model_specs(
         ModelError: there is no batch axis, a free dimension has no maximum, an output can be neither rows nor whole,
             or `shapes`, `max` or `leave_out` do not fit.
     """
-    names = [tensor.name for tensor in outputs]
-    if unknown := sorted(set(leave_out) - set(names)):
-        raise ModelError(
-            f"{path}: leave_out names {unknown[0]!r}, which is not an output of the model; it has: {', '.join(names)}"
-        )
-    if set(leave_out) == set(names):
-        raise ModelError(f"{path}: leave_out leaves no output of the model; it has: {', '.join(names)}")
-    if unknown := sorted(set(shapes) - {tensor.name for tensor in (*inputs, *outputs)}):
-        own = ", ".join(tensor.name for tensor in (*inputs, *outputs))
-        raise ModelError(f"{path}: shapes names {unknown[0]!r}, which is not a tensor of the model; it has: {own}")
+    _check_names(path, inputs, outputs, shapes, leave_out)
     outputs = [tensor for tensor in outputs if tensor.name not in leave_out]
-    first = {tensor.axes[0] if tensor.axes else 0 for tensor in inputs}
-    fixed = {axis for axis in first if isinstance(axis, int)}
-    if fixed and (len(first) > 1 or min(fixed) < 1):
-        declared = ", ".join(f"{t.name}{list(t.axes)}" for t in inputs)
-        raise ModelError(
-            f"{path}: expected the batch as first axis of each input, free, or one number in all; found {declared}"
-        )
-    batch = next(iter(fixed), None)
-    called = {axis for axis in first if isinstance(axis, str)}
+    batch, called = _batch_of(path, inputs)
     used: set[str] = set()
     takes = tuple(
         _spec(path, tensor, _row_shape(path, tensor, shapes.get(tensor.name)), max, used) for tensor in inputs
@@ -134,19 +117,11 @@ def model_specs(
         else _row_shape(path, tensor, shapes.get(tensor.name))
         for tensor in outputs
     }
-    quotients = {
-        axis: ceil_div(max[of[0]], of[1])
-        for shape in given.values()
-        for axis in shape
-        if isinstance(axis, str) and (of := quotient(axis)) and of[0] in used
-    }
+    quotients = _quotients(given.values(), max, used)
     gives = tuple(_spec(path, tensor, given[tensor.name], {**quotients, **max}, used, True) for tensor in outputs)
     if unknown := sorted(set(max) - used):
         free = ", ".join(sorted(used - set(quotients))) or "none"
-        raise ModelError(
-            f"{path}: max names {unknown[0]!r}, which is not a free dimension of the model; it has: {free}"
-        )
-    rows = [tensor for tensor in outputs if tensor.name not in whole]
+        raise ModelError(f"{path}: max names {unknown[0]!r}, which is not a free dimension of the model; it has: {free}")
     return ModelSpecs(
         takes,
         gives,
@@ -154,9 +129,61 @@ def model_specs(
         whole,
         # One row for any number of rows: in a batch of one, it belongs to the request.
         alone=tuple(t.name for t in outputs if t.name in whole or (batch is None and isinstance(t.axes[0], int))),
-        doubtful=frozenset(t.name for t in rows if not isinstance(t.axes[0], int) and t.axes[0] not in called),
+        doubtful=_doubtful(outputs, whole, called),
         first={t.name: t.axes[0] if t.axes else None for t in outputs},
     )
+
+
+def _check_names(
+    path: Path,
+    inputs: Sequence[TensorAxes],
+    outputs: Sequence[TensorAxes],
+    shapes: Shapes,
+    leave_out: Collection[str],
+) -> None:
+    """Refuse names in the options that the model does not have.
+
+    Raises:
+        ModelError: with the name and those that the model has.
+    """
+    names = [tensor.name for tensor in outputs]
+    if unknown := sorted(set(leave_out) - set(names)):
+        raise ModelError(
+            f"{path}: leave_out names {unknown[0]!r}, which is no output of the model; it has: {', '.join(names)}"
+        )
+    if set(leave_out) == set(names):
+        raise ModelError(f"{path}: leave_out leaves no output of the model; it has: {', '.join(names)}")
+    if unknown := sorted(set(shapes) - {tensor.name for tensor in (*inputs, *outputs)}):
+        own = ", ".join(tensor.name for tensor in (*inputs, *outputs))
+        raise ModelError(f"{path}: shapes names {unknown[0]!r}, which is no tensor of the model; it has: {own}")
+
+
+def _batch_of(path: Path, inputs: Sequence[TensorAxes]) -> tuple[int | None, set[str]]:
+    """The one size of batch that the model takes, None for any; and how its inputs call the batch's axis.
+
+    Raises:
+        ModelError: there is no batch axis.
+    """
+    first = {tensor.axes[0] if tensor.axes else 0 for tensor in inputs}
+    fixed = {axis for axis in first if isinstance(axis, int)}
+    if fixed and (len(first) > 1 or min(fixed) < 1):
+        declared = ", ".join(f"{t.name}{list(t.axes)}" for t in inputs)
+        raise ModelError(
+            f"{path}: expected the batch as first axis of each input, free, or one number in all; found {declared}"
+        )
+    return next(iter(fixed), None), {axis for axis in first if isinstance(axis, str)}
+
+
+def _quotients(shapes: Iterable[_Axes], max: Mapping[str, int], used: Collection[str]) -> dict[str, int]:
+    """The maximum of each dimension that is a part of one of the inputs', such as `W/8`."""
+    names = {axis for shape in shapes for axis in shape if isinstance(axis, str)}
+    return {axis: ceil_div(max[of[0]], of[1]) for axis in names if (of := quotient(axis)) and of[0] in used}
+
+
+def _doubtful(outputs: Sequence[TensorAxes], whole: Collection[str], called: Collection[str]) -> frozenset[str]:
+    """Outputs that are taken for rows, though their first axis has another name than the batch of the inputs."""
+    rows = [tensor for tensor in outputs if tensor.name not in whole]
+    return frozenset(t.name for t in rows if not isinstance(t.axes[0], int) and t.axes[0] not in called)
 
 
 def _is_whole(

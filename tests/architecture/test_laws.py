@@ -18,6 +18,16 @@ from shm import pool
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(path for package in ("shm", "stages", "pipeline") for path in (ROOT / package).rglob("*.py"))
 LONGEST = 500
+MOST_BRANCHES = 20
+#: Functions that have more, and why they are not taken apart.
+IN_ONE_PIECE = {
+    "pipeline.cli.main:main": "one case for each way in which a command may end, each with its exit code",
+    "pipeline.cli.run:run": "one check for each pair of options that exclude each other",
+    "pipeline.cli.status:_show": "one line for each thing that is shown, some of them only if there is something to say",
+    "pipeline.processes.feeder:feed": "one run from its first file to its summary; what each step opens, the end closes",
+    "pipeline.scheduler.completion:finish": "one list of all that a request holds: what is forgotten here is never freed",
+    "pipeline.scheduler.progress:_open": "slots are promised to all children or to none: the check and the deed",
+}
 
 VAGUE = {"common", "helper", "helpers", "manager", "misc", "util", "utils"}
 
@@ -128,6 +138,29 @@ def test_no_file_is_long_enough_to_hold_two_ideas() -> None:
 
 def test_no_module_has_a_name_that_says_nothing() -> None:
     assert [name_of(path) for path in SOURCES if VAGUE & set(path.relative_to(ROOT).with_suffix("").parts)] == []
+
+
+def branches(function: ast.AST) -> int:
+    """Cyclomatic complexity; unlike ruff's it has what is decided within expressions, too."""
+    count = 1
+    for node in ast.walk(function):
+        if isinstance(node, (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.Assert)):
+            count += 1
+        elif isinstance(node, ast.comprehension):
+            count += 1 + len(node.ifs)
+        elif isinstance(node, ast.BoolOp):
+            count += len(node.values) - 1
+    return count
+
+
+def test_no_function_decides_more_than_can_be_followed() -> None:
+    found = {
+        f"{name_of(path)}:{node.name}"
+        for path in SOURCES
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.FunctionDef) and branches(node) > MOST_BRANCHES
+    }
+    assert found <= IN_ONE_PIECE.keys()
 
 
 def test_rounding_up_is_written_in_one_place() -> None:

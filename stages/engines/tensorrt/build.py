@@ -89,18 +89,17 @@ def build_plan(model: Path, wanted: Plan, options: BuildOptions) -> tuple[Plan, 
     config = builder.create_builder_config()
     takes = [network.get_input(i) for i in range(network.num_inputs)]
     shapes = [_profile(model, tensor, wanted.batch, options) for tensor in takes]
-    if unknown := sorted(set(options.ranges) - {axis for _, axes in shapes for axis in axes if isinstance(axis, str)}):
-        raise ModelError(f"{model}: no input has a free dimension {unknown[0]!r}")
+    _check_ranges(model, [axes for _, axes in shapes], options)
     profiles = tuple(profile for profile, _ in shapes)
     takes_any = all(compat.extents_of(tensor.shape)[0] == -1 for tensor in takes)
     # With every extent given, all shapes must be known: what depends on the data cannot have a slot.
     inputs, outputs = _tensors(model, trt, network, [profile.max for profile in profiles])
     if wanted.batch > 1:
         _check_rows(model, wanted.batch, outputs)
-        if takes_any:
-            # Another size: of one, an output may have as many rows by chance.
-            more = [(wanted.batch + 1, *profile.max[1:]) for profile in profiles]
-            _check_rows(model, wanted.batch + 1, _tensors(model, trt, read(), more)[1])
+    if wanted.batch > 1 and takes_any:
+        # Another size: of one, an output may have as many rows by chance.
+        more = [(wanted.batch + 1, *profile.max[1:]) for profile in profiles]
+        _check_rows(model, wanted.batch + 1, _tensors(model, trt, read(), more)[1])
     is_free = any(profile.min != profile.max for profile in profiles)
     if is_free:
         # Another network: 8.5 does not free an output's shape again once its inputs' were fixed.
@@ -113,16 +112,7 @@ def build_plan(model: Path, wanted: Plan, options: BuildOptions) -> tuple[Plan, 
     if wanted.precision == "int8" and compat.wants_calibration(trt, network):
         calibrator = _calibrator(model, trt, wanted, options.calibration, profiles, inputs)
     compat.set_precision(trt, config, wanted.precision, calibrator)
-    # Kernels of TensorRT's own: cuBLAS and cuDNN need not be there, and later versions leave them out as well.
-    sources = trt.TacticSource
-    config.set_tactic_sources(1 << int(sources.EDGE_MASK_CONVOLUTIONS) | 1 << int(sources.JIT_CONVOLUTIONS))
-    for name in ("avg_timing_iterations", "min_timing_iterations"):
-        if hasattr(config, name):
-            setattr(config, name, 1)
-    if options.timing_cache is not None:
-        known = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
-        cache = config.create_timing_cache(known)
-        config.set_timing_cache(cache, ignore_mismatch=False)
+    _set_search(trt, config, options.timing_cache)
     content: tensorrt.IHostMemory | None = builder.build_serialized_network(network, config)
     if calibrator is not None:
         calibrator.close()
@@ -132,6 +122,31 @@ def build_plan(model: Path, wanted: Plan, options: BuildOptions) -> tuple[Plan, 
         options.timing_cache.write_bytes(compat.content_of(config.get_timing_cache().serialize()))
     found = replace(wanted, inputs=inputs, outputs=outputs, profiles=profiles if is_free else ())
     return found, compat.content_of(content)
+
+
+def _check_ranges(model: Path, shapes: Sequence[_Axes], options: BuildOptions) -> None:
+    """Refuse the range of a dimension that no input has.
+
+    Raises:
+        ModelError: with its name.
+    """
+    free = {axis for axes in shapes for axis in axes if isinstance(axis, str)}
+    if unknown := sorted(set(options.ranges) - free):
+        raise ModelError(f"{model}: no input has a free dimension {unknown[0]!r}")
+
+
+def _set_search(trt: Any, config: tensorrt.IBuilderConfig, timing_cache: Path | None) -> None:
+    """Say which kernels are tried, how often, and what is known of them."""
+    # Kernels of TensorRT's own: cuBLAS and cuDNN need not be there, and later versions leave them out as well.
+    sources = trt.TacticSource
+    config.set_tactic_sources(1 << int(sources.EDGE_MASK_CONVOLUTIONS) | 1 << int(sources.JIT_CONVOLUTIONS))
+    for name in ("avg_timing_iterations", "min_timing_iterations"):
+        if hasattr(config, name):
+            setattr(config, name, 1)
+    if timing_cache is not None:
+        known = timing_cache.read_bytes() if timing_cache.is_file() else b""
+        cache = config.create_timing_cache(known)
+        config.set_timing_cache(cache, ignore_mismatch=False)
 
 
 _Axes = tuple[int | str | None, ...]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stages.declared import Attributes, Declared, declared
+from stages.declared import Attributes, Declaration, declared
 
 
 class Bare:
@@ -32,8 +32,8 @@ class Full:
 
 
 def test_what_is_left_out_has_a_default() -> None:
-    assert declared(Bare()) == Declared()
-    assert Declared().attributes() == {
+    assert declared(Bare()) == Declaration()
+    assert Declaration().attributes() == {
         "device": "cpu", "concurrency": 1, "scales_with_cores": False, "ragged": False, "pad": {}, "max_batch": None,
         "notes": (),
     }  # fmt: skip
@@ -41,7 +41,7 @@ def test_what_is_left_out_has_a_default() -> None:
 
 def test_what_a_stage_says_is_taken() -> None:
     stage = Full()
-    assert declared(stage) == Declared(
+    assert declared(stage) == Declaration(
         device="cuda", concurrency=3, scales_with_cores=True, ragged=True, pad={"W": 32}, max_batch=8,
         notes=("slow at first",), setup=stage.setup, teardown=stage.teardown, attach_memory=stage.attach_memory,
     )  # fmt: skip
@@ -67,5 +67,5 @@ def test_notes_are_the_texts_among_them() -> None:
 
 
 def test_a_stage_for_the_cpu_is_told_so_in_the_process_of_one_that_has_a_gpu() -> None:
-    assert Declared().device_of("cuda:1") == "cpu"
-    assert Declared(device="cuda").device_of("cuda:1") == "cuda:1"
+    assert Declaration().device_of("cuda:1") == "cpu"
+    assert Declaration(device="cuda").device_of("cuda:1") == "cuda:1"
