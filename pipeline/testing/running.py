@@ -104,7 +104,7 @@ def running(
     Raises:
         StartError: it ended, or was not ready in time; with what it printed.
     """
-    command = [*python_command("pipeline.cli.main"), "run", os.fspath(config), "--serve"]
+    command = [*python_command("pipeline.__main__"), "run", os.fspath(config), "--serve"]
     for assignment in assignments:
         command += ["--set", assignment]
     with tempfile.TemporaryFile() as log:
