@@ -93,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if own_process:
             # Else what has been imported is searched for garbage again and again, a sixth of a short command's time.
             gc.freeze()
+            gc.enable()
             end_as_usual()
         app(args=arguments, prog_name="pipeline")
     except ConfigError as error:

@@ -105,7 +105,7 @@ def running(
     Raises:
         StartError: the pipeline ended, or was not ready in time; the message has what it printed.
     """
-    command = [*python_command("pipeline.cli.main"), "run", os.fspath(config), "--serve"]
+    command = [*python_command("pipeline.__main__"), "run", os.fspath(config), "--serve"]
     for assignment in assignments:
         command += ["--set", assignment]
     with tempfile.TemporaryFile() as log:

@@ -149,13 +149,13 @@ def _check_names(
     names = [tensor.name for tensor in outputs]
     if unknown := sorted(set(leave_out) - set(names)):
         raise ModelError(
-            f"{path}: leave_out names {unknown[0]!r}, which is no output of the model; it has: {', '.join(names)}"
+            f"{path}: leave_out names {unknown[0]!r}, which is not an output of the model; it has: {', '.join(names)}"
         )
     if set(leave_out) == set(names):
         raise ModelError(f"{path}: leave_out leaves no output of the model; it has: {', '.join(names)}")
     if unknown := sorted(set(shapes) - {tensor.name for tensor in (*inputs, *outputs)}):
         own = ", ".join(tensor.name for tensor in (*inputs, *outputs))
-        raise ModelError(f"{path}: shapes names {unknown[0]!r}, which is no tensor of the model; it has: {own}")
+        raise ModelError(f"{path}: shapes names {unknown[0]!r}, which is not a tensor of the model; it has: {own}")
 
 
 def _batch_of(path: Path, inputs: Sequence[TensorAxes]) -> tuple[int | None, set[str]]:

@@ -63,7 +63,7 @@ def private() -> list[str]:
 def test_too_little_room_is_refused_at_the_start_with_the_sum(folder: Any, private: list[str]) -> None:
     config = folder.config({}, {})
     done = subprocess.run(
-        [*private, "16k", *python_command("pipeline.cli.main"), "run", str(config), "--serve"],
+        [*private, "16k", *python_command("pipeline.__main__"), "run", str(config), "--serve"],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 3

@@ -105,7 +105,7 @@ def test_an_answer_that_cannot_be_written_fails_alone(made: Any, cli: Any, tmp_p
 def test_scores_that_are_not_finite_are_shown_and_written(made: Any, cli: Any, tmp_path: Path) -> None:
     config = made("nan", {"name": "labels", "dtype": "int64", "shape": [2]}, {"name": "scores", "dtype": "float32", "shape": [2]})
     output = tmp_path / "out.jsonl"
-    code, out, err = cli("run", config, *files(tmp_path, 1, 2), "--output", output)
+    code, out, err = cli("run", config, *files(tmp_path, 1, 2), "--output", output, "--in-process")
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == f"{tmp_path}/1.bin  7  nan"
     for record in records(output):
@@ -120,14 +120,20 @@ ARRAYS = (
 )
 
 
-def test_every_dtype_has_a_form_on_stdout_in_a_file_and_in_a_folder(made: Any, cli: Any, tmp_path: Path) -> None:
+# Of what only the feeding is about, a run of processes and one in a process are the same: test_in_process.py. The
+# latter takes a quarter of the time.
+
+
+def test_every_dtype_has_a_form_on_stdout_in_a_file_and_in_a_folder(
+    made: Any, cli: Any, cli_here: Any, tmp_path: Path
+) -> None:
     config = made("arrays", *ARRAYS, run={"pictures": ["image"]})
     (file,) = files(tmp_path, 3)
     code, _, err = cli("run", config, file, "-o", tmp_path / "out.jsonl")
     assert (code, err) == (0, "")
     (record,) = records(tmp_path / "out.jsonl")
     assert record["outputs"] == {"image": [[3] * 5] * 4, "spectrum": [[1.0, 2.0], [None, 0.0]], "long": [1.5]}
-    code, _, err = cli("run", config, file, "-o", f"{tmp_path}/out/")
+    code, _, err = cli("run", config, file, "-o", f"{tmp_path}/out/", "--in-process")
     assert (code, err) == (0, "")
     (record,) = records(tmp_path / "out" / "index.jsonl")
     assert record["outputs"]["image"]["file"] == "000001-3.image.png"
@@ -137,7 +143,7 @@ def test_every_dtype_has_a_form_on_stdout_in_a_file_and_in_a_folder(made: Any, c
     # Before anything starts: a picture that no answer has, and an output that is not a picture.
     for name, said in (("mask", "no answer has an output 'mask'"), ("long", "is not a picture")):
         for command in ("check", "run"):
-            code, _, err = cli(command, config, *([file] * (command == "run")), "--set", f"run.pictures=[{name}]")
+            code, _, err = cli_here(command, config, *([file] * (command == "run")), "--set", f"run.pictures=[{name}]")
             assert code == 2
             assert said in err
 
@@ -241,13 +247,15 @@ def test_inputs_of_a_config_in_a_folder_with_brackets_are_found(made: Any, cli: 
     assert "1 request, 0 failed" in out
 
 
-def test_a_run_goes_on_behind_what_was_answered_and_overwrites_only_when_told(made: Any, cli: Any, tmp_path: Path) -> None:
+def test_a_run_goes_on_behind_what_was_answered_and_overwrites_only_when_told(
+    made: Any, cli: Any, cli_here: Any, tmp_path: Path
+) -> None:
     config = made("size", SIZE)
     paths = files(tmp_path, 1, 2, 3)
     output = tmp_path / "out.jsonl"
     assert cli("run", config, *paths[:2], tmp_path / "gone.bin", "-o", output).code == 1
     before = output.read_bytes()
-    code, out, err = cli("run", config, *paths, "-o", output)
+    code, out, err = cli_here("run", config, *paths, "-o", output)
     assert (code, out) == (2, "")
     assert "--append goes on behind" in err
     assert output.read_bytes() == before
@@ -260,7 +268,7 @@ def test_a_run_goes_on_behind_what_was_answered_and_overwrites_only_when_told(ma
     assert "2 requests, 0 failed, 2 answered before" in out
     assert output.read_bytes().startswith(before)
     assert [record["outputs"].get("n") for record in records(output)] == [1, 2, None, 3, 4]
-    assert cli("run", config, *paths, "-o", output, "--overwrite").code == 0
+    assert cli("run", config, *paths, "-o", output, "--overwrite", "--in-process").code == 0
     assert [record["outputs"]["n"] for record in records(output)] == [1, 2, 3]
 
 
@@ -285,7 +293,7 @@ def test_json_comes_from_files_lines_and_stdin(made: Any, tmp_path: Path) -> Non
     (tmp_path / "lines.txt").write_text("a line\n")
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")
     done = run_in_shell(
-        """run echo.yaml one.json many.jsonl lines.txt photo.jpg -o out.jsonl
+        """run echo.yaml one.json many.jsonl lines.txt photo.jpg -o out.jsonl --in-process
         printf '{"c": 1}\\n"d"\\n' | run echo.yaml - -o stdin.jsonl
         echo 'a word' | run echo.yaml - --text -o - 2>/dev/null""",
         tmp_path,
@@ -307,7 +315,7 @@ def test_arrays_come_as_they_are_or_not_at_all(made: Any, tmp_path: Path) -> Non
     np.save(tmp_path / "text.npy", np.array(["a", "b"]))
     (tmp_path / "lists.json").write_text('{"x": [3, 4]}')
     (tmp_path / "large.json").write_text('{"x": [300, 4]}')
-    run_in_shell("run double.yaml floats.npy text.npy good.npy lists.json large.json -o out.jsonl", tmp_path)
+    run_in_shell("run double.yaml floats.npy text.npy good.npy lists.json large.json -o out.jsonl --in-process", tmp_path)
     found = records(tmp_path / "out.jsonl")
     assert [record["outputs"].get("y") for record in found] == [None, None, [2, 4], [6, 8], None]
     assert found[0]["error"] == {"type": "InvalidRequest", "message": "input 'x': expected dtype uint8, found float64"}
@@ -329,13 +337,13 @@ def test_a_program_that_waits_for_each_answer_before_it_sends_more_gets_it(made:
     assert process.wait(30) == 1
 
 
-def test_options_that_are_too_large_for_a_plan_are_refused(made: Any, cli: Any, tmp_path: Path) -> None:
+def test_options_that_are_too_large_for_a_plan_are_refused(made: Any, cli_here: Any, tmp_path: Path) -> None:
     config = made("size", SIZE)
     (tmp_path / "s.py").write_text("def size(file, text):\n    return len(text)\n")
     for times, code in ((5, 0), (9, 2)):
         text = config.read_text().replace("  with:\n", "  with:\n    text: [" + "*long, " * times + "]\n")
         (tmp_path / "long.yaml").write_text(f"x-long: &long {'y' * 500_000}\n{text}")
-        done = cli("check", tmp_path / "long.yaml")
+        done = cli_here("check", tmp_path / "long.yaml")
         assert done.code == code, done.err
     assert "what the stages' options hold comes to 4.3 MiB, aliases included" in done.err
 
