@@ -247,6 +247,8 @@ class Completion:
             self._state.out.answers[client.number].append(answer)
         if not request.fences:
             self._forget(family)
+        if request.stream is not None and (following := request.stream.next_through()) is not None:
+            self.finish(following, OK, "")
 
     def _forget(self, family: tuple[Request, ...]) -> None:
         for member in family:

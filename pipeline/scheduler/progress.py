@@ -138,7 +138,8 @@ class Progress:
         """Nothing is left to do for a request, or for a child."""
         parent = request.parent
         if parent is None:
-            self._finish(request, OK, "")
+            if request.stream is None or request.stream.may_answer(request):
+                self._finish(request, OK, "")
             return
         request.answered = True
         for member in request.family():

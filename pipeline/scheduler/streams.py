@@ -4,7 +4,7 @@
     the first order for a stage    ─▶ its worker is the stream's for that stage from now on
     that worker is gone            ─▶ what the stage kept of the stream is gone too: the stream is broken
 
-A stage may so keep something from one request of a stream for the next, such as the last picture. A request of a stream
+They are answered in their order too, whichever stages they skip. A stage may so keep something from one request of a stream for the next, such as the last picture. A request of a stream
 that waits for its turn is *held*: no other backlog has it. Once it is its turn it waits in the *line* of its worker; in
 the stage's common backlog only if the stream has no worker there yet.
 """
@@ -30,7 +30,7 @@ MOST_STREAMS = 1024
 class Stream:
     """One stream."""
 
-    __slots__ = ("broken", "client", "ended", "held", "last", "name", "number", "requests", "workers")
+    __slots__ = ("broken", "client", "ended", "held", "last", "name", "number", "requests", "through", "workers")
 
     def __init__(self, number: int, client: int, name: int) -> None:
         #: Never used twice in a run; workers know the stream by it.
@@ -46,10 +46,23 @@ class Stream:
         self.workers: dict[int, int] = {}
         #: Requests, or children of some, that wait until those before them have passed a stage.
         self.held: list[tuple[Request, Route]] = []
+        #: Those of them for which nothing is left to do, and which wait for the answers of those before them.
+        self.through: set[int] = set()
         #: Why it cannot go on; empty where it can.
         self.broken = ""
         #: The client will send no more of it.
         self.ended = False
+
+    def may_answer(self, request: Request) -> bool:
+        """Whether a request, for which nothing is left to do, is the first of the stream; otherwise that is noted."""
+        if self.requests[0] is request:
+            return True
+        self.through.add(request.id)
+        return False
+
+    def next_through(self) -> Request | None:
+        """The first request of the stream, if nothing is left to do for it."""
+        return self.requests[0] if self.requests and self.requests[0].id in self.through else None
 
     def may_enter(self, request: Request, route: Route) -> bool:
         """Whether a stage is done with every request of the stream that came before this one."""
@@ -136,6 +149,7 @@ class Streams:
         stream = request.stream
         assert stream is not None
         stream.requests.remove(request)
+        stream.through.discard(request.id)
         self._forget_if_over(stream)
 
     def _forget_if_over(self, stream: Stream) -> None:

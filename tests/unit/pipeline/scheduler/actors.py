@@ -37,6 +37,8 @@ class Worker:
     read: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
     wrote: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
     late: list[Notice] = field(default_factory=list)
+    #: The scheduler has told it to leave.
+    retired: bool = False
 
     @property
     def peer(self) -> Peer:
@@ -50,6 +52,11 @@ class Expected:
     outputs: dict[str, bytes]
     deadline: int
     bad: bool
+    stream: int = 0
+    sequence: int = 0
+    cancelled: bool = False
+    #: What has come of it in parts.
+    parts: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
 
 
 @dataclass
@@ -68,6 +75,8 @@ class Client:
     seen: int = 0
     #: It has said goodbye, and reads what it holds.
     leaving: bool = False
+    #: The sequence number of the last request of each of its streams.
+    streams: dict[int, int] = field(default_factory=lambda: {1: 0, 2: 0})
 
     @property
     def peer(self) -> Peer:

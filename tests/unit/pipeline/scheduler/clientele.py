@@ -16,6 +16,7 @@ from pipeline.wire.messages import (
     Answer,
     Answers,
     Bye,
+    Cancel,
     Hello,
     Loan,
     Message,
@@ -46,6 +47,12 @@ class Clientele:
     clients: dict[int, Client]
     guilt: dict[tuple[int, int], Fraction]
     ingress_segments: list[int]
+    #: The output of the pipeline that comes in parts, if there is one.
+    parted: str | None
+    #: Whether some requests are of streams.
+    streaming: bool
+    #: Whether a worker has died or retired.
+    lost_workers: bool
     _stage_reads_x: bool
 
     def decide(self) -> None:
@@ -118,7 +125,39 @@ class Clientele:
             handles.append(TensorHandle(*slot, 64 * index, "uint8", (TENSOR_BYTES,)))
             self.table.view(handles[-1], writable=True)[...] = np.frombuffer(data, np.uint8)
         client.waiting[client.tags] = Expected(expected_answer(self.plan, inputs), deadline, bad)
-        return Submission(client.tags, slot, tuple(handles), deadline, self.choose(3), "")
+        priority, stream = self.choose(3), 0
+        if self.streaming and not self.choose(3):
+            stream = sorted(client.streams)[self.choose(2)]
+            client.streams[stream] += 1
+        sequence = client.streams.get(stream, 0)
+        expected = client.waiting[client.tags]
+        expected.stream, expected.sequence = stream, sequence
+        return Submission(client.tags, slot, tuple(handles), deadline, priority, "", stream, sequence)
+
+    def cancel(self) -> bool:
+        """A client does not want some request any more; it may be answered by now."""
+        able = [client for client in self._connected() if client.waiting]
+        if not able:
+            return False
+        client = able[self.choose(len(able))]
+        tag = sorted(client.waiting)[self.choose(len(client.waiting))]
+        client.waiting[tag].cancelled = True
+        self.network.send(client.peer, SCHEDULER, Cancel(client.number, (tag,)))
+        return True
+
+    def end_stream(self) -> bool:
+        """A client begins another stream in place of one."""
+        connected = self._connected()
+        if not connected:
+            return False
+        client = connected[self.choose(len(connected))]
+        self._replace_stream(client, sorted(client.streams)[self.choose(2)])
+        return True
+
+    def _replace_stream(self, client: Client, name: int) -> None:
+        if client.streams.pop(name, None) is not None:
+            client.streams[max(*client.streams, name) + 1] = 0
+            self.network.send(client.peer, SCHEDULER, Submit(client.number, client.seen, (), (), (name,)))
 
     def _client_takes(self, client: Client, message: Message) -> None:
         if not client.alive or client.leaving:
@@ -138,7 +177,17 @@ class Clientele:
 
     def _answer(self, client: Client, answer: Answer) -> None:
         assert answer.tag in client.waiting, f"{answer} was answered before, or never asked"
+        if not answer.last:
+            self._take_part(client.waiting[answer.tag], answer)
+            return
         expected = client.waiting.pop(answer.tag)
+        assert answer.part == len(expected.parts), f"{answer} came after {len(expected.parts)} parts"
+        if expected.parts:
+            # Read until now, as those of every other answer.
+            client.held.append(expected.parts)
+        if expected.stream and answer.code == OK:
+            before = [e for e in client.waiting.values() if e.stream == expected.stream and e.sequence < expected.sequence]
+            assert not before, f"{answer} overtook {before}"
         self.answered += 1
         if answer.code == OK:
             assert not expected.bad or not self._stage_reads_x, f"{answer} should have been refused"
@@ -149,17 +198,38 @@ class Clientele:
                 if isinstance(handle, TensorHandle)
             }
             found = {name: data for name, (_, data) in given.items()}
+            if (parted := self.parted) is not None:
+                found[parted] = b"".join([data for _, data in expected.parts])
             assert found == expected.outputs, f"wrong answer {answer}"
-            client.held.append(list(given.values()))
+            if given:
+                client.held.append(list(given.values()))
             return
         assert answer.outputs == ()
+        if answer.code == "StreamBroken" and expected.stream:
+            self._replace_stream(client, expected.stream)
         allowed = {
+            "Cancelled": expected.cancelled,
+            "StreamBroken": self.lost_workers and (bool(expected.stream) or answer.part > 0),
             "BadInput": expected.bad,
             "DeadlineExceeded": 0 < expected.deadline <= self.now,
             "StageCrashed": self.guilt[client.number, answer.tag] >= 1,
             "Unavailable": self.draining,
         }
         assert allowed.get(answer.code), f"unexpected {answer}"
+
+    def _take_part(self, expected: Expected, answer: Answer) -> None:
+        assert self.parted is not None
+        assert answer.part == len(expected.parts)
+        ((name, handle),) = [
+            (name, handle)
+            for (name, _), handle in zip(self.plan.outputs, answer.outputs)
+            if isinstance(handle, TensorHandle)
+        ]
+        assert name == self.parted
+        data = self.table.view(handle).tobytes()
+        at = TENSOR_BYTES * answer.part
+        assert expected.outputs[name][at : at + TENSOR_BYTES] == data, f"wrong part {answer}"
+        expected.parts.append((handle, data))
 
     def release(self) -> bool:
         """A client lets go of an answer, which must be as it was."""

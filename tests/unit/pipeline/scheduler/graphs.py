@@ -6,7 +6,7 @@ inputs, so a swapped, torn or reused slot anywhere on the way gives a wrong answ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -39,6 +39,9 @@ TIMES = 16
 
 #: Outputs of this name hold for about half of the requests.
 CONDITION = "c"
+
+#: Outputs of this name come in parts, none to three of them.
+PARTS = "parts"
 
 GRAPHS: dict[str, Graph] = {
     "chain": (
@@ -148,6 +151,16 @@ GRAPHS: dict[str, Graph] = {
         },
         {"z": "h.z"},
     ),
+    "parts": (
+        ("x",),
+        {"a": ("ingress.x", "t"), "b": ("a.t", "t"), "c": ("b.t ingress.x", "parts")},
+        {"z": "c.parts", "t": "a.t"},
+    ),
+    "parts of what was joined": (
+        ("x",),
+        {"a": ("ingress.x", "u*3"), "b": ("a.u", "r"), "c": ("b.r* a.u*", "parts")},
+        {"z": "c.parts"},
+    ),
     "sizes": (
         ("x",),
         {"a": ("ingress.x", "t~"), "b": ("a.t", "t~ u"), "c": ("b.t b.u a.t", "t~"), "d": ("c.t", "z")},
@@ -221,7 +234,11 @@ def make_plan(
             output, _, alias = text.partition("=")
             output, _, many = output.rstrip("!").partition("*")
             output, varies = output.rstrip("~"), output.endswith("~")
-            gives.append(_spec(output, f"in{alias}" if alias else None, int(many) if many else None, varies=varies))
+            gives.append(
+                _spec(
+                    output, f"in{alias}" if alias else None, int(many) if many else None, varies=varies or output == PARTS
+                )
+            )
             real[f"{name}.{output}"] = edges[int(alias)] if alias else Edge(name, output)
             gave[f"{name}.{output}"] = gives[-1]
         first = {source.partition(".")[0] for source in written} | {edge.producer for edge in edges}
@@ -250,7 +267,7 @@ def make_plan(
     specs = tuple(_spec(name) for name in inputs)
     pools = pools_of(specs, stages, wiring, slots)
     kept = {edge.producer for _, edge in answer}
-    varying = any(not spec.is_static for spec in gave.values())
+    varying = any(not spec.is_static and spec.name != PARTS for spec in gave.values())
     sized = sized_stages(stages, kept) if varying else set()
     if tight:
         joined = {stage.name for stage in stages if stage.scope}
@@ -300,6 +317,8 @@ def compute(stage: str, field: TensorSpec, inputs: Sequence[Value]) -> Value:
     for data in inputs:
         parts += [b"[", *(b"-" if one is None else one for one in data), b"]"] if isinstance(data, list) else [data or b"-"]
     digest = blake2b(b"\0".join(parts), digest_size=TENSOR_BYTES).digest()
+    if field.name == PARTS:
+        return b"".join([blake2b(digest + bytes([n]), digest_size=TENSOR_BYTES).digest() for n in range(digest[0] % 4)])
     if field.many is not None:
         # From none to as many as there may be; the same for every output of many of one stage.
         parts.pop(1)
@@ -340,6 +359,36 @@ class Hash:
                     batch.write(row, spec.name, _arrays(made))
                 except Exception as error:
                     raise BadInput(f"no room for {spec.name}") from error
+
+
+class HashInParts(Hash):
+    """The same, for a stage whose only output comes in parts."""
+
+    def process(self, batch: Batch) -> Iterator[None]:  # type: ignore[override]
+        (spec,) = self._makes
+        taken = [batch.rows(each.name) for each in self.inputs]
+        answers: list[list[bytes]] = []
+        for row in range(len(batch)):
+            inputs = [_bytes(views[row]) for views in taken]
+            if any(isinstance(d, bytes) and d[0] == BAD and d[1:8] == d[8:15] for d in inputs):
+                batch.fail(row, BadInput("a bad one"))
+            answers.append(parts_of(compute(self._name, spec, inputs)))
+        for number in range(max(len(parts) for parts in answers)):
+            for row, parts in enumerate(answers):
+                if number < len(parts) and row not in batch.failed:
+                    batch.write(row, spec.name, np.frombuffer(parts[number], np.uint8))
+            yield
+
+
+def stage_of(plan: StagePlan) -> Hash:
+    """The stage of a plan."""
+    return HashInParts(plan) if [field.spec.name for field in plan.fields] == [PARTS] else Hash(plan)
+
+
+def parts_of(made: Value) -> list[bytes]:
+    """What an output that comes in parts consists of."""
+    assert isinstance(made, bytes)
+    return [made[at : at + TENSOR_BYTES] for at in range(0, len(made), TENSOR_BYTES)]
 
 
 def _arrays(made: Value) -> Any:

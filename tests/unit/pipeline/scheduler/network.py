@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 
 from pipeline.wire.codec import decode, encode
-from pipeline.wire.messages import Message
+from pipeline.wire.messages import Message, Orders
 from tests.unit.pipeline.scheduler.actors import Peer
 
 __all__ = ["Network"]
@@ -38,6 +38,18 @@ class Network:
         """The receiver drops the next message of a connection, if there is one."""
         if queue := self._connections[connection]:
             queue.popleft()
+
+    def leaves(self, peer: Peer) -> None:
+        """It has nothing left to do; what it has sent arrives.
+
+        Raises:
+            AssertionError: an order was sent to it after it was told to leave.
+        """
+        self._dead.add(peer)
+        for (_, receiver), queue in self._connections.items():
+            if receiver == peer:
+                assert not any(isinstance(message, Orders) for message in queue), "it was ordered something after all"
+                queue.clear()
 
     def dies(self, peer: Peer, choose: Callable[[int], int]) -> None:
         """What was sent to it is lost, and some last part, on every connection, of what it sent itself."""

@@ -35,10 +35,12 @@ from pipeline.wire.messages import (
     Message,
     Notice,
     Notices,
+    Order,
     Orders,
     PeerGone,
     Ready,
     Relic,
+    Retire,
     Welcome,
     WorkerGone,
 )
@@ -60,7 +62,7 @@ from tests.unit.pipeline.scheduler.actors import (
     mark_of,
 )
 from tests.unit.pipeline.scheduler.clientele import Clientele
-from tests.unit.pipeline.scheduler.graphs import TENSOR_BYTES, Hash
+from tests.unit.pipeline.scheduler.graphs import PARTS, TENSOR_BYTES, stage_of
 from tests.unit.pipeline.scheduler.network import Network
 
 __all__ = ["Simulation"]
@@ -103,6 +105,13 @@ class Simulation(Clientele):
         self._stage_reads_x = any(stage.fields for stage in plan.stages)
         #: What the supervisor was asked to keep.
         self.relics: list[Relic] = []
+        self.parted = next((name for name, edge in plan.outputs if edge.tensor == PARTS), None)
+        self.lost_workers = False
+        self.streaming = choose(3) == 2
+        #: (stream, stage) -> its worker, and the sequence number of what that began last.
+        self._streams: dict[tuple[int, int], tuple[int, int]] = {}
+        #: Processes that were asked to retire, by the number of their first worker.
+        self._retiring: set[int] = set()
         self.draining = False
         self.drained = False
         self.answered = 0
@@ -204,14 +213,44 @@ class Simulation(Clientele):
                 replica,
                 inbox_of(self.plan, stage),
                 Execution(
-                    plan, stage, route.base, Hash(plan), self.table, route.asked, lambda: self.now, len(route.pools) > 1
+                    plan, stage, route.base, stage_of(plan), self.table, route.asked, lambda: self.now, len(route.pools) > 1
                 ),
             )
             self.network.send(("w", number), SCHEDULER, Ready(number, stage, replica, 1000 + process, EPOCH))
         return True
 
+    def retire_worker(self) -> bool:
+        """The supervisor asks that a process retires, perhaps before the scheduler has heard that it is ready."""
+        able = [n for n in self.crew.values() if n is not None and n not in self._retiring]
+        if not able:
+            return False
+        process = able[self.choose(len(able))]
+        self._retiring.add(process)
+        self.lost_workers = True
+        for mate in self._mates(self.workers[process]):
+            self.network.send(SUPERVISOR, SCHEDULER, Retire(mate.number))
+        return True
+
+    def _retire(self, worker: Worker) -> None:
+        worker.retired = True
+        mates = self._mates(worker)
+        if not all(mate.retired for mate in mates):
+            return
+        self.crew[mates[0].stage, worker.replica] = None
+        for mate in mates:
+            assert not mate.rows
+            assert not len(mate.inbox), "it was told to leave, and has something to do"
+            if mate.late:
+                self._send_notices(mate, [])
+            mate.alive = False
+            self.network.leaves(mate.peer)
+            self.network.send(SUPERVISOR, SCHEDULER, WorkerGone(mate.number, "exit code 0", (), False, False))
+
     def _worker_takes(self, worker: Worker, message: Message) -> None:
-        if isinstance(message, Orders):
+        if isinstance(message, Retire):
+            self._retire(worker)
+        elif isinstance(message, Orders):
+            assert not worker.retired, "it was told to leave, and is ordered something"
             for order in message.orders:
                 assert order.hops[0].worker == worker.number
                 worker.inbox.add(order, self.now)
@@ -244,6 +283,7 @@ class Simulation(Clientele):
             worker.rows = batch.rows
             assert len(batch.rows) <= self.plan.stages[worker.stage].batch.max_size or batch.rows[0].order.group
             for row in batch.rows:
+                self._check_stream(worker, row.order)
                 hop = row.order.hops[0]
                 for handle in hop.inputs:
                     if handle == MISSING:
@@ -260,6 +300,16 @@ class Simulation(Clientele):
                     worker.wrote.append((handle, mark))
             return True
         return False
+
+    def _check_stream(self, worker: Worker, order: Order) -> None:
+        """A stream stays at one worker in each stage, and its requests come in their order."""
+        request = self.scheduler.requests.get(order.request)
+        if not order.stream or request is None or request.answered or request.attempt != order.attempt:
+            return
+        number, sequence = self._streams.get((order.stream, worker.stage), (worker.number, 0))
+        assert number == worker.number, f"{request} of stream {order.stream} is at another worker than those before it"
+        assert sequence <= order.sequence, f"{request} of stream {order.stream} comes after sequence number {sequence}"
+        self._streams[order.stream, worker.stage] = worker.number, order.sequence
 
     def finish(self) -> bool:
         """A worker ends its batch: nobody may have touched its slots. It sends forwards, then notices."""
@@ -294,7 +344,10 @@ class Simulation(Clientele):
         return True
 
     def _send_notices(self, worker: Worker, notices: list[Notice]) -> None:
-        notices = worker.late + notices
+        for notice in [notice for notice in notices if not notice.last]:
+            # Each by itself, so that any number of them may be lost with their worker.
+            self.network.send(worker.peer, SCHEDULER, Notices(EPOCH, worker.number, (notice,)))
+        notices = worker.late + [notice for notice in notices if notice.last]
         worker.late = []
         self.network.send(worker.peer, SCHEDULER, Notices(EPOCH, worker.number, tuple(notices)))
 
@@ -317,6 +370,7 @@ class Simulation(Clientele):
         if len(everything) == 1 and (request := self.scheduler.requests.get(everything[0])) is not None:
             self.guilt[request.client, request.tag] += Fraction(1, 3 if outside else 2)
         self.crew[mates[0].stage, worker.replica] = None
+        self.lost_workers = True
         for mate in reversed(mates):
             mate.alive = False
             self.network.dies(mate.peer, self.choose)

@@ -17,10 +17,10 @@ from tests.unit.pipeline.scheduler.graphs import GRAPHS, make_plan
 from tests.unit.pipeline.scheduler.simulation import Simulation
 
 SEEDS = 400
-EVENTS = 800
+EVENTS = 900
 
 #: Event -> how often a random walk picks it.
-ACTIONS: dict[str, int] = {
+ACTIONS: dict[str, float] = {
     "deliver": 70,
     "begin": 20,
     "finish": 20,
@@ -36,11 +36,14 @@ ACTIONS: dict[str, int] = {
     "kill_client": 1,
     "probe": 2,
     "kill_worker": 2,
+    "retire_worker": 0.3,
     "start_worker": 5,
+    "cancel": 0.5,
+    "end_stream": 0.5,
 }
 
 #: The events that a walk may have more or less of.
-TROUBLE = frozenset({"leave", "kill_client", "kill_worker"})
+TROUBLE = frozenset({"leave", "kill_client", "kill_worker", "retire_worker", "cancel"})
 
 
 def plan_of(choice: random.Random) -> Plan:
@@ -88,6 +91,7 @@ def test_whatever_dies_every_request_is_answered_once_and_rightly_and_every_slot
     assert counts["answered"] > 2 * SEEDS
     assert min(counts["retries"], counts["failed_DeadlineExceeded"], counts["failed_BadInput"]) > SEEDS / 8
     assert counts["resized"] > SEEDS / 80
+    assert min(counts["failed_Cancelled"], counts["failed_StreamBroken"], counts["retired_workers"]) > SEEDS / 40
 
 
 class SimulationMachine(RuleBasedStateMachine):
@@ -132,11 +136,11 @@ class SimulationMachine(RuleBasedStateMachine):
         for _ in range(count):
             self._use(data).submit()
 
-    @rule(data=st.data(), event=st.sampled_from(["release", "give_back", "ask", "lose", "flush", "tick"]))
+    @rule(data=st.data(), event=st.sampled_from(["release", "give_back", "ask", "lose", "flush", "tick", "cancel", "end_stream"]))
     def something_small(self, data: st.DataObject, event: str) -> None:
         getattr(self._use(data), event)()
 
-    @rule(data=st.data(), event=st.sampled_from(["kill_worker", "start_worker"]))
+    @rule(data=st.data(), event=st.sampled_from(["kill_worker", "start_worker", "retire_worker"]))
     def worker(self, data: st.DataObject, event: str) -> None:
         getattr(self._use(data), event)()
 
