@@ -9,7 +9,7 @@ VENV   := .venv
 CONFIG ?= configs/resnet.yaml
 ARGS   ?=
 
-# The first one that is new enough. Each is started, since a name on the PATH need not be a Python that works.
+# The first one that is new enough. Each is started, since a program of that name may not work.
 ifeq ($(origin PYTHON), undefined)
 PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo "$$python"; break; }; done)
@@ -35,17 +35,17 @@ run-ocr: $(VENV)/.core photos/text/page.png  ## read an invoice and a scanned pa
 	@$(VENV)/bin/pipeline run configs/ocr.yaml --output build/ocr.jsonl --overwrite $(ARGS)
 	@$(VENV)/bin/python photos/text/print_lines.py build/ocr.jsonl
 
-# Three at a time, also on two cores: the tests of processes mostly wait.
+# Three at a time, even on two cores: tests of processes mostly wait.
 JOBS ?= 3
 test: $(VENV)/.dev  ## set up what is missing, then pass the test suite
 	@$(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-# Where the TensorRT-RTX of `make test-build` cannot be fetched, its tests are skipped, and say so.
+# If TensorRT-RTX (see `make test-build`) cannot be fetched, its tests are skipped, and say so.
 test-foreign: $(VENV)/.dev  ## pass the tests that need a package index (models, TensorRT-RTX) or minutes
 	@$(MAKE) --no-print-directory $(RTX)/.there || echo "no TensorRT-RTX: its tests are skipped" >&2
 	@$(VENV)/bin/python -m pytest -m foreign -n $(JOBS) --dist worksteal $(ARGS)
 
-# A GPU host may have no package index, so nothing is installed: PYTHON_GPU has what docs/gpu.md names.
+# A GPU host may have no package index, so nothing is installed: PYTHON_GPU needs the packages that docs/gpu.md names.
 PYTHON_GPU ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON))
 OUT ?= build
 test-gpu:  ## on a GPU host: build the plans, pass the GPU tests, leave a report in build (or in OUT)
@@ -55,7 +55,7 @@ test-gpu:  ## on a GPU host: build the plans, pass the GPU tests, leave a report
 		| tee $(OUT)/gpu-tests.log || ended=$$?; \
 	$(PYTHON_GPU) -m bench.report $(OUT)/gpu-tests.xml > $(OUT)/gpu-tests.md; exit $$ended
 
-# Both need neither a GPU nor TensorRT, only what PyPI has; it goes into build, for .venv is to stay as it is.
+# Both need neither a GPU nor TensorRT, only packages of PyPI. They go into build, so that .venv does not change.
 RTX      := build/tensorrt-rtx
 BINDINGS := build/tensorrt-bindings
 test-build: $(VENV)/.dev $(RTX)/.there  ## build plans with TensorRT-RTX, without a GPU (fetches 95 MB the first time)
@@ -64,19 +64,19 @@ test-build: $(VENV)/.dev $(RTX)/.there  ## build plans with TensorRT-RTX, withou
 check-tensorrt: $(VENV)/.dev $(BINDINGS)/.there  ## compare the engine with the bindings of TensorRT 8.6 to 11 and RTX
 	@$(VENV)/bin/python -m pytest -m foreign tests/bindings $(ARGS)
 
-# A tree of its own: what users install, and beside it what tests and benchmarks read. It is made from nothing, since
-# what is left of an earlier one could be imported.
+# A tree of its own: the package that users install, and the files that tests and benchmarks read. It is made from
+# nothing, since files of an earlier tree could be imported.
 COMPILED := build/compiled
-compiled: $(VENV)/.dev  ## compile what every request passes through, into build/compiled (needs a C compiler)
+compiled: $(VENV)/.dev  ## compile the code that every request passes through, into build/compiled (needs a C compiler)
 	@rm -rf $(COMPILED)
 	@TRTLAB_COMPILE=1 $(PIP) --no-deps --target $(COMPILED) .
 	@cp -r .ci bench configs docs models photos tests LICENSE Makefile NOTICE *.md *.toml setup.py $(COMPILED)
 
-# The variable says what the tests are to find: tests/architecture/test_compiled.py.
-test-compiled: compiled  ## pass the test suite with what was compiled
+# The variable tells the tests what they must find: tests/architecture/test_compiled.py.
+test-compiled: compiled  ## pass the test suite with the compiled code
 	@cd $(COMPILED) && TRTLAB_COMPILE=1 PYTHONPATH=$(abspath $(COMPILED)) $(abspath $(VENV))/bin/python -m pytest $(ARGS)
 
-check: $(VENV)/.dev  ## types (mypy --strict), style (ruff), who may import whom (import-linter)
+check: $(VENV)/.dev  ## types (mypy --strict), style (ruff), import contracts (import-linter)
 	$(VENV)/bin/mypy --strict -p shm -p stages -p pipeline -p bench
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/lint-imports
@@ -84,7 +84,7 @@ check: $(VENV)/.dev  ## types (mypy --strict), style (ruff), who may import whom
 bench: $(VENV)/.core  ## measure the runtime against its floors; see bench/README.md
 	@$(VENV)/bin/python -m bench.run $(ARGS)
 
-chaos: $(VENV)/.dev  ## kill everything again and again under load, and count what was lost; see docs/reliability.md
+chaos: $(VENV)/.dev  ## kill processes again and again under load, and count what was lost; see docs/reliability.md
 	@$(VENV)/bin/python -m bench.chaos $(ARGS)
 
 clean:  ## remove .venv, build outputs and caches; pulled models stay
@@ -100,7 +100,7 @@ $(RTX)/.there: | $(VENV)/bin/python
 	@$(PIP) --target $(RTX) 'tensorrt-rtx-cu13>=1.7'
 	@touch $@
 
-# The oldest and the newest of each that there are as wheels. Not every one is there for every Python.
+# The oldest and the newest wheels of each. Not every one exists for every Python.
 $(BINDINGS)/.there:
 	@mkdir -p $(BINDINGS)
 	@for wheel in tensorrt-bindings==8.6.1 tensorrt-cu12-bindings==10.0.1 'tensorrt-cu12-bindings>=10,<11' \
@@ -111,7 +111,7 @@ $(BINDINGS)/.there:
 	@$(PIP) --target $(BINDINGS)/stubgen pybind11-stubgen
 	@touch $@
 
-# What is installed is as new as pyproject.toml, which alone says what has to be.
+# The packages are installed again if pyproject.toml, which alone names them, is newer.
 $(VENV)/.core: pyproject.toml $(VENV)/bin/python
 	@echo "installing what the pipeline needs into $(VENV) ..." >&2
 	@$(PIP) -e .

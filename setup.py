@@ -1,8 +1,8 @@
-"""Compiles what every request passes through, where asked to; pyproject.toml says everything else.
+"""Compiles the code that every request passes through, if asked to; pyproject.toml has everything else.
 
     TRTLAB_COMPILE=1 pip install .      needs a C compiler and Python's headers; pip fetches the rest for the build
 
-mypyc makes C of the typed Python as it stands. Nothing depends on it: without, the same files run as they are.
+mypyc compiles the typed Python to C, unchanged. Nothing depends on it: without it, the same files run as Python.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 
 from setuptools import setup
 
-# The loops of the scheduler and of the workers. Compiled code raises TypeError where a value is not of its declared
-# type: what strangers send was checked by the codec before, and what a user's stage says by `stages.stage.Batch`. No
-# function is nested in another that is called for every batch: compiled, those refer to each other, and what they hold
-# waits for the garbage collector.
-# Not here is worker/recorder.py, which is to be seen in the traceback of a crash. What else was tried: bench/NOTES.md.
+# The loops of the scheduler and of the workers. Compiled code raises TypeError if a value is not of its declared
+# type: the codec has checked messages before, and `stages.stage.Batch` the values of a user's stage. No function that is
+# called for every batch contains another function: compiled, those refer to each other, so their variables wait for the
+# garbage collector.
+# worker/recorder.py is not compiled, since the traceback of a crash must show it. What else was tried: bench/NOTES.md.
 COMPILED = [
     *sorted(glob("pipeline/scheduler/[!_]*.py")),
     *(
@@ -38,15 +38,15 @@ COMPILED = [
 if os.environ.get("TRTLAB_COMPILE") != "1":
     setup()
 elif "bdist_wheel" not in sys.argv:
-    # The front end asks what is required before mypyc is there. Whatever makes no wheel, such as an editable install,
-    # compiles nothing: beside its source, a compiled module would hide what is edited. One version of mypy: with this
-    # one the tests have passed, and what 1.19 to 2.0 make of the same code is no valid C.
+    # The front end asks for the requirements before mypyc is installed. Commands that make no wheel, such as an
+    # editable install, compile nothing: beside its source, a compiled module would hide edits. The version of mypy is
+    # fixed: the tests have passed with this one, and 1.19 to 2.0 make invalid C from the same code.
     setup(setup_requires=["mypy==2.4.*", "numpy"])
 else:
     from mypyc.build import mypycify
 
-    # Of what the modules import, the types are read as far as they are installed. Everything is built in a folder
-    # of its own, for setuptools takes what is left of an earlier build for its own.
+    # The types of imported modules are read as far as these are installed. Everything is built in a folder of its own,
+    # since setuptools would reuse the files of an earlier build.
     with TemporaryDirectory() as folder:
         arguments = ["--follow-imports=silent", f"--cache-dir={folder}", *COMPILED]
         extensions = mypycify(arguments, target_dir=folder, debug_level="0", group_name="trtlab")

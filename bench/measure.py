@@ -253,7 +253,7 @@ def measure(
 ) -> list[Cell]:
     """Run every subject once a round, for `rounds` rounds; window 1 (latency) first, then `windows`.
 
-    Subjects are made anew in every round: the CPUs on which the kernel places their processes are part of the
+    Subjects are made again in every round: the CPUs on which the kernel places their processes are part of the
     spread. The order rotates from round to round, so that no subject always runs after the same one. `closing`
     is called before a subject is closed.
 

@@ -55,20 +55,20 @@ class Reason(NamedTuple):
 REASONS: dict[str, Reason] = {
     GATHERED: Reason(
         "rows of a batch did not lie side by side",
-        "batch.gather: false makes batches of rows that do, only; batch.max_size: 1; or read them with rows()",
+        "batch.gather: false makes batches only of rows that do; batch.max_size: 1; or read them with rows()",
     ),
     GAPS: Reason(
         "rows do not fill their slots, and the stage takes no gaps",
-        "a tensor is dense beside its neighbours where it is of a fixed shape, alone in its slot, and a multiple "
-        "of 64 bytes large; else batch.max_size: 1, or a stage that takes rows with gaps",
+        "there are no gaps if the tensor has a fixed shape, is alone in its slot, and has a multiple of 64 bytes; "
+        "otherwise batch.max_size: 1, or a stage that takes rows with gaps",
     ),
     PADDED: Reason(
-        "rows were brought to one shape, or a batch to the size that the model takes",
+        "rows were padded to one shape, or a batch to the size that the model takes",
         "inputs of one shape; a pad of 1; a model that takes batches of any size, or of batch.max_size: 1",
     ),
     SCATTERED: Reason(
         "output rows of a batch did not lie side by side",
-        "batch.gather: false makes batches of rows that do, only; batch.max_size: 1; or fill them with out()",
+        "batch.gather: false makes batches only of rows that do; batch.max_size: 1; or fill them with out()",
     ),
     RETURNED: Reason(
         "the stage gave a value instead of filling its output",

@@ -28,7 +28,7 @@ Handle = Sequence[int]  # slot, seq
 #: How long P waits for a handle before it checks whether the relays still live.
 SILENCE_S = 1.0
 _PATIENCE_S = 15.0
-_ON_LOAN_TO_NOBODY = -1
+_NOT_LOANED = -1
 
 
 @contextmanager
@@ -65,7 +65,7 @@ class RingFloor(ABC):
         self._slots.prefault()
         self._source = np.random.default_rng(nbytes).integers(0, 256, nbytes, np.uint8)
         self._free = list(range(window))
-        self._loans = [_ON_LOAN_TO_NOBODY] * window
+        self._loans = [_NOT_LOANED] * window
         self._seq = 0
         with _undisturbed():
             self._children = self._connect(self._fd, nbytes, window)
@@ -141,7 +141,7 @@ class RingFloor(ABC):
             if loans[slot] != seq:
                 raise TornTensor(f"slot {slot}: message {seq} came back, {loans[slot]} was out (-1: none)")
             check(slot, seq)
-            loans[slot] = _ON_LOAN_TO_NOBODY
+            loans[slot] = _NOT_LOANED
             free.append(slot)
 
     def _ready(self) -> Slots:

@@ -16,9 +16,9 @@ __all__ = ["Project", "stages_file", "test_file", "yaml_file"]
 
 _WHY = {
     "shapes": "      # Names for dimensions that have none in the file. W/8 is an eighth of W.\n",
-    "max": "      # How large each free dimension may get: slots are sized from it.\n",
-    "inputs": "      # Plain names for what the model calls otherwise.\n",
-    "outputs": "      # Plain names for what the model calls otherwise.\n",
+    "max": "      # The largest value of each free dimension: slots are sized from it.\n",
+    "inputs": "      # Plain names for the inputs of the model.\n",
+    "outputs": "      # Plain names for the outputs of the model.\n",
 }
 
 
@@ -84,7 +84,7 @@ def yaml_file(project: Project) -> str:
 name: {project.name}
 
 inputs:
-  # What a request carries: as it stands, what the model takes.
+  # The inputs of a request: as written, those of the model.
 {inputs}
 stages:
   - name: preprocess
@@ -100,7 +100,7 @@ stages:
 outputs: [postprocess.result]
 
 run:
-  # What `pipeline run` reads where no file is named; relative to this file.
+  # The files that `pipeline run` reads if none is named; relative to this file.
   inputs: [{project.sample}]
 """
 
@@ -108,7 +108,7 @@ run:
 def stages_file(project: Project) -> str:
     """The two stages."""
     return f'''\
-"""What happens before and behind the model. Written by `pipeline init`; it is yours now."""
+"""The stages before and after the model. Written by `pipeline init`; it is yours now."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ MODEL_OUTPUTS = (
 
 
 class Preprocess:
-    """From what a request carries to what the model takes. As it stands, the one is the other."""
+    """From the inputs of a request to those of the model. As written, they are the same."""
 
     inputs = MODEL_INPUTS
     outputs = MODEL_INPUTS
@@ -135,12 +135,12 @@ class Preprocess:
     def process(self, batch: Batch) -> None:
         for spec in self.inputs:
             for row, given in enumerate(batch.rows(spec.name)):
-                # Here goes what the model was trained with: decoding, resizing, scaling, tokens.
+                # Put the pre-processing of the model's training here: decoding, resizing, scaling, tokens.
                 batch.out(row, spec.name, given.shape)[...] = given
 
 
 class Postprocess:
-    """From what the model gives to an answer. As it stands, a few numbers of each tensor."""
+    """From the model's outputs to an answer. As written, a few numbers of each tensor."""
 
     inputs = MODEL_OUTPUTS
     outputs = (TensorSpec.json("result", max_bytes={512 * len(project.outputs)}),)
@@ -151,12 +151,12 @@ class Postprocess:
             if wrong := [name for name, values in tensors.items() if not np.isfinite(values).all()]:
                 batch.fail(row, f"the model gave numbers that are not finite in {{', '.join(wrong)}}")
                 continue
-            # Here goes what the numbers mean: labels, boxes, text.
+            # Put the meaning of the numbers here: labels, boxes, text.
             batch.write(row, "result", {{name: in_short(values) for name, values in tensors.items()}})
 
 
 def in_short(values: np.ndarray) -> dict[str, object]:
-    """Shape, least, greatest, and where the greatest is."""
+    """Shape, least, greatest, and the index of the greatest."""
     short: dict[str, object] = {{"shape": list(values.shape)}}
     if values.size:
         short.update(min=values.min().item(), max=values.max().item(), argmax=int(values.argmax()))
@@ -192,7 +192,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture
 def sample() -> dict[str, Any]:
-    """What one request carries."""
+    """The inputs of one request."""
     return {read}
 
 

@@ -111,7 +111,7 @@ def test_a_second_process_attaches_reads_and_writes(segment: Segment) -> None:
 
 
 @pytest.mark.parametrize("kind", BETWEEN_PROCESSES, indirect=True)
-def test_a_second_process_keeps_what_was_unlinked_and_nobody_else_gets_it(segment: Segment) -> None:
+def test_a_second_process_keeps_an_unlinked_segment_and_no_other_one_gets_it(segment: Segment) -> None:
     with attach(segment.address) as other:
         segment.slot(0)[:2] = b"ok"
         segment.unlink()
@@ -156,7 +156,7 @@ def test_two_segments_of_one_pool_have_different_numbers_and_names(kind: str) ->
         assert one.address != two.address
 
 
-def test_after_unlink_nobody_can_attach_and_the_mapping_stays(segment: Segment) -> None:
+def test_after_unlink_no_process_can_attach_and_the_mapping_stays(segment: Segment) -> None:
     segment.unlink()
     with pytest.raises(SegmentNotFound, match=re.escape(segment.address.name)):
         attach(segment.address)
@@ -164,7 +164,7 @@ def test_after_unlink_nobody_can_attach_and_the_mapping_stays(segment: Segment) 
     segment.unlink()
 
 
-def test_unlink_is_no_error_when_somebody_has_removed_it_already(kind: str) -> None:
+def test_unlink_is_no_error_if_the_segment_was_removed_already(kind: str) -> None:
     with create(kind, spec(number=0x1234)) as segment:
         type(segment)._remove(segment)
         segment.unlink()
@@ -176,9 +176,9 @@ def test_only_its_creator_may_unlink(segment: Segment) -> None:
     attach(segment.address).close()
 
 
-def test_a_name_that_nobody_has_is_not_found(kind: str) -> None:
+def test_a_name_that_no_segment_has_is_not_found(kind: str) -> None:
     with pytest.raises(SegmentNotFound):
-        attach((kind, {"sysv": "0x7ffffff1"}.get(kind, "/trtlab.nobody.has.this")))
+        attach((kind, {"sysv": "0x7ffffff1"}.get(kind, "/trtlab.no.such.segment")))
 
 
 @pytest.mark.parametrize("name", ["", "/", "/../../etc/passwd", "no such\x00name", "0xffffffffffffffffffffffff", "x" * 300])
@@ -187,7 +187,7 @@ def test_a_name_that_makes_no_sense_is_not_found(kind: str, name: str) -> None:
         attach((kind, name))
 
 
-def test_a_kind_nobody_knows_is_refused() -> None:
+def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(SegmentError, match="expected one of posix, sysv, local"):
         attach(("floppy", "a:"))
 

@@ -27,7 +27,7 @@ NAMED = re.compile(r"# ([\w.]+\.(?:py|yaml))\n")
 
 @pytest.fixture
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of somebody who reads along."""
+    """The folder of a reader who follows a page."""
     for name in ("configs", "photos", "models"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)

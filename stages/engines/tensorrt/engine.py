@@ -187,7 +187,7 @@ class TensorRt(Engine):
         downloads = [
             _copies(spec, gives.get(spec.name, spec.max_shape), outputs[spec.name]) for spec in self.specs.outputs
         ]
-        # One whose scratch nobody computes in, if there is one.
+        # One whose scratch no batch computes in, if there is one.
         lane = min(self._free, key=_batches)
         lane.launch(choose_size(self._sizes, size), uploads, downloads, takes if self._is_free else None)
         self._free.remove(lane)

@@ -101,7 +101,7 @@ def test_while_another_collects_nothing_is_taken(owner: subprocess.Popen[str], l
     with OwnerLock.acquire(lock_path):
         assert not [leftover for leftover in collect() if leftover.run == RUN]
         assert len(ours()) == 2
-        # As somebody who dies amid collecting: the file stays, and the next collector goes on.
+        # As if a process died while collecting: the file stays, and the next collector goes on.
         Path(lock_path).rename(lock_path + ".kept")
     Path(lock_path + ".kept").rename(lock_path)
     assert len([leftover for leftover in collect() if leftover.run == RUN]) == 2
@@ -121,7 +121,7 @@ def test_a_segment_without_a_lock_file_is_unknown_and_stays(kind: str, tmp_path:
         attach(gone.address).close()
 
 
-def test_a_header_that_names_somebody_elses_file_removes_nothing(tmp_path: Path) -> None:
+def test_a_header_that_names_a_foreign_file_removes_nothing(tmp_path: Path) -> None:
     victim = tmp_path / "thesis.txt"
     victim.write_text("years of work")
     with create("posix", SegmentSpec(RUN, "evil", 64, 1, lock_path=str(victim))) as segment:

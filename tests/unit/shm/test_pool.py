@@ -142,7 +142,7 @@ def test_no_readers_cannot_borrow(pool: SlotPool, readers: int) -> None:
 def test_a_verb_of_an_earlier_loan_is_stale(pool: SlotPool, verb: str) -> None:
     slot, generation = pool.loan()
     pool.abandon(slot, generation)
-    for _ in range(2):  # while the slot is free, and while somebody else has it
+    for _ in range(2):  # while the slot is free, and while another writer has it
         with pytest.raises(StaleHandle, match=f"{verb} of slot 0 at generation 1: the slot is at generation [23]"):
             getattr(pool, verb)(slot, generation)
         if not pool.in_use:
@@ -165,7 +165,7 @@ def test_a_slot_that_is_not_there_is_refused(pool: SlotPool, verb: str, slot: in
         getattr(pool, verb)(slot, 1)
 
 
-def test_an_illegal_verb_tells_the_slots_story_and_nobody_elses(pool: SlotPool) -> None:
+def test_an_illegal_verb_tells_the_story_of_that_slot_only(pool: SlotPool) -> None:
     slot, generation = pool.loan()
     pool.commit(slot, generation)
     pool.loan()

@@ -78,8 +78,8 @@ def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     assert catalogue.cache_dir() == Path("/cache/trtlab/models")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert catalogue.cache_dir() == Path("/home/somebody/.cache/trtlab/models")
+    monkeypatch.setenv("HOME", "/home/user")
+    assert catalogue.cache_dir() == Path("/home/user/.cache/trtlab/models")
 
 
 def test_the_imagenet_labels_are_a_thousand_in_order(pulled: Callable[[str], Path]) -> None:

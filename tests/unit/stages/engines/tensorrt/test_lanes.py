@@ -152,7 +152,7 @@ def test_rows_are_on_their_way_while_the_batch_before_them_is_computed(load: Loa
     engine.close()
 
 
-def test_a_batch_goes_where_nobody_computes(load: Load) -> None:
+def test_a_batch_goes_where_no_batch_computes(load: Load) -> None:
     engine, world = load(3, contexts=2)
     x, y = np.zeros((1, 12), np.uint8), np.zeros((1, 2), np.float32)
     for _ in range(20):
