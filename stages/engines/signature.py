@@ -121,7 +121,9 @@ def model_specs(
     gives = tuple(_spec(path, tensor, given[tensor.name], {**quotients, **max}, used, True) for tensor in outputs)
     if unknown := sorted(set(max) - used):
         free = ", ".join(sorted(used - set(quotients))) or "none"
-        raise ModelError(f"{path}: max names {unknown[0]!r}, which is not a free dimension of the model; it has: {free}")
+        raise ModelError(
+            f"{path}: max names {unknown[0]!r}, which is not a free dimension of the model; it has: {free}"
+        )
     return ModelSpecs(
         takes,
         gives,

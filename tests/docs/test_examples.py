@@ -79,7 +79,7 @@ def test_the_readmes_yaml_and_stage_are_whole(reader: Path, pulled: Callable[[st
 
 
 def test_the_page_about_stages_does_what_it_says(reader: Path) -> None:
-    assert follow("docs/writing-a-stage.md") == 10
+    assert follow("docs/writing-a-stage.md") == 11
 
 
 def test_the_page_about_chaining_does_what_it_says(reader: Path) -> None:
