@@ -11,6 +11,7 @@ from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.progress import Progress
 from pipeline.scheduler.routes import Route
 from pipeline.scheduler.state import State
+from pipeline.scheduler.story import note
 from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Answer, Fence, Fenced, Notice, SlotRef
 from shm.handle import TensorHandle
 
@@ -74,6 +75,7 @@ class Completion:
         for trace in notice.trace:
             request.root.traces[trace.stage if request.parent is None else (trace.stage, request.id)] = trace
         request.done |= route.bit
+        request.events.append((self._state.now, route.index))
         if request.suspected == route.index:
             # It has survived this stage: whatever killed its worker before, it was not this request.
             request.deaths = request.group = 0
@@ -117,6 +119,7 @@ class Completion:
         """Its slot was too small for what `route` has found: it runs again, with one that is large enough."""
         self._state.sizes.need(request, route, nbytes)
         self._state.counts["resized"] += 1
+        note(request.events, self._state.now, f"{route.name} needs a slot of {nbytes} bytes: it runs again")
         self.take_back(request, route)
         self.requeue(request)
 
@@ -158,6 +161,7 @@ class Completion:
         if request.parent is not None:
             source = self._state.routes.stages[request.scope.source].name
             message = f"child {request.position} of {source}: {message}"
+            request.parent.events += request.events
             self.finish(request.parent, code, message, traceback)
             return
         routes = self._state.routes
@@ -189,6 +193,7 @@ class Completion:
                         request.scrap.append(lease)
                 else:
                     self.give_back(request, lease)
+        self._state.stories.end(request.label, request.submitted, request.events, self._state.now, code, message)
         self._state.counts["answered" if code == OK else f"failed_{code}"] += 1
         if client is not None:
             client.requests.discard(request.id)

@@ -118,6 +118,8 @@ class Dispatch:
                     break
             else:
                 break
+        ordered = tuple(hops)
+        request.events.append((self._state.now, ordered))
         self._state.out.orders[first].append(
-            Order(request.id, request.attempt, request.deadline, request.group, tuple(hops), (), request.label)
+            Order(request.id, request.attempt, request.deadline, request.group, ordered, (), request.label)
         )

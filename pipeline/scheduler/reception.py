@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 from pipeline.scheduler.admission import Admission
 from pipeline.scheduler.completion import Completion
@@ -24,6 +25,7 @@ from pipeline.scheduler.status import status_of
 from pipeline.wire.messages import (
     Again,
     AskStatus,
+    AskStory,
     Bye,
     Gone,
     Hello,
@@ -151,11 +153,18 @@ class Reception:
 
     def ask_status(self, message: AskStatus) -> None:
         """A client, or another process of this host, asks how things are."""
-        status = Status(json.dumps(status_of(self._state)))
-        if message.client in self._state.ingress.clients:
-            self._state.out.first.append((client(message.client), status))
+        self._tell(message.client, status_of(self._state))
+
+    def ask_story(self, message: AskStory) -> None:
+        """As `ask_status`: what has happened to a request."""
+        self._tell(message.client, {"request": message.request, "story": self._state.story(message.request)})
+
+    def _tell(self, number: int, document: dict[str, Any]) -> None:
+        status = Status(json.dumps(document))
+        if number in self._state.ingress.clients:
+            self._state.out.first.append((client(number), status))
         else:
-            self._stranger(message.client, status)
+            self._stranger(number, status)
 
     def _stranger(self, number: int, message: Message) -> None:
         """Answer a process that has not said hello here, perhaps because it was to a scheduler that is dead."""

@@ -23,6 +23,7 @@ from pipeline.scheduler.completion import Completion
 from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.routes import Route
 from pipeline.scheduler.state import State
+from pipeline.scheduler.story import note
 from pipeline.wire.messages import Kept, Relic, StageBroken, WorkerGone
 
 __all__ = ["Recovery"]
@@ -69,7 +70,7 @@ class Recovery:
             if not request.answered and step is not None and (step.worker, step.attempt) == (worker.number, attempt):
                 if number in running:
                     suspects.append(request)
-                self._retry(request, route)
+                self._retry(request, route, worker.number)
                 retried.append(request)
             # Dead: it can touch nothing any more, and will never answer a fence.
             self._completion.unfence(request, worker.number, attempt)
@@ -78,7 +79,7 @@ class Recovery:
             for stage in state.routes.stages:
                 step = request.steps[stage.index]
                 if step is not None and step.sender == worker.number and not stage.bit & request.done:
-                    self._retry(request, stage)
+                    self._retry(request, stage, worker.number)
                     retried.append(request)
         self._quarantine(suspects, route, message)
         for request in reversed(retried):
@@ -133,6 +134,7 @@ class Recovery:
         for request in suspects:
             request.how = message.how
             request.suspected = route.index
+            note(request.events, self._state.now, f"suspected: {route.name} computed it and was {message.how}")
         # Not where it is the only one left of a batch of several: another one may be guilty.
         if len(suspects) == len(message.running) == 1 and not message.beside:
             suspects[0].deaths += _KILL if message.outside else _CRASH
@@ -142,7 +144,8 @@ class Recovery:
                 request.group = self._next_group
             self._next_group += 1
 
-    def _retry(self, request: Request, route: Route) -> None:
-        """The worker of `route` died with this request. It and what was to come after run again."""
+    def _retry(self, request: Request, route: Route, worker: int) -> None:
+        """A worker died with this request, in `route` or on its way there. It and what was to come after run again."""
+        note(request.events, self._state.now, f"worker {worker} died: {route.name} runs again")
         self._completion.take_back(request, route)
         self._state.counts["retries"] += 1

@@ -1,6 +1,6 @@
 """Every message that passes between processes, field by field. No tensor is ever among them.
 
-    client ──Hello, Loan, Submit, Again, AskStatus, Bye──▶ scheduler ──Orders, Fences, PeerGone──▶ worker
+    client ──Hello, Loan, Submit, Again, AskStatus, AskStory, Bye──▶ scheduler ──Orders, Fences, PeerGone──▶ worker
     client ◀──Welcome, Answers, Status, Gone─────── scheduler ◀──Ready, Notices, Fenced, WorkerReport── worker
                                                     worker ──Orders──▶ worker
     supervisor ──WorkerGone, StageBroken, Kept, Drain, Stop──▶ scheduler ──Ready, Relic, Drained──▶ supervisor
@@ -44,6 +44,7 @@ __all__ = [
     "Answer",
     "Answers",
     "AskStatus",
+    "AskStory",
     "Bye",
     "Copied",
     "Drain",
@@ -175,8 +176,18 @@ class AskStatus(NamedTuple):
     client: int
 
 
+class AskStory(NamedTuple):
+    """As `AskStatus`: what has happened to a request."""
+
+    client: int
+    """Who asks, which need not be the client of that request."""
+    request: str
+    """The id of the request, as logs and errors have it (see `labels`)."""
+
+
 class Status(NamedTuple):
-    """The scheduler's state, as a JSON document (see `Scheduler.status`)."""
+    """The scheduler's state, as a JSON document (see `Scheduler.status`). In answer to `AskStory` it is
+    {"request": its id, "story": lines, or null where the request is not known} (see `Scheduler.story`)."""
 
     document: str
 
@@ -332,6 +343,7 @@ Message = (
     Again
     | Answers
     | AskStatus
+    | AskStory
     | Bye
     | Drain
     | Drained
@@ -369,6 +381,7 @@ MESSAGES: dict[int, type[Message]] = {
     8: Status,
     9: Gone,
     10: Again,
+    12: AskStory,
     20: Orders,
     21: Notices,
     22: Fences,
