@@ -18,7 +18,7 @@ from pipeline.errors import Unavailable
 from pipeline.wire.interface import Interface
 from pipeline.wire.messages import Welcome
 from pipeline.wire.run_dir import LOCK, SCHEDULER_LOCK, find_run
-from pipeline.wire.sockets import Inbox, address_of
+from pipeline.wire.sockets import Inbox
 from shm import segments
 from shm.errors import OwnerAlive, ShmError
 from shm.owner import OwnerLock, OwnerWatch
@@ -33,10 +33,10 @@ class Access:
 
     Args:
         run: the pipeline's name, the path of a run's folder, or None for the only one running.
-        listen: makes the client's inbox.
+        listen: makes the inbox of a client, by the run's folder and its number.
     """
 
-    def __init__(self, run: str | Path | None, listen: Callable[[str], Inbox]) -> None:
+    def __init__(self, run: str | Path | None, listen: Callable[[Path, int], Inbox]) -> None:
         self._run = run
         self._listen = listen
         #: None while there is no place in any run's folder.
@@ -76,7 +76,7 @@ class Access:
             raise Unavailable(f"no pipeline runs in {run_dir}: {error}") from error
         inbox = None
         try:
-            inbox = self._listen(address_of(run_dir, f"clients/{number:x}"))
+            inbox = self._listen(run_dir, number)
             connection = Connection(run_dir, number, lock)
         except BaseException:
             if inbox is not None:

@@ -40,7 +40,7 @@ from pipeline.client.slots import Grant
 from pipeline.errors import ClientMisuse, InvalidRequest, PipelineError, Unavailable
 from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
-from pipeline.wire.sockets import Inbox
+from pipeline.wire.sockets import Inbox, address_of
 from shm.errors import ShmError
 from shm.handle import TensorHandle
 
@@ -99,8 +99,9 @@ class Client:
         self._exchange = Exchange(Access(run, self._listen), self._session)
 
     @staticmethod
-    def _listen(address: str) -> Inbox:
-        return Inbox(address, signalled=True)
+    def _listen(run_dir: Path, number: int) -> Inbox:
+        """The inbox of the client of that number."""
+        return Inbox(address_of(run_dir, f"clients/{number:x}"), signalled=True)
 
     @property
     def interface(self) -> Interface:

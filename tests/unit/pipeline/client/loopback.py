@@ -80,8 +80,8 @@ class Client(RealClient):
     _copied_bytes = 0
 
     @staticmethod
-    def _listen(address: str) -> Inbox:
-        return ClientInbox(address, signalled=True)
+    def _listen(run_dir: Path, number: int) -> Inbox:
+        return ClientInbox(address_of(run_dir, f"clients/{number:x}"), signalled=True)
 
 
 class CopyingClient(Client):
