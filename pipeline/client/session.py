@@ -23,11 +23,12 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from pipeline.client.answering import fill
+from pipeline.client.asks import Asks
 from pipeline.client.draft import Draft
 from pipeline.client.future import Pending
 from pipeline.client.leases import Leases
 from pipeline.client.slots import Ask, Grant, Slots
-from pipeline.errors import Overloaded, PipelineError, Unavailable
+from pipeline.errors import PipelineError, Unavailable
 from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
 from pipeline.wire.messages import (
@@ -36,7 +37,6 @@ from pipeline.wire.messages import (
     AskStatus,
     Gone,
     Hello,
-    Loan,
     Message,
     SlotRef,
     Status,
@@ -57,9 +57,6 @@ _ASK_AGAIN_NS = _SECOND // 2
 
 #: How often the scheduler is asked at most for what was lost on the way.
 _REPEAT_NS = _SECOND // 20
-
-#: How long the scheduler may take to say what came of an ask that does not wait.
-_SETTLED_NS = _SECOND
 
 T = TypeVar("T", bound=Pending)
 
@@ -95,24 +92,28 @@ class Session:
         #: Status documents that have come.
         self.statuses: deque[str] = deque()
         self._next_tag = 1
-        self._next_ask = 1
         #: When the scheduler was last asked what it need not be asked, when something last came of it, and when it was
         #: asked for what was lost.
         self._said_at = self._heard_at = self._again_at = -_SECOND
         self._clear()
 
-    def _clear(self) -> None:
-        """Nothing is known of a scheduler."""
+    def _clear(self, number: int = 0, pools: Sequence[tuple[int, int, int]] = ()) -> None:
+        """Nothing is known of a scheduler but the pools that the client fills.
+
+        Args:
+            number: of the last ask.
+        """
         self._epoch = -1
         self.table = SegmentTable()
-        self.slots = Slots([])
+        self.slots = Slots(pools)
         #: Messages to send, beside the next `Submit`.
         self._outgoing: deque[Message] = deque()
         #: Requests to send, and whether they and what is given back shall go now.
         self._submissions: deque[Submission] = deque()
         self._flush = False
-        #: Those of callers that want a slot and have none yet.
-        self._asks: list[Ask] = []
+        #: The callers that want a slot and have none yet. Without a place there are none.
+        place = Leases(0) if self.leases is None else self.leases
+        self._asks = Asks(place, self.slots, self.futures, self._outgoing, self._own_fault_ns, number)
         #: Number and tags of the `Answers` that are being taken in, or were last.
         self._taking: tuple[int, list[int]] = (0, [])
 
@@ -125,10 +126,12 @@ class Session:
             return []
         # First: what is given back may be what is asked for.
         messages: list[Message] = []
-        if self._flush or (leases.idle and leases.dropped):
-            submissions, returned = (self._submissions, self.slots.returned) if self._flush else ((), ())
-            if (submit := leases.message(submissions, returned)) is not None:
-                messages.append(submit)
+        if self._flush or self.slots.returned:
+            submit = leases.message(self._submissions, self.slots.returned)
+        else:
+            submit = leases.message() if leases.idle else None
+        if submit is not None:
+            messages.append(submit)
         messages += self._outgoing
         return messages
 
@@ -156,7 +159,7 @@ class Session:
         """Whether `to_send` has something."""
         leases = self.leases
         return leases is not None and (
-            bool(self._outgoing) or self._flush or (leases.idle and leases.dropped)
+            bool(self._outgoing) or self._flush or bool(self.slots.returned) or (leases.idle and leases.dropped)
         )
 
     @property
@@ -166,16 +169,11 @@ class Session:
             return None
         if self.lost is not None:
             return self._said_at + _ASK_AGAIN_NS
-        times = [self._next_of(ask) for ask in self._asks]
-        if self.futures or self._asks:
-            times.append(max(self._said_at, self._heard_at) + _ASK_AGAIN_NS)
-        return min(times, default=None)
-
-    def _next_of(self, ask: Ask) -> int:
-        if ask.settles_at:
-            return ask.settles_at
-        fault = max(ask.began + self._own_fault_ns, ask.looked_at + _SECOND)
-        return fault if ask.end is None else min(fault, ask.end)
+        if not self.futures and not self._asks:
+            return None
+        again_at = max(self._said_at, self._heard_at) + _ASK_AGAIN_NS
+        ask_at = self._asks.next_at
+        return again_at if ask_at is None else min(again_at, ask_at)
 
     # -- coming and going -----------------------------------------------------------------------
 
@@ -205,11 +203,10 @@ class Session:
         """
         welcome = self.welcome
         assert welcome is not None
-        self._clear()
+        self._clear(self._asks.number, pools)
         # Another table, not the old one emptied: results of before still refer to it.
         self.interface, self.table, self._epoch = interface, table, welcome.epoch
         self.specs = interface.specs
-        self.slots = Slots(pools)
         self.welcome = None
         # Last: until then hello is said once more, if this is interrupted.
         self.lost = None
@@ -229,7 +226,7 @@ class Session:
             self._said_at = now
             self._outgoing.append(Hello(self.leases.number, self._name))
             return True
-        self._go_on(now)
+        self._asks.go_on(now)
         if now - max(self._said_at, self._heard_at) < _ASK_AGAIN_NS:
             return False
         # The scheduler may be the next one by now, which does not know this client, and says so. One that does sends
@@ -244,12 +241,11 @@ class Session:
         asks = self._asks
         # Let go of its memory, so that there is room for that of the next; what is still read keeps its own. Hello is
         # said at the next request, and again after a while.
-        self._clear()
+        self._clear(asks.number)
         self._said_at = -_SECOND
         self.there.renew()
         self._fail_all(error, now)
-        for ask in asks:
-            ask.answer(None, error)
+        asks.fail(error)
         # Last: until then it is found out once more, if this is interrupted.
         self.lost = error
 
@@ -275,7 +271,6 @@ class Session:
                 draft.close()
         for slot in self.slots.returned:
             self.slots.remove(slot)
-        self._asks.clear()
         leases = self.leases
         if leases is None:
             return
@@ -287,8 +282,7 @@ class Session:
         leases.held = False
         if self.lost is None:
             self._repeat()
-            for segment in tuple(self.slots.asking):
-                self._loan(segment, waits=False)
+            self._asks.mend()
 
     def _repeat(self) -> None:
         self._outgoing.append(Again(self.there.number, self.there.seen))
@@ -309,118 +303,26 @@ class Session:
             end: when to wait no longer.
             ended: what to say then.
         """
-        ask = Ask(segment, now, end, ended)
         self.flush()
-        ask.number = self._loan(segment, waits=True)
-        self._asks.append(ask)
-        return ask
+        return self._asks.wait(segment, now, end, ended)
 
     def ask_now(self, segment: int, now: int) -> Ask | None:
         """Ask for a slot that is free now; None: most likely there is none.
 
         The ask is over with a grant, with neither a grant nor an error, or with Unavailable.
         """
-        if self.slots.looks_full(segment, len(self.futures), now):
-            return None
-        ask = Ask(segment, now)
-        self._settle(ask, now)
-        self._asks.append(ask)
-        return ask
+        return self._asks.now(segment, now)
 
     def give_up(self, segment: int, now: int, only: Ask | None = None) -> Ask:
         """The callers that have asked for a slot of this segment, or only that one, want none any more.
 
         What is returned is over when no grant for them can come, and none is kept.
         """
-        for ask in tuple(self._asks):
-            if ask.segment == segment and only in (None, ask):
-                ask.abandon()
-                self._asks.remove(ask)
-        last = Ask(segment, now)
-        if self.lost is None:
-            last.wanted = False
-            self._settle(last, now)
-            self._asks.append(last)
-        else:
-            last.done = True
-        return last
-
-    def _loan(self, segment: int, *, waits: bool) -> int:
-        number = self._next_ask
-        self._next_ask += 1
-        # Before it is sent: what may have been sent is settled by the next call.
-        self.slots.asking[segment] = 0 if waits else number
-        self._outgoing.append(Loan(self.there.number, segment, number, waits))
-        return number
-
-    def _settle(self, ask: Ask, now: int) -> None:
-        """Have the scheduler's last word: without it, a grant could come when this client looks no more."""
-        ask.under_way = len(self.futures)
-        ask.number = self._loan(ask.segment, waits=False)
-        ask.settles_at = now + _SETTLED_NS
-
-    def _go_on(self, now: int) -> None:
-        """See what has come of those that want a slot."""
-        for ask in tuple(self._asks):
-            if ask.settles_at:
-                self._settled(ask, now)
-            else:
-                self._waits(ask, now)
-            if ask.done:
-                self._asks.remove(ask)
-        asking = self.slots.asking
-        for segment, number in tuple(asking.items()):
-            if 0 < number <= self.slots.settled:
-                del asking[segment]
-        for ask in self._asks:
-            # One grant, or the last word to another one, has ended the wait of all for that segment.
-            if not ask.settles_at and ask.segment not in asking:
-                ask.number = self._loan(ask.segment, waits=True)
-
-    def _waits(self, ask: Ask, now: int) -> None:
-        ask.looked_at = now
-        if (grant := self.grant(ask.segment)) is not None:
-            if self.slots.asking.get(ask.segment) == 0:
-                del self.slots.asking[ask.segment]
-            ask.answer(grant)
-        elif ask.end is not None and now >= ask.end:
-            self._settle(ask, now)
-        elif now - ask.began > self._own_fault_ns and not self.futures:
-            leases, drafts = self.there.count, len(self.slots.drafts())
-            if leases or drafts:
-                ask.wanted = False
-                ask.ended = Overloaded(
-                    f"no slot will become free: this client keeps {leases} slots of earlier results and {drafts} "
-                    f"drafts. Drop results when they are read (`with future.get() as result`), or copy what is "
-                    f"needed; submit or discard drafts"
-                )
-                self._settle(ask, now)
-
-    def _settled(self, ask: Ask, now: int) -> None:
-        if self.slots.settled < ask.number and now < ask.settles_at:
-            return
-        grant = self.grant(ask.segment)
-        if not ask.wanted:
-            # Whatever has come.
-            if grant is not None:
-                self.give_back(self.slots.unused(ask.segment))
-            ask.answer(None, ask.ended)
-        elif grant is not None:
-            ask.answer(grant)
-        elif ask.ended is not None:
-            ask.answer(None, ask.ended)
-        elif len(self.futures) != ask.under_way:
-            # What was answered meanwhile may have made room.
-            self._settle(ask, now)
-        else:
-            self.slots.was_full(ask.segment, ask.under_way, now)
-            ask.answer(None)
+        return self._asks.give_up(segment, now, only)
 
     def give_back(self, slots: Sequence[SlotRef]) -> None:
         """Granted slots that are not needed."""
-        if slots:
-            self.slots.give_back(slots)
-            self._flush = True
+        self.slots.give_back(slots)
 
     # -- requests and answers -------------------------------------------------------------------
 
@@ -444,7 +346,7 @@ class Session:
 
     def flush(self) -> None:
         """What was kept back goes now: submissions, and slots that are not needed any more."""
-        if self.lost is None and (self._submissions or self.slots.returned or self.there.dropped):
+        if self.lost is None and (self._submissions or self.there.dropped):
             self._flush = True
 
     def ask_status(self) -> None:
@@ -493,7 +395,7 @@ class Session:
             self.futures.pop(tag, None)
         self.came += len(tags)
         if self._asks or self.slots.asking:
-            self._go_on(now)
+            self._asks.go_on(now)
         if not self.futures:
             leases.idle = True
             self.give_back(self.slots.surplus(message.number))

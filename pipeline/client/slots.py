@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pipeline.client.draft import Draft
 from pipeline.errors import InvalidRequest, PipelineError
@@ -134,7 +134,7 @@ class Slots:
         pools: by rising slot size: (slot bytes, segment number, slots).
     """
 
-    def __init__(self, pools: list[tuple[int, int, int]]) -> None:
+    def __init__(self, pools: Sequence[tuple[int, int, int]]) -> None:
         self._pools = pools
         self._grants: dict[int, dict[SlotRef, Grant]] = {segment: {} for _, segment, _ in pools}
         #: Granted slots that are not needed, until the scheduler has been told.

@@ -95,9 +95,12 @@ class Talk:
 
     def draft(self, granted: SlotRef) -> Draft:
         """A draft in a slot that was asked for: an ask, and a message of the scheduler's."""
-        waiting = self.session._outgoing.copy()
+        session = self.session
+        waiting, flush = len(session._outgoing), session._flush
         ask = self.ask(segment=granted.segment)
-        self.session._outgoing, self.session._flush = waiting, False
+        while len(session._outgoing) > waiting:
+            session._outgoing.pop()
+        session._flush = flush
         self.answered(grants=(granted,))
         grant = ask.take()
         assert grant is not None

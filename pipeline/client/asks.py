@@ -1,0 +1,177 @@
+"""Asks: the callers of a session that want a slot, from their first message until they have one or give up. Pure.
+
+    wait      Loan(wait) ──▶ its turn comes: a grant
+                        └──▶ its time is over, or no slot can come: Loan(no wait), the scheduler's last word
+    now       Loan(no wait) ──▶ a grant, or none; once more if requests were answered meanwhile
+
+Without the last word, a grant could come when the client looks no more, and would be kept from others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sized
+
+from pipeline.client.leases import Leases
+from pipeline.client.slots import Ask, Slots
+from pipeline.errors import Overloaded, PipelineError
+from pipeline.wire.messages import Loan, Message
+
+__all__ = ["Asks"]
+
+#: How long the scheduler may take to say what came of an ask that does not wait.
+_SETTLED_NS = 1_000_000_000
+
+#: How often a caller that has waited for long is looked at again.
+_LOOK_NS = 1_000_000_000
+
+
+class Asks:
+    """Those of one client of one scheduler. `now` is monotonic nanoseconds in every call.
+
+    Args:
+        leases: the client's.
+        slots: those that it may fill.
+        under_way: its requests that are not answered.
+        outgoing: takes what is to be sent.
+        own_fault_ns: waiting for a slot so long, with nothing under way, means that the client itself holds them.
+        number: of its last message to a scheduler before.
+    """
+
+    def __init__(
+        self, leases: Leases, slots: Slots, under_way: Sized, outgoing: deque[Message], own_fault_ns: int, number: int
+    ) -> None:
+        self.number = number
+        self._leases = leases
+        self._slots = slots
+        self._under_way = under_way
+        self._outgoing = outgoing
+        self._own_fault_ns = own_fault_ns
+        self._asks: list[Ask] = []
+
+    def __len__(self) -> int:
+        return len(self._asks)
+
+    @property
+    def next_at(self) -> int | None:
+        """When `go_on` has something to do, if nothing comes before; None: never."""
+        return min(map(self._next_of, self._asks), default=None)
+
+    def _next_of(self, ask: Ask) -> int:
+        if ask.settles_at:
+            return ask.settles_at
+        fault = max(ask.began + self._own_fault_ns, ask.looked_at + _LOOK_NS)
+        return fault if ask.end is None else min(fault, ask.end)
+
+    # -- what callers say -----------------------------------------------------------------------
+
+    def wait(self, segment: int, now: int, end: int | None, ended: PipelineError) -> Ask:
+        """See `Session.ask`."""
+        ask = Ask(segment, now, end, ended)
+        ask.number = self._loan(segment, waits=True)
+        self._asks.append(ask)
+        return ask
+
+    def now(self, segment: int, now: int) -> Ask | None:
+        """See `Session.ask_now`."""
+        if self._slots.looks_full(segment, len(self._under_way), now):
+            return None
+        return self._settling(Ask(segment, now), now)
+
+    def give_up(self, segment: int, now: int, only: Ask | None) -> Ask:
+        """See `Session.give_up`."""
+        for ask in tuple(self._asks):
+            if ask.segment == segment and only in (None, ask):
+                ask.abandon()
+                self._asks.remove(ask)
+        last = Ask(segment, now)
+        last.wanted = False
+        return self._settling(last, now)
+
+    def mend(self) -> None:
+        """The callers were interrupted: they want nothing any more, and what was asked is settled."""
+        self._asks.clear()
+        for segment in tuple(self._slots.asking):
+            self._loan(segment, waits=False)
+
+    def fail(self, error: PipelineError) -> None:
+        """The scheduler is gone."""
+        for ask in self._asks:
+            ask.answer(None, error)
+
+    def _loan(self, segment: int, *, waits: bool) -> int:
+        self.number += 1
+        # Before it is sent: what may have been sent is settled by the next call.
+        self._slots.asking[segment] = 0 if waits else self.number
+        self._outgoing.append(Loan(self._leases.number, segment, self.number, waits))
+        return self.number
+
+    def _settling(self, ask: Ask, now: int) -> Ask:
+        self._settle(ask, now)
+        self._asks.append(ask)
+        return ask
+
+    def _settle(self, ask: Ask, now: int) -> None:
+        """Have the scheduler's last word."""
+        ask.under_way = len(self._under_way)
+        ask.number = self._loan(ask.segment, waits=False)
+        ask.settles_at = now + _SETTLED_NS
+
+    # -- what comes of it -----------------------------------------------------------------------
+
+    def go_on(self, now: int) -> None:
+        """See what has come of them."""
+        for ask in tuple(self._asks):
+            if ask.settles_at:
+                self._settled(ask, now)
+            else:
+                self._waits(ask, now)
+            if ask.done:
+                self._asks.remove(ask)
+        asking = self._slots.asking
+        for segment, number in tuple(asking.items()):
+            if 0 < number <= self._slots.settled:
+                del asking[segment]
+        for ask in self._asks:
+            # One grant, or the last word to another one, has ended the wait of all for that segment.
+            if not ask.settles_at and ask.segment not in asking:
+                ask.number = self._loan(ask.segment, waits=True)
+
+    def _waits(self, ask: Ask, now: int) -> None:
+        ask.looked_at = now
+        if (grant := self._slots.free(ask.segment, self._leases.seen)) is not None:
+            if self._slots.asking.get(ask.segment) == 0:
+                del self._slots.asking[ask.segment]
+            ask.answer(grant)
+        elif ask.end is not None and now >= ask.end:
+            self._settle(ask, now)
+        elif now - ask.began > self._own_fault_ns and not self._under_way:
+            leases, drafts = self._leases.count, len(self._slots.drafts())
+            if leases or drafts:
+                ask.wanted = False
+                ask.ended = Overloaded(
+                    f"no slot will become free: this client keeps {leases} slots of earlier results and {drafts} "
+                    f"drafts. Drop results when they are read (`with future.get() as result`), or copy what is "
+                    f"needed; submit or discard drafts"
+                )
+                self._settle(ask, now)
+
+    def _settled(self, ask: Ask, now: int) -> None:
+        if self._slots.settled < ask.number and now < ask.settles_at:
+            return
+        grant = self._slots.free(ask.segment, self._leases.seen)
+        if not ask.wanted:
+            # Whatever has come.
+            if grant is not None:
+                self._slots.give_back(self._slots.unused(ask.segment))
+            ask.answer(None, ask.ended)
+        elif grant is not None:
+            ask.answer(grant)
+        elif ask.ended is not None:
+            ask.answer(None, ask.ended)
+        elif len(self._under_way) != ask.under_way:
+            # What was answered meanwhile may have made room.
+            self._settle(ask, now)
+        else:
+            self._slots.was_full(ask.segment, ask.under_way, now)
+            ask.answer(None)
