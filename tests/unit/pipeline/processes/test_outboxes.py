@@ -11,8 +11,9 @@ import pytest
 
 from pipeline.processes.outboxes import Outboxes, limits_of
 from pipeline.scheduler.door import SHELL, SUPERVISOR, Connect, Disconnect, Log, client, stranger, worker
+from pipeline.wire.address import Address
+from pipeline.wire.links import MOST_SOCKETS, listen
 from pipeline.wire.messages import Drained, Gone, Message, PeerGone
-from pipeline.wire.sockets import MOST_SOCKETS, Inbox, address_of
 from shm.owner import OwnerLock
 
 SECOND = 1_000_000_000
@@ -37,7 +38,7 @@ class Peer:
 
     def __init__(self, run_dir: Path, number: int) -> None:
         self.lock = OwnerLock.acquire(run_dir / "clients" / f"{number:x}.lock")
-        self.inbox = Inbox(address_of(run_dir, f"clients/{number:x}"))
+        self.inbox = listen(run_dir, Address.client(number))
 
     def received(self, timeout_ms: int = 5000) -> list[object]:
         return list(self.inbox.receive(timeout_ms))
@@ -55,15 +56,15 @@ def peer(run_dir: Path) -> Iterator[Peer]:
 
 
 @pytest.mark.parametrize(
-    ("receiver", "name", "message"),
-    [(SUPERVISOR, "supervisor", Drained("{}")), (worker(3), "w3", PeerGone(1))],
+    ("receiver", "message"),
+    [(SUPERVISOR, Drained("{}")), (worker(3), PeerGone(1))],
     ids=["supervisor", "worker"],
 )
 def test_what_is_for_the_supervisor_or_a_worker_is_sent(
-    run_dir: Path, outboxes: Outboxes, receiver: tuple[str, int], name: str, message: Message
+    run_dir: Path, outboxes: Outboxes, receiver: Address, message: Message
 ) -> None:
-    inbox = Inbox(address_of(run_dir, name))
-    assert outboxes.deliver([(receiver, message), (receiver, message)]) == []  # type: ignore[list-item]
+    inbox = listen(run_dir, receiver)
+    assert outboxes.deliver([(receiver, message), (receiver, message)]) == []
     found = inbox.receive(5000)
     while len(found) < 2:
         found += inbox.receive(5000)
@@ -84,7 +85,7 @@ def test_a_client_is_connected_when_it_is_said_and_sent_to_until_it_is_disconnec
 
 
 def test_a_client_without_a_lock_is_reported_and_is_sent_nothing(outboxes: Outboxes, run_dir: Path) -> None:
-    inbox = Inbox(address_of(run_dir, "clients/ab"))
+    inbox = listen(run_dir, Address.client(0xAB))
     assert outboxes.deliver([(SHELL, Connect(0xAB)), (client(0xAB), Gone(1))]) == [0xAB]
     assert inbox.receive(200) == []
     inbox.close()

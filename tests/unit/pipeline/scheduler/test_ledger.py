@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.scheduler.ledger import Request, Worker
 from pipeline.scheduler.routes import Routes
+
+from pipeline.scheduler.ledger import Request, Worker
 from pipeline.wire.messages import MISSING, SlotRef
 from shm.handle import TensorHandle
 from tests.unit.pipeline.scheduler.graphs import make_plan

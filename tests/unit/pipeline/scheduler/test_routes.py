@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.scheduler.routes import Routes
+
 from tests.unit.pipeline.scheduler.graphs import make_plan
 
 

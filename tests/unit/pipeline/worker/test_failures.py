@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.worker.failures import LONGEST_TRACEBACK, Failures, Home, Story, examine, start_failure
+from pipeline.worker.failures import LONGEST_TRACEBACK, Failures, Home, Story, examine, interruption, start_failure
 from stages.classify import TopK
 from stages.errors import BadOption, SpecMismatch
 from stages.function import FunctionStage
@@ -234,3 +234,19 @@ def test_of_very_many_kinds_the_oldest_are_forgotten_and_none_is_uncounted() -> 
     assert len(failures._kinds) <= 64
 
 
+
+
+def interrupted(module: str) -> KeyboardInterrupt:
+    """Ctrl-C while a function of this module runs."""
+    names: dict[str, Any] = {"__name__": module}
+    exec(compile("def wait():\n    raise KeyboardInterrupt\n", f"{module}.py", "exec"), names)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        names["wait"]()
+    # Without the frame of this test.
+    assert caught.value.__traceback__ is not None
+    return caught.value.with_traceback(caught.value.__traceback__.tb_next)
+
+
+def test_an_interruption_shows_the_users_frames_and_none_of_the_runtimes() -> None:
+    assert 'File "own.py", line 2, in wait' in interruption(interrupted("own"))
+    assert interruption(interrupted("pipeline.inprocess.running")) == "KeyboardInterrupt"
