@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import psutil
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from pipeline.cli.pages import pages_of_run, pages_table
 from pipeline.cli.tables import make_console, make_table
-from pipeline.client.asking import ask_status
+from pipeline.client.asking import ask_status, ask_story
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.feeding.summary import copies_of
@@ -37,17 +38,28 @@ def status(
     pages: Annotated[
         bool, typer.Option("--pages", help="Show on which NUMA nodes its shared memory is, too.")
     ] = False,
+    request: Annotated[
+        str | None,
+        typer.Option("--request", metavar="ID", help="Show what has happened to one request, by its id (3fa9c-17)."),
+    ] = None,
     prometheus: Annotated[
         bool, typer.Option("--prometheus", help="Print metrics in Prometheus' text format, for a textfile collector.")
     ] = False,
 ) -> None:
-    """Show how a running pipeline is. Exit code 0: ready; 1: not ready, or not running."""
+    """Show how a running pipeline is. Exit code 0: ready; 1: not ready, or not running.
+
+    With --request, 1: the request is not known, or not any more.
+    """
     if pages and (as_json or prometheus):
         raise ConfigError("--pages is a table: leave out --json and --prometheus")
     if as_json and prometheus:
         raise ConfigError("--json and --prometheus exclude each other")
+    if request is not None and (pages or as_json or prometheus):
+        raise ConfigError("--request shows one request: leave out --pages, --json and --prometheus")
     try:
         run_dir = find_run(run)
+        if request is not None:
+            sys.exit(_show_story(run_dir, request))
         document = ask_status(run_dir)
     except Unavailable as error:
         print(error, file=sys.stderr)
@@ -64,6 +76,20 @@ def status(
         if pages:
             console.print(pages_table(pages_of_run(run_dir.name), console))
     sys.exit(0 if document["ready"] else _NOT_READY)
+
+
+def _show_story(run_dir: Path, request: str) -> int:
+    """What has happened to one request; the exit code."""
+    story = ask_story(run_dir, request)
+    if story is None:
+        print(
+            f"no request {request} is known: expected the id of one that is inside, or of the last that have ended, "
+            f"as logs and errors have it (3fa9c-17)",
+            file=sys.stderr,
+        )
+        return _NOT_READY
+    print(f"request {request}", *story, sep="\n")
+    return 0
 
 
 def _usage(pid: int, title: str) -> tuple[str, str, str]:

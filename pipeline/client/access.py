@@ -19,6 +19,7 @@ from pipeline.wire.labels import short_name
 from pipeline.wire.messages import Hello, Welcome
 from pipeline.wire.run_dir import LOCK, SCHEDULER_LOCK, find_run
 from pipeline.wire.sockets import Inbox, address_of
+from pipeline.wire.versions import OLD, OldHello
 from shm import segments
 from shm.errors import OwnerAlive, ShmError
 from shm.owner import OwnerLock, OwnerWatch
@@ -104,12 +105,19 @@ class Access:
                 watch.close()
         self._inbox = self.connection = self._owner = self._scheduler = None
 
-    def hello(self, now: float) -> None:
-        """Ask to be let in, unless that was done a moment ago. `now`: monotonic seconds."""
+    def hello(self, now: float, answered: bool) -> None:
+        """Ask to be let in, unless that was done a moment ago. `now`: monotonic seconds.
+
+        Args:
+            answered: something has come from a scheduler of this version. If not, it may be of an old one.
+        """
         if self.connection is not None and now - self.asked_at > _ASK_AGAIN_S:
-            self.asked_at = now
+            again, self.asked_at = bool(self.asked_at), now
             self._renew()
             self.connection.send(Hello(self.connection.number, self._name))
+            if again and not answered:
+                for protocol in OLD:
+                    self.connection.send(OldHello(protocol, self.connection.number, self._name))
 
     def may_ask(self, now: float) -> bool:
         """Whether it is time to speak to the scheduler without need; it is no more for a while."""

@@ -31,7 +31,11 @@ def fill(future: Future | None, answer: Answer, connection: Connection, now: int
     for lease in leases.values():
         # Not before the future has it: an armed lease that is dropped gives its slot back.
         connection.arm(lease)
-    if future is not None:
+    if future is not None and not answer.last:
+        if answer.part == len(future.parts):
+            # Its slot is the future's until the last part has come: the scheduler counts on that.
+            future.parts.append(answer)
+    elif future is not None:
         future.answer = answer
         # Last: now it is done.
         future.answered_ns = now

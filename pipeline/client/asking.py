@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import Unavailable
-from pipeline.wire.messages import AskStatus, Status
+from pipeline.wire.messages import AskStatus, AskStory, Status
 from pipeline.wire.run_dir import SCHEDULER_LOCK
 from pipeline.wire.sockets import Inbox, Outbox, address_of
 from shm.owner import Alive, OwnerLock, probe
 
-__all__ = ["ask_status"]
+__all__ = ["ask_status", "ask_story"]
 
 _ASK_AGAIN_S = 0.3
 
@@ -26,6 +26,21 @@ def ask_status(run_dir: Path, timeout_s: float = 2.0) -> dict[str, Any]:
         Unavailable: the scheduler is dead, or does not answer within `timeout_s` seconds.
     """
     number = secrets.randbits(63)
+    return _ask(run_dir, number, AskStatus(number), timeout_s)
+
+
+def ask_story(run_dir: Path, request: str, timeout_s: float = 2.0) -> list[str] | None:
+    """What has happened to a request by its id, in lines; None where the scheduler does not know it, or not any more.
+
+    Raises:
+        Unavailable: as `ask_status`.
+    """
+    number = secrets.randbits(63)
+    story: list[str] | None = _ask(run_dir, number, AskStory(number, request), timeout_s)["story"]
+    return story
+
+
+def _ask(run_dir: Path, number: int, question: AskStatus | AskStory, timeout_s: float) -> dict[str, Any]:
     try:
         lock = OwnerLock.acquire(run_dir / "clients" / f"{number:x}.lock")
     except OSError as error:
@@ -39,7 +54,7 @@ def ask_status(run_dir: Path, timeout_s: float = 2.0) -> dict[str, Any]:
             if now - asked_at > _ASK_AGAIN_S:
                 # Of very many who ask at once, the scheduler answers some.
                 asked_at = now
-                scheduler.send(AskStatus(number))
+                scheduler.send(question)
             for message in inbox.receive(50):
                 if isinstance(message, Status):
                     document: dict[str, Any] = json.loads(message.document)

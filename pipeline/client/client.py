@@ -38,6 +38,7 @@ from pipeline.client.slots import Grant
 from pipeline.errors import ClientMisuse, InvalidRequest, PipelineError, Unavailable
 from pipeline.graph.plan import Plan
 from pipeline.wire.labels import short_name
+from pipeline.wire.messages import Answer
 from shm.errors import ShmError
 from shm.handle import TensorHandle
 
@@ -383,11 +384,16 @@ class Client:
             self._session.pump(left)
         return True
 
-    def make_result(self, future: Future) -> Result:
-        """Called by `Future.get`."""
+    @_call
+    def cancel(self, future: Future) -> None:
+        """Called by `Future.cancel`."""
+        self._session.cancel(future.tag)
+
+    def make_result(self, future: Future, part: Answer | None = None) -> Result:
+        """Called by `Future.get`, and by `Future.results` for a part."""
         if threading.get_ident() != self._thread or os.getpid() != self._process:
             raise self._misuse()
-        answer = future.answer
+        answer = part or future.answer
         assert answer is not None
         assert future.table is not None
         plan = future.plan

@@ -27,7 +27,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.errors import ClientMisuse
-from pipeline.wire.messages import Bye, Message, SlotRef, Submission, Submit
+from pipeline.wire.codec import Sent
+from pipeline.wire.messages import Bye, SlotRef, Submission, Submit
 from pipeline.wire.run_dir import SCHEDULER_LOCK
 from pipeline.wire.sockets import Outbox, address_of
 from shm.owner import Dead, OwnerLock, probe
@@ -140,7 +141,7 @@ class Connection:
     # The mutex is taken by a plain `with`, and by no context manager of ours: a signal's handler that raises at the
     # entry of such a one's `__exit__` would leave it locked.
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Sent) -> None:
         """Send a message of the client's."""
         self._refuse_nested()
         with self._mutex:

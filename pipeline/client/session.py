@@ -21,9 +21,23 @@ from pipeline.client.connection import Connection
 from pipeline.client.draft import Draft
 from pipeline.client.future import Future
 from pipeline.client.slots import Grant, Slots
-from pipeline.errors import NotInTime, Overloaded, PipelineError, Unavailable
+from pipeline.errors import NotInTime, OtherProtocol, Overloaded, PipelineError, Unavailable
 from pipeline.graph.plan import Plan
-from pipeline.wire.messages import Again, Answers, AskStatus, Gone, Loan, SlotRef, Status, Submission, Welcome
+from pipeline.wire.messages import (
+    PROTOCOL,
+    Again,
+    Answers,
+    AskStatus,
+    Cancel,
+    Gone,
+    Loan,
+    Refused,
+    SlotRef,
+    Status,
+    Submission,
+    Welcome,
+)
+from pipeline.wire.versions import reason_of
 from shm.view import SegmentTable
 from stages.spec import TensorSpec
 
@@ -69,10 +83,15 @@ class Session:
         self._next_ask = 1
         self._looked_at = self._again_at = 0.0
         self._statuses: list[str] = []
+        #: Why the scheduler has not let the client in so far, as it has said; and whether it has said anything.
+        self._refusal = ""
+        self._answered = False
         self._clear()
 
     def _clear(self) -> None:
         """Nothing is known of a scheduler."""
+        #: The version that the scheduler speaks; 0: none but this client's, as far as known.
+        self._other_version = 0
         self._epoch = -1
         self.table = SegmentTable()
         self.slots = Slots([])
@@ -102,7 +121,7 @@ class Session:
                 if over:
                     access.detach(known=False)
                 left = end - time.monotonic()
-                if left <= 0 or not patient or (over and access.by_path):
+                if left <= 0 or not patient or (over and access.by_path) or self._other_version:
                     raise
             time.sleep(min(_LOOK_S, left))
 
@@ -110,7 +129,9 @@ class Session:
         while self.lost is not None:
             left = end - time.monotonic()
             if left <= 0:
-                raise Unavailable(f"the pipeline in {self.there.run_dir} is not ready; waited until the time was over")
+                why = f": {self._refusal}" if self._refusal else ""
+                where = self.there.run_dir
+                raise Unavailable(f"the pipeline in {where} is not ready{why}; waited until the time was over")
             self._say_hello(min(_ALIVE_CHECK_MS, int(left * 1000) + 1))
 
     @property
@@ -131,8 +152,10 @@ class Session:
 
     def _say_hello(self, wait_ms: int) -> None:
         """Ask to be let in, and take in a welcome that has come."""
-        self.access.hello(time.monotonic())
+        self.access.hello(time.monotonic(), self._answered)
         self._receive(wait_ms)
+        if self._other_version:
+            raise Unavailable(f"the pipeline in {self.there.run_dir}: {reason_of(PROTOCOL, self._other_version)}")
         if self.lost is not None and self.access.is_over:
             raise Unavailable(f"the pipeline in {self.there.run_dir} has stopped")
 
@@ -334,6 +357,12 @@ class Session:
             if self.slots.returned and self.slots.returned[0] == slot:
                 self.slots.returned.popleft()
 
+    def cancel(self, tag: int) -> None:
+        """Say that a request is not wanted any more; it fails with `Cancelled`, unless it is answered before."""
+        if self.lost is None and tag in self.futures:
+            self.flush()
+            self.there.send(Cancel(self.there.number, (tag,)))
+
     def pump(self, timeout_s: float) -> int:
         """Take in what has come, waiting up to `timeout_s` seconds for something; how many answers came.
 
@@ -392,7 +421,13 @@ class Session:
     def _take(self, message: object) -> int:
         if isinstance(message, Welcome):
             if self.lost is not None:
+                self._answered = True
                 self._join(message)
+        elif isinstance(message, Refused):
+            self._refused(message)
+        elif isinstance(message, OtherProtocol):
+            if self.lost is not None and not self._answered:
+                self._other_version = message.protocol
         elif self.lost is not None:
             pass  # of a scheduler that is dead
         elif isinstance(message, Answers):
@@ -401,8 +436,18 @@ class Session:
             self._statuses.append(message.document)
         elif isinstance(message, Gone) and message.epoch != self._epoch:
             # One of the epoch that has welcomed this client was sent before, and came on another way.
-            self._lose()
+            self._lose(message.reason)
         return 0
+
+    def _refused(self, message: Refused) -> None:
+        if self.lost is None:
+            # In the middle of a call: what the client has asked for will not come.
+            raise Unavailable(message.reason)
+        self._refusal = message.reason
+        if message.protocol == PROTOCOL:
+            self._answered = True
+        else:
+            self._other_version = message.protocol
 
     def _take_answers(self, message: Answers) -> int:
         """Take in answers and grants. Up to the line that says that it was seen, each step may be repeated."""
@@ -414,7 +459,8 @@ class Session:
                 self._again_at = now
                 connection.send(Again(connection.number, connection.seen))
             return 0
-        tags = [answer.tag for answer in message.answers]
+        # Parts of an answer are not its end.
+        tags = [answer.tag for answer in message.answers if answer.last]
         self._taking = message.number, tags
         self.slots.add(message.grants, message.number)
         now = time.monotonic_ns()
@@ -431,9 +477,10 @@ class Session:
             self.give_back(self.slots.surplus(message.number))
         return len(tags)
 
-    def _lose(self) -> Unavailable:
-        """The scheduler that knew this client is dead: what it held is not answered. The error that says so."""
-        error = Unavailable(f"the scheduler of pipeline {self.plan.name} has died; ask again in a moment")
+    def _lose(self, reason: str = "") -> Unavailable:
+        """The scheduler that knew this client is dead, or has let go of it: the error that says so."""
+        why = reason or f"the scheduler of pipeline {self.plan.name} has died"
+        error = Unavailable(f"{why}; ask again in a moment")
         # Let go of its memory, so that there is room for that of the next; what is still read keeps its own. Hello is
         # said at the next request, and again after a while.
         self._clear()

@@ -11,6 +11,7 @@ from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.progress import Progress
 from pipeline.scheduler.routes import Route
 from pipeline.scheduler.state import State
+from pipeline.scheduler.story import note
 from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Answer, Fence, Fenced, Notice, SlotRef
 from shm.handle import TensorHandle
 
@@ -82,6 +83,7 @@ class Completion:
         for trace in notice.trace:
             request.root.traces[trace.stage if request.parent is None else (trace.stage, request.id)] = trace
         request.done |= route.bit
+        request.events.append((self._state.now, route.index))
         if request.suspected == route.index:
             # It has survived this stage: whatever killed its worker before, it was not this request.
             request.deaths = request.group = 0
@@ -108,6 +110,7 @@ class Completion:
         pool = state.pool_of(lease)
         if not request.parts:
             pool.commit(lease.slot, lease.generation, readers=1)
+            self._settle_before(request, route, route.bit)
         request.parted = route.index
         request.parts += 1
         client = state.ingress.clients.get(request.client)
@@ -133,17 +136,21 @@ class Completion:
             request.values[base + at] = many
         request.truths |= notice.truths << base
 
-    def _settle_before(self, request: Request, route: Route) -> None:
+    def _settle_before(self, request: Request, route: Route, running: int = 0) -> None:
         """What had to run before `route` has run, or `route` could not have.
 
         Where all that follow a stage have finished, nothing is missed of its notice, which may come much
         later or die with its worker: it is taken for said. Else a stage could run again, for nobody, and
         read and write while the request is answered.
+
+        Args:
+            running: mask of the stages that count as finished, since they have begun and never run again.
         """
+        past = request.done | running
         for stage in self._state.routes.stages:
             if not stage.bit & route.needs & request.scope.stages & ~request.done or stage.essential:
                 continue
-            if any(not self._state.routes.stages[index].bit & request.done for index in stage.followers):
+            if any(not self._state.routes.stages[index].bit & past for index in stage.followers):
                 continue
             request.done |= stage.bit
             self._state.last_ok[stage.index] = self._state.now
@@ -152,12 +159,14 @@ class Completion:
             if step is not None and worker is not None:
                 worker.close(request.id, step.attempt)
             self._progress.inputs_read(request, stage)
-            self._settle_before(request, stage)
+            self._settle_before(request, stage, running)
+            past |= request.done
 
     def _resize(self, request: Request, route: Route, nbytes: int) -> None:
         """Its slot was too small for what `route` has found: it runs again, with one that is large enough."""
         self._state.sizes.need(request, route, nbytes)
         self._state.counts["resized"] += 1
+        note(request.events, self._state.now, f"{route.name} needs a slot of {nbytes} bytes: it runs again")
         self.take_back(request, route)
         self.requeue(request)
 
@@ -199,6 +208,7 @@ class Completion:
         if request.parent is not None:
             source = self._state.routes.stages[request.scope.source].name
             message = f"child {request.position} of {source}: {message}"
+            request.parent.events += request.events
             self.finish(request.parent, code, message, traceback)
             return
         routes = self._state.routes
@@ -232,6 +242,7 @@ class Completion:
                     self.give_back(request, lease)
         if request.stream is not None:
             self._state.streams.finished(request)
+        self._state.stories.end(request.label, request.submitted, request.events, self._state.now, code, message)
         self._state.counts["answered" if code == OK else f"failed_{code}"] += 1
         if client is not None:
             client.requests.discard(request.id)

@@ -165,13 +165,15 @@ class Dispatch:
                     break
             else:
                 break
+        ordered = tuple(hops)
+        request.events.append((self._state.now, ordered))
         self._state.out.orders[first].append(
             Order(
                 request.id,
                 request.attempt,
                 request.deadline,
                 request.group,
-                tuple(hops),
+                ordered,
                 (),
                 request.label,
                 0 if request.stream is None else request.stream.number,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.scheduler.routes import Route, Scope
+from pipeline.scheduler.story import Event
 from pipeline.wire.labels import child_label
 from pipeline.wire.messages import MISSING, SlotRef, Trace
 from shm.handle import TensorHandle
@@ -56,6 +57,7 @@ class Request:
         "deadline",
         "deaths",
         "done",
+        "events",
         "fences",
         "group",
         "how",
@@ -163,6 +165,8 @@ class Request:
         self.group = 0
         #: The stage whose worker it is suspected of having killed.
         self.suspected = -1
+        #: What has happened to it (see `story`).
+        self.events: list[Event] = []
 
     @property
     def root(self) -> Request:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 from pipeline.errors import OtherProtocol, WireError
 from pipeline.scheduler.admission import Admission
@@ -30,6 +31,7 @@ from pipeline.wire.messages import (
     PROTOCOL,
     Again,
     AskStatus,
+    AskStory,
     Bye,
     Cancel,
     Gone,
@@ -190,7 +192,9 @@ class Reception:
     def other_protocol(self, error: OtherProtocol) -> None:
         """A client of another version: it is told both versions, and which side must change."""
         self._state.counts["refused_frames"] += 1
-        if error.client is not None:
+        known = error.client in self._state.ingress.clients or error.client in self._early
+        # A client of this version that waits says hello in the form of old versions too.
+        if error.client is not None and not known:
             why = reason_of(error.protocol, PROTOCOL)
             old = error.protocol in OLD
             self._stranger(error.client, OldWelcome(error.protocol, why) if old else Refused(PROTOCOL, why, 0))
@@ -204,11 +208,18 @@ class Reception:
 
     def ask_status(self, message: AskStatus) -> None:
         """A client, or another process of this host, asks how things are."""
-        status = Status(json.dumps(status_of(self._state)))
-        if message.client in self._state.ingress.clients:
-            self._state.out.first.append((client(message.client), status))
+        self._tell(message.client, status_of(self._state))
+
+    def ask_story(self, message: AskStory) -> None:
+        """As `ask_status`: what has happened to a request."""
+        self._tell(message.client, {"request": message.request, "story": self._state.story(message.request)})
+
+    def _tell(self, number: int, document: dict[str, Any]) -> None:
+        status = Status(json.dumps(document))
+        if number in self._state.ingress.clients:
+            self._state.out.first.append((client(number), status))
         else:
-            self._stranger(message.client, status)
+            self._stranger(number, status)
 
     def _stranger(self, number: int, message: Sent) -> None:
         """Answer a process that has not said hello here, perhaps because it was to a scheduler that is dead."""

@@ -23,6 +23,7 @@ from pipeline.scheduler.completion import Completion
 from pipeline.scheduler.ledger import Request, Worker
 from pipeline.scheduler.routes import Route
 from pipeline.scheduler.state import State
+from pipeline.scheduler.story import note
 from pipeline.wire.messages import Kept, Relic, Retire, StageBroken, WorkerGone
 
 __all__ = ["Recovery"]
@@ -74,24 +75,23 @@ class Recovery:
                 continue
             step = request.steps[route.index]
             if not request.answered and step is not None and (step.worker, step.attempt) == (worker.number, attempt):
-                if request.parts:
+                if request.parted is not None and route.bit & state.routes.until(request.parted):
                     self._break_off(request, worker, route, message.how)
                 else:
                     if number in running:
                         suspects.append(request)
-                    self._retry(request, route)
+                    self._retry(request, route, worker.number)
                     retried.append(request)
             # Dead: it can touch nothing any more, and will never answer a fence.
             self._completion.unfence(request, worker.number, attempt)
         for request in () if retired else state.unfinished():
-            if request.parts:
-                # What gives parts of its answer was forwarded.
-                continue
-            # What it was to forward may have died with it, though its notice has come.
+            # What it was to forward may have died with it, though its notice has come. What gives parts of an answer
+            # was forwarded, and all before it.
+            past = request.done | (0 if request.parted is None else state.routes.until(request.parted))
             for stage in state.routes.stages:
                 step = request.steps[stage.index]
-                if step is not None and step.sender == worker.number and not stage.bit & request.done:
-                    self._retry(request, stage)
+                if step is not None and step.sender == worker.number and not stage.bit & past:
+                    self._retry(request, stage, worker.number)
                     retried.append(request)
         self._quarantine(suspects, route, message)
         for request in reversed(retried):
@@ -172,15 +172,18 @@ class Recovery:
                     self._completion.finish(request, "StreamBroken", stream.broken)
 
     def _break_off(self, request: Request, worker: Worker, route: Route, how: str) -> None:
-        """A worker has died in the middle of an answer. Another one might give other parts, so it is not begun anew."""
-        if request.parted == route.index:
-            why = f"stage {route.name}: w{worker.number} {how} after {request.parts} parts of the answer; send it again"
-            self._completion.finish(request, "StreamBroken", why)
+        """A worker has died in the middle of an answer. Another one might give other parts, so it is not begun anew.
+
+        It need not be the one that gives them: what an earlier stage has made may be wanted elsewhere, too.
+        """
+        why = f"stage {route.name}: w{worker.number} {how} after {request.parts} parts of the answer; send it again"
+        self._completion.finish(request, "StreamBroken", why)
 
     def _quarantine(self, suspects: list[Request], route: Route, message: WorkerGone) -> None:
         for request in suspects:
             request.how = message.how
             request.suspected = route.index
+            note(request.events, self._state.now, f"suspected: {route.name} computed it and was {message.how}")
         # Not where it is the only one left of a batch of several: another one may be guilty.
         if len(suspects) == len(message.running) == 1 and not message.beside:
             suspects[0].deaths += _KILL if message.outside else _CRASH
@@ -190,7 +193,8 @@ class Recovery:
                 request.group = self._next_group
             self._next_group += 1
 
-    def _retry(self, request: Request, route: Route) -> None:
-        """The worker of `route` died with this request. It and what was to come after run again."""
+    def _retry(self, request: Request, route: Route, worker: int) -> None:
+        """A worker died with this request, in `route` or on its way there. It and what was to come after run again."""
+        note(request.events, self._state.now, f"worker {worker} died: {route.name} runs again")
         self._completion.take_back(request, route)
         self._state.counts["retries"] += 1

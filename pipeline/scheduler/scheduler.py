@@ -31,6 +31,7 @@ from pipeline.scheduler.dispatch import Dispatch
 from pipeline.scheduler.door import NO_LIMITS, ClientGone, Decided, Limits, worker
 from pipeline.scheduler.ingress import Ingress
 from pipeline.scheduler.instructions import Instructions
+from pipeline.scheduler.invariants import violations
 from pipeline.scheduler.ledger import Request, Worker
 from pipeline.scheduler.reception import Reception
 from pipeline.scheduler.recovery import Recovery
@@ -40,6 +41,7 @@ from pipeline.scheduler.status import status_of
 from pipeline.wire.messages import (
     Again,
     AskStatus,
+    AskStory,
     Bye,
     Cancel,
     Drain,
@@ -102,6 +104,7 @@ class Scheduler:
             Bye: self._reception.bye,
             ClientGone: self._reception.client_gone,
             AskStatus: self._reception.ask_status,
+            AskStory: self._reception.ask_story,
             Ready: self._worker_ready,
             WorkerGone: self._recovery.worker_gone,
             StageBroken: self._recovery.stage_broken,
@@ -162,7 +165,7 @@ class Scheduler:
         state = self._state
         for request in self._admission.late():
             waited = (state.now - request.submitted) / 1e6
-            stages = ", ".join(self._unfinished_stages(request))
+            stages = ", ".join(state.unfinished_stages(request))
             self._completion.finish(
                 request, "DeadlineExceeded", f"not finished {waited:.0f} ms after it came; waiting for {stages}"
             )
@@ -173,7 +176,7 @@ class Scheduler:
                     {
                         "request": request.tag,
                         "client": "a client that has gone" if client is None else client.name,
-                        "stages": self._unfinished_stages(request),
+                        "stages": state.unfinished_stages(request),
                     }
                 )
                 self._completion.finish(request, "Unavailable", "the pipeline stopped before it was finished")
@@ -210,9 +213,6 @@ class Scheduler:
         if worker is not None and worker.stage == message.stage:
             self._state.tally.report(message)
 
-    def _unfinished_stages(self, request: Request) -> list[str]:
-        return [route.name for route in self._state.routes.stages if not route.bit & request.done]
-
     # -- what it looks like from outside ----------------------------------------------------------
 
     @property
@@ -248,3 +248,22 @@ class Scheduler:
     def status(self) -> dict[str, Any]:
         """Everything a person may want to know, as plain values (see `pipeline.scheduler.status`)."""
         return status_of(self._state)
+
+    def story(self, request: str) -> list[str] | None:
+        """What has happened to a request, in lines; None where it is not known, or not any more.
+
+        Args:
+            request: its id, as logs and errors have it; of a child, with its position: `3fa9c-17/2`.
+        """
+        return self._state.story(request)
+
+    def validate(self) -> None:
+        """Look at what must always hold.
+
+        Raises:
+            AssertionError: it does not; with what is wrong, and what has happened to the requests that are inside.
+        """
+        if found := violations(self._state):
+            inside = [known.label.partition(" ")[0] for known in self._state.unfinished()]
+            stories = [f"{label}:\n" + "\n".join(self.story(label) or ()) for label in inside]
+            raise AssertionError("\n".join([*found, *stories]))

@@ -17,6 +17,7 @@ from pipeline.scheduler.instructions import Instructions
 from pipeline.scheduler.ledger import Request, Worker
 from pipeline.scheduler.routes import Route, Routes
 from pipeline.scheduler.sizes import Sizes
+from pipeline.scheduler.story import Stories, line
 from pipeline.scheduler.streams import Streams
 from pipeline.scheduler.tally import Tally
 from pipeline.wire.messages import SlotRef
@@ -73,6 +74,8 @@ class State:
         self.counts: Counter[str] = Counter()
         #: The last requests that stages have failed without meaning to.
         self.failures = Failures(len(plan.stages))
+        #: What happened to the last requests that have ended.
+        self.stories = Stories([stage.name for stage in plan.stages])
         #: What the workers have reported.
         self.tally = Tally(len(plan.stages))
         #: What has been decided and not been handed out yet.
@@ -136,6 +139,20 @@ class State:
             if request.scope.index == scope and not request.answered and not passed(request):
                 return request
         return None
+
+    def story(self, request: str) -> list[str] | None:
+        """What has happened to a request by its id (see `wire.labels`), in lines; None where it is not known."""
+        for known in self.requests.values():
+            # Answered ones that wait for a fence have ended.
+            if not known.answered and known.label.partition(" ")[0] == request:
+                lines = self.stories.lines(known.submitted, known.events)
+                stages = ", ".join(self.unfinished_stages(known))
+                return [*lines, line(known.submitted, self.now, f"attempt {known.attempt} waits for {stages}")]
+        return self.stories.of_ended(request)
+
+    def unfinished_stages(self, request: Request) -> list[str]:
+        """The names of the stages that a request has not passed."""
+        return [route.name for route in self.routes.stages if not route.bit & request.done]
 
     def broken(self) -> tuple[Route, str] | None:
         """The first stage that has been given up and has no worker left, and why."""

@@ -4,9 +4,10 @@
     the first order for a stage    ─▶ its worker is the stream's for that stage from now on
     that worker is gone            ─▶ what the stage kept of the stream is gone too: the stream is broken
 
-They are answered in their order too, whichever stages they skip. A stage may so keep something from one request of a stream for the next, such as the last picture. A request of a stream
-that waits for its turn is *held*: no other backlog has it. Once it is its turn it waits in the *line* of its worker; in
-the stage's common backlog only if the stream has no worker there yet.
+A stage may so keep something from one request of a stream for the next, such as the last picture. A request that waits
+for its turn is *held*: no other backlog has it. In its turn it waits in the *line* of its worker; in the stage's common
+backlog only if the stream has no worker there yet. Answers are given in the stream's order too, whatever stages are
+skipped.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Every message that passes between processes, field by field. No tensor is ever among them.
 
-    client ──Hello, Loan, Submit, Cancel, Again, AskStatus, Bye──▶ scheduler
+    client ──Hello, Loan, Submit, Cancel, Again, AskStatus, AskStory, Bye──▶ scheduler
     scheduler ──Welcome, Refused, Answers, Status, Gone──▶ client
     worker ──Ready, Notices, Fenced, WorkerReport──▶ scheduler
     scheduler ──Orders, Fences, PeerGone, Retire──▶ worker ──Orders──▶ worker
@@ -50,6 +50,7 @@ __all__ = [
     "Answer",
     "Answers",
     "AskStatus",
+    "AskStory",
     "Bye",
     "Cancel",
     "Copied",
@@ -208,8 +209,18 @@ class AskStatus(NamedTuple):
     client: int
 
 
+class AskStory(NamedTuple):
+    """As `AskStatus`: what has happened to a request."""
+
+    client: int
+    """Who asks, which need not be the client of that request."""
+    request: str
+    """The id of the request, as logs and errors have it (see `labels`)."""
+
+
 class Status(NamedTuple):
-    """The scheduler's state, as a JSON document (see `Scheduler.status`)."""
+    """The scheduler's state, as a JSON document (see `Scheduler.status`). In answer to `AskStory` it is
+    {"request": its id, "story": lines, or null where the request is not known} (see `Scheduler.story`)."""
 
     document: str
 
@@ -372,6 +383,7 @@ Message = (
     Again
     | Answers
     | AskStatus
+    | AskStory
     | Bye
     | Cancel
     | Drain
@@ -413,7 +425,8 @@ MESSAGES: dict[int, type[Message]] = {
     9: Gone,
     10: Again,
     11: Refused,
-    12: Cancel,
+    12: AskStory,
+    13: Cancel,
     20: Orders,
     21: Notices,
     22: Fences,

@@ -198,6 +198,10 @@ class Example:
 
     # -- what is seen -----------------------------------------------------------------------------
 
+    def hop(self, worker: int, request: int) -> Hop:
+        """What a worker was ordered last of a request."""
+        return self._hops[worker, request][1]
+
     def free(self, pool: str) -> int:
         """The free slots of a pool."""
         return self.pools[[each.name for each in self.plan.pools].index(pool)].free

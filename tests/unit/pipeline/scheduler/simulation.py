@@ -382,18 +382,8 @@ class Simulation(Clientele):
     # -- what must always hold ----------------------------------------------------------------------
 
     def check(self) -> None:
-        """Credits, slots and the size of the queue."""
-        scheduler = self.scheduler
-        for worker in scheduler.workers.values():
-            most = scheduler.routes.stages[worker.stage].credits
-            assert worker.credits + len(worker.orders) == most, f"worker {worker.number} has credits {worker.credits}"
-            assert 0 <= worker.credits <= most
-        roots = sum(request.parent is None for request in scheduler.requests.values())
-        assert roots <= sum(pool.slots for pool in self.pools), "requests hold no slot"
-        for index in scheduler.routes.ingress_pools:
-            segment = self.segments[index]
-            out = sum(client.out.get(segment, 0) for client in scheduler.ingress.clients.values())
-            assert 0 <= out <= self.pools[index].in_use
+        """What the scheduler knows is sound."""
+        self.scheduler.validate()
 
     def settle(self) -> None:
         """No more trouble: everything that was asked is answered, and everything comes back."""

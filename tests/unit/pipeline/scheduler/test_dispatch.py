@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from pipeline.wire.messages import Hop, Order, Orders
 from shm.handle import TensorHandle
 from tests.unit.pipeline.scheduler.example import Example
+from tests.unit.pipeline.scheduler.graphs import make_plan
 
 Make = Callable[..., Example]
 
@@ -108,13 +110,29 @@ def test_of_two_branches_one_is_ordered_ahead_and_a_join_when_all_is_there(examp
 
 
 def test_the_last_slot_of_a_branch_is_kept_for_the_eldest_request(example: Make) -> None:
-    scheduler = example("diamond", tight=True, credits=4, slots=3)
+    plan = make_plan("diamond", credits=4, slots=3)
+    pools = tuple(replace(pool, slots=1) if pool.name == "c" else pool for pool in plan.pools)
+    scheduler = example(replace(plan, pools=pools))
     scheduler.submit(1, 2)
-    assert scheduler.decide() == ["worker 0: order 1 a>b"]
-    # One slot of each stage. That of `a` goes to the eldest that has not had one, which is the second by now; those of
-    # `b` and `c` as well, since the first has one of `b` and waits for that of `c`.
+    assert scheduler.decide() == ["worker 0: order 1 a>b", "worker 0: order 2 a>b"]
+    scheduler.finish(0, 2)
+    # The first does not wait for `c` yet. If the second had the slot, each could hold what the other one waits for.
+    assert scheduler.decide() == []
     scheduler.finish(0, 1)
     assert scheduler.decide() == ["worker 2: order 1 c"]
-    scheduler.finish(1, 1)
-    scheduler.finish(2, 1)
-    assert scheduler.decide() == ["worker 3: order 1 d", "worker 0: order 2 a"]
+
+
+def test_an_order_does_not_overtake_a_request_that_waits_for_a_larger_slot(example: Make) -> None:
+    scheduler = example("sizes", credits=4)
+    small, *_, large = scheduler.scheduler.routes.stages[1].pools
+    taken = [scheduler.pools[large].loan() for _ in range(scheduler.pools[large].slots)]
+    scheduler.submit(1)
+    assert scheduler.decide() == ["worker 0: order 1 a"]
+    scheduler.finish(0, 1)
+    assert scheduler.decide() == []
+    scheduler.submit(2)
+    scheduler.scheduler.requests[2].sizes[1] = 0
+    assert scheduler.pools[small].free
+    assert scheduler.decide() == ["worker 0: order 2 a"]
+    scheduler.pools[large].abandon(*taken[0])
+    assert scheduler.decide() == ["worker 1: order 1 b>c>d"]

@@ -26,7 +26,7 @@ def test_there_is_a_child_for_each_of_many_tensors_and_the_join_has_them_in_orde
     first, second = (scheduler.notice(1, child).outputs[0] for child in (2, 3))
     assert passed(scheduler, 1, 3) == []
     assert passed(scheduler, 1, 2) == ["worker 2: order 1 c"]
-    order, hop = scheduler._hops[2, 1]
+    hop = scheduler.hop(2, 1)
     assert hop.inputs[:2] == (first, second)
     assert hop.lengths == (2, -1)
     assert passed(scheduler, 2, 1) == ["client 1: 1 OK"]

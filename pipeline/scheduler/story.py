@@ -1,0 +1,91 @@
+"""Story: what has happened to a request, for people. Pure.
+
+A request notes what is decided about it, and nothing is made into text before a person asks:
+
+    (time, hops)     ordered, so far ahead
+    (time, stage)    a stage has finished with it; its index
+    (time, text)     anything rarer
+
+The stories of the last requests that have ended are kept, of those that failed apart from the others, which are many.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from pipeline.wire.messages import OK, Hop
+
+__all__ = ["Event", "Stories", "line", "note"]
+
+Event = tuple[int, tuple[Hop, ...] | int | str]
+"""When, in monotonic nanoseconds, and what."""
+
+_MOST_EVENTS = 64
+
+_KEPT = 256
+
+
+class _Ended(NamedTuple):
+    """What is kept of a request."""
+
+    label: str
+    submitted: int
+    events: list[Event]
+    ended: int
+    code: str
+    message: str
+
+
+def note(events: list[Event], now: int, what: str) -> None:
+    """Note something rare. However often a request runs again, its story stays short: the middle is left out."""
+    if len(events) >= _MOST_EVENTS:
+        half = _MOST_EVENTS // 2
+        del events[half // 2 : half]
+    events.append((now, what))
+
+
+class Stories:
+    """Of the requests that have ended.
+
+    Args:
+        stages: the names of the stages, in the plan's order.
+    """
+
+    def __init__(self, stages: Sequence[str]) -> None:
+        self._stages = stages
+        self._answered: deque[_Ended] = deque(maxlen=_KEPT)
+        self._failed: deque[_Ended] = deque(maxlen=_KEPT)
+
+    def end(self, label: str, submitted: int, events: list[Event], ended: int, code: str, message: str) -> None:
+        """A request has been answered."""
+        kept = self._answered if code == OK else self._failed
+        kept.append(_Ended(label, submitted, events, ended, code, message))
+
+    def of_ended(self, request: str) -> list[str] | None:
+        """The story of a request by its id (see `wire.labels`), in lines; None where it is not known any more."""
+        for kept in (self._failed, self._answered):
+            for one in reversed(kept):
+                if one.label.partition(" ")[0] == request:
+                    lines = self.lines(one.submitted, one.events)
+                    end = "answered" if one.code == OK else f"failed: {one.code}: {one.message}"
+                    return [*lines, line(one.submitted, one.ended, end)]
+        return None
+
+    def lines(self, submitted: int, events: Iterable[Event]) -> list[str]:
+        """What has happened until now, in lines."""
+        said = [line(submitted, when, self._text(what)) for when, what in events]
+        return [line(submitted, submitted, "came"), *said]
+
+    def _text(self, what: tuple[Hop, ...] | int | str) -> str:
+        if isinstance(what, str):
+            return what
+        if isinstance(what, int):
+            return f"{self._stages[what]} has finished"
+        return "ordered: " + ", then ".join(f"{self._stages[hop.stage]} from worker {hop.worker}" for hop in what)
+
+
+def line(submitted: int, when: int, text: str) -> str:
+    """One line of a story, with the milliseconds since the request came."""
+    return f"{(when - submitted) / 1e6:9.1f} ms  {text}"
