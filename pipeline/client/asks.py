@@ -15,7 +15,8 @@ from collections.abc import Sized
 from pipeline.client.leases import Leases
 from pipeline.client.slots import Ask, Slots
 from pipeline.errors import Overloaded, PipelineError
-from pipeline.wire.messages import Loan, Message
+from pipeline.wire.codec import Sent
+from pipeline.wire.messages import Loan
 
 __all__ = ["Asks"]
 
@@ -39,7 +40,7 @@ class Asks:
     """
 
     def __init__(
-        self, leases: Leases, slots: Slots, under_way: Sized, outgoing: deque[Message], own_fault_ns: int, number: int
+        self, leases: Leases, slots: Slots, under_way: Sized, outgoing: deque[Sent], own_fault_ns: int, number: int
     ) -> None:
         self.number = number
         self._leases = leases
@@ -95,7 +96,7 @@ class Asks:
             self._loan(segment, waits=False)
 
     def fail(self, error: PipelineError) -> None:
-        """The scheduler is gone."""
+        """No slot will come: the scheduler is gone, or has refused to give one."""
         for ask in self._asks:
             ask.answer(None, error)
 

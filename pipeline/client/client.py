@@ -42,6 +42,7 @@ from pipeline.wire.address import Address
 from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
 from pipeline.wire.links import Inbox, listen
+from pipeline.wire.messages import Answer
 from shm.errors import ShmError
 from shm.handle import TensorHandle
 
@@ -409,12 +410,17 @@ class Client:
             self._exchange.pump(left)
         return True
 
-    def make_result(self, future: Future) -> Result:
-        """Called by `Future.get`."""
+    @_call
+    def cancel(self, future: Future) -> None:
+        """Called by `Future.cancel`."""
+        self._exchange.cancel(future.tag)
+
+    def make_result(self, future: Future, part: Answer | None = None) -> Result:
+        """Called by `Future.get`, and by `Future.results` for a part."""
         if threading.get_ident() != self._thread or os.getpid() != self._process:
             raise self._misuse()
         try:
-            return result_of(future, self._copied_bytes)
+            return result_of(future, self._copied_bytes, part)
         except ShmError as error:
             raise Unavailable(f"{error}; the pipeline's memory has changed under this client: send again") from error
 

@@ -69,7 +69,7 @@ class Exchange:
                 if over:
                     self._detach()
                 left = end - time.monotonic()
-                if left <= 0 or not patient or (over and access.by_path):
+                if left <= 0 or not patient or (over and access.by_path) or self.session.other_version:
                     raise
             time.sleep(min(_LOOK_S, left))
 
@@ -87,13 +87,17 @@ class Exchange:
         while self.session.lost is not None:
             left = end - time.monotonic()
             if left <= 0:
-                raise Unavailable(f"the pipeline in {self.there.run_dir} is not ready; waited until the time was over")
+                why = f": {self.session.refusal}" if self.session.refusal else ""
+                where = self.there.run_dir
+                raise Unavailable(f"the pipeline in {where} is not ready{why}; waited until the time was over")
             self._say_hello(min(_ALIVE_CHECK_MS, int(left * 1000) + 1))
 
     def _say_hello(self, wait_ms: int) -> None:
         """Ask to be let in, and take in a welcome that has come."""
         self._wake()
         self._receive(wait_ms)
+        if self.session.other_version:
+            raise Unavailable(f"the pipeline in {self.there.run_dir}: {self.session.other_version}")
         if self.session.lost is not None and self.access.is_over:
             raise Unavailable(f"the pipeline in {self.there.run_dir} has stopped")
 
@@ -214,6 +218,11 @@ class Exchange:
     def flush(self) -> None:
         """Send what was kept back: submissions, and slots that are not needed any more."""
         self.session.flush()
+        self.send()
+
+    def cancel(self, tag: int) -> None:
+        """Say that a request is not wanted any more."""
+        self.session.cancel(tag)
         self.send()
 
     # -- waiting --------------------------------------------------------------------------------

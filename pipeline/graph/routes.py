@@ -137,6 +137,14 @@ class Routes:
     ingress_pools: tuple[int, ...]
     """Indices of the pools that clients fill, by rising slot size."""
 
+    def until(self, index: int) -> int:
+        """Mask of a stage and of all that must have run before it."""
+        mask = self.stages[index].bit
+        for stage in reversed(self.stages):
+            if stage.bit & mask:
+                mask |= stage.needs
+        return mask
+
     @property
     def first(self) -> tuple[int, ...]:
         """Stages that need nothing but the request."""

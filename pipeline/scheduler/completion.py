@@ -110,6 +110,7 @@ class Completion:
         pool = state.pool_of(lease)
         if not request.parts:
             pool.commit(lease.slot, lease.generation, readers=1)
+            self._settle_before(request, route, route.bit)
         request.parted = route.index
         request.parts += 1
         client = state.ingress.clients.get(request.client)
@@ -135,17 +136,21 @@ class Completion:
             request.values[base + at] = many
         request.truths |= notice.truths << base
 
-    def _settle_before(self, request: Request, route: Route) -> None:
+    def _settle_before(self, request: Request, route: Route, running: int = 0) -> None:
         """What had to run before `route` has run, or `route` could not have.
 
         Where all that follow a stage have finished, nothing is missed of its notice, which may come much
         later or die with its worker: it is taken for said. Else a stage could run again, for nobody, and
         read and write while the request is answered.
+
+        Args:
+            running: mask of the stages that count as finished, since they have begun and never run again.
         """
+        past = request.done | running
         for stage in self._state.routes.stages:
             if not stage.bit & route.needs & request.scope.stages & ~request.done or stage.essential:
                 continue
-            if any(not self._state.routes.stages[index].bit & request.done for index in stage.followers):
+            if any(not self._state.routes.stages[index].bit & past for index in stage.followers):
                 continue
             request.done |= stage.bit
             self._state.last_ok[stage.index] = self._state.now
@@ -154,7 +159,8 @@ class Completion:
             if step is not None and worker is not None:
                 worker.close(request.id, step.attempt)
             self._progress.inputs_read(request, stage)
-            self._settle_before(request, stage)
+            self._settle_before(request, stage, running)
+            past |= request.done
 
     def _resize(self, request: Request, route: Route, nbytes: int) -> None:
         """Its slot was too small for what `route` has found: it runs again, with one that is large enough."""

@@ -75,7 +75,7 @@ class Recovery:
                 continue
             step = request.steps[route.index]
             if not request.answered and step is not None and (step.worker, step.attempt) == (worker.number, attempt):
-                if request.parts:
+                if request.parted is not None and route.bit & state.routes.until(request.parted):
                     self._break_off(request, worker, route, message.how)
                 else:
                     if number in running:
@@ -85,13 +85,12 @@ class Recovery:
             # Dead: it can touch nothing any more, and will never answer a fence.
             self._completion.unfence(request, worker.number, attempt)
         for request in () if retired else state.unfinished():
-            if request.parts:
-                # What gives parts of its answer was forwarded.
-                continue
-            # What it was to forward may have died with it, though its notice has come.
+            # What it was to forward may have died with it, though its notice has come. What gives parts of an answer
+            # was forwarded, and all before it.
+            past = request.done | (0 if request.parted is None else state.routes.until(request.parted))
             for stage in state.routes.stages:
                 step = request.steps[stage.index]
-                if step is not None and step.sender == worker.number and not stage.bit & request.done:
+                if step is not None and step.sender == worker.number and not stage.bit & past:
                     self._retry(request, stage, worker.number)
                     retried.append(request)
         self._quarantine(suspects, route, message)
@@ -173,10 +172,12 @@ class Recovery:
                     self._completion.finish(request, "StreamBroken", stream.broken)
 
     def _break_off(self, request: Request, worker: Worker, route: Route, how: str) -> None:
-        """A worker has died in the middle of an answer. Another one might give other parts, so it is not begun anew."""
-        if request.parted == route.index:
-            why = f"stage {route.name}: w{worker.number} {how} after {request.parts} parts of the answer; send it again"
-            self._completion.finish(request, "StreamBroken", why)
+        """A worker has died in the middle of an answer. Another one might give other parts, so it is not begun anew.
+
+        It need not be the one that gives them: what an earlier stage has made may be wanted elsewhere, too.
+        """
+        why = f"stage {route.name}: w{worker.number} {how} after {request.parts} parts of the answer; send it again"
+        self._completion.finish(request, "StreamBroken", why)
 
     def _quarantine(self, suspects: list[Request], route: Route, message: WorkerGone) -> None:
         for request in suspects:
