@@ -120,7 +120,7 @@ class Exchange:
         session = self.session
         if session.lost is None:
             return
-        # The scheduler may be back by now, or the pipeline of that name: who asks again and again gets through.
+        # The scheduler may be back by now, or the pipeline of that name: a caller that tries again gets through.
         if self.access.is_over and not self.access.by_path:
             self._detach()
         self._attach()
@@ -243,11 +243,10 @@ class Exchange:
         try:
             now = time.monotonic_ns()
             end = None if timeout_s is None else now + int(timeout_s * 1e9)
-            ended = NotInTime(f"no slot became free within {timeout_s} s; the pipeline is full")
-            ask = session.ask(segment, now, end, ended=ended)
+            ask = session.ask(segment, now, end)
             self._until_over(ask)
-            grant = ask.take()
-            assert grant is not None
+            if (grant := ask.take()) is None:
+                raise NotInTime(f"no slot became free within {timeout_s} s; the pipeline is full")
             return grant
         except PipelineError:
             raise

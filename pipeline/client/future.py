@@ -1,4 +1,4 @@
-"""Pending: a request on its way, and what the client knows of its answer. Future: the same for who can wait for it."""
+"""Pending: a request on its way, and what the client knows of its answer. Future: one that can be waited for."""
 
 from __future__ import annotations
 

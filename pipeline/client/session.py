@@ -28,7 +28,7 @@ from pipeline.client.draft import Draft
 from pipeline.client.future import Pending
 from pipeline.client.leases import Leases
 from pipeline.client.slots import Ask, Grant, Slots
-from pipeline.errors import OtherProtocol, PipelineError, Unavailable
+from pipeline.errors import OtherProtocol, Unavailable
 from pipeline.wire.codec import Sent
 from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
@@ -313,18 +313,18 @@ class Session:
         """A slot of a segment that can be filled at once."""
         return self.slots.free(segment, self.there.seen)
 
-    def ask(self, segment: int, now: int, end: int | None = None, *, ended: PipelineError) -> Ask:
+    def ask(self, segment: int, now: int, end: int | None = None) -> Ask:
         """Ask for a slot, and wait for the client's turn.
 
-        What was kept back is sent before. The ask is over with a grant, or with an error: `ended`; Overloaded, where no
-        slot will come, since this client itself keeps too many and waits for nothing else; or Unavailable.
+        What was kept back is sent before. The ask is over with a grant; with none, if its time is over; or with an
+        error: Overloaded, if no slot will come, since this client itself keeps too many and waits for nothing else, or
+        Unavailable.
 
         Args:
             end: when to wait no longer.
-            ended: what to say then.
         """
         self.flush()
-        return self._asks.wait(segment, now, end, ended)
+        return self._asks.wait(segment, now, end)
 
     def ask_now(self, segment: int, now: int) -> Ask | None:
         """Ask for a slot that is free now; None: most likely there is none.
