@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -120,13 +119,17 @@ class Outboxes:
             outbox.close(linger_ms=1000 if receiver == SUPERVISOR else 0)
 
 
-def limits_of(workers: int, segments: int) -> Limits:
+def limits_of(files: int, workers: int, segments: int) -> Limits:
     """How many clients and strangers there are descriptors and sockets for. Of more, libzmq would abort this process.
 
     A client takes four: its lock, the connection from it, and a socket with one to it. A process that connects takes
     one before it has said a word, so a quarter is left for those that wait.
+
+    Args:
+        files: how many descriptors the process may have.
+        workers: of all stages.
+        segments: the recorder's included.
     """
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     left = (files - _OWN_FILES - segments - _WORKER_FILES * workers) * 3 // 4 // _CLIENT_FILES
     clients = max(1, min(left, MOST_SOCKETS - workers - _OWN_SOCKETS))
     return Limits(clients, max(2, min(_MOST_STRANGERS, files // 32)))

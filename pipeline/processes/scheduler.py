@@ -7,6 +7,7 @@ itself, and never touches a tensor's bytes. Its connections are those of `outbox
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import time
 
@@ -33,6 +34,7 @@ _FILES_CHECK_NS = 250_000_000
 class _Shell:
     def __init__(self, boot: Boot) -> None:
         plan = boot.plan
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._boot = boot
         self._segments = [segments.attach(address) for address in boot.segments[:-1]]
         self._scheduler = Scheduler(
@@ -41,7 +43,7 @@ class _Shell:
             [segment.number for segment in self._segments],
             boot.epoch,
             [PoolAddress(a.kind, a.name, pool.name) for a, pool in zip(boot.segments, plan.pools)],
-            limits_of(sum(len(stage.workers) for stage in plan.stages), len(boot.segments)),
+            limits_of(files, sum(len(stage.workers) for stage in plan.stages), len(boot.segments)),
         )
         self._lock = OwnerLock.acquire(boot.run_dir / SCHEDULER_LOCK)
         self._inbox = Inbox(address_of(boot.run_dir, "scheduler"))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from pipeline.wire.messages import OK, Hop
 
@@ -27,15 +26,8 @@ _MOST_EVENTS = 64
 _KEPT = 256
 
 
-class _Ended(NamedTuple):
-    """What is kept of a request."""
-
-    label: str
-    submitted: int
-    events: list[Event]
-    ended: int
-    code: str
-    message: str
+#: What is kept of a request: its label, when it came, its events, when it ended, the code and message of its answer.
+_Ended = tuple[str, int, list[Event], int, str, str]
 
 
 def note(events: list[Event], now: int, what: str) -> None:
@@ -61,16 +53,15 @@ class Stories:
     def end(self, label: str, submitted: int, events: list[Event], ended: int, code: str, message: str) -> None:
         """A request has been answered."""
         kept = self._answered if code == OK else self._failed
-        kept.append(_Ended(label, submitted, events, ended, code, message))
+        kept.append((label, submitted, events, ended, code, message))
 
     def of_ended(self, request: str) -> list[str] | None:
         """The story of a request by its id (see `wire.labels`), in lines; None where it is not known any more."""
         for kept in (self._failed, self._answered):
-            for one in reversed(kept):
-                if one.label.partition(" ")[0] == request:
-                    lines = self.lines(one.submitted, one.events)
-                    end = "answered" if one.code == OK else f"failed: {one.code}: {one.message}"
-                    return [*lines, line(one.submitted, one.ended, end)]
+            for label, submitted, events, ended, code, message in reversed(kept):
+                if label.partition(" ")[0] == request:
+                    end = "answered" if code == OK else f"failed: {code}: {message}"
+                    return [*self.lines(submitted, events), line(submitted, ended, end)]
         return None
 
     def lines(self, submitted: int, events: Iterable[Event]) -> list[str]:

@@ -62,7 +62,7 @@ def test_a_worker_that_does_not_belong_here_is_not_taken_in_and_nothing_is_sent_
     ("message", "count"),
     [(Failed(1, "no", ""), "unexpected_messages"), (PeerGone(1), "unexpected_messages"), (WireError("x"), "refused_frames")],
 )
-def test_what_nobody_should_send_is_counted(example: Make, message: Any, count: str) -> None:
+def test_what_no_process_should_send_is_counted(example: Make, message: Any, count: str) -> None:
     scheduler = example()
     scheduler.handle(message)
     assert scheduler.scheduler.counts[count] == 1

@@ -73,12 +73,17 @@ def test_a_slot_that_was_too_small_is_told_of(example: Make) -> None:
 
 def test_what_is_asked_for_by_a_message_is_answered_by_one(example: Make) -> None:
     scheduler = example()
-    for request in ("00001-1", "none"):
-        scheduler.submit(1) if request != "none" else None
+    scheduler.dies(0)
+    scheduler.submit(1)
+    scheduler.decide()
+    for request, story in (
+        ("00001-1", ["      0.0 ms  came", "      0.0 ms  attempt 0 waits for a, b, c"]),
+        ("00001-2", None),
+    ):
         scheduler.handle(AskStory(9, request))
-        assert "stranger 9: Status" in scheduler.decide()
-        (status,) = [message for _, message in scheduler.decided if isinstance(message, Status)]
-        story = None if request == "none" else ["      0.0 ms  came", "      0.0 ms  attempt 0 waits for a, b, c"]
+        assert scheduler.decide() == ["stranger 9: Status"]
+        status = scheduler.decided[0][1]
+        assert isinstance(status, Status)
         assert json.loads(status.document) == {"request": request, "story": story}
 
 
