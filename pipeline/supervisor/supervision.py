@@ -23,25 +23,12 @@ from signal import SIGKILL
 
 from pipeline.graph.plan import Plan
 from pipeline.processes.child import Post
-from pipeline.wire.messages import Drain, Message, StageBroken, Stop, WorkerGone
+from pipeline.wire.messages import Drain, Message, Retire, StageBroken, Stop, WorkerGone
 
 __all__ = [
-    "CANARY",
-    "FEEDER",
-    "SCHEDULER",
-    "STOPPED_EARLY",
-    "Child",
-    "Exit",
-    "Instruction",
-    "Interrupt",
-    "Kill",
-    "Log",
-    "NewEpoch",
-    "Phase",
-    "Spawn",
-    "Supervision",
-    "Tell",
-]
+    "CANARY", "FEEDER", "SCHEDULER", "STOPPED_EARLY", "Child", "Exit", "Instruction", "Interrupt", "Kill", "Log",
+    "NewEpoch", "Phase", "Spawn", "Supervision", "Tell",
+]  # fmt: skip
 
 SCHEDULER = -1
 FEEDER = -2
@@ -84,6 +71,8 @@ class Child:
     """Whose segments it was told to attach."""
     overran: str = ""
     """It is being killed, since it has been computing this for too long: "one batch for 1500 ms"."""
+    retiring: bool = False
+    """It finishes what it has, then it leaves; no other one is started in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +229,8 @@ class Supervision:
             elif number == CANARY:
                 yield Log("warning", f"the canary died ({exit.how}); started again")
                 self._respawns.append((now + _FIRST_DELAY_S, Child(CANARY, "canary")))
+            elif child.retiring:
+                yield from self._retired(child, exit)
             else:
                 yield from self._worker_died(child, exit, now)
         if not self.children and self.phase is Phase.STOPPING:
@@ -263,6 +254,14 @@ class Supervision:
             child.overran = f"one batch{self._which(child, stage)} for {for_ms:.0f} ms"
             yield Log("warning", f"{child.title} has been computing {child.overran}; killed")
             yield Kill(number)
+
+    def retire(self, number: int) -> Iterator[Instruction]:
+        """A worker process must finish what it has, take nothing new, and leave."""
+        child = self.children.get(number)
+        if child is not None and child.posts and not child.retiring and self.phase is Phase.RUNNING:
+            child.retiring = True
+            yield Log("info", f"{child.title} retires")
+            yield from [Tell(SCHEDULER, Retire(post.number)) for post in child.posts]
 
     def damaged(self, why: str) -> Iterator[Instruction]:
         """A segment was truncated or removed under us: all are replaced, as when the scheduler dies."""
@@ -399,6 +398,17 @@ class Supervision:
         if not self.children:
             self.phase = Phase.STOPPED
 
+    def _retired(self, child: Child, exit: Exit) -> Iterator[Instruction]:
+        """A worker process has left as it was asked to, which is no death; or it has died before."""
+        if exit.code == 0:
+            yield Log("info", f"{child.title} has retired")
+        else:
+            yield Log("warning", f"{child.title} died before it had retired ({exit.how})")
+        for post in reversed(child.posts):
+            running = exit.running.get(post.stage, ())
+            beside = len(exit.running) > bool(running)
+            yield Tell(SCHEDULER, WorkerGone(post.number, exit.how, running, False, beside))
+
     def _worker_died(self, child: Child, exit: Exit, now: float) -> Iterator[Instruction]:
         how = exit.how
         if child.overran:
@@ -481,3 +491,6 @@ class Supervision:
         """A scheduler that begins anew knows of no stage that was given up."""
         for stage in sorted(self._broken):
             yield Tell(SCHEDULER, StageBroken(stage, "its workers died too often"))
+        # Nor of a worker that retires.
+        for child in self.children.values():
+            yield from [Tell(SCHEDULER, Retire(post.number)) for post in child.posts if child.retiring]
