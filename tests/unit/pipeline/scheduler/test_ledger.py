@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.scheduler.routes import Routes
-
+from pipeline.graph.routes import Routes
 from pipeline.scheduler.ledger import Request, Worker
 from pipeline.wire.messages import MISSING, SlotRef
 from shm.handle import TensorHandle
