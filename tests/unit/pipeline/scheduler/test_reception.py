@@ -38,7 +38,7 @@ def test_a_client_is_connected_and_welcomed(example: Make) -> None:
     assert connect == (SHELL, Connect(2))
     assert receiver == client(2)
     assert isinstance(welcome, Welcome)
-    assert (welcome.epoch, welcome.pools[0]) == (4, PoolAddress("local", "p0", "ingress/0"))
+    assert (welcome.epoch, welcome.ingress[0]) == (4, PoolAddress("local", "p0", "ingress/0"))
 
 
 def test_a_client_that_comes_early_is_let_in_when_every_stage_has_a_worker(example: Make) -> None:
