@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.scheduler.backlog import LOWEST_PRIORITY
 from pipeline.wire.labels import LONGEST_NAME
+from pipeline.wire.limits import LOWEST_PRIORITY
 from pipeline.wire.messages import Drain, StageBroken, Submission, Submit
 from tests.unit.pipeline.scheduler.actors import MS
 from tests.unit.pipeline.scheduler.example import Example
