@@ -127,7 +127,7 @@ def test_a_scheduler_of_another_version_is_known_by_its_answer(message: Any) -> 
 
 
 def test_a_slot_that_is_refused_is_not_waited_for_any_more(talk: Talk) -> None:
-    ask = talk.session.ask(SMALL, talk.now, ended=Unavailable("never said"))
+    ask = talk.session.ask(SMALL, talk.now)
     talk.session.receive(Refused(PROTOCOL, "no client fills it", 1), talk.now)
     assert ask.done
     with pytest.raises(Unavailable, match="no client fills it"):
