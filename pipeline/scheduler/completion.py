@@ -7,7 +7,7 @@ fence, or is dead; until then every slot of its request waits in `scrap`.
 
 from __future__ import annotations
 
-from pipeline.graph.routes import Route
+from pipeline.graph.compiled import CompiledStage
 from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.progress import Progress
 from pipeline.scheduler.state import State
@@ -125,7 +125,7 @@ class Completion:
         part = Answer(request.tag, OK, "", outputs, (), "", last=False, part=request.parts - 1)
         state.out.answers[client.number].append(part)
 
-    def _take_values(self, request: Request, route: Route, notice: Notice) -> None:
+    def _take_values(self, request: Request, route: CompiledStage, notice: Notice) -> None:
         base = route.base
         if not route.ends:
             request.values[base : base + route.fields] = notice.outputs
@@ -136,7 +136,7 @@ class Completion:
             request.values[base + at] = many
         request.truths |= notice.truths << base
 
-    def _settle_before(self, request: Request, route: Route, running: int = 0) -> None:
+    def _settle_before(self, request: Request, route: CompiledStage, running: int = 0) -> None:
         """What had to run before `route` has run, or `route` could not have.
 
         Where all that follow a stage have finished, nothing is missed of its notice, which may come much
@@ -162,7 +162,7 @@ class Completion:
             self._settle_before(request, stage, running)
             past |= request.done
 
-    def _resize(self, request: Request, route: Route, nbytes: int) -> None:
+    def _resize(self, request: Request, route: CompiledStage, nbytes: int) -> None:
         """Its slot was too small for what `route` has found: it runs again, with one that is large enough."""
         self._state.sizes.need(request, route, nbytes)
         self._state.counts["resized"] += 1
@@ -170,7 +170,7 @@ class Completion:
         self.take_back(request, route)
         self.requeue(request)
 
-    def take_back(self, request: Request, route: Route) -> None:
+    def take_back(self, request: Request, route: CompiledStage) -> None:
         """A stage has not come to an end with this request: it, and what was ordered after it, is open again.
 
         What it had is given back, and whatever comes of that attempt is dropped.
@@ -308,7 +308,7 @@ class Completion:
             self._forget(tuple(root.family()))
 
 
-def _misfit(route: Route, notice: Notice) -> str | None:
+def _misfit(route: CompiledStage, notice: Notice) -> str | None:
     """What a notice without an error lacks; None where it tells all."""
     if notice.parted:
         return None if route.may_part and not notice.outputs else "its outputs in parts, which it may not"

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from pipeline.graph.routes import Route
+from pipeline.graph.compiled import CompiledStage
 from pipeline.scheduler.completion import Completion
 from pipeline.scheduler.ledger import Request, Worker
 from pipeline.scheduler.state import State
@@ -45,7 +45,7 @@ class Recovery:
         self._completion = completion
         self._next_group = 1
         #: The stage that each condemned request waits for, while its inputs are being kept.
-        self._condemned: dict[int, Route] = {}
+        self._condemned: dict[int, CompiledStage] = {}
 
     def worker_gone(self, message: WorkerGone) -> None:
         """A worker is dead for certain."""
@@ -98,7 +98,7 @@ class Recovery:
             self._completion.requeue(request)
         self._fail_if_broken()
 
-    def condemn(self, request: Request, route: Route) -> bool:
+    def condemn(self, request: Request, route: CompiledStage) -> bool:
         """Whether a request that waits for `route` must not run; its inputs are kept, then it fails."""
         if request.deaths < CONDEMNED or request.suspected != route.index:
             return False
@@ -154,7 +154,7 @@ class Recovery:
             route = state.routes.stages[worker.stage]
             self._break_streams(worker, route, "was retired", but_ordered=True)
 
-    def _break_streams(self, worker: Worker, route: Route, how: str, *, but_ordered: bool = False) -> None:
+    def _break_streams(self, worker: Worker, route: CompiledStage, how: str, *, but_ordered: bool = False) -> None:
         """The streams whose worker in a stage is gone cannot go on; what has passed that stage does.
 
         Args:
@@ -171,7 +171,7 @@ class Recovery:
                 if not (ordered or route.bit & request.done):
                     self._completion.finish(request, "StreamBroken", stream.broken)
 
-    def _break_off(self, request: Request, worker: Worker, route: Route, how: str) -> None:
+    def _break_off(self, request: Request, worker: Worker, route: CompiledStage, how: str) -> None:
         """A worker has died in the middle of an answer. Another one might give other parts, so it is not begun anew.
 
         It need not be the one that gives them: what an earlier stage has made may be wanted elsewhere, too.
@@ -179,7 +179,7 @@ class Recovery:
         why = f"stage {route.name}: w{worker.number} {how} after {request.parts} parts of the answer; send it again"
         self._completion.finish(request, "StreamBroken", why)
 
-    def _quarantine(self, suspects: list[Request], route: Route, message: WorkerGone) -> None:
+    def _quarantine(self, suspects: list[Request], route: CompiledStage, message: WorkerGone) -> None:
         for request in suspects:
             request.how = message.how
             request.suspected = route.index
@@ -193,7 +193,7 @@ class Recovery:
                 request.group = self._next_group
             self._next_group += 1
 
-    def _retry(self, request: Request, route: Route, worker: int) -> None:
+    def _retry(self, request: Request, route: CompiledStage, worker: int) -> None:
         """A worker died with this request, in `route` or on its way there. It and what was to come after run again."""
         note(request.events, self._state.now, f"worker {worker} died: {route.name} runs again")
         self._completion.take_back(request, route)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from pipeline.graph.compiled import NO_POOL, CompiledPlan
 from pipeline.graph.plan import Edge, Plan, PoolPlan
-from pipeline.graph.routes import NO_POOL, Routes
 from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.sizes import Sizes
 from pipeline.wire.messages import OK, TOO_SMALL, Notice, Notices, Submit
@@ -35,7 +35,7 @@ class Bench:
             for pool in plan.pools
         ]
         self.pools = [SlotPool(segment) for segment in self.segments]
-        self.routes = Routes.of(plan)
+        self.routes = CompiledPlan.of(plan)
         self.route = self.routes.stages[0]
         self.sizes = Sizes(len(plan.stages), self.pools)
 

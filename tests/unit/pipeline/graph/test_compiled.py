@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.graph.routes import Routes, Scope
+from pipeline.graph.compiled import CompiledPlan, Scope
 from tests.unit.pipeline.scheduler.graphs import make_plan
 
 A, B, C, D, E = (1 << number for number in range(5))
 
 
 @pytest.fixture(scope="module")
-def two_steps() -> Routes:
-    return Routes.of(make_plan("two steps for each"))
+def two_steps() -> CompiledPlan:
+    return CompiledPlan.of(make_plan("two steps for each"))
 
 
 @pytest.fixture(scope="module")
-def nested() -> Routes:
-    return Routes.of(make_plan("fan out within"))
+def nested() -> CompiledPlan:
+    return CompiledPlan.of(make_plan("fan out within"))
 
 
 def test_the_outermost_scope_is_over_with_the_stages_that_nothing_follows_and_those_that_are_answered(
-    two_steps: Routes,
+    two_steps: CompiledPlan,
 ) -> None:
     scope = two_steps.scopes[0]
     assert (scope.source, scope.parent, scope.needs, scope.most) == (-1, -1, 0, 1)
@@ -34,7 +34,7 @@ def test_the_outermost_scope_is_over_with_the_stages_that_nothing_follows_and_th
     assert (scope.reads, scope.exports) == ((), ())
 
 
-def test_children_are_over_with_what_is_joined_of_them(two_steps: Routes) -> None:
+def test_children_are_over_with_what_is_joined_of_them(two_steps: CompiledPlan) -> None:
     scope = two_steps.scopes[1]
     assert (scope.source, scope.parent, scope.needs, scope.most) == (0, 0, A, 3)
     assert (scope.stages, scope.inside) == (B | C, B | C)
@@ -42,17 +42,17 @@ def test_children_are_over_with_what_is_joined_of_them(two_steps: Routes) -> Non
     assert (scope.exports, scope.kept) == ((1, 2), (False, False, True, True, False))
 
 
-def test_children_read_the_slot_that_they_are_made_of_and_those_of_the_request(two_steps: Routes) -> None:
+def test_children_read_the_slot_that_they_are_made_of_and_those_of_the_request(two_steps: CompiledPlan) -> None:
     assert two_steps.scopes[1].reads == (-1, 0)
 
 
-def test_all_children_of_a_request_count_as_one_reader(two_steps: Routes) -> None:
+def test_all_children_of_a_request_count_as_one_reader(two_steps: CompiledPlan) -> None:
     # The ingress: a, and the children. a: d, and the children. What the children made: d.
     assert two_steps.scopes[0].readers == (2, 2, 1, 1, 0)
     assert two_steps.scopes[1].readers == (1, 1, 1, 0, 0)
 
 
-def test_scopes_lie_within_each_other(nested: Routes) -> None:
+def test_scopes_lie_within_each_other(nested: CompiledPlan) -> None:
     outer, inner = nested.scopes[1:]
     assert [(scope.source, scope.parent, scope.most) for scope in (outer, inner)] == [(0, 0, 2), (1, 1, 2)]
     assert (outer.stages, outer.inside) == (B | D, B | C | D)
@@ -63,7 +63,7 @@ def test_scopes_lie_within_each_other(nested: Routes) -> None:
     assert (outer.exports, inner.exports) == ((3,), (2,))
 
 
-def test_what_is_joined_is_known_as_lists_so_many_scopes_further_out(two_steps: Routes, nested: Routes) -> None:
+def test_what_is_joined_is_known_as_lists_so_many_scopes_further_out(two_steps: CompiledPlan, nested: CompiledPlan) -> None:
     assert two_steps.stages[3].lists == (0, 0, 0)
     assert [stage.lists for stage in nested.stages] == [(), (), (), (0, 0), (0,)]
 
@@ -73,20 +73,20 @@ def test_what_is_joined_is_known_as_lists_so_many_scopes_further_out(two_steps: 
     [("a", (True, True, True)), ("b", (True, False, True)), ("c", (True, False, True)), ("d", (True, False, True))],
 )
 def test_the_scheduler_waits_for_stages_that_others_need_its_word_of(
-    two_steps: Routes, name: str, expected: tuple[bool, bool, bool]
+    two_steps: CompiledPlan, name: str, expected: tuple[bool, bool, bool]
 ) -> None:
     route = next(stage for stage in two_steps.stages if stage.name == name)
     assert (route.essential, route.ends, route.prompt) == expected
 
 
 def test_a_chain_is_one_scope() -> None:
-    scopes = Routes.of(make_plan("chain")).scopes
+    scopes = CompiledPlan.of(make_plan("chain")).scopes
     assert [type(scope) for scope in scopes] == [Scope]
     assert not scopes[0].contended
 
 
-def _routes(graph: str) -> Routes:
-    return Routes.of(make_plan(graph))
+def _routes(graph: str) -> CompiledPlan:
+    return CompiledPlan.of(make_plan(graph))
 
 
 def test_every_tensor_with_bytes_of_its_own_has_a_number() -> None:
@@ -150,6 +150,6 @@ def test_a_condition_is_a_tensor_and_whether_it_must_not_hold() -> None:
 
 def test_pools_of_a_stage_rise_in_size() -> None:
     plan = make_plan("sizes")
-    stage = Routes.of(plan).stages[1]
+    stage = CompiledPlan.of(plan).stages[1]
     assert stage.slot_sizes == tuple(sorted(stage.slot_sizes))
     assert [plan.pools[at].name for at in stage.pools] == ["b/0", "b/1", "b/2"]
