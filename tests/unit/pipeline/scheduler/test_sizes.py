@@ -171,7 +171,7 @@ def test_who_waits_for_a_large_slot_is_not_overtaken_by_those_behind(two: tuple[
     large = simulation.pools[pools[-1]]
     taken = [large.loan() for _ in range(large.slots)]
     greedy.sizes[0], modest.sizes[0] = len(pools) - 1, 0
-    simulation.decide()
+    simulation.scheduler.decide(simulation.now)
     assert (pool_of(simulation, greedy), pool_of(simulation, modest)) == (None, None)
     for slot in taken:
         large.abandon(*slot)
