@@ -23,7 +23,7 @@ COMPILED = [
     *sorted(glob("pipeline/scheduler/[!_]*.py")),
     *(
         f"pipeline/worker/{name}.py"
-        for name in ("execution", "exits", "grouping", "inbox", "member", "packing", "peers")
+        for name in ("execution", "exits", "filling", "grouping", "inbox", "member", "packing", "peers")
     ),
     "pipeline/processes/outboxes.py",
     "pipeline/processes/scheduler.py",
