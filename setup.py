@@ -23,9 +23,9 @@ COMPILED = [
     *sorted(glob("pipeline/scheduler/[!_]*.py")),
     *(
         f"pipeline/worker/{name}.py"
-        for name in ("execution", "exits", "grouping", "inbox", "member", "packing", "peers")
+        for name in ("batcher", "candidates", "execution", "forwarder", "grouping", "packing", "replica")
     ),
-    "pipeline/graph/routes.py",
+    "pipeline/graph/compiled.py",
     "pipeline/processes/outboxes.py",
     "pipeline/processes/scheduler.py",
     "pipeline/processes/worker.py",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from shm.layout import ceil_div, round_up
 from stages.errors import BadOption
 from stages.spec import TensorSpec
 from stages.stage import Batch
@@ -35,8 +36,8 @@ class Pieces:
         self._size = size
         self._pause_s = pause_ms / 1000
         self.inputs = (TensorSpec("data", "uint8", ("bytes",), {"bytes": max_bytes}),)
-        # All pieces of a request lie in one slot, each at a multiple of 64 bytes.
-        room = -(-max_bytes // size) * (-(-size // 64) * 64)
+        # All pieces of a request lie in one slot, each at a multiple of ALIGNMENT.
+        room = ceil_div(max_bytes, size) * round_up(size)
         self.outputs = (TensorSpec("piece", "uint8", ("bytes",), {"bytes": room}),)
 
     def process(self, batch: Batch) -> Iterator[None]:

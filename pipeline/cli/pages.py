@@ -17,7 +17,7 @@ from rich.table import Table
 
 from pipeline.cli.tables import make_table
 from pipeline.config.quantities import format_bytes
-from pipeline.graph.nearness import near_node
+from pipeline.graph.locality import near_node
 from pipeline.graph.plan import Plan
 from pipeline.supervisor.segments import make_segments, unlink_segments
 from pipeline.wire.run_dir import RunFolder

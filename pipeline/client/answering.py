@@ -32,22 +32,27 @@ def fill(future: Pending | None, answer: Answer, borrowed: Leases, now: int) -> 
     for lease in leases.values():
         # Not before the future has it: an armed lease that is dropped gives its slot back.
         borrowed.arm(lease)
-    if future is not None:
+    if future is not None and not answer.last:
+        if answer.part == len(future.parts):
+            # Its slot is the future's until the last part has come: the scheduler counts on that.
+            future.parts.append(answer)
+    elif future is not None:
         future.answer = answer
         # Last: now it is done.
         future.answered_ns = now
 
 
-def result_of(pending: Pending, copied_bytes: int = COPIED_BYTES) -> Result:
+def result_of(pending: Pending, copied_bytes: int = COPIED_BYTES, part: Answer | None = None) -> Result:
     """The outputs of a request that was answered.
 
     Args:
+        part: of an answer that comes in parts, the one whose outputs are meant.
         copied_bytes: outputs of up to so many bytes are copied out of their slots.
 
     Raises:
         HandleRefused: a slot of it is not what the answer says.
     """
-    answer, table = pending.answer, pending.table
+    answer, table = part or pending.answer, pending.table
     assert answer is not None
     assert table is not None
     interface = pending.interface

@@ -53,7 +53,7 @@ def _ask(run_dir: Path, number: int, question: AskStatus | AskStory, timeout_s: 
         asked_at = 0.0
         while (now := time.monotonic()) < end:
             if now - asked_at > _ASK_AGAIN_S:
-                # Of very many who ask at once, the scheduler answers some.
+                # If very many processes ask at once, the scheduler answers some.
                 asked_at = now
                 scheduler.send(question)
             for message in inbox.receive(50):

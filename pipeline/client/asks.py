@@ -15,7 +15,8 @@ from collections.abc import Sized
 from pipeline.client.leases import Leases
 from pipeline.client.slots import Ask, Slots
 from pipeline.errors import Overloaded, PipelineError
-from pipeline.wire.messages import Loan, Message
+from pipeline.wire.codec import Sent
+from pipeline.wire.messages import Loan
 
 __all__ = ["Asks"]
 
@@ -39,7 +40,7 @@ class Asks:
     """
 
     def __init__(
-        self, leases: Leases, slots: Slots, under_way: Sized, outgoing: deque[Message], own_fault_ns: int, number: int
+        self, leases: Leases, slots: Slots, under_way: Sized, outgoing: deque[Sent], own_fault_ns: int, number: int
     ) -> None:
         self.number = number
         self._leases = leases
@@ -65,9 +66,9 @@ class Asks:
 
     # -- what callers say -----------------------------------------------------------------------
 
-    def wait(self, segment: int, now: int, end: int | None, ended: PipelineError) -> Ask:
+    def wait(self, segment: int, now: int, end: int | None) -> Ask:
         """See `Session.ask`."""
-        ask = Ask(segment, now, end, ended)
+        ask = Ask(segment, now, True, end)
         ask.number = self._loan(segment, waits=True)
         self._asks.append(ask)
         return ask
@@ -76,7 +77,7 @@ class Asks:
         """See `Session.ask_now`."""
         if self._slots.looks_full(segment, len(self._under_way), now):
             return None
-        return self._settling(Ask(segment, now), now)
+        return self._settling(Ask(segment, now, False), now)
 
     def give_up(self, segment: int, now: int, only: Ask | None) -> Ask:
         """See `Session.give_up`."""
@@ -84,7 +85,7 @@ class Asks:
             if ask.segment == segment and only in (None, ask):
                 ask.abandon()
                 self._asks.remove(ask)
-        last = Ask(segment, now)
+        last = Ask(segment, now, False)
         last.wanted = False
         return self._settling(last, now)
 
@@ -95,7 +96,7 @@ class Asks:
             self._loan(segment, waits=False)
 
     def fail(self, error: PipelineError) -> None:
-        """The scheduler is gone."""
+        """No slot will come: the scheduler is gone, or has refused to give one."""
         for ask in self._asks:
             ask.answer(None, error)
 
@@ -149,7 +150,7 @@ class Asks:
             leases, drafts = self._leases.count, len(self._slots.drafts())
             if leases or drafts:
                 ask.wanted = False
-                ask.ended = Overloaded(
+                ask.error = Overloaded(
                     f"no slot will become free: this client keeps {leases} slots of earlier results and {drafts} "
                     f"drafts. Drop results when they are read (`with future.get() as result`), or copy what is "
                     f"needed; submit or discard drafts"
@@ -164,11 +165,9 @@ class Asks:
             # Whatever has come.
             if grant is not None:
                 self._slots.give_back(self._slots.unused(ask.segment))
-            ask.answer(None, ask.ended)
-        elif grant is not None:
+            ask.answer(None, ask.error)
+        elif grant is not None or ask.waits:
             ask.answer(grant)
-        elif ask.ended is not None:
-            ask.answer(None, ask.ended)
         elif len(self._under_way) != ask.under_way:
             # What was answered meanwhile may have made room.
             self._settle(ask, now)

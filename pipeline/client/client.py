@@ -42,6 +42,7 @@ from pipeline.wire.address import Address
 from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
 from pipeline.wire.links import Inbox, listen
+from pipeline.wire.messages import Answer
 from shm.errors import ShmError
 from shm.handle import TensorHandle
 
@@ -50,7 +51,7 @@ __all__ = ["Client"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: So long `connect` waits for a pipeline that is starting, where the caller gives no time.
+#: How long `connect` waits for a pipeline that is starting, if the caller gives no time.
 _START_S = 60.0
 
 
@@ -138,7 +139,7 @@ class Client:
 
     @_call
     def reconnect(self, timeout_s: float = 60.0) -> None:
-        """Wait until the pipeline is there again; at once where the connection was not lost.
+        """Wait until the pipeline is there again; at once if the connection was not lost.
 
         A client that was connected by name goes on with the pipeline of that name which runs by then.
 
@@ -168,7 +169,7 @@ class Client:
         # Not a parent's, by its child.
         if os.getpid() == self._process:
             self._exchange.leave()
-        # Last: where this is interrupted, it is begun again by the next `close`, or when the client is dropped.
+        # Last: if this is interrupted, it is begun again by the next `close`, or when the client is dropped.
         self._closed = True
 
     def __enter__(self) -> Client:
@@ -220,7 +221,7 @@ class Client:
             outer = outer.f_back
 
     def _enter(self, frame: FrameType) -> None:
-        """Refuse those who may not call, and put in order what a call has left that did not come to its end."""
+        """Refuse a caller that may not call, and put in order what a call has left that did not come to its end."""
         connection = self._exchange.access.connection
         if threading.get_ident() != self._thread or (connection is not None and connection.forked):
             raise self._misuse()
@@ -295,7 +296,7 @@ class Client:
 
     def _give_up(self, draft: Draft) -> None:
         draft.close()
-        # Else it went with a scheduler that has died.
+        # Otherwise it went with a scheduler that has died.
         if self._session.slots.holds(draft.slot):
             self._session.give_back([draft.slot])
             self._exchange.send()
@@ -409,12 +410,17 @@ class Client:
             self._exchange.pump(left)
         return True
 
-    def make_result(self, future: Future) -> Result:
-        """Called by `Future.get`."""
+    @_call
+    def cancel(self, future: Future) -> None:
+        """Called by `Future.cancel`."""
+        self._exchange.cancel(future.tag)
+
+    def make_result(self, future: Future, part: Answer | None = None) -> Result:
+        """Called by `Future.get`, and by `Future.results` for a part."""
         if threading.get_ident() != self._thread or os.getpid() != self._process:
             raise self._misuse()
         try:
-            return result_of(future, self._copied_bytes)
+            return result_of(future, self._copied_bytes, part)
         except ShmError as error:
             raise Unavailable(f"{error}; the pipeline's memory has changed under this client: send again") from error
 

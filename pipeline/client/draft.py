@@ -84,7 +84,7 @@ class HeldDraft(Draft):
     __slots__ = ()
 
     def __del__(self) -> None:
-        # Else, in another thread say, or in the middle of a call, the client finds that the slot has no draft any more.
+        # Otherwise, in another thread say, or in the middle of a call, the client finds that the slot has no draft.
         # One that was interrupted while it was made is not open yet.
         if getattr(self, "open", False) and self._owner.may_be_called():
             with suppress(PipelineError):

@@ -69,7 +69,7 @@ class Exchange:
                 if over:
                     self._detach()
                 left = end - time.monotonic()
-                if left <= 0 or not patient or (over and access.by_path):
+                if left <= 0 or not patient or (over and access.by_path) or self.session.other_version:
                     raise
             time.sleep(min(_LOOK_S, left))
 
@@ -87,13 +87,17 @@ class Exchange:
         while self.session.lost is not None:
             left = end - time.monotonic()
             if left <= 0:
-                raise Unavailable(f"the pipeline in {self.there.run_dir} is not ready; waited until the time was over")
+                why = f": {self.session.refusal}" if self.session.refusal else ""
+                where = self.there.run_dir
+                raise Unavailable(f"the pipeline in {where} is not ready{why}; waited until the time was over")
             self._say_hello(min(_ALIVE_CHECK_MS, int(left * 1000) + 1))
 
     def _say_hello(self, wait_ms: int) -> None:
         """Ask to be let in, and take in a welcome that has come."""
         self._wake()
         self._receive(wait_ms)
+        if self.session.other_version:
+            raise Unavailable(f"the pipeline in {self.there.run_dir}: {self.session.other_version}")
         if self.session.lost is not None and self.access.is_over:
             raise Unavailable(f"the pipeline in {self.there.run_dir} has stopped")
 
@@ -116,7 +120,7 @@ class Exchange:
         session = self.session
         if session.lost is None:
             return
-        # The scheduler may be back by now, or the pipeline of that name: who asks again and again gets through.
+        # The scheduler may be back by now, or the pipeline of that name: a caller that tries again gets through.
         if self.access.is_over and not self.access.by_path:
             self._detach()
         self._attach()
@@ -216,6 +220,11 @@ class Exchange:
         self.session.flush()
         self.send()
 
+    def cancel(self, tag: int) -> None:
+        """Say that a request is not wanted any more."""
+        self.session.cancel(tag)
+        self.send()
+
     # -- waiting --------------------------------------------------------------------------------
 
     def slot(self, nbytes: int, timeout_s: float | None) -> Grant:
@@ -234,11 +243,10 @@ class Exchange:
         try:
             now = time.monotonic_ns()
             end = None if timeout_s is None else now + int(timeout_s * 1e9)
-            ended = NotInTime(f"no slot became free within {timeout_s} s; the pipeline is full")
-            ask = session.ask(segment, now, end, ended=ended)
+            ask = session.ask(segment, now, end)
             self._until_over(ask)
-            grant = ask.take()
-            assert grant is not None
+            if (grant := ask.take()) is None:
+                raise NotInTime(f"no slot became free within {timeout_s} s; the pipeline is full")
             return grant
         except PipelineError:
             raise

@@ -1,13 +1,13 @@
-"""Pending: a request on its way, and what the client knows of its answer. Future: the same for who can wait for it."""
+"""Pending: a request on its way, and what the client knows of its answer. Future: one that can be waited for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from pipeline.client.leases import Lease, Leases
 from pipeline.client.result import Result
-from pipeline.errors import NotInTime, RequestError, request_error
+from pipeline.errors import ClientMisuse, NotInTime, RequestError, request_error
 from pipeline.wire.interface import Interface
 from pipeline.wire.labels import request_id
 from pipeline.wire.messages import OK, Answer, SlotRef
@@ -19,15 +19,17 @@ __all__ = ["Future", "Pending"]
 class _Owner(Protocol):
     def wait_for(self, done: Callable[[], bool], timeout_s: float | None) -> bool: ...
 
-    def make_result(self, future: Future) -> Result: ...
+    def make_result(self, future: Future, part: Answer | None = None) -> Result: ...
+
+    def cancel(self, future: Future) -> None: ...
 
 
 class Pending:
     """A request on its way: what is known of it, without a way to wait for more."""
 
     __slots__ = (
-        "__weakref__", "_error", "answer", "answered_ns", "borrowed", "interface", "leases", "submitted_ns", "table",
-        "tag",
+        "__weakref__", "_error", "answer", "answered_ns", "borrowed", "interface", "leases", "parts", "submitted_ns",
+        "table", "tag",
     )  # fmt: skip
 
     def __init__(self, tag: int, borrowed: Leases, table: SegmentTable, interface: Interface, now: int) -> None:
@@ -42,6 +44,8 @@ class Pending:
         self._error: RequestError | None = None
         #: The answer as it came; None before.
         self.answer: Answer | None = None
+        #: Those parts of it that have come, if it comes in parts.
+        self.parts: list[Answer] = []
         #: What the answer refers to, until the result has it.
         self.leases: dict[SlotRef, Lease] = {}
         #: Monotonic nanoseconds of the submission and of the answer (0: not yet).
@@ -103,18 +107,52 @@ class Future(Pending):
         """
         return self.done() or self._owner.wait_for(self.done, timeout_s)
 
+    def results(self, timeout_s: float | None = None) -> Iterator[Result]:
+        """The parts of an answer that comes in parts, each as soon as it is there; `timeout_s` is for each of them.
+
+        Raises:
+            NotInTime: the next one is not there within `timeout_s` seconds (a TimeoutError); it goes on.
+            RequestError: the answer was broken off (see `pipeline.errors`).
+            ClientMisuse: by another thread or process than the client's.
+        """
+        number = 0
+        while True:
+            if number < len(self.parts):
+                yield self._owner.make_result(self, self.parts[number])
+                number += 1
+            elif self.done():
+                break
+            elif not self._owner.wait_for(_more(self, number), timeout_s):
+                raise NotInTime(f"no part of request {self.request} has come for {timeout_s} s; it goes on")
+        if (error := self.error()) is not None:
+            raise error
+
+    def cancel(self) -> None:
+        """The answer is not wanted any more. If it is not on its way yet, the request fails with `Cancelled`.
+
+        Raises:
+            ClientMisuse: by another thread or process than the client's.
+        """
+        if not self.done():
+            self._owner.cancel(self)
+
     def get(self, timeout_s: float | None = None) -> Result:
         """The result, the same one each time.
 
         Raises:
             NotInTime: it is not done within `timeout_s` seconds (a TimeoutError); it goes on.
             RequestError: the request has no answer (see `pipeline.errors`).
-            ClientMisuse: by another thread or process than the client's.
+            ClientMisuse: by another thread or process than the client's; or the answer has come in several parts.
         """
         if not self.wait(timeout_s):
             raise NotInTime(f"request {self.request} is not answered after {timeout_s} s; it goes on: call get again")
         if (error := self.error()) is not None:
             raise error
+        if self.parts:
+            raise ClientMisuse(
+                f"the answer to request {self.request} has come in {len(self.parts)} parts, which are no single "
+                f"result: for part in future.results()"
+            )
         # In this order: whatever is raised in between, the leases are held by the result or by this.
         if self._result is None:
             self._result = self._owner.make_result(self)
@@ -127,3 +165,8 @@ class Future(Pending):
             self.borrowed.settle_idle()
         self.table = None
         return self._result
+
+
+def _more(future: Future, number: int) -> Callable[[], bool]:
+    """Whether a part with that number is there, or the end."""
+    return lambda: len(future.parts) > number or future.done()

@@ -28,22 +28,26 @@ from pipeline.client.draft import Draft
 from pipeline.client.future import Pending
 from pipeline.client.leases import Leases
 from pipeline.client.slots import Ask, Grant, Slots
-from pipeline.errors import PipelineError, Unavailable
+from pipeline.errors import OtherProtocol, Unavailable
+from pipeline.wire.codec import Sent
 from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
 from pipeline.wire.messages import (
+    PROTOCOL,
     Again,
     Answers,
     AskStatus,
+    Cancel,
     Gone,
     Hello,
-    Message,
+    Refused,
     SlotRef,
     Status,
     Submission,
     Submit,
     Welcome,
 )
+from pipeline.wire.versions import OLD, OldHello, reason_of
 from shm.view import SegmentTable
 from stages.spec import TensorSpec
 
@@ -85,6 +89,12 @@ class Session:
         self.lost: Unavailable | None = Unavailable("not connected yet")
         #: What lets the client in, once its segments are attached: `join` or `refuse` comes next.
         self.welcome: Welcome | None = None
+        #: Why the scheduler has not let the client in so far, as it has said.
+        self.refusal = ""
+        #: Why no scheduler of this run will let the client in: it is of another version; empty: none is known to be.
+        self.other_version = ""
+        #: Something has come from a scheduler of this version. Until then it may be of an old one.
+        self._answered = False
         #: Requests that have no answer yet. Not held: one whose future was dropped is answered to no one.
         self.futures: dict[int, weakref.ref[Pending]] = {}
         #: Answers that have come since this was last set to 0.
@@ -107,7 +117,7 @@ class Session:
         self.table = SegmentTable()
         self.slots = Slots(pools)
         #: Messages to send, beside the next `Submit`.
-        self._outgoing: deque[Message] = deque()
+        self._outgoing: deque[Sent] = deque()
         #: Requests to send, and whether they and what is given back shall go now.
         self._submissions: deque[Submission] = deque()
         self._flush = False
@@ -119,13 +129,13 @@ class Session:
 
     # -- what is sent ---------------------------------------------------------------------------
 
-    def to_send(self) -> list[Message]:
+    def to_send(self) -> list[Sent]:
         """What is to be sent now, in this order. Each stays here until `sent`."""
         leases = self.leases
         if leases is None:
             return []
         # First: what is given back may be what is asked for.
-        messages: list[Message] = []
+        messages: list[Sent] = []
         if self._flush or self.slots.returned:
             submit = leases.message(self._submissions, self.slots.returned)
         else:
@@ -135,7 +145,7 @@ class Session:
         messages += self._outgoing
         return messages
 
-    def sent(self, message: Message) -> None:
+    def sent(self, message: Sent) -> None:
         """A message of `to_send` has been sent."""
         # What is sent twice, since this was interrupted, is dropped by the scheduler.
         if not isinstance(message, Submit):
@@ -187,6 +197,8 @@ class Session:
         """The client has a place in a run, where the scheduler can reach it: `wake` says hello."""
         self._outgoing.clear()
         self.welcome = None
+        self.refusal = self.other_version = ""
+        self._answered = False
         self._said_at = -_SECOND
         self.leases = leases
 
@@ -223,8 +235,11 @@ class Session:
         if self.lost is not None:
             if now - self._said_at < _ASK_AGAIN_NS:
                 return False
-            self._said_at = now
+            again, self._said_at = self._said_at > 0, now
             self._outgoing.append(Hello(self.leases.number, self._name))
+            if again and not self._answered:
+                # What an old scheduler answers shows that it is old: to a hello of this version it says nothing.
+                self._outgoing += [OldHello(protocol, self.leases.number, self._name) for protocol in OLD]
             return True
         self._asks.go_on(now)
         if now - max(self._said_at, self._heard_at) < _ASK_AGAIN_NS:
@@ -235,9 +250,14 @@ class Session:
         self._repeat()
         return True
 
-    def scheduler_gone(self, now: int) -> None:
-        """The scheduler that knew this client is dead: what it held is not answered."""
-        error = Unavailable(f"the scheduler of pipeline {self.interface.name} has died; ask again in a moment")
+    def scheduler_gone(self, now: int, reason: str = "") -> None:
+        """The scheduler that knew this client is dead, or has let go of it: what it held is not answered.
+
+        Args:
+            reason: why, if the scheduler has said it.
+        """
+        why = reason or f"the scheduler of pipeline {self.interface.name} has died"
+        error = Unavailable(f"{why}; ask again in a moment")
         asks = self._asks
         # Let go of its memory, so that there is room for that of the next; what is still read keeps its own. Hello is
         # said at the next request, and again after a while.
@@ -293,18 +313,18 @@ class Session:
         """A slot of a segment that can be filled at once."""
         return self.slots.free(segment, self.there.seen)
 
-    def ask(self, segment: int, now: int, end: int | None = None, *, ended: PipelineError) -> Ask:
+    def ask(self, segment: int, now: int, end: int | None = None) -> Ask:
         """Ask for a slot, and wait for the client's turn.
 
-        What was kept back is sent before. The ask is over with a grant, or with an error: `ended`; Overloaded, where no
-        slot will come, since this client itself keeps too many and waits for nothing else; or Unavailable.
+        What was kept back is sent before. The ask is over with a grant; with none, if its time is over; or with an
+        error: Overloaded, if no slot will come, since this client itself keeps too many and waits for nothing else, or
+        Unavailable.
 
         Args:
             end: when to wait no longer.
-            ended: what to say then.
         """
         self.flush()
-        return self._asks.wait(segment, now, end, ended)
+        return self._asks.wait(segment, now, end)
 
     def ask_now(self, segment: int, now: int) -> Ask | None:
         """Ask for a slot that is free now; None: most likely there is none.
@@ -349,6 +369,12 @@ class Session:
         if self.lost is None and (self._submissions or self.there.dropped):
             self._flush = True
 
+    def cancel(self, tag: int) -> None:
+        """Say that a request is not wanted any more; it fails with `Cancelled`, unless it is answered before."""
+        if self.lost is None and tag in self.futures:
+            self.flush()
+            self._outgoing.append(Cancel(self.there.number, (tag,)))
+
     def ask_status(self) -> None:
         """Ask for the scheduler's status document, which comes into `statuses`."""
         self.statuses.clear()
@@ -357,18 +383,33 @@ class Session:
     def receive(self, message: object, now: int) -> list[Pending]:
         """Take in a message; the requests that are finished by it. What is no message of a scheduler's is ignored."""
         self._heard_at = now
-        if self.lost is not None:
+        if isinstance(message, Refused):
+            self._refused(message)
+        elif self.lost is not None:
             # All else is of a scheduler that is dead.
             if isinstance(message, Welcome):
+                self._answered = True
                 self.welcome = message
+            elif isinstance(message, OtherProtocol) and not self._answered:
+                self.other_version = reason_of(PROTOCOL, message.protocol)
         elif isinstance(message, Answers):
             return self._take(message, now)
         elif isinstance(message, Status):
             self.statuses.append(message.document)
         elif isinstance(message, Gone) and message.epoch != self._epoch:
             # One of the epoch that has welcomed this client was sent before, and came on another way.
-            self.scheduler_gone(now)
+            self.scheduler_gone(now, message.reason)
         return []
+
+    def _refused(self, message: Refused) -> None:
+        if self.lost is None:
+            # In the middle of a call: the slot that it asks for will not come.
+            self._asks.fail(Unavailable(message.reason))
+        elif message.protocol == PROTOCOL:
+            self._answered = True
+            self.refusal = message.reason
+        else:
+            self.other_version = reason_of(PROTOCOL, message.protocol)
 
     def _take(self, message: Answers, now: int) -> list[Pending]:
         """Take in answers and grants. Up to the line that says that it was seen, each step may be repeated."""
@@ -379,7 +420,8 @@ class Session:
                 self._again_at = now
                 self._repeat()
             return []
-        tags = [answer.tag for answer in message.answers]
+        # Parts of an answer are not its end.
+        tags = [answer.tag for answer in message.answers if answer.last]
         self._taking = message.number, tags
         self.slots.add(message.grants, message.number)
         finished = []
@@ -387,7 +429,7 @@ class Session:
             reference = self.futures.get(answer.tag)
             future = None if reference is None else reference()
             fill(future, answer, leases, now)
-            if future is not None:
+            if future is not None and answer.last:
                 finished.append(future)
         self.slots.settled = message.settled
         leases.seen = message.number

@@ -36,7 +36,8 @@ class Grant:
     @property
     def free(self) -> bool:
         """Whether no draft has it, and no ask that was answered with it and has not made one of it yet."""
-        return self.draft is None and not self.kept
+        draft, ask = self._draft, self._ask
+        return (draft is None or draft() is None) and (ask is None or ask() is None)
 
     @property
     def kept(self) -> bool:
@@ -69,22 +70,20 @@ class Ask:
     Args:
         segment: whose slot.
         began: now, in monotonic nanoseconds.
-        end: when it stops to wait for its turn; None: never.
-        ended: what it says then; None: it does not wait, and wants a slot that is free now.
+        waits: for its turn; otherwise it wants a slot that is free now.
+        end: when it stops to wait; None: never.
     """
 
     __slots__ = (
-        "__weakref__", "began", "done", "end", "ended", "error", "grant", "looked_at", "number", "segment",
-        "settles_at", "under_way", "wanted",
+        "__weakref__", "began", "done", "end", "error", "grant", "looked_at", "number", "segment", "settles_at",
+        "under_way", "waits", "wanted",
     )  # fmt: skip
 
-    def __init__(
-        self, segment: int, began: int, end: int | None = None, ended: PipelineError | None = None
-    ) -> None:
+    def __init__(self, segment: int, began: int, waits: bool, end: int | None = None) -> None:
         self.segment = segment
         self.began = self.looked_at = began
+        self.waits = waits
         self.end = end
-        self.ended = ended
         #: Otherwise what comes of it goes back.
         self.wanted = True
         #: Of its last message.
@@ -93,7 +92,7 @@ class Ask:
         self.settles_at = 0
         #: How many requests were under way at its last message.
         self.under_way = 0
-        #: Nothing more will come of it. Then it has a grant, or an error, or neither: no slot is free now.
+        #: Nothing more will come of it. Then it has a grant, or an error, or neither: none is free, or time is over.
         self.done = False
         self.grant: Grant | None = None
         self.error: PipelineError | None = None
@@ -112,7 +111,7 @@ class Ask:
         self.grant, self.done = None, True
 
     def take(self) -> Grant | None:
-        """What has come of it, once.
+        """The grant that has come of it; None: no slot is free now, or none became free in time.
 
         Raises:
             PipelineError: no slot comes, for that reason.
@@ -211,7 +210,7 @@ class Slots:
                 if grant.kept:
                     # Its caller is about to go on, and may need more of them.
                     return []
-                if grant.draft is None:
+                if grant.free:
                     free.append(grant)
         if len(free) == 1 and free[0].number == number:
             slots = {segment: slots for _, segment, slots in self._pools}

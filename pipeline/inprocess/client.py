@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.client.answering import traces_of
 from pipeline.client.future import Future
 from pipeline.client.inputs import given_of, lay_out
-from pipeline.errors import InvalidRequest, NotInTime, RequestError, request_error
+from pipeline.errors import ClientMisuse, InvalidRequest, NotInTime, RequestError, request_error
 from pipeline.inprocess.pipeline import CLIENT, LocalPipeline
 from pipeline.wire.labels import request_id, short_name
 from pipeline.wire.messages import OK, Answer, SlotRef, Submission
@@ -89,12 +89,18 @@ class LocalFuture(Future):
 
         Raises:
             RequestError: the request has no answer.
+            ClientMisuse: the answer has come in several parts.
         """
         if not self.done():
             self.compute()
         if (error := self.error()) is not None:
             raise error
         assert self.answer is not None
+        if self.answer.part:
+            raise ClientMisuse(
+                f"the answer to request {self.request} has come in {self.answer.part} parts, which are no single "
+                f"result: use a pipeline of several processes, and for part in future.results()"
+            )
         return LocalResult(self._pipeline, self.answer)
 
 

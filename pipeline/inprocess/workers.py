@@ -22,8 +22,8 @@ from pipeline.scheduler.door import Decided
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.messages import Message, Notices, Order, Orders, PoolAddress, Ready, WorkerReport
 from pipeline.wire.records import CLOSE_REASONS
+from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution
-from pipeline.worker.peers import Waiting
 from shm import segments
 from shm.pool import SlotPool
 from shm.segment import SegmentSpec

@@ -1,6 +1,6 @@
 """The worker process: one replica of one stage, or of several that are colocated.
 
-It takes messages from its socket, gives each of its workers (`pipeline.worker.member`) its turn, and
+It takes messages from its socket, gives each of its workers (`pipeline.worker.replica`) its turn, and
 waits when none has anything to do. It never decides who gets what, and never allocates or frees a slot.
 
     socket ──Orders──▶ a's inbox ─▶ a ──▶ b's inbox ─▶ b ──Orders──▶ the socket of a worker elsewhere
@@ -26,11 +26,11 @@ from pipeline.wire.address import SUPERVISOR, Address
 from pipeline.wire.links import Inbox, Outbox, connect, listen
 from pipeline.wire.messages import Failed, Fences, Message, Orders, PeerGone, Ready, Reset, Retire, Stop
 from pipeline.worker.debugging import refuse_breakpoints
-from pipeline.worker.exits import Exits
 from pipeline.worker.failures import LAST_WORDS, start_failure
+from pipeline.worker.forwarder import Forwarder
 from pipeline.worker.logs import install
-from pipeline.worker.member import LATE_NS, Member, may_begin
 from pipeline.worker.recorder import Recorder
+from pipeline.worker.replica import LATE_NS, Replica, may_begin
 from shm import segments
 from shm.placement import map_pages
 from shm.view import SegmentTable
@@ -54,14 +54,16 @@ class _Process:
         self._boot = boot
         self._socket = socket
         self._supervisor = supervisor
-        self._exits = Exits(boot.run_dir, boot.epoch)
+        self._forwarder = Forwarder(boot.run_dir, boot.epoch)
         self._table = SegmentTable()
         self._records = segments.attach(boot.segments[-1])
-        self._members = [
-            Member(boot.plan, post, boot.replica, Recorder(self._records.slot(post.record)), self._table, self._exits)
+        self._replicas = [
+            Replica(
+                boot.plan, post, boot.replica, Recorder(self._records.slot(post.record)), self._table, self._forwarder
+            )
             for post in boot.posts
         ]
-        self._by_number = {member.number: member for member in self._members}
+        self._by_number = {replica.number: replica for replica in self._replicas}
         #: Where an error at the start has come from; "" where that is plain.
         self.place = ""
         #: Nothing is ever in flight while something else is computed.
@@ -75,32 +77,32 @@ class _Process:
     def set_up(self) -> None:
         """Load the users' stages and make them ready; then tell everybody."""
         refuse_breakpoints()
-        uses = [self._boot.plan.stages[member.stage].use for member in self._members]
+        uses = [self._boot.plan.stages[replica.stage].use for replica in self._replicas]
         install(self._under_way, [use.partition(":")[0].partition(".")[0] for use in uses])
-        for member in self._members:
-            if len(self._members) > 1:
-                self.place = f"stage {self._boot.plan.stages[member.stage].name}: "
-            member.set_up()
+        for replica in self._replicas:
+            if len(self._replicas) > 1:
+                self.place = f"stage {self._boot.plan.stages[replica.stage].name}: "
+            replica.set_up()
         self.place = ""
-        self._alone = all(member.concurrency == 1 for member in self._members)
+        self._alone = all(replica.concurrency == 1 for replica in self._replicas)
         self._show_memory()
         self._say_ready()
 
     def _under_way(self) -> tuple[str, list[str]]:
         """What is being computed, for the log."""
-        for member in self._members:
-            stage, labels = member.under_way()
+        for replica in self._replicas:
+            stage, labels = replica.under_way()
             if stage:
                 return stage, labels
         return "", []
 
     def last_words(self, error: BaseException) -> str:
         """What there is to say of an exception that ends this process: StageBroken, or a stage's `sys.exit()`."""
-        for member in self._members:
-            stage, _ = member.under_way()
+        for replica in self._replicas:
+            stage, _ = replica.under_way()
             if stage:
                 hint = "; to fail a request alone, raise an exception" if isinstance(error, SystemExit) else ""
-                return f"stage {stage} ends its process{hint}: {member.story(error)}"
+                return f"stage {stage} ends its process{hint}: {replica.story(error)}"
         return "\n".join(start_failure(error))
 
     def _attach(self, addresses: Sequence[tuple[str, str]]) -> list[tuple[str, memoryview]]:
@@ -109,32 +111,32 @@ class _Process:
         for address, pool in zip(addresses, self._boot.plan.pools):
             segment = segments.attach(address)
             self._table.add(segment)
-            if any(member.touches(pool.name) for member in self._members):
+            if any(replica.touches(pool.name) for replica in self._replicas):
                 map_pages(segment)
                 pools.append((pool.name, segment.buffer))
         return pools
 
     def _show_memory(self) -> None:
         pools, self._pools = self._pools, []
-        for member in self._members:
-            member.attach_memory([buffer for name, buffer in pools if member.touches(name)])
+        for replica in self._replicas:
+            replica.attach_memory([buffer for name, buffer in pools if replica.touches(name)])
 
     def _say_ready(self) -> None:
         """Each worker to the scheduler; to the supervisor the process, under the number of its first."""
-        epoch = self._exits.epoch
-        said = [Ready(member.number, member.stage, self._boot.replica, os.getpid(), epoch) for member in self._members]
+        replica, epoch = self._boot.replica, self._forwarder.epoch
+        said = [Ready(each.number, each.stage, replica, os.getpid(), epoch) for each in self._replicas]
         for ready in said:
-            self._exits.tell_scheduler(ready)
+            self._forwarder.tell_scheduler(ready)
         self._supervisor.send(said[0])
 
     def _reset(self, message: Reset) -> None:
         """Another scheduler: its slots are others."""
         # All land before any forgets: what lands is handed on to the next.
-        for member in self._members:
-            member.land_all()
-        for member in self._members:
-            member.forget()
-        self._exits.epoch = message.epoch
+        for replica in self._replicas:
+            replica.land_all()
+        for replica in self._replicas:
+            replica.forget()
+        self._forwarder.epoch = message.epoch
         self._table.close()
         self._pools = self._attach([(pool.kind, pool.name) for pool in message.pools])
         self._show_memory()
@@ -143,7 +145,7 @@ class _Process:
     def run(self) -> None:
         """Work until told to stop."""
         freeze_heap()
-        members, socket, alone = self._members, self._socket, self._alone
+        replicas, socket, alone = self._replicas, self._socket, self._alone
         clock = time.monotonic_ns
         idle_since = 0
         timeout = 0
@@ -152,8 +154,8 @@ class _Process:
                 self._take(message)
             timeout = 0
             moved = False
-            for member in members:
-                if member.step(clock()) if alone else member.step(clock(), may_begin(members)):
+            for replica in replicas:
+                if replica.step(clock()) if alone else replica.step(clock(), may_begin(replicas)):
                     moved = True
             now = clock()
             if now >= self._files_at:
@@ -163,7 +165,7 @@ class _Process:
                 idle_since = 0
                 collect_garbage()
                 continue
-            if not alone and any(member.flights for member in members):
+            if not alone and any(replica.flights for replica in replicas):
                 if not idle_since:
                     idle_since = now
                 elif now - idle_since > _SPIN_NS:
@@ -181,13 +183,13 @@ class _Process:
         wake = None
         late = news = False
         # Between a request and the next of a pipeline that is not busy, this is in the way: no generators.
-        for member in self._members:
-            at = member.inbox.wake_at()
+        for replica in self._replicas:
+            at = replica.batcher.wake_at()
             if at is not None and (wake is None or at < wake):
                 wake = at
-            if member.late:
+            if replica.late:
                 late = True
-            elif member.batches != member.reported:
+            elif replica.batches != replica.reported:
                 news = True
         if wake is not None:
             left = wake - now
@@ -201,8 +203,8 @@ class _Process:
         if news:
             if now - self._reported_at >= _REPORT_NS:
                 self._reported_at = now
-                for member in self._members:
-                    member.report()
+                for replica in self._replicas:
+                    replica.report()
             return _REPORT_NS // 1_000_000
         if now - idle_since > _IDLE_COLLECT_NS:
             gc.collect()
@@ -212,21 +214,21 @@ class _Process:
         kind = type(message)
         if kind is Orders:
             assert isinstance(message, Orders)
-            if message.epoch == self._exits.epoch and message.orders:
-                member = self._by_number.get(message.orders[0].hops[0].worker)
-                if member is None:
+            if message.epoch == self._forwarder.epoch and message.orders:
+                replica = self._by_number.get(message.orders[0].hops[0].worker)
+                if replica is None:
                     self._refuse(f"did not expect orders for w{message.orders[0].hops[0].worker}")
                 else:
-                    member.add(message.orders)
+                    replica.add(message.orders)
         elif isinstance(message, Fences):
-            if message.epoch == self._exits.epoch and message.worker in self._by_number:
+            if message.epoch == self._forwarder.epoch and message.worker in self._by_number:
                 self._by_number[message.worker].fence(message)
         elif isinstance(message, PeerGone):
-            self._exits.peer_gone(message.worker)
-            for member in self._members:
-                if member.late:
+            self._forwarder.peer_gone(message.worker)
+            for replica in self._replicas:
+                if replica.late:
                     # What was sent to the dead one is lost, and is ordered again once the scheduler knows it was sent.
-                    member.tell_late()
+                    replica.tell_late()
         elif isinstance(message, Reset):
             self._reset(message)
         elif isinstance(message, Stop):
@@ -241,28 +243,28 @@ class _Process:
     def _stop(self) -> None:
         """Finish what is here, then leave."""
         self._stopping = True
-        for member in self._members:
-            member.inbox.draining = True
+        for replica in self._replicas:
+            replica.batcher.draining = True
 
     def _retire(self, number: int) -> None:
         """One of the workers has nothing left to do; once that is so of all, the process leaves."""
-        member = self._by_number.get(number)
-        if member is None:
+        replica = self._by_number.get(number)
+        if replica is None:
             self._refuse(f"did not expect that w{number} retires")
             return
-        member.retired = True
-        if all(each.retired for each in self._members):
+        replica.retired = True
+        if all(each.retired for each in self._replicas):
             self._stop()
 
     def _refuse(self, why: str) -> None:
-        self._members[0].refused += 1
+        self._replicas[0].refused += 1
         print(why, file=sys.stderr)
 
     def close(self) -> None:
         """Tear the stages down, the last first, and let go of everything."""
-        for member in reversed(self._members):
-            member.close()
-        self._exits.close()
+        for replica in reversed(self._replicas):
+            replica.close()
+        self._forwarder.close()
         self._records.close()
         self._table.close()
 

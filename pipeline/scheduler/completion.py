@@ -7,7 +7,7 @@ fence, or is dead; until then every slot of its request waits in `scrap`.
 
 from __future__ import annotations
 
-from pipeline.graph.routes import Route
+from pipeline.graph.compiled import CompiledStage
 from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.progress import Progress
 from pipeline.scheduler.state import State
@@ -110,6 +110,7 @@ class Completion:
         pool = state.pool_of(lease)
         if not request.parts:
             pool.commit(lease.slot, lease.generation, readers=1)
+            self._settle_before(request, route, route.bit)
         request.parted = route.index
         request.parts += 1
         client = state.ingress.clients.get(request.client)
@@ -124,7 +125,7 @@ class Completion:
         part = Answer(request.tag, OK, "", outputs, (), "", last=False, part=request.parts - 1)
         state.out.answers[client.number].append(part)
 
-    def _take_values(self, request: Request, route: Route, notice: Notice) -> None:
+    def _take_values(self, request: Request, route: CompiledStage, notice: Notice) -> None:
         base = route.base
         if not route.ends:
             request.values[base : base + route.fields] = notice.outputs
@@ -135,17 +136,21 @@ class Completion:
             request.values[base + at] = many
         request.truths |= notice.truths << base
 
-    def _settle_before(self, request: Request, route: Route) -> None:
+    def _settle_before(self, request: Request, route: CompiledStage, running: int = 0) -> None:
         """What had to run before `route` has run, or `route` could not have.
 
         Where all that follow a stage have finished, nothing is missed of its notice, which may come much
         later or die with its worker: it is taken for said. Else a stage could run again, for nobody, and
         read and write while the request is answered.
+
+        Args:
+            running: mask of the stages that count as finished, since they have begun and never run again.
         """
+        past = request.done | running
         for stage in self._state.routes.stages:
             if not stage.bit & route.needs & request.scope.stages & ~request.done or stage.essential:
                 continue
-            if any(not self._state.routes.stages[index].bit & request.done for index in stage.followers):
+            if any(not self._state.routes.stages[index].bit & past for index in stage.followers):
                 continue
             request.done |= stage.bit
             self._state.last_ok[stage.index] = self._state.now
@@ -154,9 +159,10 @@ class Completion:
             if step is not None and worker is not None:
                 worker.close(request.id, step.attempt)
             self._progress.inputs_read(request, stage)
-            self._settle_before(request, stage)
+            self._settle_before(request, stage, running)
+            past |= request.done
 
-    def _resize(self, request: Request, route: Route, nbytes: int) -> None:
+    def _resize(self, request: Request, route: CompiledStage, nbytes: int) -> None:
         """Its slot was too small for what `route` has found: it runs again, with one that is large enough."""
         self._state.sizes.need(request, route, nbytes)
         self._state.counts["resized"] += 1
@@ -164,7 +170,7 @@ class Completion:
         self.take_back(request, route)
         self.requeue(request)
 
-    def take_back(self, request: Request, route: Route) -> None:
+    def take_back(self, request: Request, route: CompiledStage) -> None:
         """A stage has not come to an end with this request: it, and what was ordered after it, is open again.
 
         What it had is given back, and whatever comes of that attempt is dropped.
@@ -302,7 +308,7 @@ class Completion:
             self._forget(tuple(root.family()))
 
 
-def _misfit(route: Route, notice: Notice) -> str | None:
+def _misfit(route: CompiledStage, notice: Notice) -> str | None:
     """What a notice without an error lacks; None where it tells all."""
     if notice.parted:
         return None if route.may_part and not notice.outputs else "its outputs in parts, which it may not"

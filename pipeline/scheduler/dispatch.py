@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.graph.routes import NO_POOL, Route
+from pipeline.graph.compiled import NO_POOL, CompiledStage
 from pipeline.scheduler.backlog import Backlog, due
 from pipeline.scheduler.ledger import Request, Step, Worker
 from pipeline.scheduler.state import NOBODY, State
@@ -28,7 +28,7 @@ class Dispatch:
         condemn: asked of a request before it is ordered: whether it must not run any more.
     """
 
-    def __init__(self, state: State, condemn: Callable[[Request, Route], bool]) -> None:
+    def __init__(self, state: State, condemn: Callable[[Request, CompiledStage], bool]) -> None:
         self._state = state
         self._condemn = condemn
 
@@ -55,7 +55,7 @@ class Dispatch:
             if lines:
                 self._order_lines(route, lines, None)
 
-    def _order_lines(self, route: Route, lines: dict[int, Backlog], backlog: Backlog | None) -> None:
+    def _order_lines(self, route: CompiledStage, lines: dict[int, Backlog], backlog: Backlog | None) -> None:
         """Order what waits for one certain worker of a stage.
 
         Args:
@@ -83,7 +83,7 @@ class Dispatch:
             # Also where there is no grant for it: the client waits for this word.
             state.out.grants[client.number] += ()
 
-    def _idle(self, route: Route) -> Worker | None:
+    def _idle(self, route: CompiledStage) -> Worker | None:
         """The worker of a stage with the most credit, where one has any."""
         best: Worker | None = None
         most = 0
@@ -92,7 +92,7 @@ class Dispatch:
                 best, most = worker, worker.credits
         return best
 
-    def _worker_ahead(self, request: Request, route: Route) -> Worker | None:
+    def _worker_ahead(self, request: Request, route: CompiledStage) -> Worker | None:
         """The worker that a request may be forwarded to for a later stage, if there is one with credit."""
         stream = request.stream
         if stream is None:
@@ -107,7 +107,7 @@ class Dispatch:
             return None
         return worker
 
-    def _next(self, route: Route) -> Request | None:
+    def _next(self, route: CompiledStage) -> Request | None:
         """Whom to order next; None: the last slot is kept for one that does not wait yet."""
         backlog = self._state.backlogs[route.index]
         if not route.contended or self._state.pools[route.pools[0]].free > 1:
@@ -115,16 +115,16 @@ class Dispatch:
         eldest = self._eldest(route)
         return eldest if eldest is not None and backlog.remove(eldest) else None
 
-    def _eldest(self, route: Route) -> Request | None:
+    def _eldest(self, route: CompiledStage) -> Request | None:
         return self._state.eldest(
             route.scope, lambda r: bool(route.bit & r.done) or r.steps[route.index] is not None
         )
 
-    def _may_have(self, request: Request, route: Route) -> bool:
+    def _may_have(self, request: Request, route: CompiledStage) -> bool:
         """Whether a request that does not wait for a stage may have the slot that it would fill."""
         return not route.contended or self._state.pools[route.pools[0]].free > 1 or self._eldest(route) is request
 
-    def _order(self, request: Request, route: Route, worker: Worker, pool: int) -> None:
+    def _order(self, request: Request, route: CompiledStage, worker: Worker, pool: int) -> None:
         stages, sizes = self._state.routes.stages, self._state.sizes
         first = worker.number
         key = (request.id, request.attempt)

@@ -26,14 +26,16 @@ def _credits(state: State) -> Iterator[str]:
         most = state.routes.stages[worker.stage].credits
         if worker.credits + len(worker.orders) != most or worker.credits < 0:
             yield f"worker {worker.number} has {worker.credits} credits and {len(worker.orders)} orders, of {most}"
-        if worker not in state.crews[worker.stage]:
-            yield f"worker {worker.number} is no worker of stage {worker.stage}"
-    if sum(map(len, state.crews)) != len(state.workers):
+        leaves = worker.number in state.retiring or worker.number in state.retired
+        if (worker in state.crews[worker.stage]) is leaves:
+            yield f"worker {worker.number} {'leaves' if leaves else 'is no worker of'} stage {worker.stage}"
+    leaving = sum(number in state.retiring or number in state.retired for number in state.workers)
+    if sum(map(len, state.crews)) != len(state.workers) - leaving:
         yield "a stage has a worker that is not known"
 
 
 def _queues(state: State) -> Iterator[str]:
-    """What is claimed and not ordered waits in the stage's backlog, and nothing else does."""
+    """What is claimed and not ordered waits for the stage, and nothing else does."""
     waiting: Counter[int] = Counter()
     for request in state.unfinished():
         for route in state.routes.stages:
@@ -43,8 +45,7 @@ def _queues(state: State) -> Iterator[str]:
             if step is not None and not request.done & route.bit and not _is_ordered(state, request, route.index):
                 yield f"{request} waits for {route.name} of worker {step.worker}, which has no order of it"
     for route in state.routes.stages:
-        if len(state.backlogs[route.index]) != waiting[route.index]:
-            found = len(state.backlogs[route.index])
+        if (found := state.waiting(route.index)) != waiting[route.index]:
             yield f"{waiting[route.index]} requests wait for {route.name}, {found} are in its backlog"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.graph.routes import Route, Scope
+from pipeline.graph.compiled import CompiledStage, Scope
 from pipeline.scheduler.story import Event
 from pipeline.wire.flattening import flatten
 from pipeline.wire.labels import child_label
@@ -208,17 +208,17 @@ class Request:
             for child in children:
                 yield from child.family()
 
-    def is_open(self, route: Route) -> bool:
+    def is_open(self, route: CompiledStage) -> bool:
         """Whether a stage is this request's to run, and neither ordered nor finished."""
         return bool(route.bit & self.scope.stages & ~(self.claimed | self.done))
 
-    def holds(self, route: Route) -> bool:
+    def holds(self, route: CompiledStage) -> bool:
         """Whether a stage whose needs are done is to be run at all."""
         if self.skipped & route.required:
             return False
         return route.when is None or bool(self.truths >> route.when[0] & 1) is not route.when[1]
 
-    def inputs_of(self, route: Route) -> tuple[tuple[TensorHandle | int, ...], tuple[int, ...]]:
+    def inputs_of(self, route: CompiledStage) -> tuple[tuple[TensorHandle | int, ...], tuple[int, ...]]:
         """`Hop.inputs` and `Hop.lengths` of a stage; the number of a tensor stands for one that is to be made."""
         values = self.values
         if not route.lists and not self.skipped:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from pipeline.graph.routes import Route, Scope
+from pipeline.graph.compiled import CompiledStage, Scope
 from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.state import State
 from pipeline.wire.messages import MISSING, OK, SlotRef
@@ -45,7 +45,7 @@ class Progress:
         #: Scopes that wait for promises.
         self._unopened: list[tuple[Request, Scope]] = []
 
-    def stage_done(self, request: Request, route: Route) -> None:
+    def stage_done(self, request: Request, route: CompiledStage) -> None:
         """`route` is in the request's `done`: go on from there."""
         if not request.scope.last & ~request.done:
             self._through(request)
@@ -54,7 +54,7 @@ class Progress:
         stages = self._state.routes.stages
         self._go_on(request, route.bit, [stages[index] for index in route.followers])
 
-    def inputs_read(self, request: Request, route: Route) -> None:
+    def inputs_read(self, request: Request, route: CompiledStage) -> None:
         """`route` has finished: give back every slot that nobody else is going to read."""
         for producer in route.reads:
             self._read(request, producer)
@@ -106,7 +106,7 @@ class Progress:
             request.steps[producer] = step._replace(lease=None)
             self._give_back(request, step.lease)
 
-    def _go_on(self, request: Request, done: int, followers: Iterable[Route]) -> None:
+    def _go_on(self, request: Request, done: int, followers: Iterable[CompiledStage]) -> None:
         """Everything that had to wait for one of the stages `done`, a mask."""
         for route in followers:
             if not route.needs & ~request.done and request.is_open(route):
@@ -124,7 +124,7 @@ class Progress:
                 if request.answered:
                     return
 
-    def enter(self, request: Request, route: Route) -> None:
+    def enter(self, request: Request, route: CompiledStage) -> None:
         """A stage whose needs are met: it waits for a worker, or is skipped."""
         if request.holds(route):
             request.claimed |= route.bit

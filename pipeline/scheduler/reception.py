@@ -193,7 +193,9 @@ class Reception:
     def other_protocol(self, error: OtherProtocol) -> None:
         """A client of another version: it is told both versions, and which side must change."""
         self._state.counts["refused_frames"] += 1
-        if error.client is not None:
+        known = error.client in self._state.ingress.clients or error.client in self._early
+        # A client of this version that waits says hello in the form of old versions too.
+        if error.client is not None and not known:
             why = reason_of(error.protocol, PROTOCOL)
             old = error.protocol in OLD
             self._stranger(error.client, OldWelcome(error.protocol, why) if old else Refused(PROTOCOL, why, 0))

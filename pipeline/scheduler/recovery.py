@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from pipeline.graph.routes import Route
+from pipeline.graph.compiled import CompiledStage
 from pipeline.scheduler.completion import Completion
 from pipeline.scheduler.ledger import Request, Worker
 from pipeline.scheduler.state import State
@@ -45,7 +45,7 @@ class Recovery:
         self._completion = completion
         self._next_group = 1
         #: The stage that each condemned request waits for, while its inputs are being kept.
-        self._condemned: dict[int, Route] = {}
+        self._condemned: dict[int, CompiledStage] = {}
 
     def worker_gone(self, message: WorkerGone) -> None:
         """A worker is dead for certain."""
@@ -75,7 +75,7 @@ class Recovery:
                 continue
             step = request.steps[route.index]
             if not request.answered and step is not None and (step.worker, step.attempt) == (worker.number, attempt):
-                if request.parts:
+                if request.parted is not None and route.bit & state.routes.until(request.parted):
                     self._break_off(request, worker, route, message.how)
                 else:
                     if number in running:
@@ -85,13 +85,12 @@ class Recovery:
             # Dead: it can touch nothing any more, and will never answer a fence.
             self._completion.unfence(request, worker.number, attempt)
         for request in () if retired else state.unfinished():
-            if request.parts:
-                # What gives parts of its answer was forwarded.
-                continue
-            # What it was to forward may have died with it, though its notice has come.
+            # What it was to forward may have died with it, though its notice has come. What gives parts of an answer
+            # was forwarded, and all before it.
+            past = request.done | (0 if request.parted is None else state.routes.until(request.parted))
             for stage in state.routes.stages:
                 step = request.steps[stage.index]
-                if step is not None and step.sender == worker.number and not stage.bit & request.done:
+                if step is not None and step.sender == worker.number and not stage.bit & past:
                     self._retry(request, stage, worker.number)
                     retried.append(request)
         self._quarantine(suspects, route, message)
@@ -99,7 +98,7 @@ class Recovery:
             self._completion.requeue(request)
         self._fail_if_broken()
 
-    def condemn(self, request: Request, route: Route) -> bool:
+    def condemn(self, request: Request, route: CompiledStage) -> bool:
         """Whether a request that waits for `route` must not run; its inputs are kept, then it fails."""
         if request.deaths < CONDEMNED or request.suspected != route.index:
             return False
@@ -155,7 +154,7 @@ class Recovery:
             route = state.routes.stages[worker.stage]
             self._break_streams(worker, route, "was retired", but_ordered=True)
 
-    def _break_streams(self, worker: Worker, route: Route, how: str, *, but_ordered: bool = False) -> None:
+    def _break_streams(self, worker: Worker, route: CompiledStage, how: str, *, but_ordered: bool = False) -> None:
         """The streams whose worker in a stage is gone cannot go on; what has passed that stage does.
 
         Args:
@@ -172,13 +171,15 @@ class Recovery:
                 if not (ordered or route.bit & request.done):
                     self._completion.finish(request, "StreamBroken", stream.broken)
 
-    def _break_off(self, request: Request, worker: Worker, route: Route, how: str) -> None:
-        """A worker has died in the middle of an answer. Another one might give other parts, so it is not begun anew."""
-        if request.parted == route.index:
-            why = f"stage {route.name}: w{worker.number} {how} after {request.parts} parts of the answer; send it again"
-            self._completion.finish(request, "StreamBroken", why)
+    def _break_off(self, request: Request, worker: Worker, route: CompiledStage, how: str) -> None:
+        """A worker has died in the middle of an answer. Another one might give other parts, so it is not begun anew.
 
-    def _quarantine(self, suspects: list[Request], route: Route, message: WorkerGone) -> None:
+        It need not be the one that gives them: what an earlier stage has made may be wanted elsewhere, too.
+        """
+        why = f"stage {route.name}: w{worker.number} {how} after {request.parts} parts of the answer; send it again"
+        self._completion.finish(request, "StreamBroken", why)
+
+    def _quarantine(self, suspects: list[Request], route: CompiledStage, message: WorkerGone) -> None:
         for request in suspects:
             request.how = message.how
             request.suspected = route.index
@@ -192,7 +193,7 @@ class Recovery:
                 request.group = self._next_group
             self._next_group += 1
 
-    def _retry(self, request: Request, route: Route, worker: int) -> None:
+    def _retry(self, request: Request, route: CompiledStage, worker: int) -> None:
         """A worker died with this request, in `route` or on its way there. It and what was to come after run again."""
         note(request.events, self._state.now, f"worker {worker} died: {route.name} runs again")
         self._completion.take_back(request, route)

@@ -23,8 +23,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.errors import OtherProtocol, WireError
+from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.plan import Plan
-from pipeline.graph.routes import Routes
 from pipeline.metrics.counts import Counts
 from pipeline.scheduler.admission import Admission
 from pipeline.scheduler.completion import Completion
@@ -221,7 +221,7 @@ class Scheduler:
         return self._stopped
 
     @property
-    def routes(self) -> Routes:
+    def routes(self) -> CompiledPlan:
         """The plan in small integers."""
         return self._state.routes
 

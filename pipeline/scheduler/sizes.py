@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.graph.routes import NO_POOL, Route
+from pipeline.graph.compiled import NO_POOL, CompiledStage
 from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Notice
 from shm.handle import TensorHandle
 from shm.pool import SlotPool
@@ -67,7 +67,7 @@ class Sizes:
         #: By stage: the number of bits of the bytes of its inputs -> what they came to.
         self._guesses: list[dict[int, _Guess]] = [{} for _ in range(stages)]
 
-    def pool_for(self, request: Request, route: Route) -> int | None:
+    def pool_for(self, request: Request, route: CompiledStage) -> int | None:
         """The pool whose slot a request shall fill: the smallest that will do and has a free one.
 
         Returns:
@@ -83,7 +83,7 @@ class Sizes:
                 return index
         return None
 
-    def learn(self, route: Route, notice: Notice) -> None:
+    def learn(self, route: CompiledStage, notice: Notice) -> None:
         """A stage has run for somebody, or would have if the slot had been larger: what its outputs take."""
         if notice.code not in (OK, TOO_SMALL):
             return
@@ -95,11 +95,11 @@ class Sizes:
             else:
                 guess.note(size)
 
-    def need(self, request: Request, route: Route, nbytes: int) -> None:
+    def need(self, request: Request, route: CompiledStage, nbytes: int) -> None:
         """What a stage gives for this request takes so much, at least: it will have a slot that holds it."""
         request.sizes[route.index] = _class_of(route, nbytes)
 
-    def _wanted(self, request: Request, route: Route) -> int:
+    def _wanted(self, request: Request, route: CompiledStage) -> int:
         known = request.sizes.get(route.index)
         if known is not None:
             return known
@@ -107,12 +107,12 @@ class Sizes:
         return len(route.pools) - 1 if guess is None else guess.size
 
 
-def _class_of(route: Route, nbytes: int) -> int:
+def _class_of(route: CompiledStage, nbytes: int) -> int:
     """The smallest class that holds so much; the largest, which is laid out otherwise and holds whatever there is."""
     return next((at for at, size in enumerate(route.slot_sizes) if nbytes <= size), len(route.slot_sizes) - 1)
 
 
-def _bits(request: Request, route: Route) -> int:
+def _bits(request: Request, route: CompiledStage) -> int:
     nbytes = 0
     for handle in request.inputs_of(route)[0]:
         if isinstance(handle, TensorHandle):

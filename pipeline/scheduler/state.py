@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from pipeline.graph.compiled import CompiledPlan, CompiledStage
 from pipeline.graph.plan import Plan
-from pipeline.graph.routes import Route, Routes
 from pipeline.metrics.counts import Counts
 from pipeline.scheduler.backlog import Backlog
 from pipeline.scheduler.failures import Failures
@@ -41,7 +41,7 @@ class State:
 
     def __init__(self, plan: Plan, pools: Sequence[SlotPool], segments: Sequence[int], epoch: int) -> None:
         self.plan = plan
-        self.routes = Routes.of(plan)
+        self.routes = CompiledPlan.of(plan)
         self.epoch = epoch
         self.pools = pools
         self.segments = segments
@@ -93,7 +93,7 @@ class State:
         self._next_request += 1
         return number
 
-    def queue(self, request: Request, route: Route, *, first: bool = False) -> None:
+    def queue(self, request: Request, route: CompiledStage, *, first: bool = False) -> None:
         """A request waits for a stage: in the stage's backlog, or as its stream does.
 
         Args:
@@ -111,7 +111,7 @@ class State:
         else:
             backlog.push(request)
 
-    def unqueue(self, request: Request, route: Route) -> None:
+    def unqueue(self, request: Request, route: CompiledStage) -> None:
         """A request waits for a stage no longer."""
         if request.stream is not None:
             self.streams.remove(request, route)
@@ -154,7 +154,7 @@ class State:
         """The names of the stages that a request has not passed."""
         return [route.name for route in self.routes.stages if not route.bit & request.done]
 
-    def broken(self) -> tuple[Route, str] | None:
+    def broken(self) -> tuple[CompiledStage, str] | None:
         """The first stage that has been given up and has no worker left, and why."""
         for index, reason in self.given_up.items():
             if not self.crews[index]:

@@ -19,7 +19,7 @@ from pipeline.graph.plan import Plan
 from pipeline.scheduler.backlog import Backlog
 
 if TYPE_CHECKING:
-    from pipeline.graph.routes import Route
+    from pipeline.graph.compiled import CompiledStage
     from pipeline.scheduler.ledger import Request
 
 __all__ = ["MOST_STREAMS", "Stream", "Streams"]
@@ -46,7 +46,7 @@ class Stream:
         #: Its worker in each stage, by the stage's index.
         self.workers: dict[int, int] = {}
         #: Requests, or children of some, that wait until those before them have passed a stage.
-        self.held: list[tuple[Request, Route]] = []
+        self.held: list[tuple[Request, CompiledStage]] = []
         #: Those of them for which nothing is left to do, and which wait for the answers of those before them.
         self.through: set[int] = set()
         #: Why it cannot go on; empty where it can.
@@ -65,7 +65,7 @@ class Stream:
         """The first request of the stream, if nothing is left to do for it."""
         return self.requests[0] if self.requests and self.requests[0].id in self.through else None
 
-    def may_enter(self, request: Request, route: Route) -> bool:
+    def may_enter(self, request: Request, route: CompiledStage) -> bool:
         """Whether a stage is done with every request of the stream that came before this one."""
         root = request.root
         for earlier in self.requests:
@@ -164,7 +164,7 @@ class Streams:
 
     # -- where they wait ----------------------------------------------------------------------------
 
-    def hold(self, request: Request, route: Route) -> bool:
+    def hold(self, request: Request, route: CompiledStage) -> bool:
         """Keep a request back from a stage if it is not its turn there; False: it is."""
         stream = request.stream
         assert stream is not None
@@ -174,9 +174,9 @@ class Streams:
         self._holding[stream.number] = stream
         return True
 
-    def released(self) -> list[tuple[Request, Route]]:
+    def released(self) -> list[tuple[Request, CompiledStage]]:
         """What was held and may enter its stage now, in the order in which it was held."""
-        found: list[tuple[Request, Route]] = []
+        found: list[tuple[Request, CompiledStage]] = []
         for stream in tuple(self._holding.values()):
             held, stream.held = stream.held, []
             for request, route in held:
@@ -188,7 +188,7 @@ class Streams:
                 del self._holding[stream.number]
         return found
 
-    def line(self, request: Request, route: Route) -> Backlog | None:
+    def line(self, request: Request, route: CompiledStage) -> Backlog | None:
         """Where a request of a stream waits for its worker; None: any worker of the stage may have it."""
         stream = request.stream
         worker = None if stream is None else stream.workers.get(route.index)
@@ -199,7 +199,7 @@ class Streams:
             lines[worker] = Backlog(route.quantum)
         return lines[worker]
 
-    def remove(self, request: Request, route: Route) -> None:
+    def remove(self, request: Request, route: CompiledStage) -> None:
         """Take a request out, wherever it waits for that stage."""
         stream = request.stream
         assert stream is not None

@@ -32,6 +32,8 @@ class Child:
     """Whose segments it was told to attach."""
     overran: str = ""
     """It is being killed, since it has been computing this for too long: "one batch for 1500 ms"."""
+    retiring: bool = False
+    """It finishes what it has, then it leaves; no other one is started in its place."""
 
 
 @dataclass(frozen=True, slots=True)

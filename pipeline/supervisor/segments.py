@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pipeline.errors import StartError
-from pipeline.graph.nearness import near_cpus
+from pipeline.graph.locality import near_cpus
 from pipeline.graph.plan import Plan
 from pipeline.topology.refusals import refusal_of
 from pipeline.wire.run_dir import LOCK

@@ -27,7 +27,7 @@ from pipeline.graph.plan import Plan
 from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell
 from pipeline.supervisor.roles import ROLES, Place, Restart, Role
 from pipeline.wire.address import SCHEDULER, Address
-from pipeline.wire.messages import Drain, StageBroken, Stop, WorkerGone
+from pipeline.wire.messages import Drain, Retire, StageBroken, Stop, WorkerGone
 
 __all__ = ["STOPPED_EARLY", "Exit", "Phase", "Supervision"]
 
@@ -172,6 +172,15 @@ class Supervision:
             return []
         child.overran = f"one batch{self._which(child, stage)} for {for_ms:.0f} ms"
         return [Log("warning", f"{child.title} has been computing {child.overran}; killed"), Kill(address)]
+
+    def retire(self, address: Address) -> list[Instruction]:
+        """A worker process must finish what it has, take nothing new, and leave."""
+        child = self.children.get(address)
+        if child is None or not child.posts or child.retiring or self.phase is not Phase.RUNNING:
+            return []
+        child.retiring = True
+        retired = [Tell(SCHEDULER, Retire(post.number)) for post in child.posts]
+        return [Log("info", f"{child.title} retires"), *retired]
 
     def damaged(self, why: str) -> list[Instruction]:
         """A segment was truncated or removed under us: all are replaced, as when the scheduler dies."""
@@ -331,12 +340,27 @@ class Supervision:
         restart = child.role.restart
         if restart is Restart.EPOCH:
             return self._scheduler_died(child, exit, now)
+        if child.retiring:
+            return self._retired(child, exit)
         if restart is Restart.STAGE:
             return self._worker_died(child, exit, now)
         if restart is Restart.SOON:
             self._respawns.append((now + _FIRST_DELAY_S, self._successor(child)))
             return [Log("warning", f"the {child.title} died ({exit.how}); started again")]
         return [Log("error", f"the {child.title} died: {exit.how}")]
+
+    def _retired(self, child: Child, exit: Exit) -> list[Instruction]:
+        """A worker process has left as it was asked to, which is no death; or it has died before."""
+        if exit.code == 0:
+            log = Log("info", f"{child.title} has retired")
+        else:
+            log = Log("warning", f"{child.title} died before it had retired ({exit.how})")
+        instructions: list[Instruction] = [log]
+        for post in reversed(child.posts):
+            running = exit.running.get(post.stage, ())
+            beside = len(exit.running) > bool(running)
+            instructions.append(Tell(SCHEDULER, WorkerGone(post.number, exit.how, running, False, beside)))
+        return instructions
 
     def _worker_died(self, child: Child, exit: Exit, now: float) -> list[Instruction]:
         how = exit.how
@@ -421,4 +445,7 @@ class Supervision:
 
     def _tell_broken(self) -> list[Instruction]:
         """A scheduler that begins anew knows of no stage that was given up."""
-        return [Tell(SCHEDULER, StageBroken(stage, "its workers died too often")) for stage in sorted(self._broken)]
+        broken = [Tell(SCHEDULER, StageBroken(stage, "its workers died too often")) for stage in sorted(self._broken)]
+        # Nor of a worker that retires.
+        retiring = [post for child in self.children.values() if child.retiring for post in child.posts]
+        return [*broken, *[Tell(SCHEDULER, Retire(post.number)) for post in retiring]]

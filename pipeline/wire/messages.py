@@ -173,7 +173,7 @@ class Submit(Message, frozen=True, tag=_tag(4)):
     """The client's own numbers of streams that it sends no more requests of."""
 
 
-class Cancel(Message, frozen=True, tag=_tag(12)):
+class Cancel(Message, frozen=True, tag=_tag(13)):
     """The client does not want the answers to these requests any more. Each is answered with the error `Cancelled`,
     unless its answer is on its way already; what is under way of it is dropped before the next stage."""
 
@@ -226,7 +226,7 @@ class AskStatus(Message, frozen=True, tag=_tag(7)):
     client: int
 
 
-class AskStory(Message, frozen=True, tag=_tag(13)):
+class AskStory(Message, frozen=True, tag=_tag(12)):
     """As `AskStatus`: what has happened to a request."""
 
     client: int

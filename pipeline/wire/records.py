@@ -30,7 +30,7 @@ __all__ = [
     "Trace",
 ]
 
-#: Why a batch closes (see `pipeline.worker.inbox`), in the order in which `WorkerReport` counts them.
+#: Why a batch closes (see `pipeline.worker.batcher`), in the order in which `WorkerReport` counts them.
 CLOSE_REASONS = ("full", "delay", "drained", "deadline", "slots")
 
 #: In place of an input that a skipped stage would have made.

@@ -19,10 +19,10 @@ from pipeline.graph.plan import StagePlan
 from pipeline.graph.slots import slot_bytes
 from pipeline.wire.flattening import parts, position_of
 from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Copied, Hop, Notice, Order, Trace
+from pipeline.worker.candidates import Waiting
 from pipeline.worker.failures import Failures, Home, examine, message_of
 from pipeline.worker.filling import Filling
 from pipeline.worker.grouping import arrays_of
-from pipeline.worker.peers import Waiting
 from shm.errors import HandleRefused
 from shm.handle import JSON, TensorHandle
 from shm.layout import round_up
@@ -98,7 +98,7 @@ class Execution:
     Args:
         plan: the stage.
         index: its index in the pipeline's plan.
-        base: the number of its first tensor (see `pipeline.graph.routes`).
+        base: the number of its first tensor (see `pipeline.graph.compiled`).
         stage: the user's object, set up.
         table: every segment of the run.
         asked: positions of the fields whose truth some stage's `when:` asks for.

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pipeline.graph.plan import Field
+from pipeline.worker.candidates import Waiting
 from pipeline.worker.packing import Packing, SlotTooSmall
-from pipeline.worker.peers import Waiting
 from shm.handle import JSON, TensorHandle, itemsize
 from shm.view import SegmentTable
 from stages.errors import SpecMismatch

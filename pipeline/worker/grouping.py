@@ -1,6 +1,6 @@
 """Grouping: which orders of a stage may share a batch, and which of them lie side by side. Pure.
 
-Made out of the plan, for the worker's inbox:
+Made out of the plan, for the worker's batcher:
 
     form     the shapes of an order's inputs, as the stage wants them to be equal; None where nothing can differ
     place    where its inputs and its output lie, and where its neighbour's would
@@ -22,20 +22,20 @@ from collections.abc import Callable, Hashable
 from pipeline.graph.plan import Plan, StagePlan
 from pipeline.wire.flattening import position_of
 from pipeline.wire.messages import Order
-from pipeline.worker.inbox import Inbox
-from pipeline.worker.peers import Place
+from pipeline.worker.batcher import Batcher
+from pipeline.worker.candidates import Place
 from shm.handle import JSON, TensorHandle, itemsize
 from shm.layout import round_up
 from stages.spec import TensorSpec
 
-__all__ = ["arrays_of", "form_of", "inbox_of", "place_of"]
+__all__ = ["arrays_of", "batcher_of", "form_of", "place_of"]
 
 
-def inbox_of(plan: Plan, index: int) -> Inbox:
-    """The inbox of a worker of the stage with that index in the plan."""
+def batcher_of(plan: Plan, index: int) -> Batcher:
+    """The batcher of a worker of the stage with that index in the plan."""
     stage = plan.stages[index]
     batch = stage.batch
-    return Inbox(
+    return Batcher(
         batch.max_size,
         int(batch.max_delay_ms * 1e6),
         stage.credits,

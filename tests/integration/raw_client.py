@@ -89,10 +89,10 @@ class RawClient:
         self.send(Hello(self.number, "raw"))
         welcome = self.message(Welcome)
         self._ingress = []
-        for address in welcome.pools:
+        for address in (*welcome.ingress, *welcome.answers):
             segment = segments.attach((address.kind, address.name))
             self.table.add(segment)
-            if address.pool.startswith("ingress/"):
+            if address in welcome.ingress:
                 self._ingress.append(segment)
         self._ingress.sort(key=lambda segment: segment.layout.slot_bytes)
 

@@ -9,7 +9,6 @@ from pipeline.client.future import Pending
 from pipeline.client.leases import Leases
 from pipeline.client.session import Session
 from pipeline.client.slots import Ask
-from pipeline.errors import NotInTime
 from pipeline.wire.interface import Axis, Interface, Tensor
 from pipeline.wire.messages import OK, Answer, Answers, Message, SlotRef, Submission, Welcome
 from shm.handle import TensorHandle
@@ -91,7 +90,7 @@ class Talk:
 
     def ask(self, seconds: float | None = None, segment: int = SMALL) -> Ask:
         end = None if seconds is None else self.now + round(seconds * SECOND)
-        return self.session.ask(segment, self.now, end, ended=NotInTime("no slot"))
+        return self.session.ask(segment, self.now, end)
 
     def draft(self, granted: SlotRef) -> Draft:
         """A draft in a slot that was asked for: an ask, and a message of the scheduler's."""

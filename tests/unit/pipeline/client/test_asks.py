@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.errors import NotInTime, Overloaded
+from pipeline.errors import Overloaded
 from pipeline.wire.messages import Loan, Submit
 from tests.unit.pipeline.client.talk import ME, SECOND, SMALL, Talk, ok, slot, submission
 
@@ -45,8 +45,8 @@ def test_an_ask_that_is_late_has_the_scheduler_s_last_word(talk: Talk) -> None:
     talk.answered(settled=1)
     assert not ask.done
     talk.answered(settled=2)
-    with pytest.raises(NotInTime, match="no slot"):
-        ask.take()
+    assert ask.done
+    assert ask.take() is None
     assert talk.session.slots.asking == {}
 
 
@@ -88,6 +88,16 @@ def test_a_client_that_holds_the_slots_itself_is_told_so_and_keeps_none_of_what_
         ask.take()
     assert talk.said() == [Submit(ME, 2, (), (slot(1),))]
     assert draft.open
+
+
+def test_a_client_that_holds_nothing_waits_on_for_what_others_hold(talk: Talk) -> None:
+    ask = talk.ask()
+    talk.said()
+    for _ in range(20):
+        talk.after(1.0)
+        assert not any(isinstance(message, Loan) for message in talk.said())
+    talk.answered(grants=(slot(0),))
+    assert ask.take() is not None
 
 
 def test_a_client_with_a_request_under_way_waits_on(talk: Talk) -> None:

@@ -5,9 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from pipeline.errors import RequestRefused, Unavailable
-from pipeline.wire.messages import OK, Again, Answer, Answers, AskStatus, Gone, Hello, Loan, Status, Submit
+from pipeline.errors import OtherProtocol, RequestRefused, Unavailable
+from pipeline.wire.messages import (
+    OK,
+    PROTOCOL,
+    Again,
+    Answer,
+    Answers,
+    AskStatus,
+    Cancel,
+    Gone,
+    Hello,
+    Loan,
+    Refused,
+    Status,
+    Submit,
+)
+from pipeline.wire.versions import OldHello, reason_of
 from shm.view import SegmentTable
 from tests.unit.pipeline.client.talk import (
     DATA,
@@ -45,7 +61,10 @@ def test_hello_is_said_when_there_is_a_place_and_again_every_half_second() -> No
     talk.after(1)
     assert talk.said() == []
     talk.session.attached(talk.leases)
-    for wait, expected in ((0.0, [Hello(ME, "a client")]), (0.4, []), (0.1, [Hello(ME, "a client")])):
+    hello = Hello(ME, "a client")
+    # A scheduler that says nothing may be an old one, which understands only a hello of its own version.
+    old = [OldHello(protocol, ME, "a client") for protocol in (4, 5)]
+    for wait, expected in ((0.0, [hello]), (0.4, []), (0.1, [hello, *old])):
         talk.after(wait)
         assert talk.said() == expected
     assert talk.session.next_at == talk.now + SECOND // 2
@@ -79,6 +98,43 @@ def test_hello_is_said_at_once_when_what_the_welcome_names_is_gone() -> None:
     assert talk.said() == [Hello(ME, "a client")]
 
 
+def test_a_refusal_says_why_the_client_is_not_let_in_and_that_no_old_scheduler_is_there() -> None:
+    talk = Talk()
+    talk.session.attached(talk.leases)
+    talk.after(0)
+    talk.session.receive(Refused(PROTOCOL, "too many clients", 0), talk.now)
+    assert (talk.session.refusal, talk.session.other_version) == ("too many clients", "")
+    talk.said()
+    talk.after(0.5)
+    assert talk.said() == [Hello(ME, "a client")]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [Refused(PROTOCOL + 1, "their words", 0), OtherProtocol("a welcome of another version")],
+    ids=["refused", "old welcome"],
+)
+def test_a_scheduler_of_another_version_is_known_by_its_answer(message: Any) -> None:
+    talk = Talk()
+    talk.session.attached(talk.leases)
+    talk.after(0)
+    if isinstance(message, OtherProtocol):
+        message.protocol = PROTOCOL + 1
+    talk.session.receive(message, talk.now)
+    assert talk.session.other_version == reason_of(PROTOCOL, PROTOCOL + 1)
+    # In another run there may be another scheduler.
+    talk.session.attached(talk.leases)
+    assert talk.session.other_version == ""
+
+
+def test_a_slot_that_is_refused_is_not_waited_for_any_more(talk: Talk) -> None:
+    ask = talk.session.ask(SMALL, talk.now)
+    talk.session.receive(Refused(PROTOCOL, "no client fills it", 1), talk.now)
+    assert ask.done
+    with pytest.raises(Unavailable, match="no client fills it"):
+        ask.take()
+
+
 # -- requests and answers -----------------------------------------------------------------------
 
 
@@ -107,6 +163,27 @@ def test_an_error_finishes_a_request_too(talk: Talk) -> None:
     pending = talk.submit(slot(0))
     talk.answered(Answer(1, "BadInput", "no", (), (), ""))
     assert isinstance(pending.error(), RequestRefused)
+
+
+def test_a_request_is_cancelled_behind_what_was_kept_back_and_only_while_it_is_under_way(talk: Talk) -> None:
+    pending = talk.session.submit(talk.draft(slot(0)), 0, 0, "", talk.pending)
+    talk.session.cancel(pending.tag)
+    assert [type(message) for message in talk.said()] == [Submit, Cancel]
+    talk.answered(Answer(pending.tag, "Cancelled", "", (), (), ""))
+    talk.session.cancel(pending.tag)
+    assert talk.said() == []
+
+
+def test_parts_of_an_answer_do_not_finish_the_request_and_each_is_kept_once(talk: Talk) -> None:
+    pending = talk.submit(slot(0))
+    talk.said()
+    part = replace(ok(1), last=False)
+    assert talk.answered(part) == []
+    assert (pending.done(), pending.parts, talk.session.came) == (False, [part], 0)
+    assert talk.answered(part) == []
+    assert pending.parts == [part]
+    assert talk.answered(replace(ok(1), outputs=(), part=1)) == [pending]
+    assert (pending.done(), len(pending.parts)) == (True, 1)
 
 
 def test_requests_that_are_kept_back_share_one_message(talk: Talk) -> None:

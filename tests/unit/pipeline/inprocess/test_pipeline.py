@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from pipeline.graph.plan import Edge, PoolPlan
+from pipeline.graph.slots import fields_of, slot_bytes
 from pipeline.inprocess.pipeline import LocalPipeline
-from pipeline.wire.messages import OK, SlotRef, Submission
+from pipeline.wire.messages import MISSING, OK, SlotRef, Submission
 from shm.handle import TensorHandle
+from stages.pieces import Pieces
 from tests.unit.pipeline.inprocess.test_client import Louder, plan_of
 
 
@@ -51,4 +56,24 @@ def test_an_answers_slots_come_back_when_they_are_released() -> None:
         answer = pipeline.run(Submission(tag, slot, (handle,), 0, 0, ""))
         assert answer.code == OK
         pipeline.release([SlotRef(*answer.outputs[0][:3])])  # type: ignore[index]
+    pipeline.close()
+
+
+def test_an_answer_in_parts_ends_with_how_many_there_were_and_gives_its_slots_back() -> None:
+    stage = Pieces(size=2, max_bytes=64)
+    plan = plan_of(Louder())
+    fields = fields_of(stage.outputs)
+    plan = replace(
+        plan,
+        stages=(replace(plan.stages[0], outputs=stage.outputs, fields=fields),),
+        outputs=(("piece", Edge("louder", "piece")),),
+        pools=(*plan.pools[:2], PoolPlan("louder", slot_bytes(fields), 2)),
+    )
+    pipeline = LocalPipeline(plan, [stage], lambda *_: None)
+    for tag in range(1, 20):
+        slot = pipeline.slot_for(5)
+        assert slot is not None
+        handle = TensorHandle(*slot, 0, "uint8", (5,))
+        answer = pipeline.run(Submission(tag, slot, (handle,), 0, 0, ""))
+        assert (answer.code, answer.part, answer.outputs) == (OK, 3, (MISSING,))
     pipeline.close()

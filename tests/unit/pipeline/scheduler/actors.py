@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pipeline.wire.messages import Notice, SlotRef
+from pipeline.worker.batcher import Batcher
+from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution
-from pipeline.worker.inbox import Inbox
-from pipeline.worker.peers import Waiting
 from shm.handle import TensorHandle
 
 __all__ = ["EPOCH", "MS", "SCHEDULER", "SUPERVISOR", "Client", "Expected", "Peer", "Worker", "mark_of"]
@@ -29,7 +29,7 @@ class Worker:
     """The number of its first worker."""
     stage: int
     replica: int
-    inbox: Inbox
+    batcher: Batcher
     execution: Execution
     alive: bool = True
     #: The batch that is computed, and what its inputs and generations were when it began.

@@ -1,6 +1,6 @@
 """Simulation: a whole pipeline in one thread, where every interleaving can be played.
 
-The scheduler, the pools, the workers' inboxes and executions are the real ones. Modelled are
+The scheduler, the pools, the workers' batchers and executions are the real ones. Modelled are
 
     connections   one queue for each pair (sender, receiver); in order within, in any order between
     workers       idle or computing; a batch reads and half-writes its slots, and ends in a later event;
@@ -45,7 +45,7 @@ from pipeline.wire.messages import (
     WorkerGone,
 )
 from pipeline.worker.execution import Execution
-from pipeline.worker.grouping import inbox_of
+from pipeline.worker.grouping import batcher_of
 from shm import segments
 from shm.handle import TensorHandle
 from shm.pool import SlotPool
@@ -211,7 +211,7 @@ class Simulation(Clientele):
                 process,
                 stage,
                 replica,
-                inbox_of(self.plan, stage),
+                batcher_of(self.plan, stage),
                 Execution(
                     plan, stage, route.base, stage_of(plan), self.table, route.asked, lambda: self.now, len(route.pools) > 1
                 ),
@@ -239,7 +239,7 @@ class Simulation(Clientele):
         self.crew[mates[0].stage, worker.replica] = None
         for mate in mates:
             assert not mate.rows
-            assert not len(mate.inbox), "it was told to leave, and has something to do"
+            assert not len(mate.batcher), "it was told to leave, and has something to do"
             if mate.late:
                 self._send_notices(mate, [])
             mate.alive = False
@@ -253,12 +253,12 @@ class Simulation(Clientele):
             assert not worker.retired, "it was told to leave, and is ordered something"
             for order in message.orders:
                 assert order.hops[0].worker == worker.number
-                worker.inbox.add(order, self.now)
-            assert len(worker.inbox) <= self.plan.stages[worker.stage].credits, "more was ordered than credits allow"
+                worker.batcher.add(order, self.now)
+            assert len(worker.batcher) <= self.plan.stages[worker.stage].credits, "more was ordered than credits allow"
         else:
             assert isinstance(message, Fences)
             for fence in message.fences:
-                worker.inbox.fence(fence.request, fence.attempt)
+                worker.batcher.fence(fence.request, fence.attempt)
             self.network.send(worker.peer, SCHEDULER, Fenced(EPOCH, worker.number, message.fences))
 
     def _living(self) -> list[Worker]:
@@ -272,13 +272,13 @@ class Simulation(Clientele):
         """While suspects are about, one batch of a process is computed at a time."""
         mates = self._mates(worker)
         computing = [mate for mate in mates if mate.rows]
-        suspects = any(mate.inbox.has_suspects for mate in mates) or any(mate.rows[0].order.group for mate in computing)
+        suspects = any(mate.batcher.has_suspects for mate in mates) or any(mate.rows[0].order.group for mate in computing)
         return not (computing and suspects)
 
     def begin(self) -> bool:
         """A worker begins a batch: it reads its inputs, and writes the first half of its outputs."""
         for worker in self._turned(self._living()):
-            if worker.rows or not self._may_begin(worker) or (batch := worker.inbox.take(self.now)) is None:
+            if worker.rows or not self._may_begin(worker) or (batch := worker.batcher.take(self.now)) is None:
                 continue
             worker.rows = batch.rows
             assert len(batch.rows) <= self.plan.stages[worker.stage].batch.max_size or batch.rows[0].order.group
@@ -404,7 +404,7 @@ class Simulation(Clientele):
         assert not self.scheduler.requests, self.story()
         assert [pool.free for pool in self.pools] == [pool.slots for pool in self.pools], self.story()
         for worker in self._living():
-            assert len(worker.inbox) == 0
+            assert len(worker.batcher) == 0
 
     def _progress(self) -> bool:
         moved = self.start_worker()
@@ -417,7 +417,7 @@ class Simulation(Clientele):
                 self._release(client, 0)
                 moved = True
         moved = self.begin() or self.finish() or self.flush() or bool(self.network.open(self._deaf)) or moved
-        if not moved and any(len(worker.inbox) for worker in self._living()):
+        if not moved and any(len(worker.batcher) for worker in self._living()):
             self.now += 1000 * MS
             moved = True
         return moved

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.graph.routes import Routes
+from pipeline.graph.compiled import CompiledPlan
 from pipeline.scheduler.backlog import AGING_NS, Backlog
 from pipeline.scheduler.ledger import Request
 from pipeline.wire.messages import SlotRef
 from tests.unit.pipeline.scheduler.graphs import make_plan
 
-SCOPES = Routes.of(make_plan("fan out")).scopes
+SCOPES = CompiledPlan.of(make_plan("fan out")).scopes
 
 
 def request(number: int, *, priority: int = 0, submitted: int = 0) -> Request:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.scheduler.routes import Routes
-
+from pipeline.graph.compiled import CompiledPlan
 from pipeline.scheduler.ledger import Request, Worker
 from pipeline.wire.messages import MISSING, SlotRef
 from shm.handle import TensorHandle
@@ -14,7 +13,7 @@ def tensor(number: int) -> TensorHandle:
     return TensorHandle(100 + number, 0, 1, 0, "uint8", (16,))
 
 
-def request(routes: Routes) -> Request:
+def request(routes: CompiledPlan) -> Request:
     return Request(
         1, routes.scopes[0], client=5, tag=7, ingress=SlotRef(100, 0, 1),
         values=[tensor(0), *[None] * (routes.tensors - 1)], stages=len(routes.stages), deadline=9, priority=2,
@@ -30,14 +29,14 @@ def test_a_worker_has_a_credit_less_for_each_order_and_gets_it_back_once() -> No
 
 
 def test_a_tensor_that_is_to_be_made_is_named_by_its_number() -> None:
-    routes = Routes.of(make_plan("diamond"))
+    routes = CompiledPlan.of(make_plan("diamond"))
     found = request(routes)
     found.values[2] = tensor(2)
     assert found.inputs_of(routes.stages[3]) == ((tensor(2), 3), ())
 
 
 def test_what_a_skipped_stage_would_have_made_is_missing() -> None:
-    routes = Routes.of(make_plan("either or"))
+    routes = CompiledPlan.of(make_plan("either or"))
     found = request(routes)
     found.skipped = routes.stages[1].bit
     found.values[4] = tensor(4)
@@ -46,7 +45,7 @@ def test_what_a_skipped_stage_would_have_made_is_missing() -> None:
 
 
 def test_a_stage_is_run_where_its_condition_holds() -> None:
-    routes = Routes.of(make_plan("either or"))
+    routes = CompiledPlan.of(make_plan("either or"))
     found = request(routes)
     assert [found.holds(stage) for stage in routes.stages] == [True, False, True, True]
     found.truths = 1 << 2
@@ -56,7 +55,7 @@ def test_a_stage_is_run_where_its_condition_holds() -> None:
 
 
 def test_a_stage_is_open_until_it_is_ordered_or_done_and_only_in_its_own_scope() -> None:
-    routes = Routes.of(make_plan("fan out"))
+    routes = CompiledPlan.of(make_plan("fan out"))
     found = request(routes)
     assert [found.is_open(stage) for stage in routes.stages] == [True, False, True]
     found.claimed, found.done = 0b001, 0b100
@@ -64,7 +63,7 @@ def test_a_stage_is_open_until_it_is_ordered_or_done_and_only_in_its_own_scope()
 
 
 def test_a_child_is_a_request_of_its_parents_client_deadline_and_name() -> None:
-    routes = Routes.of(make_plan("fan out"))
+    routes = CompiledPlan.of(make_plan("fan out"))
     parent = request(routes)
     parent.done = 0b001
     child = parent.child(2, routes.scopes[1], 3, parent.values)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from pipeline.graph.compiled import NO_POOL, CompiledPlan
 from pipeline.graph.plan import Edge, Plan, PoolPlan
-from pipeline.graph.routes import NO_POOL, Routes
 from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.sizes import Sizes
 from pipeline.wire.messages import OK, TOO_SMALL, Notice, Notices, Submit
@@ -35,7 +35,7 @@ class Bench:
             for pool in plan.pools
         ]
         self.pools = [SlotPool(segment) for segment in self.segments]
-        self.routes = Routes.of(plan)
+        self.routes = CompiledPlan.of(plan)
         self.route = self.routes.stages[0]
         self.sizes = Sizes(len(plan.stages), self.pools)
 
@@ -171,7 +171,7 @@ def test_who_waits_for_a_large_slot_is_not_overtaken_by_those_behind(two: tuple[
     large = simulation.pools[pools[-1]]
     taken = [large.loan() for _ in range(large.slots)]
     greedy.sizes[0], modest.sizes[0] = len(pools) - 1, 0
-    simulation.decide()
+    simulation.scheduler.decide(simulation.now)
     assert (pool_of(simulation, greedy), pool_of(simulation, modest)) == (None, None)
     for slot in taken:
         large.abandon(*slot)

@@ -13,8 +13,8 @@ from pipeline.graph.plan import BatchPlan, Edge, StagePlan, WorkerPlan
 from pipeline.graph.slots import fields_of, slot_bytes
 from pipeline.wire.codec import decode, encode
 from pipeline.wire.messages import OK, Copied, Hop, Notice, Notices, Order, Trace, WorkerReport
+from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution, Outcome
-from pipeline.worker.peers import Waiting
 from shm.handle import TensorHandle
 from shm.pool import SlotPool
 from shm.segment import SegmentSpec

@@ -7,7 +7,7 @@ import pytest
 from pipeline.graph.plan import BatchPlan, Edge, Plan, StagePlan
 from pipeline.graph.slots import fields_of
 from pipeline.wire.messages import MISSING, Hop, Order
-from pipeline.worker.grouping import form_of, inbox_of, place_of
+from pipeline.worker.grouping import batcher_of, form_of, place_of
 from shm.handle import TensorHandle
 from stages.spec import TensorSpec
 
@@ -138,11 +138,11 @@ def test_rows_without_an_optional_input_are_neighbours_by_what_they_have() -> No
 
 
 def test_the_inbox_of_a_stage_groups_as_its_plan_says() -> None:
-    inbox = inbox_of(plan_of([PAGE], gather=False, size=2), 1)
+    batcher = batcher_of(plan_of([PAGE], gather=False, size=2), 1)
     for request, (slot, width) in enumerate([(0, 9), (5, 9), (1, 9), (6, 8)]):
-        inbox.add(order(handle(slot, 9, width, 3), slot=slot, request=request), request)
-    first = inbox.take(10)
+        batcher.add(order(handle(slot, 9, width, 3), slot=slot, request=request), request)
+    first = batcher.take(10)
     assert first is not None
     assert ([row.order.request for row in first.rows], first.reason) == ([0, 2], "full")
-    assert inbox.take(10) is None
-    assert inbox.wake_at() == 1 + 5_000_000
+    assert batcher.take(10) is None
+    assert batcher.wake_at() == 1 + 5_000_000

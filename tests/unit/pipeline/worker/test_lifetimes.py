@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-
-from pipeline.worker.member import LATE_NS
-from tests.unit.pipeline.worker.test_execution import Bench, Stage, fill, refuse_negative
 from tests.unit.pipeline.worker.test_member import Process
+
+from pipeline.worker.replica import LATE_NS
+from tests.unit.pipeline.worker.test_execution import Bench, Stage, fill, refuse_negative
 
 now = time.monotonic_ns
 

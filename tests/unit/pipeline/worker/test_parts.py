@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.wire.messages import OK, Notice
+from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution, Outcome
-from pipeline.worker.peers import Waiting
 from shm.pool import SlotPool
 from shm.segment import SegmentSpec
 from shm.segments import create

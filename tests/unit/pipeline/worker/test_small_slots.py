@@ -11,8 +11,8 @@ import pytest
 from pipeline.graph.plan import BatchPlan, Edge, StagePlan, WorkerPlan
 from pipeline.graph.slots import fields_of, slot_bytes
 from pipeline.wire.messages import OK, TOO_SMALL, Hop, Notice, Order
+from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution
-from pipeline.worker.peers import Waiting
 from shm.handle import TensorHandle
 from shm.pool import SlotPool
 from shm.segment import SegmentSpec

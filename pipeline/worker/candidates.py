@@ -1,6 +1,6 @@
-"""Peers: the orders in an inbox that may share a batch, oldest first, and which of them lie side by side. Pure.
+"""Candidates: the orders in an batcher that may share a batch, oldest first, and which of them lie side by side. Pure.
 
-Part of the inbox, which says what may share a batch, and when one closes.
+Part of the batcher, which says what may share a batch, and when one closes.
 
 A batch is taken in the time that its own rows need, however many wait: a worker of a GPU forms thousands of batches a
 second out of hundreds of orders. So places are looked up, not searched for:
@@ -20,14 +20,14 @@ from typing import NamedTuple
 
 from pipeline.wire.messages import Order
 
-__all__ = ["NEVER", "Peers", "Place", "Run", "Waiting"]
+__all__ = ["NEVER", "Candidates", "Place", "Run", "Waiting"]
 
 NEVER = 1 << 62
 """In monotonic nanoseconds."""
 
 
 class Waiting(NamedTuple):
-    """One order in the inbox."""
+    """One order in the batcher."""
 
     order: Order
     arrived: int
@@ -41,8 +41,8 @@ class Place(NamedTuple):
     next: tuple[int, ...]
 
 
-class Peers:
-    """Orders that may share a batch, by a number that the inbox gives each, which rises.
+class Candidates:
+    """Orders that may share a batch, by a number that the batcher gives each, which rises.
 
     Args:
         place: of an order; None: nobody cares.
@@ -157,12 +157,12 @@ class Peers:
 
 
 class Run:
-    """Some peers that lie side by side."""
+    """Some candidates that lie side by side."""
 
-    __slots__ = ("_numbers", "_peers")
+    __slots__ = ("_candidates", "_numbers")
 
-    def __init__(self, peers: Peers, numbers: Sequence[int]) -> None:
-        self._peers = peers
+    def __init__(self, candidates: Candidates, numbers: Sequence[int]) -> None:
+        self._candidates = candidates
         self._numbers = numbers
 
     def __len__(self) -> int:
@@ -170,17 +170,17 @@ class Run:
 
     @property
     def oldest(self) -> Waiting:
-        return self._peers.rows[self._numbers[0]]
+        return self._candidates.rows[self._numbers[0]]
 
     def is_urgent(self, now: int) -> bool:
         """Whether one of them would be late if it waited on."""
-        rows = [self._peers.rows[number] for number in self._numbers]
+        rows = [self._candidates.rows[number] for number in self._numbers]
         return any(row.order.deadline and now >= _latest_start(row) for row in rows)
 
     def take(self, most: int) -> list[Waiting]:
         """Let go of them: the oldest, those behind it, those before it."""
         assert len(self._numbers) <= most
-        return self._peers.remove(self._numbers)
+        return self._candidates.remove(self._numbers)
 
 
 def _latest_start(row: Waiting) -> int:

@@ -1,8 +1,8 @@
-"""Member: one worker of a worker process, that is one replica of one stage.
+"""Replica: one worker of a worker process, that is one replica of one stage.
 
-It has its own number, inbox, batches in flight, flight record and counters, and knows nothing of
+It has its own number, batcher, batches in flight, flight record and counters, and knows nothing of
 the others that it may share the process with. The process gives it orders and asks it, in turn, for
-a step; what comes of that leaves through the process's exits.
+a step; what comes of that leaves through the process's forwarder.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
+from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.plan import Plan, Post, producer_of
-from pipeline.graph.routes import Routes
 from pipeline.wire.messages import Fenced, Fences, Notice, Notices, Order, WorkerReport
 from pipeline.wire.records import CLOSE_REASONS
+from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution, Flight, Outcome
-from pipeline.worker.exits import Exits
 from pipeline.worker.failures import Home, examine
-from pipeline.worker.grouping import inbox_of
+from pipeline.worker.forwarder import Forwarder
+from pipeline.worker.grouping import batcher_of
 from pipeline.worker.overdue import Overdue
-from pipeline.worker.peers import Waiting
 from pipeline.worker.recorder import Recorder
 from shm.view import SegmentTable
 from stages.declared import declared
@@ -30,7 +30,7 @@ from stages.errors import SpecMismatch
 from stages.loading import load_stage
 from stages.stage import Stage, StageContext
 
-__all__ = ["LATE_NS", "MOST_NOTICES", "Member", "may_begin"]
+__all__ = ["LATE_NS", "MOST_NOTICES", "Replica", "may_begin"]
 
 MOST_NOTICES = 128
 """In one message. Each may bring some 6000 characters of what went wrong, and a message is of 4 MiB at most."""
@@ -41,7 +41,7 @@ LATE_NS = 5_000_000
 _BUSY_REPORT_NS = 1_000_000_000
 
 
-class Member:
+class Replica:
     """One worker, from its stage's setup to its teardown.
 
     Args:
@@ -50,11 +50,11 @@ class Member:
         replica: of the stage.
         recorder: its own flight record.
         table: every segment of the run.
-        exits: of its process.
+        forwarder: of its process.
     """
 
     def __init__(
-        self, plan: Plan, post: Post, replica: int, recorder: Recorder, table: SegmentTable, exits: Exits
+        self, plan: Plan, post: Post, replica: int, recorder: Recorder, table: SegmentTable, forwarder: Forwarder
     ) -> None:
         self.number, self.stage = post.number, post.stage
         self._plan = plan
@@ -62,9 +62,9 @@ class Member:
         self._replica = replica
         self._recorder = recorder
         self._table = table
-        self._exits = exits
-        self.inbox = inbox_of(plan, post.stage)
-        exits.add(post.number, self.inbox)
+        self._forwarder = forwarder
+        self.batcher = batcher_of(plan, post.stage)
+        forwarder.add(post.number, self.batcher)
         self._stage: Stage | None = None
         #: Batches in flight, the oldest first; more than one only where the stage has a `concurrency` above 1.
         self.flights: list[Flight] = []
@@ -117,7 +117,7 @@ class Member:
         self._stage = stage
         # Asked once more: the stage may have found it out in its setup.
         self.concurrency = declared(stage).concurrency
-        route = Routes.of(self._plan).stages[self.stage]
+        route = CompiledPlan.of(self._plan).stages[self.stage]
         sized = len(route.pools) > 1
         self._execution = Execution(
             plan, self.stage, route.base, stage, self._table, route.asked, sized=sized, tell=self._tell_parts
@@ -141,7 +141,7 @@ class Member:
 
     def forget(self) -> None:
         """Another scheduler: what the last one ordered is nobody's any more."""
-        self.inbox.clear()
+        self.batcher.clear()
         self.late.clear()
         # The next one has heard nothing of what was done so far.
         self.reported = 0
@@ -168,14 +168,14 @@ class Member:
         """Take in orders."""
         now = time.monotonic_ns()
         for order in orders:
-            self.inbox.add(order, now)
+            self.batcher.add(order, now)
 
     def fence(self, message: Fences) -> None:
         """Forget orders. The answer says that nothing of these is written any more."""
         self.land_all()
         for fence in message.fences:
-            self.inbox.fence(fence.request, fence.attempt)
-        self._exits.tell_scheduler(Fenced(message.epoch, self.number, message.fences))
+            self.batcher.fence(fence.request, fence.attempt)
+        self._forwarder.tell_scheduler(Fenced(message.epoch, self.number, message.fences))
 
     def step(self, now: int, may_begin: bool = True) -> bool:
         """Settle what is over, and compute a batch where one closes now; whether there was anything.
@@ -186,7 +186,7 @@ class Member:
         """
         flights = self.flights
         moved = bool(flights) and self._land()
-        batch = self.inbox.take(now) if may_begin and len(flights) < self.concurrency else None
+        batch = self.batcher.take(now) if may_begin and len(flights) < self.concurrency else None
         if self.late and (len(self.late) >= self._late_limit or now >= self._late_at):
             self.tell_late()
         if batch is None:
@@ -220,7 +220,7 @@ class Member:
             self._recorder.end(self._flying(), self._oldest(now))
         else:
             self.flights.append(flight)
-            self.inbox.flying += len(flight.rows)
+            self.batcher.flying += len(flight.rows)
         self._pass_on(outcome)
 
     def _land(self) -> bool:
@@ -254,7 +254,7 @@ class Member:
         if flight is self.flights[0]:
             self._oldest_ended = time.monotonic_ns()
         self.flights.remove(flight)
-        self.inbox.flying -= len(flight.rows)
+        self.batcher.flying -= len(flight.rows)
         self._recorder.end(self._flying(), self._oldest(0))
         self._pass_on(outcome)
         return True
@@ -278,7 +278,7 @@ class Member:
             self._say(self._execution.failures.take())
         # Forward first: the next stage can begin while the scheduler is told.
         if outcome.forwards:
-            self._exits.forward(outcome.forwards)
+            self._forwarder.forward(outcome.forwards)
         if outcome.late:
             if not self.late:
                 self._late_at = time.monotonic_ns() + LATE_NS
@@ -290,15 +290,15 @@ class Member:
         """Send the notices that nobody has been waiting for, with those that somebody is."""
         notices, self.late = (*self.late, *also), []
         if len(notices) <= MOST_NOTICES:
-            self._exits.tell_scheduler(Notices(self._exits.epoch, self.number, notices))
+            self._forwarder.tell_scheduler(Notices(self._forwarder.epoch, self.number, notices))
             return
         for start in range(0, len(notices), MOST_NOTICES):
             part = notices[start : start + MOST_NOTICES]
-            self._exits.tell_scheduler(Notices(self._exits.epoch, self.number, part))
+            self._forwarder.tell_scheduler(Notices(self._forwarder.epoch, self.number, part))
 
     def _tell_parts(self, notices: Sequence[Notice]) -> None:
         """Send parts of answers, while their batch is still computed."""
-        self._exits.tell_scheduler(Notices(self._exits.epoch, self.number, tuple(notices)))
+        self._forwarder.tell_scheduler(Notices(self._forwarder.epoch, self.number, tuple(notices)))
 
     def under_way(self) -> tuple[str, list[str]]:
         """The stage, and the labels of the requests that it has in its hands; "" and none where it has none."""
@@ -321,7 +321,7 @@ class Member:
             self.reported = self.batches
             if self._said:
                 self._say(self._execution.failures.take())
-            self._exits.tell_scheduler(
+            self._forwarder.tell_scheduler(
                 WorkerReport(
                     self.number,
                     self.stage,
@@ -334,12 +334,12 @@ class Member:
             )
 
 
-def may_begin(members: Sequence[Member]) -> bool:
+def may_begin(replicas: Sequence[Replica]) -> bool:
     """Whether a batch may begin beside those in flight in the same process.
 
     While suspects are about, only one is computed at a time: a death then says which one it was.
     """
-    flying = [flight for member in members for flight in member.flights]
+    flying = [flight for replica in replicas for flight in replica.flights]
     if not flying:
         return True
-    return not (flying[0].rows[0].order.group or any(member.inbox.has_suspects for member in members))
+    return not (flying[0].rows[0].order.group or any(replica.batcher.has_suspects for replica in replicas))

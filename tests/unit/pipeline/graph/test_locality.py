@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.graph.nearness import near_cpus, near_node
+from pipeline.graph.locality import near_cpus, near_node
 from pipeline.graph.plan import BatchPlan, Edge, Plan, StagePlan, WorkerPlan
 from stages.spec import TensorSpec
 

@@ -29,13 +29,13 @@ from pipeline.wire.messages import (
     PeerGone,
     WorkerReport,
 )
+from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Flight
-from pipeline.worker.exits import Exits
 from pipeline.worker.failures import LONGEST_MESSAGE, LONGEST_TRACEBACK
 from pipeline.worker.filling import Filling
-from pipeline.worker.member import LATE_NS, Member, may_begin
-from pipeline.worker.peers import Waiting
+from pipeline.worker.forwarder import Forwarder
 from pipeline.worker.recorder import RECORD_BYTES, Recorder
+from pipeline.worker.replica import LATE_NS, Replica, may_begin
 from shm import segments
 from shm.handle import TensorHandle
 from shm.pool import SlotPool
@@ -73,14 +73,14 @@ class Process:
         self.table = table
         self.scheduler = listen(run_dir, SCHEDULER)
         self.elsewhere = listen(run_dir, Address.worker(9))
-        self.exits = Exits(run_dir, 1)
+        self.forwarder = Forwarder(run_dir, 1)
         self.records = [Recorder(memoryview(bytearray(RECORD_BYTES))) for _ in range(2)]
-        self.a, self.b = self.members = [
-            Member(self.plan, Post(4 + stage, stage, stage), 0, self.records[stage], table, self.exits)
+        self.a, self.b = self.replicas = [
+            Replica(self.plan, Post(4 + stage, stage, stage), 0, self.records[stage], table, self.forwarder)
             for stage in range(2)
         ]
-        for member in self.members:
-            member.set_up()
+        for replica in self.replicas:
+            replica.set_up()
 
     def order(self, request: int, *workers: int, group: int = 0) -> Order:
         slot, generation = self.pool.loan()
@@ -91,16 +91,16 @@ class Process:
     def said(self) -> list[Message]:
         # Messages of one sender keep their order: what was sent before the mark is here once the mark is.
         mark = PeerGone(-1)
-        self.exits.tell_scheduler(mark)
+        self.forwarder.tell_scheduler(mark)
         found: list[Any] = []
         while mark not in found:
             found += self.scheduler.receive(1000)
         return found[:-1]
 
     def close(self) -> None:
-        for member in reversed(self.members):
-            member.close()
-        self.exits.close()
+        for replica in reversed(self.replicas):
+            replica.close()
+        self.forwarder.close()
         self.scheduler.close()
         self.elsewhere.close()
         self.table.close()
@@ -145,9 +145,9 @@ def test_each_worker_says_what_it_has_done_under_its_own_number(process: Process
     (late,) = process.said()
     assert isinstance(late, Notices)
     assert (late.worker, [notice.request for notice in late.notices]) == (4, [7, 8])
-    for member in process.members:
-        member.report()
-        member.report()
+    for replica in process.replicas:
+        replica.report()
+        replica.report()
     reports = process.said()
     assert [astuple(report)[:4] for report in reports if isinstance(report, WorkerReport)] == [(4, 0, 1, 2), (5, 1, 1, 2)]
     assert [record.done for record in process.records] == [1, 1]
@@ -190,9 +190,9 @@ def test_a_fence_holds_for_an_order_that_is_still_with_the_worker_before(process
 def test_what_another_scheduler_ordered_is_forgotten(process: Process) -> None:
     process.a.add([process.order(7, 4, 5)])
     process.a.step(now())
-    for member in process.members:
-        member.forget()
-    assert not any(member.step(now() + LATE_NS) for member in process.members)
+    for replica in process.replicas:
+        replica.forget()
+    assert not any(replica.step(now() + LATE_NS) for replica in process.replicas)
     assert process.said() == []
 
 
@@ -212,20 +212,20 @@ def test_a_batch_that_waits_for_the_one_before_it_is_not_counted_as_computed(pro
         def process(self, batch: Batch) -> None:
             raise AssertionError
 
-    member, record = process.a, process.records[0]
-    member._execution._stage = Later()  # type: ignore[assignment]
-    member.concurrency = 2
+    replica, record = process.a, process.records[0]
+    replica._execution._stage = Later()  # type: ignore[assignment]
+    replica.concurrency = 2
     for request in (7, 8):
-        member.add([process.order(request, 4)])
-        assert member.step(now() + 10**9)
-    first, second = member.flights
+        replica.add([process.order(request, 4)])
+        assert replica.step(now() + 10**9)
+    first, second = replica.flights
     assert record.since == first.began
     over.add(first.token)
     landed = now()
-    assert member.step(now())
+    assert replica.step(now())
     assert (record.running, second.began < landed <= record.since) == ((8,), True)
     over.add(second.token)
-    assert member.step(now())
+    assert replica.step(now())
     assert record.running == ()
 
 
@@ -320,11 +320,11 @@ def flight_of(group: int) -> Flight:
 def test_suspects_are_computed_with_nothing_beside_them(
     process: Process, flying: tuple[list[int], list[int]], suspects: tuple[int, ...], expected: bool
 ) -> None:
-    for member, groups in zip(process.members, flying):
-        member.flights = [flight_of(group) for group in groups]
+    for replica, groups in zip(process.replicas, flying):
+        replica.flights = [flight_of(group) for group in groups]
     for index in suspects:
-        process.members[index].add([process.order(index, 4 + index, group=1)])
-    assert may_begin(process.members) is expected
+        process.replicas[index].add([process.order(index, 4 + index, group=1)])
+    assert may_begin(process.replicas) is expected
 
 
 def test_very_many_notices_are_several_messages_of_which_each_fits_a_frame(process: Process) -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.wire.messages import Order
-from pipeline.worker.peers import NEVER, Peers, Place, Waiting
+from pipeline.worker.candidates import NEVER, Candidates, Place, Waiting
 
 MOST = 4
 
@@ -14,11 +14,11 @@ def place(order: Order) -> Place:
     return Place((order.request,), (order.request + 1,))
 
 
-def peers_of(slots: list[int], *, deadlines: dict[int, int] | None = None) -> Peers:
-    peers = Peers(place)
+def peers_of(slots: list[int], *, deadlines: dict[int, int] | None = None) -> Candidates:
+    candidates = Candidates(place)
     for number, slot in enumerate(slots):
-        peers.add(number, Waiting(Order(slot, 0, (deadlines or {}).get(slot, 0), 0, (), (), ""), 0))
-    return peers
+        candidates.add(number, Waiting(Order(slot, 0, (deadlines or {}).get(slot, 0), 0, (), (), ""), 0))
+    return candidates
 
 
 def slots_of(rows: list[Waiting]) -> list[int]:
@@ -42,50 +42,50 @@ slots = st.lists(st.integers(0, 24), unique=True, min_size=1, max_size=20)
 
 @given(slots)
 def test_a_batch_is_the_oldest_its_neighbours_and_the_next_oldest(left: list[int]) -> None:
-    peers = peers_of(left)
+    candidates = peers_of(left)
     while left:
         wanted = left[:MOST]
         if len(left) > MOST:
             wanted = run_of(left[0], left)
             wanted += [slot for slot in left if slot not in wanted][: MOST - len(wanted)]
-        assert slots_of(peers.take(MOST)) == wanted
+        assert slots_of(candidates.take(MOST)) == wanted
         left = [slot for slot in left if slot not in wanted]
-        assert len(peers) == len(left)
+        assert len(candidates) == len(left)
 
 
 @given(slots)
 def test_runs_are_all_of_them_in_rows_that_lie_side_by_side(left: list[int]) -> None:
-    peers = peers_of(left)
-    runs = peers.runs(MOST)
+    candidates = peers_of(left)
+    runs = candidates.runs(MOST)
     found = [slots_of(run.take(MOST)) for run in runs]
     for run in found:
         assert run == run_of(run[0], [slot for slot in left if slot in run])
         assert sorted(run) == list(range(min(run), max(run) + 1))
         assert run[0] == next(slot for slot in left if slot in run)
     assert sorted(slot for run in found for slot in run) == sorted(left)
-    assert not peers
+    assert not candidates
 
 
 def test_where_nobody_cares_for_places_it_is_first_come_first_served() -> None:
-    peers = Peers(None)
+    candidates = Candidates(None)
     for number in range(6):
-        peers.add(number, Waiting(Order(number, 0, 0, 0, (), (), ""), 0))
-    assert [slots_of(peers.take(MOST)), slots_of(peers.take(MOST))] == [[0, 1, 2, 3], [4, 5]]
+        candidates.add(number, Waiting(Order(number, 0, 0, 0, (), (), ""), 0))
+    assert [slots_of(candidates.take(MOST)), slots_of(candidates.take(MOST))] == [[0, 1, 2, 3], [4, 5]]
 
 
 def test_one_is_urgent_halfway_to_its_deadline_and_nobody_any_more_once_it_has_gone() -> None:
-    peers = peers_of([1, 5, 9], deadlines={5: 100, 9: 300})
-    assert [peers.is_urgent(now) for now in (49, 50)] == [False, True]
-    peers.remove([1])
-    assert [peers.is_urgent(now) for now in (50, 149, 150)] == [False, False, True]
-    peers.remove([2])
-    assert not peers.is_urgent(NEVER - 1)
-    assert peers.hurry_at == NEVER
+    candidates = peers_of([1, 5, 9], deadlines={5: 100, 9: 300})
+    assert [candidates.is_urgent(now) for now in (49, 50)] == [False, True]
+    candidates.remove([1])
+    assert [candidates.is_urgent(now) for now in (50, 149, 150)] == [False, False, True]
+    candidates.remove([2])
+    assert not candidates.is_urgent(NEVER - 1)
+    assert candidates.hurry_at == NEVER
 
 
 def test_of_two_in_one_place_both_are_taken() -> None:
-    peers = Peers(lambda order: Place((0,), (1,)))
+    candidates = Candidates(lambda order: Place((0,), (1,)))
     for number in range(6):
-        peers.add(number, Waiting(Order(number, 0, 0, 0, (), (), ""), 0))
-    taken = [*slots_of(peers.take(MOST)), *slots_of(peers.take(MOST))]
+        candidates.add(number, Waiting(Order(number, 0, 0, 0, (), (), ""), 0))
+    taken = [*slots_of(candidates.take(MOST)), *slots_of(candidates.take(MOST))]
     assert sorted(taken) == list(range(6))

@@ -1,6 +1,6 @@
-"""Exits: the ways on which the workers of one process send what they have made.
+"""Forwarder: the ways on which the workers of one process send what they have made.
 
-    orders   ──▶ the inbox of a worker of the same process: a call, and no message
+    orders   ──▶ the batcher of a worker of the same process: a call, and no message
              ──▶ the socket of a worker elsewhere
     the rest ──▶ the scheduler
 
@@ -16,12 +16,12 @@ from pathlib import Path
 from pipeline.wire.address import SCHEDULER, Address
 from pipeline.wire.links import Outbox, connect
 from pipeline.wire.messages import Message, Order, Orders
-from pipeline.worker.inbox import Inbox
+from pipeline.worker.batcher import Batcher
 
-__all__ = ["Exits"]
+__all__ = ["Forwarder"]
 
 
-class Exits:
+class Forwarder:
     """Where the workers of one process send to.
 
     Args:
@@ -33,12 +33,12 @@ class Exits:
         self.epoch = epoch
         self._run_dir = run_dir
         self._scheduler = connect(run_dir, SCHEDULER)
-        self._here: dict[int, Inbox] = {}
+        self._here: dict[int, Batcher] = {}
         self._peers: dict[int, Outbox] = {}
 
-    def add(self, number: int, inbox: Inbox) -> None:
-        """A worker of this process: what is for it goes no further than its inbox."""
-        self._here[number] = inbox
+    def add(self, number: int, batcher: Batcher) -> None:
+        """A worker of this process: what is for it goes no further than its batcher."""
+        self._here[number] = batcher
 
     def tell_scheduler(self, message: Message) -> None:
         """Send the scheduler something."""
@@ -47,11 +47,11 @@ class Exits:
     def forward(self, forwards: Mapping[int, Sequence[Order]]) -> None:
         """Hand orders to the workers of their next hops, by their numbers."""
         for number, orders in forwards.items():
-            inbox = self._here.get(number)
-            if inbox is not None:
+            batcher = self._here.get(number)
+            if batcher is not None:
                 now = time.monotonic_ns()
                 for order in orders:
-                    inbox.add(order, now)
+                    batcher.add(order, now)
                 continue
             peer = self._peers.get(number)
             if peer is None:

@@ -1,4 +1,4 @@
-"""Routes: the plan, turned into the small integers that the scheduler thinks in.
+"""CompiledPlan: the plan, turned into the small integers that the scheduler thinks in.
 
 Stages are indices in the plan's order, sets of stages are bit masks, and every tensor that has
 bytes of its own has a number:
@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from pipeline.graph.branches import has_branches, needs_of
 from pipeline.graph.plan import INGRESS, Edge, Plan, StagePlan
 
-__all__ = ["NO_POOL", "Route", "Routes", "Scope"]
+__all__ = ["NO_POOL", "CompiledPlan", "CompiledStage", "Scope"]
 
 NO_POOL = -1
 """In place of a pool's index: there is none, or none that is of this plan."""
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class CompiledStage:
     """One stage, as the scheduler sees it."""
 
     index: int
@@ -121,10 +121,10 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Routes:
+class CompiledPlan:
     """The whole plan."""
 
-    stages: tuple[Route, ...]
+    stages: tuple[CompiledStage, ...]
     scopes: tuple[Scope, ...]
     tensors: int
     """How many tensor numbers there are."""
@@ -137,6 +137,14 @@ class Routes:
     ingress_pools: tuple[int, ...]
     """Indices of the pools that clients fill, by rising slot size."""
 
+    def until(self, index: int) -> int:
+        """Mask of a stage and of all that must have run before it."""
+        mask = self.stages[index].bit
+        for stage in reversed(self.stages):
+            if stage.bit & mask:
+                mask |= stage.needs
+        return mask
+
     @property
     def first(self) -> tuple[int, ...]:
         """Stages that need nothing but the request."""
@@ -148,7 +156,7 @@ class Routes:
         return self.scopes[0].kept
 
     @classmethod
-    def of(cls, plan: Plan) -> Routes:
+    def of(cls, plan: Plan) -> CompiledPlan:
         """The routes of a checked plan."""
         return _Maker(plan).routes()
 
@@ -170,12 +178,12 @@ class _Maker:
         self.reads = [tuple(sorted({self.producer_of[t] for t in taken})) for taken in self.sources]
         self.needs = needs_of(plan.stages)
 
-    def routes(self) -> Routes:
+    def routes(self) -> CompiledPlan:
         plan = self.plan
         outputs = tuple(self._number(edge) for _, edge in plan.outputs)
         scopes = tuple(self._scope(i, outputs) for i in range(len(self.paths)))
         written = plan.sources or tuple(edge.producer for _, edge in plan.outputs)
-        return Routes(
+        return CompiledPlan(
             stages=tuple(self._route(i, stage, scopes) for i, stage in enumerate(plan.stages)),
             scopes=scopes,
             tensors=len(self.producer_of),
@@ -202,7 +210,7 @@ class _Maker:
     def _bit(self, name: str) -> int:
         return 0 if name == INGRESS else 1 << self.index[name]
 
-    def _route(self, i: int, stage: StagePlan, scopes: tuple[Scope, ...]) -> Route:
+    def _route(self, i: int, stage: StagePlan, scopes: tuple[Scope, ...]) -> CompiledStage:
         plan = self.plan
         scope = scopes[self.paths.index(stage.scope)]
         written = stage.sources or tuple(edge.producer for edge in stage.edges)
@@ -212,7 +220,7 @@ class _Maker:
         followers = tuple(j for j, mask in enumerate(self.needs) if mask >> i & 1)
         kept = scope.kept[i + 1]
         pools = self._pools(stage.name)
-        return Route(
+        return CompiledStage(
             index=i,
             bit=1 << i,
             name=stage.name,
@@ -247,7 +255,7 @@ class _Maker:
         return tuple(sorted({self._number(edge) - self.bases[i] for edge in asking if edge.producer == name}))
 
     def _lists(self, i: int) -> tuple[int, ...]:
-        """`Route.lists` of a stage."""
+        """`CompiledStage.lists` of a stage."""
         stage = self.plan.stages[i]
         lists = tuple(
             -1 if spec.many is None else self._further_out(stage, self.producer_of[tensor])

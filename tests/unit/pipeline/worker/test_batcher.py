@@ -10,9 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pipeline.wire.messages import Order
 from pipeline.wire.records import CLOSE_REASONS
-from pipeline.worker import inbox as inbox_module
-from pipeline.worker.inbox import Closed, Inbox
-from pipeline.worker.peers import Place
+from pipeline.worker import batcher as inbox_module
+from pipeline.worker.batcher import Batcher, Closed
+from pipeline.worker.candidates import Place
 
 ROOT = Path(__file__).parents[4]
 MS = 1_000_000
@@ -27,207 +27,207 @@ def taken(closed: Closed | None) -> tuple[list[int], str] | None:
 
 
 @pytest.fixture
-def fill() -> Callable[..., Inbox]:
-    def fill(count: int, *, max_size: int = 4, delay_ms: int = 10, credits: int = 8, at: int = 0) -> Inbox:
-        inbox = Inbox(max_size, delay_ms * MS, credits)
+def fill() -> Callable[..., Batcher]:
+    def fill(count: int, *, max_size: int = 4, delay_ms: int = 10, credits: int = 8, at: int = 0) -> Batcher:
+        batcher = Batcher(max_size, delay_ms * MS, credits)
         for request in range(count):
-            assert inbox.add(order(request), at + request)
-        return inbox
+            assert batcher.add(order(request), at + request)
+        return batcher
 
     return fill
 
 
 def test_nothing_waits_nothing_closes() -> None:
-    inbox = Inbox(4, 0, 8)
-    assert inbox.take(0) is None
-    assert inbox.wake_at() is None
+    batcher = Batcher(4, 0, 8)
+    assert batcher.take(0) is None
+    assert batcher.wake_at() is None
 
 
-def test_a_full_batch_closes_at_once_and_the_rest_waits_on(fill: Callable[..., Inbox]) -> None:
-    inbox = fill(6)
-    assert taken(inbox.take(6)) == ([0, 1, 2, 3], "full")
-    assert inbox.take(6) is None
-    assert len(inbox) == 2
-    assert inbox.wake_at() == 4 + 10 * MS
+def test_a_full_batch_closes_at_once_and_the_rest_waits_on(fill: Callable[..., Batcher]) -> None:
+    batcher = fill(6)
+    assert taken(batcher.take(6)) == ([0, 1, 2, 3], "full")
+    assert batcher.take(6) is None
+    assert len(batcher) == 2
+    assert batcher.wake_at() == 4 + 10 * MS
 
 
-def test_the_oldest_row_waits_no_longer_than_the_delay(fill: Callable[..., Inbox]) -> None:
-    inbox = fill(2)
-    assert inbox.wake_at() == 10 * MS
-    assert inbox.take(10 * MS - 1) is None
-    assert taken(inbox.take(10 * MS)) == ([0, 1], "delay")
+def test_the_oldest_row_waits_no_longer_than_the_delay(fill: Callable[..., Batcher]) -> None:
+    batcher = fill(2)
+    assert batcher.wake_at() == 10 * MS
+    assert batcher.take(10 * MS - 1) is None
+    assert taken(batcher.take(10 * MS)) == ([0, 1], "delay")
 
 
-def test_without_a_delay_what_is_here_goes(fill: Callable[..., Inbox]) -> None:
-    inbox = fill(2, delay_ms=0)
-    assert taken(inbox.take(0)) == ([0, 1], "drained")
+def test_without_a_delay_what_is_here_goes(fill: Callable[..., Batcher]) -> None:
+    batcher = fill(2, delay_ms=0)
+    assert taken(batcher.take(0)) == ([0, 1], "drained")
 
 
-def test_a_draining_inbox_does_not_wait(fill: Callable[..., Inbox]) -> None:
-    inbox = fill(1)
-    inbox.draining = True
-    assert taken(inbox.take(0)) == ([0], "drained")
+def test_a_draining_inbox_does_not_wait(fill: Callable[..., Batcher]) -> None:
+    batcher = fill(1)
+    batcher.draining = True
+    assert taken(batcher.take(0)) == ([0], "drained")
 
 
-def test_it_does_not_wait_for_more_than_can_come(fill: Callable[..., Inbox]) -> None:
-    inbox = fill(2, credits=3)
-    assert inbox.take(0) is None
-    inbox.add(order(2), 0)
-    assert taken(inbox.take(0)) == ([0, 1, 2], "slots")
+def test_it_does_not_wait_for_more_than_can_come(fill: Callable[..., Batcher]) -> None:
+    batcher = fill(2, credits=3)
+    assert batcher.take(0) is None
+    batcher.add(order(2), 0)
+    assert taken(batcher.take(0)) == ([0, 1, 2], "slots")
 
 
 def test_half_of_the_time_to_the_first_deadline_is_left_for_computing() -> None:
-    inbox = Inbox(4, 100 * MS, 8)
-    inbox.add(order(0), 0)
-    inbox.add(order(1, deadline=30 * MS), 10 * MS)
-    inbox.add(order(2, deadline=90 * MS), 10 * MS)
-    assert inbox.wake_at() == 20 * MS
-    assert inbox.take(20 * MS - 1) is None
-    assert taken(inbox.take(20 * MS)) == ([0, 1, 2], "deadline")
-    inbox.add(order(3), 21 * MS)
-    assert inbox.wake_at() == 121 * MS  # the deadlines have gone with their rows
+    batcher = Batcher(4, 100 * MS, 8)
+    batcher.add(order(0), 0)
+    batcher.add(order(1, deadline=30 * MS), 10 * MS)
+    batcher.add(order(2, deadline=90 * MS), 10 * MS)
+    assert batcher.wake_at() == 20 * MS
+    assert batcher.take(20 * MS - 1) is None
+    assert taken(batcher.take(20 * MS)) == ([0, 1, 2], "deadline")
+    batcher.add(order(3), 21 * MS)
+    assert batcher.wake_at() == 121 * MS  # the deadlines have gone with their rows
 
 
 def test_a_deadline_in_the_past_closes_at_once() -> None:
-    inbox = Inbox(4, 100 * MS, 8)
-    inbox.add(order(0, deadline=1), 50 * MS)
-    assert taken(inbox.take(50 * MS)) == ([0], "deadline")
+    batcher = Batcher(4, 100 * MS, 8)
+    batcher.add(order(0, deadline=1), 50 * MS)
+    assert taken(batcher.take(50 * MS)) == ([0], "deadline")
 
 
 def test_the_docstring_explains_every_reason() -> None:
     # Out of the source: a compiled module has none.
-    docstring = str(ast.get_docstring(ast.parse((ROOT / "pipeline/worker/inbox.py").read_text())))
+    docstring = str(ast.get_docstring(ast.parse((ROOT / "pipeline/worker/batcher.py").read_text())))
     for reason in CLOSE_REASONS:
         assert f"\n    {reason} " in docstring
 
 
 def test_a_fenced_order_is_forgotten_and_does_not_count_any_more() -> None:
-    inbox = Inbox(4, 100 * MS, 8)
-    inbox.add(order(0, deadline=10 * MS), 0)
-    inbox.add(order(1), 0)
-    inbox.fence(0, 0)
-    assert len(inbox) == 1
-    assert inbox.take(5 * MS) is None
-    assert inbox.wake_at() == 100 * MS
-    assert taken(inbox.take(100 * MS)) == ([1], "delay")
+    batcher = Batcher(4, 100 * MS, 8)
+    batcher.add(order(0, deadline=10 * MS), 0)
+    batcher.add(order(1), 0)
+    batcher.fence(0, 0)
+    assert len(batcher) == 1
+    assert batcher.take(5 * MS) is None
+    assert batcher.wake_at() == 100 * MS
+    assert taken(batcher.take(100 * MS)) == ([1], "delay")
 
 
 def test_an_order_that_comes_after_its_fence_is_refused() -> None:
-    inbox = Inbox(4, 0, 8)
-    inbox.fence(0, 0)
-    assert not inbox.add(order(0), 0)
-    assert inbox.add(order(0, attempt=1), 0)
-    assert inbox.add(order(1), 0)
-    assert taken(inbox.take(0)) == ([0, 1], "drained")
+    batcher = Batcher(4, 0, 8)
+    batcher.fence(0, 0)
+    assert not batcher.add(order(0), 0)
+    assert batcher.add(order(0, attempt=1), 0)
+    assert batcher.add(order(1), 0)
+    assert taken(batcher.take(0)) == ([0, 1], "drained")
 
 
 def test_fences_are_remembered_for_long_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inbox_module, "_MAX_FENCES", 3)
-    inbox = Inbox(4, 0, 8)
+    batcher = Batcher(4, 0, 8)
     for request in range(4):
-        inbox.fence(request, 0)
-    assert inbox.add(order(0), 0)
-    assert not any(inbox.add(order(request), 0) for request in (1, 2, 3))
+        batcher.fence(request, 0)
+    assert batcher.add(order(0), 0)
+    assert not any(batcher.add(order(request), 0) for request in (1, 2, 3))
 
 
-def test_clear_forgets_orders_deadlines_and_fences(fill: Callable[..., Inbox]) -> None:
-    inbox = fill(3)
-    inbox.add(order(8, deadline=5), 0)
-    inbox.fence(9, 0)
-    inbox.clear()
-    assert len(inbox) == 0
-    assert inbox.wake_at() is None
-    assert inbox.add(order(9), 0)
-    assert inbox.wake_at() == 10 * MS
+def test_clear_forgets_orders_deadlines_and_fences(fill: Callable[..., Batcher]) -> None:
+    batcher = fill(3)
+    batcher.add(order(8, deadline=5), 0)
+    batcher.fence(9, 0)
+    batcher.clear()
+    assert len(batcher) == 0
+    assert batcher.wake_at() is None
+    assert batcher.add(order(9), 0)
+    assert batcher.wake_at() == 10 * MS
 
 
 def test_a_group_is_batched_alone_and_at_once() -> None:
-    inbox = Inbox(4, 10 * MS, 8)
-    inbox.add(order(0), 0)
-    inbox.add(order(1, group=7), 0)
-    inbox.add(order(2), 0)
-    inbox.add(order(3, group=7), 0)
-    inbox.add(order(4, group=8), 0)
+    batcher = Batcher(4, 10 * MS, 8)
+    batcher.add(order(0), 0)
+    batcher.add(order(1, group=7), 0)
+    batcher.add(order(2), 0)
+    batcher.add(order(3, group=7), 0)
+    batcher.add(order(4, group=8), 0)
     batches = []
-    while (closed := inbox.take(10 * MS)) is not None:
+    while (closed := batcher.take(10 * MS)) is not None:
         batches.append([row.order.request for row in closed.rows])
     assert batches == [[0, 2], [1, 3], [4]]
 
 
 def test_batches_of_one_are_whoever_came_first() -> None:
-    inbox = Inbox(1, 10 * MS, 8, form=lambda order: order.request)
-    inbox.add(order(0, deadline=5), 0)
+    batcher = Batcher(1, 10 * MS, 8, form=lambda order: order.request)
+    batcher.add(order(0, deadline=5), 0)
     for request in (1, 2, 3):
-        inbox.add(order(request, group=request % 2), 0)
-    inbox.fence(2, 0)
-    assert [taken(inbox.take(0)) for _ in range(4)] == [([0], "full"), ([1], "full"), ([3], "full"), None]
-    assert inbox.wake_at() is None
-    inbox.add(order(4), 7)
-    assert inbox.wake_at() == 7 + 10 * MS
+        batcher.add(order(request, group=request % 2), 0)
+    batcher.fence(2, 0)
+    assert [taken(batcher.take(0)) for _ in range(4)] == [([0], "full"), ([1], "full"), ([3], "full"), None]
+    assert batcher.wake_at() is None
+    batcher.add(order(4), 7)
+    assert batcher.wake_at() == 7 + 10 * MS
 
 
 # -- forms -----------------------------------------------------------------------------------------
 
 
-def of_two_forms(*, max_size: int = 3, delay_ms: int = 10, credits: int = 8) -> Inbox:
+def of_two_forms(*, max_size: int = 3, delay_ms: int = 10, credits: int = 8) -> Batcher:
     """Even requests are of one form, odd ones of another."""
-    return Inbox(max_size, delay_ms * MS, credits, form=lambda order: order.request % 2)
+    return Batcher(max_size, delay_ms * MS, credits, form=lambda order: order.request % 2)
 
 
 def test_rows_of_different_forms_never_share_a_batch() -> None:
-    inbox = of_two_forms(delay_ms=0)
+    batcher = of_two_forms(delay_ms=0)
     for request in (0, 1, 3, 2, 5):
-        inbox.add(order(request), request)
-    assert [taken(inbox.take(9)) for _ in range(3)] == [([0, 2], "drained"), ([1, 3, 5], "full"), None]
+        batcher.add(order(request), request)
+    assert [taken(batcher.take(9)) for _ in range(3)] == [([0, 2], "drained"), ([1, 3, 5], "full"), None]
 
 
 def test_a_full_batch_of_one_form_closes_while_another_form_waits() -> None:
-    inbox = of_two_forms()
+    batcher = of_two_forms()
     for request in (1, 0, 2, 4):
-        inbox.add(order(request), 0)
-    assert taken(inbox.take(1)) == ([0, 2, 4], "full")
-    assert inbox.take(1) is None
-    assert inbox.wake_at() == 10 * MS
+        batcher.add(order(request), 0)
+    assert taken(batcher.take(1)) == ([0, 2, 4], "full")
+    assert batcher.take(1) is None
+    assert batcher.wake_at() == 10 * MS
 
 
 def test_a_rare_form_that_is_overdue_goes_before_a_full_batch_of_a_common_one() -> None:
-    inbox = of_two_forms()
-    inbox.add(order(1), 0)
+    batcher = of_two_forms()
+    batcher.add(order(1), 0)
     for request in (0, 2, 4, 6):
-        inbox.add(order(request), 5 * MS)
-    assert taken(inbox.take(10 * MS)) == ([1], "delay")
-    assert taken(inbox.take(10 * MS)) == ([0, 2, 4], "full")
+        batcher.add(order(request), 5 * MS)
+    assert taken(batcher.take(10 * MS)) == ([1], "delay")
+    assert taken(batcher.take(10 * MS)) == ([0, 2, 4], "full")
 
 
 def test_a_deadline_closes_the_batch_of_its_own_form() -> None:
-    inbox = of_two_forms(delay_ms=100)
-    inbox.add(order(0), 0)
-    inbox.add(order(1), 0)
-    inbox.add(order(3, deadline=20 * MS), 0)
-    assert inbox.take(9 * MS) is None
-    assert taken(inbox.take(10 * MS)) == ([1, 3], "deadline")
+    batcher = of_two_forms(delay_ms=100)
+    batcher.add(order(0), 0)
+    batcher.add(order(1), 0)
+    batcher.add(order(3, deadline=20 * MS), 0)
+    assert batcher.take(9 * MS) is None
+    assert taken(batcher.take(10 * MS)) == ([1, 3], "deadline")
 
 
 def test_where_nothing_more_can_come_the_oldest_form_goes() -> None:
-    inbox = of_two_forms(credits=3)
+    batcher = of_two_forms(credits=3)
     for request in (0, 1, 3):
-        inbox.add(order(request), request)
-    assert taken(inbox.take(4)) == ([0], "slots")
+        batcher.add(order(request), request)
+    assert taken(batcher.take(4)) == ([0], "slots")
 
 
 # -- neighbours ------------------------------------------------------------------------------------
 
 
-def in_slots(slots: dict[int, int], *, gather: bool = True, max_size: int = 3, delay_ms: int = 10) -> Inbox:
-    """An inbox with requests that lie in the given slots."""
+def in_slots(slots: dict[int, int], *, gather: bool = True, max_size: int = 3, delay_ms: int = 10) -> Batcher:
+    """An batcher with requests that lie in the given slots."""
 
     def place(order: Order) -> Place:
         return Place((slots[order.request],), (slots[order.request] + 1,))
 
-    inbox = Inbox(max_size, delay_ms * MS, 16, place=place, gather=gather)
+    batcher = Batcher(max_size, delay_ms * MS, 16, place=place, gather=gather)
     for request in slots:
-        inbox.add(order(request), request)
-    return inbox
+        batcher.add(order(request), request)
+    return batcher
 
 
 @pytest.mark.parametrize(
@@ -252,15 +252,15 @@ def test_all_rows_go_together_where_they_fit_whether_they_are_neighbours_or_not(
 
 
 def test_rows_without_extent_are_neighbours_once() -> None:
-    inbox = Inbox(3, 10 * MS, 16, place=lambda order: Place((7,), (7,)))
+    batcher = Batcher(3, 10 * MS, 16, place=lambda order: Place((7,), (7,)))
     for request in range(4):
-        inbox.add(order(request), request)
-    closed = inbox.take(9)
+        batcher.add(order(request), request)
+    closed = batcher.take(9)
     assert closed is not None
     numbers = [row.order.request for row in closed.rows]
     assert numbers[0] == 0
     assert len(set(numbers)) == 3
-    assert taken(inbox.take(11 * MS)) == (sorted({0, 1, 2, 3} - set(numbers)), "delay")
+    assert taken(batcher.take(11 * MS)) == (sorted({0, 1, 2, 3} - set(numbers)), "delay")
 
 
 @pytest.mark.parametrize("gather", [True, False])
@@ -272,27 +272,27 @@ def test_forming_a_batch_looks_at_no_place_twice(gather: bool) -> None:
         asked.append(order.request)
         return Place((3 * order.request,), (3 * order.request + 1,))
 
-    inbox = Inbox(4, 0, 256, place=place, gather=gather)
+    batcher = Batcher(4, 0, 256, place=place, gather=gather)
     for request in range(256):
-        inbox.add(order(request), request)
-    while inbox.take(1000) is not None:
+        batcher.add(order(request), request)
+    while batcher.take(1000) is not None:
         pass
     assert len(asked) == len(set(asked)) >= 252
 
 
 def test_without_gathering_only_neighbours_share_a_batch() -> None:
-    inbox = in_slots({0: 4, 1: 9, 2: 5, 3: 10, 4: 11, 5: 20}, gather=False)
-    assert taken(inbox.take(9)) == ([1, 3, 4], "full")
-    assert inbox.take(9) is None
-    assert inbox.wake_at() == 10 * MS
-    assert taken(inbox.take(10 * MS)) == ([0, 2], "delay")
-    inbox.add(order(4), 10 * MS)  # a neighbour of nobody who is here
-    assert taken(inbox.take(10 * MS + 5)) == ([5], "delay")
+    batcher = in_slots({0: 4, 1: 9, 2: 5, 3: 10, 4: 11, 5: 20}, gather=False)
+    assert taken(batcher.take(9)) == ([1, 3, 4], "full")
+    assert batcher.take(9) is None
+    assert batcher.wake_at() == 10 * MS
+    assert taken(batcher.take(10 * MS)) == ([0, 2], "delay")
+    batcher.add(order(4), 10 * MS)  # a neighbour of nobody who is here
+    assert taken(batcher.take(10 * MS + 5)) == ([5], "delay")
 
 
 def test_without_gathering_a_long_run_is_parted_and_its_rest_stays() -> None:
-    inbox = in_slots({0: 6, 1: 4, 2: 5, 3: 7, 4: 8}, gather=False, max_size=3, delay_ms=0)
-    batches = [taken(inbox.take(9)) for _ in range(3)]
+    batcher = in_slots({0: 6, 1: 4, 2: 5, 3: 7, 4: 8}, gather=False, max_size=3, delay_ms=0)
+    batches = [taken(batcher.take(9)) for _ in range(3)]
     assert batches == [([0, 3, 4], "full"), ([1, 2], "drained"), None]
 
 
@@ -306,7 +306,7 @@ class InboxMachine(RuleBasedStateMachine):
         super().__init__()
         self.max_size, self.delay, self.credits = 3, 5, 6
         self.slots: dict[int, int] = {}
-        self.inbox = Inbox(
+        self.batcher = Batcher(
             self.max_size, self.delay, self.credits, form=self.form, place=self.place, gather=self.gather
         )
         self.now = 0
@@ -336,7 +336,7 @@ class InboxMachine(RuleBasedStateMachine):
         made = order(self.next, deadline=deadline and self.now + deadline, group=group)
         self.slots[self.next] = slot
         self.next += 1
-        assert self.inbox.add(made, self.now) == (made.request not in self.fenced)
+        assert self.batcher.add(made, self.now) == (made.request not in self.fenced)
         if made.request not in self.fenced:
             self.model.append((made, self.now))
 
@@ -345,7 +345,7 @@ class InboxMachine(RuleBasedStateMachine):
         """One that is here, has gone, or will come."""
         request = max(0, self.next - back)
         self.fenced.add(request)
-        self.inbox.fence(request, 0)
+        self.batcher.fence(request, 0)
         self.model = [known for known in self.model if known[0].request != request]
 
     @rule(passed=st.integers(0, 4))
@@ -354,10 +354,10 @@ class InboxMachine(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        closed = self.inbox.take(self.now)
+        closed = self.batcher.take(self.now)
         if closed is None:
             if self.model:
-                wake = self.inbox.wake_at()
+                wake = self.batcher.wake_at()
                 assert wake is not None
                 assert wake > self.now, "nobody would ask again"
                 assert self.model[0][1] + self.delay > self.now, "the oldest starves"
@@ -383,10 +383,10 @@ class InboxMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_same_wait(self) -> None:
-        assert len(self.inbox) == len(self.model)
+        assert len(self.batcher) == len(self.model)
 
     def teardown(self) -> None:
-        self.inbox.draining = True
+        self.batcher.draining = True
         while self.model:
             before = len(self.model)
             self.take()

@@ -1,4 +1,4 @@
-"""Inbox: where orders wait for their batch, inside the worker.
+"""Batcher: where orders wait for their batch, inside the worker.
 
 Pure: orders and times in, batches out. The worker's process feeds it and runs what it gives.
 
@@ -21,9 +21,9 @@ from collections.abc import Callable, Collection, Hashable
 from typing import NamedTuple
 
 from pipeline.wire.messages import Order
-from pipeline.worker.peers import Peers, Place, Run, Waiting
+from pipeline.worker.candidates import Candidates, Place, Run, Waiting
 
-__all__ = ["Closed", "Inbox"]
+__all__ = ["Batcher", "Closed"]
 
 _MAX_FENCES = 65_536
 
@@ -35,7 +35,7 @@ class Closed(NamedTuple):
     reason: str
 
 
-class Inbox:
+class Batcher:
     """Forms batches of at most `max_size` orders that wait at most `max_delay` nanoseconds.
 
     Args:
@@ -64,7 +64,7 @@ class Inbox:
         self._place = place
         self._gather = gather or place is None
         #: What may share a batch: by form, and by the order's own group where it has one.
-        self._groups: dict[Hashable, Peers] = {}
+        self._groups: dict[Hashable, Candidates] = {}
         self._added = 0
         self._count = 0
         self._fences: dict[tuple[int, int], None] = {}
@@ -78,18 +78,18 @@ class Inbox:
     @property
     def has_suspects(self) -> bool:
         """Whether orders wait here that must run with nobody but their own group."""
-        return any(peers and peers.oldest.order.group for peers in self._groups.values())
+        return any(candidates and candidates.oldest.order.group for candidates in self._groups.values())
 
     def add(self, order: Order, now: int) -> bool:
         """Take in one order; False where it was fenced before it came."""
         if self._fences and (order.request, order.attempt) in self._fences:
             return False
         key = self._key(order)
-        peers = self._groups.get(key)
-        if peers is None:
-            peers = self._groups[key] = Peers(self._place)
+        candidates = self._groups.get(key)
+        if candidates is None:
+            candidates = self._groups[key] = Candidates(self._place)
         self._added += 1
-        peers.add(self._added, Waiting(order, now))
+        candidates.add(self._added, Waiting(order, now))
         self._count += 1
         return True
 
@@ -101,10 +101,10 @@ class Inbox:
         self._fences[fenced] = None
         if len(self._fences) > _MAX_FENCES:
             del self._fences[next(iter(self._fences))]
-        for key, peers in self._groups.items():
-            for number, row in peers.rows.items():
+        for key, candidates in self._groups.items():
+            for number, row in candidates.rows.items():
                 if (row.order.request, row.order.attempt) == fenced:
-                    self._left(key, peers, peers.remove([number]))
+                    self._left(key, candidates, candidates.remove([number]))
                     return
 
     def clear(self) -> None:
@@ -118,9 +118,9 @@ class Inbox:
         if not self._count:
             return None
         # What could be a batch, each led by its oldest row. With `gather` that may be more rows than one takes.
-        batches: Collection[Peers | Run] = self._groups.values()
+        batches: Collection[Candidates | Run] = self._groups.values()
         if not self._gather:
-            batches = [run for peers in self._groups.values() for run in peers.runs(self._max_size)]
+            batches = [run for candidates in self._groups.values() for run in candidates.runs(self._max_size)]
         oldest = next(iter(batches)) if len(batches) == 1 else min(batches, key=_arrival)
         # Overdue goes before full, or a rare form would wait for as long as others are busy.
         overdue = now - oldest.oldest.arrived >= self._max_delay
@@ -138,11 +138,13 @@ class Inbox:
         """When `take` must be asked again though nothing came; None: not before something comes."""
         if not self._count:
             return None
-        return min([min(_arrival(peers) + self._max_delay, peers.hurry_at) for peers in self._groups.values()])
+        return min([min(_arrival(group) + self._max_delay, group.hurry_at) for group in self._groups.values()])
 
-    def _choose(self, batches: Collection[Peers | Run], oldest: Peers | Run, now: int) -> Peers | Run | None:
+    def _choose(
+        self, batches: Collection[Candidates | Run], oldest: Candidates | Run, now: int
+    ) -> Candidates | Run | None:
         """The rows to go now, where none have waited for long enough."""
-        if any(peers.is_urgent(now) for peers in self._groups.values()):
+        if any(candidates.is_urgent(now) for candidates in self._groups.values()):
             for batch in batches:
                 if batch.is_urgent(now):
                     return batch
@@ -158,9 +160,9 @@ class Inbox:
             return "slots"
         return "delay" if now - oldest.arrived >= self._max_delay else "deadline"
 
-    def _left(self, key: Hashable, peers: Peers, rows: list[Waiting]) -> list[Waiting]:
-        """These have left their peers."""
-        if not peers:
+    def _left(self, key: Hashable, candidates: Candidates, rows: list[Waiting]) -> list[Waiting]:
+        """These have left their candidates."""
+        if not candidates:
             del self._groups[key]
         self._count -= len(rows)
         return rows
@@ -171,6 +173,6 @@ class Inbox:
         return order.group if self._form is None else (order.group, self._form(order))
 
 
-def _arrival(batch: Peers | Run) -> int:
+def _arrival(batch: Candidates | Run) -> int:
     return batch.oldest.arrived
 
