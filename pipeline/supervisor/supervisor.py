@@ -7,8 +7,8 @@ what they print, and leaves nothing behind. It touches no request.
 from __future__ import annotations
 
 import contextlib
-import resource
 import os
+import resource
 import signal
 import time
 from collections import deque
