@@ -26,7 +26,7 @@ from bench.chaos.events import CLIENTS, LEAKER, Event, draw
 from bench.chaos.garbage import throw
 from bench.chaos.requests import HEAD, Rates, Request, request
 from bench.chaos.tally import Tally, count
-from pipeline.client.asking import ask_status
+from pipeline.client.status import ask_status
 from pipeline.errors import Unavailable
 from pipeline.testing.running import RunningPipeline, running
 from shm import leftovers

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from pipeline.cli.pages import pages_of_run, pages_table
 from pipeline.cli.tables import make_console, make_table
-from pipeline.client.asking import ask_status, ask_story
+from pipeline.client.status import ask_status, ask_story
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.feeding.summary import copies_of

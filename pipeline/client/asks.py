@@ -92,7 +92,7 @@ class Asks:
     def mend(self) -> None:
         """The callers were interrupted: they want nothing any more, and what was asked is settled."""
         self._asks.clear()
-        for segment in tuple(self._slots.asking):
+        for segment in tuple(self._slots.unsettled):
             self._loan(segment, waits=False)
 
     def fail(self, error: PipelineError) -> None:
@@ -103,7 +103,7 @@ class Asks:
     def _loan(self, segment: int, *, waits: bool) -> int:
         self.number += 1
         # Before it is sent: what may have been sent is settled by the next call.
-        self._slots.asking[segment] = 0 if waits else self.number
+        self._slots.unsettled[segment] = 0 if waits else self.number
         self._outgoing.append(Loan(self._leases.number, segment, self.number, waits))
         return self.number
 
@@ -129,20 +129,20 @@ class Asks:
                 self._waits(ask, now)
             if ask.done:
                 self._asks.remove(ask)
-        asking = self._slots.asking
-        for segment, number in tuple(asking.items()):
+        unsettled = self._slots.unsettled
+        for segment, number in tuple(unsettled.items()):
             if 0 < number <= self._slots.settled:
-                del asking[segment]
+                del unsettled[segment]
         for ask in self._asks:
             # One grant, or the last word to another one, has ended the wait of all for that segment.
-            if not ask.settles_at and ask.segment not in asking:
+            if not ask.settles_at and ask.segment not in unsettled:
                 ask.number = self._loan(ask.segment, waits=True)
 
     def _waits(self, ask: Ask, now: int) -> None:
         ask.looked_at = now
         if (grant := self._slots.free(ask.segment, self._leases.seen)) is not None:
-            if self._slots.asking.get(ask.segment) == 0:
-                del self._slots.asking[ask.segment]
+            if self._slots.unsettled.get(ask.segment) == 0:
+                del self._slots.unsettled[ask.segment]
             ask.answer(grant)
         elif ask.end is not None and now >= ask.end:
             self._settle(ask, now)

@@ -436,7 +436,7 @@ class Session:
         for tag in tags:
             self.futures.pop(tag, None)
         self.came += len(tags)
-        if self._asks or self.slots.asking:
+        if self._asks or self.slots.unsettled:
             self._asks.go_on(now)
         if not self.futures:
             leases.idle = True

@@ -139,7 +139,7 @@ class Slots:
         #: Granted slots that are not needed, until the scheduler has been told.
         self.returned: deque[SlotRef] = deque()
         #: Segments with an ask that may still be answered, and the number of the last one.
-        self.asking: dict[int, int] = {}
+        self.unsettled: dict[int, int] = {}
         #: The latest ask that the scheduler has settled.
         self.settled = 0
         #: When (monotonic nanoseconds) an ask for a segment was last in vain, and how much was under way then.
@@ -202,7 +202,7 @@ class Slots:
 
         One slot that came with the last answer, in message `number`, stays for the next request, unless there are few.
         """
-        if self.asking:
+        if self.unsettled:
             return []
         free = []
         for grants in self._grants.values():

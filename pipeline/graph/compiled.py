@@ -60,21 +60,21 @@ class CompiledStage:
     manies: tuple[int, ...]
     """Which of them are many."""
     asked: tuple[int, ...]
-    """Which of them somebody's condition asks for."""
+    """Which of them a condition of another stage asks for."""
     pools: tuple[int, ...]
     """Indices of its pools in the plan, by rising slot size; most stages have one, and none those that fill no slot."""
     slot_sizes: tuple[int, ...]
     """Bytes of a slot of each of them."""
     followers: tuple[int, ...]
     """Stages that need this one."""
-    essential: bool
-    """Whether the scheduler must have its notice: somebody outside of its scope wants what it made."""
-    ends: bool
+    must_notify: bool
+    """Whether the scheduler must have its notice: a stage outside of its scope, or the client, reads what it made."""
+    ends_order: bool
     """Whether an order ends with it: what comes next depends on what it has found."""
-    prompt: bool
-    """Whether its notice is waited for, though the order goes on."""
-    contended: bool
-    """Whether its slots are handed out as `Scope.contended` says."""
+    notifies_at_once: bool
+    """Whether the scheduler waits for its notice, though the order goes on."""
+    guards_last_slot: bool
+    """Whether its slots are handed out as `Scope.guards_last_slot` says."""
     credits: int
     quantum: int
     """How many children of one request are served before it is the next request's turn."""
@@ -112,10 +112,10 @@ class Scope:
     reads: tuple[int, ...]
     """Producers of the scope around it whose slots are read in here."""
     exports: tuple[int, ...]
-    """Producers of this scope whose slots somebody outside reads."""
+    """Producers of this scope whose slots are read outside of it."""
     most: int
     """How many children one request has at most; of the outermost scope 1."""
-    contended: bool
+    guards_last_slot: bool
     """Whether it has branches: then one request may have slots of one branch and wait for those of another, while a
     second one does the reverse, unless the eldest of them is always left enough (see `State.eldest`)."""
 
@@ -157,8 +157,8 @@ class CompiledPlan:
 
     @classmethod
     def of(cls, plan: Plan) -> CompiledPlan:
-        """The routes of a checked plan."""
-        return _Maker(plan).routes()
+        """The compiled of a checked plan."""
+        return _Maker(plan).compiled()
 
 
 class _Maker:
@@ -178,7 +178,7 @@ class _Maker:
         self.reads = [tuple(sorted({self.producer_of[t] for t in taken})) for taken in self.sources]
         self.needs = needs_of(plan.stages)
 
-    def routes(self) -> CompiledPlan:
+    def compiled(self) -> CompiledPlan:
         plan = self.plan
         outputs = tuple(self._number(edge) for _, edge in plan.outputs)
         scopes = tuple(self._scope(i, outputs) for i in range(len(self.paths)))
@@ -240,10 +240,10 @@ class _Maker:
             pools=pools,
             slot_sizes=tuple(plan.pools[at].slot_bytes for at in pools),
             followers=followers,
-            essential=kept or bool(manies or asked),
-            ends=bool(manies or asked),
-            prompt=len(followers) > 1 or kept,
-            contended=scope.contended and bool(stage.fields),
+            must_notify=kept or bool(manies or asked),
+            ends_order=bool(manies or asked),
+            notifies_at_once=len(followers) > 1 or kept,
+            guards_last_slot=scope.guards_last_slot and bool(stage.fields),
             credits=stage.credits,
             quantum=stage.batch.max_size,
         )
@@ -289,7 +289,7 @@ class _Maker:
             reads=self._taken_in(path, inside),
             exports=tuple(sorted(exports)),
             most=self._most(source),
-            contended=has_branches(self.plan.stages, self.needs, path),
+            guards_last_slot=has_branches(self.plan.stages, self.needs, path),
         )
 
     def _producers(self) -> range:

@@ -32,7 +32,7 @@ class LocalPipeline(LocalWorkers):
         #: What a client is told of it.
         self.interface = interface_of(plan)
         self._granted: dict[int, list[SlotRef]] = {
-            self.numbers[at]: [] for at in self.scheduler.routes.ingress_pools
+            self.numbers[at]: [] for at in self.scheduler.compiled.ingress_pools
         }
         self._answers: list[Answer] = []
         self._asks = self._seen = 0

@@ -68,9 +68,9 @@ class LocalWorkers:
         self.scheduler = Scheduler(plan, self.pools, self.numbers, epoch, addresses)
         self._executions = []
         for index, (mine, stage) in enumerate(zip(plan.stages, stages)):
-            route = self.scheduler.routes.stages[index]
+            current = self.scheduler.compiled.stages[index]
             execution = Execution(
-                mine, index, route.base, stage, self.table, route.asked, sized=len(route.pools) > 1,
+                mine, index, current.base, stage, self.table, current.asked, sized=len(current.pools) > 1,
                 raised=_Raised(mine.name, raised),
             )  # fmt: skip
             self._executions.append(execution)

@@ -77,7 +77,7 @@ class Admission:
         return requests
 
     def _admit(self, client: Client, lease: SlotRef, submission: Submission) -> None:
-        state, routes = self._state, self._state.routes
+        state, compiled = self._state, self._state.compiled
         state.ingress.submitted(client, lease)
         state.pool_of(lease).commit(lease.slot, lease.generation, readers=1)
         number = state.number_request()
@@ -86,12 +86,12 @@ class Admission:
             deadline = state.now + int(state.plan.deadline_ms * 1e6)
         request = Request(
             number,
-            routes.scopes[0],
+            compiled.scopes[0],
             client=client.number,
             tag=submission.tag,
             ingress=lease,
-            values=[*submission.inputs, *[None] * (routes.tensors - routes.inputs)],
-            stages=len(routes.stages),
+            values=[*submission.inputs, *[None] * (compiled.tensors - compiled.inputs)],
+            stages=len(compiled.stages),
             deadline=deadline,
             priority=submission.priority,
             submitted=state.now,
@@ -108,9 +108,9 @@ class Admission:
         request.started, request.traceparent = submission.started, submission.traceparent
         if submission.stream:
             state.streams.join(request, client.number, submission.stream, submission.sequence)
-        for stage in routes.first:
+        for stage in compiled.first:
             request.claimed |= 1 << stage
-            state.queue(request, routes.stages[stage])
+            state.queue(request, compiled.stages[stage])
         state.counts["requests"] += 1
 
     def _refusal(self, client: Client, lease: SlotRef, submission: Submission) -> tuple[str, str] | None:
@@ -134,7 +134,7 @@ class Admission:
         return None
 
     def _waiting(self) -> int:
-        return max(self._state.waiting(stage) for stage in self._state.routes.first)
+        return max(self._state.waiting(stage) for stage in self._state.compiled.first)
 
     def _misfit(self, lease: SlotRef, submission: Submission) -> str | None:
         specs = self._state.plan.inputs

@@ -37,42 +37,42 @@ class Dispatch:
         for held, entered in self._state.streams.released():
             self._state.queue(held, entered)
         # Later stages first: what is nearest to its end frees slots soonest.
-        for route in reversed(self._state.routes.stages):
-            backlog, lines = self._state.backlogs[route.index], self._state.streams.lines[route.index]
+        for stage in reversed(self._state.compiled.stages):
+            backlog, lines = self._state.backlogs[stage.index], self._state.streams.lines[stage.index]
             if lines:
-                self._order_lines(route, lines, backlog)
-            while backlog and (worker := self._idle(route)) is not None:
+                self._order_lines(stage, lines, backlog)
+            while backlog and (worker := self._idle(stage)) is not None:
                 # Who finds no slot that is large enough waits for one, and whoever comes behind waits too.
-                pool = self._state.sizes.pool_for(backlog.peek(), route)
-                if pool is None or (request := self._next(route)) is None:
+                pool = self._state.sizes.pool_for(backlog.peek(), stage)
+                if pool is None or (request := self._next(stage)) is None:
                     break
                 stream = request.stream
-                if stream is not None and stream.workers.get(route.index, worker.number) != worker.number:
+                if stream is not None and stream.workers.get(stage.index, worker.number) != worker.number:
                     # Another child of its request was ordered a moment ago.
-                    self._state.queue(request, route)
-                elif not (request.deaths and self._condemn(request, route)):
-                    self._order(request, route, worker, pool)
+                    self._state.queue(request, stage)
+                elif not (request.deaths and self._condemn(request, stage)):
+                    self._order(request, stage, worker, pool)
             if lines:
-                self._order_lines(route, lines, None)
+                self._order_lines(stage, lines, None)
 
-    def _order_lines(self, route: CompiledStage, lines: dict[int, Backlog], backlog: Backlog | None) -> None:
+    def _order_lines(self, stage: CompiledStage, lines: dict[int, Backlog], backlog: Backlog | None) -> None:
         """Order what waits for one certain worker of a stage.
 
         Args:
             backlog: of the stage; what has its turn before the head of a line is ordered first. None: it was looked at.
         """
-        for worker in self._state.crews[route.index]:
+        for worker in self._state.stage_workers[stage.index]:
             line = lines.get(worker.number)
             while line and worker.credits:
                 head = line.peek()
                 if backlog and due(backlog.peek()) < due(head):
                     break
-                pool = self._state.sizes.pool_for(head, route)
-                if pool is None or not self._may_have(head, route):
+                pool = self._state.sizes.pool_for(head, stage)
+                if pool is None or not self._may_have(head, stage):
                     break
                 line.pop()
-                if not (head.deaths and self._condemn(head, route)):
-                    self._order(head, route, worker, pool)
+                if not (head.deaths and self._condemn(head, stage)):
+                    self._order(head, stage, worker, pool)
 
     def grants(self) -> None:
         """Give free ingress slots to the clients that want them."""
@@ -83,49 +83,51 @@ class Dispatch:
             # Also where there is no grant for it: the client waits for this word.
             state.out.grants[client.number] += ()
 
-    def _idle(self, route: CompiledStage) -> Worker | None:
+    def _idle(self, stage: CompiledStage) -> Worker | None:
         """The worker of a stage with the most credit, where one has any."""
         best: Worker | None = None
         most = 0
-        for worker in self._state.crews[route.index]:
+        for worker in self._state.stage_workers[stage.index]:
             if worker.credits > most:
                 best, most = worker, worker.credits
         return best
 
-    def _worker_ahead(self, request: Request, route: CompiledStage) -> Worker | None:
+    def _worker_ahead(self, request: Request, stage: CompiledStage) -> Worker | None:
         """The worker that a request may be forwarded to for a later stage, if there is one with credit."""
         stream = request.stream
         if stream is None:
-            return self._idle(route)
-        if not stream.may_enter(request, route):
+            return self._idle(stage)
+        if not stream.may_enter(request, stage):
             return None
-        number = stream.workers.get(route.index)
+        number = stream.workers.get(stage.index)
         if number is None:
-            return self._idle(route)
+            return self._idle(stage)
         worker = self._state.workers.get(number)
-        if worker is None or not worker.credits or self._state.streams.line(request, route):
+        if worker is None or not worker.credits or self._state.streams.line(request, stage):
             return None
         return worker
 
-    def _next(self, route: CompiledStage) -> Request | None:
+    def _next(self, stage: CompiledStage) -> Request | None:
         """Whom to order next; None: the last slot is kept for one that does not wait yet."""
-        backlog = self._state.backlogs[route.index]
-        if not route.contended or self._state.pools[route.pools[0]].free > 1:
+        backlog = self._state.backlogs[stage.index]
+        if not stage.guards_last_slot or self._state.pools[stage.pools[0]].free > 1:
             return backlog.pop()
-        eldest = self._eldest(route)
+        eldest = self._eldest(stage)
         return eldest if eldest is not None and backlog.remove(eldest) else None
 
-    def _eldest(self, route: CompiledStage) -> Request | None:
+    def _eldest(self, stage: CompiledStage) -> Request | None:
         return self._state.eldest(
-            route.scope, lambda r: bool(route.bit & r.done) or r.steps[route.index] is not None
+            stage.scope, lambda r: bool(stage.bit & r.done) or r.steps[stage.index] is not None
         )
 
-    def _may_have(self, request: Request, route: CompiledStage) -> bool:
+    def _may_have(self, request: Request, stage: CompiledStage) -> bool:
         """Whether a request that does not wait for a stage may have the slot that it would fill."""
-        return not route.contended or self._state.pools[route.pools[0]].free > 1 or self._eldest(route) is request
+        if not stage.guards_last_slot or self._state.pools[stage.pools[0]].free > 1:
+            return True
+        return self._eldest(stage) is request
 
-    def _order(self, request: Request, route: CompiledStage, worker: Worker, pool: int) -> None:
-        stages, sizes = self._state.routes.stages, self._state.sizes
+    def _order(self, request: Request, stage: CompiledStage, worker: Worker, pool: int) -> None:
+        stages, sizes = self._state.compiled.stages, self._state.sizes
         first = worker.number
         key = (request.id, request.attempt)
         hops: list[Hop] = []
@@ -138,17 +140,18 @@ class Dispatch:
                 lease = SlotRef(self._state.segments[pool], slot, generation)
             worker.credits -= 1
             worker.orders.add(key)
-            request.claimed |= route.bit
+            request.claimed |= stage.bit
             if request.stream is not None:
-                request.stream.workers.setdefault(route.index, worker.number)
-            request.steps[route.index] = Step(worker.number, request.attempt, lease, sender)
+                request.stream.workers.setdefault(stage.index, worker.number)
+            request.steps[stage.index] = Step(worker.number, request.attempt, lease, sender)
             segment, slot, generation = lease or _NO_SLOT
-            inputs, lengths = request.inputs_of(route)
-            hops.append(Hop(route.index, worker.number, segment, slot, generation, route.prompt, inputs, lengths))
-            if route.ends:
+            inputs, lengths = request.inputs_of(stage)
+            awaited = stage.notifies_at_once
+            hops.append(Hop(stage.index, worker.number, segment, slot, generation, awaited, inputs, lengths))
+            if stage.ends_order:
                 break
-            ahead |= route.bit
-            for index in route.followers:
+            ahead |= stage.bit
+            for index in stage.followers:
                 follower = stages[index]
                 if (
                     not follower.needs & ~ahead
@@ -161,7 +164,7 @@ class Dispatch:
                     and self._may_have(request, follower)
                 ):
                     sender = worker.number
-                    route, worker, pool = follower, idle, room
+                    stage, worker, pool = follower, idle, room
                     break
             else:
                 break

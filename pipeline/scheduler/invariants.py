@@ -23,14 +23,14 @@ def violations(state: State) -> list[str]:
 def _credits(state: State) -> Iterator[str]:
     """A credit is either free or stands for an order."""
     for worker in state.workers.values():
-        most = state.routes.stages[worker.stage].credits
+        most = state.compiled.stages[worker.stage].credits
         if worker.credits + len(worker.orders) != most or worker.credits < 0:
             yield f"worker {worker.number} has {worker.credits} credits and {len(worker.orders)} orders, of {most}"
         leaves = worker.number in state.retiring or worker.number in state.retired
-        if (worker in state.crews[worker.stage]) is leaves:
+        if (worker in state.stage_workers[worker.stage]) is leaves:
             yield f"worker {worker.number} {'leaves' if leaves else 'is no worker of'} stage {worker.stage}"
     leaving = sum(number in state.retiring or number in state.retired for number in state.workers)
-    if sum(map(len, state.crews)) != len(state.workers) - leaving:
+    if sum(map(len, state.stage_workers)) != len(state.workers) - leaving:
         yield "a stage has a worker that is not known"
 
 
@@ -38,15 +38,15 @@ def _queues(state: State) -> Iterator[str]:
     """What is claimed and not ordered waits for the stage, and nothing else does."""
     waiting: Counter[int] = Counter()
     for request in state.unfinished():
-        for route in state.routes.stages:
-            step = request.steps[route.index]
-            if request.claimed & route.bit and not request.done & route.bit and step is None:
-                waiting[route.index] += 1
-            if step is not None and not request.done & route.bit and not _is_ordered(state, request, route.index):
-                yield f"{request} waits for {route.name} of worker {step.worker}, which has no order of it"
-    for route in state.routes.stages:
-        if (found := state.waiting(route.index)) != waiting[route.index]:
-            yield f"{waiting[route.index]} requests wait for {route.name}, {found} are in its backlog"
+        for stage in state.compiled.stages:
+            step = request.steps[stage.index]
+            if request.claimed & stage.bit and not request.done & stage.bit and step is None:
+                waiting[stage.index] += 1
+            if step is not None and not request.done & stage.bit and not _is_ordered(state, request, stage.index):
+                yield f"{request} waits for {stage.name} of worker {step.worker}, which has no order of it"
+    for stage in state.compiled.stages:
+        if (found := state.waiting(stage.index)) != waiting[stage.index]:
+            yield f"{waiting[stage.index]} requests wait for {stage.name}, {found} are in its backlog"
 
 
 def _is_ordered(state: State, request: Request, stage: int) -> bool:
@@ -63,7 +63,7 @@ def _fences(state: State) -> Iterator[str]:
                 (worker := state.workers.get(number)) is None or (ordered, attempt) not in worker.orders
             ):
                 yield f"{request} waits for worker {number} to give up {ordered}, attempt {attempt}, which it has not"
-        if request.scrap and not request.fences:
+        if request.fenced_slots and not request.fences:
             yield f"{request} keeps slots back for no fence"
         if request.answered and request.parent is None and not request.fences:
             yield f"{request} is over and still known"
@@ -73,7 +73,7 @@ def _slots(state: State) -> Iterator[str]:
     """Every slot that is out is held by a request or by a client, and no slot is held that is not out."""
     held: set[SlotRef] = set()
     for request in state.requests.values():
-        held.update(request.scrap)
+        held.update(request.fenced_slots)
         if request.ingress is not None:
             held.add(request.ingress)
         held.update(step.lease for step in request.steps if step is not None and step.lease is not None)

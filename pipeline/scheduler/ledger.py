@@ -59,6 +59,7 @@ class Request:
         "deaths",
         "done",
         "events",
+        "fenced_slots",
         "fences",
         "group",
         "how",
@@ -74,7 +75,6 @@ class Request:
         "readers",
         "running",
         "scope",
-        "scrap",
         "sequence",
         "sizes",
         "skipped",
@@ -155,7 +155,7 @@ class Request:
         #: be read or written.
         self.fences: set[tuple[int, int, int]] = set()
         #: Of a root: what comes back once `fences` is empty.
-        self.scrap: list[SlotRef] = []
+        self.fenced_slots: list[SlotRef] = []
         #: Nothing that is heard of it matters any more.
         self.answered = False
         #: What its suspicion weighs: deaths of workers that ran it alone (see `recovery`).
@@ -208,23 +208,23 @@ class Request:
             for child in children:
                 yield from child.family()
 
-    def is_open(self, route: CompiledStage) -> bool:
+    def is_open(self, stage: CompiledStage) -> bool:
         """Whether a stage is this request's to run, and neither ordered nor finished."""
-        return bool(route.bit & self.scope.stages & ~(self.claimed | self.done))
+        return bool(stage.bit & self.scope.stages & ~(self.claimed | self.done))
 
-    def holds(self, route: CompiledStage) -> bool:
+    def holds(self, stage: CompiledStage) -> bool:
         """Whether a stage whose needs are done is to be run at all."""
-        if self.skipped & route.required:
+        if self.skipped & stage.required:
             return False
-        return route.when is None or bool(self.truths >> route.when[0] & 1) is not route.when[1]
+        return stage.when is None or bool(self.truths >> stage.when[0] & 1) is not stage.when[1]
 
-    def inputs_of(self, route: CompiledStage) -> tuple[tuple[TensorHandle | int, ...], tuple[int, ...]]:
+    def inputs_of(self, stage: CompiledStage) -> tuple[tuple[TensorHandle | int, ...], tuple[int, ...]]:
         """`Hop.inputs` and `Hop.lengths` of a stage; the number of a tensor stands for one that is to be made."""
         values = self.values
-        if not route.lists and not self.skipped:
-            return tuple([t if (v := values[t]) is None else v for t in route.sources]), ()  # type: ignore[misc]
+        if not stage.lists and not self.skipped:
+            return tuple([t if (v := values[t]) is None else v for t in stage.sources]), ()  # type: ignore[misc]
         inputs: list[TensorHandle | int | list[TensorHandle | int]] = []
-        for tensor, up, optional in zip(route.sources, route.lists or (-1,) * len(route.sources), route.optional):
+        for tensor, up, optional in zip(stage.sources, stage.lists or (-1,) * len(stage.sources), stage.optional):
             missing = bool(self.skipped & optional)
             if up < 0:
                 one = values[tensor]
@@ -237,7 +237,7 @@ class Request:
             many = () if missing else holder.values[tensor]
             assert isinstance(many, tuple)
             inputs.append(list(many))  # type: ignore[arg-type]
-        return flatten(inputs, takes_many=bool(route.lists))
+        return flatten(inputs, takes_many=bool(stage.lists))
 
     def __repr__(self) -> str:
         return (

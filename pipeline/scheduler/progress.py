@@ -45,24 +45,24 @@ class Progress:
         #: Scopes that wait for promises.
         self._unopened: list[tuple[Request, Scope]] = []
 
-    def stage_done(self, request: Request, route: CompiledStage) -> None:
-        """`route` is in the request's `done`: go on from there."""
+    def stage_done(self, request: Request, stage: CompiledStage) -> None:
+        """`stage` is in the request's `done`: go on from there."""
         if not request.scope.last & ~request.done:
             self._through(request)
             return
-        self.inputs_read(request, route)
-        stages = self._state.routes.stages
-        self._go_on(request, route.bit, [stages[index] for index in route.followers])
+        self.inputs_read(request, stage)
+        stages = self._state.compiled.stages
+        self._go_on(request, stage.bit, [stages[index] for index in stage.followers])
 
-    def inputs_read(self, request: Request, route: CompiledStage) -> None:
-        """`route` has finished: give back every slot that nobody else is going to read."""
-        for producer in route.reads:
+    def inputs_read(self, request: Request, stage: CompiledStage) -> None:
+        """`stage` has finished: give back every slot that nobody else is going to read."""
+        for producer in stage.reads:
             self._read(request, producer)
 
     def keep_no_promise(self, request: Request) -> None:
         """The request is through: what was promised to its children is for others."""
         for producer, count in request.promises.items():
-            self._promised[self._state.routes.stages[producer].pools[0]] -= count
+            self._promised[self._state.compiled.stages[producer].pools[0]] -= count
         request.promises.clear()
 
     def open_waiting(self) -> None:
@@ -81,7 +81,7 @@ class Progress:
 
     def _read(self, request: Request, producer: int) -> None:
         """One reader of a producer's slot less, among those of the request's scope."""
-        scope, stages = request.scope, self._state.routes.stages
+        scope, stages = request.scope, self._state.compiled.stages
         if scope.parent >= 0 and (producer < 0 or not stages[producer].bit & scope.inside):
             # It is around this scope: its slot is read until all children are through.
             return
@@ -108,12 +108,12 @@ class Progress:
 
     def _go_on(self, request: Request, done: int, followers: Iterable[CompiledStage]) -> None:
         """Everything that had to wait for one of the stages `done`, a mask."""
-        for route in followers:
-            if not route.needs & ~request.done and request.is_open(route):
-                self.enter(request, route)
+        for stage in followers:
+            if not stage.needs & ~request.done and request.is_open(stage):
+                self.enter(request, stage)
                 if request.answered:
                     return
-        for scope in self._state.routes.scopes[1:]:
+        for scope in self._state.compiled.scopes[1:]:
             if (
                 scope.parent == request.scope.index
                 and scope.needs & done
@@ -124,15 +124,15 @@ class Progress:
                 if request.answered:
                     return
 
-    def enter(self, request: Request, route: CompiledStage) -> None:
+    def enter(self, request: Request, stage: CompiledStage) -> None:
         """A stage whose needs are met: it waits for a worker, or is skipped."""
-        if request.holds(route):
-            request.claimed |= route.bit
-            self._state.queue(request, route)
+        if request.holds(stage):
+            request.claimed |= stage.bit
+            self._state.queue(request, stage)
         else:
-            request.skipped |= route.bit
-            request.done |= route.bit
-            self.stage_done(request, route)
+            request.skipped |= stage.bit
+            request.done |= stage.bit
+            self.stage_done(request, stage)
 
     def _through(self, request: Request) -> None:
         """Nothing is left to do for a request, or for a child."""
@@ -156,7 +156,7 @@ class Progress:
 
     def _enter_scope(self, request: Request, scope: Scope) -> None:
         request.children[scope.index] = []
-        if self._state.routes.stages[scope.source].bit & request.skipped:
+        if self._state.compiled.stages[scope.source].bit & request.skipped:
             request.skipped |= scope.inside
             self._over(request, scope)
         elif not self._open(request, scope):
@@ -164,23 +164,23 @@ class Progress:
 
     def _open(self, request: Request, scope: Scope) -> bool:
         """Begin with the children; False where there are not slots enough for what they are going to give."""
-        state, routes = self._state, self._state.routes
-        source = routes.stages[scope.source]
+        state, compiled = self._state, self._state.compiled
+        source = compiled.stages[scope.source]
         lists = [request.values[source.base + at] for at in source.manies]
         count = len(lists[0] or ())
-        exports = [index for index in scope.exports if routes.stages[index].pools]
+        exports = [index for index in scope.exports if compiled.stages[index].pools]
         spare = 0
-        if exports and request.scope.contended:
+        if exports and request.scope.guards_last_slot:
             eldest = state.eldest(scope.parent, lambda r: scope.index in r.running or not scope.inside & ~r.done)
             spare = 0 if eldest is request else scope.most
         for index in exports:
             # What is promised is of one size (see `pipeline.graph.pools`).
-            pool = routes.stages[index].pools[0]
+            pool = compiled.stages[index].pools[0]
             if (spare or self._promised[pool]) and self._promised[pool] + count + spare > state.pools[pool].slots:
                 return False
         for index in exports:
             request.promises[index] = count
-            self._promised[routes.stages[index].pools[0]] += count
+            self._promised[compiled.stages[index].pools[0]] += count
         state.counts["children"] += count
         children = request.children[scope.index]
         for position in range(count):
@@ -198,14 +198,14 @@ class Progress:
             for first in scope.first:
                 if request.answered or child.answered:
                     break
-                self.enter(child, routes.stages[first])
+                self.enter(child, compiled.stages[first])
         return True
 
     def _close(self, request: Request, scope: Scope) -> None:
         """All children have come home: what they made is a list now."""
         for index in scope.exports:
-            route = self._state.routes.stages[index]
-            for tensor in range(route.base, route.base + route.fields):
+            stage = self._state.compiled.stages[index]
+            for tensor in range(stage.base, stage.base + stage.fields):
                 request.values[tensor] = tuple(
                     [
                         MISSING if (value := child.values[tensor]) is None else value  # type: ignore[misc]
@@ -221,4 +221,4 @@ class Progress:
             return
         for producer in scope.reads:
             self._read(request, producer)
-        self._go_on(request, scope.inside, self._state.routes.stages)
+        self._go_on(request, scope.inside, self._state.compiled.stages)

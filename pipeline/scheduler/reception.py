@@ -98,7 +98,7 @@ class Reception:
     def hello(self, message: Hello) -> None:
         """A client has connected. One that says hello again has lost its memory: it starts anew."""
         state, number = self._state, message.client
-        if not all(state.crews):
+        if not all(state.stage_workers):
             if len(self._early) < self._limits.clients:
                 self._early[number] = message
             return
@@ -119,7 +119,7 @@ class Reception:
 
     def worker_came(self) -> None:
         """Let those in who came early, if every stage has a worker now."""
-        if self._early and all(self._state.crews):
+        if self._early and all(self._state.stage_workers):
             early, self._early = self._early, {}
             for message in early.values():
                 self.hello(message)

@@ -17,8 +17,6 @@ the earlier stage once more acquits nobody: it stays suspect until it has surviv
 
 from __future__ import annotations
 
-from collections import deque
-
 from pipeline.graph.compiled import CompiledStage
 from pipeline.scheduler.completion import Completion
 from pipeline.scheduler.ledger import Request, Worker
@@ -56,74 +54,88 @@ class Recovery:
             return
         retired = worker.number in state.retired
         state.counts["retired_workers" if retired else "worker_deaths"] += 1
-        if worker in state.crews[worker.stage]:
-            state.crews[worker.stage].remove(worker)
+        if worker in state.stage_workers[worker.stage]:
+            state.stage_workers[worker.stage].remove(worker)
         state.retiring.discard(worker.number)
         state.retired.discard(worker.number)
         state.tally.retire(worker.number, worker.stage, died=not retired)
         state.out.gone.append(worker.number)
-        route = state.routes.stages[worker.stage]
+        stage = state.compiled.stages[worker.stage]
         if not retired:
-            self._break_streams(worker, route, message.how)
+            self._break_streams(worker, stage, message.how)
         state.streams.lines[worker.stage].pop(worker.number, None)
-        running = set(message.running)
-        suspects: list[Request] = []
-        retried: deque[Request] = deque()
-        for number, attempt in sorted(worker.orders):
-            request = state.requests.get(number)
-            if request is None:
-                continue
-            step = request.steps[route.index]
-            if not request.answered and step is not None and (step.worker, step.attempt) == (worker.number, attempt):
-                if request.parted is not None and route.bit & state.routes.until(request.parted):
-                    self._break_off(request, worker, route, message.how)
-                else:
-                    if number in running:
-                        suspects.append(request)
-                    self._retry(request, route, worker.number)
-                    retried.append(request)
-            # Dead: it can touch nothing any more, and will never answer a fence.
-            self._completion.unfence(request, worker.number, attempt)
-        for request in () if retired else state.unfinished():
-            # What it was to forward may have died with it, though its notice has come. What gives parts of an answer
-            # was forwarded, and all before it.
-            past = request.done | (0 if request.parted is None else state.routes.until(request.parted))
-            for stage in state.routes.stages:
-                step = request.steps[stage.index]
-                if step is not None and step.sender == worker.number and not stage.bit & past:
-                    self._retry(request, stage, worker.number)
-                    retried.append(request)
-        self._quarantine(suspects, route, message)
+        suspects, retried = self._take_orders(worker, stage, message)
+        if not retired:
+            retried += self._take_forwarded(worker)
+        self._quarantine(suspects, stage, message)
         for request in reversed(retried):
             self._completion.requeue(request)
         self._fail_if_broken()
 
-    def condemn(self, request: Request, route: CompiledStage) -> bool:
-        """Whether a request that waits for `route` must not run; its inputs are kept, then it fails."""
-        if request.deaths < CONDEMNED or request.suspected != route.index:
+    def _take_orders(
+        self, worker: Worker, stage: CompiledStage, message: WorkerGone
+    ) -> tuple[list[Request], list[Request]]:
+        """What a dead worker had been ordered runs again: the suspects among it, and all of it."""
+        state, running = self._state, set(message.running)
+        suspects: list[Request] = []
+        retried: list[Request] = []
+        for number, attempt in sorted(worker.orders):
+            request = state.requests.get(number)
+            if request is None:
+                continue
+            step = request.steps[stage.index]
+            if not request.answered and step is not None and (step.worker, step.attempt) == (worker.number, attempt):
+                if request.parted is not None and stage.bit & state.compiled.until(request.parted):
+                    self._break_off(request, worker, stage, message.how)
+                else:
+                    if number in running:
+                        suspects.append(request)
+                    self._retry(request, stage, worker.number)
+                    retried.append(request)
+            # Dead: it can touch nothing any more, and will never answer a fence.
+            self._completion.unfence(request, worker.number, attempt)
+        return suspects, retried
+
+    def _take_forwarded(self, worker: Worker) -> list[Request]:
+        """What a dead worker was to forward runs again: it may have died with it, though its notice has come."""
+        state = self._state
+        retried: list[Request] = []
+        for request in state.unfinished():
+            # What gives parts of an answer was forwarded, and all before it.
+            past = request.done | (0 if request.parted is None else state.compiled.until(request.parted))
+            for stage in state.compiled.stages:
+                step = request.steps[stage.index]
+                if step is not None and step.sender == worker.number and not stage.bit & past:
+                    self._retry(request, stage, worker.number)
+                    retried.append(request)
+        return retried
+
+    def condemn(self, request: Request, stage: CompiledStage) -> bool:
+        """Whether a request that waits for `stage` must not run; its inputs are kept, then it fails."""
+        if request.deaths < CONDEMNED or request.suspected != stage.index:
             return False
         state = self._state
-        request.claimed &= ~route.bit
+        request.claimed &= ~stage.bit
         if request.id in self._condemned:
             # Two stages of it were waiting: it is being kept already.
             return True
         # Its slots stay until the supervisor has read them.
         request.root.fences.add((_KEEPER, request.id, 0))
-        self._condemned[request.id] = route
-        relic = Relic(request.id, request.label, route.index, request.how, *request.inputs_of(route))
+        self._condemned[request.id] = stage
+        relic = Relic(request.id, request.label, stage.index, request.how, *request.inputs_of(stage))
         state.out.supervisor.append(relic)
         return True
 
     def kept(self, message: Kept) -> None:
         """The supervisor has kept the inputs of a condemned request: now it fails."""
         request = self._state.requests.get(message.request)
-        route = self._condemned.pop(message.request, None)
-        if request is None or route is None:
+        stage = self._condemned.pop(message.request, None)
+        if request is None or stage is None:
             return
         if not request.answered:
             where = f"; its inputs are in {message.path}: pipeline replay {message.path}" if message.path else ""
-            why = f"stage {route.name}: {request.how}{where}"
-            self._state.failures.add(route.index, why, "", request.label, self._state.now)
+            why = f"stage {stage.name}: {request.how}{where}"
+            self._state.failures.add(stage.index, why, "", request.label, self._state.now)
             self._completion.finish(request, "StageCrashed", why)
         self._completion.unfence(request, _KEEPER, 0)
 
@@ -137,10 +149,10 @@ class Recovery:
         broken = self._state.broken()
         if broken is None:
             return
-        route, reason = broken
+        stage, reason = broken
         for request in tuple(self._state.unanswered()):
-            if not request.done & route.bit:
-                self._completion.finish(request, "StageUnavailable", f"stage {route.name}: {reason}")
+            if not request.done & stage.bit:
+                self._completion.finish(request, "StageUnavailable", f"stage {stage.name}: {reason}")
 
     def retire(self, message: Retire) -> None:
         """A worker finishes what it has, and is ordered nothing more. It may not have said yet that it is ready."""
@@ -149,41 +161,41 @@ class Recovery:
             return
         state.retiring.add(number)
         worker = state.workers.get(number)
-        if worker is not None and worker in state.crews[worker.stage]:
-            state.crews[worker.stage].remove(worker)
-            route = state.routes.stages[worker.stage]
-            self._break_streams(worker, route, "was retired", but_ordered=True)
+        if worker is not None and worker in state.stage_workers[worker.stage]:
+            state.stage_workers[worker.stage].remove(worker)
+            stage = state.compiled.stages[worker.stage]
+            self._break_streams(worker, stage, "was retired", but_ordered=True)
 
-    def _break_streams(self, worker: Worker, route: CompiledStage, how: str, *, but_ordered: bool = False) -> None:
+    def _break_streams(self, worker: Worker, stage: CompiledStage, how: str, *, but_ordered: bool = False) -> None:
         """The streams whose worker in a stage is gone cannot go on; what has passed that stage does.
 
         Args:
             but_ordered: what the worker has been ordered goes on too.
         """
-        for stream in self._state.streams.of_worker(worker.number, route.index):
+        for stream in self._state.streams.of_worker(worker.number, stage.index):
             if not stream.broken:
                 stream.broken = (
-                    f"stream {stream.name} cannot go on: its worker in stage {route.name}, w{worker.number}, {how}; "
+                    f"stream {stream.name} cannot go on: its worker in stage {stage.name}, w{worker.number}, {how}; "
                     f"begin another stream"
                 )
             for request in tuple(stream.requests):
-                ordered = but_ordered and request.steps[route.index] is not None
-                if not (ordered or route.bit & request.done):
+                ordered = but_ordered and request.steps[stage.index] is not None
+                if not (ordered or stage.bit & request.done):
                     self._completion.finish(request, "StreamBroken", stream.broken)
 
-    def _break_off(self, request: Request, worker: Worker, route: CompiledStage, how: str) -> None:
+    def _break_off(self, request: Request, worker: Worker, stage: CompiledStage, how: str) -> None:
         """A worker has died in the middle of an answer. Another one might give other parts, so it is not begun anew.
 
         It need not be the one that gives them: what an earlier stage has made may be wanted elsewhere, too.
         """
-        why = f"stage {route.name}: w{worker.number} {how} after {request.parts} parts of the answer; send it again"
+        why = f"stage {stage.name}: w{worker.number} {how} after {request.parts} parts of the answer; send it again"
         self._completion.finish(request, "StreamBroken", why)
 
-    def _quarantine(self, suspects: list[Request], route: CompiledStage, message: WorkerGone) -> None:
+    def _quarantine(self, suspects: list[Request], stage: CompiledStage, message: WorkerGone) -> None:
         for request in suspects:
             request.how = message.how
-            request.suspected = route.index
-            note(request.events, self._state.now, f"suspected: {route.name} computed it and was {message.how}")
+            request.suspected = stage.index
+            note(request.events, self._state.now, f"suspected: {stage.name} computed it and was {message.how}")
         # Not where it is the only one left of a batch of several: another one may be guilty.
         if len(suspects) == len(message.running) == 1 and not message.beside:
             suspects[0].deaths += _KILL if message.outside else _CRASH
@@ -193,8 +205,8 @@ class Recovery:
                 request.group = self._next_group
             self._next_group += 1
 
-    def _retry(self, request: Request, route: CompiledStage, worker: int) -> None:
-        """A worker died with this request, in `route` or on its way there. It and what was to come after run again."""
-        note(request.events, self._state.now, f"worker {worker} died: {route.name} runs again")
-        self._completion.take_back(request, route)
+    def _retry(self, request: Request, stage: CompiledStage, worker: int) -> None:
+        """A worker died with this request, in `stage` or on its way there. It and what was to come after run again."""
+        note(request.events, self._state.now, f"worker {worker} died: {stage.name} runs again")
+        self._completion.take_back(request, stage)
         self._state.counts["retries"] += 1

@@ -184,13 +184,13 @@ class Scheduler:
     def _worker_ready(self, message: Ready) -> None:
         state = self._state
         known = message.worker in state.workers or message.worker in state.gone
-        if known or message.epoch != state.epoch or not 0 <= message.stage < len(state.routes.stages):
+        if known or message.epoch != state.epoch or not 0 <= message.stage < len(state.compiled.stages):
             return
-        credits = state.routes.stages[message.stage].credits
+        credits = state.compiled.stages[message.stage].credits
         worker = Worker(message.worker, message.stage, message.replica, message.pid, credits)
         state.workers[worker.number] = worker
         if worker.number not in state.retiring:
-            state.crews[worker.stage].append(worker)
+            state.stage_workers[worker.stage].append(worker)
             self._reception.worker_came()
 
     def _retirements(self) -> list[Decided]:
@@ -221,9 +221,9 @@ class Scheduler:
         return self._stopped
 
     @property
-    def routes(self) -> CompiledPlan:
+    def compiled(self) -> CompiledPlan:
         """The plan in small integers."""
-        return self._state.routes
+        return self._state.compiled
 
     @property
     def requests(self) -> dict[int, Request]:

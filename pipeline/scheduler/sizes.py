@@ -67,15 +67,15 @@ class Sizes:
         #: By stage: the number of bits of the bytes of its inputs -> what they came to.
         self._guesses: list[dict[int, _Guess]] = [{} for _ in range(stages)]
 
-    def pool_for(self, request: Request, route: CompiledStage) -> int | None:
+    def pool_for(self, request: Request, stage: CompiledStage) -> int | None:
         """The pool whose slot a request shall fill: the smallest that will do and has a free one.
 
         Returns:
             The index of a pool; NO_POOL where the stage fills no slot, None where the request must wait for one.
         """
-        pools = route.pools
+        pools = stage.pools
         if len(pools) > 1:
-            pools = pools[self._wanted(request, route) :]
+            pools = pools[self._wanted(request, stage) :]
         elif not pools:
             return NO_POOL
         for index in pools:
@@ -83,38 +83,38 @@ class Sizes:
                 return index
         return None
 
-    def learn(self, route: CompiledStage, notice: Notice) -> None:
+    def learn(self, stage: CompiledStage, notice: Notice) -> None:
         """A stage has run for somebody, or would have if the slot had been larger: what its outputs take."""
         if notice.code not in (OK, TOO_SMALL):
             return
-        size = _class_of(route, notice.bytes_out)
-        guesses = self._guesses[route.index]
+        size = _class_of(stage, notice.bytes_out)
+        guesses = self._guesses[stage.index]
         for bits in (_UNMADE, notice.bytes_in.bit_length()):
             if (guess := guesses.get(bits)) is None:
                 guesses[bits] = _Guess(size)
             else:
                 guess.note(size)
 
-    def need(self, request: Request, route: CompiledStage, nbytes: int) -> None:
+    def need(self, request: Request, stage: CompiledStage, nbytes: int) -> None:
         """What a stage gives for this request takes so much, at least: it will have a slot that holds it."""
-        request.sizes[route.index] = _class_of(route, nbytes)
+        request.sizes[stage.index] = _class_of(stage, nbytes)
 
-    def _wanted(self, request: Request, route: CompiledStage) -> int:
-        known = request.sizes.get(route.index)
+    def _wanted(self, request: Request, stage: CompiledStage) -> int:
+        known = request.sizes.get(stage.index)
         if known is not None:
             return known
-        guess = self._guesses[route.index].get(_bits(request, route))
-        return len(route.pools) - 1 if guess is None else guess.size
+        guess = self._guesses[stage.index].get(_bits(request, stage))
+        return len(stage.pools) - 1 if guess is None else guess.size
 
 
-def _class_of(route: CompiledStage, nbytes: int) -> int:
+def _class_of(stage: CompiledStage, nbytes: int) -> int:
     """The smallest class that holds so much; the largest, which is laid out otherwise and holds whatever there is."""
-    return next((at for at, size in enumerate(route.slot_sizes) if nbytes <= size), len(route.slot_sizes) - 1)
+    return next((at for at, size in enumerate(stage.slot_sizes) if nbytes <= size), len(stage.slot_sizes) - 1)
 
 
-def _bits(request: Request, route: CompiledStage) -> int:
+def _bits(request: Request, stage: CompiledStage) -> int:
     nbytes = 0
-    for handle in request.inputs_of(route)[0]:
+    for handle in request.inputs_of(stage)[0]:
         if isinstance(handle, TensorHandle):
             nbytes += handle.nbytes
         elif handle != MISSING:

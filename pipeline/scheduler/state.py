@@ -41,13 +41,13 @@ class State:
 
     def __init__(self, plan: Plan, pools: Sequence[SlotPool], segments: Sequence[int], epoch: int) -> None:
         self.plan = plan
-        self.routes = CompiledPlan.of(plan)
+        self.compiled = CompiledPlan.of(plan)
         self.epoch = epoch
         self.pools = pools
         self.segments = segments
         self._pool_of_segment = dict(zip(segments, pools))
-        ingress = {segments[index]: pools[index] for index in self.routes.ingress_pools}
-        self.ingress = Ingress(ingress, sum(self.routes.kept))
+        ingress = {segments[index]: pools[index] for index in self.compiled.ingress_pools}
+        self.ingress = Ingress(ingress, sum(self.compiled.kept))
         #: What stages with several classes of slots need.
         self.sizes = Sizes(len(plan.stages), pools)
         self.requests: dict[int, Request] = {}
@@ -58,9 +58,9 @@ class State:
         self.retiring: set[int] = set()
         self.retired: set[int] = set()
         #: The living workers of each stage, apart from those.
-        self.crews: list[list[Worker]] = [[] for _ in plan.stages]
+        self.stage_workers: list[list[Worker]] = [[] for _ in plan.stages]
         #: The requests that wait for each stage.
-        self.backlogs = [Backlog(route.quantum) for route in self.routes.stages]
+        self.backlogs = [Backlog(current.quantum) for current in self.compiled.stages]
         self.streams = Streams(plan, epoch)
         # Numbers of an earlier epoch never come again, so that a late message cannot hit a new request.
         self._next_request = (epoch << 40) + 1
@@ -93,17 +93,17 @@ class State:
         self._next_request += 1
         return number
 
-    def queue(self, request: Request, route: CompiledStage, *, first: bool = False) -> None:
+    def queue(self, request: Request, stage: CompiledStage, *, first: bool = False) -> None:
         """A request waits for a stage: in the stage's backlog, or as its stream does.
 
         Args:
             first: before its equals.
         """
-        backlog = self.backlogs[route.index]
+        backlog = self.backlogs[stage.index]
         if request.stream is not None:
-            if self.streams.hold(request, route):
+            if self.streams.hold(request, stage):
                 return
-            line = self.streams.line(request, route)
+            line = self.streams.line(request, stage)
             # An empty one is false.
             backlog = backlog if line is None else line
         if first:
@@ -111,11 +111,11 @@ class State:
         else:
             backlog.push(request)
 
-    def unqueue(self, request: Request, route: CompiledStage) -> None:
+    def unqueue(self, request: Request, stage: CompiledStage) -> None:
         """A request waits for a stage no longer."""
         if request.stream is not None:
-            self.streams.remove(request, route)
-        self.backlogs[route.index].remove(request)
+            self.streams.remove(request, stage)
+        self.backlogs[stage.index].remove(request)
 
     def waiting(self, stage: int) -> int:
         """How many requests wait for a stage."""
@@ -152,13 +152,13 @@ class State:
 
     def unfinished_stages(self, request: Request) -> list[str]:
         """The names of the stages that a request has not passed."""
-        return [route.name for route in self.routes.stages if not route.bit & request.done]
+        return [stage.name for stage in self.compiled.stages if not stage.bit & request.done]
 
     def broken(self) -> tuple[CompiledStage, str] | None:
         """The first stage that has been given up and has no worker left, and why."""
         for index, reason in self.given_up.items():
-            if not self.crews[index]:
-                return self.routes.stages[index], reason
+            if not self.stage_workers[index]:
+                return self.compiled.stages[index], reason
         return None
 
     def let_go(self, client: Client | None, lease: SlotRef) -> None:

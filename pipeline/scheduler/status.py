@@ -25,17 +25,17 @@ def readiness(state: State) -> dict[str, str]:
     if state.draining:
         reasons[""] = "stopping"
     canary = state.plan.canary
-    for route in state.routes.stages:
-        if not state.crews[route.index]:
-            given_up = state.given_up.get(route.index)
-            reasons[route.name] = f"broken: {given_up}" if given_up else "no worker is ready"
+    for stage in state.compiled.stages:
+        if not state.stage_workers[stage.index]:
+            given_up = state.given_up.get(stage.index)
+            reasons[stage.name] = f"broken: {given_up}" if given_up else "no worker is ready"
         elif canary is not None:
-            last = state.last_ok[route.index]
+            last = state.last_ok[stage.index]
             age = (state.now - last) / 1e9
             if not last:
-                reasons[route.name] = "no request has passed it yet"
+                reasons[stage.name] = "no request has passed it yet"
             elif age > _STALE_PERIODS * canary.every_s:
-                reasons[route.name] = f"no request has passed it for {age:.0f} s"
+                reasons[stage.name] = f"no request has passed it for {age:.0f} s"
     return reasons
 
 
@@ -52,16 +52,16 @@ def status_of(state: State) -> dict[str, Any]:
         "answers": dict(state.counts.answers),
         "stages": [
             {
-                "name": route.name,
-                "replicas": len(state.plan.stages[route.index].workers),
-                "waiting": state.waiting(route.index),
-                "given_up": state.given_up.get(route.index),
-                **_totals(state, route.index),
-                "last_ok_s": None if not (last := state.last_ok[route.index]) else (state.now - last) / 1e9,
-                "workers": [_worker(state, route.index, worker) for worker in state.crews[route.index]],
-                "failures": state.failures.of(route.index, state.now),
+                "name": stage.name,
+                "replicas": len(state.plan.stages[stage.index].workers),
+                "waiting": state.waiting(stage.index),
+                "given_up": state.given_up.get(stage.index),
+                **_totals(state, stage.index),
+                "last_ok_s": None if not (last := state.last_ok[stage.index]) else (state.now - last) / 1e9,
+                "workers": [_worker(state, stage.index, worker) for worker in state.stage_workers[stage.index]],
+                "failures": state.failures.of(stage.index, state.now),
             }
-            for route in state.routes.stages
+            for stage in state.compiled.stages
         ],
         "pools": [
             {"name": pool.name, "slots": pool.slots, "free": state.pools[index].free}
@@ -77,7 +77,7 @@ def status_of(state: State) -> dict[str, Any]:
             }
             for c in state.ingress.clients.values()
         ],
-        "copies": [copy for route in state.routes.stages for copy in _copies(state, route.index)],
+        "copies": [copy for stage in state.compiled.stages for copy in _copies(state, stage.index)],
         "unfinished": state.left_over,
     }
 

@@ -65,13 +65,13 @@ class Stream:
         """The first request of the stream, if nothing is left to do for it."""
         return self.requests[0] if self.requests and self.requests[0].id in self.through else None
 
-    def may_enter(self, request: Request, route: CompiledStage) -> bool:
+    def may_enter(self, request: Request, stage: CompiledStage) -> bool:
         """Whether a stage is done with every request of the stream that came before this one."""
         root = request.root
         for earlier in self.requests:
             if earlier is root:
                 break
-            if not earlier.done & route.bit:
+            if not earlier.done & stage.bit:
                 return False
         return True
 
@@ -164,13 +164,13 @@ class Streams:
 
     # -- where they wait ----------------------------------------------------------------------------
 
-    def hold(self, request: Request, route: CompiledStage) -> bool:
+    def hold(self, request: Request, stage: CompiledStage) -> bool:
         """Keep a request back from a stage if it is not its turn there; False: it is."""
         stream = request.stream
         assert stream is not None
-        if stream.may_enter(request, route):
+        if stream.may_enter(request, stage):
             return False
-        stream.held.append((request, route))
+        stream.held.append((request, stage))
         self._holding[stream.number] = stream
         return True
 
@@ -179,40 +179,40 @@ class Streams:
         found: list[tuple[Request, CompiledStage]] = []
         for stream in tuple(self._holding.values()):
             held, stream.held = stream.held, []
-            for request, route in held:
-                if stream.may_enter(request, route):
-                    found.append((request, route))
+            for request, stage in held:
+                if stream.may_enter(request, stage):
+                    found.append((request, stage))
                 else:
-                    stream.held.append((request, route))
+                    stream.held.append((request, stage))
             if not stream.held:
                 del self._holding[stream.number]
         return found
 
-    def line(self, request: Request, route: CompiledStage) -> Backlog | None:
+    def line(self, request: Request, stage: CompiledStage) -> Backlog | None:
         """Where a request of a stream waits for its worker; None: any worker of the stage may have it."""
         stream = request.stream
-        worker = None if stream is None else stream.workers.get(route.index)
+        worker = None if stream is None else stream.workers.get(stage.index)
         if worker is None:
             return None
-        lines = self.lines[route.index]
+        lines = self.lines[stage.index]
         if worker not in lines:
-            lines[worker] = Backlog(route.quantum)
+            lines[worker] = Backlog(stage.quantum)
         return lines[worker]
 
-    def remove(self, request: Request, route: CompiledStage) -> None:
+    def remove(self, request: Request, stage: CompiledStage) -> None:
         """Take a request out, wherever it waits for that stage."""
         stream = request.stream
         assert stream is not None
-        stream.held = [entry for entry in stream.held if entry[0] is not request or entry[1] is not route]
+        stream.held = [entry for entry in stream.held if entry[0] is not request or entry[1] is not stage]
         if not stream.held:
             self._holding.pop(stream.number, None)
-        line = self.line(request, route)
+        line = self.line(request, stage)
         if line is not None:
             line.remove(request)
 
     def waiting(self, stage: int) -> int:
         """How many requests wait for a stage, those that are held included."""
-        held = [1 for stream in self._holding.values() for _, route in stream.held if route.index == stage]
+        held = [1 for stream in self._holding.values() for _, current in stream.held if current.index == stage]
         return len(held) + sum([len(line) for line in self.lines[stage].values()])
 
     def of_worker(self, worker: int, stage: int) -> list[Stream]:

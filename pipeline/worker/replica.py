@@ -117,12 +117,12 @@ class Replica:
         self._stage = stage
         # Asked once more: the stage may have found it out in its setup.
         self.concurrency = declared(stage).concurrency
-        route = CompiledPlan.of(self._plan).stages[self.stage]
-        sized = len(route.pools) > 1
+        current = CompiledPlan.of(self._plan).stages[self.stage]
+        sized = len(current.pools) > 1
         self._execution = Execution(
-            plan, self.stage, route.base, stage, self._table, route.asked, sized=sized, tell=self._tell_parts
+            plan, self.stage, current.base, stage, self._table, current.asked, sized=sized, tell=self._tell_parts
         )
-        if self._execution.parted and not route.may_part:
+        if self._execution.parted and not current.may_part:
             raise SpecMismatch(
                 f"stage {plan.name}: process is a generator, which answers in parts; but its outputs go to other "
                 f"stages too, or it runs behind one that fans out. Let it return what it yields, or put it last"

@@ -24,8 +24,8 @@ def data_of(future: Future) -> bytes:
 
 
 def ready_again(pipeline: RunningPipeline, dead: int, replicas: int) -> bool:
-    crews = [pipeline.worker_pids(stage) for stage in ("s0", "s1", "s2")]
-    return all(len(crew) == replicas and dead not in crew for crew in crews)
+    stage_workers = [pipeline.worker_pids(stage) for stage in ("s0", "s1", "s2")]
+    return all(len(crew) == replicas and dead not in crew for crew in stage_workers)
 
 
 @pytest.mark.parametrize("replicas", [1, 2])

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.client.asking import ask_status
+from pipeline.client.status import ask_status
 from pipeline.testing import running
 from tests.faults.load import until
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.client.asking import ask_status
+from pipeline.client.status import ask_status
 from pipeline.errors import Unavailable
 from pipeline.testing import RunningPipeline, running
 from shm import leftovers

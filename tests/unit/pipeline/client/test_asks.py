@@ -33,7 +33,7 @@ def test_an_ask_waits_for_its_grant_behind_what_was_kept_back(talk: Talk) -> Non
     assert talk.session.grant(SMALL) is None
     del ask
     assert talk.session.grant(SMALL) is grant
-    assert talk.session.slots.asking == {}
+    assert talk.session.slots.unsettled == {}
 
 
 def test_an_ask_that_is_late_has_the_scheduler_s_last_word(talk: Talk) -> None:
@@ -47,7 +47,7 @@ def test_an_ask_that_is_late_has_the_scheduler_s_last_word(talk: Talk) -> None:
     talk.answered(settled=2)
     assert ask.done
     assert ask.take() is None
-    assert talk.session.slots.asking == {}
+    assert talk.session.slots.unsettled == {}
 
 
 def test_a_grant_that_comes_with_the_last_word_is_taken(talk: Talk) -> None:

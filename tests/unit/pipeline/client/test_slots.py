@@ -73,7 +73,7 @@ def test_one_slot_that_came_with_the_last_answer_is_kept_and_no_other() -> None:
     # Of few slots none is kept.
     mine.add([large], 5)
     assert mine.surplus(5) == [large]
-    mine.asking[SMALL] = 0
+    mine.unsettled[SMALL] = 0
     assert mine.surplus(5) == []
 
 

@@ -75,22 +75,22 @@ def test_what_is_joined_is_known_as_lists_so_many_scopes_further_out(two_steps: 
 def test_the_scheduler_waits_for_stages_that_others_need_its_word_of(
     two_steps: CompiledPlan, name: str, expected: tuple[bool, bool, bool]
 ) -> None:
-    route = next(stage for stage in two_steps.stages if stage.name == name)
-    assert (route.essential, route.ends, route.prompt) == expected
+    current = next(stage for stage in two_steps.stages if stage.name == name)
+    assert (current.must_notify, current.ends_order, current.notifies_at_once) == expected
 
 
 def test_a_chain_is_one_scope() -> None:
     scopes = CompiledPlan.of(make_plan("chain")).scopes
     assert [type(scope) for scope in scopes] == [Scope]
-    assert not scopes[0].contended
+    assert not scopes[0].guards_last_slot
 
 
-def _routes(graph: str) -> CompiledPlan:
+def _compiled(graph: str) -> CompiledPlan:
     return CompiledPlan.of(make_plan(graph))
 
 
 def test_every_tensor_with_bytes_of_its_own_has_a_number() -> None:
-    found = _routes("early outputs")
+    found = _compiled("early outputs")
     # x, y; a.p, a.q; b.r; c.z
     assert [(stage.base, stage.fields, stage.sources) for stage in found.stages] == [
         (2, 2, (0,)), (4, 1, (2, 1)), (5, 1, (4, 3, 0)),
@@ -99,7 +99,7 @@ def test_every_tensor_with_bytes_of_its_own_has_a_number() -> None:
 
 
 def test_an_alias_is_its_source_and_its_stage_fills_no_slot() -> None:
-    found = _routes("relay between")
+    found = _compiled("relay between")
     assert [(stage.fields, stage.sources, len(stage.pools)) for stage in found.stages] == [
         (1, (0,), 1), (0, (1,), 0), (1, (1,), 1),
     ]  # fmt: skip
@@ -108,40 +108,40 @@ def test_an_alias_is_its_source_and_its_stage_fills_no_slot() -> None:
 
 
 def test_a_stage_needs_all_that_it_reads_and_is_followed_by_those_that_need_it() -> None:
-    found = _routes("diamond")
+    found = _compiled("diamond")
     assert [stage.needs for stage in found.stages] == [0, 0b1, 0b1, 0b110]
     assert [stage.followers for stage in found.stages] == [(1, 2), (3,), (3,), ()]
     assert found.first == (0,)
 
 
 def test_a_notice_is_waited_for_where_the_answer_refers_to_the_slot_or_several_follow() -> None:
-    assert [stage.prompt for stage in _routes("chain").stages] == [False, False, True]
-    assert [stage.prompt for stage in _routes("diamond").stages] == [True, False, False, True]
-    assert _routes("two ends").kept == (False, True, True, True)
+    assert [stage.notifies_at_once for stage in _compiled("chain").stages] == [False, False, True]
+    assert [stage.notifies_at_once for stage in _compiled("diamond").stages] == [True, False, False, True]
+    assert _compiled("two ends").kept == (False, True, True, True)
 
 
 def test_an_order_ends_with_a_stage_that_fans_out_or_is_asked() -> None:
-    assert [stage.ends for stage in _routes("fan out").stages] == [True, False, False]
-    assert [stage.ends for stage in _routes("either or").stages] == [True, False, False, False]
+    assert [stage.ends_order for stage in _compiled("fan out").stages] == [True, False, False]
+    assert [stage.ends_order for stage in _compiled("either or").stages] == [True, False, False, False]
 
 
 def test_a_scope_is_what_runs_for_each_of_many() -> None:
-    outer, inner = _routes("fan out").scopes
+    outer, inner = _compiled("fan out").scopes
     assert (outer.stages, outer.inside, inner.stages, inner.source, inner.parent) == (0b101, 0b111, 0b010, 0, 0)
     assert (inner.needs, inner.first, inner.exports, inner.most) == (0b001, (1,), (1,), 3)
     # `c` joins: what the children make is kept until then.
-    assert _routes("fan out").stages[2].lists == (0, -1)
+    assert _compiled("fan out").stages[2].lists == (0, -1)
 
 
 def test_a_scope_within_a_scope_has_that_one_as_parent() -> None:
-    found = _routes("fan out within")
+    found = _compiled("fan out within")
     assert [scope.parent for scope in found.scopes] == [-1, 0, 1]
     assert [found.stages[index].scope for index in range(5)] == [0, 1, 2, 1, 0]
     assert found.scopes[1].inside == 0b01110
 
 
 def test_a_condition_is_a_tensor_and_whether_it_must_not_hold() -> None:
-    a, b, d, e = _routes("either or").stages
+    a, b, d, e = _compiled("either or").stages
     assert (a.when, b.when, d.when, e.when) == (None, (2, False), (2, True), None)
     assert a.asked == (1,)
     # `e` runs with either of both.

@@ -90,7 +90,7 @@ class Example:
         addresses = [PoolAddress("local", f"p{at}", pool.name) for at, pool in enumerate(self.plan.pools)]
         numbers = [segment.number for segment in self._made]
         self.scheduler = Scheduler(self.plan, self.pools, numbers, epoch, addresses, limits)
-        self.ingress = numbers[self.scheduler.routes.ingress_pools[0]]
+        self.ingress = numbers[self.scheduler.compiled.ingress_pools[0]]
         #: What was said last, as it was said.
         self.decided: list[Decided] = []
         #: By client: its slots.

@@ -92,7 +92,7 @@ class Simulation(Clientele):
         self.pools = [SlotPool(segment) for segment in made]
         self.scheduler = Scheduler(plan, self.pools, [segment.number for segment in made], EPOCH)
         self.segments = [segment.number for segment in made]
-        self.ingress_segments = [made[index].number for index in self.scheduler.routes.ingress_pools]
+        self.ingress_segments = [made[index].number for index in self.scheduler.compiled.ingress_pools]
         self.network = Network()
         self.workers: dict[int, Worker] = {}
         self.clients: dict[int, Client] = {}
@@ -205,7 +205,7 @@ class Simulation(Clientele):
             plan = self.plan.stages[stage]
             number = self._next_worker
             self._next_worker += 1
-            route = self.scheduler.routes.stages[stage]
+            current = self.scheduler.compiled.stages[stage]
             self.workers[number] = Worker(
                 number,
                 process,
@@ -213,7 +213,7 @@ class Simulation(Clientele):
                 replica,
                 batcher_of(self.plan, stage),
                 Execution(
-                    plan, stage, route.base, stage_of(plan), self.table, route.asked, lambda: self.now, len(route.pools) > 1
+                    plan, stage, current.base, stage_of(plan), self.table, current.asked, lambda: self.now, len(current.pools) > 1
                 ),
             )
             self.network.send(("w", number), SCHEDULER, Ready(number, stage, replica, 1000 + process, EPOCH))

@@ -124,7 +124,7 @@ def test_the_last_slot_of_a_branch_is_kept_for_the_eldest_request(example: Make)
 
 def test_an_order_does_not_overtake_a_request_that_waits_for_a_larger_slot(example: Make) -> None:
     scheduler = example("sizes", credits=4)
-    small, *_, large = scheduler.scheduler.routes.stages[1].pools
+    small, *_, large = scheduler.scheduler.compiled.stages[1].pools
     taken = [scheduler.pools[large].loan() for _ in range(scheduler.pools[large].slots)]
     scheduler.submit(1)
     assert scheduler.decide() == ["worker 0: order 1 a"]

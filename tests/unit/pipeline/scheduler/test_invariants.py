@@ -38,7 +38,7 @@ def forget_who_waits(state: State) -> None:
 
 
 def forget_a_crew(state: State) -> None:
-    state.crews[0].clear()
+    state.stage_workers[0].clear()
 
 
 def lose_a_slot(state: State) -> None:
@@ -64,7 +64,7 @@ def wait_for_no_order(state: State) -> None:
 def keep_for_no_fence(state: State) -> None:
     request = state.requests[1]
     assert request.ingress is not None
-    request.scrap.append(request.ingress)
+    request.fenced_slots.append(request.ingress)
 
 
 def answer_and_remember(state: State) -> None:

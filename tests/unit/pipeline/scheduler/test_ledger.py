@@ -13,10 +13,10 @@ def tensor(number: int) -> TensorHandle:
     return TensorHandle(100 + number, 0, 1, 0, "uint8", (16,))
 
 
-def request(routes: CompiledPlan) -> Request:
+def request(compiled: CompiledPlan) -> Request:
     return Request(
-        1, routes.scopes[0], client=5, tag=7, ingress=SlotRef(100, 0, 1),
-        values=[tensor(0), *[None] * (routes.tensors - 1)], stages=len(routes.stages), deadline=9, priority=2,
+        1, compiled.scopes[0], client=5, tag=7, ingress=SlotRef(100, 0, 1),
+        values=[tensor(0), *[None] * (compiled.tensors - 1)], stages=len(compiled.stages), deadline=9, priority=2,
         submitted=3, label="00005-7 cat.jpg",
     )  # fmt: skip
 
@@ -29,46 +29,46 @@ def test_a_worker_has_a_credit_less_for_each_order_and_gets_it_back_once() -> No
 
 
 def test_a_tensor_that_is_to_be_made_is_named_by_its_number() -> None:
-    routes = CompiledPlan.of(make_plan("diamond"))
-    found = request(routes)
+    compiled = CompiledPlan.of(make_plan("diamond"))
+    found = request(compiled)
     found.values[2] = tensor(2)
-    assert found.inputs_of(routes.stages[3]) == ((tensor(2), 3), ())
+    assert found.inputs_of(compiled.stages[3]) == ((tensor(2), 3), ())
 
 
 def test_what_a_skipped_stage_would_have_made_is_missing() -> None:
-    routes = CompiledPlan.of(make_plan("either or"))
-    found = request(routes)
-    found.skipped = routes.stages[1].bit
+    compiled = CompiledPlan.of(make_plan("either or"))
+    found = request(compiled)
+    found.skipped = compiled.stages[1].bit
     found.values[4] = tensor(4)
-    assert found.inputs_of(routes.stages[3]) == ((MISSING, tensor(4)), ())
-    assert found.holds(routes.stages[3])
+    assert found.inputs_of(compiled.stages[3]) == ((MISSING, tensor(4)), ())
+    assert found.holds(compiled.stages[3])
 
 
 def test_a_stage_is_run_where_its_condition_holds() -> None:
-    routes = CompiledPlan.of(make_plan("either or"))
-    found = request(routes)
-    assert [found.holds(stage) for stage in routes.stages] == [True, False, True, True]
+    compiled = CompiledPlan.of(make_plan("either or"))
+    found = request(compiled)
+    assert [found.holds(stage) for stage in compiled.stages] == [True, False, True, True]
     found.truths = 1 << 2
-    assert [found.holds(stage) for stage in routes.stages] == [True, True, False, True]
-    found.skipped = routes.stages[0].bit
-    assert [found.holds(stage) for stage in routes.stages] == [True, False, False, True]
+    assert [found.holds(stage) for stage in compiled.stages] == [True, True, False, True]
+    found.skipped = compiled.stages[0].bit
+    assert [found.holds(stage) for stage in compiled.stages] == [True, False, False, True]
 
 
 def test_a_stage_is_open_until_it_is_ordered_or_done_and_only_in_its_own_scope() -> None:
-    routes = CompiledPlan.of(make_plan("fan out"))
-    found = request(routes)
-    assert [found.is_open(stage) for stage in routes.stages] == [True, False, True]
+    compiled = CompiledPlan.of(make_plan("fan out"))
+    found = request(compiled)
+    assert [found.is_open(stage) for stage in compiled.stages] == [True, False, True]
     found.claimed, found.done = 0b001, 0b100
-    assert [found.is_open(stage) for stage in routes.stages] == [False, False, False]
+    assert [found.is_open(stage) for stage in compiled.stages] == [False, False, False]
 
 
 def test_a_child_is_a_request_of_its_parents_client_deadline_and_name() -> None:
-    routes = CompiledPlan.of(make_plan("fan out"))
-    parent = request(routes)
+    compiled = CompiledPlan.of(make_plan("fan out"))
+    parent = request(compiled)
     parent.done = 0b001
-    child = parent.child(2, routes.scopes[1], 3, parent.values)
+    child = parent.child(2, compiled.scopes[1], 3, parent.values)
     parent.children[1] = [child]
     assert (child.client, child.tag, child.deadline, child.priority, child.submitted) == (5, 7, 9, 2, 3)
     assert (child.label, child.done, child.root, child.ingress) == ("00005-7/3 cat.jpg", 0b001, parent, None)
     assert list(parent.family()) == [parent, child]
-    assert [child.is_open(stage) for stage in routes.stages] == [False, True, False]
+    assert [child.is_open(stage) for stage in compiled.stages] == [False, True, False]

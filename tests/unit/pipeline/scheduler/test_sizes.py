@@ -35,26 +35,26 @@ class Bench:
             for pool in plan.pools
         ]
         self.pools = [SlotPool(segment) for segment in self.segments]
-        self.routes = CompiledPlan.of(plan)
-        self.route = self.routes.stages[0]
+        self.compiled = CompiledPlan.of(plan)
+        self.stage = self.compiled.stages[0]
         self.sizes = Sizes(len(plan.stages), self.pools)
 
     def request(self, nbytes: int = 16, made: bool = True) -> Request:
         """One whose input has so many bytes, or is still to be made."""
         value = TensorHandle(0, 0, 1, 0, "uint8", (nbytes,)) if made else None
-        values = [value, *[None] * (self.routes.tensors - 1)]
+        values = [value, *[None] * (self.compiled.tensors - 1)]
         return Request(
-            1, self.routes.scopes[0], client=0, tag=0, ingress=None, values=values, stages=4, deadline=0, priority=0,
+            1, self.compiled.scopes[0], client=0, tag=0, ingress=None, values=values, stages=4, deadline=0, priority=0,
             submitted=0,
         )  # fmt: skip
 
     def ran(self, taken: int, needed: int, code: str = OK) -> None:
         """The stage has run for inputs of so many bytes, and its outputs take, or would take, so many of a slot."""
-        self.sizes.learn(self.route, Notice(1, 0, code, "", (), (), (), 0, taken, needed, ""))
+        self.sizes.learn(self.stage, Notice(1, 0, code, "", (), (), (), 0, taken, needed, ""))
 
     def size_for(self, request: Request) -> int | None:
         """The slots of the pool that it is given, in bytes."""
-        pool = self.sizes.pool_for(request, self.route)
+        pool = self.sizes.pool_for(request, self.stage)
         return None if pool is None else self.segments[pool].layout.slot_bytes
 
 
@@ -72,7 +72,7 @@ def test_where_nothing_is_known_it_is_the_largest(bench: Bench) -> None:
 
 
 def test_a_stage_without_slots_needs_none(bench: Bench) -> None:
-    assert bench.sizes.pool_for(bench.request(), bench.routes.stages[3]) == NO_POOL
+    assert bench.sizes.pool_for(bench.request(), bench.compiled.stages[3]) == NO_POOL
 
 
 def test_what_was_needed_for_inputs_of_about_that_size_is_given_again(bench: Bench) -> None:
@@ -106,14 +106,14 @@ def test_who_found_no_room_gets_it_and_so_do_those_behind(bench: Bench) -> None:
     bench.ran(16, SMALL)
     request = bench.request()
     bench.ran(16, MIDDLE + 1, TOO_SMALL)
-    bench.sizes.need(request, bench.route, MIDDLE + 1)
+    bench.sizes.need(request, bench.stage, MIDDLE + 1)
     assert bench.size_for(request) == bench.size_for(bench.request()) == LARGE
     # Its own need stays, whatever is found out of others meanwhile.
     for _ in range(16):
         bench.ran(16, SMALL)
     assert (bench.size_for(request), bench.size_for(bench.request())) == (LARGE, SMALL)
     # More than the largest is what a smaller slot would need, where outputs were moved about.
-    bench.sizes.need(request, bench.route, LARGE + 1)
+    bench.sizes.need(request, bench.stage, LARGE + 1)
     assert bench.size_for(request) == LARGE
 
 
@@ -127,7 +127,7 @@ def test_nothing_is_learned_of_what_failed(bench: Bench) -> None:
 
 def test_a_larger_slot_will_do_where_none_is_free_and_a_smaller_one_never(bench: Bench) -> None:
     bench.ran(16, SMALL)
-    small, middle, large = (bench.pools[index] for index in bench.route.pools)
+    small, middle, large = (bench.pools[index] for index in bench.stage.pools)
     small.loan()
     assert bench.size_for(bench.request()) == SMALL
     small.loan()
@@ -138,7 +138,7 @@ def test_a_larger_slot_will_do_where_none_is_free_and_a_smaller_one_never(bench:
     assert bench.size_for(bench.request()) is None
     large.abandon(slot, generation)
     greedy = bench.request()
-    bench.sizes.need(greedy, bench.route, LARGE)
+    bench.sizes.need(greedy, bench.stage, LARGE)
     large.loan()
     assert bench.size_for(greedy) is None
 
@@ -167,7 +167,7 @@ def pool_of(simulation: Simulation, request: Request) -> int | None:
 
 def test_who_waits_for_a_large_slot_is_not_overtaken_by_those_behind(two: tuple[Simulation, Request, Request]) -> None:
     simulation, greedy, modest = two
-    pools = simulation.scheduler.routes.stages[0].pools
+    pools = simulation.scheduler.compiled.stages[0].pools
     large = simulation.pools[pools[-1]]
     taken = [large.loan() for _ in range(large.slots)]
     greedy.sizes[0], modest.sizes[0] = len(pools) - 1, 0
@@ -183,7 +183,7 @@ def test_who_waits_for_a_large_slot_is_not_overtaken_by_those_behind(two: tuple[
 def test_whose_slot_was_too_small_runs_again_with_one_that_is_not(two: tuple[Simulation, Request, Request]) -> None:
     simulation, request, _ = two
     scheduler = simulation.scheduler
-    small, middle, _ = scheduler.routes.stages[0].pools
+    small, middle, _ = scheduler.compiled.stages[0].pools
     request.sizes[0] = 0
     simulation.decide()
     assert pool_of(simulation, request) == small

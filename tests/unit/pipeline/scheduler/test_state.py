@@ -33,7 +33,7 @@ def test_a_stage_is_broken_when_it_is_given_up_and_has_no_worker_left(example: M
     scheduler.handle(StageBroken(1, "why"))
     assert state.broken() is None
     scheduler.dies(1)
-    assert state.broken() == (state.routes.stages[1], "why")
+    assert state.broken() == (state.compiled.stages[1], "why")
 
 
 def test_a_slot_is_free_when_its_last_holder_has_let_go(example: Make) -> None:

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pipeline.wire.messages import Order
 from pipeline.wire.records import CLOSE_REASONS
-from pipeline.worker import batcher as inbox_module
+from pipeline.worker import batcher as batcher_module
 from pipeline.worker.batcher import Batcher, Closed
 from pipeline.worker.candidates import Place
 
@@ -122,7 +122,7 @@ def test_an_order_that_comes_after_its_fence_is_refused() -> None:
 
 
 def test_fences_are_remembered_for_long_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox_module, "_MAX_FENCES", 3)
+    monkeypatch.setattr(batcher_module, "_MAX_FENCES", 3)
     batcher = Batcher(4, 0, 8)
     for request in range(4):
         batcher.fence(request, 0)

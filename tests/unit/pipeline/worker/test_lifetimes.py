@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.unit.pipeline.worker.test_member import Process
 
 from pipeline.worker.replica import LATE_NS
 from tests.unit.pipeline.worker.test_execution import Bench, Stage, fill, refuse_negative
+from tests.unit.pipeline.worker.test_replica import Process
 
 now = time.monotonic_ns
 
@@ -30,7 +30,7 @@ def test_no_batch_waits_for_the_collector() -> None:
 def test_nothing_that_passes_the_workers_of_a_process_waits_for_the_collector(tmp_path: Path) -> None:
     process = Process(tmp_path)
     process.a.add([process.order(number, 4, 5) for number in range(4)])
-    while any(member.step(now() + LATE_NS) for member in process.members):
+    while any(replica.step(now() + LATE_NS) for replica in process.replicas):
         pass
     assert [record.done for record in process.records] == [2, 2]
     assert gc.collect() == 0

@@ -117,7 +117,7 @@ def process(tmp_path: Path) -> Iterator[Process]:
 def test_an_order_goes_from_one_worker_of_a_process_to_the_next_without_a_message(process: Process) -> None:
     process.a.add([process.order(7, 4, 5)])
     assert process.a.step(now())
-    (waiting,) = process.b.inbox.take(now()).rows  # type: ignore[union-attr]
+    (waiting,) = process.b.batcher.take(now()).rows  # type: ignore[union-attr]
     assert [hop.worker for hop in waiting.order.hops] == [5]
     assert process.said() == []
     assert process.elsewhere.receive() == []
@@ -130,7 +130,7 @@ def test_an_order_for_a_worker_elsewhere_is_sent_there(process: Process) -> None
     (orders,) = process.elsewhere.receive(5000)
     assert isinstance(orders, Orders)
     assert [order.request for order in orders.orders] == [7]
-    assert len(process.b.inbox) == 0
+    assert len(process.b.batcher) == 0
 
 
 def test_each_worker_says_what_it_has_done_under_its_own_number(process: Process) -> None:
@@ -183,7 +183,7 @@ def test_a_fence_holds_for_an_order_that_is_still_with_the_worker_before(process
     process.b.fence(Fences(1, 5, (Fence(7, 0),)))
     assert process.said() == [Fenced(1, 5, (Fence(7, 0),))]
     process.a.step(now())
-    (waiting,) = process.b.inbox.take(now()).rows  # type: ignore[union-attr]
+    (waiting,) = process.b.batcher.take(now()).rows  # type: ignore[union-attr]
     assert waiting.order.request == 8
 
 
@@ -364,7 +364,7 @@ def test_what_a_stage_did_not_mean_to_raise_is_printed_before_its_answer_leaves(
         process.a.step(now())
     assert stderr.getvalue() == first
     process.a.close()
-    assert "again, 2 times: ValueError (test_member.py:" in stderr.getvalue()[len(first) :]
+    assert "again, 2 times: ValueError (test_replica.py:" in stderr.getvalue()[len(first) :]
 
 
 def test_a_teardown_that_fails_is_told_and_keeps_nothing_from_being_said(
@@ -378,7 +378,7 @@ def test_a_teardown_that_fails_is_told_and_keeps_nothing_from_being_said(
     process.a.step(now())
     process.a._stage = Fails()  # type: ignore[assignment]
     process.a.close()
-    assert "stage a: teardown failed: ValueError: on purpose (test_member.py:" in capsys.readouterr().err
+    assert "stage a: teardown failed: ValueError: on purpose (test_replica.py:" in capsys.readouterr().err
     assert WorkerReport in [type(message) for message in process.said()]
 
 
