@@ -213,7 +213,7 @@ class _Shell:
             self._look_for_damage()
             self._carry_out(supervision.failed(Address.worker(message.worker), message.error, message.traceback))
         elif isinstance(message, Drained):
-            self._carry_out(supervision.drained(message.document, time.monotonic()))
+            self._carry_out(supervision.drained(message.status.unfinished, time.monotonic()))
         elif isinstance(message, Relic):
             self._keep(message)
         elif isinstance(message, WireError):

@@ -1,7 +1,7 @@
 """Every message that passes between processes, field by field. No tensor is ever among them.
 
     client ──Hello, Loan, Submit, Cancel, Again, AskStatus, AskStory, Bye──▶ scheduler
-    scheduler ──Welcome, Refused, Answers, Status, Gone──▶ client
+    scheduler ──Welcome, Refused, Answers, Status, Story, Gone──▶ client
     worker ──Ready, Notices, Fenced, WorkerReport──▶ scheduler
     scheduler ──Orders, Fences, PeerGone, Retire──▶ worker ──Orders──▶ worker
     supervisor ──WorkerGone, StageBroken, Kept, Retire, Drain, Stop──▶ scheduler ──Ready, Relic, Drained──▶ supervisor
@@ -40,6 +40,7 @@ from pipeline.wire.records import (
     Submission,
     Trace,
 )
+from pipeline.wire.status import PipelineStatus
 from shm.handle import TensorHandle
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "StageBroken",
     "Status",
     "Stop",
+    "Story",
     "Submission",
     "Submit",
     "Trace",
@@ -236,10 +238,18 @@ class AskStory(Message, frozen=True, tag=_tag(12)):
 
 
 class Status(Message, frozen=True, tag=_tag(8)):
-    """The scheduler's state, as a JSON document (see `Scheduler.status`). In answer to `AskStory` it is
-    {"request": its id, "story": lines, or null where the request is not known} (see `Scheduler.story`)."""
+    """The scheduler's state."""
 
-    document: str
+    status: PipelineStatus
+
+
+class Story(Message, frozen=True, tag=_tag(14)):
+    """What has happened to a request (see `Scheduler.story`)."""
+
+    request: str
+    """Its id."""
+    lines: tuple[str, ...] | None
+    """None: the request is not known, or not any more."""
 
 
 # -- scheduler and workers ----------------------------------------------------------------------
@@ -358,9 +368,10 @@ class Drain(Message, frozen=True, tag=_tag(44)):
 
 
 class Drained(Message, frozen=True, tag=_tag(45)):
-    """Nothing is inside any more. Carries the scheduler's last status document."""
+    """Nothing is inside any more."""
 
-    document: str
+    status: PipelineStatus
+    """The last one."""
 
 
 class Reset(Message, frozen=True, tag=_tag(47)):

@@ -23,6 +23,7 @@ from pipeline.wire.messages import (
     Status,
     Submit,
 )
+from pipeline.wire.status import PipelineStatus
 from pipeline.wire.versions import OldHello, reason_of
 from shm.view import SegmentTable
 from tests.unit.pipeline.client.talk import (
@@ -242,11 +243,12 @@ def test_a_slot_that_is_read_no_more_goes_at_once_if_nothing_is_under_way_and_el
 
 
 def test_a_status_is_asked_for_and_kept(talk: Talk) -> None:
-    talk.session.statuses.append("of an earlier call")
+    earlier, latest = (PipelineStatus("demo", epoch, True, {}, 0, {}, {}, (), (), (), (), ()) for epoch in (1, 2))
+    talk.session.statuses.append(earlier)
     talk.session.ask_status()
     assert talk.said() == [AskStatus(ME)]
-    talk.session.receive(Status("{}"), talk.now)
-    assert list(talk.session.statuses) == ["{}"]
+    talk.session.receive(Status(latest), talk.now)
+    assert list(talk.session.statuses) == [latest]
 
 
 # -- what is lost on the way ----------------------------------------------------------------------

@@ -160,7 +160,7 @@ def test_what_is_held_counts_as_waiting(example: Make) -> None:
     send(scheduler, 1, 1)
     scheduler.decide()
     send(scheduler, 2, 2)
-    assert scheduler.scheduler.status()["stages"][0]["waiting"] == 1
+    assert scheduler.scheduler.status().stages[0].waiting == 1
     scheduler.submit(3)
     assert scheduler.decide() == ["client 1: 3 Overloaded"]
 
@@ -304,7 +304,7 @@ def test_a_worker_that_retires_finishes_what_it_has_is_ordered_nothing_more_and_
     scheduler.decide()
     counts = scheduler.scheduler.counts
     assert (counts["retired_workers"], counts["worker_deaths"], counts["retries"]) == (1, 0, 0)
-    assert scheduler.scheduler.status()["stages"][0]["deaths"] == 0
+    assert scheduler.scheduler.status().stages[0].deaths == 0
 
 
 def test_a_worker_may_be_retired_before_it_is_ready(example: Make) -> None:

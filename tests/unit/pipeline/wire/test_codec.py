@@ -33,6 +33,8 @@ _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(-(2**63), 2**64 - 1),
     bool: st.booleans(),
     str: st.text(max_size=20),
+    float: st.floats(allow_nan=False),
+    type(None): st.none(),
 }
 
 
@@ -43,6 +45,8 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     origin = typing.get_origin(annotation)
     if origin is tuple:
         return st.lists(values_of(typing.get_args(annotation)[0]), max_size=3).map(tuple)
+    if origin is dict:
+        return st.dictionaries(*map(values_of, typing.get_args(annotation)), max_size=3)
     if origin in (types.UnionType, typing.Union):
         return st.one_of([values_of(member) for member in typing.get_args(annotation)])
     hints = typing.get_type_hints(annotation)
@@ -59,6 +63,8 @@ def least(annotation: Any) -> Any:
     origin = typing.get_origin(annotation)
     if origin is tuple:
         return (least(typing.get_args(annotation)[0]),)
+    if origin is dict:
+        return {least(key): least(value) for key, value in [typing.get_args(annotation)]}
     if origin in (types.UnionType, typing.Union):
         return least(typing.get_args(annotation)[0])
     return annotation(*[least(hint) for hint in typing.get_type_hints(annotation).values()])
@@ -233,7 +239,9 @@ def test_a_field_of_another_type_is_refused(cls: type[Any], path: tuple[int, ...
 
 def _python_types(hint: Any) -> set[type]:
     if hint in _SCALARS:
-        return {hint}
+        return {float, int} if hint is float else {hint}
+    if typing.get_origin(hint) is dict:
+        return {dict}
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return {t for member in typing.get_args(hint) for t in _python_types(member)}
     # An empty array is a sequence without items; a record has fields.
