@@ -360,12 +360,9 @@ def test_an_order_goes_on_with_what_this_stage_made(bench: Bench) -> None:
     y, n = notice.outputs
     (forward,) = outcome.forwards.pop(8)
     assert not outcome.forwards
-    assert forward == replace(
-        row.order,
-        # Tensors of other stages stay as they are: numbers are global.
-        hops=(replace(second, inputs=(n, other, y, BASE + 2, BASE - 1)), replace(third, inputs=(BASE + 2, y))),
-        trace=notice.trace,
-    )
+    # Tensors of other stages stay as they are: numbers are global.
+    hops = (replace(second, inputs=(n, other, y, BASE + 2, BASE - 1)), replace(third, inputs=(BASE + 2, y)))
+    assert forward == replace(row.order, hops=hops, trace=notice.trace)
     assert decode(encode(Notices(0, 5, (notice,)))) == Notices(0, 5, (notice,))
 
 
