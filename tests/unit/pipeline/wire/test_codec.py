@@ -191,6 +191,15 @@ def test_only_the_last_fields_that_have_defaults_may_be_missing_and_are_the_defa
     assert refusal(body) == "Submit.submissions[0]: expected array of at least length 6, found 5"
 
 
+def test_a_record_with_more_fields_than_it_has_is_refused() -> None:
+    body = body_of(least(Orders))
+    body[2][0].append(0)
+    assert refusal(body) == "Orders.orders[0]: expected array of at most length 11, found 12"
+    body = body_of(least(Submit))
+    body[4][0].append(0)
+    assert refusal(body) == "Submit.releases[0]: expected array of length 3, found 4"
+
+
 def _paths(annotation: Any, path: tuple[int, ...] = ()) -> list[tuple[tuple[int, ...], Any]]:
     """Where in the body of `least(annotation)` each field of each record lies, and its annotation."""
     found = []
