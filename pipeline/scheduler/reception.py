@@ -13,10 +13,8 @@ What is sent to a client is kept until the client has confirmed it.
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 from pipeline.errors import OtherProtocol, WireError
 from pipeline.graph.interface import welcome_of
@@ -42,6 +40,7 @@ from pipeline.wire.messages import (
     Refused,
     SlotRef,
     Status,
+    Story,
     Submit,
     Welcome,
 )
@@ -209,18 +208,18 @@ class Reception:
 
     def ask_status(self, message: AskStatus) -> None:
         """A client, or another process of this host, asks how things are."""
-        self._tell(message.client, status_of(self._state))
+        self._tell(message.client, Status(status_of(self._state)))
 
     def ask_story(self, message: AskStory) -> None:
         """As `ask_status`: what has happened to a request."""
-        self._tell(message.client, {"request": message.request, "story": self._state.story(message.request)})
+        lines = self._state.story(message.request)
+        self._tell(message.client, Story(message.request, None if lines is None else tuple(lines)))
 
-    def _tell(self, number: int, document: dict[str, Any]) -> None:
-        status = Status(json.dumps(document))
+    def _tell(self, number: int, message: Status | Story) -> None:
         if number in self._state.ingress.clients:
-            self._state.out.first.append((client(number), status))
+            self._state.out.first.append((client(number), message))
         else:
-            self._stranger(number, status)
+            self._stranger(number, message)
 
     def _stranger(self, number: int, message: Sent) -> None:
         """Answer a process that has not said hello here, perhaps because it was to a scheduler that is dead."""

@@ -18,7 +18,6 @@ Clients come and go by `reception`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -61,6 +60,7 @@ from pipeline.wire.messages import (
     WorkerGone,
     WorkerReport,
 )
+from pipeline.wire.status import PipelineStatus, UnfinishedStatus
 from shm.pool import SlotPool
 
 __all__ = ["Scheduler"]
@@ -141,7 +141,7 @@ class Scheduler:
         self._dispatch.grants()
         if state.draining and not self._drained and not any(True for _ in state.unanswered()):
             self._drained = True
-            state.out.supervisor.append(Drained(json.dumps(status_of(state))))
+            state.out.supervisor.append(Drained(status_of(state)))
         out, state.out = state.out, Instructions()
         decided = out.first
         decided += out.for_workers(state.epoch, state.workers)
@@ -173,11 +173,11 @@ class Scheduler:
             for request in tuple(state.unanswered()):
                 client = state.ingress.clients.get(request.client)
                 state.left_over.append(
-                    {
-                        "request": request.tag,
-                        "client": "a client that has gone" if client is None else client.name,
-                        "stages": state.unfinished_stages(request),
-                    }
+                    UnfinishedStatus(
+                        request.tag,
+                        "a client that has gone" if client is None else client.name,
+                        tuple(state.unfinished_stages(request)),
+                    )
                 )
                 self._completion.finish(request, "Unavailable", "the pipeline stopped before it was finished")
 
@@ -245,8 +245,8 @@ class Scheduler:
         """How often what has happened."""
         return self._state.counts
 
-    def status(self) -> dict[str, Any]:
-        """Everything a person may want to know, as plain values (see `pipeline.scheduler.status`)."""
+    def status(self) -> PipelineStatus:
+        """Everything a person may want to know."""
         return status_of(self._state)
 
     def story(self, request: str) -> list[str] | None:

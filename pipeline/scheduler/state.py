@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from pipeline.graph.compiled import CompiledPlan, CompiledStage
 from pipeline.graph.plan import Plan
@@ -21,6 +20,7 @@ from pipeline.scheduler.story import Stories, line
 from pipeline.scheduler.streams import Streams
 from pipeline.scheduler.tally import Tally
 from pipeline.wire.messages import SlotRef
+from pipeline.wire.status import UnfinishedStatus
 from shm.pool import SlotPool
 
 __all__ = ["NOBODY", "State"]
@@ -69,8 +69,8 @@ class State:
         #: When each stage last finished a request; 0: never.
         self.last_ok = [0] * len(plan.stages)
         self.draining = False
-        #: What a drain did not wait for any longer, as plain values.
-        self.left_over: list[dict[str, Any]] = []
+        #: What a drain did not wait for any longer.
+        self.left_over: list[UnfinishedStatus] = []
         self.counts = Counts()
         #: The last requests that stages have failed without meaning to.
         self.failures = Failures(len(plan.stages))

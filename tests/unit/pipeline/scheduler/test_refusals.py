@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.errors import OtherProtocol, WireError
 from pipeline.scheduler.door import client, stranger
@@ -116,8 +117,8 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        (lambda s: s._replace(started=-1), "expected a start time of monotonic nanoseconds, found -1"),
-        (lambda s: s._replace(traceparent=f"00-{TRACE}-{PARENT}"), "expected a traceparent 00-"),
+        (lambda s: replace(s, started=-1), "expected a start time of monotonic nanoseconds, found -1"),
+        (lambda s: replace(s, traceparent=f"00-{TRACE}-{PARENT}"), "expected a traceparent 00-"),
     ],
 )
 def test_a_start_or_a_trace_that_is_none_is_refused(example: Make, wrong: Callable[[Submission], Submission], why: str) -> None:

@@ -20,6 +20,7 @@ from pipeline.wire.messages import (
     Ready,
     WorkerReport,
 )
+from pipeline.wire.status import UnfinishedStatus
 from tests.unit.pipeline.scheduler.actors import MS
 from tests.unit.pipeline.scheduler.example import Example
 
@@ -91,11 +92,11 @@ def test_a_drain_does_not_wait_for_ever_and_says_what_was_left(example: Make) ->
     receiver, drained = scheduler.decided[-1]
     assert receiver == SUPERVISOR
     assert isinstance(drained, Drained)
-    assert '"unfinished": [{"request": 1, "client": "client 1", "stages": ["b", "c"]}]' in drained.document
+    assert drained.status.unfinished == (UnfinishedStatus(1, "client 1", ("b", "c")),)
 
 
 def test_reports_count_for_the_stage_of_their_worker(example: Make) -> None:
     scheduler = example()
     for stage, reporter in ((0, 0), (1, 0), (0, 9)):
         scheduler.handle(WorkerReport(reporter, stage, 2, 7, (2, 0, 0, 0, 0), 0, ()))
-    assert [stage["batches"] for stage in scheduler.scheduler.status()["stages"]] == [2, 0, 0]
+    assert [stage.batches for stage in scheduler.scheduler.status().stages] == [2, 0, 0]
