@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.scheduler.completion import LONGEST_MESSAGE
+from pipeline.scheduler.answers import LONGEST_MESSAGE
 from pipeline.wire.messages import Answer, Answers, Fence, Fenced, Notices, Trace
 from shm.handle import TensorHandle
 from tests.unit.pipeline.scheduler.actors import MS
