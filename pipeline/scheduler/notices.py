@@ -131,7 +131,7 @@ class Noticing:
             request.values[base + at] = handle
         for at, many in zip(stage.manies, notice.children):
             request.values[base + at] = many
-        request.truths |= notice.truths << base
+        request.conditions |= notice.truths << base
 
     def _settle_before(self, request: Request, current: CompiledStage, running: int = 0) -> None:
         """What had to run before `current` has run, or `current` could not have.
