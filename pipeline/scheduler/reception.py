@@ -100,6 +100,8 @@ class Reception:
         if not all(state.stage_workers):
             if len(self._early) < self._limits.clients:
                 self._early[number] = message
+            missing = [stage.name for stage in state.compiled.stages if not state.stage_workers[stage.index]]
+            self._refuse(number, f"no worker is ready yet of: {', '.join(missing)}")
             return
         if number in state.ingress.clients:
             self._forget(number)
@@ -185,19 +187,25 @@ class Reception:
 
     def unreadable(self, error: WireError) -> None:
         """What arrived is no message of ours; where it says which client it is of, that client is told."""
-        self._state.counts["refused_frames"] += 1
+        self._complain(error)
         if error.client is not None:
             self._refuse(error.client, f"a message of this client cannot be read: {error}")
 
     def other_protocol(self, error: OtherProtocol) -> None:
         """A client of another version: it is told both versions, and which side must change."""
-        self._state.counts["refused_frames"] += 1
-        known = error.client in self._state.ingress.clients or error.client in self._early
-        # A client of this version that waits says hello in the form of old versions too.
-        if error.client is not None and not known:
+        if error.client in self._state.ingress.clients or error.client in self._early:
+            # A client of this version that waits says hello in the form of old versions too.
+            return
+        self._complain(error)
+        if error.client is not None:
             why = reason_of(error.protocol, PROTOCOL)
             old = error.protocol in OLD
             self._stranger(error.client, OldWelcome(error.protocol, why) if old else Refused(PROTOCOL, why, 0))
+
+    def _complain(self, error: WireError) -> None:
+        """Count a frame that is no message, and let people know."""
+        self._state.counts["refused_frames"] += 1
+        self._state.out.first.append((SHELL, Log(f"refused a message: {error}")))
 
     def _refuse(self, number: int, reason: str, ask: int = 0) -> None:
         """Tell a client why something that it wants is not done."""

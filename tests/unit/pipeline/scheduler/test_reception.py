@@ -45,11 +45,14 @@ def test_a_client_is_connected_and_welcomed(example: Make) -> None:
 
 def test_a_client_that_comes_early_is_let_in_when_every_stage_has_a_worker(example: Make) -> None:
     scheduler = example(ready=False)
+    scheduler.ready(1, 1)
     scheduler.handle(Hello(2, "app"))
+    scheduler.decide()
+    # It knows what it waits for.
+    assert scheduler.decided == [(stranger(2), Refused(PROTOCOL, "no worker is ready yet of: a, c", 0))]
     scheduler.handle(Hello(2, "app"))
-    for stage in (0, 1):
-        scheduler.ready(stage, stage)
-        assert scheduler.decide() == []
+    scheduler.ready(0, 0)
+    assert scheduler.decide() == ["stranger 2: Refused"]
     scheduler.ready(2, 2)
     assert scheduler.decide() == ["connect client 2", "client 2: Welcome"]
 
@@ -58,6 +61,7 @@ def test_an_early_client_that_has_left_again_is_not_let_in(example: Make) -> Non
     scheduler = example(ready=False)
     scheduler.handle(Hello(2, "app"))
     scheduler.handle(Bye(2, ()))
+    scheduler.decide()
     for stage in range(3):
         scheduler.ready(stage, stage)
     assert scheduler.decide() == []
