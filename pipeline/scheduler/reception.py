@@ -16,14 +16,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from pipeline.errors import OtherProtocol, WireError
+from pipeline.errors import Cancelled, OtherProtocol, Unavailable, WireError
 from pipeline.graph.interface import welcome_of
 from pipeline.scheduler.admission import Admission
-from pipeline.scheduler.completion import Completion
+from pipeline.scheduler.answers import Answering
 from pipeline.scheduler.door import SHELL, ClientGone, Connect, Decided, Disconnect, Limits, Log, client, stranger
 from pipeline.scheduler.ingress import Client
 from pipeline.scheduler.instructions import Instructions, letters_of
-from pipeline.scheduler.state import NOBODY, State
+from pipeline.scheduler.state import NO_CLIENT, State
 from pipeline.scheduler.status import status_of
 from pipeline.wire.codec import Sent
 from pipeline.wire.messages import (
@@ -76,13 +76,13 @@ class Reception:
         self,
         state: State,
         admission: Admission,
-        completion: Completion,
+        answering: Answering,
         addresses: Sequence[PoolAddress],
         limits: Limits,
     ) -> None:
         self._state = state
         self._admission = admission
-        self._completion = completion
+        self._answering = answering
         self._addresses = tuple(addresses)
         self._limits = limits
         self._welcome: Welcome | None = None
@@ -179,7 +179,7 @@ class Reception:
         wanted = set(message.tags)
         found = [request for number in known.requests if (request := state.requests[number]).tag in wanted]
         for request in found:
-            self._completion.finish(request, "Cancelled", "cancelled by its client")
+            self._answering.finish(request, Cancelled.code, "cancelled by its client")
         # The others were answered, and the answer is on its way.
         state.counts["late_cancellations"] += len(wanted) - len(found)
 
@@ -276,13 +276,13 @@ class Reception:
             request = state.requests[request_number]
             # Ordered work finishes and is dropped; what still waits here need not run at all.
             if all(step is None for member in request.family() for step in member.steps):
-                self._completion.finish(request, "Unavailable", "its client has gone")
+                self._answering.finish(request, Unavailable.code, "its client has gone")
         known.requests.clear()
         state.streams.client_gone(number)
         for request in state.requests.values():
             # Answered ones too, whose slots come back later: its number may come again, with another life behind it.
             if request.client == number:
-                request.client = NOBODY
+                request.client = NO_CLIENT
         # What was decided for it a moment ago and has not gone out is not for its next life either.
         state.out.answers.pop(number, None)
         state.out.grants.pop(number, None)

@@ -1,6 +1,6 @@
 """State: everything that the scheduler knows. Data, and the few verbs that all of its parts share.
 
-`scheduler` composes the parts that act on it: `admission`, `dispatch`, `completion`, `recovery`.
+`scheduler` composes the parts that act on it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from pipeline.wire.messages import SlotRef
 from pipeline.wire.status import UnfinishedStatus
 from shm.pool import SlotPool
 
-__all__ = ["NOBODY", "State"]
+__all__ = ["NO_CLIENT", "NO_WORKER", "State"]
 
-NOBODY = -1
-"""No client, and no worker, has this number."""
+NO_CLIENT = -1
+"""In place of a client's number."""
+
+NO_WORKER = -1
+"""In place of a worker's number."""
 
 
 class State:
