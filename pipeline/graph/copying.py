@@ -1,4 +1,4 @@
-"""Copying: what of a plan can be passed as a view, and what may be copied, and why. Pure.
+"""Copying: which tensors of a plan are passed as views, which may be copied, and why. Pure.
 
 It names the edges that copies are counted by, says before anything runs which of them may copy, and decides in
 which order a pool gives its slots so that few have to.
@@ -26,7 +26,7 @@ class PossibleCopy(NamedTuple):
     reason: str
     """One of `stages.copies.REASONS`."""
     when: str
-    """What makes it happen."""
+    """When it happens."""
 
 
 def edge_name(stage: StagePlan, side: str, tensor: str) -> str:
@@ -38,7 +38,7 @@ def edge_name(stage: StagePlan, side: str, tensor: str) -> str:
 
 
 def order_of(plan: Plan, pool: PoolPlan) -> str:
-    """The order in which a pool's slots are given: RING where a stage that writes or reads them wants neighbours."""
+    """The order in which a pool's slots are given: RING if a stage that writes or reads them wants neighbours."""
     batched = any(
         _stacks(stage)
         for stage in plan.stages
@@ -48,7 +48,8 @@ def order_of(plan: Plan, pool: PoolPlan) -> str:
 
 
 def possible_copies(plan: Plan) -> tuple[PossibleCopy, ...]:
-    """Every copy that may happen, in the order of the stages; nothing is said of what a stage's code returns."""
+    """Every copy that may happen, in the order of the stages; copies of what a stage's code returns are not
+    foreseen."""
     found: list[PossibleCopy] = []
     for stage in plan.stages:
         for spec, edge in zip(stage.inputs, stage.edges):
@@ -89,7 +90,7 @@ def _batched(stage: StagePlan, name: str, spec: TensorSpec, apart: str, gaps: st
 
 
 def _gaps(plan: Plan, producer: str, spec: TensorSpec) -> str | None:
-    """Why neighbours of a tensor have gaps between them; None where they have none."""
+    """Why neighbours of a tensor have gaps between them; None if they have none."""
     if spec.many is not None:
         if spec.is_static and spec.max_nbytes % ALIGNMENT == 0:
             return None

@@ -50,7 +50,7 @@ class LocalPipeline(LocalWorkers):
         return self._granted[number].pop()
 
     def keep(self, slot: SlotRef) -> None:
-        """A slot that was not sent, for the next request."""
+        """Take back a slot that was not sent, for the next request."""
         self._granted[slot.segment].append(slot)
 
     def run(self, submission: Submission) -> Answer:
@@ -65,7 +65,7 @@ class LocalPipeline(LocalWorkers):
         return answer
 
     def release(self, slots: Sequence[SlotRef]) -> None:
-        """Slots of answers that are read no more."""
+        """Take back slots of answers that are not read any more."""
         self.handle(Submit(CLIENT, self._seen, (), tuple(slots)))
 
     def status(self) -> dict[str, Any]:

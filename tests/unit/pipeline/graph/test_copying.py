@@ -98,7 +98,7 @@ def test_documents_and_lists_are_never_copied() -> None:
     assert found(plan) == []
 
 
-def test_pools_are_rings_where_somebody_wants_neighbours() -> None:
+def test_pools_are_rings_if_a_stage_wants_neighbours() -> None:
     plan = classifier(size=4)
     assert {pool.name: order_of(plan, pool) for pool in plan.pools} == {
         "ingress/0": STACK, "decode": RING, "infer": RING, "top": STACK,

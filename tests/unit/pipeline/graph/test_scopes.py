@@ -168,7 +168,7 @@ def test_what_some_children_may_skip_must_be_taken_as_optional(complaints: Calla
         ("a.many", "a.many is many tensors; a condition is one"),
     ],
 )
-def test_a_condition_that_nobody_can_tell_is_refused(
+def test_a_condition_that_no_stage_can_tell_is_refused(
     complaints: Callable[..., list[str]], when: str, complaint: str
 ) -> None:
     found = complaints(
