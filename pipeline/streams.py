@@ -20,8 +20,8 @@ __all__ = [
 def prepare_streams(encoding: str | None = None) -> None:
     """Make the three streams usable, before anything else is opened.
 
-    A closed one leads to /dev/null: else the next file that is opened, a lock or a segment, gets its number, and what
-    is printed is written into that. What an encoding has no character for is printed as an escape.
+    A closed one leads to /dev/null: otherwise the next file that is opened, a lock or a segment, would get its number,
+    and printed text would be written into that. What an encoding has no character for is printed as an escape.
 
     Args:
         encoding: of what is printed, if its reader is known to take it; None: as the environment says.

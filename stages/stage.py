@@ -204,7 +204,7 @@ class Batch:
     def stack(self, name: str, dense: bool = False) -> Array:
         """The input `name` of all rows as one array (len(batch), *shape).
 
-        A view if the rows lie side by side, else a gathered copy, which is counted.
+        A view if the rows lie side by side, otherwise a gathered copy, which is counted.
 
         Args:
             name: the input.
@@ -276,7 +276,7 @@ class Batch:
     def stack_out(self, name: str, shape: tuple[int, ...] | None = None, dense: bool = False) -> Array:
         """One writable array (len(batch), *shape) for output `name` of all rows.
 
-        A view if the rows lie side by side; else scratch memory that is copied into the rows
+        A view if the rows lie side by side; otherwise scratch memory that is copied into the rows
         after `process` has returned, which is counted. `dense` as in `stack`. Asked again, it is settled anew.
         """
         self._late = [late for late in self._late if late[0] != name]
@@ -292,7 +292,7 @@ class Batch:
         """Put `value` into one row's output `name`: an array-like, or for "json" any JSON value.
 
         For an output of many tensors a sequence of them, one for each child. Arrays are copied, which is
-        counted; a JSON value is encoded where it is to lie, which is no copy.
+        counted; a JSON value is encoded in its place in the slot, which is no copy.
 
         Numbers of another dtype are converted if each keeps its value, or if floats lose no more than digits
         (float64 to float32, where the smallest become 0). A number that would be cut off, wrapped around or become

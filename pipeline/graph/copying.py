@@ -63,7 +63,7 @@ def possible_copies(plan: Plan) -> tuple[PossibleCopy, ...]:
             if field.spec.dtype != JSON and field.spec.many is None:
                 found += _batched(stage, name, field.spec, SCATTERED, _gaps(plan, stage.name, field.spec))
                 if not field.spec.is_static and not stage.ragged:
-                    found.append(PossibleCopy(name, SHAPE_UNKNOWN, "where a model is run, the first time for a shape"))
+                    found.append(PossibleCopy(name, SHAPE_UNKNOWN, "when a model runs with a shape for the first time"))
     return tuple(found)
 
 
@@ -74,7 +74,7 @@ def _stacks(stage: StagePlan) -> bool:
 
 def _padded(stage: StagePlan, name: str, spec: TensorSpec) -> list[PossibleCopy]:
     multiples = [f"{dim} is no multiple of {stage.pad[dim]}" for dim in spec.max if stage.pad.get(dim, 1) > 1]
-    return [PossibleCopy(name, PADDED, "where " + " or ".join(multiples))] if multiples else []
+    return [PossibleCopy(name, PADDED, "if " + " or ".join(multiples))] if multiples else []
 
 
 def _batched(stage: StagePlan, name: str, spec: TensorSpec, apart: str, gaps: str | None) -> list[PossibleCopy]:
@@ -83,9 +83,9 @@ def _batched(stage: StagePlan, name: str, spec: TensorSpec, apart: str, gaps: st
         return []
     found = []
     if stage.batch.gather:
-        found.append(PossibleCopy(name, apart, "where rows of a batch do not lie side by side"))
+        found.append(PossibleCopy(name, apart, "if rows of a batch do not lie side by side"))
     if gaps is not None:
-        found.append(PossibleCopy(name, GAPS, f"where the stage needs rows without gaps: {gaps}"))
+        found.append(PossibleCopy(name, GAPS, f"if the stage needs rows without gaps: {gaps}"))
     return found
 
 

@@ -86,7 +86,7 @@ class Scopes:
                     name,
                     None,
                     f"{name} runs for each child of {scope[-1]} and waits for {other}, which joins them ({ended}); "
-                    f"what is to come after {other} needs a fan-out of its own",
+                    f"stages for each child after {other} need a fan-out of their own",
                 )
                 break
 

@@ -33,7 +33,7 @@ class Wiring:
     """The checked graph."""
 
     order: tuple[str, ...]
-    """The stages; each comes after what it needs, else as listed in the config."""
+    """The stages; each comes after those that it needs, and otherwise in the order of the config."""
     edges: Mapping[str, tuple[Edge, ...]]
     """For each stage, where each of its inputs comes from; aliases are resolved."""
     after: Mapping[str, tuple[str, ...]]
@@ -141,7 +141,7 @@ class _Wirer:
         return tuple(edge for edge in found if edge is not None)
 
     def _from_before(self, index: int, stage: StageConfig, wanted: Sequence[TensorSpec]) -> tuple[Edge, ...]:
-        """The default: the stage listed before, or the ingress; by name, else by order."""
+        """The default: the stage listed before, or the ingress; by name, otherwise by order."""
         producer = self.config.stages[index - 1].name if index else INGRESS
         given = self.given[producer]
         names = [spec.name for spec in wanted]
@@ -212,7 +212,7 @@ class _Wirer:
             spec = self.given[edge.producer][edge.tensor]
             if edge.producer == INGRESS or spec.alias_of is not None:
                 self.findings.add(
-                    path, f"{reference} is not made by a stage; whether a condition holds is told by who makes it"
+                    path, f"{reference} is not made by a stage; a condition must be"
                 )
             elif spec.many is not None:
                 self.findings.add(path, f"{reference} is many tensors; a condition is one")

@@ -74,7 +74,7 @@ class Outboxes:
         return absent
 
     def dead(self, now: int) -> list[int]:
-        """The clients whose lock is free by now; looked for now and then. `now`: monotonic nanoseconds."""
+        """The clients whose lock is free by now; called now and then. `now`: monotonic nanoseconds."""
         if now < self._checked_at + _CLIENT_CHECK_NS:
             return []
         self._checked_at = now

@@ -97,7 +97,7 @@ class _Process:
         return "", []
 
     def last_words(self, error: BaseException) -> str:
-        """What there is to say of an exception that ends this process: StageBroken, or a stage's `sys.exit()`."""
+        """What to say of an exception that ends this process: StageBroken, or a stage's `sys.exit()`."""
         for replica in self._replicas:
             stage, _ = replica.under_way()
             if stage:

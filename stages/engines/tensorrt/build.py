@@ -31,7 +31,7 @@ __all__ = ["BuildOptions", "Range", "build_plan", "target"]
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Extents of a free dimension that a plan is to take."""
+    """Extents of a free dimension that a plan must take."""
 
     min: int
     opt: int
@@ -153,7 +153,7 @@ _Axes = tuple[int | str | None, ...]
 
 
 def _profile(model: Path, tensor: tensorrt.ITensor, batch: int, options: BuildOptions) -> tuple[Profile, _Axes]:
-    """The shapes that an input is to take, and its axes: numbers, and names of what is free."""
+    """The shapes that a plan must take for an input, and its axes: numbers, and names of what is free."""
     first, *rest = compat.extents_of(tensor.shape)
     if first not in (-1, batch):
         raise ModelError(f"{model}: {tensor.name} was saved for batches of {first}, and {batch} was asked for")
