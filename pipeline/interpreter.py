@@ -1,9 +1,8 @@
 """Interpreter: the command line of a fresh Python that runs one of our modules.
 
-All code that spawns a process of ours uses it. `python -m` would put the current folder before everything
-else, so that a user's `queue.py`, `types.py` or `stages.py` would be imported in place of the
-standard library's or ours. Here the user's folders come last: what lies in them can be imported,
-and hides nothing.
+All code that spawns a process of ours uses it. `python -m` would put the current folder before everything else, so that
+a user's `queue.py`, `types.py` or `stages.py` would be imported in place of the standard library's or ours. Here the
+user's folders come last: what lies in them can be imported, and hides nothing.
 """
 
 from __future__ import annotations

@@ -378,7 +378,7 @@ class Batch:
         if spec.dtype != JSON:
             self.count_copy(OUTPUT, spec.name, RETURNED, nbytes)
 
-    # # -- for the worker that runs the stage -----------------------------------------------------
+    # -- for the worker that runs the stage -----------------------------------------------------
 
     @property
     def failed(self) -> Mapping[int, BaseException]:

@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Short, and not below pytest's own folder: the path of a unix socket has at most 107 bytes.
     os.environ["TRTLAB_RUN_DIR"] = tempfile.mkdtemp(prefix="trt-", dir="/tmp")
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", "") and config.pluginmanager.hasplugin("cacheprovider"):
-        # # Otherwise every process that a test starts compiles all of our modules. Not beside the sources, though.
+        # Otherwise every process that a test starts compiles all of our modules. Not beside the sources, though.
         os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
     # What outlives a supervisor that was killed becomes our child, and is seen.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

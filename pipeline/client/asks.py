@@ -162,7 +162,7 @@ class Asks:
             return
         grant = self._slots.free(ask.segment, self._leases.seen)
         if not ask.wanted:
-            # # Whatever has come for it.
+            # Whatever has come for it.
             if grant is not None:
                 self._slots.give_back(self._slots.unused(ask.segment))
             ask.answer(None, ask.error)

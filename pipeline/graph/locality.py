@@ -2,8 +2,7 @@
 
 A page lies on the NUMA node of the CPU that touched it first, so a pool is touched from CPUs near its readers:
 otherwise every read would go over the socket link. A GPU counts before the rest. The supervisor touches all pools
-before any
-worker starts.
+before any worker starts.
 """
 
 from __future__ import annotations

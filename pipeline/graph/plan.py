@@ -1,8 +1,8 @@
 """Plan: everything that `pipeline run` is about to start, as one frozen value.
 
 Made by `pipeline.graph.planning` out of a config, the stages' specs and the topology; read by the
-supervisor, the scheduler and the workers, to which it travels as JSON. It never changes while a
-pipeline runs. Nothing here does I/O.
+supervisor, the scheduler and the workers, to which it travels as JSON. It never changes while a pipeline runs. Nothing
+here does I/O.
 """
 
 from __future__ import annotations

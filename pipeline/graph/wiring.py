@@ -5,8 +5,8 @@
 An output that is an alias of an input has no bytes: its readers read the bytes of the real producer, after the stage
 that passed them on.
 
-If a stage gives many tensors, a stage that takes one of them runs once for each: it lies in the *scope* of
-the first. A stage that takes many of what is made in a scope lies outside of it again. Scopes may be nested:
+If a stage gives many tensors, a stage that takes one of them runs once for each: it lies in the *scope* of the first. A
+stage that takes many of what is made in a scope lies outside of it again. Scopes may be nested:
 
     decode ──▶ crop ──many──▶ read ──▶ check ──▶ (many) join            scopes: read, check: (crop,); else ()
 """

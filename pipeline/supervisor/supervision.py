@@ -447,6 +447,6 @@ class Supervision:
     def _tell_broken(self) -> list[Instruction]:
         """Tell a scheduler that begins anew which stages were given up."""
         broken = [Tell(SCHEDULER, StageBroken(stage, "its workers died too often")) for stage in sorted(self._broken)]
-        # # And which workers retire.
+        # And which workers retire.
         retiring = [post for child in self.children.values() if child.retiring for post in child.posts]
         return [*broken, *[Tell(SCHEDULER, Retire(post.number)) for post in retiring]]

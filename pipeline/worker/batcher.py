@@ -10,10 +10,9 @@ A batch closes for one of these reasons, which are counted, since they tell whic
     deadline   one of its rows would be late if it waited on
     slots      every order that this worker may hold at once is here: waiting cannot bring another
 
-Rows may share a batch if their *forms* are equal (see `pipeline.worker.grouping`), and, without `gather`, only
-if they lie side by side. Rows that have waited long enough go first, together with their own kind, and full batches
-only after them, so nothing starves. With `gather`, and more rows of a form than fit, neighbours of the oldest go with
-it.
+Rows may share a batch if their *forms* are equal (see `pipeline.worker.grouping`), and, without `gather`, only if they
+lie side by side. Rows that have waited long enough go first, together with their own kind, and full batches only after
+them, so nothing starves. With `gather`, and more rows of a form than fit, neighbours of the oldest go with it.
 """
 
 from __future__ import annotations

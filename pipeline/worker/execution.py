@@ -1,9 +1,9 @@
 """Execution: runs a stage over the views of a batch's slots, and says what came of each row.
 
 It sends nothing itself: orders go in, notices and forwarded orders come out. The worker's process sends those.
-A batch is either computed on the spot (`run`), or started and finished later, if the stage can do
-that (`start` and `finish`): then several are in flight.
-Whatever a stage raises is caught here and put into the notices of the rows it concerns, except StageBroken.
+A batch is either computed on the spot (`run`), or started and finished later, if the stage can do that (`start` and
+`finish`): then several are in flight. Whatever a stage raises is caught here and put into the notices of the rows it
+concerns, except StageBroken.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@
 
 `since` is the monotonic time at which the batch began, in nanoseconds; 0 while none is computed. It
 is written last and cleared first, so that a reader of a nonzero `since` finds the requests there.
-`done` counts the batches that this worker has finished. If several batches are in flight, the requests
-are those of all of them, the oldest batch first, and `since` is when the oldest began.
+`done` counts the batches that this worker has finished. If several batches are in flight, the requests are those of all
+of them, the oldest batch first, and `since` is when the oldest began.
 
 The worker writes its own slot before and after `process`; the supervisor reads it when the worker
 is dead (who is suspect?) and while it lives (does it overrun its time?).

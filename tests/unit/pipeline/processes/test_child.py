@@ -33,7 +33,7 @@ def test_a_boot_document_may_be_as_long_as_it_is() -> None:
     with child:
         child.stdin.write(json.dumps(document).encode() + b"\n")
         child.stdin.flush()
-        # # Its life ends with that pipe: what it says must be read before.
+        # Its life ends with that pipe: what it says must be read before.
         assert child.stdout.readline() == f"{len(text)}\n".encode()
 
 

@@ -136,7 +136,7 @@ def test_each_worker_says_what_it_has_done_under_its_own_number(process: Process
     process.a.add([process.order(7, 4, 5), process.order(8, 4, 5)])
     assert process.a.step(now())
     assert process.b.step(now())
-    # # The notices of a do not hurry: they may come with others.
+    # The notices of a do not hurry: they may come with others.
     (notices,) = process.said()
     assert isinstance(notices, Notices)
     assert (notices.worker, [notice.request for notice in notices.notices]) == (5, [7, 8])
