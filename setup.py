@@ -23,7 +23,7 @@ COMPILED = [
     *sorted(glob("pipeline/scheduler/[!_]*.py")),
     *(
         f"pipeline/worker/{name}.py"
-        for name in ("batcher", "candidates", "execution", "forwarder", "grouping", "packing", "replica")
+        for name in ("batcher", "candidates", "execution", "filling", "forwarder", "grouping", "packing", "replica")
     ),
     "pipeline/graph/compiled.py",
     "pipeline/processes/outboxes.py",

@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -123,13 +125,19 @@ def test_a_status_is_for_people_or_for_machines(run: Run) -> None:
 
 
 def test_of_two_runs_of_one_name_status_says_which_it_shows_and_how_to_see_the_other(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TRTLAB_RUN_DIR", str(tmp_path))
-    locks = []
-    for pid in (11, 12):
-        tmp_path.joinpath(f"demo-{pid}", "clients").mkdir(parents=True)
-        locks.append(OwnerLock.acquire(tmp_path / f"demo-{pid}" / LOCK))
+    with ExitStack() as stack:
+        # Not pytest's folder: its path is too long for a socket when several tests run at once.
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=os.environ["TRTLAB_RUN_DIR"]))
+        monkeypatch.setenv("TRTLAB_RUN_DIR", folder)
+        for pid in (11, 12):
+            Path(folder, f"demo-{pid}", "clients").mkdir(parents=True)
+            stack.callback(OwnerLock.acquire(Path(folder, f"demo-{pid}", LOCK)).release)
+        _status_of_two(run)
+
+
+def _status_of_two(run: Run) -> None:
     shown, other = (str(path) for path in runs("demo"))
     note = f"note: 2 runs of demo are alive; this is {shown}. To see another, name its folder: pipeline status {other}\n"
     for asked in ([], ["demo"]):
@@ -138,8 +146,6 @@ def test_of_two_runs_of_one_name_status_says_which_it_shows_and_how_to_see_the_o
         assert err.startswith(note)
     _, _, err = run("status", other)
     assert "note:" not in err
-    for lock in locks:
-        lock.release()
 
 
 def test_check_takes_changes(run: Run, config: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import OtherProtocol, WireError
 from pipeline.scheduler.door import client, stranger
 from pipeline.wire.codec import decode, encode
-from pipeline.wire.messages import PROTOCOL, Bye, Cancel, Gone, Loan, Refused, Submission, Submit
+from pipeline.wire.messages import PROTOCOL, Bye, Cancel, Gone, Hello, Loan, Refused, Submission, Submit
 from pipeline.wire.versions import OLD, OldHello, OldWelcome, reason_of
 from tests.unit.pipeline.scheduler.example import Example
 
@@ -52,6 +52,17 @@ def test_what_of_another_version_is_no_hello_is_counted_and_no_more(example: Mak
     scheduler.handle(of_protocol(PROTOCOL + 1, None))
     assert scheduler.decide() == []
     assert scheduler.scheduler.counts["refused_frames"] == 1
+
+
+def test_an_old_hello_of_a_client_that_has_said_a_new_one_is_not_answered(example: Make) -> None:
+    scheduler = example()
+    # It is let in, or waits to be, and only tries whether the scheduler is old.
+    scheduler.handle(of_protocol(5, 1))
+    assert scheduler.decide() == []
+    waits = example(ready=False)
+    waits.handle(Hello(9, "early"))
+    waits.handle(of_protocol(5, 9))
+    assert waits.decide() == []
 
 
 # -- reasons ----------------------------------------------------------------------------------------

@@ -337,3 +337,18 @@ def test_the_streams_of_a_retiring_worker_end_with_what_it_was_ordered(example: 
     for worker in range(3):
         scheduler.finish(worker, 1)
     assert scheduler.decide() == ["worker 0: Retire", "client 1: 1 OK"]
+
+
+def test_answers_come_in_the_streams_order_whatever_stages_are_skipped(example: Make) -> None:
+    scheduler = example("perhaps an answer")
+    send(scheduler, 1, 1)
+    send(scheduler, 2, 2)
+    scheduler.decide()
+    # Bit 1 is the condition that b waits for: it holds for the first request only.
+    scheduler.finish(0, 1, truths=0b10)
+    scheduler.decide()
+    scheduler.finish(0, 2, truths=0)
+    assert scheduler.decide() == []
+    scheduler.finish(1, 1)
+    scheduler.finish(2, 1)
+    assert scheduler.decide() == ["client 1: 1 OK", "client 1: 2 OK"]
