@@ -4,7 +4,7 @@ It takes messages from its socket, gives each of its workers (`pipeline.worker.r
 waits when none has anything to do. It never decides which worker gets what, and never allocates or frees a slot.
 
     socket ──Orders──▶ a's batcher ─▶ a ──▶ b's batcher ─▶ b ──Orders──▶ the socket of a worker elsewhere
-      of w4 and w5     └───────────────── one process ──────────────┘
+      of w4 and w5     └─────────── one process ───────────┘
 
 In a sweep every worker computes one batch at most, in the plan's order: a request goes through the whole chain in one
 sweep, and no worker waits for another's backlog.

@@ -213,7 +213,7 @@ class Failures:
         #: kind -> [repetitions that were not told, what to call it, the last request]; the last seen is the last.
         self._kinds: dict[str, list[Any]] = {}
         self._told_at = 0
-        #: #: What `take` will return, to be printed.
+        #: What `take` will return, to be printed.
         self._lines: list[str] = []
         #: All failures that were added.
         self.count = 0

@@ -29,7 +29,7 @@ class Packing:
 
     def __init__(self, slot_bytes: int) -> None:
         self._slot_bytes = slot_bytes
-        #: #: Output -> its offset and its bytes.
+        #: Output -> its offset and its bytes.
         self._places: dict[str, tuple[int, int]] = {}
         self._end = 0
         #: Bytes that the slot should have, as far as known; 0 while everything fits.
