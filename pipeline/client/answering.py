@@ -47,7 +47,7 @@ def result_of(pending: Pending, copied_bytes: int = COPIED_BYTES, part: Answer |
 
     Args:
         part: of an answer that comes in parts, the one whose outputs are meant.
-        copied_bytes: outputs of up to so many bytes are copied out of their slots.
+        copied_bytes: outputs of up to this many bytes are copied out of their slots.
 
     Raises:
         HandleRefused: a slot of it is not what the answer says.

@@ -86,7 +86,7 @@ class Client:
     """A connection to one running pipeline. Use `connect`."""
 
     _session_type: ClassVar[type[Session]] = Session
-    #: Outputs of up to so many bytes are copied out of their slots.
+    #: Outputs of up to this many bytes are copied out of their slots.
     _copied_bytes: ClassVar[int] = COPIED_BYTES
     #: Waiting for a slot so long, in nanoseconds, with nothing under way, means that the client itself holds them.
     _own_fault_ns: ClassVar[int] = 5_000_000_000

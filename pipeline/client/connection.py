@@ -61,7 +61,7 @@ class Connection(Leases):
     # -- what is sent -------------------------------------------------------------------------------
     #
     # The mutex is taken by a plain `with`, and by no context manager of ours: a signal's handler that raises at the
-    # entry of such a one's `__exit__` would leave it locked.
+    # entry of that one's `__exit__` would leave it locked.
 
     def carry(self, session: Session) -> None:
         """Send what a session has to say."""

@@ -229,10 +229,10 @@ class Exchange:
     # -- waiting --------------------------------------------------------------------------------
 
     def slot(self, nbytes: int, timeout_s: float | None) -> Grant:
-        """A slot that holds so many bytes; waits for one, at most `timeout_s` seconds.
+        """A slot that holds this many bytes; waits for one, at most `timeout_s` seconds.
 
         Raises:
-            InvalidRequest: no slot is so large.
+            InvalidRequest: no slot is large enough.
             NotInTime: none became free in time.
             Overloaded: none will: this client itself keeps too many results, and waits for nothing else.
             Unavailable: the pipeline has stopped or died.
@@ -260,7 +260,7 @@ class Exchange:
         """As `slot`, but None if no slot is free now.
 
         Raises:
-            InvalidRequest: no slot is so large.
+            InvalidRequest: no slot is large enough.
             Unavailable: the pipeline has stopped or died.
         """
         session = self.session

@@ -61,7 +61,7 @@ class Result(Mapping[str, Any]):
         Args:
             names: of the outputs, in the order of `handles`.
             leases: those of the slots that `handles` name.
-            copied: outputs of up to so many bytes are copied.
+            copied: outputs of up to this many bytes are copied.
         """
         self._names = names
         self._values: dict[str, Any] = {}

@@ -147,7 +147,7 @@ class Slots:
         self._full: dict[int, tuple[int, int]] = {}
 
     def segment_for(self, nbytes: int) -> int:
-        """The segment with the smallest slots that hold so many bytes.
+        """The segment with the smallest slots that hold this many bytes.
 
         Raises:
             InvalidRequest: no slot does.

@@ -39,7 +39,8 @@ class LocalPipeline(LocalWorkers):
         self.handle(Hello(CLIENT, "in this process"))
 
     def slot_for(self, nbytes: int) -> SlotRef | None:
-        """A slot to fill with a request's inputs, of the smallest pool that holds so many bytes; None: none does."""
+        """A slot to fill with a request's inputs, of the smallest pool whose slots hold this many bytes; None: no slot
+        does."""
         number = next((number for number in self._granted if nbytes <= self.table.slot_bytes(number)), None)
         if number is None:
             return None

@@ -94,7 +94,7 @@ def _run(boot: Boot) -> int:
 
 
 def feed(client: Client, wanted: dict[str, Any], config: str, *, plain: bool = False) -> int:
-    """Send what is `wanted` through a client that is connected, show what comes of it; the run's exit code.
+    """Send what is `wanted` through a connected client and show the answers; the run's exit code.
 
     Args:
         config: what messages call the YAML file of the pipeline.

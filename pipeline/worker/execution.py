@@ -56,7 +56,7 @@ class Outcome:
     def __init__(self) -> None:
         #: For the scheduler, now.
         self.notices: list[Notice] = []
-        #: For the scheduler, some time: the order goes on without it.
+        #: For the scheduler, later: the order goes on without it.
         self.late: list[Notice] = []
         #: Orders for the workers of the next hops, by worker number.
         self.forwards: dict[int, list[Order]] = {}

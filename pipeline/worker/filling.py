@@ -100,7 +100,7 @@ class Filling:
         ]
 
     def take_part(self, row: int) -> dict[str, TensorHandle | tuple[TensorHandle, ...]]:
-        """The outputs of a row's part that is over; what is asked for from now on is of the next one."""
+        """The outputs of a row's part that is over; outputs that are asked for from now on are of the next part."""
         made, self.handles[row] = self.handles[row], {}
         if self._parts is not None and row in self._parts:
             self._parts[row].next_part()

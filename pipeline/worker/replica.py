@@ -242,7 +242,7 @@ class Replica:
             at = self._turn if self._turn < len(flights) else 1
             if self._settle(flights[at]):
                 landed = True
-                # The next one is where this one was; but what is begun after the last one is not the next.
+                # The next batch has this one's place now; but a batch that is begun after the last one is not the next.
                 self._turn = at if at < len(flights) else 1
             else:
                 self._turn = at + 1
