@@ -1,4 +1,4 @@
-"""Every error of the pipeline package, split by who can act on it.
+"""Every error of the pipeline package, split by the person or process that can act on it.
 
     PipelineError
     ├── ConfigError              the author of the YAML or of the command line      exit 2
@@ -14,7 +14,7 @@
         ├── StageFailed          a stage raised something else
         ├── StageCrashed         the request killed its worker, again and again
         ├── StageUnavailable     its stage is broken: no worker is left to run it
-        ├── StreamBroken         what it was a part of cannot go on: the worker is gone that had it
+        ├── StreamBroken         its stream or its answer in parts cannot go on: the worker that had it is gone
         ├── DeadlineExceeded     it was not finished in time
         ├── Cancelled            its client did not want it any more
         ├── Overloaded           the queue is full; try again later
@@ -64,7 +64,7 @@ class PipelineError(Exception):
 class ConfigError(PipelineError):
     """The YAML, a `--set` or an argument is wrong.
 
-    The message begins with `file:line:column:` and the path within the document, where there is one.
+    The message begins with `file:line:column:` and the path within the document, if there is one.
     Several findings are lines of one message.
     """
 
@@ -77,11 +77,11 @@ class WireError(PipelineError):
     """A frame that is not a message of ours: unknown kind, wrong type, too large, another version."""
 
     client: int | None = None
-    """The client that sent it; None where that cannot be told."""
+    """The client that sent it; None if that cannot be told."""
 
 
 class OtherProtocol(WireError):
-    """A hello or a welcome of another version. `client` is known where it is a hello."""
+    """A hello or a welcome of another version. `client` is known if it is a hello."""
 
     protocol: int = 0
     """The version that it is of."""
@@ -106,16 +106,16 @@ class RequestError(PipelineError):
     """A request that has no answer."""
 
     code: str = "RequestError"
-    """What stands for the class in messages, in metrics, and as `type` in what `--output` writes. Of an error that a
-    later version has sent it is the code that came, which no class here has."""
+    """Stands for the class in messages, in metrics, and as `type` in what `--output` writes. If a later version has
+    sent an error that is not known here, it is the code that came."""
     traceback: str = ""
-    """Of the exception in the stage, without the runtime's frames; "" where there was none. At most 4100 characters."""
+    """Of the exception in the stage, without the runtime's frames; "" if there was none. At most 4100 characters."""
     request: str = ""
-    """The request's id, as logs show it; "" where it was refused before it was sent."""
+    """The request's id, as logs show it; "" if it was refused before it was sent."""
 
 
 class StageTraceback(Exception):
-    """The traceback of a stage, as the cause of the error that its client gets: so it is shown with that one."""
+    """The traceback of a stage, as the cause of the error that its client gets, so that Python shows both."""
 
     def __str__(self) -> str:
         return f"in a worker of the pipeline:\n{self.args[0]}"

@@ -1,9 +1,8 @@
 """Interpreter: the command line of a fresh Python that runs one of our modules.
 
-Used by whoever spawns a process of ours. `python -m` would put the current folder before everything
-else, so that a user's `queue.py`, `types.py` or `stages.py` would be imported in place of the
-standard library's or ours. Here the user's folders come last: what lies in them can be imported,
-and hides nothing.
+All code that spawns a process of ours uses it. `python -m` would put the current folder before everything else, so that
+a user's `queue.py`, `types.py` or `stages.py` would be imported in place of the standard library's or ours. Here the
+user's folders come last: what lies in them can be imported, and hides nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from pathlib import Path
 
 __all__ = ["NO_MATRICES", "python_command"]
 
-#: Variables for a process that multiplies no matrices. Without, numpy's OpenBLAS starts a thread for each CPU as it
-#: is imported, and each is busy for some 50 ms: beside workers that start, or work.
+#: Variables for a process that multiplies no matrices. Without them, numpy's OpenBLAS starts a thread for each CPU as
+#: it is imported, and each is busy for some 50 ms while workers start or work.
 NO_MATRICES = {"OPENBLAS_NUM_THREADS": "1"}
 
 _ROOT = str(Path(__file__).resolve().parents[1])
@@ -29,7 +28,7 @@ def python_command(module: str, *, folders: Iterable[str] = ()) -> list[str]:
         folders: where else to import from, before the current folder and after everything else.
     """
     # Only what the interpreter has imported already may be imported before the path is in order;
-    # "" is the current folder, also where -P or PYTHONSAFEPATH has left it out.
+    # "" is the current folder, also if -P or PYTHONSAFEPATH has left it out.
     # Our own root stands before them: an editable install may find us by a hook that Python asks last.
     path = f"[entry for entry in sys.path if entry] + {[_ROOT, *folders, '']!r}"
     return [sys.executable, "-c", f"import sys; sys.path[:] = {path}; from {module} import main; main()"]

@@ -1,7 +1,7 @@
-"""Streams: stdin, stdout and stderr, in whatever state those who started us have left them.
+"""Streams: stdin, stdout and stderr, in whatever state the parent process has left them.
 
 They may be closed (a daemon, `>&-`), be unable to write what we print (ASCII), be set not to block, lead to a full
-disk, or to a reader that goes away. None of it may end a run of which they are not the purpose.
+disk, or to a reader that goes away. None of this may end a run whose purpose is another.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = [
 def prepare_streams(encoding: str | None = None) -> None:
     """Make the three streams usable, before anything else is opened.
 
-    A closed one leads to /dev/null: else the next file that is opened, a lock or a segment, gets its number, and what
-    is printed is written into that. What an encoding has no character for is printed as an escape.
+    A closed one leads to /dev/null: otherwise the next file that is opened, a lock or a segment, would get its number,
+    and printed text would be written into that. What an encoding has no character for is printed as an escape.
 
     Args:
-        encoding: of what is printed, where its reader is known to take it; None: as the environment says.
+        encoding: of what is printed, if its reader is known to take it; None: as the environment says.
     """
     for fd in (0, 1, 2):
         try:
@@ -40,7 +40,7 @@ def prepare_streams(encoding: str | None = None) -> None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
-            # A parent that does not block has left it so: Python would lose what does not fit in at once.
+            # A parent has set it not to block: Python would lose what does not fit in at once.
             os.set_blocking(stream.fileno(), True)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding=encoding, errors="backslashreplace")

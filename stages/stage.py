@@ -10,7 +10,7 @@ of the YAML's `with:`, reads its specs, and calls the three hooks:
         def process(self, batch):
             np.subtract(255, batch.stack("image"), out=batch.stack_out("image"))
 
-`inputs` and `outputs` may be set in `__init__` where they depend on options or on a model file;
+`inputs` and `outputs` may be set in `__init__` if they depend on options or on a model file;
 `__init__` must stay cheap, for `pipeline check` constructs the stage too. Heavy things (loading a
 model, opening a device) belong in `setup`. `setup` and `teardown` may be left out.
 
@@ -35,7 +35,7 @@ a stage says that each of its requests takes a core for a while, as decoding a p
 Three more hooks are for stages over a device that computes beside the CPU, and may be left out too:
 
     attach_memory(buffers)   after `setup`, and again when the runtime has other memory: the segments that
-                             all views will lie in, as memoryviews, for whoever wants to pin them
+                             all views will lie in, as memoryviews, for stages that pin them
     concurrency              attribute: batches that the stage can have under way; above 1 it needs
     start(batch) -> token    instead of `process`: begin, having asked for every output (`out`, `out_rows`), and return
     done(token) -> bool      is it over? Called until it returns True, in any order of the tokens. Only then
@@ -83,7 +83,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """What a stage is told in `setup` about the place it runs in."""
+    """What a stage learns in `setup` about the place it runs in."""
 
     stage: str = "stage"
     """Name of the stage in the YAML."""
@@ -96,7 +96,7 @@ class StageContext:
     max_batch: int = 1
     """The largest batch that `process` will be given."""
     cpus: tuple[int, ...] = ()
-    """CPUs that this process may run on; empty where it is not bound."""
+    """CPUs that this process may run on; empty if it is not bound."""
 
 
 @runtime_checkable
@@ -114,7 +114,7 @@ class Stage(Protocol):
         the same, once for each part of the answer.
 
         Raises:
-            BadInput: one of the requests cannot be computed. Where the batch holds several, the
+            BadInput: one of the requests cannot be computed. If the batch holds several, the
                 rows run again one at a time and only the guilty one fails; `batch.fail(row, ...)`
                 says it without running again.
             StageBroken: the process must be restarted.
@@ -147,13 +147,13 @@ class Batch:
 
         Args:
             size: number of rows.
-            inputs: for each input, one array a row; a list of arrays where the input takes many, None where
+            inputs: for each input, one array a row; a list of arrays if the input takes many, None if
                 an optional one is missing.
             outputs: the stage's outputs that need memory, by name.
             allocate: (row, name, shape) -> the writable view of that output; called once for each
-                row and name, or again where the shape is settled anew.
+                row and name, or again if the shape is settled anew.
             allocate_many: (row, name, shapes) -> the writable views of an output of many tensors.
-            requests: gives the request of each row; called once, where the stage asks. None: made up.
+            requests: gives the request of each row; called once, if the stage asks. None: made up.
         """
         self._size = size
         self._inputs = inputs
@@ -187,7 +187,7 @@ class Batch:
         """The input `name` of every row, never copied: an array of the spec's dtype and shape.
 
         For an input of many tensors a list of such arrays, one for each child, in order, perhaps none; and
-        None in place of an array where an optional input is missing, since its stage was skipped.
+        None in place of an array if an optional input is missing, since its stage was skipped.
         """
         try:
             return self._inputs[name]
@@ -195,7 +195,7 @@ class Batch:
             raise SpecMismatch(f"no input {name!r}; this stage has {sorted(self._inputs)}") from None
 
     def document(self, row: int, name: str) -> Any:
-        """The value of the "json" input `name` of one row; a list of values where it takes many, None where missing."""
+        """The value of the "json" input `name` of one row; a list of values if it takes many, None if missing."""
         found = self.rows(name)[row]
         if isinstance(found, list):
             return [None if one is None else json.loads(one.tobytes()) for one in found]
@@ -204,12 +204,12 @@ class Batch:
     def stack(self, name: str, dense: bool = False) -> Array:
         """The input `name` of all rows as one array (len(batch), *shape).
 
-        A view where the rows lie side by side, else a gathered copy, which is counted.
+        A view if the rows lie side by side, otherwise a gathered copy, which is counted.
 
         Args:
             name: the input.
             dense: the array must be C-contiguous, for code that takes a bare address; then rows with
-                gaps between them are copied too. Neighbouring slots have no gap where their spec is static,
+                gaps between them are copied too. Neighbouring slots have no gap if their spec is static,
                 they hold nothing else, and its size is a multiple of 64 bytes.
 
         Raises:
@@ -230,7 +230,7 @@ class Batch:
     # -- outputs --------------------------------------------------------------------------------
 
     def out(self, row: int, name: str, shape: tuple[int, ...] | None = None) -> Array:
-        """The writable view of one row's output `name`; `shape` is needed where dimensions are free.
+        """The writable view of one row's output `name`; `shape` is needed if dimensions are free.
 
         Raises:
             SpecMismatch: there is no such output, or `shape` does not fit its spec.
@@ -276,7 +276,7 @@ class Batch:
     def stack_out(self, name: str, shape: tuple[int, ...] | None = None, dense: bool = False) -> Array:
         """One writable array (len(batch), *shape) for output `name` of all rows.
 
-        A view where the rows lie side by side; else scratch memory that is copied into the rows
+        A view if the rows lie side by side; otherwise scratch memory that is copied into the rows
         after `process` has returned, which is counted. `dense` as in `stack`. Asked again, it is settled anew.
         """
         self._late = [late for late in self._late if late[0] != name]
@@ -292,11 +292,11 @@ class Batch:
         """Put `value` into one row's output `name`: an array-like, or for "json" any JSON value.
 
         For an output of many tensors a sequence of them, one for each child. Arrays are copied, which is
-        counted; a JSON value is encoded where it is to lie, which is no copy.
+        counted; a JSON value is encoded in its place in the slot, which is no copy.
 
-        Numbers of another dtype are converted where each keeps its value, or where floats lose no more than digits
-        (float64 to float32, where the smallest become 0). Whatever would be cut off, wrapped around or become infinite
-        is refused. (An assignment to a view, `batch.out(...)[...] = numbers`, is numpy's, which asks nothing.)
+        Numbers of another dtype are converted if each keeps its value, or if floats lose no more than digits
+        (float64 to float32, where the smallest become 0). A number that would be cut off, wrapped around or become
+        infinite is refused. (An assignment to a view, `batch.out(...)[...] = numbers`, is numpy's, which asks nothing.)
 
         Raises:
             SpecMismatch: the value does not fit the output's spec.
@@ -335,7 +335,7 @@ class Batch:
             raise SpecMismatch(f"row {row!r}: this batch has the rows 0 to {self._size - 1}") from None
 
     def _shape_of(self, name: str, shape: tuple[int, ...] | None) -> tuple[int, ...]:
-        """The shape of an output of one tensor, where it may be that."""
+        """The shape of an output of one tensor, if it may be that."""
         spec = self._spec(name)
         if spec.many is not None:
             raise SpecMismatch(f"output {spec} is of many tensors: use out_many, or write with a list")
@@ -357,7 +357,7 @@ class Batch:
     # -- copies ---------------------------------------------------------------------------------
 
     def count_copy(self, side: str, name: str, reason: str, nbytes: int) -> None:
-        """Count a copy that somebody made on behalf of the runtime, such as a stock stage.
+        """Count a copy that a stage, such as a stock stage, made on behalf of the runtime.
 
         Args:
             side: `copies.INPUT` or `copies.OUTPUT`.
@@ -378,7 +378,7 @@ class Batch:
         if spec.dtype != JSON:
             self.count_copy(OUTPUT, spec.name, RETURNED, nbytes)
 
-    # -- for whoever runs the stage -------------------------------------------------------------
+    # -- for the worker that runs the stage -----------------------------------------------------
 
     @property
     def failed(self) -> Mapping[int, BaseException]:
@@ -390,7 +390,7 @@ class Batch:
 
         Raises:
             SpecMismatch: something returned does not fit the stage's outputs, or an output of a row that did
-                not fail was never asked for: its memory still holds what somebody else wrote.
+                not fail was never asked for: its memory still holds what another request left there.
         """
         self._take(returned, partly=False)
         if len(self._filled) == self._size * len(self._outputs):

@@ -1,4 +1,4 @@
-"""For every test: what it leaves behind fails it, and it never sees the runs of others."""
+"""For every test: if it leaves anything behind, it fails; and it never sees the runs of others."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Short, and not below pytest's own folder: the path of a unix socket has at most 107 bytes.
     os.environ["TRTLAB_RUN_DIR"] = tempfile.mkdtemp(prefix="trt-", dir="/tmp")
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", "") and config.pluginmanager.hasplugin("cacheprovider"):
-        # Else every process that a test starts compiles all of our modules. Not beside the sources, though.
+        # Otherwise every process that a test starts compiles all of our modules. Not beside the sources, though.
         os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
     # What outlives a supervisor that was killed becomes our child, and is seen.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -112,7 +112,7 @@ def _children() -> Iterator[str]:
 
 
 def _has_children() -> bool:
-    """The kernel's own list, where it keeps one: psutil looks at every process of the machine. Orphans are ours, too."""
+    """The kernel's own list, if it keeps one: psutil looks at every process of the machine. Orphans are ours, too."""
     try:
         return any(Path(f"/proc/self/task/{task}/children").read_text() for task in os.listdir("/proc/self/task"))
     except OSError:  # a thread that has just ended
@@ -149,7 +149,7 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def collector_is_off() -> Iterator[None]:
-    """For what is to be freed without the collector, which some processes run seldom."""
+    """For objects that must be freed without the collector, which some processes run seldom."""
     gc.collect()
     gc.disable()
     yield
@@ -215,7 +215,7 @@ def cli_here(capsys: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
 
 @pytest.fixture
 def started() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
-    """Start one command line; it is killed at the end of the test where it still runs."""
+    """Start one command line; if it still runs at the end of the test, it is killed."""
     processes: list[subprocess.Popen[Any]] = []
 
     def started(*arguments: object, command: list[str] = COMMAND, **options: Any) -> subprocess.Popen[Any]:

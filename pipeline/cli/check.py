@@ -77,7 +77,7 @@ def _show(prepared: Preparation, console: Console) -> None:
 
 
 def _copies(plan: Plan, console: Console) -> Table | Text:
-    """What may be copied; every edge that is not named is passed as a view, whatever comes."""
+    """Which tensors may be copied; every edge that is not named is passed as a view, whatever comes."""
     copies = possible_copies(plan)
     if not copies:
         return Text("copies: none possible, every edge is passed as a view")

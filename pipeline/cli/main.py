@@ -30,7 +30,7 @@ EXIT_FAILED = 1
 EXIT_CONFIG = 2
 EXIT_START = 3
 
-#: Why what is printed may be lost: a disk is full. (A reader that has gone is typer's business.)
+#: Why printed text may be lost: a disk is full. (typer deals with a reader that has gone.)
 _UNPRINTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 COMMANDS = ("run", "check", "init", "graph", "build", "status", "shm", "replay", "models", "schema")
@@ -73,25 +73,28 @@ def _options(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command line, the process's own where none is given, and end with SystemExit."""
+    """Run a command line, by default the process's own, and end with SystemExit."""
     own_process = arguments is None
     if own_process:
         prepare_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     # Each command needs other libraries, and all of them together take longer to import than one takes to
-    # run: only the one that is asked for is imported. Who asks for none, or for one that there is not, is told of all.
+    # run: only the one that is asked for is imported. If none is named, or one that does not exist, the help lists all
+    # of them.
     named = [name for name in arguments[:1] if name in COMMANDS]
     runs_stages = named == ["replay"] or (named == ["run"] and "--in-process" in arguments)  # right here
     if own_process and not runs_stages:
         for name, value in NO_MATRICES.items():
             os.environ.setdefault(name, value)
     if own_process and named == ["run"]:
-        # As early as can be. Files that were to be run have no answers then; of who serves it is what was asked for.
+        # As early as possible. A run of files has no answers then, which is a failure; for `--serve` the end is what
+        # was asked for.
         end_before_start(0 if "--serve" in arguments else EXIT_FAILED)
     try:
         app = make_app(named or COMMANDS)
         if own_process:
-            # Else what has been imported is searched for garbage again and again, a sixth of a short command's time.
+            # Otherwise what has been imported is searched for garbage again and again, for a sixth of a short command's
+            # time.
             gc.freeze()
             gc.enable()
             end_as_usual()
@@ -103,12 +106,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say(str(error))
         sys.exit(EXIT_START)
     except OSError as error:
-        # Where it is about no file, it is about what is printed.
+        # If the error names no file, it is about stdout.
         if error.filename is None and error.errno in _UNPRINTED:
             silence(1)
             say(f"error: stdout: {error.strerror}")
             sys.exit(EXIT_FAILED)
-        # What the system refuses is the operator's business. Any other is a bug of ours, and reported as Python does.
+        # If the system refuses something, the operator must act. Any other exception is a bug of ours, and reported as
+        # Python does.
         if not is_refusal(error):
             raise
         say(f"error: {refusal_of(error)}")

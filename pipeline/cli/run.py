@@ -118,9 +118,9 @@ def _run_in_processes(loaded: LoadedConfig, feeder: dict[str, Any] | None) -> in
 
     def log(level: str, text: str) -> None:
         if level != "info" or serve:
-            # Not by rich, which the tables are made with: to import it would be an eighth of the start.
-            colour = False if "NO_COLOR" in os.environ else None  # None: where it is a terminal
-            # What a person has just asked for begins a line of its own, behind ^C and a progress bar.
+            # Not by rich, which makes the tables: to import it would take an eighth of the start.
+            colour = False if "NO_COLOR" in os.environ else None  # None: if it is a terminal
+            # The answer to Ctrl-C begins a line of its own, after ^C and a progress bar.
             start = "\n" if level == "note" and sys.stderr.isatty() else ""
             with unheard(), above_announcement():
                 typer.secho(f"{start}{level}: {text}", fg=_COLOURS.get(level), err=True, color=colour)
@@ -131,7 +131,7 @@ def _run_in_processes(loaded: LoadedConfig, feeder: dict[str, Any] | None) -> in
             with unheard(1):
                 print(f"serving {prepared.plan.name} in {run_dir}", flush=True)
 
-    # Whatever kills the supervisor itself takes the run down with it: then at least it says where.
+    # A crash of the supervisor takes the run down with it: then at least the Python line is shown.
     faulthandler.enable(all_threads=False)
     return supervise(prepared.plan, feeder=feeder, log=log, on_ready=on_ready)
 
@@ -162,7 +162,7 @@ def _written(loaded: LoadedConfig, output: str | None, *, overwrite: bool, appen
 
 
 def _pull_models(loaded: LoadedConfig) -> None:
-    """Fetch what the stages' options name out of the catalogue, where it is not here yet."""
+    """Fetch what the stages' options name out of the catalogue, if it is not here yet."""
     for stage in loaded.config.stages:
         for value in stage.options.values():
             if isinstance(value, str) and value in ASSETS and not (cache_dir() / ASSETS[value].file).exists():

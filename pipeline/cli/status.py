@@ -1,4 +1,4 @@
-"""`pipeline status`: is it ready, and if not, why; who runs where, what waits, what went through."""
+"""`pipeline status`: whether it is ready, and if not, why; which worker runs where, what waits, what went through."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _show_story(run_dir: Path, request: str) -> int:
 
 
 def _usage(pid: int, title: str) -> tuple[str, str, str]:
-    """CPU seconds, resident memory and threads of a worker; dashes where its pid means nothing here."""
+    """CPU seconds, resident memory and threads of a worker; dashes if its pid means nothing here."""
     try:
         process = psutil.Process(pid)
         # Another pid namespace has other pids: the title tells whether it is the worker.
@@ -126,7 +126,7 @@ def _show_failure(stage: str, failure: FailureStatus, console: Console) -> None:
     last = RequestInfo.parse(failure.request)
     when = f"{failure.last_s:.1f} s ago"
     text = f"{stage} failed {times}, the last time {when} (request {last}): {failure.message}"
-    # What is in names and messages is no markup, and a line of code is not to be broken.
+    # Names and messages are not markup, and a line of code must not be broken.
     for line in [text, *failure.traceback.splitlines()]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

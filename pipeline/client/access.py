@@ -49,7 +49,7 @@ class Access:
 
     @property
     def by_path(self) -> bool:
-        """Whether one run is meant, and not whichever one has the name."""
+        """Whether one certain run is meant, and not any run of that name."""
         return self._run is not None and os.sep in str(self._run)
 
     @property
@@ -59,7 +59,7 @@ class Access:
         return self._inbox
 
     def attach(self) -> None:
-        """Find the run, and be reachable in its folder.
+        """Find the run, and bind the inbox in its folder.
 
         Raises:
             Unavailable: it does not run.
@@ -90,8 +90,9 @@ class Access:
         self.connection = connection
 
     def detach(self, *, known: bool) -> None:
-        """Leave the folder, and say goodbye where the scheduler knows the client."""
-        # Each step may be repeated, and is forgotten after it: this may be interrupted, and is called again then.
+        """Leave the folder; if the scheduler knows the client, say goodbye."""
+        # Each step may be repeated, and what it ends is forgotten after it: this may be interrupted, and is called
+        # again then.
         if self._inbox is not None:
             self._inbox.close()
         if self.connection is not None:
@@ -102,7 +103,7 @@ class Access:
         self._inbox = self.connection = self._owner = self._scheduler = None
 
     def renew(self) -> None:
-        """Make anew what was removed of the client's lock and socket: the scheduler lets no client in without."""
+        """Make the client's lock and socket anew if they were removed: without them the scheduler lets no client in."""
         # The folder may be gone too: the supervisor makes it anew first.
         with suppress(OSError, OwnerAlive):
             if self.connection is not None:
@@ -110,12 +111,13 @@ class Access:
                 self.inbox.renew()
 
     def watch_scheduler(self) -> None:
-        """From now on `scheduler_is_gone` tells of the scheduler that has just let the client in."""
+        """From now on `scheduler_is_gone` is about the scheduler that has just let the client in."""
         if self._scheduler is not None:
             self._scheduler.close()
         self._scheduler = None
         if self.connection is not None:
-            # Removed, or its owner has ended since: then it is tried again, or the supervisor has ended too.
+            # The lock was removed, or its owner has ended since: then the client tries again, or the supervisor has
+            # ended too.
             with suppress(OSError):
                 self._scheduler = OwnerWatch(lock_path(self.connection.run_dir, SCHEDULER))
 
@@ -133,7 +135,7 @@ class Access:
 
 
 class Joined(NamedTuple):
-    """What a scheduler has let a client in to; see `Session.join`."""
+    """The segments that a scheduler has let a client in to; see `Session.join`."""
 
     interface: Interface
     table: SegmentTable
@@ -142,7 +144,7 @@ class Joined(NamedTuple):
 
 
 def join(welcome: Welcome) -> Joined | None:
-    """Attach what a welcome names; None where that is gone already: the next scheduler names other segments."""
+    """Attach what a welcome names; None if that is gone already: the next scheduler names other segments."""
     table = SegmentTable()
     pools = []
     for number, address in enumerate((*welcome.ingress, *welcome.answers)):

@@ -1,4 +1,4 @@
-"""Answers: how one becomes its future's, by steps that may be repeated, and what it tells of the stages."""
+"""Answering: how an answer gets to its future, by steps that may be repeated, and what it tells of the stages."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["fill", "result_of", "traces_of"]
 
 
 def fill(future: Pending | None, answer: Answer, borrowed: Leases, now: int) -> None:
-    """Give an answer to its future, or its slots back where the future was dropped. Again: nothing.
+    """Give an answer to its future, or its slots back if the future was dropped. A second call does nothing.
 
-    Whatever is raised in the middle of it: no slot is given back that the future will have, and none is forgotten.
+    Whatever is raised in the middle of it, no slot is given back that the future will have, and none is forgotten.
 
     Args:
         now: monotonic nanoseconds.
@@ -43,11 +43,11 @@ def fill(future: Pending | None, answer: Answer, borrowed: Leases, now: int) -> 
 
 
 def result_of(pending: Pending, copied_bytes: int = COPIED_BYTES, part: Answer | None = None) -> Result:
-    """The outputs of a request that was answered.
+    """The outputs of an answered request.
 
     Args:
         part: of an answer that comes in parts, the one whose outputs are meant.
-        copied_bytes: outputs of up to so many bytes are copied out of their slots.
+        copied_bytes: outputs of up to this many bytes are copied out of their slots.
 
     Raises:
         HandleRefused: a slot of it is not what the answer says.

@@ -4,7 +4,7 @@
                         └──▶ its time is over, or no slot can come: Loan(no wait), the scheduler's last word
     now       Loan(no wait) ──▶ a grant, or none; once more if requests were answered meanwhile
 
-Without the last word, a grant could come when the client looks no more, and would be kept from others.
+Without the last word, a grant could come when the client does not look any more, and would be kept from others.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from pipeline.wire.messages import Loan
 
 __all__ = ["Asks"]
 
-#: How long the scheduler may take to say what came of an ask that does not wait.
+#: How long the scheduler may take to answer an ask that does not wait.
 _SETTLED_NS = 1_000_000_000
 
-#: How often a caller that has waited for long is looked at again.
+#: How often a caller that has waited for long is checked again.
 _LOOK_NS = 1_000_000_000
 
 
 class Asks:
-    """Those of one client of one scheduler. `now` is monotonic nanoseconds in every call.
+    """The asks of one client at one scheduler. `now` is monotonic nanoseconds in every call.
 
     Args:
         leases: the client's.
@@ -102,7 +102,7 @@ class Asks:
 
     def _loan(self, segment: int, *, waits: bool) -> int:
         self.number += 1
-        # Before it is sent: what may have been sent is settled by the next call.
+        # Noted before it is sent: the next call settles what may have been sent.
         self._slots.unsettled[segment] = 0 if waits else self.number
         self._outgoing.append(Loan(self._leases.number, segment, self.number, waits))
         return self.number
@@ -113,7 +113,7 @@ class Asks:
         return ask
 
     def _settle(self, ask: Ask, now: int) -> None:
-        """Have the scheduler's last word."""
+        """Ask for the scheduler's last word."""
         ask.under_way = len(self._under_way)
         ask.number = self._loan(ask.segment, waits=False)
         ask.settles_at = now + _SETTLED_NS
@@ -121,7 +121,7 @@ class Asks:
     # -- what comes of it -----------------------------------------------------------------------
 
     def go_on(self, now: int) -> None:
-        """See what has come of them."""
+        """Settle the asks for which something has come."""
         for ask in tuple(self._asks):
             if ask.settles_at:
                 self._settled(ask, now)
@@ -134,7 +134,7 @@ class Asks:
             if 0 < number <= self._slots.settled:
                 del unsettled[segment]
         for ask in self._asks:
-            # One grant, or the last word to another one, has ended the wait of all for that segment.
+            # One grant, or the last word to another ask, has ended the wait of all asks for that segment.
             if not ask.settles_at and ask.segment not in unsettled:
                 ask.number = self._loan(ask.segment, waits=True)
 
@@ -162,7 +162,7 @@ class Asks:
             return
         grant = self._slots.free(ask.segment, self._leases.seen)
         if not ask.wanted:
-            # Whatever has come.
+            # Whatever has come for it.
             if grant is not None:
                 self._slots.give_back(self._slots.unused(ask.segment))
             ask.answer(None, ask.error)

@@ -5,11 +5,11 @@
         print(result["labels"], result["scores"])
 
 Tensors are written once, into a slot of shared memory that the pipeline has granted; what is sent is
-the handle. A client asks for a slot when it needs one, and gives back what it does not need: one that
-is idle keeps nothing that others wait for (`pipeline.scheduler.ingress` has the rules).
+the handle. A client asks for a slot when it needs one, and gives back what it does not need: an idle client keeps
+nothing that others wait for (`pipeline.scheduler.ingress` has the rules).
 
 A client belongs to the thread and the process that made it, and every call says so if it is used by
-another. Its death is seen by a lock that the kernel drops; one that is dropped is closed.
+another. The scheduler sees its death by a lock that the kernel drops; a client object that is dropped is closed.
 
 Whatever a signal's handler raises in the middle of a call, nothing is lost: the next call notices that one
 did not come to its end (`_torn`), and has the session put in order what it left.
@@ -60,7 +60,8 @@ _CALLS: set[CodeType] = set()
 
 
 def _call(method: Callable[Concatenate[Client, P], T]) -> Callable[Concatenate[Client, P], T]:
-    """A public call: by the client's thread and process only, and known to have come to its end, or not."""
+    """A public call: the client's thread and process alone may make it, and the next call knows whether it came to its
+    end."""
 
     @functools.wraps(method)
     def call(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -69,7 +70,7 @@ def _call(method: Callable[Concatenate[Client, P], T]) -> Callable[Concatenate[C
         try:
             value = method(self, *args, **kwargs)
         except PipelineError:
-            # Raised by ourselves, where everything is in order.
+            # The client itself has raised it, so everything is in order.
             self._torn = False
             raise
         except ShmError as error:
@@ -85,7 +86,7 @@ class Client:
     """A connection to one running pipeline. Use `connect`."""
 
     _session_type: ClassVar[type[Session]] = Session
-    #: Outputs of up to so many bytes are copied out of their slots.
+    #: Outputs of up to this many bytes are copied out of their slots.
     _copied_bytes: ClassVar[int] = COPIED_BYTES
     #: Waiting for a slot so long, in nanoseconds, with nothing under way, means that the client itself holds them.
     _own_fault_ns: ClassVar[int] = 5_000_000_000
@@ -95,7 +96,7 @@ class Client:
         self._thread = threading.get_ident()
         self._process = os.getpid()
         self._closed = False
-        #: A call is under way, or has not come to its end.
+        #: Whether a call is under way, or has not come to its end.
         self._torn = False
         self._session = self._session_type(name, self._own_fault_ns)
         self._exchange = Exchange(Access(run, self._listen), self._session)
@@ -179,7 +180,7 @@ class Client:
         self.close()
 
     def __del__(self) -> None:
-        # By whatever thread drops it: no other one can be using it.
+        # In whatever thread drops it: no other one can be using it.
         if not self._closed:
             self._shut()
 
@@ -263,9 +264,9 @@ class Client:
 
     @_call
     def draft_nowait(self, inputs: Mapping[str, tuple[int, ...]] | None = None, /, **shapes: Any) -> Draft | None:
-        """As `draft`, but None where no slot is free now. The scheduler is asked, so it takes a message and its answer.
+        """As `draft`, but None if no slot is free now. The scheduler is asked, so it takes a message and its answer.
 
-        Nothing is kept for a later call: where others wait for slots, `draft` has its turn and this has none.
+        Nothing is kept for a later call: if others wait for slots, `draft` gets its turn and this call does not.
         """
         self._exchange.be_connected()
         specs = self._session.specs
@@ -387,7 +388,8 @@ class Client:
 
     @_call
     def pump(self, timeout_s: float = 0.0) -> int:
-        """Take in what has come, waiting up to `timeout_s` seconds for something; how many answers came since the last.
+        """Take in what has come, waiting up to `timeout_s` seconds for something; how many answers came since the last
+        call.
 
         Raises:
             Unavailable: the pipeline has died; every request under way has failed with the same.

@@ -43,7 +43,7 @@ class Connection(Leases):
     def __init__(self, run_dir: Path, number: int, lock: OwnerLock) -> None:
         super().__init__(number)
         self.run_dir = run_dir
-        #: The process that it belongs to is another one: the child of a fork owns nothing of its parent's.
+        #: Whether it belongs to another process: the child of a fork owns nothing of its parent's.
         self.forked = False
         self._lock = lock
         self._scheduler = connect(run_dir, SCHEDULER)
@@ -61,7 +61,7 @@ class Connection(Leases):
     # -- what is sent -------------------------------------------------------------------------------
     #
     # The mutex is taken by a plain `with`, and by no context manager of ours: a signal's handler that raises at the
-    # entry of such a one's `__exit__` would leave it locked.
+    # entry of that one's `__exit__` would leave it locked.
 
     def carry(self, session: Session) -> None:
         """Send what a session has to say."""
@@ -100,7 +100,7 @@ class Connection(Leases):
             self.sent(message)
 
     def ended(self) -> None:
-        """As `Leases.ended`: report it, unless a message is about to go with it."""
+        """As `Leases.ended`: report it, unless a message is about to go that it can share."""
         if self.held or not (self.idle or self._left) or sys.is_finalizing():
             return
         # In the middle of a message of this thread's, it is reported after that.
@@ -108,11 +108,11 @@ class Connection(Leases):
             try:
                 self.settle()
             except KeyboardInterrupt:
-                # What is raised in a callback is shown and forgotten: the Ctrl-C comes again, where it counts.
+                # Python shows and forgets what a callback raises: so the Ctrl-C is raised again where it counts.
                 _thread.interrupt_main()
 
     def _refuse_nested(self) -> None:
-        # A holder that was interrupted is still written here, but the mutex is free then, or another thread's.
+        # If a holder was interrupted, it is still noted here, but the mutex is free or another thread's.
         if self._holder == threading.get_ident() and self._mutex.locked():
             raise ClientMisuse("a client was used by a signal's handler while it was sending; set a flag there instead")
 
@@ -148,7 +148,7 @@ class Connection(Leases):
                 return
             # Each step may be repeated: this may be interrupted, and is begun again then.
             if not self._scheduler.closed:
-                # What is said to no one would be kept for those 200 ms, and this process with it where it ends.
+                # A message without a receiver would be kept for those 200 ms, and this process with it if it ends.
                 there = not isinstance(probe(lock_path(self.run_dir, SCHEDULER)), Dead)
                 if there:
                     self._scheduler.send(Bye(self.number, ()))
@@ -159,7 +159,7 @@ class Connection(Leases):
             self._holder = 0
 
     def forget(self) -> None:
-        """This process is the child of a fork: it has a copy of everything, and may touch nothing of it."""
+        """This process is the child of a fork: it has a copy of everything, and must touch none of it."""
         self.forked = True
         # A mutex that another thread of the parent held would never be free here.
         self._mutex = threading.Lock()

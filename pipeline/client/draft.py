@@ -31,7 +31,7 @@ class _Owner(Protocol):
 class Draft:
     """A slot that is being filled: one writable array for each input. `submit` sends it off.
 
-    One that the application drops gives its slot back, as `discard` does.
+    A draft that the application drops gives its slot back, as `discard` does.
     """
 
     __slots__ = ("__weakref__", "_owner", "handles", "inputs", "open", "slot")
@@ -63,7 +63,7 @@ class Draft:
         return self._owner.submit_draft(self, deadline_ms, priority, flush, name)
 
     def discard(self) -> None:
-        """Give the slot back unused. Again: nothing."""
+        """Give the slot back unused. A second call does nothing."""
         if self.open:
             self._owner.discard_draft(self)
 
@@ -84,7 +84,7 @@ class HeldDraft(Draft):
     __slots__ = ()
 
     def __del__(self) -> None:
-        # Otherwise, in another thread say, or in the middle of a call, the client finds that the slot has no draft.
+        # Otherwise (in another thread, or in the middle of a call) the client itself finds that the slot has no draft.
         # One that was interrupted while it was made is not open yet.
         if getattr(self, "open", False) and self._owner.may_be_called():
             with suppress(PipelineError):

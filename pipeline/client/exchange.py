@@ -57,7 +57,7 @@ class Exchange:
 
         Args:
             end: when to give up: monotonic seconds.
-            patient: wait also if there is no such run.
+            patient: whether to wait even if there is no such run.
         """
         access = self.access
         while True:
@@ -113,7 +113,7 @@ class Exchange:
             self.access.watch_scheduler()
 
     def be_connected(self) -> None:
-        """Let through what needs a connection.
+        """Make sure that there is a connection.
 
         Raises:
             Unavailable: there is none; it is asked for, and may be there at the next call.
@@ -121,7 +121,7 @@ class Exchange:
         session = self.session
         if session.lost is None:
             return
-        # The scheduler may be back by now, or the pipeline of that name: a caller that tries again gets through.
+        # The scheduler may be back by now, or the pipeline of that name: then a caller that tries again succeeds.
         if self.access.is_over and not self.access.by_path:
             self._detach()
         self._attach()
@@ -139,7 +139,7 @@ class Exchange:
             session.scheduler_gone(time.monotonic_ns())
 
     def leave(self) -> None:
-        """The end of it: what is under way is dropped, what is held comes back."""
+        """Leave: what is under way is dropped, and what is held comes back."""
         self.session.close(time.monotonic_ns())
         self.access.detach(known=self.session.lost is None)
 
@@ -161,7 +161,7 @@ class Exchange:
         self.send()
 
     def _receive(self, wait_ms: int) -> int:
-        """Take in what is here, or comes within `wait_ms`; how many answers, and -1 if nothing came."""
+        """Take in the messages that are here, or come within `wait_ms`; how many answers, and -1 if no message came."""
         session = self.session
         connected, before = session.lost is None, session.came
         messages = self.access.inbox.receive(wait_ms)
@@ -200,13 +200,14 @@ class Exchange:
                 return answers
 
     def _look_after_scheduler(self) -> int:
-        """Nothing comes: see whether a scheduler is there that knows this client; how many answers came meanwhile."""
+        """No message comes: see whether a scheduler is there that knows this client; how many answers came
+        meanwhile."""
         now = time.monotonic()
         if now - self._looked_at < _ALIVE_CHECK_MS / 1000:
             return 0
         self._looked_at = now
         if self.access.scheduler_is_gone:
-            # What it sent before it ended, at the end of a drain say, may still be on its way.
+            # What it sent before it ended, for example at the end of a drain, may still be on its way.
             if (answers := self._receive(_LAST_WORDS_MS)) > 0:
                 self._looked_at = 0.0
                 return answers
@@ -222,17 +223,17 @@ class Exchange:
         self.send()
 
     def cancel(self, tag: int) -> None:
-        """Say that a request is not wanted any more."""
+        """Tell the scheduler that a request is not wanted any more."""
         self.session.cancel(tag)
         self.send()
 
     # -- waiting --------------------------------------------------------------------------------
 
     def slot(self, nbytes: int, timeout_s: float | None) -> Grant:
-        """A slot that holds so many bytes; waits for one, at most `timeout_s` seconds.
+        """A slot that holds this many bytes; waits for one, at most `timeout_s` seconds.
 
         Raises:
-            InvalidRequest: no slot is so large.
+            InvalidRequest: no slot is large enough.
             NotInTime: none became free in time.
             Overloaded: none will: this client itself keeps too many results, and waits for nothing else.
             Unavailable: the pipeline has stopped or died.
@@ -260,7 +261,7 @@ class Exchange:
         """As `slot`, but None if no slot is free now.
 
         Raises:
-            InvalidRequest: no slot is so large.
+            InvalidRequest: no slot is large enough.
             Unavailable: the pipeline has stopped or died.
         """
         session = self.session

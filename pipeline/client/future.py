@@ -34,9 +34,9 @@ class Pending:
 
     def __init__(self, tag: int, borrowed: Leases, table: SegmentTable, interface: Interface, now: int) -> None:
         self.tag = tag
-        #: What the client has borrowed, this request's slots among it.
+        #: What the client has borrowed, this request's slots included.
         self.borrowed = borrowed
-        #: What it was asked of; a client may be connected to another pipeline of that name since.
+        #: The pipeline that it was sent to; the client may have connected to another one of that name since.
         self.interface = interface
         #: What its handles refer to, also after the client has connected to other segments, or is closed; None once the
         #: result has it.
@@ -68,7 +68,7 @@ class Pending:
         self.answered_ns = now
 
     def error(self) -> RequestError | None:
-        """Why it failed; None where it did not, or is not done."""
+        """Why it failed; None if it did not, or is not done."""
         if self._error is None and self.done() and self.answer is not None and self.answer.code != OK:
             answer = self.answer
             self._error = request_error(answer.code, answer.message, answer.traceback, self.request)
@@ -87,7 +87,7 @@ class Pending:
 class Future(Pending):
     """A request on its way. Made by `Client.submit`; belongs to the client's thread.
 
-    A `get` or `wait` that is interrupted, by Ctrl-C say, loses nothing: call it again.
+    A `get` or `wait` that is interrupted, for example by Ctrl-C, loses nothing: call it again.
     """
 
     __slots__ = ("_owner", "_result")

@@ -1,4 +1,4 @@
-"""A request's inputs: what a caller gives, as arrays of the pipeline's specs, and where they lie in a slot. Pure."""
+"""Inputs of a request: a caller's values as arrays of the pipeline's specs, and where they lie in a slot. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Array = NDArray[Any]
 
 
 def given_of(specs: Mapping[str, TensorSpec], inputs: object, keywords: dict[str, Any]) -> dict[str, Any]:
-    """What a caller gives for each input, as one mapping, of which no name is taken by a parameter of the call.
+    """A caller's values for all inputs, as one mapping, so that an input may have the name of a parameter of the call.
 
     Args:
         inputs: a mapping by input name, or None.
@@ -124,7 +124,7 @@ def limit_of(timeout_s: float) -> float:
 
 
 def misfit_of(deadline_ms: object, priority: object) -> str | None:
-    """What is wrong with what a caller says of a request: it must not come as far as the wire."""
+    """Refuse a deadline or a priority that is wrong, before it gets to the wire."""
     if deadline_ms is not None and not (_is_number(deadline_ms) and 0 < deadline_ms <= _LONGEST_DEADLINE_MS):
         return f"deadline_ms: expected above 0 and at most {_LONGEST_DEADLINE_MS:.0f}, found {deadline_ms!r}"
     whole = isinstance(priority, (int, np.integer)) and not isinstance(priority, bool)

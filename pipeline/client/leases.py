@@ -9,7 +9,7 @@ the client, or of the block that it was used in:
 
 A ticket gets into `dropped` without a line of Python being run: an exception that a signal's handler raises just then
 cannot lose it. The last array may be dropped in any thread, by the collector too, and in the middle of a call of the
-client's; what sends the releases must take care of that (`pipeline.client.connection`).
+client's; the code that sends the releases must take care of that (`pipeline.client.connection`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Lease:
 
     def __init__(self, slot: SlotRef, leases: Leases) -> None:
         self.slot = slot
-        # The way to give the slot back lives at least as long as the lease.
+        # Keeps the way to give the slot back alive for at least as long as the lease.
         self._leases = leases
         #: Whether its end will be noticed: `Leases.arm`.
         self.armed = False
@@ -51,14 +51,14 @@ class _Epoch:
     __slots__ = ("dropped", "tickets")
 
     def __init__(self) -> None:
-        #: Of leases that are gone and not reported yet.
+        #: Slots of leases that are gone and not reported yet.
         self.dropped: deque[_Ticket] = deque()
-        #: Of all leases that are not reported yet, so that their callbacks live.
+        #: Tickets of all leases that are not reported yet, so that their callbacks live.
         self.tickets: set[_Ticket] = set()
 
 
 class Leases:
-    """What one client of one run has borrowed, and how far it has read what it was sent.
+    """What one client of one run has borrowed, and up to which message it has read.
 
     It reports nothing by itself: a session puts what is gone into its next message, and `settle` is for a subclass
     that can send.
@@ -78,7 +78,7 @@ class Leases:
         self._epoch = _Epoch()
 
     def arm(self, lease: Lease) -> None:
-        """From now on the end of `lease` gives its slot back. Again: nothing that matters."""
+        """From now on the end of `lease` gives its slot back. A second call does no harm."""
         if lease.armed:
             return
         epoch = self._epoch
@@ -104,7 +104,7 @@ class Leases:
         return bool(self._epoch.dropped)
 
     def renew(self) -> None:
-        """The scheduler is another one, with other slots: the leases so far are of no slot of its."""
+        """Another scheduler has come, with other slots: none of the leases so far is of one of its slots."""
         self._epoch = _Epoch()
         self.seen = 0
         self.idle = True
@@ -114,7 +114,7 @@ class Leases:
     def message(self, submissions: Sequence[Submission] = (), returned: Sequence[SlotRef] = ()) -> Submit | None:
         """Requests, and the slots that are given back: those in `returned`, and those of leases that are gone.
 
-        None: there is nothing to say. What it says of leases is forgotten by `sent`, and not before.
+        None: there is nothing to say. `sent` forgets what it says of leases, and nothing does before.
         """
         dropped = tuple(self._epoch.dropped)
         if not (submissions or returned or dropped):
@@ -124,8 +124,8 @@ class Leases:
 
     def sent(self, message: Submit) -> None:
         """What `message` says of leases has been sent."""
-        # After it was sent, and in this order: a release that is sent twice is refused and does no harm, one that is
-        # not sent at all keeps its slot.
+        # After it was sent, and in this order: a release that is sent twice is refused and does no harm; a release that
+        # is never sent keeps its slot.
         epoch = self._epoch
         if not epoch.dropped:
             return
@@ -136,7 +136,7 @@ class Leases:
                 epoch.dropped.popleft()
 
     def goodbye(self) -> Bye:
-        """The client's, naming the slots that arrays of this process still read."""
+        """The client's goodbye, naming the slots that arrays of this process still read."""
         return Bye(self.number, tuple([t.slot for t in tuple(self._epoch.tickets) if t() is not None]))
 
     @property

@@ -26,11 +26,11 @@ __all__ = ["COPIED_BYTES", "Result"]
 Array = NDArray[Any]
 
 COPIED_BYTES: Final = 512
-"""Outputs of up to so many bytes are copied: that takes less time than to make a view that holds its slot."""
+"""Outputs of up to this many bytes are copied: that takes less time than to make a view that holds its slot."""
 
 
 class _Held:
-    """What an array over a slot has as its base, so that the lease lives as long as the array."""
+    """The base of an array over a slot, so that the lease lives as long as the array."""
 
     __slots__ = ("__array_interface__", "_lease", "_view")
 
@@ -61,12 +61,12 @@ class Result(Mapping[str, Any]):
         Args:
             names: of the outputs, in the order of `handles`.
             leases: those of the slots that `handles` name.
-            copied: outputs of up to so many bytes are copied.
+            copied: outputs of up to this many bytes are copied.
         """
         self._names = names
         self._values: dict[str, Any] = {}
         self._views: dict[str, TensorHandle] = {}
-        #: While arrays of this result are in slots: what is held here, a scheduler that has died cannot give back.
+        #: Set while arrays of this result are in slots: a dead scheduler's memory is not freed while this holds it.
         self._table: SegmentTable | None = None
         self._borrowed = borrowed
         self._leases: dict[SlotRef, weakref.ref[Lease]] = {}
@@ -118,7 +118,7 @@ class Result(Mapping[str, Any]):
         return len(self._values)
 
     def release(self) -> None:
-        """Let go of the arrays, so that their slots come back now. Again: nothing.
+        """Let go of the arrays, so that their slots come back now. A second call does nothing.
 
         Raises:
             ClientMisuse: the application still has arrays of this result, or slices of them. Those stay as they are,

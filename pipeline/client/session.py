@@ -1,18 +1,18 @@
 """Session: the protocol between a client and the schedulers of a pipeline, one after the other. Pure.
 
 Messages go in (`receive`), and so does the time (`wake`) and what happens to the scheduler (`scheduler_gone`). Messages
-come out (`to_send`), and so do requests that are finished. What moves them is around it: `pipeline.client.exchange`
-waits for them in the caller's thread.
+come out (`to_send`), and so do requests that are finished. The code that moves them is around it:
+`pipeline.client.exchange` waits for them in the caller's thread.
 
     attached ──▶ Hello ──▶ Welcome ──▶ joined ──▶ Loan, Submit ──▶ Answers ...
         ▲                                            │
         └───────────── the scheduler is gone ◀───────┘     what was under way fails; Hello is said to the next one
 
 One thread uses it, and any exception may end any call at any point, such as one that a signal's handler raises.
-Nothing is lost by that. What the scheduler sends is numbered, and taken in by steps that can be repeated, the number
-last; what is sent carries tags by which the scheduler knows it again, and stays in `to_send` until `sent`. `mend` puts
-in order what a call has left that did not come to its end, and has the scheduler send again what was lost on its way
-through it.
+Nothing is lost by that. What the scheduler sends is numbered, and the session takes it in by steps that can be
+repeated, the number last. What the session sends carries tags by which the scheduler recognises a repetition, and stays
+in `to_send` until `sent`. After a call that did not come to its end, `mend` puts the session in order, and asks the
+scheduler to send again what was lost in it.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ __all__ = ["Session"]
 
 _SECOND = 1_000_000_000
 
-#: A hello that came to a scheduler which was about to die is lost. After so long it is said again; after so long
-#: without a message, a scheduler is asked whether it still knows the client.
+#: A hello to a scheduler that was about to die is lost. After this time it is said again; after this time without a
+#: message, the session asks the scheduler whether it still knows the client.
 _ASK_AGAIN_NS = _SECOND // 2
 
-#: How often the scheduler is asked at most for what was lost on the way.
+#: How often at most the session asks the scheduler for what was lost on the way.
 _REPEAT_NS = _SECOND // 20
 
 T = TypeVar("T", bound=Pending)
@@ -77,39 +77,39 @@ class Session:
     """
 
     interface: Interface
-    """What runs on the other side; from the first welcome on, as `specs`."""
+    """What runs on the other side; known, as `specs` is, from the first welcome on."""
     specs: dict[str, TensorSpec]
     """Its inputs by name."""
 
     def __init__(self, name: object, own_fault_ns: int = 5 * _SECOND) -> None:
         self._name = short_name(name)
         self._own_fault_ns = own_fault_ns
-        #: What the client has borrowed in the run that it has a place in; None: it has no place in any.
+        #: What the client has borrowed in the run where it has a place; None: it has no place in any.
         self.leases: Leases | None = None
         #: Why there is no connection; None while there is one.
         self.lost: Unavailable | None = Unavailable("not connected yet")
         #: What lets the client in, once its segments are attached: `join` or `refuse` comes next.
         self.welcome: Welcome | None = None
-        #: Why the scheduler has not let the client in so far, as it has said.
+        #: Why the scheduler has not let the client in so far, in the scheduler's words.
         self.refusal = ""
         #: Why no scheduler of this run will let the client in: it is of another version; empty: none is known to be.
         self.other_version = ""
-        #: Something has come from a scheduler of this version. Until then it may be of an old one.
+        #: Whether a message has come from a scheduler of this version. Until then it may be of an old one.
         self._answered = False
-        #: Requests that have no answer yet. Not held: one whose future was dropped is answered to no one.
+        #: Requests that have no answer yet. Held weakly: if a future was dropped, the answer's slots go back at once.
         self.futures: dict[int, weakref.ref[Pending]] = {}
         #: Answers that have come since this was last set to 0.
         self.came = 0
         #: The statuses that have come.
         self.statuses: deque[PipelineStatus] = deque()
         self._next_tag = 1
-        #: When the scheduler was last asked what it need not be asked, when something last came of it, and when it was
-        #: asked for what was lost.
+        #: When the scheduler was last asked without need, when its last message came, and when it was asked for what
+        #: was lost.
         self._said_at = self._heard_at = self._again_at = -_SECOND
         self._clear()
 
     def _clear(self, number: int = 0, pools: Sequence[tuple[int, int, int]] = ()) -> None:
-        """Nothing is known of a scheduler but the pools that the client fills.
+        """Forget everything about the scheduler, apart from the pools that the client fills.
 
         Args:
             number: of the last ask.
@@ -119,10 +119,10 @@ class Session:
         self.slots = Slots(pools)
         #: Messages to send, beside the next `Submit`.
         self._outgoing: deque[Sent] = deque()
-        #: Requests to send, and whether they and what is given back shall go now.
+        #: Requests to send, and whether they and the returned slots must go now.
         self._submissions: deque[Submission] = deque()
         self._flush = False
-        #: The callers that want a slot and have none yet. Without a place there are none.
+        #: The callers that want a slot and have none yet; none if the client has no place in a run.
         place = Leases(0) if self.leases is None else self.leases
         self._asks = Asks(place, self.slots, self.futures, self._outgoing, self._own_fault_ns, number)
         #: Number and tags of the `Answers` that are being taken in, or were last.
@@ -135,7 +135,7 @@ class Session:
         leases = self.leases
         if leases is None:
             return []
-        # First: what is given back may be what is asked for.
+        # First: a slot that is given back may be the one that is asked for.
         messages: list[Sent] = []
         if self._flush or self.slots.returned:
             submit = leases.message(self._submissions, self.slots.returned)
@@ -148,7 +148,7 @@ class Session:
 
     def sent(self, message: Sent) -> None:
         """A message of `to_send` has been sent."""
-        # What is sent twice, since this was interrupted, is dropped by the scheduler.
+        # If this is interrupted, a message is sent twice; the scheduler drops the second.
         if not isinstance(message, Submit):
             if self._outgoing and self._outgoing[0] is message:
                 self._outgoing.popleft()
@@ -208,7 +208,7 @@ class Session:
         self.leases = None
 
     def join(self, interface: Interface, table: SegmentTable, pools: list[tuple[int, int, int]]) -> None:
-        """What `welcome` names is attached: from here on requests can be sent.
+        """The segments that `welcome` names are attached: from here on requests can be sent.
 
         Args:
             table: the segments.
@@ -225,12 +225,14 @@ class Session:
         self.lost = None
 
     def refuse(self) -> None:
-        """What `welcome` names is gone: the next scheduler names other segments. Hello is said at the next `wake`."""
+        """The segments that `welcome` names are gone: the next scheduler names others. The next `wake` says hello
+        again."""
         self._said_at = -_SECOND
         self.welcome = None
 
     def wake(self, now: int) -> bool:
-        """Do what is due. Whether the scheduler is spoken to without need: then it must be able to reach the client."""
+        """Do what is due. True if it sends the scheduler something without need: then the scheduler must be able to
+        reach the client."""
         if self.leases is None:
             return False
         if self.lost is not None:
@@ -239,14 +241,15 @@ class Session:
             again, self._said_at = self._said_at > 0, now
             self._outgoing.append(Hello(self.leases.number, self._name))
             if again and not self._answered:
-                # What an old scheduler answers shows that it is old: to a hello of this version it says nothing.
+                # An old scheduler does not answer a hello of this version; its answer to an old hello shows that it is
+                # old.
                 self._outgoing += [OldHello(protocol, self.leases.number, self._name) for protocol in OLD]
             return True
         self._asks.go_on(now)
         if now - max(self._said_at, self._heard_at) < _ASK_AGAIN_NS:
             return False
-        # The scheduler may be the next one by now, which does not know this client, and says so. One that does sends
-        # again what was lost on the way.
+        # The scheduler may be the next one by now, which does not know this client, and says so. If it does know the
+        # client, it sends again what was lost on the way.
         self._said_at = now
         self._repeat()
         return True
@@ -260,18 +263,19 @@ class Session:
         why = reason or f"the scheduler of pipeline {self.interface.name} has died"
         error = Unavailable(f"{why}; ask again in a moment")
         asks = self._asks
-        # Let go of its memory, so that there is room for that of the next; what is still read keeps its own. Hello is
+        # Let go of its memory, so that there is room for that of the next scheduler; results that are still read keep
+        # theirs. Hello is
         # said at the next request, and again after a while.
         self._clear(asks.number)
         self._said_at = -_SECOND
         self.there.renew()
         self._fail_all(error, now)
         asks.fail(error)
-        # Last: until then it is found out once more, if this is interrupted.
+        # Last: if this is interrupted before, the death is noticed once more.
         self.lost = error
 
     def close(self, now: int) -> None:
-        """The end of it: nothing is written any more, what is under way is dropped."""
+        """The client is closed: it writes to no slot any more, and what is under way is dropped."""
         for draft in self.slots.drafts():
             # Its slot is about to be another client's.
             draft.close()
@@ -317,7 +321,8 @@ class Session:
     def ask(self, segment: int, now: int, end: int | None = None) -> Ask:
         """Ask for a slot, and wait for the client's turn.
 
-        What was kept back is sent before. The ask is over with a grant; with none, if its time is over; or with an
+        Messages that were kept back are sent before. The ask is over with a grant; with none, if its time is over; or
+        with an
         error: Overloaded, if no slot will come, since this client itself keeps too many and waits for nothing else, or
         Unavailable.
 
@@ -328,14 +333,14 @@ class Session:
         return self._asks.wait(segment, now, end)
 
     def ask_now(self, segment: int, now: int) -> Ask | None:
-        """Ask for a slot that is free now; None: most likely there is none.
+        """Ask for a slot that is free now; None: most likely none is free.
 
         The ask is over with a grant, with neither a grant nor an error, or with Unavailable.
         """
         return self._asks.now(segment, now)
 
     def give_up(self, segment: int, now: int, only: Ask | None = None) -> Ask:
-        """The callers that have asked for a slot of this segment, or only that one, want none any more.
+        """All callers that have asked for a slot of this segment, or only the one given, want none any more.
 
         What is returned is over when no grant for them can come, and none is kept.
         """
@@ -357,7 +362,7 @@ class Session:
         """
         tag, self._next_tag = self._next_tag, self._next_tag + 1
         made = future(tag)
-        # In this order: a submission that waits here takes its slot away from the draft (`mend`).
+        # In this order: `mend` takes the slot of a submission that waits here away from its draft.
         self._submissions.append(Submission(tag, draft.slot, draft.handles, deadline, priority, name))
         draft.close()
         self.slots.remove(draft.slot)
@@ -366,7 +371,7 @@ class Session:
         return made
 
     def flush(self) -> None:
-        """What was kept back goes now: submissions, and slots that are not needed any more."""
+        """Send now what was kept back: submissions, and slots that are not needed any more."""
         if self.lost is None and (self._submissions or self.there.dropped):
             self._flush = True
 
@@ -382,12 +387,12 @@ class Session:
         self._outgoing.append(AskStatus(self.there.number))
 
     def receive(self, message: object, now: int) -> list[Pending]:
-        """Take in a message; the requests that are finished by it. What is no message of a scheduler's is ignored."""
+        """Take in a message; the requests that it finishes. A message that a scheduler does not send is ignored."""
         self._heard_at = now
         if isinstance(message, Refused):
             self._refused(message)
         elif self.lost is not None:
-            # All else is of a scheduler that is dead.
+            # All other messages are from a scheduler that is dead.
             if isinstance(message, Welcome):
                 self._answered = True
                 self.welcome = message
@@ -398,13 +403,13 @@ class Session:
         elif isinstance(message, Status):
             self.statuses.append(message.status)
         elif isinstance(message, Gone) and message.epoch != self._epoch:
-            # One of the epoch that has welcomed this client was sent before, and came on another way.
+            # One of the epoch that has welcomed this client was sent earlier, and took another way.
             self.scheduler_gone(now, message.reason)
         return []
 
     def _refused(self, message: Refused) -> None:
         if self.lost is None:
-            # In the middle of a call: the slot that it asks for will not come.
+            # This may be in the middle of a call: the slot that it asks for will not come.
             self._asks.fail(Unavailable(message.reason))
         elif message.protocol == PROTOCOL:
             self._answered = True
@@ -417,7 +422,7 @@ class Session:
         leases = self.there
         if message.number != leases.seen + 1:
             if message.number > leases.seen and now - self._again_at > _REPEAT_NS:
-                # One before it was lost. Not once more for each that follows it.
+                # A message before it was lost. It is asked for once, not for each message that follows.
                 self._again_at = now
                 self._repeat()
             return []

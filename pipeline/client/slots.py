@@ -17,7 +17,8 @@ from pipeline.wire.messages import SlotRef
 
 __all__ = ["Ask", "Grant", "Slots"]
 
-#: After an ask in vain, and with as much under way as then, another one is not worth a message before this time.
+#: After an ask in vain, and with as many requests under way as then, another ask before this time is not worth a
+#: message.
 _FULL_NS = 20_000_000
 
 
@@ -35,7 +36,7 @@ class Grant:
 
     @property
     def free(self) -> bool:
-        """Whether no draft has it, and no ask that was answered with it and has not made one of it yet."""
+        """Whether neither a draft has it, nor an ask that was answered with it and has made no draft yet."""
         draft, ask = self._draft, self._ask
         return (draft is None or draft() is None) and (ask is None or ask() is None)
 
@@ -45,7 +46,7 @@ class Grant:
         return self._ask is not None and self._ask() is not None
 
     def keep_for(self, ask: Ask) -> None:
-        """Nothing else takes it while `ask` lives."""
+        """Keep it for `ask`: nothing else takes it while that lives."""
         self._ask = weakref.ref(ask)
 
     def let_go(self, ask: Ask) -> None:
@@ -55,7 +56,7 @@ class Grant:
 
     @property
     def draft(self) -> Draft | None:
-        """The draft that has it; one that was dropped has it no more."""
+        """The draft that has it; None once that was dropped."""
         return None if self._draft is None else self._draft()
 
     @draft.setter
@@ -84,7 +85,7 @@ class Ask:
         self.began = self.looked_at = began
         self.waits = waits
         self.end = end
-        #: Otherwise what comes of it goes back.
+        #: Otherwise a grant for it goes back.
         self.wanted = True
         #: Of its last message.
         self.number = 0
@@ -92,31 +93,31 @@ class Ask:
         self.settles_at = 0
         #: How many requests were under way at its last message.
         self.under_way = 0
-        #: Nothing more will come of it. Then it has a grant, or an error, or neither: none is free, or time is over.
+        #: Whether it is over. Then it has a grant, or an error, or neither: no slot is free, or its time is over.
         self.done = False
         self.grant: Grant | None = None
         self.error: PipelineError | None = None
 
     def answer(self, grant: Grant | None, error: PipelineError | None = None) -> None:
-        """This has come of it."""
+        """End it with a grant or an error."""
         if grant is not None:
             grant.keep_for(self)
         self.grant, self.error = grant, error
         self.done = True
 
     def abandon(self) -> None:
-        """Nothing comes of it, and what has come is not kept for it."""
+        """Drop it: it gets nothing, and a grant that has come is not kept for it."""
         if self.grant is not None:
             self.grant.let_go(self)
         self.grant, self.done = None, True
 
     def take(self) -> Grant | None:
-        """The grant that has come of it; None: no slot is free now, or none became free in time.
+        """Its grant; None: no slot is free now, or none became free in time.
 
         Raises:
-            PipelineError: no slot comes, for that reason.
+            PipelineError: no slot comes, for the reason that it names.
         """
-        # What is raised refers to the frames that it passes: nothing may refer to it in turn.
+        # An exception refers to the frames that it passes: nothing in them may refer to it in turn.
         error, self.error = self.error, None
         if error is not None:
             try:
@@ -146,7 +147,7 @@ class Slots:
         self._full: dict[int, tuple[int, int]] = {}
 
     def segment_for(self, nbytes: int) -> int:
-        """The segment with the smallest slots that hold so many bytes.
+        """The segment with the smallest slots that hold this many bytes.
 
         Raises:
             InvalidRequest: no slot does.
@@ -157,7 +158,7 @@ class Slots:
         raise InvalidRequest(f"the inputs take {nbytes} bytes; the largest slot has {self._pools[-1][0]}")
 
     def add(self, slots: Iterable[SlotRef], number: int) -> None:
-        """Message `number` grants these slots. Again: nothing more."""
+        """Message `number` grants these slots. A second call does nothing more."""
         for slot in slots:
             self._grants[slot.segment][slot] = Grant(slot, number)
 
@@ -177,14 +178,15 @@ class Slots:
         return slot in self._grants.get(slot.segment, ())
 
     def remove(self, slot: SlotRef) -> Draft | None:
-        """It is not to be filled any more; the draft that has it, if there is one. Again: nothing."""
+        """It must not be filled any more; returns the draft that has it, if there is one. A second call does
+        nothing."""
         grant = self._grants.get(slot.segment, {}).pop(slot, None)
         return None if grant is None else grant.draft
 
     def give_back(self, slots: Iterable[SlotRef]) -> None:
-        """The scheduler shall have these again."""
+        """Give these back to the scheduler."""
         for slot in slots:
-            # In this order: what is in `returned` is removed once more after an interruption.
+            # In this order: after an interruption, what is in `returned` is removed once more.
             self.returned.append(slot)
             self.remove(slot)
 
@@ -198,7 +200,7 @@ class Slots:
         return [grant.slot for grant in self._grants[segment].values() if grant.free]
 
     def surplus(self, number: int) -> list[SlotRef]:
-        """Nothing is under way: what to give back.
+        """No request is under way: give back the slots that are not needed.
 
         One slot that came with the last answer, in message `number`, stays for the next request, unless there are few.
         """

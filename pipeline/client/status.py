@@ -1,4 +1,4 @@
-"""Asking a running pipeline how it is, without being one of its clients: also while it is not ready."""
+"""Status: asks a running pipeline how it is, without being one of its clients, and also while it is not ready."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ask_status(run_dir: Path, timeout_s: float = 2.0) -> PipelineStatus:
 
 
 def ask_story(run_dir: Path, request: str, timeout_s: float = 2.0) -> list[str] | None:
-    """What has happened to a request by its id, in lines; None where the scheduler does not know it, or not any more.
+    """What has happened to a request by its id, in lines; None if the scheduler does not know it, or not any more.
 
     Raises:
         Unavailable: as `ask_status`.

@@ -1,4 +1,4 @@
-"""Diagram: a plan as boxes and arrows, before anybody decides how they are drawn. Pure.
+"""Diagram: a plan as boxes and arrows, without how they are drawn. Pure.
 
 `pipeline.drawing.mermaid` and `pipeline.drawing.svg` draw it; `pipeline graph` prints what they draw.
 """
@@ -35,7 +35,7 @@ class Box:
     lines: tuple[str, ...]
     """The first is its name."""
     group: str | None = None
-    """The stage whose workers this one runs in too; None where it is alone in its own."""
+    """The stage whose workers this one runs in too; None if it is alone in its own."""
 
     @property
     def is_stage(self) -> bool:
@@ -45,7 +45,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """From who makes tensors to who takes them."""
+    """From the stage that makes tensors to the one that takes them."""
 
     source: str
     target: str
@@ -56,7 +56,7 @@ class Arrow:
 
 @dataclass(frozen=True, slots=True)
 class Diagram:
-    """What is to be drawn: each box after those that its arrows come from."""
+    """The boxes and arrows to draw: each box after those that its arrows come from."""
 
     boxes: tuple[Box, ...]
     arrows: tuple[Arrow, ...]

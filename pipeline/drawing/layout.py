@@ -6,7 +6,7 @@ Structures" (1981):
     rank     a box is one deeper than the deepest that an arrow comes from; between two rows of boxes is a row
              of labels, and an arrow that crosses a row gets a place to pass in it
     order    in each row by the mean of the neighbours above, then below, a few times; the order with the
-             fewest crossings is kept, and neighbours change places where that saves one
+             fewest crossings is kept, and neighbours change places if that saves one
     place    each towards its neighbours, as far as the next one in the row lets it
 
     row 0        [ ingress ]
@@ -329,12 +329,13 @@ def _settled(graph: _Graph, rows: Sequence[Sequence[int]], widths: Sequence[floa
 
 
 def _pulls(graph: _Graph, blocks: int) -> list[list[tuple[int, float, float]]]:
-    """For each block what pulls it: another block, how far from that one's middle it would lie, and the weight."""
+    """For each block what pulls it: another block, how far from the middle of that block it would lie, and the
+    weight."""
     pulls: list[list[tuple[int, float, float]]] = [[] for _ in range(blocks)]
     for way in graph.ways:
         for number, (upper, lower) in enumerate(pairwise(way)):
             a, b = graph.items[upper], graph.items[lower]
-            # A long arrow had better be straight than near to its ends.
+            # It is better that a long arrow is straight than that it is near to its ends.
             weight = 1.0 if number in (0, len(way) - 2) else 16.0
             if a.block != b.block:
                 pulls[a.block].append((b.block, b.offset - a.offset, weight))

@@ -1,6 +1,6 @@
 """Branches: whether the stages of a scope come one after the other. Pure.
 
-Where they do, requests take their slots pool by pool in one order, and whoever is furthest can always go on. Where
+If they do, requests take their slots pool by pool in one order, and the request that is furthest can always go on. If
 some stand beside each other, one request may have slots of one branch and wait for those of another, while a
 second one does the reverse.
 """
@@ -15,7 +15,8 @@ __all__ = ["has_branches", "needs_of"]
 
 
 def needs_of(stages: Sequence[StagePlan]) -> list[int]:
-    """For each stage, in the order of the plan, the mask of those that must be done before: bit i is stage i."""
+    """For each stage, in the order of the plan, the mask of the stages that must be done before it: bit i is stage
+    i."""
     index = {stage.name: i for i, stage in enumerate(stages)}
     needs = []
     for stage in stages:

@@ -1,8 +1,8 @@
-"""Budget: what a plan takes, against everything that can refuse it. Pure.
+"""Budget: the memory, descriptors and processes that a plan takes, against every limit that can refuse them. Pure.
 
 A mapping that is larger than what stands behind it fails at the first touch, with SIGBUS or the OOM
 killer, minutes later. So the sum is made before anything starts. What the slots take is known to the byte; what the
-processes take is estimated from below, so what is refused for it could not have worked.
+processes take is estimated from below, so a plan that is refused for it could not have worked.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pipeline.graph.plan import INGRESS, Plan, producer_of
 from pipeline.topology.memory import MemoryLimits
 from shm.layout import SegmentLayout, ceil_div
 
-#: What a process takes that computes nothing yet: the interpreter, numpy, zmq. 19 MiB of anonymous memory (RssAnon)
-#: were measured, 30 MiB of one that has imported onnxruntime.
+#: What a process takes before it computes anything: the interpreter, numpy, zmq. 19 MiB of anonymous memory (RssAnon)
+#: were measured, and 30 MiB for one that has imported onnxruntime.
 _PROCESS_BYTES = 18 << 20
 
 #: Threads of a child: its own, the one that watches the lifeline, and two of libzmq.
@@ -47,21 +47,21 @@ class BudgetLine:
 
 @dataclass(frozen=True, slots=True)
 class BudgetLimit:
-    """One thing that could refuse it."""
+    """One limit that could refuse the plan."""
 
     name: str
     needed: int
     allowed: int
     remedy: str
-    """What gives more of it; completes "or ..."."""
+    """What to do to get more of it; completes "or ..."."""
     why: str = ""
-    """Where `needed` comes from, where that is an estimate; it is the least then."""
+    """Where `needed` comes from, if that is an estimate; it is the least then."""
     is_memory: bool = True
     """Bytes; else a number of things."""
 
     @property
     def holds(self) -> bool:
-        """True where it is enough."""
+        """True if it is enough."""
         return self.needed <= self.allowed
 
     def shown(self, value: int) -> str:

@@ -6,8 +6,8 @@ bytes of its own has a number:
     0 .. len(inputs)-1                            what the client sends
     base[stage] .. base[stage]+len(fields)-1      what that stage's slot holds
 
-Scopes are indices too: 0 is the request itself; a further one for each stage whose many outputs somebody
-takes one by one. The stages of such a scope run for the request's children.
+Scopes are indices too: 0 is the request itself; a further one for each stage whose many outputs another stage takes one
+by one. The stages of such a scope run for the request's children.
 
 Made once; pure.
 """
@@ -23,7 +23,7 @@ from pipeline.graph.plan import INGRESS, Edge, Plan, StagePlan
 __all__ = ["NO_POOL", "CompiledPlan", "CompiledStage", "Scope"]
 
 NO_POOL = -1
-"""In place of a pool's index: there is none, or none that is of this plan."""
+"""In place of a pool's index: there is no pool, or none of this plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class CompiledStage:
     optional: tuple[int, ...]
     """For each of `sources`: the mask of the stage that may be skipped without this one; 0: it may not."""
     lists: tuple[int, ...]
-    """For each of `sources`: -1 where it takes one; else it takes many, and they are known so many scopes further
-    out. Empty: it takes one of each."""
+    """For each of `sources`: -1 if it takes one tensor; otherwise it takes many, and this is how many scopes further
+    out they are known. Empty: it takes one of each."""
     reads: tuple[int, ...]
     """Distinct producers whose slots it reads; -1 is the ingress."""
     base: int
@@ -56,11 +56,11 @@ class CompiledStage:
     fields: int
     """How many own tensors it makes."""
     singles: tuple[int, ...]
-    """Which of them are one tensor: positions."""
+    """Which of its own tensors are one tensor: positions."""
     manies: tuple[int, ...]
-    """Which of them are many."""
+    """Which of its own tensors are many: positions."""
     asked: tuple[int, ...]
-    """Which of them a condition of another stage asks for."""
+    """Which of its own tensors a condition of another stage asks for: positions."""
     pools: tuple[int, ...]
     """Indices of its pools in the plan, by rising slot size; most stages have one, and none those that fill no slot."""
     slot_sizes: tuple[int, ...]
@@ -68,7 +68,7 @@ class CompiledStage:
     followers: tuple[int, ...]
     """Stages that need this one."""
     must_notify: bool
-    """Whether the scheduler must have its notice: a stage outside of its scope, or the client, reads what it made."""
+    """Whether the scheduler needs its notice: a stage outside of its scope, or the client, reads what it made."""
     ends_order: bool
     """Whether an order ends with it: what comes next depends on what it has found."""
     notifies_at_once: bool
@@ -106,7 +106,7 @@ class Scope:
     """Mask of the stages that must be done for it to be over."""
     kept: tuple[bool, ...]
     """For each producer (index + 1; 0 is the ingress): whether its slot outlives the request's own stages, since
-    the answer, or whoever joins, refers to it."""
+    the answer, or the stage that joins, refers to it."""
     readers: tuple[int, ...]
     """For each producer (index + 1): how many stages of this scope, and scopes in it, read its slot."""
     reads: tuple[int, ...]
@@ -157,7 +157,7 @@ class CompiledPlan:
 
     @classmethod
     def of(cls, plan: Plan) -> CompiledPlan:
-        """The compiled of a checked plan."""
+        """Compile a checked plan."""
         return _Maker(plan).compiled()
 
 
@@ -264,7 +264,7 @@ class _Maker:
         return lists if any(up >= 0 for up in lists) else ()
 
     def _further_out(self, stage: StagePlan, producer: int) -> int:
-        """How many scopes around a stage the tensors of `producer` are known as a list."""
+        """How many scopes further out than the stage the tensors of `producer` are known as a list."""
         made = self.plan.stages[producer]
         return len(stage.scope) - min(len(made.scope), len(stage.scope))
 

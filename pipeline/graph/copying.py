@@ -1,4 +1,4 @@
-"""Copying: what of a plan can be passed as a view, and what may be copied, and why. Pure.
+"""Copying: which tensors of a plan are passed as views, which may be copied, and why. Pure.
 
 It names the edges that copies are counted by, says before anything runs which of them may copy, and decides in
 which order a pool gives its slots so that few have to.
@@ -26,7 +26,7 @@ class PossibleCopy(NamedTuple):
     reason: str
     """One of `stages.copies.REASONS`."""
     when: str
-    """What makes it happen."""
+    """When it happens."""
 
 
 def edge_name(stage: StagePlan, side: str, tensor: str) -> str:
@@ -38,7 +38,7 @@ def edge_name(stage: StagePlan, side: str, tensor: str) -> str:
 
 
 def order_of(plan: Plan, pool: PoolPlan) -> str:
-    """The order in which a pool's slots are given: RING where a stage that writes or reads them wants neighbours."""
+    """The order in which a pool's slots are given: RING if a stage that writes or reads them wants neighbours."""
     batched = any(
         _stacks(stage)
         for stage in plan.stages
@@ -48,7 +48,8 @@ def order_of(plan: Plan, pool: PoolPlan) -> str:
 
 
 def possible_copies(plan: Plan) -> tuple[PossibleCopy, ...]:
-    """Every copy that may happen, in the order of the stages; nothing is said of what a stage's code returns."""
+    """Every copy that may happen, in the order of the stages; copies of what a stage's code returns are not
+    foreseen."""
     found: list[PossibleCopy] = []
     for stage in plan.stages:
         for spec, edge in zip(stage.inputs, stage.edges):
@@ -62,7 +63,7 @@ def possible_copies(plan: Plan) -> tuple[PossibleCopy, ...]:
             if field.spec.dtype != JSON and field.spec.many is None:
                 found += _batched(stage, name, field.spec, SCATTERED, _gaps(plan, stage.name, field.spec))
                 if not field.spec.is_static and not stage.ragged:
-                    found.append(PossibleCopy(name, SHAPE_UNKNOWN, "where a model is run, the first time for a shape"))
+                    found.append(PossibleCopy(name, SHAPE_UNKNOWN, "when a model runs with a shape for the first time"))
     return tuple(found)
 
 
@@ -73,7 +74,7 @@ def _stacks(stage: StagePlan) -> bool:
 
 def _padded(stage: StagePlan, name: str, spec: TensorSpec) -> list[PossibleCopy]:
     multiples = [f"{dim} is no multiple of {stage.pad[dim]}" for dim in spec.max if stage.pad.get(dim, 1) > 1]
-    return [PossibleCopy(name, PADDED, "where " + " or ".join(multiples))] if multiples else []
+    return [PossibleCopy(name, PADDED, "if " + " or ".join(multiples))] if multiples else []
 
 
 def _batched(stage: StagePlan, name: str, spec: TensorSpec, apart: str, gaps: str | None) -> list[PossibleCopy]:
@@ -82,14 +83,14 @@ def _batched(stage: StagePlan, name: str, spec: TensorSpec, apart: str, gaps: st
         return []
     found = []
     if stage.batch.gather:
-        found.append(PossibleCopy(name, apart, "where rows of a batch do not lie side by side"))
+        found.append(PossibleCopy(name, apart, "if rows of a batch do not lie side by side"))
     if gaps is not None:
-        found.append(PossibleCopy(name, GAPS, f"where the stage needs rows without gaps: {gaps}"))
+        found.append(PossibleCopy(name, GAPS, f"if the stage needs rows without gaps: {gaps}"))
     return found
 
 
 def _gaps(plan: Plan, producer: str, spec: TensorSpec) -> str | None:
-    """Why neighbours of a tensor have gaps between them; None where they have none."""
+    """Why neighbours of a tensor have gaps between them; None if they have none."""
     if spec.many is not None:
         if spec.is_static and spec.max_nbytes % ALIGNMENT == 0:
             return None

@@ -26,12 +26,12 @@ class StageDescription(Attributes):
 
     @property
     def is_inference(self) -> bool:
-        """True where the stage runs a model through an engine."""
+        """True if the stage runs a model through an engine."""
         return INFERENCE_CLASS in self.classes
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> StageDescription:
-        """Out of what `pipeline.processes.describe` answers."""
+        """Made of what `pipeline.processes.describe` answers."""
         return cls(
             inputs=tuple(TensorSpec.from_dict(spec) for spec in value["inputs"]),
             outputs=tuple(TensorSpec.from_dict(spec) for spec in value["outputs"]),

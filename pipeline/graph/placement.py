@@ -11,7 +11,7 @@ The rules, and why:
   order of their PCI bus ids, which its workers' environment tells CUDA too; CUDA_VISIBLE_DEVICES is heeded.
 * With fewer than 4 cores nothing is bound: a light stage that is idle would keep its CPU from the
   model. The cores are divided among the models, and each has a worker of one thread for each of its cores, since
-  two threads of one batch wait for each other where a core is taken from one of them, and two batches do not
+  two threads of one batch wait for each other if a core is taken from one of them, and two batches do not
   (measured: bench/NOTES.md, 2026-11-29). With `threads: N` said, it is a worker for each N of them.
 * Under a quota (a cgroup's `cpu.max`) smaller than the CPUs, nothing is bound either: the CPUs belong
   to others too, and which of them are idle changes. The quota is then the number of CPUs; more threads
@@ -21,8 +21,8 @@ The rules, and why:
   workers on hardware threads of one core would slow each other down.
 * Threads: one a core of its own for inference (the second hardware thread of a core gains a matrix
   product nothing), one for every other stage, whose parallelism is its replicas.
-* Stages that are colocated have the workers of the first of them, their host. What it says holds; else the
-  most demanding of them decides where the process sits: a GPU before inference before the rest.
+* Stages that are colocated have the workers of the first of them, their host. What the host's config says holds;
+  otherwise the most demanding of them decides where the process sits: a GPU before inference before the rest.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Core = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Seat:
-    """A worker's CPUs and node; empty and None where it may run anywhere."""
+    """A worker's CPUs and node; empty and None if it may run anywhere."""
 
     cpus: tuple[int, ...] = ()
     node: int | None = None
@@ -109,7 +109,7 @@ def place_workers(
 def _check_gpus(
     stages: Sequence[StageConfig], descriptions: Mapping[str, StageDescription], machine: Machine, findings: Findings
 ) -> None:
-    """Note the stages that run on a GPU where there is none."""
+    """Note the stages that run on a GPU if there is none."""
     for index, stage in enumerate(stages):
         if descriptions[stage.name].device == CUDA and not machine.gpus:
             findings.add(("stages", index, "use"), f"it runs on a GPU with the options given; {machine.why_no_gpu}")
@@ -158,7 +158,7 @@ def _replicas(stage: StageConfig, description: StageDescription, machine: Machin
     if description.is_inference:
         return 1 if machine.cpus.is_shared else len(machine.nodes)
     if description.scales_with_cores:
-        # Without a model on the CPUs, all that GPUs leave.
+        # If no model runs on the CPUs: all cores that GPUs leave.
         light = cores // _LIGHT_SHARE if models else cores - _GPU_CORES * len(machine.gpus)
         return max(1, min(light, _MOST_SCALED))
     return 1
@@ -190,7 +190,7 @@ def _given_cpus(index: int, stage: StageConfig, machine: Machine, findings: Find
 
 
 def _node_of(cpus: tuple[int, ...], machine: Machine) -> int | None:
-    """The node that holds all of `cpus`; None where they are on several."""
+    """The node that holds all of `cpus`; None if they are on several."""
     return next((node.number for node in machine.nodes if set(cpus) <= set(node.cpus)), None)
 
 
@@ -208,7 +208,7 @@ def _seats(
         return dict.fromkeys((*heavy, *light, *near), _Seat())
     seats: dict[tuple[str, int], _Seat] = {}
     for worker, wanted in near.items():
-        # Where firmware does not say which node a GPU is near to, the one with the most cores left.
+        # If firmware does not say which node a GPU is near to, the one with the most cores left.
         home = wanted if wanted in nodes else max(nodes, key=lambda node: (len(nodes[node]), -node))
         cores = nodes[home]
         # Never more than half of what is left: the other stages need some too.

@@ -1,8 +1,8 @@
-"""Plan: what `pipeline run` is about to start, as one frozen value.
+"""Plan: everything that `pipeline run` is about to start, as one frozen value.
 
 Made by `pipeline.graph.planning` out of a config, the stages' specs and the topology; read by the
-supervisor, the scheduler and the workers, to whom it travels as JSON. It never changes while a
-pipeline runs. Nothing here does I/O.
+supervisor, the scheduler and the workers, to which it travels as JSON. It never changes while a pipeline runs. Nothing
+here does I/O.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ CUDA = "cuda"
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A tensor, by who makes it. Aliases are resolved: `producer` is who really wrote the bytes."""
+    """A tensor, by the stage that makes it. Aliases are resolved: `producer` is the stage that really wrote the
+    bytes."""
 
     producer: str
     """Name of a stage, or INGRESS."""
@@ -65,13 +66,13 @@ class When:
     """The condition of a stage that not every request needs."""
 
     edge: Edge
-    """An output, of one element or several: it holds where any of them is not 0; for JSON, where Python holds it."""
+    """An output, of one element or several: it holds if any of them is not 0; for JSON, if Python holds it."""
     negated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """How a worker groups what waits in its inbox."""
+    """How a worker groups the orders that wait in its batcher."""
 
     max_size: int = 1
     max_delay_ms: float = 0.0
@@ -84,10 +85,10 @@ class WorkerPlan:
     """One process that runs a replica of a stage, or of several that are colocated, and where it sits."""
 
     process: str
-    """The name of the stage; where stages are colocated the names of all of them, `detect+crop`."""
+    """The name of the stage; if stages are colocated the names of all of them, `detect+crop`."""
     replica: int
     cpus: tuple[int, ...] = ()
-    """CPUs it is bound to; empty where it may run anywhere."""
+    """CPUs it is bound to; empty if it may run anywhere."""
     numa_node: int | None = None
     threads: int = 1
     device: str = "cpu"
@@ -139,15 +140,16 @@ class StagePlan:
     scope: tuple[str, ...] = ()
     """The stages that fan out on the way to this one, outermost first: it runs once for each child of the last."""
     when: When | None = None
-    """It runs only where this holds; else it is skipped, and so is who needs its outputs."""
+    """It runs only if this holds; otherwise it is skipped, and so are the stages that need its outputs."""
     ragged: bool = False
     """Whether rows whose inputs are of different shapes may share a batch."""
     pad: Mapping[str, int] = field(default_factory=dict)
     """Free dimension -> multiple: rows share a batch whose extents are equal once rounded up to it."""
     sources: tuple[str, ...] = ()
-    """The stages that `edges` were written with: who passes a tensor on, not who made it. Empty: the same."""
+    """The stages that `edges` were written with: those that pass a tensor on, not those that made it. Empty: the
+    same."""
     host: str = ""
-    """The stage in whose workers this one runs too; its own name where it has workers of its own."""
+    """The stage in whose workers this one runs too; its own name if it has workers of its own."""
 
 
 def pool_name(producer: str, number: int) -> str:
@@ -161,7 +163,7 @@ def pool_name(producer: str, number: int) -> str:
 
 
 def producer_of(pool: str) -> str:
-    """Who fills the slots of the pool of that name: a stage, or INGRESS."""
+    """What fills the slots of the pool of that name: a stage, or INGRESS."""
     return pool.partition("/")[0]
 
 
@@ -170,7 +172,7 @@ class PoolPlan:
     """One segment of equal slots."""
 
     name: str
-    """The stage whose outputs it holds, or `ingress`; where there are several pools of it, or for `ingress` always,
+    """The stage whose outputs it holds, or `ingress`; if there are several pools of it, or for `ingress` always,
     with their number by rising slot size: `ingress/0`, `ingress/1`, ... See `pool_name`."""
     slot_bytes: int
     """Bytes from one slot to the next: a multiple of ALIGNMENT."""
@@ -178,7 +180,7 @@ class PoolPlan:
 
     @property
     def producer(self) -> str:
-        """Who fills its slots: a stage, or INGRESS."""
+        """What fills its slots: a stage, or INGRESS."""
         return producer_of(self.name)
 
     @property
@@ -198,7 +200,7 @@ class CanaryPlan:
 
 @dataclass(frozen=True, slots=True)
 class CapsulePlan:
-    """What is kept of requests that killed their worker."""
+    """Where and how many capsules of requests that killed their worker are kept."""
 
     folder: str = "capsules"
     max_count: int = 20
@@ -228,7 +230,7 @@ class Plan:
     drain_s: float = 10.0
     """How long a drain may take before what is unfinished is given up."""
     deadline_ms: float | None = None
-    """Of every request that brings none of its own, from its submission."""
+    """The deadline of every request that brings none of its own, from its submission."""
     queue_max: int | None = None
     """Requests that may wait for their first worker; one more is refused. None: the ingress slots bound them."""
     canary: CanaryPlan | None = None
@@ -249,7 +251,7 @@ class Plan:
 
     @property
     def processes(self) -> tuple[tuple[int, ...], ...]:
-        """The stages that share their processes, as indices; alone where a stage has workers of its own."""
+        """The stages that share their processes, as indices; alone if a stage has workers of its own."""
         groups: dict[str, list[int]] = {}
         for index, stage in enumerate(self.stages):
             groups.setdefault(stage.host, []).append(index)

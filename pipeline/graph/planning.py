@@ -74,7 +74,7 @@ def _stage(
     """The plan of one stage.
 
     Args:
-        host: the stage in whose workers it runs; itself where it has workers of its own.
+        host: the stage in whose workers it runs; itself if it has workers of its own.
     """
     found: dict[str, Any] = {
         "inputs": description.inputs,
@@ -94,7 +94,8 @@ def _stage(
         "pad": description.pad,
         "host": host.name,
     }
-    # What planning finds nothing out about is as the config has it: a field of one name in both needs no line here.
+    # Fields that planning does not compute are taken from the config: one that has the same name in both needs no line
+    # here.
     said = {name: getattr(stage, name) for name in _SAID if name not in found}
     return StagePlan(**said, **found)
 

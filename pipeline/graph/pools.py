@@ -8,11 +8,11 @@ The rules, and why:
 * **A stage's pool** has a slot for every request that can hold one at the same time: ordered from the
   stage itself, ordered from a stage that reads its bytes or stands between it and such a reader, and,
   for what is answered, one for each request that can be inside, since the client holds an answer until
-  it has read it. So a stage waits for a slot only where those behind it are the slower ones.
+  it has read it. So a stage waits for a slot only if those behind it are the slower ones.
 * **Behind a stage that fans out**, orders are children: several are of one request. So a stage inside counts a
   quarter of its orders, at least 4, for a pool that is filled once a request. What the children give to a stage that
   joins them is kept until all of a request's are there: their pool has room for those of one request more than are
-  being computed, of two where slots are small, and a request's children are not begun before there is room
+  being computed, of two if slots are small, and a request's children are not begun before there is room
   for what they give (see `pipeline.scheduler.progress`).
 * **Ingress slots** bound the requests that are inside: as many as keep every worker busy, and a third more,
   since one client alone gets three quarters; at least 8 and at most 256.
@@ -23,14 +23,15 @@ The rules, and why:
   one) are of the largest and N/4 of the middle size. A request takes the smallest slot that it fits.
   With 16 slots and files of up to 16 MiB these are 11 x 256 KiB + 4 x 2 MiB + 1 x 16 MiB = 27 MiB
   instead of 256: it fits a container's usual 64 MiB of /dev/shm.
-* **A stage's pools**: what a stage gives is as often much smaller than it may be, where its outputs have free
-  dimensions or are many. If its largest slot is above 1 MiB, it has three pools, with slots of about 1/16, 1/4 and
+* **A stage's pools**: a stage's outputs, too, are usually much smaller than they may be, if they have free dimensions
+  or are many. If its largest slot is above 1 MiB, it has three pools, with slots of about 1/16, 1/4 and
   all of that. Of N slots, N/4 are of the largest, at least two, so that one is filled while the other is read, and
   N/4 of the middle size; two slots in all are of one size. There are more large ones than of the ingress, since a
   slot that is too small is found out only when the stage has run (see `pipeline.scheduler.sizes`). With 16 slots of
   up to 16 MiB these are 8 x 1 MiB + 4 x 4 MiB + 4 x 16 MiB = 88 MiB instead of 256.
-* **One size only** has what somebody may hold while waiting for more of the same, for then there must be a slot for
-  each: what is answered, since a client may want all answers before it lets go of one; what children give to a
+* **One size only** for slots that a client, a join or a request may hold while it waits for more of the same, for then
+  there must be a slot for each: what is answered, since a client may want all answers before it lets go of one; what
+  children give to a
   stage that joins them; and what is made in a scope with branches, where the eldest must find a slot whatever the
   others have (see `pipeline.scheduler.state`).
 """
@@ -97,7 +98,7 @@ def pools_of(
             size = slot_bytes(stage.fields)
             held = _orders(stages, stage, {stage.name, *_holders(stage.name, wiring)})
             if not stage.scope:
-                # No more requests than that are inside.
+                # There are never more requests inside than that.
                 held = min(held, slots)
             kept = slots if stage.name in answered else _joined(stage, stages) * (1 if size > _SMALL_BYTES else 2)
             if stage.name in sized and size > ONE_CLASS_BYTES and held + kept > 2:

@@ -76,7 +76,8 @@ class Scopes:
             self._conditional.add(name)
 
     def _check_its_own_end(self, name: str) -> None:
-        """A scope opens when all that it needs from outside is there: nothing of it can wait for its own end."""
+        """A scope opens when everything that it needs from outside is there: none of its stages can wait for the
+        scope's own end."""
         scope = self.of[name]
         for other in self._before[name]:
             ended = next((inner for inner in self._before[other] if self._is_inside(inner, scope)), None)
@@ -85,12 +86,12 @@ class Scopes:
                     name,
                     None,
                     f"{name} runs for each child of {scope[-1]} and waits for {other}, which joins them ({ended}); "
-                    f"what is to come after {other} needs a fan-out of its own",
+                    f"stages for each child after {other} need a fan-out of their own",
                 )
                 break
 
     def _check_needs(self, name: str, needs: set[str]) -> None:
-        """What a stage waits for is of its own scope, of one around it, or all of one that opens inside of it."""
+        """A stage may wait for stages of its own scope, of one around it, or for all of one that opens inside of it."""
         scope = self.of[name]
         for other in needs:
             theirs = self.of[other]
@@ -119,7 +120,7 @@ class Scopes:
     def _seen(
         self, name: str, at: int, spec: TensorSpec, source: Edge, edge: Edge
     ) -> tuple[str, ...] | None:
-        """The scope that a stage must be in to take this input so; None where it cannot, which is noted."""
+        """The scope that a stage must be in to take this input so; None if it cannot, which is noted."""
         given = self._graph.given[source.producer][source.tensor]
         scope = () if source.producer == INGRESS else self.of[source.producer]
         if spec.many is None:

@@ -2,11 +2,11 @@
 
     config (`inputs:`, `after:`, `outputs:`) + what the stages declare  ->  Wiring
 
-An output that is an alias of an input has no bytes: whoever reads it reads the bytes of the real
-producer, after the stage that passed them on.
+An output that is an alias of an input has no bytes: its readers read the bytes of the real producer, after the stage
+that passed them on.
 
-Where a stage gives many tensors, a stage that takes one of them runs once for each: it lies in the *scope* of
-the first. Whoever takes many of what is made in a scope lies outside of it again. Scopes may be nested:
+If a stage gives many tensors, a stage that takes one of them runs once for each: it lies in the *scope* of the first. A
+stage that takes many of what is made in a scope lies outside of it again. Scopes may be nested:
 
     decode ──▶ crop ──many──▶ read ──▶ check ──▶ (many) join            scopes: read, check: (crop,); else ()
 """
@@ -33,7 +33,7 @@ class Wiring:
     """The checked graph."""
 
     order: tuple[str, ...]
-    """The stages; each comes after what it needs, else as listed in the config."""
+    """The stages; each comes after those that it needs, and otherwise in the order of the config."""
     edges: Mapping[str, tuple[Edge, ...]]
     """For each stage, where each of its inputs comes from; aliases are resolved."""
     after: Mapping[str, tuple[str, ...]]
@@ -119,7 +119,7 @@ class _Wirer:
         self.findings = loaded.findings()
 
     def sources(self, index: int, stage: StageConfig) -> tuple[Edge, ...]:
-        """Where the inputs of one stage come from, as written; incomplete where there are findings."""
+        """Where the inputs of one stage come from, as written; incomplete if there are findings."""
         wanted = self.descriptions[stage.name].inputs
         path: NodePath = ("stages", index, "inputs")
         if stage.inputs is None:
@@ -141,14 +141,14 @@ class _Wirer:
         return tuple(edge for edge in found if edge is not None)
 
     def _from_before(self, index: int, stage: StageConfig, wanted: Sequence[TensorSpec]) -> tuple[Edge, ...]:
-        """The default: the stage listed before, or the ingress; by name, else by order."""
+        """The default: the stage listed before, or the ingress; by name, otherwise by order."""
         producer = self.config.stages[index - 1].name if index else INGRESS
         given = self.given[producer]
         names = [spec.name for spec in wanted]
         if all(name in given for name in names):
             return tuple(Edge(producer, name) for name in names)
         pairs = list(zip(names, given))
-        # By order only where no name speaks against it: a tensor of the same name elsewhere is a mistake.
+        # By order only if no name speaks against it: a tensor of the same name elsewhere is a mistake.
         if len(names) == len(given) and all(name == other or name not in given for name, other in pairs):
             return tuple(Edge(producer, other) for _, other in pairs)
         self.findings.add(
@@ -212,7 +212,7 @@ class _Wirer:
             spec = self.given[edge.producer][edge.tensor]
             if edge.producer == INGRESS or spec.alias_of is not None:
                 self.findings.add(
-                    path, f"{reference} is not made by a stage; whether a condition holds is told by who makes it"
+                    path, f"{reference} is not made by a stage; a condition must be"
                 )
             elif spec.many is not None:
                 self.findings.add(path, f"{reference} is many tensors; a condition is one")
@@ -237,7 +237,8 @@ class _Wirer:
         """Refuse stages that the answer does not need."""
         wanted = set(roots)
         if self.config.outputs is None:
-            wanted.add(self.config.stages[-1].name)  # it may have no outputs, and then is what all is for
+            # It may have no outputs, and then the last stage is what everything is for.
+            wanted.add(self.config.stages[-1].name)
         waiting = list(wanted)
         while waiting:
             for other in needs.get(waiting.pop(), ()):

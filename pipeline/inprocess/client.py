@@ -1,7 +1,7 @@
 """LocalClient: what `pipeline.feeding` needs of a client, over a pipeline in this process.
 
-One request at a time: a second slot is there when the first request has been answered. So stages see the files in
-their order, and what a stage prints stands before the line of its file.
+One request at a time: a second slot is there when the first request has been answered. So stages see the files in their
+order, and what a stage prints comes before the line of its file.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class LocalFuture(Future):
     __slots__ = ("_pipeline", "submission")
 
     def __init__(self, pipeline: LocalPipeline, submission: Submission) -> None:
-        # Nothing of what a request on its way through other processes has.
+        # It has no session, leases or segments, as a request on its way through other processes has.
         self.tag = submission.tag
         self.answer: Answer | None = None
         self.submitted_ns = time.monotonic_ns()
@@ -74,7 +74,7 @@ class LocalFuture(Future):
         return request_id(CLIENT, self.tag)
 
     def error(self) -> RequestError | None:
-        """Why it failed; None where it did not, or is not done."""
+        """Why it failed; None if it did not, or is not done."""
         if self.answer is None or self.answer.code == OK:
             return None
         return request_error(self.answer.code, self.answer.message, self.answer.traceback, self.request)
@@ -153,7 +153,7 @@ class LocalClient:
     def draft(
         self, inputs: Mapping[str, tuple[int, ...]] | None = None, /, *, timeout_s: float, **shapes: Any
     ) -> LocalDraft:
-        """As `draft_nowait`; raises NotInTime while a request waits to be computed: no time brings a slot."""
+        """As `draft_nowait`; raises NotInTime while a request waits to be computed: waiting would bring no slot."""
         if (draft := self.draft_nowait(inputs, **shapes)) is None:
             raise NotInTime("a request waits to be computed: pump first")
         return draft
@@ -165,7 +165,7 @@ class LocalClient:
         return self._waiting
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Does nothing: no message is kept back."""
 
     def pump(self, timeout_s: float = 0.0) -> int:
         """Compute the request that waits, if there is one; how many answers came."""
@@ -176,7 +176,7 @@ class LocalClient:
         return 1
 
     def reconnect(self, timeout_s: float = 60.0) -> None:
-        """There is nothing that could be lost."""
+        """Does nothing: no connection can be lost."""
 
     def status(self, timeout_s: float = 5.0) -> dict[str, Any]:
         """How the pipeline is: the scheduler's view, as plain values."""

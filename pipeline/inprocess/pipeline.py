@@ -40,7 +40,8 @@ class LocalPipeline(LocalWorkers):
         self.handle(Hello(CLIENT, "in this process"))
 
     def slot_for(self, nbytes: int) -> SlotRef | None:
-        """A slot to fill with a request's inputs, of the smallest pool that holds so many bytes; None: none does."""
+        """A slot to fill with a request's inputs, of the smallest pool whose slots hold this many bytes; None: no slot
+        does."""
         number = next((number for number in self._granted if nbytes <= self.table.slot_bytes(number)), None)
         if number is None:
             return None
@@ -51,7 +52,7 @@ class LocalPipeline(LocalWorkers):
         return self._granted[number].pop()
 
     def keep(self, slot: SlotRef) -> None:
-        """A slot that was not sent, for the next request."""
+        """Take back a slot that was not sent, for the next request."""
         self._granted[slot.segment].append(slot)
 
     def run(self, submission: Submission) -> Answer:
@@ -66,7 +67,7 @@ class LocalPipeline(LocalWorkers):
         return answer
 
     def release(self, slots: Sequence[SlotRef]) -> None:
-        """Slots of answers that are read no more."""
+        """Take back slots of answers that are not read any more."""
         self.handle(Submit(CLIENT, self._seen, (), tuple(slots)))
 
     def status(self) -> dict[str, Any]:

@@ -46,12 +46,12 @@ def run_in_process(loaded: LoadedConfig, extra: dict[str, Any]) -> int:
     """Run files through the stages of a config, here.
 
     Under a debugger (`python -m pdb -m pipeline run --in-process ...`), and with `python -i`, an exception of a stage
-    is let go: it ends the run, and post-mortem has its frames. Else its traceback is shown, and the next file has its
-    turn.
+    is not caught: it ends the run, and post-mortem has its frames. Otherwise its traceback is shown, and the next file
+    has its turn.
 
     Args:
         loaded: the config.
-        extra: what the feeder is told of the files; see `pipeline.processes.feeder`.
+        extra: what the feeder must know of the files; see `pipeline.processes.feeder`.
 
     Returns:
         The exit code: 0 all answered, 1 some were not, 130 interrupted.
@@ -60,7 +60,7 @@ def run_in_process(loaded: LoadedConfig, extra: dict[str, Any]) -> int:
         ConfigError: the config or a stage in it is wrong.
         StartError: a stage needs a model that is not there, or its `setup` failed.
     """
-    # Ctrl-C shows where a stage is; what it means to a run of several processes does not hold here.
+    # Here Ctrl-C shows where a stage is; its meaning in a run of several processes does not apply.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _import_as_workers_do(loaded)
     pipelines: list[LocalPipeline] = []
@@ -99,14 +99,14 @@ def run_in_process(loaded: LoadedConfig, extra: dict[str, Any]) -> int:
         except StageBroken as broken:
             if errors.let_go:
                 raise
-            # In a run of several processes its worker would be started again. This one cannot be.
+            # In a run of several processes its worker would be started again. This process cannot be.
             print(f"error: {broken!r}; the files from here on are not run:", file=sys.stderr)
             traceback.print_exception(type(broken), broken, _users(broken))
             return 1
 
 
 class _Errors:
-    """Shows the exceptions of stages, each place once; or lets them go, where a debugger waits for them."""
+    """Shows the exceptions of stages, each place once; or lets them go, if a debugger waits for them."""
 
     def __init__(self) -> None:
         self.let_go = _is_awaited()
@@ -116,7 +116,7 @@ class _Errors:
         if isinstance(error, bdb.BdbQuit):
             raise error
         if isinstance(error, BadInput):
-            # What the stage says to the sender of the request: the line of its file has it.
+            # The stage meant this for the sender of the request: the line of its file shows it.
             return
         if self.let_go:
             raise error
@@ -131,7 +131,7 @@ class _Errors:
 
 
 def _is_awaited() -> bool:
-    """Whether an exception leads to a person: by a debugger that runs all this, or the prompt of `python -i`."""
+    """Whether an exception ends at a person: in a debugger that runs this process, or at the prompt of `python -i`."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_filename == bdb.__file__:
@@ -149,7 +149,7 @@ def _users(error: BaseException) -> TracebackType | None:
 
 
 def _import_as_workers_do(loaded: LoadedConfig) -> None:
-    """The config's folder and the current one after everything else, and what stages say under `env:`."""
+    """Add the config's folder and the current one after everything else, and set what stages say under `env:`."""
     sys.path += [folder for folder in (str(loaded.base_dir), os.getcwd()) if folder not in sys.path]
     said: dict[str, tuple[str, str]] = {}
     for stage in loaded.config.stages:
@@ -183,7 +183,7 @@ def _load(loaded: LoadedConfig) -> dict[str, Stage]:
 
 
 def _unhurried(plan: Plan) -> Plan:
-    """The plan without deadlines, which a breakpoint would overrun, and with room for the largest in each slot.
+    """The plan without deadlines, which a breakpoint would overrun, and with room for the largest outputs in each slot.
 
     With slots of several sizes a stage whose outputs find no room is run again, which would stop twice in a debugger.
     Memory of this process that nothing is written to costs nothing.
@@ -196,7 +196,7 @@ def _unhurried(plan: Plan) -> Plan:
 
 
 def _set_up(stack: ExitStack, plan: StagePlan, stage: Stage, pipeline: LocalPipeline) -> None:
-    """As a worker does; what is set up is torn down at the end, the last first."""
+    """Set the stages up as a worker does; at the end they are torn down, the last first."""
     placed = plan.workers[0]
     says = declared(stage)
     context = StageContext(stage=plan.name, threads=placed.threads, device=says.device_of(placed.device))
@@ -208,7 +208,7 @@ def _set_up(stack: ExitStack, plan: StagePlan, stage: Stage, pipeline: LocalPipe
 
 
 def _hook(plan: StagePlan, name: str, hook: Callable[[_T], object] | None, argument: _T) -> None:
-    """Call one of the stage's hooks, where it has it.
+    """Call one of the stage's hooks, if it has it.
 
     Raises:
         StartError: it raised; with the traceback.

@@ -6,7 +6,7 @@ The scheduler decides, and what it orders is computed at once, one request at a 
                    ▲                      │
                    └───── Notices ◀───────┘
 
-What is for clients is given to the caller. Slots are memory of this process, so a handle means here what it means in
+Messages for clients are given to the caller. Slots are memory of this process, so a handle means here what it means in
 every run.
 """
 
@@ -87,7 +87,7 @@ class LocalWorkers:
             segment.unlink()
 
     def buffers_of(self, stage: StagePlan) -> list[memoryview]:
-        """The memory that a stage's inputs and outputs lie in."""
+        """The memory in which a stage's inputs and outputs lie."""
         producers = {stage.name, *(edge.producer for edge in stage.edges)}
         pools = zip(self.plan.pools, self._made)
         return [made.buffer for pool, made in pools if pool.producer in producers]
@@ -104,7 +104,7 @@ class LocalWorkers:
             self.handle(WorkerReport(index, index, count, count, closed, execution.refused, execution.copies))
 
     def work(self, take: Callable[[Decided], None]) -> None:
-        """Do all there is to do.
+        """Decide and compute until there is nothing left to do.
 
         Args:
             take: given what is decided for others than workers.

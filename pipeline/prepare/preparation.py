@@ -1,6 +1,6 @@
 """From a config's path to a plan and its budget: what `check` prints and `run` starts.
 
-The one place that puts together the reading, the asking and the deciding; it starts no process that
+The one place where reading the config, asking the stages and planning are put together; it starts no process that
 outlives the call.
 """
 
@@ -47,7 +47,7 @@ def prepare(config_path: Path | str, assignments: Iterable[str] = ()) -> Prepara
 
     Raises:
         ConfigError: the config or the assignments are wrong.
-        StartError: a stage cannot be described here. That memory is short is `budget.refuse()`'s to say.
+        StartError: a stage cannot be described here. `budget.refuse()` says whether memory is short.
     """
     return prepare_loaded(load_config(config_path, assignments))
 

@@ -17,7 +17,8 @@ def weights_of(plan: Plan, descriptions: Mapping[str, StageDescription]) -> dict
     """Bytes of the model of each stage that runs one on the CPU, by the stage's name.
 
     Those of `stages.infer:Infer` and what is derived from it, with weights that lie beside the file (model.onnx.data,
-    model.onnx_data). What other classes do with a file is not known: they may map it, which takes no memory of theirs.
+    model.onnx_data). What other classes do with a file is not known: they may map it, which takes no memory of their
+    own.
     """
     weights = {}
     for stage in plan.stages:
@@ -30,5 +31,5 @@ def weights_of(plan: Plan, descriptions: Mapping[str, StageDescription]) -> dict
             beside = path.parent.glob(f"{glob.escape(path.name)}[._-]data")
             weights[stage.name] = sum(file.stat().st_size for file in (path, *beside))
         except (ModelError, OSError):
-            continue  # Its own start says what is wrong.
+            continue  # The stage says at its own start what is wrong.
     return weights

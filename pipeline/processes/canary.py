@@ -1,7 +1,7 @@
 """The canary process: sends a known good request now and then while the pipeline serves.
 
-What it finds out is read off the requests themselves: the scheduler knows when each stage last
-answered one. It is a client like any other, with a request of its own and no other right.
+What it finds out is read from the requests themselves: the scheduler knows when each stage last answered one. It is a
+client like any other, with a request of its own and no other right.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ it the pipe stays open and silent for as long as the supervisor lives. Its end i
     supervisor dies, even by kill -9 ──▶ the kernel closes the pipe ──▶ end of file ──▶ child exits
 
 The kernel is asked to send SIGKILL to the child's process group at that end (F_SETSIG): a child that is deep in a C
-call can do nothing itself, and what a stage has started goes with it. If that cannot be had, it is asked to kill the
+call can do nothing itself, and what a stage has started goes with it. If the kernel refuses, it is asked to kill the
 child alone when its parent dies (PR_SET_PDEATHSIG). Not both: the main thread of a parent that is killed may be gone,
 which PR_SET_PDEATHSIG is about, before its files are closed, and then no process was left to have the group killed.
-A thread waits for the end as well, for sandboxes that know neither.
+A thread waits for the end as well, for sandboxes that support neither.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from shm.segment import SegmentAddress
 
 __all__ = ["SHARED_SIGNALS", "Boot", "boot", "collect_garbage", "die_with_parent", "freeze_heap"]
 
-#: Those that may reach all processes of a run at once (Ctrl-C, a closed terminal, `timeout`, systemd). Only the
+#: Signals that may reach all processes of a run at once (Ctrl-C, a closed terminal, `timeout`, systemd). Only the
 #: supervisor decides what they mean: children are born with them blocked, and take no notice of them.
 SHARED_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 _PR_SET_PDEATHSIG = 1
 
-#: The collector looks for garbage once so many objects have come that did not go by themselves.
+#: The collector looks for garbage once this many objects have come that did not go by themselves.
 _UNCOLLECTED = 50_000
 
 
@@ -61,16 +61,16 @@ class Boot(msgspec.Struct, frozen=True):
     own_terminal: bool
     """It prints to the user's terminal, and SIGTERM is its own to handle."""
     posts: tuple[Post, ...]
-    """The workers that the process is, in the plan's order of their stages; none for other roles."""
+    """The workers in this process, in the plan's order of their stages; none for other roles."""
     replica: int
     extra: dict[str, Any]
-    """What only this role needs."""
+    """Values that only this role needs."""
     parent: int
     """The pid of the supervisor."""
 
     def line(self) -> bytes:
         """The line that `read` reads."""
-        # Not the JSON of msgspec: it has neither NaN, which may be an option of a stage, nor text that is no Unicode.
+        # Not the JSON of msgspec: it has neither NaN, which may be an option of a stage, nor text that is not Unicode.
         return json.dumps(msgspec.to_builtins(self, enc_hook=str)).encode() + b"\n"
 
     @staticmethod
@@ -93,7 +93,7 @@ def boot() -> Boot:
             sys.exit(3)
         line += chunk
     made = Boot.read(line)
-    # What all others print, the supervisor reads.
+    # The supervisor reads what all other children print.
     prepare_streams(None if made.own_terminal else "utf-8")
     # A crash in C leaves the Python line that led there among the last lines printed, which its request fails with.
     faulthandler.enable(all_threads=False)
@@ -138,7 +138,7 @@ def _take_no_notice(numbers: Set[signal.Signals]) -> None:
     # be ended by a SIGTERM of the stage. A handler is not.
     for number in numbers:
         signal.signal(number, _nothing)
-        # No call of a library must fail with EINTR for it.
+        # Library calls must not fail with EINTR because of it.
         signal.siginterrupt(number, False)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 

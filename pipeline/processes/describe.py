@@ -1,8 +1,8 @@
 """The process that imports the stages' classes to ask what they declare, and ends.
 
-`pipeline.prepare.describing` starts it, so that code of the user's that crashes, prints or exits does
-so here. It reads one JSON object from stdin and answers with one line of JSON a stage, in order, as
-soon as it knows: where it dies, the first missing line says on which stage.
+`pipeline.prepare.describing` starts it, so that code of the user's that crashes, prints or exits does so here. It reads
+one JSON object from stdin and answers with one line of JSON for each stage, in order, as soon as it knows: if it dies,
+the first missing line says at which stage.
 
     stdin    {"base_dir": "...", "parent": 4711, "stages": [{"use": "module:Class", "options": {...}}, ...]}
     stdout   {"inputs": [spec, ...], "outputs": [spec, ...], "classes": ["module:Class", "module:Base", ...],
@@ -34,7 +34,7 @@ def main() -> None:
     # No person answers a debugger here. Where the stage is made to run, a breakpoint stops, or says where it would.
     sys.breakpointhook = lambda *arguments, **options: None
     request = json.load(sys.stdin)
-    # It may import for minutes, for a caller that was told to stop.
+    # Otherwise it might import for minutes after its caller has ended.
     die_with_parent(request["parent"])
     # What stages print, also from C, goes to stderr: stdout is the answer's alone.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
@@ -50,13 +50,13 @@ def main() -> None:
 def _describe(use: str, options: dict[str, Any], base_dir: Path) -> dict[str, Any]:
     try:
         return description_of(load_stage(use, options, base_dir))
-    except BaseException as error:  # SystemExit too: a module that exits when imported is to be named
+    except BaseException as error:  # SystemExit too: the error must name a module that exits when it is imported
         return refusal_of(error)
 
 
 def refusal_of(error: BaseException) -> dict[str, Any]:
     """The answer for a stage that could not be made."""
-    # Our own errors say it all; the traceback is for exceptions that a stage did not mean to raise.
+    # Our own errors say everything; the traceback is for exceptions that a stage did not mean to raise.
     root = error.__cause__ or error
     told = isinstance(root, StageError)
     return {

@@ -1,8 +1,8 @@
 """The feeder process: the client that `pipeline run CONFIG FILE...` is.
 
-It sends the requests, shows the answers, and ends with the exit code of the run: 0 all answered, 1 some
-were not, or something was copied that must not be. SIGTERM makes it send nothing more and finish what
-is under way. It uses nothing that an application could not.
+It sends the requests, shows the answers, and ends with the exit code of the run: 0 all answered, 1 some were not, or a
+tensor was copied though `--assert-zero-copy` forbids it. On SIGTERM it sends nothing more and finishes what is under
+way. It uses nothing that an application could not.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ __all__ = ["feed", "main"]
 _REPORTS_WAIT_S = 0.5
 #: Workers report within 0.2 s of their last batch.
 _SETTLED_S = 0.5
-#: Records are in `--output` after so long at most.
+#: Records are in `--output` after this time at most.
 _FLUSH_S = 0.5
 
 
 class _Gone(Exception):
-    """The reader of the answers has gone: `| head` has what it wants."""
+    """The reader of the answers has gone: `| head` has seen enough."""
 
 
 class _Presenter:
@@ -49,7 +49,7 @@ class _Presenter:
         self._display = display
         #: The descriptor that the display writes to.
         self._shown_on = shown_on
-        #: Whether that is all that there is of the answers.
+        #: Whether the answers are shown nowhere else.
         self._only_shown = only_shown
         #: For how long records may be kept back.
         self._flush_s = flush_s
@@ -94,7 +94,7 @@ def _run(boot: Boot) -> int:
 
 
 def feed(client: Client, wanted: dict[str, Any], config: str, *, plain: bool = False) -> int:
-    """Send what is `wanted` through a client that is connected, show what comes of it; the run's exit code.
+    """Send what is `wanted` through a connected client and show the answers; the run's exit code.
 
     Args:
         config: what messages call the YAML file of the pipeline.
@@ -107,7 +107,7 @@ def feed(client: Client, wanted: dict[str, Any], config: str, *, plain: bool = F
     summary = Summary.of(interface.stages)
     stopped_by = ""
     with ExitStack() as stack:
-        # Not before the pipeline is ready: one that cannot start leaves the last run's file alone.
+        # Not before the pipeline is ready: if it cannot start, the last run's file stays as it is.
         target: str | None = wanted["output"]
         output, done = open_output(target, append=wanted["append"], pictures=wanted["pictures"])
         stack.callback(output.close)

@@ -31,7 +31,8 @@ _CLIENT_CHECK_NS = 250_000_000
 
 _MOST_STRANGERS = 32
 
-#: Descriptors, as counted in /proc/<pid>/fd: of a scheduler without workers and clients, and for each of them.
+#: Descriptors, as counted in /proc/<pid>/fd: of a scheduler without workers and clients, and for each worker and
+#: client.
 _OWN_FILES = 16
 _WORKER_FILES = 3
 _CLIENT_FILES = 4
@@ -53,7 +54,7 @@ class Outboxes:
         self._checked_at = 0
 
     def deliver(self, decided: Iterable[Decided]) -> list[int]:
-        """Send what was decided, and connect and disconnect as it says; the clients that were not there."""
+        """Send what was decided, and connect and disconnect as it says; returns the clients that were not there."""
         absent: list[int] = []
         for receiver, message in decided:
             if isinstance(message, Connect):
@@ -73,7 +74,7 @@ class Outboxes:
         return absent
 
     def dead(self, now: int) -> list[int]:
-        """The clients whose lock is free by now; looked for now and then. `now`: monotonic nanoseconds."""
+        """The clients whose lock is free by now; called now and then. `now`: monotonic nanoseconds."""
         if now < self._checked_at + _CLIENT_CHECK_NS:
             return []
         self._checked_at = now
@@ -86,7 +87,7 @@ class Outboxes:
                 self._watches[number] = OwnerWatch(self._lock_of(number))
             except OSError:
                 # It has left again; or its lock was removed, which it makes anew before it says hello once more.
-                # Without one, it could not be told when its slots may be given to others.
+                # Without a lock, the scheduler could not tell when its slots may be given to others.
                 return False
         receiver = client(number)
         if (old := self._open.get(receiver)) is not None:
@@ -122,7 +123,8 @@ class Outboxes:
 
 
 def limits_of(files: int, workers: int, segments: int) -> Limits:
-    """How many clients and strangers there are descriptors and sockets for. Of more, libzmq would abort this process.
+    """How many clients and strangers there are descriptors and sockets for. With more of them, libzmq would abort this
+    process.
 
     A client takes four: its lock, the connection from it, and a socket with one to it. A process that connects takes
     one before it has said a word, so a quarter is left for those that wait.

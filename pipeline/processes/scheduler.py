@@ -55,7 +55,7 @@ class _Shell:
         freeze_heap()
         files_at = 0
         while not scheduler.stopped:
-            # Take in everything that is here before deciding: the more is known, the fewer messages go out.
+            # Take in everything that is here before deciding: the more the state knows, the fewer messages go out.
             messages = inbox.receive(_TICK_MS)
             now = time.monotonic_ns()
             for message in messages:
@@ -71,11 +71,13 @@ class _Shell:
             collect_garbage()
 
     def _look_after_files(self) -> None:
-        """Make anew what was removed of ours in the run's folder; its supervisor makes the folder."""
+        """Make the scheduler's lock and socket anew if they were removed from the run's folder; the supervisor makes
+        the folder."""
         try:
             renewed = self._lock.renew()
         except (OSError, OwnerAlive):
-            return  # The folder is not there; or the next scheduler is, and this one is about to be killed.
+            # The folder is not there; or the next scheduler has taken the lock, and this one is about to be killed.
+            return
         if self._inbox.renew() or renewed:
             print("the scheduler's lock or socket was removed, and is made anew", file=sys.stderr)
 

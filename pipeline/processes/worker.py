@@ -1,13 +1,13 @@
 """The worker process: one replica of one stage, or of several that are colocated.
 
 It takes messages from its socket, gives each of its workers (`pipeline.worker.replica`) its turn, and
-waits when none has anything to do. It never decides who gets what, and never allocates or frees a slot.
+waits when none has anything to do. It never decides which worker gets what, and never allocates or frees a slot.
 
-    socket ──Orders──▶ a's inbox ─▶ a ──▶ b's inbox ─▶ b ──Orders──▶ the socket of a worker elsewhere
-      of w4 and w5     └─────────────── one process ────────────┘
+    socket ──Orders──▶ a's batcher ─▶ a ──▶ b's batcher ─▶ b ──Orders──▶ the socket of a worker elsewhere
+      of w4 and w5     └─────────── one process ───────────┘
 
-In a sweep every worker computes one batch at most, in the plan's order: a request goes through the
-whole chain in one, and none of the workers waits for another's backlog.
+In a sweep every worker computes one batch at most, in the plan's order: a request goes through the whole chain in one
+sweep, and no worker waits for another's backlog.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ __all__ = ["main"]
 _REPORT_NS = 100_000_000
 _IDLE_COLLECT_NS = 1_000_000_000
 _IDLE_WAIT_MS = 2000
-#: Batches in flight are asked for without a pause for so long, then with one.
+#: How long the loop asks for batches in flight without a pause; after that it pauses in between.
 _SPIN_NS = 300_000
 _NAP_S = 50e-6
-#: How often the socket's files are looked at, which may be removed.
+#: How often the loop checks that the socket's files were not removed.
 _FILES_NS = 1_000_000_000
 
 
@@ -64,9 +64,9 @@ class _Process:
             for post in boot.posts
         ]
         self._by_number = {replica.number: replica for replica in self._replicas}
-        #: Where an error at the start has come from; "" where that is plain.
+        #: Which stage an error at the start has come from; "" if that is plain.
         self.place = ""
-        #: Nothing is ever in flight while something else is computed.
+        #: No batch is ever in flight while another one is computed.
         self._alone = True
         self._stopping = False
         self._reported_at = 0
@@ -75,7 +75,7 @@ class _Process:
         self._pools = self._attach(boot.segments[:-1])
 
     def set_up(self) -> None:
-        """Load the users' stages and make them ready; then tell everybody."""
+        """Load the users' stages and make them ready; then tell the scheduler and the supervisor."""
         refuse_breakpoints()
         uses = [self._boot.plan.stages[replica.stage].use for replica in self._replicas]
         install(self._under_way, [use.partition(":")[0].partition(".")[0] for use in uses])
@@ -97,7 +97,7 @@ class _Process:
         return "", []
 
     def last_words(self, error: BaseException) -> str:
-        """What there is to say of an exception that ends this process: StageBroken, or a stage's `sys.exit()`."""
+        """What to say of an exception that ends this process: StageBroken, or a stage's `sys.exit()`."""
         for replica in self._replicas:
             stage, _ = replica.under_way()
             if stage:
@@ -122,7 +122,8 @@ class _Process:
             replica.attach_memory([buffer for name, buffer in pools if replica.touches(name)])
 
     def _say_ready(self) -> None:
-        """Each worker to the scheduler; to the supervisor the process, under the number of its first."""
+        """Tell the scheduler of each worker, and the supervisor of the process, under the number of its first
+        worker."""
         replica, epoch = self._boot.replica, self._forwarder.epoch
         said = [Ready(each.number, each.stage, replica, os.getpid(), epoch) for each in self._replicas]
         for ready in said:
@@ -130,8 +131,8 @@ class _Process:
         self._supervisor.send(said[0])
 
     def _reset(self, message: Reset) -> None:
-        """Another scheduler: its slots are others."""
-        # All land before any forgets: what lands is handed on to the next.
+        """Another scheduler has come, with other slots."""
+        # All batches end before any worker forgets its orders: what ends is handed on to the next worker.
         for replica in self._replicas:
             replica.land_all()
         for replica in self._replicas:
@@ -179,10 +180,10 @@ class _Process:
             timeout = self._wait_ms(now, idle_since)
 
     def _wait_ms(self, now: int, idle_since: int) -> int:
-        """How long there is nothing to do unless something comes; does what can be done meanwhile."""
+        """How long there is nothing to do unless a message comes; does meanwhile what can wait."""
         wake = None
         late = news = False
-        # Between a request and the next of a pipeline that is not busy, this is in the way: no generators.
+        # If the pipeline is not busy, this runs between one request and the next, so it must be quick: no generators.
         for replica in self._replicas:
             at = replica.batcher.wake_at()
             if at is not None and (wake is None or at < wake):
@@ -227,7 +228,8 @@ class _Process:
             self._forwarder.peer_gone(message.worker)
             for replica in self._replicas:
                 if replica.late:
-                    # What was sent to the dead one is lost, and is ordered again once the scheduler knows it was sent.
+                    # What was sent to the dead worker is lost. The scheduler orders it again once it knows that it was
+                    # sent.
                     replica.tell_late()
         elif isinstance(message, Reset):
             self._reset(message)
@@ -247,7 +249,7 @@ class _Process:
             replica.batcher.draining = True
 
     def _retire(self, number: int) -> None:
-        """One of the workers has nothing left to do; once that is so of all, the process leaves."""
+        """One of the workers has nothing left to do; once all have nothing left, the process leaves."""
         replica = self._by_number.get(number)
         if replica is None:
             self._refuse(f"did not expect that w{number} retires")
@@ -279,7 +281,7 @@ def main() -> None:
     number, stage, _ = boot_.posts[0]
     placed = boot_.plan.stages[stage].workers[boot_.replica]
     if placed.cpus:
-        # Before anything starts threads, which inherit it. Refused by some sandboxes; then it runs anywhere.
+        # Before anything starts threads, which inherit it. Some sandboxes refuse it; then the worker runs on any CPU.
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, placed.cpus)
     socket = listen(boot_.run_dir, *(Address.worker(post.number) for post in boot_.posts))

@@ -4,8 +4,8 @@
         capsule.json                    the stage, its options and folder, how it died, versions
         inputs/<n>.npy                  each tensor as it lay in its slot
 
-Written by the supervisor, which has the segments mapped and is in no request's way; read by
-`pipeline replay`. Folder and files are the user's alone: requests can be private.
+The supervisor writes it, which has the segments mapped and delays no request; `pipeline replay` reads it. Only the user
+may read folder and files: requests can be private.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Capsule:
     versions: Mapping[str, str]
     threads: int
     inputs: Mapping[str, NDArray[Any] | list[NDArray[Any] | None] | None]
-    """By name; a list where the stage takes many, None in place of what a skipped stage would have made."""
+    """By name; a list if the stage takes many, None in place of what a skipped stage would have made."""
 
 
 def write_capsule(plan: Plan, relic: Relic, segments: Sequence[Segment]) -> str:
@@ -179,7 +179,7 @@ def read_capsule(path: Path) -> Capsule:
 
 
 def _found(path: Path, error: Exception) -> str:
-    """What a file is that is no capsule."""
+    """What kind of file this is instead of a capsule."""
     if path.stat().st_size == 0:
         return "an empty file"
     if not zipfile.is_zipfile(path):

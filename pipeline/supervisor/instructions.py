@@ -20,20 +20,20 @@ class Child:
     """One process, from its spawn to its end."""
 
     address: Address
-    """Of a process of several workers: that of the first of them."""
+    """The worker's number; of a process of several workers that of the first."""
     role: Role
     title: str
     """For people: "scheduler", "detect/0"."""
     posts: tuple[Post, ...] = ()
-    """The workers that it is, one a stage; none if it has another role."""
+    """The workers in this process, one for each stage; none if it has another role."""
     replica: int = 0
     ready: bool = False
     epoch: int = 0
-    """Whose segments it was told to attach."""
+    """The scheduler's life whose segments it was told to attach."""
     overran: str = ""
     """It is being killed, since it has been computing this for too long: "one batch for 1500 ms"."""
     retiring: bool = False
-    """It finishes what it has, then it leaves; no other one is started in its place."""
+    """It finishes what it has, then it leaves; the supervisor starts no other one in its place."""
 
 
 @dataclass(frozen=True, slots=True)

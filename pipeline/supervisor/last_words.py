@@ -1,6 +1,7 @@
 """What workers say as they end, shown to people once. Pure.
 
-A request that ends its worker is tried again, so the next worker says the same; and so may those of later requests.
+A request that ends its worker is tried again, so the next worker prints the same; later requests may have it printed
+again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class _Said(NamedTuple):
 
 
 class LastWords:
-    """Which of them were shown, for each process's stages."""
+    """Which last words were shown, for each process's stages."""
 
     def __init__(self) -> None:
         self._said: dict[str, _Said] = {}

@@ -38,9 +38,10 @@ class MemoryKills:
         self._before = self._last = count
 
     def note(self, count: int) -> None:
-        """The count as it is now; to be called now and then, a second apart say."""
+        """Take the count as it is now. Call it now and then, for example once a second."""
         self._before, self._last = self._last, count
 
     def struck(self, count: int) -> bool:
-        """Whether it has struck since the last `note` but one: a death may be seen just after a `note`."""
+        """Whether the killer has struck since the `note` before the last one: a death may be seen just after a
+        `note`."""
         return count > self._before

@@ -1,11 +1,11 @@
 """Orphans: processes that a run's children have started, and that have lost their parent.
 
-The supervisor is their parent then (PR_SET_CHILD_SUBREAPER, see prctl(2); as the first process of a container it is
-anyway). It collects the exit status of the dead ones. Of the living ones it kills those whose worker is dead: what a
-stage has started must not outlive it, keep its port, or its memory. Those of a worker that lives are left alone.
+The supervisor becomes their parent (PR_SET_CHILD_SUBREAPER, see prctl(2); as the first process of a container it is
+anyway). It collects the exit status of the dead ones. Of the living ones it kills those whose worker is dead: a process
+that a stage has started must not outlive it, or keep its port or its memory. Those of a living worker are left alone.
 
-Which worker one belongs to is told by its session, which is that of the worker unless it has made one of its own;
-otherwise by a variable of its environment, which the worker got from the supervisor.
+An orphan's session tells which worker it belongs to, unless it has made a session of its own; then a variable of its
+environment does, which the worker got from the supervisor.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 __all__ = ["MARK", "Orphans"]
 
 MARK = "TRTLAB_CHILD"
-"""Name of the variable; its value is another one for each child of each run."""
+"""Name of the variable; its value is different for each child of each run."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 _CLOSE_S = 2.0
@@ -38,16 +38,18 @@ class Orphans:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def born(self, pid: int) -> None:
-        """An own child has this pid now, so no session of a dead one has."""
+        """A child of the supervisor's own has this pid now, so no dead child's session has it any more."""
         self._dead.pop(pid, None)
 
     def died(self, pid: int, mark: str) -> None:
-        """An own child is dead, whose environment had this mark; those that it has started must go."""
+        """A child of the supervisor's own is dead, whose environment had this mark: the processes that it has started
+        must end."""
         self._dead[pid] = f"{MARK}={mark}".encode()
         self._news = True
 
     def sweep(self, own: Container[int]) -> None:
-        """Collect those that are dead, and kill those whose worker is. Never blocks, nor collects an `own` child."""
+        """Collect the dead ones, and kill those whose worker is dead. Never blocks, and never collects an `own`
+        child."""
         while (pid := _waitable()) and pid not in own:
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
@@ -68,7 +70,8 @@ class Orphans:
         return False
 
     def close(self) -> None:
-        """Kill all that are left and wait for their ends, 2 s at most; no own child is left by now."""
+        """Kill all that are left and wait for their ends, 2 s at most; the supervisor has no child of its own left by
+        now."""
         end = time.monotonic() + _CLOSE_S
         killed: set[int] = set()
         while _waitable() is not None and time.monotonic() < end:

@@ -49,7 +49,7 @@ class ChildProcess:
     """A running child.
 
     Args:
-        command: what is executed; see `pipeline.interpreter`.
+        command: the command line; see `pipeline.interpreter`.
         boot: the first line of its stdin.
         env: variables to add to this process's.
         own_terminal: whether it prints to our stdout and stderr itself (the feeder does).
@@ -66,8 +66,8 @@ class ChildProcess:
         kept: Sequence[int] = (),
     ) -> None:
         # Ctrl-C reaches the whole foreground group, SIGTERM of systemd the whole cgroup. A child is born with
-        # them blocked, until its `boot` takes no notice of them: one that still imports would die of it. Ours, if
-        # one comes meanwhile, comes afterwards.
+        # them blocked, until its `boot` takes no notice of them: one that still imports would die of it. A signal for
+        # this process that comes meanwhile is handled afterwards.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SHARED_SIGNALS)
         try:
             self._popen = subprocess.Popen(
@@ -125,7 +125,7 @@ class ChildProcess:
             with contextlib.suppress(ChildProcessError):
                 if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                     return None
-            # Before its status is collected: until then no other process, and no other group, can have its number.
+            # Before its status is collected: until then no other process and no other group can get its number.
             with contextlib.suppress(OSError):
                 os.killpg(self.pid, signal.SIGKILL)
         return self._popen.poll()

@@ -1,7 +1,7 @@
 """Roles: the kinds of children that a run has, one row each.
 
-A new kind of process is one row here and one file, its `main()`. What the row says is all that the supervisor knows
-of it: how it is spawned, when the run is ready, what its death means, and how it is stopped.
+A new kind of process is one row here and one file, its `main()`. The supervisor knows no more of it than its row says:
+how it is spawned, when the run is ready, what its death means, and how it is stopped.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Place(NamedTuple):
     title: str
     """For people, logs and `ps`: "scheduler", "detect/0"."""
     posts: tuple[Post, ...] = ()
-    """The workers that it is, numbered from 0; none if it has another role."""
+    """The workers in this process, numbered from 0; none if it has another role."""
     replica: int = 0
 
 

@@ -20,7 +20,7 @@ from shm.errors import SegmentError
 from shm.placement import prefault
 from shm.segment import Segment, SegmentSpec
 
-#: What attaching fails with though the segment is whole; posix_ipc gives its errors for the first two no number.
+#: Errors of attaching that say nothing against the segment; posix_ipc gives its errors for the first two no number.
 _OWN_WANT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, None)
 
 __all__ = ["damage_of", "make_segments", "unlink_segments"]
@@ -56,7 +56,7 @@ def make_segments(plan: Plan, run_dir: Path, made: list[Segment], *, recorder: b
 
 
 def unlink_segments(made: Iterable[Segment]) -> None:
-    """Let go of them, and remove their names."""
+    """Unmap the segments, and remove their names."""
     for segment in made:
         segment.close()
         segment.unlink()

@@ -26,7 +26,7 @@ def _asked_for() -> list[signal.Signals]:
 
 
 def end_before_start(exit_code: int) -> None:
-    """End this process with `exit_code` on such a signal, and with a word; the second one ends it by itself."""
+    """On such a signal, print a line and end this process with `exit_code`; a second signal ends it at once."""
     for number in _asked_for():
         signal.signal(number, _End(exit_code))
 
@@ -40,7 +40,7 @@ class _End:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         for each in _asked_for():
             signal.signal(each, signal.SIG_DFL)
-        # Not by print: it may be in the middle of that.
+        # Not by print: the signal may have come in the middle of that.
         with contextlib.suppress(OSError):
             os.write(2, b"stopped before it had started\n")
         raise SystemExit(self._exit_code)
@@ -58,7 +58,7 @@ class StopSignals:
     """Notes the signals from its `with` block on, and ends the wait of a poll on `descriptor`; SIGCHLD does as well."""
 
     def __init__(self) -> None:
-        #: Those that have come and were not taken yet, the first first.
+        #: Signals that have come and were not taken yet, in the order they came.
         self.received: deque[StopSignal] = deque()
         self._before: dict[int, signal._HANDLER] = {}
 
@@ -84,7 +84,7 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._before.items():
-            # What was to be ended before it starts is over: a signal that is late must not change its exit code.
+            # The process is at its end already: a late signal must not change its exit code.
             signal.signal(number, signal.SIG_IGN if isinstance(handler, _End) else handler)
         os.close(self.descriptor)
         os.close(self._write)

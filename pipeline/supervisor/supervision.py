@@ -55,14 +55,14 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a child has ended, as far as the shell can tell."""
+    """How a child has ended, as far as the supervisor's process can tell."""
 
     how: str
     """For people: "exit code 1", "killed by signal 9 (SIGKILL)", with its last lines."""
     code: int
     """Exit code; negative: the signal that killed it."""
     running: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    """The requests that it was computing, by the stage that was."""
+    """The requests that it was computing, by the stage that computed them."""
     finished: Mapping[int, int] = field(default_factory=dict)
     """For each of its stages the batches that all workers have finished so far, dead ones included."""
     out_of_memory: bool = False
@@ -97,7 +97,7 @@ class Supervision:
         #: (when, child) of those that will be started again.
         self._respawns: list[tuple[float, Child]] = []
         self._give_up_at: float | None = None
-        #: When the first signal came that a later one may repeat.
+        #: When the signal came that a later one may only repeat.
         self._interrupted_at: float | None = None
         #: 0 finished, 1 some requests failed or something died, 3 could not start.
         self.exit_code = 0
@@ -107,7 +107,7 @@ class Supervision:
     # -- events ---------------------------------------------------------------------------------
 
     def start(self) -> list[Instruction]:
-        """Begin: every child at once, they find each other."""
+        """Begin: start every child at once; they find each other."""
         return [
             self._spawn(self._child(role, place))
             for role in self._roles
@@ -218,12 +218,12 @@ class Supervision:
         if not enders:
             return self._drain(now)
         self.phase = Phase.DRAINING
-        # The turn of these children first, then the scheduler's: either may take its time.
+        # These children finish first, then the scheduler: either may take long.
         self._give_up_at = now + 2 * self._plan.drain_s
         return [Log("note", "finishing what is under way; once more to stop at once"), *map(Interrupt, enders)]
 
     def drained(self, unfinished: Sequence[UnfinishedStatus], now: float) -> list[Instruction]:
-        """Nothing is inside any more. `unfinished`: the requests for which the scheduler did not wait any longer."""
+        """The scheduler has no request inside any more. `unfinished`: those that it did not wait for."""
         instructions: list[Instruction] = []
         for request in unfinished:
             self.exit_code = self.exit_code or 1
@@ -237,7 +237,7 @@ class Supervision:
     def tick(self, now: float) -> list[Instruction]:
         """Time has passed."""
         instructions: list[Instruction] = []
-        # Before children are started again: what is about to be stopped is not started first.
+        # Before children are started again: a child that is about to be stopped must not be started first.
         if self._give_up_at is not None and now >= self._give_up_at:
             self._give_up_at = None
             left = ", ".join(child.title for child in self.children.values())
@@ -295,7 +295,7 @@ class Supervision:
     def _client_ended(self, child: Child, exit: Exit, now: float) -> list[Instruction]:
         """A child has ended that the run ends with."""
         if self.phase is Phase.STOPPING:
-            # Killed by us, for a reason that has said already what the run ends with.
+            # The supervisor has killed it, and the reason for that has set the run's exit code.
             return []
         instructions: list[Instruction] = []
         if exit.code not in (0, 1, 2):
@@ -309,7 +309,7 @@ class Supervision:
 
     def _drain(self, now: float) -> list[Instruction]:
         self.phase = Phase.DRAINING
-        # The scheduler gives up first, and tells every client; this is for the case that it does not.
+        # The scheduler gives up first, and tells every client; this is in case it does not.
         self._give_up_at = now + self._plan.drain_s + _STOP_GRACE_S
         if SCHEDULER in self.children:
             return [Tell(SCHEDULER, Drain(int((now + self._plan.drain_s) * 1e9)))]
@@ -368,7 +368,7 @@ class Supervision:
             how = f"killed, since it had been computing {child.overran}"
         if self._outdated(child):
             how = "while it was starting, the segments were replaced"
-        # A SIGKILL that neither we nor the kernel's out-of-memory killer has sent comes from a person or
+        # A SIGKILL that neither the supervisor nor the kernel's out-of-memory killer has sent comes from a person or
         # from another program, and says nothing about what was being computed.
         killed = exit.code == -SIGKILL and not child.overran and not exit.out_of_memory
         outside = killed or self._outdated(child)
@@ -396,7 +396,7 @@ class Supervision:
             return instructions
         delay = min(_FIRST_DELAY_S * 2 ** (len(deaths) - 2), _LONGEST_DELAY_S) if len(deaths) > 1 else 0.0
         self._respawns.append((now + delay, self._successor(child)))
-        # What it printed last has been passed on when it printed it.
+        # Its last lines were passed on when it printed them.
         briefly = how.partition(PRINTED_LAST)[0]
         text = f"{child.title} died ({briefly}); started again" + (f" in {delay:g} s" if delay else "")
         return [*instructions, Log("warning", text)]
@@ -410,7 +410,8 @@ class Supervision:
 
         It does not if the kill came from outside, if the stage has been of use since the last death and a request can
         be blamed for this one, or if the search for a deadly request makes progress: then the deaths end by themselves.
-        Of several stages only those that were computing count: another one may not have been of use at all.
+        If the process has several stages, only those that were computing count: another one may not have been of use at
+        all.
         """
         first = child.posts[0].stage
         running = frozenset(request for requests in exit.running.values() for request in requests)
@@ -444,8 +445,8 @@ class Supervision:
         ]
 
     def _tell_broken(self) -> list[Instruction]:
-        """A scheduler that begins anew knows of no stage that was given up."""
+        """Tell a scheduler that begins anew which stages were given up."""
         broken = [Tell(SCHEDULER, StageBroken(stage, "its workers died too often")) for stage in sorted(self._broken)]
-        # Nor of a worker that retires.
+        # And which workers retire.
         retiring = [post for child in self.children.values() if child.retiring for post in child.posts]
         return [*broken, *[Tell(SCHEDULER, Retire(post.number)) for post in retiring]]

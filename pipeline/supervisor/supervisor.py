@@ -50,7 +50,7 @@ _WHOLE_S = 1.0
 #: Programs that a stage starts may close every number up to the limit one by one, so it is not the largest there is.
 _MOST_FILES = 65_536
 _ROOM_S = 10.0
-"""How long memory of the epoch before may take to come back, if there is not enough for both."""
+"""How long the memory of the epoch before may take to be freed, if there is not enough for both."""
 
 
 def supervise(
@@ -95,7 +95,7 @@ def supervise(
 
 
 def _raise_file_limit() -> None:
-    """Have as many descriptors as may be had: each client takes four of the scheduler's."""
+    """Raise the limit of descriptors as far as allowed: each client takes four of the scheduler's."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -104,7 +104,8 @@ def _raise_file_limit() -> None:
 
 
 def _say(log: Callable[[str, str], None], level: str, text: str) -> None:
-    """Tell people, if there are any: a terminal that is closed must not end what it has asked to end well."""
+    """Tell the user, if there is one: a terminal that was closed must not cut short the end of the run that it has
+    asked for."""
     with contextlib.suppress(OSError, ValueError):
         log(level, text)
 
@@ -126,7 +127,7 @@ class _Shell:
         self._run_dir = folder.path
         #: One for each pool of the plan, and the flight records as the last; the caller unlinks them.
         self._made = made
-        #: What only children of this role are told at birth.
+        #: Values that only children of this role are told at birth.
         self._extra = {FEEDER.title: feeder or {}}
         self._log = partial(_say, log)
         self._on_ready = on_ready
@@ -146,11 +147,11 @@ class _Shell:
         self._retired = [0] * len(plan.stages)
         self._memory_kills = MemoryKills(out_of_memory_kills())
         timeouts = [stage.timeout_ms / 1000 for stage in plan.stages if stage.timeout_ms is not None]
-        #: The folder was removed, and could not be made anew so far.
+        #: Whether the folder was removed and could not be made anew so far.
         self._folder_is_lost = False
         #: When the segments and the folder are looked at again.
         self._whole_until = 0.0
-        #: A hung worker is seen a quarter of its time late, at most.
+        #: A hung worker is noticed at most a quarter of its `timeout_ms` late.
         self._tick_s = min([_TICK_S, *(max(_SHORTEST_TICK_S, timeout / 4) for timeout in timeouts)])
 
     def run(self) -> int:
@@ -209,7 +210,8 @@ class _Shell:
                 if self._on_ready is not None:
                     self._on_ready(self._run_dir)
         elif isinstance(message, Failed):
-            # Was it its own fault? Before its exit is: one that found no segments must not count against its stage.
+            # Whether the segments are whole is found out before the exit is reported: a worker that found no segments
+            # must not count against its stage.
             self._look_for_damage()
             self._carry_out(supervision.failed(Address.worker(message.worker), message.error, message.traceback))
         elif isinstance(message, Drained):
@@ -220,7 +222,7 @@ class _Shell:
             self._log("warning", f"refused a message: {message}")
 
     def _sender_of(self, ready: Ready) -> Address | None:
-        """The child that says so: a worker names its number, every other one is told by its process id."""
+        """The child that has sent a message: a worker names its number, any other child is known by its process id."""
         if ready.worker >= 0:
             return Address.worker(ready.worker)
         return next((child for child, process in self._processes.items() if process.pid == ready.pid), None)
@@ -247,13 +249,14 @@ class _Shell:
                 return
 
     def _look_after_folder(self) -> None:
-        """Make anew what was removed of the run's folder; children do so with their own sockets and locks."""
+        """Make anew what was removed from the run's folder; children do so with their own sockets and locks."""
         try:
             renewed = [*self._folder.renew(), *self._inbox.renew()]
         except (OSError, StartError, OwnerAlive) as error:
             if not self._folder_is_lost:
                 self._folder_is_lost = True
-                self._log("error", f"the run's folder was removed and cannot be made anew; no one finds it: {error}")
+                lost = "the run's folder was removed and cannot be made anew; no client finds the run"
+                self._log("error", f"{lost}: {error}")
             return
         self._folder_is_lost = False
         if renewed:
@@ -342,12 +345,12 @@ class _Shell:
         """Other segments in place of all, and every worker told; its Ready goes to the next scheduler."""
         *old, records = self._made
         recorder = damage_of(records) is not None
-        # The old names go first: their memory comes back as soon as workers and clients let go of it.
+        # The old names are removed first: their memory is freed as soon as workers and clients unmap it.
         unlink_segments(self._made if recorder else old)
         fresh = self._new_segments(recorder=recorder)
         self._made[:] = fresh if recorder else [*fresh, records]
         if recorder:
-            # No worker can be told of another record: they are started again with it.
+            # A worker cannot be told of another flight record while it runs: the workers are started again with it.
             self._kill_workers()
         pools = tuple(PoolAddress(s.address.kind, s.address.name, p.name) for s, p in zip(fresh, self._plan.pools))
         for worker in self._recorders:
@@ -375,7 +378,7 @@ class _Shell:
                 if not waiting:
                     waiting = True
                     self._log("warning", f"no room beside the old segments, so every worker starts again: {error}")
-                    # Clients let go by themselves, as soon as they hear of the death.
+                    # Clients let go by themselves, as soon as they learn of the scheduler's death.
                     self._kill_workers()
                 time.sleep(_SHORTEST_TICK_S)
             except BaseException:
@@ -445,7 +448,7 @@ class _Shell:
         return outbox
 
     def close(self) -> None:
-        """Let go of every descriptor; all children are dead, or are killed and waited for."""
+        """Close every descriptor; children that still live are killed and waited for."""
         for process in self._processes.values():
             process.send_signal(signal.SIGKILL)
         deadline = time.monotonic() + 10

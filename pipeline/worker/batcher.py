@@ -10,9 +10,9 @@ A batch closes for one of these reasons, which are counted, since they tell whic
     deadline   one of its rows would be late if it waited on
     slots      every order that this worker may hold at once is here: waiting cannot bring another
 
-Rows share a batch where their *forms* are equal (see `pipeline.worker.grouping`), and, without `gather`, only
-where they lie side by side. What has waited long enough goes first, together with its own kind; only then what
-is full: so nothing starves. With `gather`, and more rows of a form than fit, neighbours of the oldest go with it.
+Rows may share a batch if their *forms* are equal (see `pipeline.worker.grouping`), and, without `gather`, only if they
+lie side by side. Rows that have waited long enough go first, together with their own kind, and full batches only after
+them, so nothing starves. With `gather`, and more rows of a form than fit, neighbours of the oldest go with it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Batcher:
         max_delay: nanoseconds that the oldest row waits for company, at most; 0: it does not wait.
         credits: how many orders can be here at once.
         form: of an order; those of equal forms may share a batch. None: all may.
-        place: of an order. None: nobody cares.
+        place: of an order. None: the stage does not care.
         gather: rows that do not lie side by side may share a batch. False needs `place`.
     """
 
@@ -63,13 +63,13 @@ class Batcher:
         self._form = form
         self._place = place
         self._gather = gather or place is None
-        #: What may share a batch: by form, and by the order's own group where it has one.
+        #: What may share a batch: by form, and by the order's own group if it has one.
         self._groups: dict[Hashable, Candidates] = {}
         self._added = 0
         self._count = 0
         self._fences: dict[tuple[int, int], None] = {}
         self.draining = False
-        #: Orders that are out of here and still being computed, where several batches are in flight.
+        #: Orders that have left the batcher and are still being computed, if several batches are in flight.
         self.flying = 0
 
     def __len__(self) -> int:
@@ -77,11 +77,11 @@ class Batcher:
 
     @property
     def has_suspects(self) -> bool:
-        """Whether orders wait here that must run with nobody but their own group."""
+        """Whether orders wait here that must run with their own group alone."""
         return any(candidates and candidates.oldest.order.group for candidates in self._groups.values())
 
     def add(self, order: Order, now: int) -> bool:
-        """Take in one order; False where it was fenced before it came."""
+        """Take in one order; False if it was fenced before it came."""
         if self._fences and (order.request, order.attempt) in self._fences:
             return False
         key = self._key(order)
@@ -96,8 +96,8 @@ class Batcher:
     def fence(self, request: int, attempt: int) -> None:
         """Forget an order, whether it is here or still on its way from another worker."""
         fenced = (request, attempt)
-        # A copy may still come, out of the socket buffer of a worker that is dead by now; by the time
-        # that this many younger fences have come, it has. The slot's generation guards what is older.
+        # A copy may still come out of the socket buffer of a worker that is dead by now. Once this many younger fences
+        # have come, it has come too; what is older still is caught by the slot's generation.
         self._fences[fenced] = None
         if len(self._fences) > _MAX_FENCES:
             del self._fences[next(iter(self._fences))]
@@ -114,28 +114,29 @@ class Batcher:
         self._count = 0
 
     def take(self, now: int) -> Closed | None:
-        """The next batch, where one closes now."""
+        """The next batch, if one closes now."""
         if not self._count:
             return None
-        # What could be a batch, each led by its oldest row. With `gather` that may be more rows than one takes.
+        # Groups that could be a batch, each led by its oldest row. With `gather` a group may have more rows than one
+        # batch takes.
         batches: Collection[Candidates | Run] = self._groups.values()
         if not self._gather:
             batches = [run for candidates in self._groups.values() for run in candidates.runs(self._max_size)]
         oldest = next(iter(batches)) if len(batches) == 1 else min(batches, key=_arrival)
-        # Overdue goes before full, or a rare form would wait for as long as others are busy.
+        # An overdue group goes before a full one: otherwise a rare form would wait for as long as others are busy.
         overdue = now - oldest.oldest.arrived >= self._max_delay
         chosen = oldest if overdue else self._choose(batches, oldest, now)
         if chosen is None:
             return None
         row = chosen.oldest
-        # An order's own group came at once and as a whole: nobody else will join it.
+        # An order's own group came at once and as a whole: no other order will join it.
         full = len(chosen) >= self._max_size or row.order.group
         reason = "full" if full else self._reason(row, now)
         key = self._key(row.order)
         return Closed(self._left(key, self._groups[key], chosen.take(self._max_size)), reason)
 
     def wake_at(self) -> int | None:
-        """When `take` must be asked again though nothing came; None: not before something comes."""
+        """When `take` must be called again though no order came; None: not before an order comes."""
         if not self._count:
             return None
         return min([min(_arrival(group) + self._max_delay, group.hurry_at) for group in self._groups.values()])
@@ -143,7 +144,7 @@ class Batcher:
     def _choose(
         self, batches: Collection[Candidates | Run], oldest: Candidates | Run, now: int
     ) -> Candidates | Run | None:
-        """The rows to go now, where none have waited for long enough."""
+        """The rows to go now, if none have waited for long enough."""
         if any(candidates.is_urgent(now) for candidates in self._groups.values()):
             for batch in batches:
                 if batch.is_urgent(now):

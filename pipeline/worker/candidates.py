@@ -1,4 +1,4 @@
-"""Candidates: the orders in an batcher that may share a batch, oldest first, and which of them lie side by side. Pure.
+"""Candidates: the orders in a batcher that may share a batch, oldest first, and which of them lie side by side. Pure.
 
 Part of the batcher, which says what may share a batch, and when one closes.
 
@@ -8,7 +8,7 @@ second out of hundreds of orders. So places are looked up, not searched for:
     starts    (segment 3, slot 5) ──▶ 17      the order whose tensors begin there
     ends      (segment 3, slot 5) ──▶ 12      the order that it would be the neighbour of
 
-Not so without `gather`, where a batch is a run of neighbours: all are parted into runs, to find the one that is due.
+Without `gather` a batch is a run of neighbours: then all orders are parted into runs, to find the run that is due.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ class Candidates:
     """Orders that may share a batch, by a number that the batcher gives each, which rises.
 
     Args:
-        place: of an order; None: nobody cares.
+        place: of an order; None: the stage does not care.
     """
 
     __slots__ = ("_ends", "_place", "_places", "_starts", "_unplaced", "hurry_at", "rows")
 
     def __init__(self, place: Callable[[Order], Place] | None) -> None:
         self._place = place
-        #: Oldest first. (The first of a plain dict is found past the holes of all that have left before it.)
+        #: Oldest first. (A plain dict would search for its first entry past the holes of all that have left before it.)
         self.rows: OrderedDict[int, Waiting] = OrderedDict()
-        #: No deadline makes any of them urgent before; perhaps it is only later that one does.
+        #: No deadline makes any of them urgent before this time; the first may do so only later.
         self.hurry_at = NEVER
-        #: Those that were not looked up yet: where all fit into a batch, nobody asks.
+        #: Those that were not looked up yet: if all fit into a batch, no look-up is needed.
         self._unplaced: list[int] = []
         self._places: dict[int, Place] = {}
         self._starts: dict[tuple[int, ...], int] = {}
@@ -133,8 +133,8 @@ class Candidates:
         for number in self._unplaced:
             row = self.rows.get(number)
             if row is not None:
-                # Two orders may have one place, where only what they read counts. Then the younger one is found, and
-                # when that has left nobody: smaller batches are all that comes of it.
+                # Two orders may have one place, if only what they read counts. Then the younger one is found, and once
+                # that has left, none is: the only consequence is smaller batches.
                 self._places[number] = found = place(row.order)
                 self._starts[found.start] = self._ends[found.next] = number
         self._unplaced.clear()
@@ -142,7 +142,7 @@ class Candidates:
     def _run(self, first: int, most: int, among: Mapping[int, object]) -> list[int]:
         """One, those behind it, and those before it, as far as they fit and are `among` these."""
         run = [first]
-        # Rows without extent are neighbours of themselves.
+        # A row without extent is its own neighbour.
         seen = {first}
         for ahead in (True, False):
             place = self._places[first]

@@ -18,7 +18,7 @@ class NoDebugger(RuntimeError):
 def refuse_breakpoints() -> None:
     """Have `breakpoint()` raise `NoDebugger` in this process.
 
-    Where PYTHONBREAKPOINT is set it is obeyed: 0 ignores breakpoints, and some debuggers need no terminal.
+    If PYTHONBREAKPOINT is set it is obeyed: 0 ignores breakpoints, and some debuggers need no terminal.
     """
     sys.breakpointhook = _refuse
 

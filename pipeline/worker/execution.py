@@ -1,9 +1,9 @@
 """Execution: runs a stage over the views of a batch's slots, and says what came of each row.
 
-Talks to nobody: orders in, notices and forwarded orders out. The worker's process sends them.
-A batch is either computed on the spot (`run`), or started and finished later, where the stage can do
-that (`start` and `finish`): then several are in flight.
-Whatever a stage raises ends here, in the notices of the rows it concerns, except StageBroken.
+It sends nothing itself: orders go in, notices and forwarded orders come out. The worker's process sends those.
+A batch is either computed on the spot (`run`), or started and finished later, if the stage can do that (`start` and
+`finish`): then several are in flight. Whatever a stage raises is caught here and put into the notices of the rows it
+concerns, except StageBroken.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ class _Result(NamedTuple):
     children: tuple[tuple[TensorHandle, ...], ...] = ()
     truths: int = 0
     nbytes: int = 0
-    """What the outputs need of a slot, where slots are of several sizes."""
+    """What the outputs need of a slot, if slots are of several sizes."""
     traceback: str = ""
     parted: bool = False
 
 
 class Outcome:
-    """What one batch came to."""
+    """The outcome of one batch."""
 
     __slots__ = ("forwards", "late", "notices")
 
     def __init__(self) -> None:
         #: For the scheduler, now.
         self.notices: list[Notice] = []
-        #: For the scheduler, some time: the order goes on without it.
+        #: For the scheduler, later: the order goes on without it.
         self.late: list[Notice] = []
         #: Orders for the workers of the next hops, by worker number.
         self.forwards: dict[int, list[Order]] = {}
@@ -101,10 +101,10 @@ class Execution:
         base: the number of its first tensor (see `pipeline.graph.compiled`).
         stage: the user's object, set up.
         table: every segment of the run.
-        asked: positions of the fields whose truth some stage's `when:` asks for.
+        asked: positions of the fields that some stage's `when:` asks about.
         clock: monotonic nanoseconds.
         sized: whether the stage's slots are of several sizes.
-        raised: told of each exception that makes a row fail; what it raises itself ends the run.
+        raised: called with each exception that makes a row fail; what it raises itself ends the run.
         tell: takes the notices of parts of answers, as soon as they are made. None: they are kept for the outcome.
     """
 
@@ -133,7 +133,7 @@ class Execution:
         self._clock = clock
         self._inputs = tuple(spec.name for spec in plan.inputs)
         self._fields = {field.spec.name: field for field in plan.fields}
-        #: Bytes of the stage's largest slots, where its slots are of several sizes; else 0.
+        #: Bytes of the stage's largest slots, if its slots are of several sizes; else 0.
         self._largest = slot_bytes(plan.fields) if sized else 0
         self._outputs = {field.spec.name: field.spec for field in plan.fields}
         self._singles = tuple(field.spec.name for field in plan.fields if field.spec.many is None)
@@ -172,7 +172,7 @@ class Execution:
         """Begin one batch of a stage that has `start` and `done`.
 
         Returns:
-            What is settled already, and the batch, None where nothing of it is left.
+            What is settled already, and the batch, None if nothing of it is left.
 
         Raises:
             StageBroken: the process must not be used any more.
@@ -198,7 +198,7 @@ class Execution:
         return outcome, None
 
     def finish(self, flight: Flight) -> Outcome | None:
-        """What a batch has come to; None while it is computed.
+        """The outcome of a batch; None while it is computed.
 
         Raises:
             StageBroken: the process must not be used any more.
@@ -226,8 +226,8 @@ class Execution:
         alive: list[Waiting] = []
         views: list[list[Any]] = []
         if len(rows) > 1:
-            # Rows have no promised order, so those that lie side by side come one after the other: a
-            # batch without a gap is handed over as one view, and nothing is copied.
+            # No order of rows is promised, so those that lie side by side are put one after the other: a batch without
+            # a gap is handed over as one view, and nothing is copied.
             rows = sorted(rows, key=self._address)
         for row in rows:
             order = row.order
@@ -246,7 +246,7 @@ class Execution:
         return alive, views
 
     def _address(self, row: Waiting) -> tuple[int, int, int]:
-        """Where a row's first array lies; its output, where it has none."""
+        """Where a row's first array lies; its output, if it has none."""
         hop = row.order.hops[0]
         if self._leading is not None:
             handle = hop.inputs[position_of(self._leading, hop.lengths)]
@@ -255,7 +255,7 @@ class Execution:
         return hop.segment, hop.slot, 0
 
     def _views(self, hop: Hop) -> list[Any]:
-        """The inputs of one row: an array for each, a list where it takes many, None where it is missing."""
+        """The inputs of one row: an array for each, a list if it takes many, None if it is missing."""
         if not hop.lengths:
             return [self._view(handle) for handle in hop.inputs]
         return [
@@ -347,8 +347,8 @@ class Execution:
             self._settle(outcome, row, flight.began, ended, size, copied, result)
 
     def _come_to(self, outcome: Outcome, flight: Flight, failed: Exception | None) -> None:
-        """Settle a batch that is over. Not while its exception is handled: it would be the context of what its rows
-        raise alone."""
+        """Settle a batch that is over. Not called while its exception is handled: that would be the context of what its
+        rows raise alone."""
         if failed is None:
             self._conclude(outcome, flight)
         else:
@@ -358,7 +358,7 @@ class Execution:
     def _recover(self, outcome: Outcome, flight: Flight, error: Exception) -> None:
         self._count(flight.batch)
         if too_small := flight.too_small:
-            # They are known, and the others not to blame: those go on together.
+            # The rows at fault are known, and the others are not to blame: those go on together.
             ended = self._clock()
             for number, nbytes in too_small.items():
                 result = _Result(TOO_SMALL, nbytes=nbytes)
@@ -367,7 +367,7 @@ class Execution:
             if left:
                 self._run(outcome, [flight.rows[number] for number in left], [flight.views[number] for number in left])
         elif len(flight.rows) > 1:
-            # Which row is at fault is not known; alone, only the guilty one fails again.
+            # Which row is at fault is not known. If each runs alone, only the guilty one fails again.
             before = len(outcome.notices)
             for row, of_row in zip(flight.rows, flight.views):
                 self._run(outcome, [row], [of_row])
@@ -461,7 +461,7 @@ class Execution:
         return _Result("StageFailed", f"stage {self._name}: {story.message}", traceback=story.traceback)
 
     def _only_together(self, flight: Flight, error: Exception) -> None:
-        """No row has failed alone, so no one would hear of what the batch has raised; and it costs time."""
+        """No row has failed alone, so no answer would tell what the batch has raised; and running again costs time."""
         story = examine(error, self._home)
         hint = " (each of its rows was computed again alone, and none failed: is process right for several rows?)"
         together = story._replace(kind=f"together {story.kind}", message=story.message + hint)
@@ -469,5 +469,5 @@ class Execution:
 
 
 def _slot_bytes_of(handles: Iterable[TensorHandle]) -> int:
-    """What tensors take of a slot, one after the other."""
+    """The bytes that tensors take in a slot, one after the other."""
     return sum(round_up(handle.nbytes) for handle in handles)

@@ -3,7 +3,7 @@
     examine      the exception ─▶ the user's own line, and a traceback without the runtime's frames
     Failures     which of them have been shown already: each distinct one is shown once, later ones are counted
 
-Two failures are the same where their types and the lines they come from are: the messages may differ.
+Two failures are the same if their types and the lines they come from are: the messages may differ.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ LONGEST_TRACEBACK = 4000
 """Characters; of a longer one the middle is left out."""
 
 LAST_WORDS = "\x1e"
-"""Begins each line of what a worker says as it ends. The next worker that ends so says it again, and people are shown
-it once: see `pipeline.supervisor.last_words`."""
+"""Begins each line that a worker prints about its own end. The next worker that ends in this way prints it again, and
+people are shown it once: see `pipeline.supervisor.last_words`."""
 
 _HEAD = 1200
 
 _KINDS = 64
-"""So many distinct failures of a stage are told apart; those that were seen longest ago are forgotten."""
+"""How many distinct failures of a stage are told apart; those that were seen longest ago are forgotten."""
 
 _AGAIN_NS = 5_000_000_000
-"""Repetitions are told this often at most."""
+"""How often repetitions are told at most."""
 
 #: Frames of these are the runtime's, between a stage and what it has called, or the other way round.
 _RUNTIME_PACKAGES = ("pipeline", "shm")
@@ -68,7 +68,7 @@ class Home(NamedTuple):
     package: str
     """Its outermost package, or its module."""
     place: str
-    """Of its `process`, or of its function: "brightness.py:20"; "" where that is not known."""
+    """Of its `process`, or of its function: "brightness.py:20"; "" if that is not known."""
 
     @staticmethod
     def of(stage: object) -> Home:
@@ -81,16 +81,16 @@ class Home(NamedTuple):
 
 
 class Story(NamedTuple):
-    """What there is to say of one exception."""
+    """What a worker says of one exception."""
 
     kind: str
     """Equal for failures that are the same."""
     name: str
-    """Its type and the user's own line: "ValueError (brightness.py:12)"; the type alone where that is not known."""
+    """Its type and the user's own line: "ValueError (brightness.py:12)"; the type alone if that is not known."""
     message: str
-    """Those, and what it says: "ValueError: no face found (brightness.py:12)"."""
+    """Its type, its text and the user's own line: "ValueError: no face found (brightness.py:12)"."""
     traceback: str
-    """For people, the last call last, without the runtime's frames; "" where nothing is left. No newline at its end."""
+    """For people, the last call last, without the runtime's frames; "" if nothing is left. No newline at its end."""
 
 
 def message_of(error: BaseException) -> str:
@@ -117,7 +117,7 @@ def examine(error: BaseException, home: Home) -> Story:
     frames = list(traceback.walk_tb(error.__traceback__))
     shown = [(frame, line) for frame, line in frames if not _is_runtime(frame)]
     if not shown and not isinstance(error, StageError):
-        # The runtime's own fault: then its frames are what is wanted.
+        # The runtime's own fault: then its frames are wanted.
         shown = frames
     own = [(frame, line) for frame, line in shown if is_own(frame, home)]
     where = home.place
@@ -127,7 +127,7 @@ def examine(error: BaseException, home: Home) -> Story:
     places = [f"{frame.f_code.co_filename}:{line}" for frame, line in shown]
     name, text = type(error).__name__, message_of(error)
     if not shown:
-        # Of the runtime's own refusals only the text tells one from the other.
+        # The runtime's own refusals differ from each other in their text alone.
         places = [where, _NUMBER.sub("#", text)]
     line_of = f" ({where})" if where else ""
     message = f"{name}: {text}{line_of}" if text else name + line_of
@@ -137,7 +137,7 @@ def examine(error: BaseException, home: Home) -> Story:
 
 def start_failure(error: BaseException) -> tuple[str, str]:
     """(what to say, traceback or "") of what a stage has raised while it was imported, made or set up."""
-    # Ours says where and why by itself; what it came of is the user's.
+    # An error of ours says where and why by itself; its cause is the user's.
     root = error.__cause__ if isinstance(error, StageError) and error.__cause__ is not None else error
     told = examine(root, Home("", ""))
     return told.message if root is error else f"{type(error).__name__}: {message_of(error)}", told.traceback
@@ -186,7 +186,7 @@ def _format(error: BaseException) -> str:
 
 
 def _strip(told: traceback.TracebackException, error: BaseException) -> None:
-    """Leave the runtime's frames out, of what an exception came of too."""
+    """Leave the runtime's frames out, those of the exception's causes too."""
     while True:
         frames = list(traceback.walk_tb(error.__traceback__))
         if len(frames) == len(told.stack):
@@ -213,7 +213,7 @@ class Failures:
         #: kind -> [repetitions that were not told, what to call it, the last request]; the last seen is the last.
         self._kinds: dict[str, list[Any]] = {}
         self._told_at = 0
-        #: What `take` will give to be printed.
+        #: What `take` will return, to be printed.
         self._lines: list[str] = []
         #: All failures that were added.
         self.count = 0
@@ -241,7 +241,7 @@ class Failures:
         self._kinds[story.kind] = known
 
     def take(self, *, everything: bool = False) -> list[str]:
-        """What to print now.
+        """The lines to print now.
 
         Args:
             everything: the repetitions too that could still wait for others.

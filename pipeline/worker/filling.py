@@ -22,13 +22,14 @@ __all__ = ["Filling"]
 class Filling:
     """Where the outputs of a batch are put.
 
-    Not closures: compiled, those refer to each other, and every batch would be garbage that waits for the collector.
+    Not closures: once compiled, those refer to each other, and every batch would be garbage that waits for the
+    collector.
     The batch calls it for the user's stage, with numbers, names and shapes that it has looked at.
 
     Args:
         table: every segment of the run.
         fields: of the stage, by tensor.
-        largest: bytes of the stage's largest slots, where its slots are of several sizes; else 0.
+        largest: bytes of the stage's largest slots, if its slots are of several sizes; else 0.
         rows: of the batch.
         parted: the stage gives its outputs in parts, one after the other in a row's slot.
     """
@@ -48,9 +49,9 @@ class Filling:
         self._largest = largest
         self._rows = rows
         self.handles: list[dict[str, TensorHandle | tuple[TensorHandle, ...]]] = [{} for _ in rows]
-        #: How the slots are filled of those rows that have smaller ones than the largest.
+        #: For the rows whose slots are smaller than the largest: how each slot is filled.
         self.packings: dict[int, Packing] = {}
-        #: How each row's slot is filled, where outputs come in parts.
+        #: How each row's slot is filled, if outputs come in parts.
         self._parts: dict[int, Packing] | None = {} if parted else None
         #: The rows whose parts do not fit their slot.
         self.too_long: dict[int, SpecMismatch] = {}
@@ -99,14 +100,14 @@ class Filling:
         ]
 
     def take_part(self, row: int) -> dict[str, TensorHandle | tuple[TensorHandle, ...]]:
-        """The outputs of a row's part that is over; what is asked for from now on is of the next one."""
+        """The outputs of a row's part that is over; outputs that are asked for from now on are of the next part."""
         made, self.handles[row] = self.handles[row], {}
         if self._parts is not None and row in self._parts:
             self._parts[row].next_part()
         return made
 
     def _place_part(self, row: int, segment: int, field: Field, nbytes: int) -> int | None:
-        """The offset of an output of a part; None where it does not fit its slot behind the parts before."""
+        """The offset of an output of a part; None if it does not fit its slot behind the parts before."""
         assert self._parts is not None
         size = self._table.slot_bytes(segment)
         if row not in self._parts:

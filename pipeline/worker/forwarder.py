@@ -37,7 +37,7 @@ class Forwarder:
         self._peers: dict[int, Outbox] = {}
 
     def add(self, number: int, batcher: Batcher) -> None:
-        """A worker of this process: what is for it goes no further than its batcher."""
+        """Add a worker of this process: orders for it go straight into its batcher."""
         self._here[number] = batcher
 
     def tell_scheduler(self, message: Message) -> None:
@@ -66,7 +66,7 @@ class Forwarder:
             peer.close()
 
     def close(self) -> None:
-        """Let go of every socket, once what the scheduler is to hear has left, or a second later."""
+        """Close every socket, once the last messages to the scheduler have left, or a second later."""
         for peer in self._peers.values():
             # A worker that retires may have handed on an order just now.
             peer.close(linger_ms=1000)

@@ -2,7 +2,7 @@
 
 Made out of the plan, for the worker's batcher:
 
-    form     the shapes of an order's inputs, as the stage wants them to be equal; None where nothing can differ
+    form     the shapes of an order's inputs, as the stage wants them to be equal; None if nothing can differ
     place    where its inputs and its output lie, and where its neighbour's would
 
     slot 4                slot 5                slot 6           one tensor a slot: the neighbour is the next slot
@@ -11,7 +11,7 @@ Made out of the plan, for the worker's batcher:
     slot 2                                                       many tensors a slot: the neighbour is what follows
     |element....|element....|element....|element...
 
-JSON and inputs of many tensors count for neither: no stage takes them as one array.
+JSON and inputs of many tensors count for neither form nor place: no stage takes them as one array.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def batcher_of(plan: Plan, index: int) -> Batcher:
 
 
 def form_of(stage: StagePlan) -> Callable[[Order], Hashable] | None:
-    """What must be equal for orders of `stage` to share a batch; None where it always is."""
-    # Rows of different shapes are never one view: without gathering, a ragged stage has nothing of being ragged.
+    """What must be equal for orders of `stage` to share a batch; None if it always is."""
+    # Rows of different shapes are never one view: without gathering, a ragged stage gains nothing from being ragged.
     if stage.batch.max_size == 1 or (stage.ragged and stage.batch.gather):
         return None
     counted = [(i, spec) for i, spec in arrays_of(stage) if spec.optional or not spec.is_static]
@@ -70,9 +70,9 @@ def form_of(stage: StagePlan) -> Callable[[Order], Hashable] | None:
 
 
 def place_of(plan: Plan, stage: StagePlan) -> Callable[[Order], Place] | None:
-    """Where the tensors of an order of `stage` lie; None where no two orders can be neighbours, or none need be."""
+    """Where the tensors of an order of `stage` lie; None if no two orders can be neighbours, or none need be."""
     fills = any(field.spec.dtype != JSON and field.spec.many is None for field in stage.fields)
-    # For each input: its index, and the bytes of an element where it is one of many in a slot, else 0.
+    # For each input: its index, and the bytes of an element if it is one of many in a slot, else 0.
     counted = [
         (i, itemsize(spec.dtype) if plan.output_spec(stage.edges[i]).many is not None else 0)
         for i, spec in arrays_of(stage)

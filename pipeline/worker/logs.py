@@ -3,7 +3,7 @@
     brightness/0 | WARNING brightness [brightness 3fa9c-17 (cat.jpg)]: nearly black
     ^ the supervisor writes this              ^ the stage, and the requests that it has in its hands
 
-Without a word in the code of a stage, INFO is shown of the stages' own code and WARNING of libraries.
+If the code of a stage sets nothing up, its own records are shown from INFO on, and those of libraries from WARNING on.
 TRTLAB_LOG_LEVEL sets one level for all. A stage that configures logging itself gets what it asks for: this handler
 is silent as soon as the root logger has another, and `logging.basicConfig` takes its place.
 """
@@ -25,7 +25,7 @@ __all__ = ["LEVEL_VARIABLE", "install", "level_of"]
 
 LEVEL_VARIABLE = "TRTLAB_LOG_LEVEL"
 
-#: So many requests are named; of the others, how many they are.
+#: How many requests are named; of the others only their number is shown.
 _NAMED = 3
 
 UnderWay = Callable[[], tuple[str, Sequence[str]]]
@@ -36,7 +36,7 @@ _STANDARD = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdli
 
 
 def level_of(text: str) -> int | None:
-    """The level that a name or a number stands for; None where it is neither."""
+    """The level that a name or a number stands for; None if it is neither."""
     text = text.strip().upper()
     if text.isdecimal():
         return int(text)
@@ -61,17 +61,17 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if len(logging.getLogger().handlers) > 1:
-            # Code that has added another has configured logging, and wants nothing twice. Not removed here:
+            # Code that has added another handler has configured logging, and wants nothing twice. Not removed here:
             # the logger goes through its handlers at this moment, and would pass over the next.
             return
         record.logger = _plain_name(record.name)
         record.requests = _under_way_text(*self._under_way())
         try:
-            # In one piece, or what another thread prints would come in between.
+            # In one piece: otherwise what another thread prints would come in between.
             sys.stderr.write(f"{self.format(record)}\n")
             sys.stderr.flush()
         except Exception:
-            # Arguments that do not suit their message, say: told with the line that logs, and nothing fails.
+            # Arguments that do not suit their message, for example: shown with the line that logs, and nothing fails.
             self.handleError(record)
 
     def _is_own(self, record: logging.LogRecord) -> bool:
@@ -120,7 +120,7 @@ def install(under_way: UnderWay, packages: Sequence[str]) -> None:
 
     def basic_config(**options: Any) -> None:
         if handler in root.handlers:
-            # It does nothing where there is a handler already; the one that there is here is not the user's.
+            # `basicConfig` does nothing if there is a handler already; the one that is here is not the user's.
             root.removeHandler(handler)
             root.setLevel(usual)
         configure(**options)

@@ -1,6 +1,7 @@
-"""Overdue: says of a stage whose setup takes long that it does, and at which line it is.
+"""Overdue: if a stage's setup takes long, says so, and at which line it is.
 
-A setup that waits for ever, for a lock or for a download, would else be silence: nothing is ready, and nothing wrong.
+Otherwise a setup that waits for ever, for a lock or for a download, would be silence: nothing is ready, and nothing
+wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _AFTER_S = (15.0, 60.0, 300.0)
 
 
 class Overdue:
-    """A `with` block that is talked about while it takes long.
+    """A `with` block about which lines are printed if it takes long.
 
     Args:
         what: for people: what takes long.
@@ -55,7 +56,7 @@ class Overdue:
 
 
 def _place(frame: FrameType | None) -> str:
-    """Where the user's own code is; "" where it is nowhere."""
+    """Where the user's own code is; "" if it is nowhere."""
     while frame is not None:
         if is_own(frame, Home("", "")):
             return f", and is at {PurePath(frame.f_code.co_filename).name}:{frame.f_lineno} ({frame.f_code.co_name})"

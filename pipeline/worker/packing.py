@@ -1,7 +1,7 @@
 """Packing: where outputs lie in a slot that is smaller than the stage's largest. Pure.
 
-In the largest slot each output has its place, `Field.offset`, with room for the most that it may be. A smaller one
-has not: there they lie one after the other, as they are asked for.
+In the largest slot each output has its place, `Field.offset`, with room for the most that it may be. A smaller slot has
+no such places: there outputs lie one after the other, as they are asked for.
 
     largest    |a................|b.......|c............|
     smaller    |a...|c|b..|
@@ -15,7 +15,7 @@ __all__ = ["Packing", "SlotTooSmall"]
 
 
 class SlotTooSmall(Exception):
-    """An output does not fit its slot. What the stage makes of this does not matter: the request runs again."""
+    """An output does not fit its slot. It does not matter how the stage handles this: the request runs again."""
 
 
 class Packing:
@@ -29,7 +29,7 @@ class Packing:
 
     def __init__(self, slot_bytes: int) -> None:
         self._slot_bytes = slot_bytes
-        #: Output -> its offset and how many bytes are its.
+        #: Output -> its offset and its bytes.
         self._places: dict[str, tuple[int, int]] = {}
         self._end = 0
         #: Bytes that the slot should have, as far as known; 0 while everything fits.

@@ -7,9 +7,9 @@
     +--------+--------+--------+--------+-------- ... ----+
 
 `since` is the monotonic time at which the batch began, in nanoseconds; 0 while none is computed. It
-is written last and cleared first, so that whoever reads a nonzero `since` finds the requests there.
-`done` counts the batches that this worker has finished. Where several batches are in flight, the requests
-are those of all of them, the oldest batch first, and `since` is when the oldest began.
+is written last and cleared first, so that a reader of a nonzero `since` finds the requests there.
+`done` counts the batches that this worker has finished. If several batches are in flight, the requests are those of all
+of them, the oldest batch first, and `since` is when the oldest began.
 
 The worker writes its own slot before and after `process`; the supervisor reads it when the worker
 is dead (who is suspect?) and while it lives (does it overrun its time?).
@@ -51,8 +51,8 @@ class Recorder:
         """
         words = self._words
         if rest:
-            # Written over in place and one by one, for they only move to the front: at every moment those that still
-            # run are among the recorded.
+            # Overwritten in place and one by one, for they only move to the front: at every moment the recorded
+            # requests include those that still run.
             count = min(len(rest), MAX_ROWS)
             for index in range(count):
                 words[3 + index] = rest[index]
@@ -63,7 +63,7 @@ class Recorder:
         words[1] += 1
 
     def clear(self) -> None:
-        """A new worker takes the record over."""
+        """Clear the record, for a new worker that takes it over."""
         self._words[0] = self._words[1] = 0
 
     @property

@@ -33,10 +33,10 @@ from stages.stage import Stage, StageContext
 __all__ = ["LATE_NS", "MOST_NOTICES", "Replica", "may_begin"]
 
 MOST_NOTICES = 128
-"""In one message. Each may bring some 6000 characters of what went wrong, and a message is of 4 MiB at most."""
+"""Notices in one message. Each may bring some 6000 characters of what went wrong, and a message has 4 MiB at most."""
 
 LATE_NS = 5_000_000
-"""How long a notice that nobody waits for may wait for others."""
+"""How long a notice that does not hurry may wait for others to share its message."""
 
 _BUSY_REPORT_NS = 1_000_000_000
 
@@ -66,20 +66,20 @@ class Replica:
         self.batcher = batcher_of(plan, post.stage)
         forwarder.add(post.number, self.batcher)
         self._stage: Stage | None = None
-        #: Batches in flight, the oldest first; more than one only where the stage has a `concurrency` above 1.
+        #: Batches in flight, the oldest first; more than one only if the stage has a `concurrency` above 1.
         self.flights: list[Flight] = []
-        #: Which of them is asked next, beside the oldest; and whether the last step came to nothing.
+        #: Which of them is asked next, beside the oldest; and whether the last step found nothing to do.
         self._turn = 1
         self._idle = True
         #: When the last batch ended that was the oldest.
         self._oldest_ended = 0
         self.concurrency = 1
-        #: Notices of forwarded orders: the scheduler hears of them by the order's last notice anyway,
-        #: and needs them only to know sooner what is free, and who had what when somebody dies.
+        #: Notices of forwarded orders: the scheduler learns the same from the order's last notice, and needs these only
+        #: to know sooner what is free, and which worker had what when one dies.
         self.late: list[Notice] = []
         self._late_at = 0
         self._late_limit = max(1, mine.credits // 4)
-        #: Failures of which has been said what there is to say at once.
+        #: Failures whose first line has been printed.
         self._said = 0
         #: Batches begun; and as many as the scheduler has been told of.
         self.batches = self.reported = 0
@@ -88,7 +88,7 @@ class Replica:
         self._closed = dict.fromkeys(CLOSE_REASONS, 0)
         #: Messages for this process that were refused; those of handles are counted by the execution.
         self.refused = 0
-        #: It has finished all that it was ordered, and will be ordered nothing more.
+        #: It has finished every order, and will get no more of them.
         self.retired = False
 
     # -- before and after -------------------------------------------------------------------------
@@ -115,7 +115,7 @@ class Replica:
                 )
             )
         self._stage = stage
-        # Asked once more: the stage may have found it out in its setup.
+        # Read once more: the stage may have found it out in its setup.
         self.concurrency = declared(stage).concurrency
         current = CompiledPlan.of(self._plan).stages[self.stage]
         sized = len(current.pools) > 1
@@ -134,26 +134,27 @@ class Replica:
         return producer == self._mine.name or any(edge.producer == producer for edge in self._mine.edges)
 
     def attach_memory(self, buffers: Sequence[memoryview]) -> None:
-        """Show the stage the memory that it will be given views of, where it cares."""
+        """Show the stage the memory that it will be given views of, if it has a hook for that."""
         attach = declared(self._stage).attach_memory
         if attach is not None:
             attach(buffers)
 
     def forget(self) -> None:
-        """Another scheduler: what the last one ordered is nobody's any more."""
+        """Another scheduler has come: forget what the last one ordered."""
         self.batcher.clear()
         self.late.clear()
-        # The next one has heard nothing of what was done so far.
+        # The next scheduler has heard nothing of what was done so far.
         self.reported = 0
 
     def close(self) -> None:
-        """Tear the stage down, where it was set up, and say what is left to say."""
+        """Tear the stage down, if it was set up, and say what is left to say."""
         teardown = declared(self._stage).teardown
         if teardown is not None:
             try:
                 teardown()
             except Exception as error:
-                # All requests have been answered; what the others still have to say and to free must not go with it.
+                # All requests have been answered; a failing teardown must not keep the others from their last words and
+                # from freeing what they hold.
                 self._say([f"stage {self._mine.name}: teardown failed: {self.story(error)}"])
         if self.late:
             self.tell_late()
@@ -171,14 +172,14 @@ class Replica:
             self.batcher.add(order, now)
 
     def fence(self, message: Fences) -> None:
-        """Forget orders. The answer says that nothing of these is written any more."""
+        """Forget orders, and answer that this worker does not write for them any more."""
         self.land_all()
         for fence in message.fences:
             self.batcher.fence(fence.request, fence.attempt)
         self._forwarder.tell_scheduler(Fenced(message.epoch, self.number, message.fences))
 
     def step(self, now: int, may_begin: bool = True) -> bool:
-        """Settle what is over, and compute a batch where one closes now; whether there was anything.
+        """Settle what is over, and compute a batch if one closes now; whether there was anything.
 
         Args:
             now: monotonic nanoseconds.
@@ -196,7 +197,7 @@ class Replica:
         self._closed[batch.reason] += 1
         self._compute(batch.rows)
         if now >= self._report_at:
-            # Who is always busy has no idle moment for it.
+            # A worker that is always busy has no idle moment for it.
             self._report_at = now + _BUSY_REPORT_NS
             self.report()
         return True
@@ -226,8 +227,9 @@ class Replica:
     def _land(self) -> bool:
         """Settle batches that are over; whether there was one.
 
-        They mostly end in the order they began, and asking costs: who has work to do asks the oldest, and one of the
-        others in turn, so that none waits for one that takes long. Who has none asks all.
+        Batches mostly end in the order they began, and asking costs time. So if there is work to do, the worker asks
+        for the oldest, and for one of the others in turn, so that none waits for one that takes long. Otherwise it asks
+        for all.
         """
         flights = self.flights
         landed = False
@@ -240,7 +242,7 @@ class Replica:
             at = self._turn if self._turn < len(flights) else 1
             if self._settle(flights[at]):
                 landed = True
-                # The next one is where this one was; but what is begun after the last one is not the next.
+                # The next batch has this one's place now; but a batch that is begun after the last one is not the next.
                 self._turn = at if at < len(flights) else 1
             else:
                 self._turn = at + 1
@@ -273,7 +275,7 @@ class Replica:
 
     def _pass_on(self, outcome: Outcome) -> None:
         if self._execution.failures.count != self._said:
-            # Before the answers leave: who sees one finds the reason printed.
+            # Before the answers leave: when a client sees one, the reason has been printed.
             self._said = self._execution.failures.count
             self._say(self._execution.failures.take())
         # Forward first: the next stage can begin while the scheduler is told.
@@ -287,7 +289,7 @@ class Replica:
             self.tell_late(outcome.notices)
 
     def tell_late(self, also: Sequence[Notice] = ()) -> None:
-        """Send the notices that nobody has been waiting for, with those that somebody is."""
+        """Send the notices that were held back, together with those that are due."""
         notices, self.late = (*self.late, *also), []
         if len(notices) <= MOST_NOTICES:
             self._forwarder.tell_scheduler(Notices(self._forwarder.epoch, self.number, notices))
@@ -301,12 +303,12 @@ class Replica:
         self._forwarder.tell_scheduler(Notices(self._forwarder.epoch, self.number, tuple(notices)))
 
     def under_way(self) -> tuple[str, list[str]]:
-        """The stage, and the labels of the requests that it has in its hands; "" and none where it has none."""
+        """The stage, and the labels of the requests that it has in its hands; "" and none if it has none."""
         rows = self._execution.under_way if self._stage is not None else ()
         return (self._mine.name, [row.order.label for row in rows]) if rows else ("", [])
 
     def story(self, error: BaseException) -> str:
-        """What there is to say of an exception of the stage: its line, and the traceback."""
+        """What to say of an exception of the stage: its line, and the traceback."""
         found = examine(error, Home.of(self._stage))
         return "\n".join([found.message, found.traceback]) if found.traceback else found.message
 
@@ -316,7 +318,7 @@ class Replica:
             print("\n".join(lines), file=sys.stderr, flush=True)
 
     def report(self) -> None:
-        """Tell the scheduler its counters, where there is news."""
+        """Tell the scheduler its counters, if there is news."""
         if self.batches != self.reported:
             self.reported = self.batches
             if self._said:
@@ -337,7 +339,7 @@ class Replica:
 def may_begin(replicas: Sequence[Replica]) -> bool:
     """Whether a batch may begin beside those in flight in the same process.
 
-    While suspects are about, only one is computed at a time: a death then says which one it was.
+    While suspect requests run, only one batch is computed at a time: a death then says which one it was.
     """
     flying = [flight for replica in replicas for flight in replica.flights]
     if not flying:

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 _DIGITS = 12
-"""Of a digest, in the name of a plan. The whole digest is compared as well."""
+"""Digits of a digest in the name of a plan. The whole digest is compared as well."""
 
 ANY_GPU = "any"
 """The GPU of a plan that its library compiles to the end when it loads it."""
@@ -66,7 +66,7 @@ class Plan:
     model: str
     """Stem of the model's file."""
     model_sha256: str
-    """`file_sha256` of it; "" where the plan was written under another name than it would have today."""
+    """`file_sha256` of it; "" if the plan was written under another name than it would have today."""
     gpu: str
     """`gpu_slug` of the GPU that it runs on, or ANY_GPU."""
     version: str
@@ -80,7 +80,7 @@ class Plan:
     shapes: str = ""
     """The shapes and ranges that were asked for, as the command line has them; part of what makes it up to date."""
     profiles: tuple[Profile, ...] = ()
-    """One for each input, where dimensions other than the batch are free; else none."""
+    """One for each input, if dimensions other than the batch are free; else none."""
     calibration: str = ""
     """Digest of the samples that int8 was measured on; "" for none."""
 
@@ -91,7 +91,7 @@ class Plan:
 
     @property
     def is_there(self) -> bool:
-        """A plan built from the same for the same lies in the cache, whole."""
+        """Whether a whole plan built from the same for the same lies in the cache."""
         for found in plans_of(self.model):
             if found.path == self.path:
                 asked = (found.model_sha256, found.shapes, found.calibration)
@@ -111,7 +111,7 @@ def gpu_slug(name: str) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Of everything that makes a model: its file, and what lies beside it.
+    """The digest of everything that makes a model: its file, and what lies beside it.
 
     For a file that holds all of its model it is that file's own SHA-256.
 
@@ -156,7 +156,7 @@ def plans_of(model: str) -> list[Plan]:
 
 
 def own_plans(path: Path) -> list[Plan]:
-    """The plans of the model in a file, as it is now; none where there are only those of other models or versions.
+    """The plans of the model in a file, as it is now; none if there are only those of other models or versions.
 
     Raises:
         ModelError: the file cannot be read.
@@ -172,14 +172,14 @@ def _literal(text: str) -> str:
 
 
 def fitting_plans(path: Path, plans: Sequence[Plan], gpu: str, version: str, precision: str) -> list[Plan]:
-    """Of a model's plans those that run here, one a batch size.
+    """Those of a model's plans that run here, one for each batch size.
 
     Args:
         path: the model's file.
         plans: of all models of its stem.
         gpu: slug of the GPU here.
         version: of TensorRT here.
-        precision: "auto" takes fp16 where it was built, else fp32.
+        precision: "auto" takes fp16 if it was built, else fp32.
 
     Raises:
         ModelError: there is none; it says what there is, and the command that builds what is missing.
@@ -210,7 +210,7 @@ def fitting_plans(path: Path, plans: Sequence[Plan], gpu: str, version: str, pre
 
 
 def choose_size(sizes: Sequence[int], rows: int) -> int:
-    """The smallest of the rising `sizes` that holds `rows`; the largest where none does."""
+    """The smallest of the rising `sizes` that holds `rows`; the largest if none does."""
     return next((size for size in sizes if size >= rows), sizes[-1])
 
 
@@ -218,7 +218,8 @@ def write_plan(plan: Plan, content: bytes) -> None:
     """Put a plan into the cache: whole or not at all."""
     plans_dir().mkdir(parents=True, exist_ok=True)
     document = {**asdict(plan), "nbytes": len(content)}
-    # What says what the old one was goes first: killed in between, this leaves no plan, and none that is another's.
+    # The description of the old plan is removed first: if this is killed in between, it leaves no plan rather than one
+    # with another's description.
     Path(f"{plan.path}.json").unlink(missing_ok=True)
     for path, data in ((plan.path, content), (Path(f"{plan.path}.json"), json.dumps(document, indent=1).encode())):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -1,4 +1,4 @@
-"""The laws of the house, read off the sources."""
+"""The laws of the house, checked against the sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples in the documentation are run: what a reader copies, works.
+"""The examples in the documentation are run: what a reader copies works.
 
 In a page, in order, in one folder that has the repository's configs, photographs and models:
 

@@ -1,4 +1,5 @@
-"""A module, file or folder that a docstring, a comment or a page names exists: names outlive what they name otherwise."""
+"""A module, file or folder that a docstring, a comment or a page names exists: otherwise names would outlive what they
+name."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ __all__ = ["BuildOptions", "Range", "build_plan", "target"]
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Extents of a free dimension that a plan is to take."""
+    """Extents of a free dimension that a plan must take."""
 
     min: int
     opt: int
@@ -41,10 +41,10 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What is not in the name of a plan."""
+    """The settings that are not in the name of a plan."""
 
     shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
-    """Shapes of tensors without the batch, by name: numbers where fewer are meant than the model takes, or names."""
+    """Shapes of tensors without the batch, by name: numbers if fewer are meant than the model takes, or names."""
     ranges: Mapping[str, Range] = field(default_factory=dict)
     """For each free dimension, by its name."""
     calibration: Calibration | None = None
@@ -69,7 +69,7 @@ def target() -> tuple[str, str]:
 
 
 def build_plan(model: Path, wanted: Plan, options: BuildOptions) -> tuple[Plan, bytes]:
-    """Build one plan; takes tens of seconds.
+    """Build one plan; this takes tens of seconds.
 
     Args:
         model: the .onnx file.
@@ -92,12 +92,12 @@ def build_plan(model: Path, wanted: Plan, options: BuildOptions) -> tuple[Plan, 
     _check_ranges(model, [axes for _, axes in shapes], options)
     profiles = tuple(profile for profile, _ in shapes)
     takes_any = all(compat.extents_of(tensor.shape)[0] == -1 for tensor in takes)
-    # With every extent given, all shapes must be known: what depends on the data cannot have a slot.
+    # With every extent given, all shapes must be known: an output whose shape depends on the data cannot have a slot.
     inputs, outputs = _tensors(model, trt, network, [profile.max for profile in profiles])
     if wanted.batch > 1:
         _check_rows(model, wanted.batch, outputs)
     if wanted.batch > 1 and takes_any:
-        # Another size: of one, an output may have as many rows by chance.
+        # With another size than one: an output may have one row by chance.
         more = [(wanted.batch + 1, *profile.max[1:]) for profile in profiles]
         _check_rows(model, wanted.batch + 1, _tensors(model, trt, read(), more)[1])
     is_free = any(profile.min != profile.max for profile in profiles)
@@ -153,7 +153,7 @@ _Axes = tuple[int | str | None, ...]
 
 
 def _profile(model: Path, tensor: tensorrt.ITensor, batch: int, options: BuildOptions) -> tuple[Profile, _Axes]:
-    """The shapes that an input is to take, and its axes: numbers, and names of what is free."""
+    """The shapes that a plan must take for an input, and its axes: numbers, and names of what is free."""
     first, *rest = compat.extents_of(tensor.shape)
     if first not in (-1, batch):
         raise ModelError(f"{model}: {tensor.name} was saved for batches of {first}, and {batch} was asked for")
@@ -182,7 +182,7 @@ def _profile(model: Path, tensor: tensorrt.ITensor, batch: int, options: BuildOp
 
 
 def _axis_name(tensor: Any, number: int) -> str:
-    """As the file calls it; where it does not, or the library does not tell (8.5), as `model_specs` names it."""
+    """As the file calls it; if it does not, or the library does not tell (8.5), as `model_specs` names it."""
     own = tensor.get_dimension_name(number + 1) if hasattr(tensor, "get_dimension_name") else ""
     return own or f"{tensor.name}.{number}"
 
@@ -200,7 +200,7 @@ class _Reader:
         network = compat.new_network(self._trt, self._builder)
         parser: tensorrt.OnnxParser = self._trt.OnnxParser(network, self._log.logger)
         self._parsers.append(parser)
-        # With its path: weights that lie beside the file are looked for from there, else from this process's folder.
+        # With its path: TensorRT looks for weights beside the file there, and otherwise in this process's folder.
         if not parser.parse(self._content, str(self._model)):
             errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
             raise ModelError(f"{self._model}: {self._version} cannot read it: {errors}")
@@ -210,7 +210,7 @@ class _Reader:
 def _tensors(
     model: Path, trt: Any, network: tensorrt.INetworkDefinition, shapes: Sequence[tuple[int, ...]]
 ) -> tuple[tuple[TensorAxes, ...], tuple[TensorAxes, ...]]:
-    """Inputs and outputs where the inputs are of these shapes."""
+    """Inputs and outputs if the inputs are of these shapes."""
     for number, shape in enumerate(shapes):
         network.get_input(number).shape = trt.Dims(shape)
     return (
@@ -282,7 +282,8 @@ def _calibrator(
     profiles: tuple[Profile, ...],
     inputs: tuple[TensorAxes, ...],
 ) -> Any:
-    """What shows TensorRT the samples, and keeps what it found for the other batch sizes, beside the plans."""
+    """A calibrator: it shows TensorRT the samples, and keeps what TensorRT found, beside the plans, for the other batch
+    sizes."""
     if calibration is None:
         raise ModelError(
             f"{model}: int8 is measured on samples: --calibration FILE.npz; or give a model that is quantised already"
@@ -328,12 +329,12 @@ def _calibrator(
     return Calibrator()
 
 
-#: What TensorRT says where it brings numbers of the model to a smaller type and they do not fit.
+#: What TensorRT says if it brings numbers of the model to a smaller type and they do not fit.
 _NARROWED = re.compile(r"clamp|truncat|outside (?:of )?the range|overflow|out of range", re.IGNORECASE)
 
 
 class _Log:
-    """Keeps the last error: TensorRT returns None and logs why. Says once where it changed numbers of the model."""
+    """Keeps the last error: TensorRT returns None and logs why. Says once if it changed numbers of the model."""
 
     def __init__(self, trt: Any) -> None:
         severe = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR)

@@ -48,7 +48,7 @@ _LIBRARIES = ("tensorrt", "tensorrt_rtx")
 
 
 def load_library() -> Any:
-    """The module `tensorrt`, or `tensorrt_rtx` where only that is installed.
+    """The module `tensorrt`, or `tensorrt_rtx` if only that is installed.
 
     Raises:
         ModelError: neither is.
@@ -95,7 +95,7 @@ def set_precision(trt: Any, config: Any, precision: str, calibrator: Any = None)
     """Allow `precision` in what is built with `config`, an IBuilderConfig.
 
     Args:
-        calibrator: for int8, where `wants_calibration`.
+        calibrator: for int8, if `wants_calibration`.
 
     Raises:
         ModelError: this library takes precision from the model alone.

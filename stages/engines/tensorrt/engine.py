@@ -2,8 +2,8 @@
 
     slot views ──few copies──▶ device batch ──plan──▶ device batch ──few copies──▶ slot views
 
-Each batch goes through a lane (see `stages.engines.tensorrt.lanes`). It takes the smallest plan that holds it; what the
-padded rows give is not copied back.
+Each batch goes through a lane (see `stages.engines.tensorrt.lanes`). It takes the smallest plan that holds it; the
+outputs of padded rows are not copied back.
 
 A launch from Python costs more time of the host than a small network needs on the GPU, so the network is
 captured once for each lane and batch size as a CUDA graph. The copies stay outside: they begin and end at other
@@ -76,7 +76,7 @@ class TensorRt(Engine):
         self._runtime: tensorrt.Runtime | None = None
         self._version = ""
         #: Dimensions other than the batch are free: contexts are told the shapes of each batch. Until it is known which
-        #: plans are loaded, where they are free in any.
+        #: plans are loaded, if they are free in any.
         self._is_free = any(plan.profiles for plan in plans)
 
     @classmethod
@@ -93,7 +93,7 @@ class TensorRt(Engine):
 
     @property
     def concurrency(self) -> int:
-        # Where shapes are free a batch's are asked for before its turn, of a context that computes nothing.
+        # If shapes are free, those of a batch are asked for before its turn, from a context that computes nothing.
         return self.options.contexts + (not self._is_free)
 
     def load(self, threads: int, device: str, max_batch: int = 1) -> None:
@@ -150,7 +150,7 @@ class TensorRt(Engine):
     def warm_up(self, sizes: Sequence[int], extents: Sequence[Mapping[str, int]] = ()) -> None:
         """Run every plan once in every lane, and capture the graphs: `sizes` are padded to these.
 
-        Where dimensions are free there are no graphs: a graph is of one shape.
+        If dimensions are free there are no graphs: a graph is of one shape.
         """
         for lane in self._lanes:
             for size in self._sizes:
@@ -187,7 +187,7 @@ class TensorRt(Engine):
         downloads = [
             _copies(spec, gives.get(spec.name, spec.max_shape), outputs[spec.name]) for spec in self.specs.outputs
         ]
-        # One whose scratch no batch computes in, if there is one.
+        # A lane in whose scratch no batch is computed, if there is one.
         lane = min(self._free, key=_batches)
         lane.launch(choose_size(self._sizes, size), uploads, downloads, takes if self._is_free else None)
         self._free.remove(lane)
@@ -318,12 +318,12 @@ def _copies(spec: TensorSpec, shape: tuple[int, ...], rows: Sequence[Array]) -> 
         if row.shape != shape or row.nbytes != step or not row.flags.c_contiguous:
             found = f"{row.dtype.name} {list(row.shape)}"
             raise SpecMismatch(f"{spec.name}: expected {spec.dtype} {list(shape)} without gaps, found {found}")
-    # Where an extent is 0 there is nothing to copy.
+    # If an extent is 0 there is nothing to copy.
     return Copies(spec.name, rows, transfers_of(map(place_of, rows), step) if step else [])
 
 
 def _left_out(path: Path, plan: Plan, specs: ModelSpecs, max: Mapping[str, int]) -> Iterator[TensorSpec]:
-    """The outputs of a plan that are not wanted, as large for each row as they can get."""
+    """The outputs of a plan that the stage does not want, each as large for a row as it can get."""
     known = dict(max)
     for spec in specs.inputs:
         known.update(spec.max)

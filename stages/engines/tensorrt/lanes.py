@@ -16,7 +16,7 @@ copying a small row itself less than one. So small rows that lie in many pieces 
 
     slots |r2|....|r0|..|r1|   ──host──▶   |r0|r1|r2|   ──one copy──▶   device, and back the same way
 
-Called from one thread. Nothing here waits for the GPU, but `close`.
+Called from one thread. Only `close` waits for the GPU.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["ROWS_FOR_A_COPY", "SMALL_ROW", "Copies", "Lane", "Scratch"]
 
 SMALL_ROW = 4096
-"""Bytes of a row, at most, that the host itself copies."""
+"""The host itself copies rows of at most this many bytes."""
 
 ROWS_FOR_A_COPY = 4
-"""Small rows that the host copies in less time than it takes to enqueue one copy."""
+"""How many small rows the host copies in less time than it takes to enqueue one copy."""
 
 
 class Copies(NamedTuple):
@@ -51,7 +51,7 @@ class Copies(NamedTuple):
     name: str
     rows: Sequence[Array]
     transfers: Sequence[Transfer]
-    """What would copy them."""
+    """The copies, if each row is copied by itself."""
 
 
 class Scratch:
@@ -64,7 +64,7 @@ class Scratch:
         self.lanes = 0
         #: Batches that are in those lanes.
         self.batches = 0
-        #: The last batch is computed; recorded where there are several lanes.
+        #: The last batch is computed; recorded if there are several lanes.
         self.computed = gpu.event()
 
 
@@ -106,8 +106,8 @@ class Lane:
                 self._staging[spec.name] = memory.ctypes.data, rows_of(batch)
         #: What is to be copied from there when the batch is over: (rows of the slots, rows there).
         self._arriving: list[tuple[Sequence[Array], Sequence[Array]]] = []
-        # Of its own, though they take turns: a graph is only good for as long as the context that it was captured of
-        # is not pointed elsewhere.
+        # Each has its own, though they take turns: a graph is valid only as long as the context that it was captured
+        # from is not pointed elsewhere.
         self._contexts: dict[int, tensorrt.IExecutionContext] = {}
         for size, model in models.items():
             self._contexts[size] = context = compat.context_without_scratch(trt, model)
@@ -135,7 +135,7 @@ class Lane:
         return compat.extents_of(self._contexts[size].get_tensor_shape(name))
 
     def capture(self, size: int) -> None:
-        """Make the graph of a batch size; where TensorRT cannot be captured, there is none."""
+        """Make the graph of a batch size; if TensorRT cannot be captured, there is none."""
         try:
             self.graphs[size] = Graph(self._handle, lambda: self.enqueue(size))
         except CudaError as error:
@@ -153,7 +153,7 @@ class Lane:
         Args:
             size: of the plan.
             uploads, downloads: copies of the inputs and of the outputs.
-            shapes: of the inputs' rows, where they are free.
+            shapes: of the inputs' rows, if they are free.
 
         Raises:
             BadInput: the plan does not take the shapes. Nothing was begun.
@@ -165,7 +165,7 @@ class Lane:
             self._launch(size, uploads, downloads)
         except CudaError:
             raise
-        except Exception as error:  # pycuda's own, which are known only where it is installed
+        except Exception as error:  # pycuda's own, which are known only if it is installed
             raise CudaError(f"{self._gpu.name} failed while a batch was started: {error}") from error
 
     def _launch(self, size: int, uploads: Sequence[Copies], downloads: Sequence[Copies]) -> None:
@@ -215,7 +215,7 @@ class Lane:
         try:
             if not self.finished.query():
                 return False
-        except Exception as error:  # pycuda's own, which are known only where it is installed
+        except Exception as error:  # pycuda's own, which are known only if it is installed
             raise CudaError(f"{self._gpu.name} failed while it computed: {error}") from error
         for slots, staged in self._arriving:
             for slot, row in zip(slots, staged):

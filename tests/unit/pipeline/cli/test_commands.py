@@ -113,8 +113,8 @@ def test_check_says_which_copies_are_possible_and_when(run: Run, config: Path) -
     lines = rows(out)
     first = lines.index("copies that are possible") + 2
     assert lines[first : first + 2] == [
-        "ingress.image -> glue.image gathered where rows of a batch do not lie side by side",
-        "ingress.image -> glue.image gaps where the stage needs rows without gaps: image is of free shape, and a slot has room for the largest",
+        "ingress.image -> glue.image gathered if rows of a batch do not lie side by side",
+        "ingress.image -> glue.image gaps if the stage needs rows without gaps: image is of free shape, and a slot has room for the largest",
     ]
 
 

@@ -34,7 +34,7 @@ class Pipeline(LocalWorkers):
         self._lock = OwnerLock.acquire(lock_path(run_dir, SCHEDULER))
 
     def die(self) -> None:
-        """As by kill -9: the lock is free, nobody is told."""
+        """As by kill -9: the lock is free, and the scheduler says nothing."""
         # The file stays, and no process holds a lock on it.
         self._lock._forget()
         self._inbox.close()
@@ -43,7 +43,7 @@ class Pipeline(LocalWorkers):
         self.close()
 
     def step(self) -> None:
-        """Take in what has come, and do all there is to do."""
+        """Take in what has come, and do everything that follows from it."""
         for message in self._inbox.receive():
             assert isinstance(message, (Hello, Loan, Submit, Again, Bye, AskStatus))
             self.handle(message)
@@ -87,19 +87,19 @@ class Client(RealClient):
 
 
 class CopyingClient(Client):
-    """One that copies those tensors."""
+    """A client that copies those tensors."""
 
     _copied_bytes = 16
 
 
 class ImpatientClient(Client):
-    """One that finds out soon that it waits for itself."""
+    """A client that finds out soon that it waits for itself."""
 
     _own_fault_ns = 50_000_000
 
 
 def owner_lock(run_dir: Path) -> OwnerLock:
-    """The supervisor's lock: without it, nobody waits for the pipeline."""
+    """The supervisor's lock: without it, a client does not wait for the pipeline."""
     return OwnerLock.acquire(run_dir / LOCK)
 
 

@@ -29,7 +29,7 @@ def test_an_ask_waits_for_its_grant_behind_what_was_kept_back(talk: Talk) -> Non
     grant = ask.take()
     assert grant is not None
     assert grant.slot == slot(3)
-    # It stays the caller's, who may make a draft of it, for as long as the ask lives.
+    # It stays the caller's, which may make a draft of it, for as long as the ask lives.
     assert talk.session.grant(SMALL) is None
     del ask
     assert talk.session.grant(SMALL) is grant
@@ -164,7 +164,7 @@ def test_two_that_wait_for_one_segment_are_served_in_turn(talk: Talk) -> None:
     assert (first.done, second.done) == (True, False)
     # The scheduler knows of one wait for each segment, and has served it.
     assert talk.said() == [Loan(ME, SMALL, 3, True)]
-    # One that gives up ends the wait of the other one too, as far as the scheduler knows.
+    # A caller that gives up ends the wait of the other one too, as far as the scheduler knows.
     third = talk.ask()
     talk.said()
     talk.session.give_up(SMALL, talk.now, third)

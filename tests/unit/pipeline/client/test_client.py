@@ -343,7 +343,7 @@ def test_small_outputs_are_copied_hold_no_slot_and_are_counted(pipeline: Pipelin
             result["z"][0] = 1
 
 
-def test_an_answer_that_nobody_looks_at_gives_its_slots_back(client: Client, pipeline: Pipeline) -> None:
+def test_an_answer_that_is_not_looked_at_gives_its_slots_back(client: Client, pipeline: Pipeline) -> None:
     future = client.submit(x=X, y=Y)
     assert future.wait(10)
     del future
@@ -382,7 +382,7 @@ def test_a_client_that_leaves_leaves_nothing(client: Client, pipeline: Pipeline,
 
 
 @pytest.mark.parametrize("alive", [True, False])
-def test_what_a_client_says_last_is_waited_for_only_where_somebody_hears_it(
+def test_a_closing_client_waits_for_its_last_message_to_leave_only_if_a_scheduler_hears_it(
     client: Client, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, alive: bool
 ) -> None:
     waits = []

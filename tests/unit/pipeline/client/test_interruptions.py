@@ -44,7 +44,7 @@ class Interruption:
     def _profile(self, frame: FrameType, event: str, argument: object) -> None:
         if event not in ("call", "c_return") or not frame.f_code.co_filename.startswith(FOLDER):
             return
-        # Not in callbacks and finalisers, out of which nothing can be raised: there what is raised is shown and dropped.
+        # Not in callbacks and finalisers, out of which nothing can be raised: Python shows and drops what they raise.
         inner: FrameType | None = frame
         while inner is not None and inner.f_code.co_filename.startswith(FOLDER):
             if inner.f_code.co_name in ("__del__", "report"):
@@ -57,7 +57,7 @@ class Interruption:
 
 
 def interrupted(point: int, call: Callable[[], Any]) -> tuple[bool, Any]:
-    """Whether a call was interrupted, and else what it returned."""
+    """Whether a call was interrupted; otherwise what it returned."""
     try:
         with Interruption(point):
             return False, call()

@@ -1,4 +1,4 @@
-"""What a client has borrowed comes back when the last reference to it is gone, and is said once."""
+"""What a client has borrowed comes back when the last reference to it is gone, and the client says so once."""
 
 from __future__ import annotations
 

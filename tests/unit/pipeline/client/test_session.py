@@ -302,7 +302,7 @@ def test_mending_asks_for_what_was_lost_and_settles_what_was_asked(talk: Talk) -
     assert (draft.open, other.open) == (False, True)
     assert not talk.session.slots.holds(slot(1))
     assert talk.said() == [Again(ME, 2), Loan(ME, LARGE, 4, False)]
-    # It was the interrupted call's: what comes is kept for no one.
+    # It was the interrupted call's: what comes is not kept.
     talk.answered(grants=(slot(0, LARGE),), settled=4)
     assert not ask.done
     assert talk.said() == [Submit(ME, 3, (submission(1, slot(1)),), (slot(0, LARGE),))]

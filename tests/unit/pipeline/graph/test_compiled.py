@@ -58,7 +58,7 @@ def test_scopes_lie_within_each_other(nested: CompiledPlan) -> None:
     assert (outer.stages, outer.inside) == (B | D, B | C | D)
     assert (inner.stages, inner.inside) == (C, C)
     assert inner.needs == A | B
-    # c reads u of a too: that is kept by the children of a, who are around those of b.
+    # c reads u of a too: that is kept by the children of a, which are around those of b.
     assert (inner.reads, outer.reads) == ((1,), (0,))
     assert (outer.exports, inner.exports) == ((3,), (2,))
 

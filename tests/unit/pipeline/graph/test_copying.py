@@ -54,9 +54,9 @@ def test_without_batches_nothing_can_be_copied() -> None:
 
 def test_a_batch_may_be_gathered_and_scattered_and_what_does_not_fill_its_slot_has_gaps() -> None:
     assert possible_copies(classifier(size=4)) == (
-        PossibleCopy("decode.image -> infer.image", GATHERED, "where rows of a batch do not lie side by side"),
-        PossibleCopy("infer.scores", SCATTERED, "where rows of a batch do not lie side by side"),
-        PossibleCopy("infer.scores", GAPS, "where the stage needs rows without gaps: scores takes 40 of the 64 bytes of its slot"),
+        PossibleCopy("decode.image -> infer.image", GATHERED, "if rows of a batch do not lie side by side"),
+        PossibleCopy("infer.scores", SCATTERED, "if rows of a batch do not lie side by side"),
+        PossibleCopy("infer.scores", GAPS, "if the stage needs rows without gaps: scores takes 40 of the 64 bytes of its slot"),
     )
 
 
@@ -80,7 +80,7 @@ def test_free_shapes_have_gaps_may_be_padded_and_are_known_to_the_model_alone() 
         ("infer.page", GAPS),
         ("infer.page", SHAPE_UNKNOWN),
     ]
-    assert possible_copies(plan)[0].when == "where W is no multiple of 32"
+    assert possible_copies(plan)[0].when == "if W is no multiple of 32"
 
 
 def test_elements_of_one_slot_are_without_gaps_where_each_fills_its_lines() -> None:
@@ -98,7 +98,7 @@ def test_documents_and_lists_are_never_copied() -> None:
     assert found(plan) == []
 
 
-def test_pools_are_rings_where_somebody_wants_neighbours() -> None:
+def test_pools_are_rings_if_a_stage_wants_neighbours() -> None:
     plan = classifier(size=4)
     assert {pool.name: order_of(plan, pool) for pool in plan.pools} == {
         "ingress/0": STACK, "decode": RING, "infer": RING, "top": STACK,

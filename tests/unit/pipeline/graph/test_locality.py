@@ -1,4 +1,4 @@
-"""Pools are touched from beside those who read them."""
+"""Pools are touched from CPUs near their readers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who sits where: on one CPU, on a laptop, on two sockets, under a quota."""
+"""Which worker sits where: on one CPU, on a laptop, on two sockets, under a quota."""
 
 from __future__ import annotations
 
@@ -210,8 +210,8 @@ def test_a_colocated_stage_has_the_workers_of_its_host(place: Place) -> None:
 
 def test_a_process_sits_where_the_most_demanding_of_its_stages_would(place: Place) -> None:
     placed = place(two_sockets(), infer="colocate: true", post="colocate: true")
-    # One a node, for the model's sake; nobody else wants a core.
+    # One a node, for the model's sake; no other stage wants a core.
     assert seats(placed["post"]) == [("0-31,64-95", 0, 32), ("32-63,96-127", 1, 32)]
     assert [worker.title for worker in placed["post"]] == ["pre+infer+post/0", "pre+infer+post/1"]
-    # A light stage takes no cores of its own where it shares those of a model.
+    # A light stage takes no cores of its own if it shares those of a model.
     assert seats(place(machine(8), pre="replicas: 1", post="colocate: true")["infer"]) == [("1-7", 0, 7)]

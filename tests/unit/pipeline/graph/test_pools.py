@@ -180,7 +180,7 @@ def sized(*stages: StagePlan, answered: str = "z") -> set[str]:
 
 
 def stage(name: str, reads: str, scope: str = "", many: int | None = None, **more: Any) -> StagePlan:
-    """One that gives a tensor `t` of free shape; `reads` are producers, `x` is the ingress."""
+    """A stage that gives a tensor `t` of free shape; `reads` are producers, `x` is the ingress."""
     gives = (TensorSpec("t", "uint8", ("N",), {"N": 1 << 21}, many=many),)
     edges = tuple(Edge("ingress" if one == "x" else one, "t") for one in reads)
     after = tuple(one for one in reads if one != "x")
@@ -201,7 +201,7 @@ def test_branches_have_slots_of_one_size_so_that_none_waits_for_the_other() -> N
     assert sized(stage("a", "x"), stage("b", "a"), stage("c", "a", when=asked), stage("z", "bc")) == {"a", "b", "c"}
 
 
-def test_what_children_give_to_whoever_joins_them_is_of_one_size_and_what_they_give_each_other_is_not() -> None:
+def test_what_children_give_to_the_stage_that_joins_them_is_of_one_size_and_what_they_give_each_other_is_not() -> None:
     stages = stage("a", "x", many=9), stage("b", "a", "a"), stage("c", "b", "a"), stage("z", "ac")
     assert sized(*stages) == {"a", "b"}
 

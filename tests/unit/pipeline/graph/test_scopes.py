@@ -163,12 +163,12 @@ def test_what_some_children_may_skip_must_be_taken_as_optional(complaints: Calla
 @pytest.mark.parametrize(
     ("when", "complaint"),
     [
-        ("ingress.image", "ingress.image is not made by a stage; whether a condition holds is told by who makes it"),
+        ("ingress.image", "ingress.image is not made by a stage; a condition must be"),
         ("a.zz", "a has no output 'zz'"),
         ("a.many", "a.many is many tensors; a condition is one"),
     ],
 )
-def test_a_condition_that_nobody_can_tell_is_refused(
+def test_a_condition_that_no_stage_can_tell_is_refused(
     complaints: Callable[..., list[str]], when: str, complaint: str
 ) -> None:
     found = complaints(

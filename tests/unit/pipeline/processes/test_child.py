@@ -1,4 +1,4 @@
-"""What a child is told at birth; and one whose collector is off still lets go of what refers to itself, in time."""
+"""What a child is told at birth; and that a child whose collector is off still frees reference cycles in time."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_boot_document_may_be_as_long_as_it_is() -> None:
     with child:
         child.stdin.write(document(title="feeder", extra={"text": text}).line())
         child.stdin.flush()
-        # Its life ends with that pipe: what it says is read before.
+        # Its life ends with that pipe: what it says must be read before.
         assert child.stdout.readline() == f"{len(text)}\n".encode()
 
 

@@ -78,7 +78,7 @@ def test_a_client_is_connected_when_it_is_said_and_sent_to_until_it_is_disconnec
 ) -> None:
     gone = (client(0xAB), Gone(1))
     assert outboxes.deliver([gone, (SHELL, Connect(0xAB)), gone]) == []
-    # What came before the connection has no way to go.
+    # What was decided before the connection cannot be sent.
     assert peer.received() == [Gone(1)]
     outboxes.deliver([(SHELL, Disconnect(client(0xAB), 0)), gone])
     assert peer.received(200) == []

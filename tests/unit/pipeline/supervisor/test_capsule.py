@@ -1,4 +1,4 @@
-"""What is read as a capsule, and what is refused with a word of what it is."""
+"""Which files are read as capsules, and that others are refused with a word of what they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several workers say as they end, as people are shown it."""
+"""The last words of several workers, as people are shown them."""
 
 from __future__ import annotations
 

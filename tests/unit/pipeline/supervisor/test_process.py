@@ -1,4 +1,4 @@
-"""A child as the system sees it: how its end is told, and what goes with it."""
+"""A child as the operating system sees it: how its end is described, and what ends with it."""
 
 from __future__ import annotations
 

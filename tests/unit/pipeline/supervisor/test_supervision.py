@@ -277,7 +277,7 @@ def test_the_next_scheduler_is_started_before_it_is_told_of_broken_stages() -> N
 def test_a_transition_is_complete_before_any_of_its_instructions_is_carried_out() -> None:
     supervision = running()
     instructions = supervision.exited(SCHEDULER, SEGV, 1.0)
-    # A shell that fails at the first of them leaves a supervision that knows of the next scheduler.
+    # If the shell fails at the first instruction, the supervision knows of the next scheduler all the same.
     assert isinstance(instructions, list)
     assert (supervision.epoch, supervision.children[SCHEDULER].epoch) == (1, 1)
     assert [type(instruction) for instruction in instructions] == [Log, NewEpoch, Spawn]

@@ -154,7 +154,7 @@ def test_a_group_is_batched_alone_and_at_once() -> None:
     assert batches == [[0, 2], [1, 3], [4]]
 
 
-def test_batches_of_one_are_whoever_came_first() -> None:
+def test_batches_of_one_are_the_order_that_came_first() -> None:
     batcher = Batcher(1, 10 * MS, 8, form=lambda order: order.request)
     batcher.add(order(0, deadline=5), 0)
     for request in (1, 2, 3):
@@ -219,7 +219,7 @@ def test_where_nothing_more_can_come_the_oldest_form_goes() -> None:
 
 
 def in_slots(slots: dict[int, int], *, gather: bool = True, max_size: int = 3, delay_ms: int = 10) -> Batcher:
-    """An batcher with requests that lie in the given slots."""
+    """A batcher with requests that lie in the given slots."""
 
     def place(order: Order) -> Place:
         return Place((slots[order.request],), (slots[order.request] + 1,))
@@ -265,7 +265,7 @@ def test_rows_without_extent_are_neighbours_once() -> None:
 
 @pytest.mark.parametrize("gather", [True, False])
 def test_forming_a_batch_looks_at_no_place_twice(gather: bool) -> None:
-    """However many wait: those of a worker of a GPU are hundreds."""
+    """However many wait: at a worker of a GPU they are hundreds."""
     asked = []
 
     def place(order: Order) -> Place:
@@ -286,7 +286,7 @@ def test_without_gathering_only_neighbours_share_a_batch() -> None:
     assert batcher.take(9) is None
     assert batcher.wake_at() == 10 * MS
     assert taken(batcher.take(10 * MS)) == ([0, 2], "delay")
-    batcher.add(order(4), 10 * MS)  # a neighbour of nobody who is here
+    batcher.add(order(4), 10 * MS)  # a neighbour of no order that is here
     assert taken(batcher.take(10 * MS + 5)) == ([5], "delay")
 
 
@@ -359,7 +359,7 @@ class InboxMachine(RuleBasedStateMachine):
             if self.model:
                 wake = self.batcher.wake_at()
                 assert wake is not None
-                assert wake > self.now, "nobody would ask again"
+                assert wake > self.now, "the worker would not ask again"
                 assert self.model[0][1] + self.delay > self.now, "the oldest starves"
             return
         rows = [row.order for row in closed.rows]

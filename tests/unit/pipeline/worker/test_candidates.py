@@ -26,7 +26,7 @@ def slots_of(rows: list[Waiting]) -> list[int]:
 
 
 def run_of(slot: int, among: list[int]) -> list[int]:
-    """What lies side by side with a slot: those behind it, then those before it; by searching."""
+    """The orders that lie side by side with a slot: those behind it, then those before it; by searching."""
     run = [slot]
     while len(run) < MOST and run[-1] + 1 in among:
         run.append(run[-1] + 1)
@@ -66,14 +66,14 @@ def test_runs_are_all_of_them_in_rows_that_lie_side_by_side(left: list[int]) -> 
     assert not candidates
 
 
-def test_where_nobody_cares_for_places_it_is_first_come_first_served() -> None:
+def test_if_the_stage_does_not_care_for_places_it_is_first_come_first_served() -> None:
     candidates = Candidates(None)
     for number in range(6):
         candidates.add(number, Waiting(Order(number, 0, 0, 0, (), (), ""), 0))
     assert [slots_of(candidates.take(MOST)), slots_of(candidates.take(MOST))] == [[0, 1, 2, 3], [4, 5]]
 
 
-def test_one_is_urgent_halfway_to_its_deadline_and_nobody_any_more_once_it_has_gone() -> None:
+def test_one_is_urgent_halfway_to_its_deadline_and_none_any_more_once_it_has_gone() -> None:
     candidates = peers_of([1, 5, 9], deadlines={5: 100, 9: 300})
     assert [candidates.is_urgent(now) for now in (49, 50)] == [False, True]
     candidates.remove([1])

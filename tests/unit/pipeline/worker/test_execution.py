@@ -202,7 +202,7 @@ def test_a_failed_row_brings_its_traceback_and_no_other_rows(bench: Bench) -> No
     assert text.endswith("ZeroDivisionError: integer division or modulo by zero")
     frames = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith("  File ")]
     assert frames == ["process", "divide"]
-    # The batch failed with the same first; that is not what this one came of.
+    # The batch failed with the same first; that is not the cause of this one.
     assert "During handling" not in text
 
 
@@ -314,14 +314,14 @@ def test_a_stale_handle_fails_its_row_and_is_never_read(bench: Bench) -> None:
     assert bench.refused == 1
 
 
-def test_a_tensor_that_nobody_filled_in_fails_its_row(bench: Bench) -> None:
+def test_a_tensor_that_was_not_filled_in_fails_its_row(bench: Bench) -> None:
     (notice,) = bench.run(Stage(fill), bench.order(1, 12)).notices
     assert notice.code == "StageFailed"
     assert "tensor 12 was not filled in by the stage before" in notice.message
     assert bench.refused == 1
 
 
-def test_a_slot_that_was_given_to_somebody_else_is_not_written(bench: Bench) -> None:
+def test_a_slot_that_was_given_to_another_request_is_not_written(bench: Bench) -> None:
     late = bench.order(1, bench.handle(1, 1, 1, 1))
     hop = late.order.hops[0]
     bench.pools[1].abandon(hop.slot, hop.generation)

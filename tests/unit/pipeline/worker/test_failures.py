@@ -1,4 +1,4 @@
-"""What is said of an exception: whose line it was, what the traceback holds, and how often it is shown."""
+"""What a worker says of an exception: whose line it was, what the traceback holds, and how often it is shown."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def story_of(stage: Any) -> Story:
     """Of the exception that a stage raises, as the runtime sees it."""
     with pytest.raises(Exception) as caught:  # noqa: PT011
         run(stage, x=[np.zeros(2, np.uint8)])
-    # Without this function's own frame: nobody's code is around the runtime's.
+    # Without this function's own frame: no user's code is around the runtime's.
     assert caught.tb is not None
     return examine(caught.value.with_traceback(caught.tb.tb_next), Home.of(stage))
 
@@ -184,7 +184,7 @@ def test_what_a_stage_raises_while_it_is_made_is_told_with_its_own_frames(tmp_pa
     assert frames[0].endswith('made.py", line 3, in __init__')
     with pytest.raises(BadOption) as caught:
         load_stage("./made.py:Mode", {}, tmp_path)
-    # Without this function's frame: there is no code of anybody's that could be shown.
+    # Without this function's frame: there is no user's code that could be shown.
     assert caught.tb is not None
     assert start_failure(caught.value.with_traceback(caught.tb.tb_next))[1] == ""
 

@@ -45,7 +45,7 @@ def worker(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     logging.basicConfig = configure  # type: ignore[assignment]
 
 
-def log_from(path: str, level: int = logging.INFO, name: str = "somebody") -> None:
+def log_from(path: str, level: int = logging.INFO, name: str = "library") -> None:
     """Log as a file at that path does."""
     logger = logging.getLogger(name)
     if logger.isEnabledFor(level):

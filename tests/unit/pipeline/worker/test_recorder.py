@@ -10,7 +10,7 @@ def memory() -> memoryview:
     return memoryview(bytearray(2 * RECORD_BYTES))
 
 
-def test_what_runs_can_be_read_by_somebody_else(memory: memoryview) -> None:
+def test_what_runs_can_be_read_by_another_process(memory: memoryview) -> None:
     worker, supervisor = Recorder(memory), Recorder(memory)
     assert (supervisor.since, supervisor.running) == (0, ())
     worker.begin([7, 2**64 - 1], 12)
@@ -59,7 +59,7 @@ def test_close_lets_go_of_the_memory() -> None:
     recorder = Recorder(view)
     recorder.close()
     view.release()
-    memory.clear()  # a BufferError while anybody looks at it
+    memory.clear()  # a BufferError while a view of it exists
 
 
 def test_of_several_batches_in_flight_those_that_still_run_stay_recorded(memory: memoryview) -> None:

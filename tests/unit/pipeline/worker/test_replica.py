@@ -58,7 +58,7 @@ def relay(name: str, source: Edge, host: str, credits: int = 4) -> StagePlan:
 
 
 class Process:
-    """The workers 4 (stage a) and 5 (stage b) of one process, and everybody that it speaks to."""
+    """The workers 4 (stage a) and 5 (stage b) of one process, and all that it speaks to."""
 
     def __init__(self, run_dir: Path) -> None:
         ingress = Edge(INGRESS, "tensor")
@@ -137,7 +137,7 @@ def test_each_worker_says_what_it_has_done_under_its_own_number(process: Process
     process.a.add([process.order(7, 4, 5), process.order(8, 4, 5)])
     assert process.a.step(now())
     assert process.b.step(now())
-    # Nobody waits for what a has to say: it may come with others.
+    # The notices of a do not hurry: they may come with others.
     (notices,) = process.said()
     assert isinstance(notices, Notices)
     assert (notices.worker, [notice.request for notice in notices.notices]) == (5, [7, 8])
@@ -230,7 +230,7 @@ def test_a_batch_that_waits_for_the_one_before_it_is_not_counted_as_computed(pro
 
 
 class Paced:
-    """Many batches at once, which end when they are told to; counts who was asked."""
+    """Many batches at once, which end when they are told to; counts which were asked for."""
 
     inputs = outputs = (X,)
     concurrency = 9
@@ -265,7 +265,7 @@ def paced(process: Process) -> Paced:
     return stage
 
 
-def test_while_there_is_work_few_are_asked_and_everyone_in_turn(process: Process, paced: Paced) -> None:
+def test_while_there_is_work_few_are_asked_for_and_each_in_turn(process: Process, paced: Paced) -> None:
     for step in range(8):
         paced.over.add(step)
         process.a.add([process.order(20 + step, 4)])
@@ -275,7 +275,7 @@ def test_while_there_is_work_few_are_asked_and_everyone_in_turn(process: Process
     assert set(paced.asked) > set(range(9))
 
 
-def test_a_batch_that_takes_long_holds_nobody_up(process: Process, paced: Paced) -> None:
+def test_a_batch_that_takes_long_does_not_hold_others_up(process: Process, paced: Paced) -> None:
     # All but the oldest end, while there is always something to begin.
     paced.over |= set(range(1, 200))
     for request in range(100, 140):

@@ -1,4 +1,5 @@
-"""Execution where slots are of several sizes: what fits, where it lies, and what is said of what does not."""
+"""Execution with slots of several sizes: what fits, where it lies, and what the execution says if something does
+not."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ class Stage:
 
 
 class Flying(Stage):
-    """One that begins a batch, and is asked later whether it is over."""
+    """A stage that begins a batch, and is asked later whether it is over."""
 
     concurrency = 2
 
