@@ -1,4 +1,4 @@
-"""The door: what comes in, and in which order what goes out."""
+"""The door: what comes in, and the order in which messages go out."""
 
 from __future__ import annotations
 
@@ -60,14 +60,18 @@ def test_a_worker_that_does_not_belong_here_is_not_taken_in_and_nothing_is_sent_
 
 
 @pytest.mark.parametrize(
-    ("message", "count"),
-    [(Failed(1, "no", ""), "unexpected_messages"), (PeerGone(1), "unexpected_messages"), (WireError("x"), "refused_frames")],
+    ("message", "count", "said"),
+    [
+        (Failed(1, "no", ""), "unexpected_messages", []),
+        (PeerGone(1), "unexpected_messages", []),
+        (WireError("x"), "refused_frames", ["shell 0: Log"]),
+    ],
 )
-def test_what_no_process_should_send_is_counted(example: Make, message: Any, count: str) -> None:
+def test_what_no_process_should_send_is_counted(example: Make, message: Any, count: str, said: list[str]) -> None:
     scheduler = example()
     scheduler.handle(message)
     assert scheduler.scheduler.counts[count] == 1
-    assert scheduler.decide() == []
+    assert scheduler.decide() == said
 
 
 def test_a_drain_ends_when_all_is_answered_and_is_said_once(example: Make) -> None:
