@@ -61,6 +61,10 @@ class Backlog:
     def __len__(self) -> int:
         return self._size
 
+    def __bool__(self) -> bool:
+        # Compiled, what may be None is otherwise true whenever it is there, however many wait.
+        return self._size > 0
+
     def push(self, request: Request) -> None:
         """Queue behind its equals."""
         self._size += 1

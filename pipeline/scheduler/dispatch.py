@@ -63,10 +63,9 @@ class Dispatch:
         """
         for worker in self._state.stage_workers[stage.index]:
             line = lines.get(worker.number)
-            # Asked for their lengths: compiled, what may be None and has no `__bool__` is true whenever it is there.
-            while line is not None and len(line) > 0 and worker.credits:
+            while line and worker.credits:
                 head = line.peek()
-                if backlog is not None and len(backlog) > 0 and due(backlog.peek()) < due(head):
+                if backlog and due(backlog.peek()) < due(head):
                     break
                 pool = self._state.sizes.pool_for(head, stage)
                 if pool is None or not self._may_have(head, stage):
