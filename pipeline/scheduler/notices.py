@@ -131,7 +131,7 @@ class Noticing:
             request.values[base + at] = handle
         for at, many in zip(stage.manies, notice.children):
             request.values[base + at] = many
-        request.conditions |= notice.truths << base
+        request.conditions |= notice.conditions << base
 
     def _settle_before(self, request: Request, current: CompiledStage, running: int = 0) -> None:
         """All stages that `current` needs have run, since otherwise `current` could not have run: they count as done.

@@ -26,7 +26,7 @@ from pipeline.scheduler.ledger import Request, Worker
 from pipeline.scheduler.progress import Progress
 from pipeline.scheduler.state import State
 from pipeline.scheduler.story import note
-from pipeline.wire.messages import Kept, Relic, Retire, StageBroken, WorkerGone
+from pipeline.wire.messages import Keep, Kept, Retire, StageBroken, WorkerGone
 
 __all__ = ["Recovery"]
 
@@ -128,8 +128,8 @@ class Recovery:
         # Its slots stay until the supervisor has read them.
         request.root.fences.add((_KEEPER, request.id, 0))
         self._condemned[request.id] = stage
-        relic = Relic(request.id, request.label, stage.index, request.how, *request.inputs_of(stage))
-        state.out.supervisor.append(relic)
+        keep = Keep(request.id, request.label, stage.index, request.how, *request.inputs_of(stage))
+        state.out.supervisor.append(keep)
         return True
 
     def kept(self, message: Kept) -> None:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError
 from pipeline.graph.plan import Plan
 from pipeline.wire.flattening import parts
-from pipeline.wire.messages import Relic
+from pipeline.wire.messages import Keep
 from shm.handle import TensorHandle
 from shm.segment import Segment
 from shm.view import SegmentTable
@@ -59,7 +59,7 @@ class Capsule:
     """By name; a list if the stage takes many, None in place of what a skipped stage would have made."""
 
 
-def write_capsule(plan: Plan, relic: Relic, segments: Sequence[Segment]) -> str:
+def write_capsule(plan: Plan, keep: Keep, segments: Sequence[Segment]) -> str:
     """Write the capsule of one request; its path, or "" if the plan wants none or it is too large.
 
     Raises:
@@ -67,9 +67,9 @@ def write_capsule(plan: Plan, relic: Relic, segments: Sequence[Segment]) -> str:
         HandleRefused: a handle does not name bytes of these segments.
     """
     limits = plan.capsules
-    if not limits.max_count or sum(h.nbytes for h in relic.inputs if not isinstance(h, int)) > limits.max_bytes:
+    if not limits.max_count or sum(h.nbytes for h in keep.inputs if not isinstance(h, int)) > limits.max_bytes:
         return ""
-    stage = plan.stages[relic.stage]
+    stage = plan.stages[keep.stage]
     now = datetime.now(timezone.utc)
     document = {
         "format": _FORMAT,
@@ -80,11 +80,11 @@ def write_capsule(plan: Plan, relic: Relic, segments: Sequence[Segment]) -> str:
         "options": dict(stage.options),
         "base_dir": plan.base_dir,
         "threads": stage.workers[0].threads,
-        "how": relic.how,
-        "request": relic.label,
+        "how": keep.how,
+        "request": keep.label,
         "time": now.isoformat(timespec="milliseconds"),
         "versions": {"python": platform.python_version(), **_versions()},
-        "inputs": _entries([spec.name for spec in stage.inputs], relic),
+        "inputs": _entries([spec.name for spec in stage.inputs], keep),
     }
     folder = Path(limits.folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def write_capsule(plan: Plan, relic: Relic, segments: Sequence[Segment]) -> str:
         zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
     ):
         archive.writestr("capsule.json", json.dumps(document, indent=1))
-        for number, array in enumerate(_arrays(relic.inputs, segments)):
+        for number, array in enumerate(_arrays(keep.inputs, segments)):
             if array is None:
                 continue
             with archive.open(f"inputs/{number}.npy", "w", force_zip64=True) as member:
@@ -106,11 +106,11 @@ def write_capsule(plan: Plan, relic: Relic, segments: Sequence[Segment]) -> str:
     return str(path)
 
 
-def _entries(names: Sequence[str], relic: Relic) -> list[dict[str, Any]]:
+def _entries(names: Sequence[str], keep: Keep) -> list[dict[str, Any]]:
     """For each input: its name, whether it is of many, and the numbers of its files; null if it is missing."""
     entries: list[dict[str, Any]] = []
-    numbered = [None if isinstance(handle, int) else at for at, handle in enumerate(relic.inputs)]
-    for name, (files, many) in zip(names, parts(numbered, relic.lengths)):
+    numbered = [None if isinstance(handle, int) else at for at, handle in enumerate(keep.inputs)]
+    for name, (files, many) in zip(names, parts(numbered, keep.lengths)):
         entries.append({"name": name, "many": many, "files": files})
     return entries
 

@@ -35,7 +35,7 @@ from pipeline.supervisor.supervision import STOPPED_EARLY, Exit, Phase, Supervis
 from pipeline.topology.refusals import refusal_of
 from pipeline.wire.address import SCHEDULER, SUPERVISOR, Address
 from pipeline.wire.links import Outbox, connect, forget, listen
-from pipeline.wire.messages import Drained, Failed, Kept, PoolAddress, Ready, Relic, Reset
+from pipeline.wire.messages import Drained, Failed, Keep, Kept, PoolAddress, Ready, Reset
 from pipeline.wire.run_dir import RunFolder, remove_dead_runs
 from pipeline.worker.recorder import Recorder
 from shm.errors import OwnerAlive, ShmError
@@ -216,7 +216,7 @@ class _Shell:
             self._carry_out(supervision.failed(Address.worker(message.worker), message.error, message.traceback))
         elif isinstance(message, Drained):
             self._carry_out(supervision.drained(message.status.unfinished, time.monotonic()))
-        elif isinstance(message, Relic):
+        elif isinstance(message, Keep):
             self._keep(message)
         elif isinstance(message, WireError):
             self._log("warning", f"refused a message: {message}")
@@ -227,18 +227,18 @@ class _Shell:
             return Address.worker(ready.worker)
         return next((child for child, process in self._processes.items() if process.pid == ready.pid), None)
 
-    def _keep(self, relic: Relic) -> None:
+    def _keep(self, keep: Keep) -> None:
         """Write the capsule of a request that killed its workers; its slots wait until then."""
-        path, request = "", RequestInfo.parse(relic.label)
+        path, request = "", RequestInfo.parse(keep.label)
         try:
-            path = write_capsule(self._plan, relic, self._made[:-1])
+            path = write_capsule(self._plan, keep, self._made[:-1])
         except (OSError, ShmError) as error:
             self._log("warning", f"the capsule of request {request} could not be written: {error}")
         if path:
-            name = self._plan.stages[relic.stage].name
+            name = self._plan.stages[keep.stage].name
             killed = f"request {request} killed its workers in stage {name}"
             self._log("error", f"{killed}; kept in {path}: pipeline replay {path}")
-        self._tell(Tell(SCHEDULER, Kept(relic.request, path)))
+        self._tell(Tell(SCHEDULER, Kept(keep.request, path)))
 
     def _look_for_damage(self) -> None:
         """Whether a segment was truncated or removed from outside: no process could attach it any more."""

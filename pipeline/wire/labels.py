@@ -1,4 +1,4 @@
-"""Labels: how a request is called, by everybody who speaks of it (see `stages.request`). Pure.
+"""Labels: how logs, errors and answers call a request (see `stages.request`). Pure.
 
 The id is made of what a client and the scheduler both know, so an answer need not bring it: the last five
 hexadecimal digits of the client's number, and the client's own number of the request.

@@ -4,7 +4,7 @@
     scheduler ──Welcome, Refused, Answers, Status, Story, Gone──▶ client
     worker ──Ready, Notices, Fenced, WorkerReport──▶ scheduler
     scheduler ──Orders, Fences, PeerGone, Retire──▶ worker ──Orders──▶ worker
-    supervisor ──WorkerGone, StageBroken, Kept, Retire, Drain, Stop──▶ scheduler ──Ready, Relic, Drained──▶ supervisor
+    supervisor ──WorkerGone, StageBroken, Kept, Retire, Drain, Stop──▶ scheduler ──Ready, Keep, Drained──▶ supervisor
     supervisor ──Reset, Stop──▶ worker ──Ready, Failed──▶ supervisor
 
 On the wire a message is one MessagePack array: [tag, field, field, ...], where the tag is PROTOCOL * 256 + kind; a
@@ -67,6 +67,7 @@ __all__ = [
     "Hello",
     "Hop",
     "Interface",
+    "Keep",
     "Kept",
     "Loan",
     "Message",
@@ -78,7 +79,6 @@ __all__ = [
     "PoolAddress",
     "Ready",
     "Refused",
-    "Relic",
     "Reset",
     "Retire",
     "SlotRef",
@@ -289,7 +289,7 @@ class Fenced(Message, frozen=True, tag=_tag(23)):
 
 
 class PeerGone(Message, frozen=True, tag=_tag(24)):
-    """A worker has died; whoever is connected to it disconnects."""
+    """A worker has died; the workers that are connected to it disconnect."""
 
     worker: int
 
@@ -348,7 +348,7 @@ class WorkerGone(Message, frozen=True, tag=_tag(42)):
     running: tuple[int, ...]
     """The requests of the batch that it was computing, read from its flight recorder."""
     outside: bool
-    """Somebody else's SIGKILL, as far as can be told: not a sign of what it was computing."""
+    """A SIGKILL of another process of the host, as far as can be told: not a sign of what it was computing."""
     beside: bool
     """Other workers of the same process were computing too, who may as well be to blame."""
 
@@ -382,7 +382,7 @@ class Reset(Message, frozen=True, tag=_tag(47)):
     """Every pool of the plan, in its order."""
 
 
-class Relic(Message, frozen=True, tag=_tag(48)):
+class Keep(Message, frozen=True, tag=_tag(48)):
     """A request has killed its workers: keep its inputs, so that it can be looked into. Answered by `Kept`."""
 
     request: int
@@ -396,7 +396,7 @@ class Relic(Message, frozen=True, tag=_tag(48)):
 
 
 class Kept(Message, frozen=True, tag=_tag(49)):
-    """The supervisor has done what `Relic` asks."""
+    """The supervisor has done what `Keep` asks."""
 
     request: int
     path: str

@@ -81,7 +81,7 @@ class Hop(Record, frozen=True):
     """The slot to fill: segment, slot and generation; generation 0: the stage gives no bytes of its own."""
     slot: int
     generation: int
-    prompt: bool
+    awaited: bool
     """Whether the scheduler waits for this hop's notice though the order goes on; else it may come late."""
     inputs: tuple[TensorHandle | int, ...]
     """In the order of the stage's inputs. An int is the number of a tensor that an earlier hop of
@@ -130,7 +130,7 @@ class Notice(Record, frozen=True):
     """Of every hop of the order so far, this one last."""
     children: tuple[tuple[TensorHandle, ...], ...]
     """For each of the stage's fields of many tensors: all of them, in order."""
-    truths: int
+    conditions: int
     """Bit i: the stage's field i holds, for stages whose `when:` asks (see `plan.When`)."""
     bytes_in: int
     """Of its inputs, where the stage's slots are of several sizes; else 0."""

@@ -41,7 +41,7 @@ class _Result(NamedTuple):
     message: str = ""
     outputs: tuple[TensorHandle, ...] = ()
     children: tuple[tuple[TensorHandle, ...], ...] = ()
-    truths: int = 0
+    conditions: int = 0
     nbytes: int = 0
     """What the outputs need of a slot, if slots are of several sizes."""
     traceback: str = ""
@@ -409,21 +409,21 @@ class Execution:
         nbytes = _slot_bytes_of(chain(outputs, *children)) if self._largest else 0
         if not self._manies and not self._asked:
             return _Result(OK, "", outputs, nbytes=nbytes)
-        truths = 0
+        conditions = 0
         for bit, spec in self._asked:
             view = self._table.view(filled[spec.name])
             try:
                 holds = bool(json.loads(view.tobytes())) if spec.dtype == JSON else bool(view.any())
             except ValueError as error:
                 return _Result("StageFailed", f"stage {self._name}: output {spec.name!r} is no JSON document: {error}")
-            truths |= bit * holds
-        return _Result(OK, "", outputs, children, truths, nbytes)
+            conditions |= bit * holds
+        return _Result(OK, "", outputs, children, conditions, nbytes)
 
     def _settle(
         self, outcome: Outcome, row: Waiting, began: int, ended: int, size: int, copied: int, result: _Result
     ) -> None:
         order = row.order
-        code, message, outputs, children, truths, nbytes, traceback, parted = result
+        code, message, outputs, children, conditions, nbytes, traceback, parted = result
         trace = (
             *order.trace,
             Trace(self._index, (began - row.arrived) // 1000, (ended - began) // 1000, size, copied),
@@ -431,10 +431,10 @@ class Execution:
         goes_on = code == OK and len(order.hops) > 1
         bytes_in = sum(h.nbytes for h in order.hops[0].inputs if isinstance(h, TensorHandle)) if self._largest else 0
         notice = Notice(
-            order.request, order.attempt, code, message, outputs, trace, children, truths, bytes_in, nbytes, traceback,
-            True, parted,
+            order.request, order.attempt, code, message, outputs, trace, children, conditions, bytes_in, nbytes,
+            traceback, True, parted,
         )  # fmt: skip
-        (outcome.late if goes_on and not order.hops[0].prompt else outcome.notices).append(notice)
+        (outcome.late if goes_on and not order.hops[0].awaited else outcome.notices).append(notice)
         if goes_on:
             rest = order.hops[1:]
             if outputs:
@@ -451,7 +451,7 @@ class Execution:
         base, end = self._base, self._base + len(outputs)
         inputs = tuple([outputs[t - base] if type(t) is int and base <= t < end else t for t in hop.inputs])
         # In place of `_replace`, which takes twice as long.
-        return Hop(hop.stage, hop.worker, hop.segment, hop.slot, hop.generation, hop.prompt, inputs, hop.lengths)
+        return Hop(hop.stage, hop.worker, hop.segment, hop.slot, hop.generation, hop.awaited, inputs, hop.lengths)
 
     def _failure(self, error: BaseException, row: Waiting) -> _Result:
         if isinstance(error, BadInput):

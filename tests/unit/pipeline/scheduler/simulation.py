@@ -30,6 +30,7 @@ from pipeline.wire.messages import (
     Drained,
     Fenced,
     Fences,
+    Keep,
     Kept,
     Message,
     Notice,
@@ -38,7 +39,6 @@ from pipeline.wire.messages import (
     Orders,
     PeerGone,
     Ready,
-    Relic,
     Retire,
     Welcome,
     WorkerGone,
@@ -103,7 +103,7 @@ class Simulation(Clientele):
         # Relays do not look at their inputs.
         self._stage_reads_x = any(stage.fields for stage in plan.stages)
         #: What the supervisor was asked to keep.
-        self.relics: list[Relic] = []
+        self.kept: list[Keep] = []
         self.parted = next((name for name, edge in plan.outputs if edge.tensor == PARTS), None)
         self.lost_workers = False
         self.streaming = choose(3) == 2
@@ -167,13 +167,13 @@ class Simulation(Clientele):
         if isinstance(message, Drained):
             self.drained = True
             return
-        assert isinstance(message, Relic)
+        assert isinstance(message, Keep)
         for handle in message.inputs:
             if handle == MISSING:
                 continue
             assert isinstance(handle, TensorHandle)
             self.table.view(handle)  # it copies them: they must still be there
-        self.relics.append(message)
+        self.kept.append(message)
         self.network.send(SUPERVISOR, SCHEDULER, Kept(message.request, ""))
 
     # -- the scheduler's shell --------------------------------------------------------------------

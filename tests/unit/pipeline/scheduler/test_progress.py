@@ -42,11 +42,11 @@ def test_without_children_the_join_runs_at_once(example: Make) -> None:
 
 def test_a_stage_whose_condition_does_not_hold_is_skipped(example: Make) -> None:
     scheduler = example("either or")
-    for tag, truths, branch in ((1, 0b10, "b"), (2, 0b00, "d")):
+    for tag, conditions, branch in ((1, 0b10, "b"), (2, 0b00, "d")):
         scheduler.submit(tag)
         assert scheduler.decide() == [f"worker 0: order {tag} a"]
         worker = {"b": 1, "d": 2}[branch]
-        assert passed(scheduler, 0, tag, truths=truths) == [f"worker {worker}: order {tag} {branch}>e"]
+        assert passed(scheduler, 0, tag, conditions=conditions) == [f"worker {worker}: order {tag} {branch}>e"]
         assert passed(scheduler, 3, tag) == [f"client 1: {tag} OK"]
 
 
@@ -54,7 +54,7 @@ def test_what_needs_a_skipped_stage_is_skipped_and_its_output_is_missing(example
     scheduler = example("perhaps an answer")
     scheduler.submit(1)
     scheduler.decide()
-    assert passed(scheduler, 0, 1, truths=0) == ["client 1: 1 OK"]
+    assert passed(scheduler, 0, 1, conditions=0) == ["client 1: 1 OK"]
     assert scheduler.answers[1, 1].outputs[1] == -1
 
 
@@ -62,7 +62,7 @@ def test_a_fan_out_that_is_skipped_has_no_children(example: Make) -> None:
     scheduler = example("perhaps a fan out")
     scheduler.submit(1)
     scheduler.decide()
-    assert passed(scheduler, 0, 1, truths=0) == ["worker 3: order 1 h"]
+    assert passed(scheduler, 0, 1, conditions=0) == ["worker 3: order 1 h"]
     assert scheduler.scheduler.counts["children"] == 0
 
 

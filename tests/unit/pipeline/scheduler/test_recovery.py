@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.wire.address import SUPERVISOR
-from pipeline.wire.messages import Kept, Relic, StageBroken, WorkerGone
+from pipeline.wire.messages import Keep, Kept, StageBroken, WorkerGone
 from shm.handle import TensorHandle
 from tests.unit.pipeline.scheduler.example import Example
 
@@ -91,7 +91,7 @@ def test_a_request_that_has_died_alone_twice_is_condemned_and_its_inputs_are_kep
     assert dies(scheduler, 1, 1) == ["1.1 b>c group 2"]
     assert dies(scheduler, 11, 1) == []
     inputs = (TensorHandle(101, 0, 1, 0, "uint8", (16,)),)
-    assert scheduler.decided == [(SUPERVISOR, Relic(1, "00001-1", 1, "killed", inputs, ()))]
+    assert scheduler.decided == [(SUPERVISOR, Keep(1, "00001-1", 1, "killed", inputs, ()))]
     # When the supervisor has read its slots, it is answered, and they come back.
     assert scheduler.free("a") == scheduler.plan.pools[1].slots - 1
     scheduler.handle(Kept(1, "capsule.npz"))
@@ -106,7 +106,7 @@ def test_kills_from_outside_weigh_less(example: Make) -> None:
     assert dies(scheduler, 1, 1, outside=True) == ["1.1 b>c group 2"]
     assert dies(scheduler, 11, 1, outside=True) == ["1.2 b>c group 4"]
     assert dies(scheduler, 21, 1, outside=True) == []
-    assert [type(message) for _, message in scheduler.decided] == [Relic]
+    assert [type(message) for _, message in scheduler.decided] == [Keep]
 
 
 def test_a_request_that_did_not_die_alone_is_not_charged(example: Make) -> None:

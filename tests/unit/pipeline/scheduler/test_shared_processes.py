@@ -49,7 +49,7 @@ def test_a_deadly_request_is_found_in_whatever_stage_it_kills(
                     assert deaths <= 9, f"seed {seed}"
             # It died alone often enough and no oftener, and its inputs are kept as they came into the stage it killed.
             assert 1 <= max(simulation.guilt.values()) <= Fraction(4, 3), f"seed {seed}"
-            assert [relic.stage for relic in simulation.relics] == [stage]
+            assert [keep.stage for keep in simulation.kept] == [stage]
             simulation.settle()
             assert simulation.scheduler.counts["failed_StageCrashed"] == 1
             assert simulation.scheduler.counts["answered"] == simulation.scheduler.counts["requests"] - 1 > 0

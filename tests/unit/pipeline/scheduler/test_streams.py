@@ -346,9 +346,9 @@ def test_answers_come_in_the_streams_order_whatever_stages_are_skipped(example: 
     send(scheduler, 2, 2)
     scheduler.decide()
     # Bit 1 is the condition of `b`: it holds for the first request only.
-    scheduler.finish(0, 1, truths=0b10)
+    scheduler.finish(0, 1, conditions=0b10)
     scheduler.decide()
-    scheduler.finish(0, 2, truths=0)
+    scheduler.finish(0, 2, conditions=0)
     assert scheduler.decide() == []
     scheduler.finish(1, 1)
     scheduler.finish(2, 1)

@@ -99,9 +99,9 @@ class Bench:
         self.table.view(handle, writable=True)[...] = values
         return handle
 
-    def order(self, request: int, given: TensorHandle | int, *rest: Hop, deadline: int = 0, prompt: bool = False) -> Waiting:
+    def order(self, request: int, given: TensorHandle | int, *rest: Hop, deadline: int = 0, awaited: bool = False) -> Waiting:
         slot, generation = self.pools[1].loan()
-        hop = Hop(INDEX, 5, self.segments[1].number, slot, generation, prompt, (given,), ())
+        hop = Hop(INDEX, 5, self.segments[1].number, slot, generation, awaited, (given,), ())
         return Waiting(Order(request, 2, deadline, 0, (hop, *rest), (Trace(0, 1, 2, 3, 4),), f"00abc-{request} {request}.jpg"), NOW - 5_000_000)
 
     def read(self, notice: Notice) -> dict[str, list[int]]:
@@ -367,7 +367,7 @@ def test_an_order_goes_on_with_what_this_stage_made(bench: Bench) -> None:
 
 
 def test_a_notice_that_is_waited_for_is_not_late(bench: Bench) -> None:
-    outcome = bench.run(Stage(fill), bench.order(1, bench.handle(1, 1, 1, 1), Hop(4, 8, 1, 2, 3, True, (), ()), prompt=True))
+    outcome = bench.run(Stage(fill), bench.order(1, bench.handle(1, 1, 1, 1), Hop(4, 8, 1, 2, 3, True, (), ()), awaited=True))
     assert [notice.request for notice in outcome.notices] == [1]
     assert outcome.late == []
     assert list(outcome.forwards) == [8]
