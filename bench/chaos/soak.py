@@ -29,6 +29,7 @@ from bench.chaos.tally import Tally, count
 from pipeline.client.status import ask_status
 from pipeline.errors import Unavailable
 from pipeline.testing.running import RunningPipeline, running
+from pipeline.wire.status import PipelineStatus
 from shm import leftovers
 
 __all__ = ["PIPELINE", "Soak", "soak"]
@@ -270,12 +271,12 @@ class _Run:
                 continue
         return None
 
-    def _ask(self, run_dir: Path) -> dict[str, Any] | None:
+    def _ask(self, run_dir: Path) -> PipelineStatus | None:
         try:
             status = ask_status(run_dir, timeout_s=1.0)
         except Unavailable:
             return None
-        self._counts[status["epoch"]] = status["counts"]
+        self._counts[status.epoch] = status.counts
         return status
 
     def _slots_out(self, pipeline: RunningPipeline) -> int:
@@ -287,10 +288,10 @@ class _Run:
         end = time.monotonic() + _GRACE_S
         while True:
             status = self._ask(pipeline.run_dir)
-            out = -1 if status is None else sum(p["slots"] - p["free"] for p in status["pools"])
+            out = -1 if status is None else sum(pool.slots - pool.free for pool in status.pools)
             if status is not None:
-                canary = [client for client in status["clients"] if client["name"] == "canary"]
-                out -= sum(client["granted"] + client["borrowed"] + client["requests"] for client in canary)
+                canary = [client for client in status.clients if client.name == "canary"]
+                out -= sum(client.granted + client.borrowed + client.requests for client in canary)
             if out == 0 or time.monotonic() > end:
                 return out
             time.sleep(0.05)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import psutil
 import typer
@@ -18,9 +17,9 @@ from pipeline.cli.tables import make_console, make_table
 from pipeline.client.status import ask_status, ask_story
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError, Unavailable
-from pipeline.feeding.summary import copies_of
 from pipeline.streams import say
 from pipeline.wire.run_dir import find_run, runs
+from pipeline.wire.status import FailureStatus, PipelineStatus, WorkerStatus, plain
 from stages.copies import REASONS
 from stages.request import RequestInfo
 
@@ -69,22 +68,22 @@ def status(
             )
         if request is not None:
             sys.exit(_show_story(run_dir, request))
-        document = ask_status(run_dir)
+        found = ask_status(run_dir)
     except Unavailable as error:
         print(error, file=sys.stderr)
         sys.exit(_NOT_READY)
     if prometheus:
         from pipeline.metrics.rendering import render  # prometheus_client brings a web server, which takes its time
 
-        print(render(document), end="")
+        print(render(found), end="")
     elif as_json:
-        print(json.dumps(document, indent=1))
+        print(json.dumps(plain(found), indent=1))
     else:
         console = make_console()
-        _show(document, console)
+        _show(found, console)
         if pages:
             console.print(pages_table(pages_of_run(run_dir.name), console))
-    sys.exit(0 if document["ready"] else _NOT_READY)
+    sys.exit(0 if found.ready else _NOT_READY)
 
 
 def _of_the_same_name(asked: str | None, found: Path) -> list[Path]:
@@ -121,63 +120,63 @@ def _usage(pid: int, title: str) -> tuple[str, str, str]:
         return "-", "-", "-"
 
 
-def _show_failure(stage: str, failure: Mapping[str, Any], console: Console) -> None:
+def _show_failure(stage: str, failure: FailureStatus, console: Console) -> None:
     """One kind of failure, with the traceback of the last one."""
-    times = "once" if failure["count"] == 1 else f"{failure['count']} times"
-    last = RequestInfo.parse(failure["request"])
-    when = f"{failure['last_s']:.1f} s ago"
-    text = f"{stage} failed {times}, the last time {when} (request {last}): {failure['message']}"
+    times = "once" if failure.count == 1 else f"{failure.count} times"
+    last = RequestInfo.parse(failure.request)
+    when = f"{failure.last_s:.1f} s ago"
+    text = f"{stage} failed {times}, the last time {when} (request {last}): {failure.message}"
     # Names and messages are not markup, and a line of code must not be broken.
-    for line in [text, *failure["traceback"].splitlines()]:
+    for line in [text, *failure.traceback.splitlines()]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _show(document: Mapping[str, Any], console: Console) -> None:
-    if document["ready"]:
-        console.print(f"{document['pipeline']}: ready", style="bold green" if console.is_terminal else None)
+def _show(status: PipelineStatus, console: Console) -> None:
+    if status.ready:
+        console.print(f"{status.pipeline}: ready", style="bold green" if console.is_terminal else None)
     else:
-        console.print(f"{document['pipeline']}: not ready", style="bold red" if console.is_terminal else None)
-        for stage, reason in document["reasons"].items():
-            console.print(f"  {stage + ': ' if stage else ''}{reason}")
+        console.print(f"{status.pipeline}: not ready", style="bold red" if console.is_terminal else None)
+        for name, reason in status.reasons.items():
+            console.print(f"  {name + ': ' if name else ''}{reason}")
     right = ("waiting", "last answer")
     table = make_table("stages", "stage", "workers", *right, right=right, console=console)
-    for stage in document["stages"]:
-        last = stage["last_ok_s"]
+    for stage in status.stages:
+        last = stage.last_ok_s
         table.add_row(
-            stage["name"],
-            f"{len(stage['workers'])} of {stage['replicas']}",
-            str(stage["waiting"]),
+            stage.name,
+            f"{len(stage.workers)} of {stage.replicas}",
+            str(stage.waiting),
             "never" if last is None else f"{last:.1f} s ago",
         )
     console.print(table)
     numbers = ("pid", "ordered", "batches", "rows", "CPU s", "memory", "threads")
     workers = make_table("workers", "worker", *numbers, right=numbers, console=console)
-    processes: dict[str, list[Mapping[str, Any]]] = {}
-    for stage in document["stages"]:
-        for worker in sorted(stage["workers"], key=lambda worker: int(worker["replica"])):
+    processes: dict[str, list[WorkerStatus]] = {}
+    for stage in status.stages:
+        for worker in sorted(stage.workers, key=lambda worker: worker.replica):
             # Those of colocated stages share one.
-            processes.setdefault(worker["process"], []).append(worker)
+            processes.setdefault(worker.process, []).append(worker)
     for title, members in processes.items():
-        pid = members[0]["pid"]
-        sums = [str(sum(worker[key] for worker in members)) for key in ("ordered", "batches", "rows")]
+        pid = members[0].pid
+        sums = [str(sum(getattr(worker, key) for worker in members)) for key in ("ordered", "batches", "rows")]
         workers.add_row(title, str(pid), *sums, *_usage(pid, title))
     console.print(workers)
     pools = make_table("slots", "pool", "in use", "of", right=("in use", "of"), console=console)
-    for pool in document["pools"]:
-        pools.add_row(pool["name"], str(pool["slots"] - pool["free"]), str(pool["slots"]))
+    for pool in status.pools:
+        pools.add_row(pool.name, str(pool.slots - pool.free), str(pool.slots))
     console.print(pools)
-    if copies := copies_of(document):
+    if copies := sorted(status.copies, key=lambda copy: -copy.bytes):
         table = make_table("copies", "edge", "bytes", "batches", "because", right=("bytes", "batches"), console=console)
         for copy in copies:
             why = f"{copy.reason}: {REASONS[copy.reason].why}"
-            table.add_row(copy.edge, format_bytes(copy.nbytes), str(copy.batches), why)
+            table.add_row(copy.edge, format_bytes(copy.bytes), str(copy.batches), why)
         console.print(table)
     else:
         console.print("copied: nothing")
-    for stage in document["stages"]:
-        for failure in stage["failures"]:
-            _show_failure(stage["name"], failure, console)
-    names = ", ".join(f"{client['name']} ({client['id']})" for client in document["clients"]) or "none"
-    counts = ", ".join(f"{name} {count}" for name, count in sorted(document["counts"].items())) or "nothing yet"
-    console.print(f"inside: {document['inside']}; clients: {names}")
+    for stage in status.stages:
+        for failure in stage.failures:
+            _show_failure(stage.name, failure, console)
+    names = ", ".join(f"{client.name} ({client.id})" for client in status.clients) or "none"
+    counts = ", ".join(f"{what} {count}" for what, count in sorted(status.counts.items())) or "nothing yet"
+    console.print(f"inside: {status.inside}; clients: {names}")
     console.print(f"since the start: {counts}")

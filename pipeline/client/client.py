@@ -18,7 +18,6 @@ did not come to its end (`_torn`), and has the session put in order what it left
 from __future__ import annotations
 
 import functools
-import json
 import os
 import sys
 import threading
@@ -43,6 +42,7 @@ from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
 from pipeline.wire.links import Inbox, listen
 from pipeline.wire.messages import Answer
+from pipeline.wire.status import plain
 from shm.errors import ShmError
 from shm.handle import TensorHandle
 
@@ -440,5 +440,5 @@ class Client:
             Unavailable: the pipeline has died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        document: dict[str, Any] = json.loads(self._exchange.status(limit_of(timeout_s)))
+        document: dict[str, Any] = plain(self._exchange.status(limit_of(timeout_s)))
         return document

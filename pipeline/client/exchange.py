@@ -14,6 +14,7 @@ from pipeline.client.connection import Connection
 from pipeline.client.session import Session
 from pipeline.client.slots import Ask, Grant
 from pipeline.errors import NotInTime, PipelineError, Unavailable
+from pipeline.wire.status import PipelineStatus
 
 __all__ = ["Exchange"]
 
@@ -283,8 +284,8 @@ class Exchange:
             if not ask.done:
                 self._wake()
 
-    def status(self, timeout_s: float) -> str:
-        """The scheduler's status document.
+    def status(self, timeout_s: float) -> PipelineStatus:
+        """The scheduler's status.
 
         Raises:
             NotInTime: it does not answer.

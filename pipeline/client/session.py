@@ -47,6 +47,7 @@ from pipeline.wire.messages import (
     Submit,
     Welcome,
 )
+from pipeline.wire.status import PipelineStatus
 from pipeline.wire.versions import OLD, OldHello, reason_of
 from shm.view import SegmentTable
 from stages.spec import TensorSpec
@@ -99,8 +100,8 @@ class Session:
         self.futures: dict[int, weakref.ref[Pending]] = {}
         #: Answers that have come since this was last set to 0.
         self.came = 0
-        #: Status documents that have come.
-        self.statuses: deque[str] = deque()
+        #: The statuses that have come.
+        self.statuses: deque[PipelineStatus] = deque()
         self._next_tag = 1
         #: When the scheduler was last asked without need, when its last message came, and when it was asked for what
         #: was lost.
@@ -381,7 +382,7 @@ class Session:
             self._outgoing.append(Cancel(self.there.number, (tag,)))
 
     def ask_status(self) -> None:
-        """Ask for the scheduler's status document, which comes into `statuses`."""
+        """Ask for the scheduler's status, which comes into `statuses`."""
         self.statuses.clear()
         self._outgoing.append(AskStatus(self.there.number))
 
@@ -400,7 +401,7 @@ class Session:
         elif isinstance(message, Answers):
             return self._take(message, now)
         elif isinstance(message, Status):
-            self.statuses.append(message.document)
+            self.statuses.append(message.status)
         elif isinstance(message, Gone) and message.epoch != self._epoch:
             # One of the epoch that has welcomed this client was sent earlier, and took another way.
             self.scheduler_gone(now, message.reason)

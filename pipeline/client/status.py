@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from pipeline.errors import Unavailable
 from pipeline.wire.address import SCHEDULER, Address
 from pipeline.wire.links import connect, listen
-from pipeline.wire.messages import AskStatus, AskStory, Status
+from pipeline.wire.messages import AskStatus, AskStory, Status, Story
 from pipeline.wire.run_dir import lock_path
+from pipeline.wire.status import PipelineStatus
 from shm.owner import Alive, OwnerLock, probe
 
 __all__ = ["ask_status", "ask_story"]
 
 _ASK_AGAIN_S = 0.3
 
+_Answer = TypeVar("_Answer", Status, Story)
 
-def ask_status(run_dir: Path, timeout_s: float = 2.0) -> dict[str, Any]:
-    """The scheduler's state (see `pipeline.scheduler.status`), as plain values.
+
+def ask_status(run_dir: Path, timeout_s: float = 2.0) -> PipelineStatus:
+    """The scheduler's state.
 
     Raises:
         Unavailable: the scheduler is dead, or does not answer within `timeout_s` seconds.
     """
     number = secrets.randbits(63)
-    return _ask(run_dir, number, AskStatus(number), timeout_s)
+    return _ask(run_dir, number, AskStatus(number), Status, timeout_s).status
 
 
 def ask_story(run_dir: Path, request: str, timeout_s: float = 2.0) -> list[str] | None:
@@ -37,11 +39,13 @@ def ask_story(run_dir: Path, request: str, timeout_s: float = 2.0) -> list[str] 
         Unavailable: as `ask_status`.
     """
     number = secrets.randbits(63)
-    story: list[str] | None = _ask(run_dir, number, AskStory(number, request), timeout_s)["story"]
-    return story
+    lines = _ask(run_dir, number, AskStory(number, request), Story, timeout_s).lines
+    return None if lines is None else list(lines)
 
 
-def _ask(run_dir: Path, number: int, question: AskStatus | AskStory, timeout_s: float) -> dict[str, Any]:
+def _ask(
+    run_dir: Path, number: int, question: AskStatus | AskStory, answer: type[_Answer], timeout_s: float
+) -> _Answer:
     try:
         lock = OwnerLock.acquire(lock_path(run_dir, Address.client(number)))
     except OSError as error:
@@ -57,9 +61,8 @@ def _ask(run_dir: Path, number: int, question: AskStatus | AskStory, timeout_s: 
                 asked_at = now
                 scheduler.send(question)
             for message in inbox.receive(50):
-                if isinstance(message, Status):
-                    document: dict[str, Any] = json.loads(message.document)
-                    return document
+                if isinstance(message, answer):
+                    return message
             if not isinstance(probe(lock_path(run_dir, SCHEDULER)), Alive):
                 raise Unavailable(f"the scheduler of {run_dir.name} is dead; its supervisor starts another one")
         raise Unavailable(f"the scheduler of {run_dir.name} does not answer within {timeout_s:g} s")

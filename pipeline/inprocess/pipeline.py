@@ -10,6 +10,7 @@ from pipeline.graph.plan import Plan
 from pipeline.inprocess.workers import LocalWorkers
 from pipeline.scheduler.door import Decided
 from pipeline.wire.messages import Answer, Answers, Hello, Loan, SlotRef, Submission, Submit
+from pipeline.wire.status import plain
 from stages.stage import Stage
 
 __all__ = ["CLIENT", "LocalPipeline"]
@@ -72,7 +73,8 @@ class LocalPipeline(LocalWorkers):
     def status(self) -> dict[str, Any]:
         """As `pipeline status` has it."""
         self.report()
-        return self.scheduler.status()
+        document: dict[str, Any] = plain(self.scheduler.status())
+        return document
 
     def _take(self, decided: Decided) -> None:
         _, message = decided

@@ -25,11 +25,11 @@ import signal
 import sys
 import threading
 from collections.abc import Set
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import msgspec
 import setproctitle
 
 from pipeline.graph.plan import Plan, Post
@@ -48,53 +48,39 @@ _PR_SET_PDEATHSIG = 1
 _UNCOLLECTED = 50_000
 
 
-@dataclass(frozen=True, slots=True)
-class Boot:
-    """What the supervisor tells a child at birth."""
+class Boot(msgspec.Struct, frozen=True):
+    """What the supervisor tells a child at birth: its boot document."""
 
     plan: Plan
     run_dir: Path
     epoch: int
     segments: tuple[SegmentAddress, ...]
     """One for each pool of the plan, and the recorder's as the last."""
+    title: str
+    """The process's name for `ps`: "scheduler", "detect/0"."""
+    own_terminal: bool
+    """It prints to the user's terminal, and SIGTERM is its own to handle."""
     posts: tuple[Post, ...]
     """The workers in this process, in the plan's order of their stages; none for other roles."""
     replica: int
     extra: dict[str, Any]
     """Values that only this role needs."""
+    parent: int
+    """The pid of the supervisor."""
+
+    def line(self) -> bytes:
+        """The line that `read` reads."""
+        # Not the JSON of msgspec: it has neither NaN, which may be an option of a stage, nor text that is not Unicode.
+        return json.dumps(msgspec.to_builtins(self, enc_hook=str)).encode() + b"\n"
 
     @staticmethod
-    def document(
-        plan: Plan,
-        run_dir: Path,
-        epoch: int,
-        segments: tuple[SegmentAddress, ...],
-        *,
-        title: str,
-        own_terminal: bool = False,
-        posts: tuple[Post, ...] = (),
-        replica: int = 0,
-        extra: dict[str, Any] | None = None,
-    ) -> bytes:
-        """The line that `boot` reads.
+    def read(line: bytes | bytearray) -> Boot:
+        """The reverse of `line`.
 
-        Args:
-            title: the process's name for `ps`: "scheduler", "detect/0".
-            own_terminal: it prints to the user's terminal, and SIGTERM is its own to handle.
+        Raises:
+            msgspec.ValidationError: it is no boot document of this version; with the path of what does not fit.
         """
-        body = {
-            "plan": plan.to_json(),
-            "run_dir": str(run_dir),
-            "epoch": epoch,
-            "segments": [list(address) for address in segments],
-            "title": title,
-            "own_terminal": own_terminal,
-            "posts": posts,
-            "replica": replica,
-            "extra": extra or {},
-            "parent": os.getpid(),
-        }
-        return json.dumps(body).encode() + b"\n"
+        return msgspec.convert(json.loads(line), Boot, dec_hook=lambda kind, value: kind(value))
 
 
 def boot() -> Boot:
@@ -106,10 +92,9 @@ def boot() -> Boot:
         if not chunk:
             sys.exit(3)
         line += chunk
-    raw = json.loads(line)
-    own_terminal = raw["own_terminal"]
+    made = Boot.read(line)
     # The supervisor reads what all other children print.
-    prepare_streams(None if own_terminal else "utf-8")
+    prepare_streams(None if made.own_terminal else "utf-8")
     # A crash in C leaves the Python line that led there among the last lines printed, which its request fails with.
     faulthandler.enable(all_threads=False)
     lifeline = os.dup(0)
@@ -117,22 +102,12 @@ def boot() -> Boot:
     os.dup2(null, 0)
     os.close(null)
     if not _end_with_lifeline(lifeline):
-        die_with_parent(raw["parent"])
+        die_with_parent(made.parent)
     threading.Thread(target=_watch, args=(lifeline,), name="lifeline", daemon=True).start()
     # A SIGTERM that the child handles itself waits until it does.
-    _take_no_notice(SHARED_SIGNALS - {signal.SIGTERM} if own_terminal else SHARED_SIGNALS)
-    plan = Plan.from_json(raw["plan"])
-    posts = tuple(Post(*post) for post in raw["posts"])
-    setproctitle.setproctitle(f"pipeline[{plan.name}] {raw['title']}")
-    return Boot(
-        plan=plan,
-        run_dir=Path(raw["run_dir"]),
-        epoch=raw["epoch"],
-        segments=tuple(SegmentAddress(*address) for address in raw["segments"]),
-        posts=posts,
-        replica=raw["replica"],
-        extra=raw["extra"],
-    )
+    _take_no_notice(SHARED_SIGNALS - {signal.SIGTERM} if made.own_terminal else SHARED_SIGNALS)
+    setproctitle.setproctitle(f"pipeline[{made.plan.name}] {made.title}")
+    return made
 
 
 def freeze_heap() -> None:

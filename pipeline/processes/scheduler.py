@@ -11,7 +11,6 @@ import resource
 import sys
 import time
 
-from pipeline.errors import WireError
 from pipeline.graph.copying import order_of
 from pipeline.processes.child import Boot, boot, collect_garbage, freeze_heap
 from pipeline.processes.outboxes import Outboxes, limits_of
@@ -60,8 +59,6 @@ class _Shell:
             messages = inbox.receive(_TICK_MS)
             now = time.monotonic_ns()
             for message in messages:
-                if isinstance(message, WireError):
-                    print(f"refused a message: {message}", file=sys.stderr)
                 scheduler.handle(message, now)
             # After the messages: a goodbye that is among them comes first.
             for client in outboxes.dead(now):

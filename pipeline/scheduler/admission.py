@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
 
+from pipeline.errors import InvalidRequest, Overloaded, StageUnavailable, Unavailable
+from pipeline.scheduler.dispatch import Dispatch
 from pipeline.scheduler.ingress import Client
 from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.state import State
@@ -24,10 +25,10 @@ class Admission:
     """Lets requests in, or refuses them.
 
     Args:
-        dispatch: hands out what waits; called before a request is refused for want of room.
+        dispatch: orders what waits; it is asked to before a request is refused because too many wait.
     """
 
-    def __init__(self, state: State, dispatch: Callable[[], None]) -> None:
+    def __init__(self, state: State, dispatch: Dispatch) -> None:
         self._state = state
         self._dispatch = dispatch
         self._deadlines: list[tuple[int, int]] = []
@@ -46,7 +47,7 @@ class Admission:
         if lease not in client.granted:
             slot = tuple(submission.slot)
             why = f"slot {slot} was not granted to this client, or was submitted already"
-            self._refuse(client, submission, "InvalidRequest", why)
+            self._refuse(client, submission, InvalidRequest.code, why)
             return
         refusal = self._refusal(client, lease, submission)
         if refusal is None:
@@ -117,20 +118,20 @@ class Admission:
         """(code, message) where the request is not let in."""
         state = self._state
         if (why := self._misfit(lease, submission)) is not None:
-            return "InvalidRequest", why
+            return InvalidRequest.code, why
         if state.draining:
-            return "Unavailable", "the pipeline is stopping"
+            return Unavailable.code, "the pipeline is stopping"
         stream = state.streams.refusal(client.number, submission.stream, submission.sequence)
         if stream is not None:
             return stream
         if (broken := state.broken()) is not None:
-            return "StageUnavailable", f"stage {broken[0].name}: {broken[1]}"
+            return StageUnavailable.code, f"stage {broken[0].name}: {broken[1]}"
         most = state.plan.queue_max
         if most is not None and self._waiting() >= most:
             # What came in the same breath may have credit waiting for it.
-            self._dispatch()
+            self._dispatch.orders()
             if (waiting := self._waiting()) >= most:
-                return "Overloaded", f"{waiting} requests wait already, queue.max is {most}; try again later"
+                return Overloaded.code, f"{waiting} requests wait already, queue.max is {most}; try again later"
         return None
 
     def _waiting(self) -> int:

@@ -8,12 +8,11 @@ fans out, or that a condition asks: what comes next is known when it has run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pipeline.graph.compiled import NO_POOL, CompiledStage
 from pipeline.scheduler.backlog import Backlog, due
 from pipeline.scheduler.ledger import Request, Step, Worker
-from pipeline.scheduler.state import NOBODY, State
+from pipeline.scheduler.recovery import Recovery
+from pipeline.scheduler.state import NO_WORKER, State
 from pipeline.wire.messages import Hop, Order, SlotRef
 
 __all__ = ["Dispatch"]
@@ -25,12 +24,12 @@ class Dispatch:
     """Orders and grants.
 
     Args:
-        condemn: asked of a request before it is ordered: whether it must not run any more.
+        recovery: says of a request that is suspected of deaths, before it is ordered, whether it may still run.
     """
 
-    def __init__(self, state: State, condemn: Callable[[Request, CompiledStage], bool]) -> None:
+    def __init__(self, state: State, recovery: Recovery) -> None:
         self._state = state
-        self._condemn = condemn
+        self._recovery = recovery
 
     def orders(self) -> None:
         """Order as much as there is credit and room for."""
@@ -50,7 +49,7 @@ class Dispatch:
                 if stream is not None and stream.workers.get(stage.index, worker.number) != worker.number:
                     # Another child of its request was ordered a moment ago.
                     self._state.queue(request, stage)
-                elif not (request.deaths and self._condemn(request, stage)):
+                elif not (request.deaths and self._recovery.condemn(request, stage)):
                     self._order(request, stage, worker, pool)
             if lines:
                 self._order_lines(stage, lines, None)
@@ -63,15 +62,16 @@ class Dispatch:
         """
         for worker in self._state.stage_workers[stage.index]:
             line = lines.get(worker.number)
-            while line and worker.credits:
+            # Asked for their lengths: compiled, what may be None and has no `__bool__` is true whenever it is there.
+            while line is not None and len(line) > 0 and worker.credits:
                 head = line.peek()
-                if backlog and due(backlog.peek()) < due(head):
+                if backlog is not None and len(backlog) > 0 and due(backlog.peek()) < due(head):
                     break
                 pool = self._state.sizes.pool_for(head, stage)
                 if pool is None or not self._may_have(head, stage):
                     break
                 line.pop()
-                if not (head.deaths and self._condemn(head, stage)):
+                if not (head.deaths and self._recovery.condemn(head, stage)):
                     self._order(head, stage, worker, pool)
 
     def grants(self) -> None:
@@ -131,7 +131,7 @@ class Dispatch:
         first = worker.number
         key = (request.id, request.attempt)
         hops: list[Hop] = []
-        sender = NOBODY
+        sender = NO_WORKER
         ahead = request.done
         while True:
             lease = None

@@ -6,7 +6,7 @@ messages say. Memory is bounded: a few kinds a stage, and tracebacks for a few o
 
 from __future__ import annotations
 
-from typing import Any
+from pipeline.wire.status import FailureStatus
 
 __all__ = ["Failures"]
 
@@ -76,16 +76,10 @@ class Failures:
         if len(self._told) > _TRACEBACKS:
             self._told.pop(next(iter(self._told))).traceback = ""
 
-    def of(self, stage: int, now: int) -> list[dict[str, Any]]:
-        """A stage's kinds, the one that was seen last first: plain values. `last_s` is how long ago that was."""
+    def of(self, stage: int, now: int) -> list[FailureStatus]:
+        """A stage's kinds, the one that was seen last first."""
         return [
-            {
-                "message": kind.message,
-                "traceback": kind.traceback,
-                "request": kind.label,
-                "count": kind.count,
-                "last_s": (now - kind.last) / 1e9,
-            }
+            FailureStatus(kind.message, kind.traceback, kind.label, kind.count, (now - kind.last) / 1e9)
             for kind in reversed(self._kinds[stage].values())
         ]
 

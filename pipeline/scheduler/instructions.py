@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from pipeline.scheduler.door import SHELL, SUPERVISOR, Decided, Disconnect, worker
 from pipeline.wire.messages import Answer, Answers, Fence, Fences, Message, Order, Orders, PeerGone, SlotRef
 
@@ -67,5 +69,5 @@ def letters_of(sent: int, answers: Sequence[Answer], grants: Sequence[SlotRef], 
         Answers(sent + number, tuple(answers[start : start + _MOST_ANSWERS]), (), settled)
         for number, start in enumerate(starts, 1)
     ]
-    letters[-1] = letters[-1]._replace(grants=tuple(grants))
+    letters[-1] = replace(letters[-1], grants=tuple(grants))
     return letters

@@ -55,6 +55,7 @@ class Request:
         "children",
         "claimed",
         "client",
+        "conditions",
         "deadline",
         "deaths",
         "done",
@@ -86,7 +87,6 @@ class Request:
         "tag",
         "traceparent",
         "traces",
-        "truths",
         "values",
     )
 
@@ -135,7 +135,7 @@ class Request:
         self.done = 0
         self.skipped = 0
         #: Mask of tensor numbers: those that hold, of those that a condition asks for.
-        self.truths = 0
+        self.conditions = 0
         #: Readers that have not finished, by producer (index + 1; 0 is the ingress).
         self.readers = list(scope.readers)
         #: What each stage did, by stage; for children too, under (stage, number of the child).
@@ -196,7 +196,7 @@ class Request:
             parent=self,
             position=position,
         )
-        child.done, child.skipped, child.truths = self.done, self.skipped, self.truths
+        child.done, child.skipped, child.conditions = self.done, self.skipped, self.conditions
         child.stream, child.sequence = self.stream, self.sequence
         child.started, child.traceparent = self.started, self.traceparent
         return child
@@ -216,7 +216,7 @@ class Request:
         """Whether a stage whose needs are done is to be run at all."""
         if self.skipped & stage.required:
             return False
-        return stage.when is None or bool(self.truths >> stage.when[0] & 1) is not stage.when[1]
+        return stage.when is None or bool(self.conditions >> stage.when[0] & 1) is not stage.when[1]
 
     def inputs_of(self, stage: CompiledStage) -> tuple[tuple[TensorHandle | int, ...], tuple[int, ...]]:
         """`Hop.inputs` and `Hop.lengths` of a stage; the number of a tensor stands for one that is to be made."""

@@ -13,19 +13,17 @@ What is sent to a client is kept until the client has confirmed it.
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
-from pipeline.errors import OtherProtocol, WireError
+from pipeline.errors import Cancelled, OtherProtocol, Unavailable, WireError
 from pipeline.graph.interface import welcome_of
 from pipeline.scheduler.admission import Admission
-from pipeline.scheduler.completion import Completion
+from pipeline.scheduler.answers import Answering
 from pipeline.scheduler.door import SHELL, ClientGone, Connect, Decided, Disconnect, Limits, Log, client, stranger
 from pipeline.scheduler.ingress import Client
 from pipeline.scheduler.instructions import Instructions, letters_of
-from pipeline.scheduler.state import NOBODY, State
+from pipeline.scheduler.state import NO_CLIENT, State
 from pipeline.scheduler.status import status_of
 from pipeline.wire.codec import Sent
 from pipeline.wire.messages import (
@@ -42,6 +40,7 @@ from pipeline.wire.messages import (
     Refused,
     SlotRef,
     Status,
+    Story,
     Submit,
     Welcome,
 )
@@ -77,13 +76,13 @@ class Reception:
         self,
         state: State,
         admission: Admission,
-        completion: Completion,
+        answering: Answering,
         addresses: Sequence[PoolAddress],
         limits: Limits,
     ) -> None:
         self._state = state
         self._admission = admission
-        self._completion = completion
+        self._answering = answering
         self._addresses = tuple(addresses)
         self._limits = limits
         self._welcome: Welcome | None = None
@@ -101,6 +100,8 @@ class Reception:
         if not all(state.stage_workers):
             if len(self._early) < self._limits.clients:
                 self._early[number] = message
+            missing = [stage.name for stage in state.compiled.stages if not state.stage_workers[stage.index]]
+            self._refuse(number, f"no worker is ready yet of: {', '.join(missing)}")
             return
         if number in state.ingress.clients:
             self._forget(number)
@@ -180,25 +181,31 @@ class Reception:
         wanted = set(message.tags)
         found = [request for number in known.requests if (request := state.requests[number]).tag in wanted]
         for request in found:
-            self._completion.finish(request, "Cancelled", "cancelled by its client")
+            self._answering.finish(request, Cancelled.code, "cancelled by its client")
         # The others were answered, and the answer is on its way.
         state.counts["late_cancellations"] += len(wanted) - len(found)
 
     def unreadable(self, error: WireError) -> None:
         """What arrived is no message of ours; where it says which client it is of, that client is told."""
-        self._state.counts["refused_frames"] += 1
+        self._complain(error)
         if error.client is not None:
             self._refuse(error.client, f"a message of this client cannot be read: {error}")
 
     def other_protocol(self, error: OtherProtocol) -> None:
         """A client of another version: it is told both versions, and which side must change."""
-        self._state.counts["refused_frames"] += 1
-        known = error.client in self._state.ingress.clients or error.client in self._early
-        # A client of this version that waits says hello in the form of old versions too.
-        if error.client is not None and not known:
+        if error.client in self._state.ingress.clients or error.client in self._early:
+            # A client of this version that waits says hello in the form of old versions too.
+            return
+        self._complain(error)
+        if error.client is not None:
             why = reason_of(error.protocol, PROTOCOL)
             old = error.protocol in OLD
             self._stranger(error.client, OldWelcome(error.protocol, why) if old else Refused(PROTOCOL, why, 0))
+
+    def _complain(self, error: WireError) -> None:
+        """Count a frame that is no message, and let people know."""
+        self._state.counts["refused_frames"] += 1
+        self._state.out.first.append((SHELL, Log(f"refused a message: {error}")))
 
     def _refuse(self, number: int, reason: str, ask: int = 0) -> None:
         """Tell a client why something that it wants is not done."""
@@ -209,18 +216,18 @@ class Reception:
 
     def ask_status(self, message: AskStatus) -> None:
         """A client, or another process of this host, asks how things are."""
-        self._tell(message.client, status_of(self._state))
+        self._tell(message.client, Status(status_of(self._state)))
 
     def ask_story(self, message: AskStory) -> None:
         """As `ask_status`: what has happened to a request."""
-        self._tell(message.client, {"request": message.request, "story": self._state.story(message.request)})
+        lines = self._state.story(message.request)
+        self._tell(message.client, Story(message.request, None if lines is None else tuple(lines)))
 
-    def _tell(self, number: int, document: dict[str, Any]) -> None:
-        status = Status(json.dumps(document))
+    def _tell(self, number: int, message: Status | Story) -> None:
         if number in self._state.ingress.clients:
-            self._state.out.first.append((client(number), status))
+            self._state.out.first.append((client(number), message))
         else:
-            self._stranger(number, status)
+            self._stranger(number, message)
 
     def _stranger(self, number: int, message: Sent) -> None:
         """Answer a process that has not said hello here, perhaps because it was to a scheduler that is dead."""
@@ -277,13 +284,13 @@ class Reception:
             request = state.requests[request_number]
             # Ordered work finishes and is dropped; what still waits here need not run at all.
             if all(step is None for member in request.family() for step in member.steps):
-                self._completion.finish(request, "Unavailable", "its client has gone")
+                self._answering.finish(request, Unavailable.code, "its client has gone")
         known.requests.clear()
         state.streams.client_gone(number)
         for request in state.requests.values():
             # Answered ones too, whose slots come back later: its number may come again, with another life behind it.
             if request.client == number:
-                request.client = NOBODY
+                request.client = NO_CLIENT
         # What was decided for it a moment ago and has not gone out is not for its next life either.
         state.out.answers.pop(number, None)
         state.out.grants.pop(number, None)

@@ -17,9 +17,12 @@ the earlier stage once more acquits nobody: it stays suspect until it has surviv
 
 from __future__ import annotations
 
+from pipeline.errors import StageCrashed, StageUnavailable, StreamBroken
 from pipeline.graph.compiled import CompiledStage
-from pipeline.scheduler.completion import Completion
+from pipeline.scheduler.answers import Answering
+from pipeline.scheduler.fences import Fencing
 from pipeline.scheduler.ledger import Request, Worker
+from pipeline.scheduler.progress import Progress
 from pipeline.scheduler.state import State
 from pipeline.scheduler.story import note
 from pipeline.wire.messages import Kept, Relic, Retire, StageBroken, WorkerGone
@@ -38,9 +41,11 @@ _KEEPER = -1
 class Recovery:
     """Deaths, retries and quarantine."""
 
-    def __init__(self, state: State, completion: Completion) -> None:
+    def __init__(self, state: State, fencing: Fencing, answering: Answering, progress: Progress) -> None:
         self._state = state
-        self._completion = completion
+        self._fencing = fencing
+        self._answering = answering
+        self._progress = progress
         self._next_group = 1
         #: The stage that each condemned request waits for, while its inputs are being kept.
         self._condemned: dict[int, CompiledStage] = {}
@@ -69,7 +74,7 @@ class Recovery:
             retried += self._take_forwarded(worker)
         self._quarantine(suspects, stage, message)
         for request in reversed(retried):
-            self._completion.requeue(request)
+            self._progress.requeue(request)
         self._fail_if_broken()
 
     def _take_orders(
@@ -93,7 +98,7 @@ class Recovery:
                     self._retry(request, stage, worker.number)
                     retried.append(request)
             # Dead: it can touch nothing any more, and will never answer a fence.
-            self._completion.unfence(request, worker.number, attempt)
+            self._fencing.lift(request, worker.number, attempt)
         return suspects, retried
 
     def _take_forwarded(self, worker: Worker) -> list[Request]:
@@ -136,8 +141,8 @@ class Recovery:
             where = f"; its inputs are in {message.path}: pipeline replay {message.path}" if message.path else ""
             why = f"stage {stage.name}: {request.how}{where}"
             self._state.failures.add(stage.index, why, "", request.label, self._state.now)
-            self._completion.finish(request, "StageCrashed", why)
-        self._completion.unfence(request, _KEEPER, 0)
+            self._answering.finish(request, StageCrashed.code, why)
+        self._fencing.lift(request, _KEEPER, 0)
 
     def stage_broken(self, message: StageBroken) -> None:
         """A stage's dead workers will not be started again."""
@@ -152,7 +157,7 @@ class Recovery:
         stage, reason = broken
         for request in tuple(self._state.unanswered()):
             if not request.done & stage.bit:
-                self._completion.finish(request, "StageUnavailable", f"stage {stage.name}: {reason}")
+                self._answering.finish(request, StageUnavailable.code, f"stage {stage.name}: {reason}")
 
     def retire(self, message: Retire) -> None:
         """A worker finishes what it has, and is ordered nothing more. It may not have said yet that it is ready."""
@@ -181,7 +186,7 @@ class Recovery:
             for request in tuple(stream.requests):
                 ordered = but_ordered and request.steps[stage.index] is not None
                 if not (ordered or stage.bit & request.done):
-                    self._completion.finish(request, "StreamBroken", stream.broken)
+                    self._answering.finish(request, StreamBroken.code, stream.broken)
 
     def _break_off(self, request: Request, worker: Worker, stage: CompiledStage, how: str) -> None:
         """A worker has died in the middle of an answer. Another one might give other parts, so it is not begun anew.
@@ -189,7 +194,7 @@ class Recovery:
         It need not be the one that gives them: what an earlier stage has made may be wanted elsewhere, too.
         """
         why = f"stage {stage.name}: w{worker.number} {how} after {request.parts} parts of the answer; send it again"
-        self._completion.finish(request, "StreamBroken", why)
+        self._answering.finish(request, StreamBroken.code, why)
 
     def _quarantine(self, suspects: list[Request], stage: CompiledStage, message: WorkerGone) -> None:
         for request in suspects:
@@ -208,5 +213,5 @@ class Recovery:
     def _retry(self, request: Request, stage: CompiledStage, worker: int) -> None:
         """A worker died with this request, in `stage` or on its way there. It and what was to come after run again."""
         note(request.events, self._state.now, f"worker {worker} died: {stage.name} runs again")
-        self._completion.take_back(request, stage)
+        self._fencing.take_back(request, stage)
         self._state.counts["retries"] += 1

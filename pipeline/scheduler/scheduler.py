@@ -7,33 +7,42 @@ does the I/O. The scheduler never touches a tensor's bytes.
 The life of a request, and the part that decides at each step:
 
     Submit ─▶ backlog of its first stage ─▶ order ─▶ Notice ─▶ backlog of the next ... ─▶ Answer
-      admission      ▲                  dispatch    completion                            completion
+      admission      ▲                  dispatch    notices,       progress               answers
+                     │                              progress
                      ├── its worker died: next attempt, fresh slots, old orders fenced
-                     │                  recovery
+                     │                  recovery, fences
                      └── its slot was too small: the same, with a larger one
-                                        completion, sizes
+                                        notices, sizes
 
-Clients come and go by `reception`.
+Clients come and go by `reception`. Each part is given those that it is built on, as objects, and calls no other:
+
+    state <- fences, promises <- answers <- progress <- notices, recovery <- dispatch <- admission <- reception
+
+So a part cannot ask one above it to go on. What a notice, a death or a returned slot makes possible, `decide` does:
+it opens the scopes that waited, then orders, then grants.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.errors import OtherProtocol, WireError
+from pipeline.errors import DeadlineExceeded, OtherProtocol, Unavailable, WireError
 from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.plan import Plan
 from pipeline.metrics.counts import Counts
 from pipeline.scheduler.admission import Admission
-from pipeline.scheduler.completion import Completion
+from pipeline.scheduler.answers import Answering
 from pipeline.scheduler.dispatch import Dispatch
 from pipeline.scheduler.door import NO_LIMITS, ClientGone, Decided, Limits, worker
+from pipeline.scheduler.fences import Fencing
 from pipeline.scheduler.ingress import Ingress
 from pipeline.scheduler.instructions import Instructions
 from pipeline.scheduler.invariants import violations
 from pipeline.scheduler.ledger import Request, Worker
+from pipeline.scheduler.notices import Noticing
+from pipeline.scheduler.progress import Progress
+from pipeline.scheduler.promises import Promises
 from pipeline.scheduler.reception import Reception
 from pipeline.scheduler.recovery import Recovery
 from pipeline.scheduler.state import State
@@ -61,6 +70,7 @@ from pipeline.wire.messages import (
     WorkerGone,
     WorkerReport,
 )
+from pipeline.wire.status import PipelineStatus, UnfinishedStatus
 from shm.pool import SlotPool
 
 __all__ = ["Scheduler"]
@@ -85,11 +95,16 @@ class Scheduler:
             limits: how many connections the process has room for.
         """
         self._state = state = State(plan, pools, segments, epoch)
-        self._completion = Completion(state)
-        self._recovery = Recovery(state, self._completion)
-        self._dispatch = Dispatch(state, self._recovery.condemn)
-        self._admission = Admission(state, self._dispatch.orders)
-        self._reception = Reception(state, self._admission, self._completion, addresses, limits)
+        # Each knows those above it, and none below it.
+        fencing = Fencing(state)
+        promises = Promises(state)
+        self._answering = Answering(state, fencing, promises)
+        self._progress = Progress(state, fencing, promises, self._answering)
+        self._noticing = Noticing(state, fencing, self._answering, self._progress)
+        self._recovery = Recovery(state, fencing, self._answering, self._progress)
+        self._dispatch = Dispatch(state, self._recovery)
+        self._admission = Admission(state, self._dispatch)
+        self._reception = Reception(state, self._admission, self._answering, addresses, limits)
         self._drain_until = 0
         self._drained = False
         self._stopped = False
@@ -97,7 +112,7 @@ class Scheduler:
             Submit: self._reception.submit,
             Notices: self._noticed,
             Loan: self._reception.loan,
-            Fenced: self._completion.fenced,
+            Fenced: fencing.fenced,
             Again: self._reception.again,
             WorkerReport: self._reported,
             Hello: self._reception.hello,
@@ -136,12 +151,12 @@ class Scheduler:
         state = self._state
         state.now = now
         self._expire()
-        self._completion.open_waiting()
+        self._progress.open_waiting()
         self._dispatch.orders()
         self._dispatch.grants()
         if state.draining and not self._drained and not any(True for _ in state.unanswered()):
             self._drained = True
-            state.out.supervisor.append(Drained(json.dumps(status_of(state))))
+            state.out.supervisor.append(Drained(status_of(state)))
         out, state.out = state.out, Instructions()
         decided = out.first
         decided += out.for_workers(state.epoch, state.workers)
@@ -158,7 +173,7 @@ class Scheduler:
     def _noticed(self, message: Notices) -> None:
         if message.epoch == self._state.epoch:
             for notice in message.notices:
-                self._completion.notice(message.worker, notice)
+                self._noticing.notice(message.worker, notice)
 
     def _expire(self) -> None:
         """End the requests whose deadline has passed, and those that a drain does not wait for any longer."""
@@ -166,20 +181,20 @@ class Scheduler:
         for request in self._admission.late():
             waited = (state.now - request.submitted) / 1e6
             stages = ", ".join(state.unfinished_stages(request))
-            self._completion.finish(
-                request, "DeadlineExceeded", f"not finished {waited:.0f} ms after it came; waiting for {stages}"
+            self._answering.finish(
+                request, DeadlineExceeded.code, f"not finished {waited:.0f} ms after it came; waiting for {stages}"
             )
         if state.draining and state.now >= self._drain_until:
             for request in tuple(state.unanswered()):
                 client = state.ingress.clients.get(request.client)
                 state.left_over.append(
-                    {
-                        "request": request.tag,
-                        "client": "a client that has gone" if client is None else client.name,
-                        "stages": state.unfinished_stages(request),
-                    }
+                    UnfinishedStatus(
+                        request.tag,
+                        "a client that has gone" if client is None else client.name,
+                        tuple(state.unfinished_stages(request)),
+                    )
                 )
-                self._completion.finish(request, "Unavailable", "the pipeline stopped before it was finished")
+                self._answering.finish(request, Unavailable.code, "the pipeline stopped before it was finished")
 
     def _worker_ready(self, message: Ready) -> None:
         state = self._state
@@ -245,8 +260,8 @@ class Scheduler:
         """How often what has happened."""
         return self._state.counts
 
-    def status(self) -> dict[str, Any]:
-        """Everything a person may want to know, as plain values (see `pipeline.scheduler.status`)."""
+    def status(self) -> PipelineStatus:
+        """Everything a person may want to know."""
         return status_of(self._state)
 
     def story(self, request: str) -> list[str] | None:

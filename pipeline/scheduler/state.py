@@ -1,12 +1,11 @@
 """State: everything that the scheduler knows. Data, and the few verbs that all of its parts share.
 
-`scheduler` composes the parts that act on it: `admission`, `dispatch`, `completion`, `recovery`.
+`scheduler` composes the parts that act on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from pipeline.graph.compiled import CompiledPlan, CompiledStage
 from pipeline.graph.plan import Plan
@@ -21,12 +20,16 @@ from pipeline.scheduler.story import Stories, line
 from pipeline.scheduler.streams import Streams
 from pipeline.scheduler.tally import Tally
 from pipeline.wire.messages import SlotRef
+from pipeline.wire.status import UnfinishedStatus
 from shm.pool import SlotPool
 
-__all__ = ["NOBODY", "State"]
+__all__ = ["NO_CLIENT", "NO_WORKER", "State"]
 
-NOBODY = -1
-"""No client, and no worker, has this number."""
+NO_CLIENT = -1
+"""In place of a client's number."""
+
+NO_WORKER = -1
+"""In place of a worker's number."""
 
 
 class State:
@@ -69,8 +72,8 @@ class State:
         #: When each stage last finished a request; 0: never.
         self.last_ok = [0] * len(plan.stages)
         self.draining = False
-        #: What a drain did not wait for any longer, as plain values.
-        self.left_over: list[dict[str, Any]] = []
+        #: What a drain did not wait for any longer.
+        self.left_over: list[UnfinishedStatus] = []
         self.counts = Counts()
         #: The last requests that stages have failed without meaning to.
         self.failures = Failures(len(plan.stages))

@@ -1,13 +1,13 @@
-"""Status: the scheduler's state as plain values, for people, probes and metrics."""
+"""Status: the scheduler's state as a value, for people, probes and metrics."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from pipeline.graph.copying import edge_name
+from pipeline.scheduler.ingress import Client
 from pipeline.scheduler.ledger import Worker
 from pipeline.scheduler.state import State
 from pipeline.wire.labels import client_id
+from pipeline.wire.status import ClientStatus, CopyStatus, PipelineStatus, PoolStatus, StageStatus, WorkerStatus
 
 __all__ = ["readiness", "status_of"]
 
@@ -39,80 +39,70 @@ def readiness(state: State) -> dict[str, str]:
     return reasons
 
 
-def status_of(state: State) -> dict[str, Any]:
+def status_of(state: State) -> PipelineStatus:
     """Everything a person may want to know."""
     reasons = readiness(state)
-    return {
-        "pipeline": state.plan.name,
-        "epoch": state.epoch,
-        "ready": not reasons,
-        "reasons": reasons,
-        "inside": sum(1 for _ in state.unanswered()),
-        "counts": dict(state.counts),
-        "answers": dict(state.counts.answers),
-        "stages": [
-            {
-                "name": stage.name,
-                "replicas": len(state.plan.stages[stage.index].workers),
-                "waiting": state.waiting(stage.index),
-                "given_up": state.given_up.get(stage.index),
-                **_totals(state, stage.index),
-                "last_ok_s": None if not (last := state.last_ok[stage.index]) else (state.now - last) / 1e9,
-                "workers": [_worker(state, stage.index, worker) for worker in state.stage_workers[stage.index]],
-                "failures": state.failures.of(stage.index, state.now),
-            }
-            for stage in state.compiled.stages
-        ],
-        "pools": [
-            {"name": pool.name, "slots": pool.slots, "free": state.pools[index].free}
-            for index, pool in enumerate(state.plan.pools)
-        ],
-        "clients": [
-            {
-                "name": c.name,
-                "id": client_id(c.number),
-                "granted": len(c.granted),
-                "borrowed": len(c.borrowed),
-                "requests": len(c.requests),
-            }
-            for c in state.ingress.clients.values()
-        ],
-        "copies": [copy for stage in state.compiled.stages for copy in _copies(state, stage.index)],
-        "unfinished": state.left_over,
-    }
+    stages = state.compiled.stages
+    return PipelineStatus(
+        pipeline=state.plan.name,
+        epoch=state.epoch,
+        ready=not reasons,
+        reasons=reasons,
+        inside=sum(1 for _ in state.unanswered()),
+        counts=dict(state.counts),
+        answers=dict(state.counts.answers),
+        stages=tuple([_stage(state, stage.index) for stage in stages]),
+        pools=tuple([PoolStatus(p.name, p.slots, pool.free) for p, pool in zip(state.plan.pools, state.pools)]),
+        clients=tuple([_client(client) for client in state.ingress.clients.values()]),
+        copies=tuple([copy for stage in stages for copy in _copies(state, stage.index)]),
+        unfinished=tuple(state.left_over),
+    )
 
 
-def _worker(state: State, index: int, worker: Worker) -> dict[str, Any]:
-    """A living worker; `batches` and `rows` are what it has done since it started, as of its last report."""
-    batches, rows = state.tally.of_worker(index, worker.number)
-    return {
-        "worker": worker.number,
-        "process": state.plan.stages[index].workers[worker.replica].title,
-        "replica": worker.replica,
-        "pid": worker.pid,
-        "ordered": len(worker.orders),
-        "credits": worker.credits,
-        "batches": batches,
-        "rows": rows,
-    }
-
-
-def _totals(state: State, index: int) -> dict[str, Any]:
-    """What a stage's workers have done since the scheduler began, the dead ones included."""
+def _stage(state: State, index: int) -> StageStatus:
+    stage = state.plan.stages[index]
     total = state.tally.of(index)
-    return {
-        "deaths": total.deaths,
-        "batches": total.batches,
-        "rows": total.rows,
-        "closed": total.closed,
-        "refused": total.refused,
-    }
+    last = state.last_ok[index]
+    return StageStatus(
+        name=stage.name,
+        replicas=len(stage.workers),
+        waiting=state.waiting(index),
+        given_up=state.given_up.get(index),
+        deaths=total.deaths,
+        batches=total.batches,
+        rows=total.rows,
+        closed=dict(total.closed),
+        refused=total.refused,
+        last_ok_s=(state.now - last) / 1e9 if last else None,
+        workers=tuple([_worker(state, index, worker) for worker in state.stage_workers[index]]),
+        failures=tuple(state.failures.of(index, state.now)),
+    )
 
 
-def _copies(state: State, index: int) -> list[dict[str, Any]]:
+def _worker(state: State, index: int, worker: Worker) -> WorkerStatus:
+    batches, rows = state.tally.of_worker(index, worker.number)
+    return WorkerStatus(
+        worker=worker.number,
+        process=state.plan.stages[index].workers[worker.replica].title,
+        replica=worker.replica,
+        pid=worker.pid,
+        ordered=len(worker.orders),
+        credits=worker.credits,
+        batches=batches,
+        rows=rows,
+    )
+
+
+def _client(client: Client) -> ClientStatus:
+    return ClientStatus(
+        client.name, client_id(client.number), len(client.granted), len(client.borrowed), len(client.requests)
+    )
+
+
+def _copies(state: State, index: int) -> list[CopyStatus]:
     """What a stage's workers have copied, by edge and reason."""
     stage = state.plan.stages[index]
     return [
-        {"edge": edge_name(stage, side, tensor), "reason": reason, "bytes": nbytes, "batches": batches}
+        CopyStatus(edge_name(stage, side, tensor), reason, nbytes, batches)
         for (side, tensor, reason), (nbytes, batches) in state.tally.of(index).copies.items()
     ]

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pipeline.errors import InvalidRequest, StreamBroken
 from pipeline.graph.plan import Plan
 from pipeline.scheduler.backlog import Backlog
 
@@ -107,17 +108,20 @@ class Streams:
         if not name and not sequence:
             return None
         if name < 1 or sequence < 1:
-            return "InvalidRequest", f"expected a stream and a sequence number from 1 on, found {name} and {sequence}"
+            why = f"expected a stream and a sequence number from 1 on, found {name} and {sequence}"
+            return InvalidRequest.code, why
         stream = self.find(client, name)
         if stream is None:
             if self._counts.get(client, 0) >= MOST_STREAMS:
-                return "InvalidRequest", f"this client has {MOST_STREAMS} streams already, which is the most: end some"
+                why = f"this client has {MOST_STREAMS} streams already, which is the most: end some"
+                return InvalidRequest.code, why
         elif stream.broken:
-            return "StreamBroken", stream.broken
+            return StreamBroken.code, stream.broken
         elif stream.ended:
-            return "InvalidRequest", f"stream {name} was ended, and waits for its last answers: begin another stream"
+            return InvalidRequest.code, f"stream {name} was ended, and waits for its last answers: begin another stream"
         elif sequence <= stream.last:
-            return "InvalidRequest", f"stream {name}: expected a sequence number above {stream.last}, found {sequence}"
+            why = f"stream {name}: expected a sequence number above {stream.last}, found {sequence}"
+            return InvalidRequest.code, why
         return None
 
     def join(self, request: Request, client: int, name: int, sequence: int) -> None:

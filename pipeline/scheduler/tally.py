@@ -36,8 +36,9 @@ class StageTally:
         for reason, count in zip(CLOSE_REASONS, report.closed):
             self.closed[reason] += count
         for copied in report.copies:
-            nbytes, batches = self.copies.get(copied[:3], (0, 0))
-            self.copies[copied[:3]] = nbytes + copied.nbytes, batches + copied.batches
+            where = copied.side, copied.tensor, copied.reason
+            nbytes, batches = self.copies.get(where, (0, 0))
+            self.copies[where] = nbytes + copied.nbytes, batches + copied.batches
 
 
 class Tally:

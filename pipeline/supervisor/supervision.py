@@ -15,7 +15,6 @@ another is read from its row in `pipeline.supervisor.roles`.
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill
 from pipeline.supervisor.roles import ROLES, Place, Restart, Role
 from pipeline.wire.address import SCHEDULER, Address
 from pipeline.wire.messages import Drain, Retire, StageBroken, Stop, WorkerGone
+from pipeline.wire.status import UnfinishedStatus
 
 __all__ = ["STOPPED_EARLY", "Exit", "Phase", "Supervision"]
 
@@ -222,14 +222,18 @@ class Supervision:
         self._give_up_at = now + 2 * self._plan.drain_s
         return [Log("note", "finishing what is under way; once more to stop at once"), *map(Interrupt, enders)]
 
-    def drained(self, document: str, now: float) -> list[Instruction]:
-        """The scheduler has no request inside any more. `document`: its last status."""
+    def drained(self, unfinished: Sequence[UnfinishedStatus], now: float) -> list[Instruction]:
+        """The scheduler has no request inside any more.
+
+        Args:
+            unfinished: the requests for which it did not wait any longer.
+        """
         instructions: list[Instruction] = []
-        for request in json.loads(document).get("unfinished", ()):
+        for request in unfinished:
             self.exit_code = self.exit_code or 1
             text = (
-                f"not finished within {self._plan.drain_s:g} s: request {request['request']} of {request['client']}, "
-                f"which waited for {', '.join(request['stages'])}"
+                f"not finished within {self._plan.drain_s:g} s: request {request.request} of {request.client}, "
+                f"which waited for {', '.join(request.stages)}"
             )
             instructions.append(Log("warning", text))
         return [*instructions, *self._stop(self.exit_code, now)]

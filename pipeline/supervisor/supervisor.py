@@ -7,6 +7,7 @@ what they print, and leaves nothing behind. It touches no request.
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import signal
 import time
@@ -214,7 +215,7 @@ class _Shell:
             self._look_for_damage()
             self._carry_out(supervision.failed(Address.worker(message.worker), message.error, message.traceback))
         elif isinstance(message, Drained):
-            self._carry_out(supervision.drained(message.document, time.monotonic()))
+            self._carry_out(supervision.drained(message.status.unfinished, time.monotonic()))
         elif isinstance(message, Relic):
             self._keep(message)
         elif isinstance(message, WireError):
@@ -402,22 +403,23 @@ class _Shell:
             # Libraries that size their thread pools at import look here; the stage's own env wins.
             env = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(placed.threads))
             env.update(placed.env)
-        boot = Boot.document(
-            self._plan,
-            self._run_dir,
-            self._supervision.epoch,
-            tuple(segment.address for segment in self._made),
+        boot = Boot(
+            plan=self._plan,
+            run_dir=self._run_dir,
+            epoch=self._supervision.epoch,
+            segments=tuple(segment.address for segment in self._made),
             title=child.title,
             own_terminal=child.role.own_terminal,
             posts=child.posts,
             replica=child.replica,
             extra=extra,
+            parent=os.getpid(),
         )
         command = python_command(child.role.module, folders=[self._plan.base_dir])
         env = {**env, MARK: self._mark_of(child.address)}
         kept = [extra["stdin"]] if extra.get("stdin") is not None else []
         try:
-            process = ChildProcess(command, boot, env, own_terminal=child.role.own_terminal, kept=kept)
+            process = ChildProcess(command, boot.line(), env, own_terminal=child.role.own_terminal, kept=kept)
         except OSError as error:
             why = f"it could not be started: {refusal_of(error)}"
             if self._supervision.phase is Phase.STARTING:

@@ -1,8 +1,7 @@
 """Messages to frames and back, strictly: a frame is a message of this version in every field, or a WireError.
 
-`msgpack` packs and unpacks; what comes out is held against the annotations in `messages` by
-`msgspec.convert`, which checks every type and every length in C and builds the records (0.6 us for an
-order of three hops; looking at each field in Python took 6). No value is coerced: a bool is not an int.
+`msgspec` encodes, and decodes into the classes of `messages` and `records`: it checks every type and every length in C.
+No value is coerced: a bool is not an int.
 
 Nothing here evaluates, imports or unpickles what it reads.
 """
@@ -31,21 +30,21 @@ Sent = Message | OldHello | OldWelcome
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 """A frame above this is refused before it is parsed. The largest hold a hundred answers, or orders."""
 
-_kinds: dict[type[Any], int] = {cls: kind for kind, cls in MESSAGES.items()}
 _SHORT = reprlib.Repr()
 
 _OTHER = f"protocol {{}}; this process speaks {PROTOCOL}: start both ends from one version"
 
-_packer = msgpack.Packer(autoreset=True)
+#: The kinds whose frame begins with [PROTOCOL, kind, ...], so that every version can read it.
+_FROZEN: dict[type[Any], int] = {cls: kind for kind, cls in MESSAGES.items() if cls in (Hello, Refused)}
+
+_FROM_256 = {kind: cls for kind, cls in MESSAGES.items() if cls not in _FROZEN}
+
+_encoder = msgspec.msgpack.Encoder()
+
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(typing.Union[tuple(_FROM_256.values())])  # noqa: UP007
 
 #: For text that is not Unicode, such as the name of a file: slower, and never refuses.
 _lenient_packer = msgpack.Packer(autoreset=True, unicode_errors="backslashreplace")
-
-
-#: Kinds that a client sends: the first field of each says which client.
-_FROM_CLIENTS = frozenset(
-    kind for kind, cls in MESSAGES.items() if cls is not Refused and cls._fields and cls._fields[0] == "client"
-)
 
 
 def encode(message: Sent) -> bytes:
@@ -54,14 +53,16 @@ def encode(message: Sent) -> bytes:
     Raises:
         OverflowError: an int of it has more than 64 bits.
     """
-    # Records are tuples, which MessagePack packs as the arrays they are on the wire.
-    kind = _kinds.get(type(message))
-    body = versions.body_of(message) if kind is None else (PROTOCOL, kind, *message)  # type: ignore[arg-type]
+    body: Any = message
+    if not isinstance(message, Message):
+        body = versions.body_of(message)
+    elif (kind := _FROZEN.get(type(message))) is not None:
+        body = (PROTOCOL, kind, *msgspec.structs.astuple(message))
     try:
-        frame: bytes = _packer.pack(body)
+        return _encoder.encode(body)
     except UnicodeEncodeError:
-        frame = _lenient_packer.pack(body)
-    return frame
+        frame: bytes = _lenient_packer.pack(msgspec.to_builtins(body))
+        return frame
 
 
 def decode(frame: bytes | memoryview) -> Message:
@@ -77,55 +78,95 @@ def decode(frame: bytes | memoryview) -> Message:
     if len(frame) > MAX_FRAME_BYTES:
         raise WireError(f"frame of {len(frame)} bytes; expected at most {MAX_FRAME_BYTES}")
     try:
-        body = msgpack.unpackb(frame, use_list=False, strict_map_key=True)
-    except Exception as error:  # msgpack raises many types, and ValueError subclasses, on hostile bytes
-        raise WireError(f"not a MessagePack document: {type(error).__name__}: {error}") from None
-    if type(body) is not tuple or len(body) < 2:
-        raise WireError(f"expected an array [protocol, kind, ...], found {_brief(body)}")
-    if body[0] != PROTOCOL or type(body[0]) is not int:
-        return _foreign(body)
-    kind = MESSAGES.get(body[1]) if type(body[1]) is int else None
-    if kind is None:
-        raise WireError(f"unknown kind of message {_brief(body[1])}")
-    try:
-        message: Message = msgspec.convert(body[2:], kind)
+        return _decoder.decode(frame)
     except msgspec.ValidationError as error:
-        refusal = WireError(_complaint(kind, str(error)))
-        if body[1] in _FROM_CLIENTS and len(body) > 2 and type(body[2]) is int:
-            refusal.client = body[2]
-        raise refusal from None
+        what = str(error)
+    except Exception as error:  # msgspec raises several types on hostile bytes, RecursionError among them
+        raise _no_document(error) from None
+    # A hello, a refusal, or no message of this version: all of them are rare.
+    try:
+        body = msgspec.msgpack.decode(frame)
+    except Exception as error:
+        raise _no_document(error) from None
+    if type(body) is not list or not body or (type(body[0]) is int and body[0] < 256 and len(body) < 2):
+        raise WireError(f"expected an array [tag, field, ...] or [protocol, kind, field, ...], found {_brief(body)}")
+    first = body[0]
+    if type(first) is not int:
+        raise WireError(_OTHER.format(_brief(first)))
+    if first < 256:
+        return _frozen(*body)
+    protocol, number = divmod(first, 256)
+    if protocol != PROTOCOL:
+        raise WireError(_OTHER.format(_brief(protocol)))
+    if number not in _FROM_256:
+        raise WireError(f"unknown kind of message {number}")
+    raise _refusal(_FROM_256[number], what, body)
+
+
+def _frozen(protocol: int, kind: Any, *fields: Any) -> Message:
+    """A hello or a refusal. Of another version, only a refusal, a hello and a welcome are told apart."""
+    cls = MESSAGES.get(kind) if type(kind) is int else None
+    if protocol != PROTOCOL:
+        if cls not in (Hello, Welcome, Refused):
+            raise WireError(_OTHER.format(_brief(protocol)))
+        if cls is Refused and len(fields) > 1 and type(fields[0]) is int and type(fields[1]) is str:
+            return Refused(fields[0], fields[1], 0)
+        other = OtherProtocol(_OTHER.format(protocol))
+        other.protocol = protocol
+        if cls is Hello and fields and type(fields[0]) is int:
+            other.client = fields[0]
+        raise other
+    if cls is None or cls not in _FROZEN:
+        raise WireError(f"unknown kind of message {_brief(kind)}")
+    tagged = [cls.__struct_config__.tag, *fields]
+    try:
+        message: Message = msgspec.convert(tagged, cls)
+    except msgspec.ValidationError as error:
+        raise _refusal(cls, str(error), tagged) from None
     return message
 
 
-def _foreign(body: tuple[Any, ...]) -> Message:
-    """A refusal of another version. Of what else it may be, only a hello and a welcome are told apart."""
-    protocol, kind = body[:2]
-    if type(protocol) is not int or type(kind) is not int or MESSAGES.get(kind) not in (Hello, Welcome, Refused):
-        raise WireError(_OTHER.format(_brief(protocol)))
-    if kind == _kinds[Refused] and len(body) > 3 and type(body[2]) is int and type(body[3]) is str:
-        return Refused(body[2], body[3], 0)
-    other = OtherProtocol(_OTHER.format(protocol))
-    other.protocol = protocol
-    if kind == _kinds[Hello] and len(body) > 2 and type(body[2]) is int:
-        other.client = body[2]
-    raise other
+def _no_document(error: Exception) -> WireError:
+    return WireError(f"not a MessagePack document: {type(error).__name__}: {error}")
 
 
-def _complaint(kind: type[Any], text: str) -> str:
-    """msgspec's "Expected `int`, got `str` - at `$[1][0]`" with the names of our fields in place of numbers."""
+def _refusal(cls: type[Message], what: str, body: list[Any]) -> WireError:
+    """Why `body`, a tag and the fields of a `cls`, is refused, and by whom it was sent if it says so."""
+    refusal = WireError(_complaint(cls, what, len(body) - 1))
+    if cls.__struct_fields__[:1] == ("client",) and len(body) > 1 and type(body[1]) is int:
+        refusal.client = body[1]
+    return refusal
+
+
+def _complaint(cls: type[Message], text: str, found: int) -> str:
+    """msgspec's "Expected `int`, got `str` - at `$[1][0]`" with the names of our fields in place of numbers.
+
+    Args:
+        found: how many fields the message has.
+    """
     what, _, path = text.partition(" - at `$")
-    where, annotation = kind.__name__, kind
-    for number in map(int, re.findall(r"\[(\d+)\]", path)):
-        if hasattr(annotation, "_fields"):
-            name = annotation._fields[number]
-            where += f".{name}"
-            annotation = typing.get_type_hints(annotation)[name]
+    if not path:
+        # How msgspec counts here depends on whether the tag is one of them.
+        return f"{cls.__name__}: expected array of length {len(cls.__struct_fields__)}, found {found}"
+    where, annotation = cls.__name__, cls
+    numbers = [int(number) for number in re.findall(r"\[(\d+)\]", path)]
+    # The tag comes before the fields of a message.
+    for number in (numbers[0] - 1, *numbers[1:]):
+        if names := _names_of(annotation):
+            where += f".{names[number]}"
+            annotation = typing.get_type_hints(annotation)[names[number]]
         else:
             where += f"[{number}]"
             annotation = typing.get_args(annotation)[0]
             if typing.get_origin(annotation) is types.UnionType:
-                annotation = next(member for member in typing.get_args(annotation) if hasattr(member, "_fields"))
+                annotation = next(member for member in typing.get_args(annotation) if _names_of(member))
     return f"{where}: {what.replace('`', '').replace('Expected', 'expected').replace('got', 'found')}"
+
+
+def _names_of(record: Any) -> tuple[str, ...]:
+    """The names of a record's fields; none where it is no record."""
+    names: tuple[str, ...] = getattr(record, "__struct_fields__", ()) or getattr(record, "_fields", ())
+    return names
 
 
 def _brief(value: Any) -> str:

@@ -6,14 +6,13 @@ commands may hold what no client may read, such as an API key: a client may run 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from pipeline.wire.records import Record
 from stages.spec import TensorSpec
 
 __all__ = ["Axis", "Interface", "Tensor"]
 
 
-class Axis(NamedTuple):
+class Axis(Record, frozen=True):
     """One axis of a tensor."""
 
     name: str
@@ -22,7 +21,7 @@ class Axis(NamedTuple):
     """The extent; of a free dimension the largest."""
 
 
-class Tensor(NamedTuple):
+class Tensor(Record, frozen=True):
     """An input or an output of a pipeline."""
 
     name: str
@@ -46,7 +45,7 @@ class Tensor(NamedTuple):
         return Tensor(name, spec.dtype, tuple(axes))
 
 
-class Interface(NamedTuple):
+class Interface(Record, frozen=True):
     """A pipeline as its clients see it."""
 
     name: str

@@ -1,14 +1,15 @@
 """Every message that passes between processes, field by field. No tensor is ever among them.
 
     client ──Hello, Loan, Submit, Cancel, Again, AskStatus, AskStory, Bye──▶ scheduler
-    scheduler ──Welcome, Refused, Answers, Status, Gone──▶ client
+    scheduler ──Welcome, Refused, Answers, Status, Story, Gone──▶ client
     worker ──Ready, Notices, Fenced, WorkerReport──▶ scheduler
     scheduler ──Orders, Fences, PeerGone, Retire──▶ worker ──Orders──▶ worker
     supervisor ──WorkerGone, StageBroken, Kept, Retire, Drain, Stop──▶ scheduler ──Ready, Relic, Drained──▶ supervisor
     supervisor ──Reset, Stop──▶ worker ──Ready, Failed──▶ supervisor
 
-On the wire a message is one MessagePack array: [PROTOCOL, kind, field, field, ...]; a record inside
-a message (`records`) is the array of its fields. `codec` encodes and decodes; adding, removing or reordering a
+On the wire a message is one MessagePack array: [tag, field, field, ...], where the tag is PROTOCOL * 256 + kind; a
+record inside a message (`records`) is the array of its fields. All fields are written. If the last ones of an array are
+missing and have defaults, they are the defaults. `codec` encodes and decodes; adding, removing or reordering a
 field means raising PROTOCOL, since both ends must then be of one version.
 
 The form of a hello and of its refusal is the same in every version, so that two ends of different versions can say so:
@@ -21,7 +22,7 @@ Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a host share.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import msgspec
 
 from pipeline.wire.interface import Interface
 from pipeline.wire.records import (
@@ -39,6 +40,7 @@ from pipeline.wire.records import (
     Submission,
     Trace,
 )
+from pipeline.wire.status import PipelineStatus
 from shm.handle import TensorHandle
 
 __all__ = [
@@ -83,6 +85,7 @@ __all__ = [
     "StageBroken",
     "Status",
     "Stop",
+    "Story",
     "Submission",
     "Submit",
     "Trace",
@@ -94,10 +97,22 @@ __all__ = [
 PROTOCOL = 6
 
 
+class Message(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    """What one process sends another.
+
+    As of a `Record`, the garbage collector does not see it. The number of each kind stands at its class, and is never
+    used again for something else.
+    """
+
+
+def _tag(kind: int) -> int:
+    return PROTOCOL * 256 + kind
+
+
 # -- client <-> scheduler -----------------------------------------------------------------------
 
 
-class Hello(NamedTuple):
+class Hello(Message, frozen=True, tag=_tag(1)):
     """The first message of a client, whose inbox is `clients/<client>.sock`, in hexadecimal.
 
     Its death is seen by `clients/<client>.lock`, which it holds for as long as it lives.
@@ -108,7 +123,7 @@ class Hello(NamedTuple):
     name: str
 
 
-class Refused(NamedTuple):
+class Refused(Message, frozen=True, tag=_tag(11)):
     """The scheduler does not do what a client has asked for, and says why."""
 
     protocol: int
@@ -119,7 +134,7 @@ class Refused(NamedTuple):
     """The number of the `Loan` that is refused; 0: another message of the client's."""
 
 
-class Welcome(NamedTuple):
+class Welcome(Message, frozen=True, tag=_tag(2)):
     """What a client needs to know: what goes in and out, and the segments that it may touch."""
 
     epoch: int
@@ -130,7 +145,7 @@ class Welcome(NamedTuple):
     """Those that answers may lie in, beside `ingress`."""
 
 
-class Loan(NamedTuple):
+class Loan(Message, frozen=True, tag=_tag(3)):
     """The client asks for a slot of an ingress segment.
 
     An ask that waits is answered by a grant, and may be answered by several. One that does not is answered at once by
@@ -145,7 +160,7 @@ class Loan(NamedTuple):
     wait: bool
 
 
-class Submit(NamedTuple):
+class Submit(Message, frozen=True, tag=_tag(4)):
     """Requests, and slots that the client has finished with: outputs, or grants it does not need.
 
     A submission whose tag is not above those that came before was sent before, and is not let in again.
@@ -160,7 +175,7 @@ class Submit(NamedTuple):
     """The client's own numbers of streams that it sends no more requests of."""
 
 
-class Cancel(NamedTuple):
+class Cancel(Message, frozen=True, tag=_tag(13)):
     """The client does not want the answers to these requests any more. Each is answered with the error `Cancelled`,
     unless its answer is on its way already; what is under way of it is dropped before the next stage."""
 
@@ -168,7 +183,7 @@ class Cancel(NamedTuple):
     tags: tuple[int, ...]
 
 
-class Again(NamedTuple):
+class Again(Message, frozen=True, tag=_tag(10)):
     """The client has lost what it was receiving, by an exception in a signal's handler say: every `Answers` after
     number `seen` is sent once more."""
 
@@ -176,7 +191,7 @@ class Again(NamedTuple):
     seen: int
 
 
-class Answers(NamedTuple):
+class Answers(Message, frozen=True, tag=_tag(5)):
     """Answers and fresh grants."""
 
     number: int
@@ -187,7 +202,7 @@ class Answers(NamedTuple):
     """The latest ask that did not wait and is decided by now; 0: there was none yet."""
 
 
-class Bye(NamedTuple):
+class Bye(Message, frozen=True, tag=_tag(6)):
     """The client leaves; whatever it still holds comes back, but for `kept`.
 
     Those are slots of answers that arrays of its process still read. The client names each in a `Submit` when it is
@@ -198,7 +213,7 @@ class Bye(NamedTuple):
     kept: tuple[SlotRef, ...]
 
 
-class Gone(NamedTuple):
+class Gone(Message, frozen=True, tag=_tag(9)):
     """The scheduler does not know this client: it is another one than the one that welcomed it, or it ends, or it has
     let go of the client."""
 
@@ -207,13 +222,13 @@ class Gone(NamedTuple):
     """For people: why the scheduler has let go of the client; empty where it has not."""
 
 
-class AskStatus(NamedTuple):
+class AskStatus(Message, frozen=True, tag=_tag(7)):
     """Anybody with an inbox in the run's folder of clients asks how things are."""
 
     client: int
 
 
-class AskStory(NamedTuple):
+class AskStory(Message, frozen=True, tag=_tag(12)):
     """As `AskStatus`: what has happened to a request."""
 
     client: int
@@ -222,17 +237,25 @@ class AskStory(NamedTuple):
     """The id of the request, as logs and errors have it (see `labels`)."""
 
 
-class Status(NamedTuple):
-    """The scheduler's state, as a JSON document (see `Scheduler.status`). In answer to `AskStory` it is
-    {"request": its id, "story": lines, or null where the request is not known} (see `Scheduler.story`)."""
+class Status(Message, frozen=True, tag=_tag(8)):
+    """The scheduler's state."""
 
-    document: str
+    status: PipelineStatus
+
+
+class Story(Message, frozen=True, tag=_tag(14)):
+    """What has happened to a request (see `Scheduler.story`)."""
+
+    request: str
+    """Its id."""
+    lines: tuple[str, ...] | None
+    """None: the request is not known, or not any more."""
 
 
 # -- scheduler and workers ----------------------------------------------------------------------
 
 
-class Orders(NamedTuple):
+class Orders(Message, frozen=True, tag=_tag(20)):
     """From the scheduler, or forwarded by the worker of the hop before."""
 
     epoch: int
@@ -240,7 +263,7 @@ class Orders(NamedTuple):
     orders: tuple[Order, ...]
 
 
-class Notices(NamedTuple):
+class Notices(Message, frozen=True, tag=_tag(21)):
     """From a worker to the scheduler, after each batch."""
 
     epoch: int
@@ -248,7 +271,7 @@ class Notices(NamedTuple):
     notices: tuple[Notice, ...]
 
 
-class Fences(NamedTuple):
+class Fences(Message, frozen=True, tag=_tag(22)):
     """Orders to forget. The worker answers `Fenced` once none of them runs here or ever will."""
 
     epoch: int
@@ -257,7 +280,7 @@ class Fences(NamedTuple):
     fences: tuple[Fence, ...]
 
 
-class Fenced(NamedTuple):
+class Fenced(Message, frozen=True, tag=_tag(23)):
     """The worker's answer to `Fences`."""
 
     epoch: int
@@ -265,20 +288,20 @@ class Fenced(NamedTuple):
     fences: tuple[Fence, ...]
 
 
-class PeerGone(NamedTuple):
+class PeerGone(Message, frozen=True, tag=_tag(24)):
     """A worker has died; whoever is connected to it disconnects."""
 
     worker: int
 
 
-class Retire(NamedTuple):
+class Retire(Message, frozen=True, tag=_tag(26)):
     """The worker must leave. From the supervisor to the scheduler: order nothing from it any more. From the scheduler
     to the worker, once it has finished all that it was ordered: a process whose workers are all retired exits 0."""
 
     worker: int
 
 
-class WorkerReport(NamedTuple):
+class WorkerReport(Message, frozen=True, tag=_tag(25)):
     """A worker's counters since it started, now and then and when it stops."""
 
     worker: int
@@ -295,7 +318,7 @@ class WorkerReport(NamedTuple):
 # -- supervisor and its children ----------------------------------------------------------------
 
 
-class Ready(NamedTuple):
+class Ready(Message, frozen=True, tag=_tag(40)):
     """A worker has set its stage up and waits for orders (to supervisor and scheduler);
     or the scheduler has bound its sockets (worker -1, to the supervisor)."""
 
@@ -307,7 +330,7 @@ class Ready(NamedTuple):
     """Which life of the scheduler it is ready for."""
 
 
-class Failed(NamedTuple):
+class Failed(Message, frozen=True, tag=_tag(41)):
     """A child could not start; it exits right after."""
 
     worker: int
@@ -316,7 +339,7 @@ class Failed(NamedTuple):
     traceback: str
 
 
-class WorkerGone(NamedTuple):
+class WorkerGone(Message, frozen=True, tag=_tag(42)):
     """A worker is dead for certain: its exit status has been collected."""
 
     worker: int
@@ -330,27 +353,28 @@ class WorkerGone(NamedTuple):
     """Other workers of the same process were computing too, who may as well be to blame."""
 
 
-class StageBroken(NamedTuple):
+class StageBroken(Message, frozen=True, tag=_tag(43)):
     """A stage will not be restarted any more."""
 
     stage: int
     reason: str
 
 
-class Drain(NamedTuple):
+class Drain(Message, frozen=True, tag=_tag(44)):
     """Refuse new requests, finish those that are inside, then say `Drained`."""
 
     until: int
     """Whatever is not finished by then fails."""
 
 
-class Drained(NamedTuple):
-    """Nothing is inside any more. Carries the scheduler's last status document."""
+class Drained(Message, frozen=True, tag=_tag(45)):
+    """Nothing is inside any more."""
 
-    document: str
+    status: PipelineStatus
+    """The last one."""
 
 
-class Reset(NamedTuple):
+class Reset(Message, frozen=True, tag=_tag(47)):
     """The scheduler has died: forget its orders, attach the segments of the new one, say `Ready` to it."""
 
     epoch: int
@@ -358,7 +382,7 @@ class Reset(NamedTuple):
     """Every pool of the plan, in its order."""
 
 
-class Relic(NamedTuple):
+class Relic(Message, frozen=True, tag=_tag(48)):
     """A request has killed its workers: keep its inputs, so that it can be looked into. Answered by `Kept`."""
 
     request: int
@@ -371,7 +395,7 @@ class Relic(NamedTuple):
     """As in `Hop`."""
 
 
-class Kept(NamedTuple):
+class Kept(Message, frozen=True, tag=_tag(49)):
     """The supervisor has done what `Relic` asks."""
 
     request: int
@@ -379,78 +403,13 @@ class Kept(NamedTuple):
     """The capsule; empty where none was written."""
 
 
-class Stop(NamedTuple):
+class Stop(Message, frozen=True, tag=_tag(46)):
     """Finish what runs, tear the stage down, exit 0."""
 
 
-Message = (
-    Again
-    | Answers
-    | AskStatus
-    | AskStory
-    | Bye
-    | Cancel
-    | Drain
-    | Drained
-    | Failed
-    | Fenced
-    | Fences
-    | Gone
-    | Hello
-    | Kept
-    | Loan
-    | Notices
-    | Orders
-    | PeerGone
-    | Ready
-    | Refused
-    | Relic
-    | Reset
-    | Retire
-    | StageBroken
-    | Status
-    | Stop
-    | Submit
-    | Welcome
-    | WorkerGone
-    | WorkerReport
-)
-
-#: The number of each kind on the wire. Numbers are never used again for something else.
-MESSAGES: dict[int, type[Message]] = {
-    1: Hello,
-    2: Welcome,
-    3: Loan,
-    4: Submit,
-    5: Answers,
-    6: Bye,
-    7: AskStatus,
-    8: Status,
-    9: Gone,
-    10: Again,
-    11: Refused,
-    12: AskStory,
-    13: Cancel,
-    20: Orders,
-    21: Notices,
-    22: Fences,
-    23: Fenced,
-    24: PeerGone,
-    25: WorkerReport,
-    26: Retire,
-    40: Ready,
-    41: Failed,
-    42: WorkerGone,
-    43: StageBroken,
-    44: Drain,
-    45: Drained,
-    46: Stop,
-    47: Reset,
-    48: Relic,
-    49: Kept,
-}
-
-#: Messages whose last fields have defaults, as the records in `records`: on the wire every field is there.
-_SHORTENED: tuple[type[Any], ...] = (Submit, Gone)
-for _message in _SHORTENED:
-    _message._field_defaults.clear()
+#: Every message by its kind.
+MESSAGES: dict[int, type[Message]] = {}
+for _cls in Message.__subclasses__():
+    _number = _cls.__struct_config__.tag
+    assert isinstance(_number, int)
+    MESSAGES[_number % 256] = _cls

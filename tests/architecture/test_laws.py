@@ -25,8 +25,6 @@ IN_ONE_PIECE = {
     "pipeline.cli.run:run": "one check for each pair of options that exclude each other",
     "pipeline.cli.status:_show": "one line for each thing that is shown, some of them only if there is something to say",
     "pipeline.processes.feeder:feed": "one run from its first file to its summary; what each step opens, the end closes",
-    "pipeline.scheduler.completion:finish": "one list of all that a request holds: what is forgotten here is never freed",
-    "pipeline.scheduler.progress:_open": "slots are promised to all children or to none: the check and the deed",
 }
 
 VAGUE = {"common", "helper", "helpers", "manager", "misc", "util", "utils"}

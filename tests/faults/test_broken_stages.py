@@ -31,8 +31,8 @@ def test_a_stage_whose_setup_fails_at_every_restart_is_given_up_and_says_so(
         with pytest.raises(StageUnavailable):
             client.submit(data=b"later").get(30)
         status = ask_status(pipeline.run_dir)
-        assert not status["ready"]
-        assert "broken: its workers died 3 times" in status["reasons"]["s1"]
+        assert not status.ready
+        assert "broken: its workers died 3 times" in status.reasons["s1"]
         shown = cli("status", pipeline.run_dir)
         assert shown.code == 1
         assert "not ready" in shown.out

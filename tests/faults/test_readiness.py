@@ -24,8 +24,8 @@ def test_ready_follows_the_canary_through_every_stage(
 
         def reasons() -> dict[str, str]:
             status = ask_status(pipeline.run_dir)
-            found: dict[str, str] = status["reasons"]
-            assert status["ready"] == (not found)
+            found: dict[str, str] = status.reasons
+            assert status.ready == (not found)
             return found
 
         until(lambda: not reasons())
@@ -49,8 +49,8 @@ def test_ready_follows_the_canary_through_every_stage(
 
 def test_not_ready_while_a_stage_has_no_worker(folder: Any) -> None:
     with running(folder.config({"with.setup_s": 0.5})) as pipeline:
-        assert ask_status(pipeline.run_dir)["ready"]
+        assert ask_status(pipeline.run_dir).ready
         os.kill(pipeline.worker_pids("s0")[0], signal.SIGKILL)
-        until(lambda: ask_status(pipeline.run_dir)["reasons"] == {"s0": "no worker is ready"})
-        until(lambda: ask_status(pipeline.run_dir)["ready"])
+        until(lambda: ask_status(pipeline.run_dir).reasons == {"s0": "no worker is ready"})
+        until(lambda: ask_status(pipeline.run_dir).ready)
         assert pipeline.stop() == 0

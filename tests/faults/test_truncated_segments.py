@@ -23,7 +23,7 @@ def ready(pipeline: RunningPipeline, epoch: int) -> bool:
         status = ask_status(pipeline.run_dir)
     except Unavailable:
         return False
-    return bool(status["ready"] and status["epoch"] == epoch)
+    return bool(status.ready and status.epoch == epoch)
 
 
 def truncate(pipeline: RunningPipeline, pool: str) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 import msgpack
 import numpy as np
 import zmq
+from msgspec.structs import replace
 
 from pipeline.errors import WireError
 from pipeline.wire.codec import decode, encode
@@ -108,7 +109,7 @@ class RawClient:
         slot, tag = self.slot(), next(self._tags)
         handle = TensorHandle(*slot, 0, "uint8", (len(data),))
         self.table.view(handle, writable=True)[...] = np.frombuffer(data, np.uint8)
-        submission = Submission(tag, slot, (handle,), 0, 0, "")._replace(**more)
+        submission = replace(Submission(tag, slot, (handle,), 0, 0, ""), **more)
         self.send(Submit(self.number, self._seen, (submission,), ()))
         return tag
 

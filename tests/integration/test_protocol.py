@@ -139,8 +139,9 @@ def test_a_client_is_told_what_of_its_is_refused(folder: Any) -> None:
     with running(folder.config({})) as pipeline, RawClient(pipeline.run_dir) as client:
         client.join()
         client.send(Loan(client.number, 4711, 33, True))
-        assert client.message(Refused)[1:] == ("no slot of segment 4711 is granted: segment 4711 is not one that clients fill", 33)
-        client.send_frame(bytes([0x93, PROTOCOL, 0x03, 0xCF]) + client.number.to_bytes(8, "big"))
+        why = "no slot of segment 4711 is granted: segment 4711 is not one that clients fill"
+        assert client.message(Refused) == Refused(PROTOCOL, why, 33)
+        client.send_frame(bytes([0x92, 0xCD, PROTOCOL, 0x03, 0xCF]) + client.number.to_bytes(8, "big"))
         refused = client.message(Refused)
         assert refused.reason == "a message of this client cannot be read: Loan: expected array of length 4, found 1"
         tag = client.submit(b"x", traceparent="nonsense")

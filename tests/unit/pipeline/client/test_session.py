@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.errors import OtherProtocol, RequestRefused, Unavailable
 from pipeline.wire.messages import (
@@ -22,6 +23,7 @@ from pipeline.wire.messages import (
     Status,
     Submit,
 )
+from pipeline.wire.status import PipelineStatus
 from pipeline.wire.versions import OldHello, reason_of
 from shm.view import SegmentTable
 from tests.unit.pipeline.client.talk import (
@@ -176,12 +178,12 @@ def test_a_request_is_cancelled_behind_what_was_kept_back_and_only_while_it_is_u
 def test_parts_of_an_answer_do_not_finish_the_request_and_each_is_kept_once(talk: Talk) -> None:
     pending = talk.submit(slot(0))
     talk.said()
-    part = ok(1)._replace(last=False)
+    part = replace(ok(1), last=False)
     assert talk.answered(part) == []
     assert (pending.done(), pending.parts, talk.session.came) == (False, [part], 0)
     assert talk.answered(part) == []
     assert pending.parts == [part]
-    assert talk.answered(ok(1)._replace(outputs=(), part=1)) == [pending]
+    assert talk.answered(replace(ok(1), outputs=(), part=1)) == [pending]
     assert (pending.done(), len(pending.parts)) == (True, 1)
 
 
@@ -241,11 +243,12 @@ def test_a_slot_that_is_read_no_more_goes_at_once_if_nothing_is_under_way_and_el
 
 
 def test_a_status_is_asked_for_and_kept(talk: Talk) -> None:
-    talk.session.statuses.append("of an earlier call")
+    earlier, latest = (PipelineStatus("demo", epoch, True, {}, 0, {}, {}, (), (), (), (), ()) for epoch in (1, 2))
+    talk.session.statuses.append(earlier)
     talk.session.ask_status()
     assert talk.said() == [AskStatus(ME)]
-    talk.session.receive(Status("{}"), talk.now)
-    assert list(talk.session.statuses) == ["{}"]
+    talk.session.receive(Status(latest), talk.now)
+    assert list(talk.session.statuses) == [latest]
 
 
 # -- what is lost on the way ----------------------------------------------------------------------

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.graph.plan import BatchPlan, Edge, Plan, PoolPlan, StagePlan, WorkerPlan
@@ -10,6 +8,7 @@ from pipeline.metrics.catalogue import METRICS
 from pipeline.metrics.rendering import render
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.messages import Copied, Ready, WorkerGone, WorkerReport
+from pipeline.wire.status import PipelineStatus
 from shm.pool import SlotPool
 from shm.segment import SegmentSpec
 from shm.segments import create
@@ -26,7 +25,7 @@ PLAN = Plan(
 )
 
 
-def status() -> dict[str, Any]:
+def status() -> PipelineStatus:
     """Of a scheduler with one worker that has died after two batches, and another one that has done one."""
     made = [create("local", SegmentSpec("run", pool.name.replace("/", ""), 64, pool.slots)) for pool in PLAN.pools]
     scheduler = Scheduler(PLAN, [SlotPool(segment) for segment in made], [segment.number for segment in made], 1)

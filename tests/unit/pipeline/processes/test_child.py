@@ -4,34 +4,70 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from pipeline.processes.child import collect_garbage
+from pipeline.graph.plan import Plan, Post
+from pipeline.processes.child import Boot, collect_garbage
+from shm.segment import SegmentAddress
+from tests.unit.pipeline.scheduler.graphs import make_plan
 
 ROOT = Path(__file__).resolve().parents[4]
 
 
-def test_a_boot_document_may_be_as_long_as_it_is() -> None:
-    code = (
-        "from pipeline.processes import child\n"
-        "child.Plan.from_json = lambda raw: type('Plan', (), {'name': 'p', 'stages': ()})\n"
-        "print(len(child.boot().extra['text']))"
-    )
-    text = "x" * (20 << 20)
-    document = {
-        "plan": {}, "run_dir": "/", "epoch": 0, "segments": [], "posts": [], "replica": 0, "extra": {"text": text},
-        "title": "feeder", "own_terminal": True, "parent": os.getpid(),
+def document(**more: Any) -> Boot:
+    given = {
+        "plan": make_plan("chain", slots=3), "run_dir": Path("/run/\udcff"), "epoch": 3,
+        "segments": (SegmentAddress("posix", "/a"), SegmentAddress("sysv", "7")), "title": "s0/1", "own_terminal": True,
+        "posts": (Post(4, 0, 1), Post(5, 1, 2)), "replica": 1, "extra": {}, "parent": os.getpid(),
     }  # fmt: skip
+    return Boot(**given | more)
+
+
+def test_a_boot_document_comes_back_with_every_type() -> None:
+    told = document(extra={"named": ["a\udcff.jpg", None], "limit": 1.5})
+    read = Boot.read(told.line())
+    assert read == told
+    assert (type(read.plan), type(read.run_dir), type(read.posts[0]), type(read.segments[0])) == (
+        Plan, type(told.run_dir), Post, SegmentAddress,
+    )  # fmt: skip
+    assert told.line().count(b"\n") == 1
+
+
+def test_an_option_that_is_no_number_comes_back() -> None:
+    assert math.isnan(Boot.read(document(extra={"threshold": math.nan}).line()).extra["threshold"])
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "why"),
+    [
+        ("epoch", "3", r"Expected `int`, got `str` - at `\$.epoch`"),
+        ("posts", [[1, 2, "x"]], r"Expected `int`, got `str` - at `\$.posts\[0\]\[2\]`"),
+        ("plan", {}, r"missing required field `name` - at `\$.plan`"),
+    ],
+)
+def test_a_boot_document_that_does_not_fit_is_refused_with_its_path(place: str, value: object, why: str) -> None:
+    raw = json.loads(document().line())
+    raw[place] = value
+    with pytest.raises(msgspec.ValidationError, match=why):
+        Boot.read(json.dumps(raw).encode())
+
+
+def test_a_boot_document_may_be_as_long_as_it_is() -> None:
+    code = "from pipeline.processes import child\nprint(len(child.boot().extra['text']))"
+    text = "x" * (20 << 20)
     child = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdin is not None
     assert child.stdout is not None
     with child:
-        child.stdin.write(json.dumps(document).encode() + b"\n")
+        child.stdin.write(document(title="feeder", extra={"text": text}).line())
         child.stdin.flush()
         # Its life ends with that pipe: what it says must be read before.
         assert child.stdout.readline() == f"{len(text)}\n".encode()

@@ -14,6 +14,7 @@ from pipeline.scheduler.door import SHELL, SUPERVISOR, Connect, Disconnect, Log,
 from pipeline.wire.address import Address
 from pipeline.wire.links import MOST_SOCKETS, listen
 from pipeline.wire.messages import Drained, Gone, Message, PeerGone
+from pipeline.wire.status import PipelineStatus
 from shm.owner import OwnerLock
 
 SECOND = 1_000_000_000
@@ -57,7 +58,7 @@ def peer(run_dir: Path) -> Iterator[Peer]:
 
 @pytest.mark.parametrize(
     ("receiver", "message"),
-    [(SUPERVISOR, Drained("{}")), (worker(3), PeerGone(1))],
+    [(SUPERVISOR, Drained(PipelineStatus("demo", 0, True, {}, 0, {}, {}, (), (), (), (), ()))), (worker(3), PeerGone(1))],
     ids=["supervisor", "worker"],
 )
 def test_what_is_for_the_supervisor_or_a_worker_is_sent(

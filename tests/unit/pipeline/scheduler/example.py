@@ -19,6 +19,8 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+import msgspec
+
 from pipeline.errors import WireError
 from pipeline.graph.plan import Plan
 from pipeline.scheduler.door import NO_LIMITS, SUPERVISOR, ClientGone, Connect, Decided, Disconnect, Limits
@@ -149,7 +151,7 @@ class Example:
             request, order.attempt, code, "" if code == OK else "why", outputs, (Trace(hop.stage, 1, 2, 1, 0),), children,
             0, TENSOR_BYTES, TENSOR_BYTES, "",
         )  # fmt: skip
-        return notice._replace(**more)
+        return msgspec.structs.replace(notice, **more)
 
     def dies(self, worker: int, *running: int, outside: bool = False, beside: bool = False) -> None:
         """A worker is dead, which was computing these requests."""

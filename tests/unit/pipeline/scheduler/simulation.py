@@ -13,7 +13,6 @@ Whoever drives it says which event comes next (`choose`): a random walk, or Hypo
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -423,7 +422,7 @@ class Simulation(Clientele):
         return moved
 
     def story(self) -> str:
-        return f"{self.scheduler.requests} {json.dumps(self.scheduler.status(), default=str)}"
+        return f"{self.scheduler.requests} {self.scheduler.status()}"
 
     def drain(self) -> bool:
         """The supervisor asks for a drain."""

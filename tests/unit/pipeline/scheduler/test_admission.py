@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.wire.labels import LONGEST_NAME
 from pipeline.wire.limits import LOWEST_PRIORITY
@@ -41,17 +42,17 @@ def test_a_slot_can_be_submitted_once_and_only_by_the_client_that_has_it(example
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        (lambda s: s._replace(inputs=()), "expected 1 inputs, found 0"),
-        (lambda s: s._replace(priority=LOWEST_PRIORITY + 1), "expected a priority 0..9, found 10"),
-        (lambda s: s._replace(priority=-1), "expected a priority 0..9, found -1"),
-        (lambda s: s._replace(name="n" * (LONGEST_NAME + 1)), "expected a name of at most 200 characters, found 201"),
-        (lambda s: s._replace(inputs=(s.inputs[0]._replace(slot=2),)), "input 'x' does not lie in the submitted slot"),
+        (lambda s: replace(s, inputs=()), "expected 1 inputs, found 0"),
+        (lambda s: replace(s, priority=LOWEST_PRIORITY + 1), "expected a priority 0..9, found 10"),
+        (lambda s: replace(s, priority=-1), "expected a priority 0..9, found -1"),
+        (lambda s: replace(s, name="n" * (LONGEST_NAME + 1)), "expected a name of at most 200 characters, found 201"),
+        (lambda s: replace(s, inputs=(s.inputs[0]._replace(slot=2),)), "input 'x' does not lie in the submitted slot"),
         (
-            lambda s: s._replace(inputs=(s.inputs[0]._replace(offset=64 - TENSOR_BYTES + 1),)),
+            lambda s: replace(s, inputs=(s.inputs[0]._replace(offset=64 - TENSOR_BYTES + 1),)),
             "input 'x': 16 bytes at 49 do not fit a slot of 64",
         ),
         (
-            lambda s: s._replace(inputs=(s.inputs[0]._replace(offset=-1),)),
+            lambda s: replace(s, inputs=(s.inputs[0]._replace(offset=-1),)),
             "input 'x': offset -1 or shape [16] is no place for a tensor",
         ),
     ],
@@ -72,7 +73,7 @@ def test_a_tensor_may_end_where_its_slot_ends(example: Make) -> None:
     scheduler = example()
     submission = scheduler.submission(7, scheduler.granted[1][0])
     at_the_end = submission.inputs[0]._replace(offset=64 - TENSOR_BYTES)
-    scheduler.handle(Submit(1, 0, (submission._replace(inputs=(at_the_end,), priority=LOWEST_PRIORITY),), ()))
+    scheduler.handle(Submit(1, 0, (replace(submission, inputs=(at_the_end,), priority=LOWEST_PRIORITY),), ()))
     assert scheduler.decide() == ["worker 0: order 1 a>b>c"]
 
 

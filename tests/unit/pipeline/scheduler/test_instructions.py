@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pipeline.scheduler.completion import LONGEST_MESSAGE
+from pipeline.scheduler.answers import LONGEST_MESSAGE
 from pipeline.scheduler.instructions import letters_of
 from pipeline.wire.codec import MAX_FRAME_BYTES, encode
 from pipeline.wire.messages import Answer, Answers, SlotRef, Trace

@@ -48,7 +48,7 @@ def test_a_stage_is_run_where_its_condition_holds() -> None:
     compiled = CompiledPlan.of(make_plan("either or"))
     found = request(compiled)
     assert [found.holds(stage) for stage in compiled.stages] == [True, False, True, True]
-    found.truths = 1 << 2
+    found.conditions = 1 << 2
     assert [found.holds(stage) for stage in compiled.stages] == [True, True, False, True]
     found.skipped = compiled.stages[0].bit
     assert [found.holds(stage) for stage in compiled.stages] == [True, False, False, True]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import pytest
@@ -46,11 +45,14 @@ def test_a_client_is_connected_and_welcomed(example: Make) -> None:
 
 def test_a_client_that_comes_early_is_let_in_when_every_stage_has_a_worker(example: Make) -> None:
     scheduler = example(ready=False)
+    scheduler.ready(1, 1)
     scheduler.handle(Hello(2, "app"))
+    scheduler.decide()
+    # It knows what it waits for.
+    assert scheduler.decided == [(stranger(2), Refused(PROTOCOL, "no worker is ready yet of: a, c", 0))]
     scheduler.handle(Hello(2, "app"))
-    for stage in (0, 1):
-        scheduler.ready(stage, stage)
-        assert scheduler.decide() == []
+    scheduler.ready(0, 0)
+    assert scheduler.decide() == ["stranger 2: Refused"]
     scheduler.ready(2, 2)
     assert scheduler.decide() == ["connect client 2", "client 2: Welcome"]
 
@@ -59,6 +61,7 @@ def test_an_early_client_that_has_left_again_is_not_let_in(example: Make) -> Non
     scheduler = example(ready=False)
     scheduler.handle(Hello(2, "app"))
     scheduler.handle(Bye(2, ()))
+    scheduler.decide()
     for stage in range(3):
         scheduler.ready(stage, stage)
     assert scheduler.decide() == []
@@ -111,7 +114,7 @@ def test_all_are_told_how_things_are(example: Make) -> None:
     assert scheduler.decide() == ["client 1: Status", "stranger 9: Status"]
     status = scheduler.decided[0][1]
     assert isinstance(status, Status)
-    assert json.loads(status.document)["pipeline"] == "demo"
+    assert status.status.pipeline == "demo"
 
 
 def test_what_a_client_held_comes_back_when_it_dies_and_what_waits_for_it_is_dropped(example: Make) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.errors import OtherProtocol, WireError
-from pipeline.scheduler.door import client, stranger
+from pipeline.scheduler.door import SHELL, Decided, Log, client, stranger
 from pipeline.wire.codec import decode, encode
 from pipeline.wire.messages import PROTOCOL, Bye, Cancel, Gone, Hello, Loan, Refused, Submission, Submit
 from pipeline.wire.versions import OLD, OldHello, OldWelcome, reason_of
@@ -22,16 +23,21 @@ def of_protocol(protocol: int, number: int | None) -> OtherProtocol:
     return error
 
 
+def complaint(error: WireError) -> Decided:
+    """What people are told of it."""
+    return SHELL, Log(f"refused a message: {error}")
+
+
 # -- other versions ---------------------------------------------------------------------------------
 
 
 def test_a_client_of_a_later_version_is_refused_with_both_versions_and_the_side_to_upgrade(example: Make) -> None:
     scheduler = example()
-    scheduler.handle(of_protocol(PROTOCOL + 1, 9))
+    scheduler.handle(error := of_protocol(PROTOCOL + 1, 9))
     scheduler.decide()
     why = reason_of(PROTOCOL + 1, PROTOCOL)
     assert "upgrade the pipeline" in why
-    assert scheduler.decided == [(stranger(9), Refused(PROTOCOL, why, 0))]
+    assert scheduler.decided == [complaint(error), (stranger(9), Refused(PROTOCOL, why, 0))]
     assert scheduler.scheduler.counts["refused_frames"] == 1
 
 
@@ -44,25 +50,28 @@ def test_a_client_of_an_old_version_is_told_in_the_form_of_its_own(example: Make
     scheduler.decide()
     why = reason_of(protocol, PROTOCOL)
     assert "upgrade the client" in why
-    assert scheduler.decided == [(stranger(9), OldWelcome(protocol, why))]
+    assert scheduler.decided == [complaint(refused.value), (stranger(9), OldWelcome(protocol, why))]
 
 
-def test_what_of_another_version_is_no_hello_is_counted_and_no_more(example: Make) -> None:
+def test_what_of_another_version_is_no_hello_is_told_to_people_and_counted(example: Make) -> None:
     scheduler = example()
-    scheduler.handle(of_protocol(PROTOCOL + 1, None))
-    assert scheduler.decide() == []
+    scheduler.handle(error := of_protocol(PROTOCOL + 1, None))
+    scheduler.decide()
+    assert scheduler.decided == [complaint(error)]
     assert scheduler.scheduler.counts["refused_frames"] == 1
 
 
-def test_an_old_hello_of_a_client_that_has_said_a_new_one_is_not_answered(example: Make) -> None:
+def test_an_old_hello_of_a_client_that_has_said_a_new_one_is_neither_answered_nor_told_of(example: Make) -> None:
     scheduler = example()
     # It is let in, or waits to be, and only tries whether the scheduler is old.
     scheduler.handle(of_protocol(5, 1))
     assert scheduler.decide() == []
     waits = example(ready=False)
     waits.handle(Hello(9, "early"))
+    waits.decide()
     waits.handle(of_protocol(5, 9))
     assert waits.decide() == []
+    assert waits.scheduler.counts["refused_frames"] == 0
 
 
 # -- reasons ----------------------------------------------------------------------------------------
@@ -76,13 +85,14 @@ def test_a_client_is_told_of_a_message_of_its_that_cannot_be_read(example: Make)
         scheduler.handle(error)
         scheduler.decide()
         why = "a message of this client cannot be read: Loan.segment: expected int, found str"
-        assert scheduler.decided == [(receiver, Refused(PROTOCOL, why, 0))]
+        assert scheduler.decided == [complaint(error), (receiver, Refused(PROTOCOL, why, 0))]
 
 
-def test_a_frame_that_names_no_client_is_counted_and_no_more(example: Make) -> None:
+def test_a_frame_that_names_no_client_is_told_to_people_and_counted(example: Make) -> None:
     scheduler = example()
-    scheduler.handle(WireError("nonsense"))
-    assert scheduler.decide() == []
+    scheduler.handle(error := WireError("nonsense"))
+    scheduler.decide()
+    assert scheduler.decided == [complaint(error)]
     assert scheduler.scheduler.counts["refused_frames"] == 1
 
 
@@ -116,8 +126,8 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        (lambda s: s._replace(started=-1), "expected a start time of monotonic nanoseconds, found -1"),
-        (lambda s: s._replace(traceparent=f"00-{TRACE}-{PARENT}"), "expected a traceparent 00-"),
+        (lambda s: replace(s, started=-1), "expected a start time of monotonic nanoseconds, found -1"),
+        (lambda s: replace(s, traceparent=f"00-{TRACE}-{PARENT}"), "expected a traceparent 00-"),
     ],
 )
 def test_a_start_or_a_trace_that_is_none_is_refused(example: Make, wrong: Callable[[Submission], Submission], why: str) -> None:

@@ -20,6 +20,7 @@ from pipeline.wire.messages import (
     Ready,
     WorkerReport,
 )
+from pipeline.wire.status import UnfinishedStatus
 from tests.unit.pipeline.scheduler.actors import MS
 from tests.unit.pipeline.scheduler.example import Example
 
@@ -59,14 +60,18 @@ def test_a_worker_that_does_not_belong_here_is_not_taken_in_and_nothing_is_sent_
 
 
 @pytest.mark.parametrize(
-    ("message", "count"),
-    [(Failed(1, "no", ""), "unexpected_messages"), (PeerGone(1), "unexpected_messages"), (WireError("x"), "refused_frames")],
+    ("message", "count", "said"),
+    [
+        (Failed(1, "no", ""), "unexpected_messages", []),
+        (PeerGone(1), "unexpected_messages", []),
+        (WireError("x"), "refused_frames", ["shell 0: Log"]),
+    ],
 )
-def test_what_no_process_should_send_is_counted(example: Make, message: Any, count: str) -> None:
+def test_what_no_process_should_send_is_counted(example: Make, message: Any, count: str, said: list[str]) -> None:
     scheduler = example()
     scheduler.handle(message)
     assert scheduler.scheduler.counts[count] == 1
-    assert scheduler.decide() == []
+    assert scheduler.decide() == said
 
 
 def test_a_drain_ends_when_all_is_answered_and_is_said_once(example: Make) -> None:
@@ -91,11 +96,11 @@ def test_a_drain_does_not_wait_for_ever_and_says_what_was_left(example: Make) ->
     receiver, drained = scheduler.decided[-1]
     assert receiver == SUPERVISOR
     assert isinstance(drained, Drained)
-    assert '"unfinished": [{"request": 1, "client": "client 1", "stages": ["b", "c"]}]' in drained.document
+    assert drained.status.unfinished == (UnfinishedStatus(1, "client 1", ("b", "c")),)
 
 
 def test_reports_count_for_the_stage_of_their_worker(example: Make) -> None:
     scheduler = example()
     for stage, reporter in ((0, 0), (1, 0), (0, 9)):
         scheduler.handle(WorkerReport(reporter, stage, 2, 7, (2, 0, 0, 0, 0), 0, ()))
-    assert [stage["batches"] for stage in scheduler.scheduler.status()["stages"]] == [2, 0, 0]
+    assert [stage.batches for stage in scheduler.scheduler.status().stages] == [2, 0, 0]

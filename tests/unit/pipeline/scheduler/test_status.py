@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from pipeline.graph.plan import CanaryPlan
 from pipeline.wire.messages import Drain, StageBroken
+from pipeline.wire.status import ClientStatus, PoolStatus, WorkerStatus
 from tests.unit.pipeline.scheduler.actors import MS
 from tests.unit.pipeline.scheduler.example import Example
 
@@ -15,9 +15,8 @@ Make = Callable[..., Example]
 
 def reasons(scheduler: Example) -> dict[str, str]:
     status = scheduler.scheduler.status()
-    assert status["ready"] is (not status["reasons"])
-    found: dict[str, str] = status["reasons"]
-    return found
+    assert status.ready is (not status.reasons)
+    return status.reasons
 
 
 def test_without_a_canary_a_pipeline_is_ready_when_every_stage_has_a_worker(example: Make) -> None:
@@ -59,18 +58,16 @@ def test_what_is_inside_is_shown_by_stage_pool_and_client(example: Make) -> None
     scheduler = example(credits=1)
     scheduler.submit(1, 2)
     scheduler.decide()
-    status: dict[str, Any] = scheduler.scheduler.status()
-    assert (status["pipeline"], status["epoch"], status["inside"], status["unfinished"]) == ("demo", 0, 2, [])
-    assert status["counts"] == {"requests": 2}
-    a, b, _ = status["stages"]
-    assert (a["waiting"], a["replicas"], a["last_ok_s"]) == (1, 1, None)
-    assert b["workers"] == [
-        {"worker": 1, "process": "b/0", "replica": 0, "pid": 101, "ordered": 1, "credits": 0, "batches": 0, "rows": 0}
-    ]
-    assert status["pools"][:2] == [
-        {"name": "ingress/0", "slots": 3, "free": 0}, {"name": "a", "slots": 2, "free": 1},
-    ]  # fmt: skip
-    assert status["clients"] == [{"name": "client 1", "id": "00001", "granted": 1, "borrowed": 0, "requests": 2}]
+    status = scheduler.scheduler.status()
+    assert (status.pipeline, status.epoch, status.inside, status.unfinished) == ("demo", 0, 2, ())
+    assert status.counts == {"requests": 2}
+    a, b, _ = status.stages
+    assert (a.waiting, a.replicas, a.last_ok_s) == (1, 1, None)
+    assert b.workers == (
+        WorkerStatus(worker=1, process="b/0", replica=0, pid=101, ordered=1, credits=0, batches=0, rows=0),
+    )
+    assert status.pools[:2] == (PoolStatus("ingress/0", slots=3, free=0), PoolStatus("a", slots=2, free=1))
+    assert status.clients == (ClientStatus("client 1", id="00001", granted=1, borrowed=0, requests=2),)
 
 
 def test_when_a_stage_last_finished_a_request_is_shown(example: Make) -> None:
@@ -79,5 +76,5 @@ def test_when_a_stage_last_finished_a_request_is_shown(example: Make) -> None:
     scheduler.decide()
     scheduler.finish(0, 1)
     scheduler.decide(after_ms=500)
-    assert [stage["last_ok_s"] for stage in scheduler.scheduler.status()["stages"]] == [0.5, None, None]
+    assert [stage.last_ok_s for stage in scheduler.scheduler.status().stages] == [0.5, None, None]
     assert scheduler.now > 1000 * MS

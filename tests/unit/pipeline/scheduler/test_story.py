@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from pipeline.scheduler.story import Event, Stories, note
-from pipeline.wire.messages import TOO_SMALL, AskStory, Status
+from pipeline.wire.messages import TOO_SMALL, AskStory, Story
 from tests.unit.pipeline.scheduler.actors import MS
 from tests.unit.pipeline.scheduler.example import Example
 
@@ -77,14 +76,12 @@ def test_what_is_asked_for_by_a_message_is_answered_by_one(example: Make) -> Non
     scheduler.submit(1)
     scheduler.decide()
     for request, story in (
-        ("00001-1", ["      0.0 ms  came", "      0.0 ms  attempt 0 waits for a, b, c"]),
+        ("00001-1", ("      0.0 ms  came", "      0.0 ms  attempt 0 waits for a, b, c")),
         ("00001-2", None),
     ):
         scheduler.handle(AskStory(9, request))
-        assert scheduler.decide() == ["stranger 9: Status"]
-        status = scheduler.decided[0][1]
-        assert isinstance(status, Status)
-        assert json.loads(status.document) == {"request": request, "story": story}
+        assert scheduler.decide() == ["stranger 9: Story"]
+        assert scheduler.decided[0][1] == Story(request, story)
 
 
 def test_stories_of_failures_are_not_displaced_by_those_of_answers() -> None:

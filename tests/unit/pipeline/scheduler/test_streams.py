@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.scheduler.streams import MOST_STREAMS
 from pipeline.wire.messages import Bye, Cancel, Orders, Retire, Submit
@@ -18,7 +19,7 @@ STREAM = 5
 def send(scheduler: Example, tag: int, sequence: int, *, stream: int = STREAM, client: int = 1, priority: int = 0) -> None:
     """A client sends a request of a stream."""
     plain = scheduler.submission(tag, scheduler.granted[client].pop(0), priority=priority)
-    scheduler.handle(Submit(client, 0, (plain._replace(stream=stream, sequence=sequence),), ()))
+    scheduler.handle(Submit(client, 0, (replace(plain, stream=stream, sequence=sequence),), ()))
 
 
 def end(scheduler: Example, *streams: int) -> None:
@@ -109,7 +110,7 @@ def test_an_order_tells_its_worker_the_stream_the_sequence_and_the_trace(example
     scheduler = example()
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     plain = scheduler.submission(1, scheduler.granted[1].pop(0))
-    scheduler.handle(Submit(1, 0, (plain._replace(stream=STREAM, sequence=9, started=77, traceparent=trace),), ()))
+    scheduler.handle(Submit(1, 0, (replace(plain, stream=STREAM, sequence=9, started=77, traceparent=trace),), ()))
     scheduler.decide()
     ((_, orders),) = scheduler.decided
     assert isinstance(orders, Orders)
@@ -159,7 +160,7 @@ def test_what_is_held_counts_as_waiting(example: Make) -> None:
     send(scheduler, 1, 1)
     scheduler.decide()
     send(scheduler, 2, 2)
-    assert scheduler.scheduler.status()["stages"][0]["waiting"] == 1
+    assert scheduler.scheduler.status().stages[0].waiting == 1
     scheduler.submit(3)
     assert scheduler.decide() == ["client 1: 3 Overloaded"]
 
@@ -303,7 +304,7 @@ def test_a_worker_that_retires_finishes_what_it_has_is_ordered_nothing_more_and_
     scheduler.decide()
     counts = scheduler.scheduler.counts
     assert (counts["retired_workers"], counts["worker_deaths"], counts["retries"]) == (1, 0, 0)
-    assert scheduler.scheduler.status()["stages"][0]["deaths"] == 0
+    assert scheduler.scheduler.status().stages[0].deaths == 0
 
 
 def test_a_worker_may_be_retired_before_it_is_ready(example: Make) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 from signal import SIGKILL, SIGSEGV
@@ -16,6 +15,7 @@ from pipeline.supervisor.instructions import Instruction, Interrupt, Kill, Log, 
 from pipeline.supervisor.supervision import Exit, Phase, Supervision
 from pipeline.wire.address import SCHEDULER, Address
 from pipeline.wire.messages import Drain, StageBroken, Stop, WorkerGone
+from pipeline.wire.status import UnfinishedStatus
 
 FEEDER, CANARY = Address("feeder"), Address("canary")
 W = [Address.worker(number) for number in range(100)]
@@ -23,7 +23,7 @@ W = [Address.worker(number) for number in range(100)]
 SEGV = Exit("killed by signal 11 (SIGSEGV)", -SIGSEGV, {0: (7,)})
 KILLED = Exit("killed by signal 9 (SIGKILL)", -SIGKILL, {0: (7,)})
 CLEAN = Exit("exit code 0", 0)
-NOTHING_LEFT = json.dumps({"unfinished": []})
+NOTHING_LEFT = ()
 
 
 def stage(name: str, replicas: int, host: str = "", process: str = "", **more: Any) -> StagePlan:
@@ -307,8 +307,7 @@ def test_a_drained_run_stops_all_children_and_ends_well() -> None:
 def test_what_was_not_finished_is_named_and_the_run_ends_with_1() -> None:
     supervision = running()
     supervision.interrupted(10.0)
-    document = json.dumps({"unfinished": [{"request": 4, "client": "app", "stages": ["a", "b"]}]})
-    (log, *_) = supervision.drained(document, 13.0)
+    (log, *_) = supervision.drained([UnfinishedStatus(4, "app", ("a", "b"))], 13.0)
     assert log == Log("warning", "not finished within 3 s: request 4 of app, which waited for a, b")
     end(supervision)
     assert supervision.exit_code == 1

@@ -5,19 +5,36 @@ import typing
 from typing import Any
 
 import msgpack
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from pipeline.errors import OtherProtocol, WireError
 from pipeline.wire import messages, versions
 from pipeline.wire.codec import MAX_FRAME_BYTES, decode, encode
-from pipeline.wire.messages import MESSAGES, PROTOCOL, Bye, Hello, Message, Orders, Refused
+from pipeline.wire.messages import (
+    MESSAGES,
+    PROTOCOL,
+    Bye,
+    Gone,
+    Hello,
+    Loan,
+    Message,
+    Orders,
+    Refused,
+    SlotRef,
+    Submission,
+    Submit,
+)
 
 _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(-(2**63), 2**64 - 1),
     bool: st.booleans(),
     str: st.text(max_size=20),
+    float: st.floats(allow_nan=False),
+    type(None): st.none(),
 }
 
 
@@ -28,6 +45,8 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     origin = typing.get_origin(annotation)
     if origin is tuple:
         return st.lists(values_of(typing.get_args(annotation)[0]), max_size=3).map(tuple)
+    if origin is dict:
+        return st.dictionaries(*map(values_of, typing.get_args(annotation)), max_size=3)
     if origin in (types.UnionType, typing.Union):
         return st.one_of([values_of(member) for member in typing.get_args(annotation)])
     hints = typing.get_type_hints(annotation)
@@ -44,6 +63,8 @@ def least(annotation: Any) -> Any:
     origin = typing.get_origin(annotation)
     if origin is tuple:
         return (least(typing.get_args(annotation)[0]),)
+    if origin is dict:
+        return {least(key): least(value) for key, value in [typing.get_args(annotation)]}
     if origin in (types.UnionType, typing.Union):
         return least(typing.get_args(annotation)[0])
     return annotation(*[least(hint) for hint in typing.get_type_hints(annotation).values()])
@@ -53,9 +74,36 @@ def same(one: Any, other: Any) -> bool:
     """Equal in value and in every type: 1 == True and a record == a tuple would hide a mistake."""
     if type(one) is not type(other):
         return False
+    if isinstance(one, msgspec.Struct):
+        one, other = astuple(one), astuple(other)
     if isinstance(one, tuple):
         return len(one) == len(other) and all(map(same, one, other))
     return bool(one == other)
+
+
+#: A hello and a refusal have the form that every version reads.
+FROZEN = {Hello: 1, Refused: 11}
+
+
+def plain(value: Any) -> Any:
+    """What MessagePack packs of `value`: [tag, field, ...] of a message, the fields of a record."""
+    if isinstance(value, msgspec.Struct):
+        fields = [plain(field) for field in astuple(value)]
+        return [*head(type(value)), *fields] if isinstance(value, Message) else fields
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def head(cls: type[Any]) -> list[int]:
+    """What stands before the fields of a message."""
+    (kind,) = [kind for kind, known in MESSAGES.items() if known is cls]
+    return [PROTOCOL, kind] if cls in FROZEN else [PROTOCOL * 256 + kind]
+
+
+@given(ANY_MESSAGE)
+@settings(max_examples=300)
+def test_msgpack_reads_what_is_encoded_and_what_it_packs_is_decoded(message: Message) -> None:
+    assert msgpack.unpackb(encode(message)) == plain(message)
+    assert same(decode(msgpack.packb(plain(message))), message)
 
 
 @given(ANY_MESSAGE)
@@ -68,15 +116,14 @@ def test_what_is_encoded_is_decoded_with_every_type(message: Message) -> None:
 def test_every_kind_has_a_form_on_the_wire(cls: type[Any]) -> None:
     message = least(cls)
     frame = encode(message)
-    assert msgpack.unpackb(frame)[0] == PROTOCOL
+    assert msgpack.unpackb(frame) == plain(message)
     assert same(decode(frame), message)
     assert same(decode(memoryview(frame)), message)
 
 
 def test_the_table_names_every_message_and_the_picture_shows_where_it_goes() -> None:
-    union = set(typing.get_args(Message))
-    assert set(MESSAGES.values()) == union
-    assert len(set(MESSAGES.values())) == len(MESSAGES)
+    assert list(MESSAGES.values()) == Message.__subclasses__()
+    assert {cls.__struct_config__.tag for cls in MESSAGES.values()} == {PROTOCOL * 256 + kind for kind in MESSAGES}
     picture = str(messages.__doc__)
     assert [cls.__name__ for cls in MESSAGES.values() if cls.__name__ not in picture] == []
 
@@ -100,23 +147,57 @@ def test_an_unknown_kind_is_refused(kind: object) -> None:
     assert "unknown kind of message" in refusal([PROTOCOL, kind, 1, "name"])
 
 
+@pytest.mark.parametrize("kind", [0, 1, 11, 99, 255])
+def test_an_unknown_tag_is_refused(kind: int) -> None:
+    assert refusal([PROTOCOL * 256 + kind, 1, "name"]) == f"unknown kind of message {kind}"
+
+
 @pytest.mark.parametrize("protocol", [0, PROTOCOL + 1, str(PROTOCOL), float(PROTOCOL), True, None])
 def test_another_protocol_is_refused_and_says_what_to_do(protocol: object) -> None:
     assert "start both ends from one version" in refusal([protocol, *body_of(Hello(1, "a"))[1:]])
 
 
-@pytest.mark.parametrize("body", [{}, [], [PROTOCOL], 1, "text", None, {"kind": 1}, b"\0" * 9])
+@pytest.mark.parametrize("protocol", [PROTOCOL - 1, PROTOCOL + 1, 2**40])
+def test_any_message_of_another_protocol_is_refused_and_says_what_to_do(protocol: int) -> None:
+    tag, *fields = body_of(Bye(1, ()))
+    expected = rf"protocol {protocol}; this process speaks {PROTOCOL}: start both ends from one version"
+    with pytest.raises(WireError, match=expected):
+        decode(msgpack.packb([protocol * 256 + tag % 256, *fields]))
+
+
+@pytest.mark.parametrize("body", [{}, [], [PROTOCOL], [255], 1, "text", None, {"kind": 1}, b"\0" * 9])
 def test_what_is_no_message_is_refused(body: object) -> None:
-    assert "expected an array [protocol, kind, ...]" in refusal(body)
+    assert "expected an array [tag, field, ...] or [protocol, kind, field, ...]" in refusal(body)
 
 
 @pytest.mark.parametrize("cls", MESSAGES.values(), ids=lambda cls: cls.__name__)
 def test_a_missing_or_additional_field_is_refused(cls: type[Any]) -> None:
     body = body_of(least(cls))
-    fields = len(body) - 2
+    fields = len(body) - len(head(cls))
     assert refusal([*body, 0]) == f"{cls.__name__}: expected array of length {fields}, found {fields + 1}"
-    if fields:
+    if fields and not cls.__struct_defaults__:
         assert refusal(body[:-1]) == f"{cls.__name__}: expected array of length {fields}, found {fields - 1}"
+
+
+def test_only_the_last_fields_that_have_defaults_may_be_missing_and_are_the_defaults_then() -> None:
+    body = body_of(Submit(1, 2, (), (), ()))
+    assert same(decode(msgpack.packb(body[:-1])), Submit(1, 2, (), (), ()))
+    assert refusal(body[:-2]) == "Submit: expected array of length 5, found 3"
+    submission = Submission(1, SlotRef(1, 2, 3), (), 0, 0, "name")
+    body = body_of(Submit(1, 2, (submission,), (), ()))
+    del body[3][0][-4:]
+    assert same(decode(msgpack.packb(body)), Submit(1, 2, (submission,), (), ()))
+    del body[3][0][-1:]
+    assert refusal(body) == "Submit.submissions[0]: expected array of at least length 6, found 5"
+
+
+def test_a_record_with_more_fields_than_it_has_is_refused() -> None:
+    body = body_of(least(Orders))
+    body[2][0].append(0)
+    assert refusal(body) == "Orders.orders[0]: expected array of at most length 11, found 12"
+    body = body_of(least(Submit))
+    body[4][0].append(0)
+    assert refusal(body) == "Submit.releases[0]: expected array of length 3, found 4"
 
 
 def _paths(annotation: Any, path: tuple[int, ...] = ()) -> list[tuple[tuple[int, ...], Any]]:
@@ -130,11 +211,15 @@ def _paths(annotation: Any, path: tuple[int, ...] = ()) -> list[tuple[tuple[int,
             found.append(((*here, 0), item))
             if typing.get_origin(item) in (types.UnionType, typing.Union):
                 item = typing.get_args(item)[0]
-            if hasattr(item, "_fields"):
+            if is_record(item):
                 found += _paths(item, (*here, 0))
-        elif hasattr(hint, "_fields"):
+        elif is_record(hint):
             found += _paths(hint, here)
     return found
+
+
+def is_record(hint: Any) -> bool:
+    return hasattr(hint, "_fields") or hasattr(hint, "__struct_fields__")
 
 
 _EVERY_FIELD = [
@@ -154,15 +239,18 @@ def test_a_field_of_another_type_is_refused(cls: type[Any], path: tuple[int, ...
             continue
         body = body_of(least(cls))
         place = body
-        for index in (2 + path[0], *path[1:])[:-1]:
+        *middle, last = len(head(cls)) + path[0], *path[1:]
+        for index in middle:
             place = place[index]
-        place[path[-1] if len(path) > 1 else 2 + path[0]] = wrong
+        place[last] = wrong
         assert refusal(body)
 
 
 def _python_types(hint: Any) -> set[type]:
     if hint in _SCALARS:
-        return {hint}
+        return {float, int} if hint is float else {hint}
+    if typing.get_origin(hint) is dict:
+        return {dict}
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return {t for member in typing.get_args(hint) for t in _python_types(member)}
     # An empty array is a sequence without items; a record has fields.
@@ -172,7 +260,7 @@ def _python_types(hint: Any) -> set[type]:
 def test_the_refusal_names_the_record_and_the_field() -> None:
     assert refusal([PROTOCOL, 1, True, "name"]) == "Hello.client: expected int, found bool"
     order = body_of(least(Orders))
-    order[3][0][4][0][0] = "x"
+    order[2][0][4][0][0] = "x"
     assert refusal(order) == "Orders.orders[0].hops[0].stage: expected int, found str"
 
 
@@ -206,8 +294,11 @@ def test_the_form_of_a_hello_and_of_a_refusal_is_fixed_for_ever() -> None:
     assert msgpack.unpackb(encode(Refused(PROTOCOL, "no", 0)))[:4] == [PROTOCOL, 11, PROTOCOL, "no"]
 
 
+(LOAN,), (ORDERS,) = head(Loan), head(Orders)
+
+
 def test_what_a_client_has_sent_and_cannot_be_read_still_names_the_client() -> None:
-    for body, client in (([PROTOCOL, 3, 1234, "x", 1, True], 1234), ([PROTOCOL, 3, "x", 1, 1, True], None), ([PROTOCOL, 20, 7], None)):
+    for body, client in (([LOAN, 1234, "x", 1, True], 1234), ([LOAN, "x", 1, 1, True], None), ([ORDERS, 7], None)):
         with pytest.raises(WireError) as refused:
             decode(msgpack.packb(body))
         assert refused.value.client == client
@@ -236,7 +327,7 @@ def test_a_frame_that_announces_more_than_it_has_is_refused() -> None:
 
 
 @pytest.mark.parametrize("depth", [10, 200, 500, 900, 1000, 1023, 1024, 5000, 1_000_000])
-@pytest.mark.parametrize("head", [b"", b"\x92", b"\x92\x01", b"\x93\x01\x01"], ids=["bare", "protocol", "kind", "field"])
+@pytest.mark.parametrize("head", [b"", b"\x92", b"\x92\x06", b"\x93\x06\x01", b"\x93\xcd\x06\x06\x01"], ids=["bare", "first", "second", "frozen", "field"])
 def test_deep_nesting_is_refused(head: bytes, depth: int) -> None:
     with pytest.raises(WireError):
         decode(head + b"\x91" * depth + b"\xc0")
@@ -257,12 +348,13 @@ def test_an_int_beyond_64_bits_cannot_be_sent(number: int) -> None:
 def test_text_with_bytes_of_no_text_is_sent_readably_and_the_next_message_is_whole() -> None:
     assert decode(encode(Hello(1, "bad \udcff name"))) == Hello(1, "bad \\udcff name")
     assert decode(encode(Hello(2, "good"))) == Hello(2, "good")
+    assert decode(encode(Gone(1, "bad \udcff name"))) == Gone(1, "bad \\udcff name")
 
 
 def test_text_that_is_not_utf_8_is_refused() -> None:
-    frame = encode(Hello(1, "abc")).replace(b"abc", b"a\xffc")
-    with pytest.raises(WireError, match="UnicodeDecodeError"):
-        decode(frame)
+    for message in (Hello(1, "abc"), Gone(1, "abc")):
+        with pytest.raises(WireError, match="UnicodeDecodeError"):
+            decode(encode(message).replace(b"abc", b"a\xffc"))
 
 
 def decoded_or_refused(frame: bytes) -> None:
@@ -308,4 +400,4 @@ _JUNK = st.recursive(
 @given(st.sampled_from(sorted(MESSAGES)), st.lists(_JUNK, max_size=6))
 @settings(max_examples=400)
 def test_any_document_of_a_known_kind_is_a_message_or_refused(kind: int, fields: list[Any]) -> None:
-    decoded_or_refused(msgpack.packb([PROTOCOL, kind, *fields]))
+    decoded_or_refused(msgpack.packb([*head(MESSAGES[kind]), *fields]))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from pipeline.graph.plan import BatchPlan, Edge, StagePlan, WorkerPlan
 from pipeline.graph.slots import fields_of, slot_bytes
@@ -195,7 +196,7 @@ def test_a_failed_row_brings_its_traceback_and_no_other_rows(bench: Bench) -> No
         fill(batch)
 
     outcome = bench.run(Stage(divide), *(bench.order(n, bench.handle(n, 0, 0, 0)) for n in range(2)))
-    text, nothing = (notice.traceback for notice in sorted(outcome.notices))
+    text, nothing = (notice.traceback for notice in sorted(outcome.notices, key=lambda notice: notice.request))
     assert nothing == ""
     assert text.startswith("Traceback (most recent call last):\n  File ")
     assert text.endswith("ZeroDivisionError: integer division or modulo by zero")
@@ -359,11 +360,9 @@ def test_an_order_goes_on_with_what_this_stage_made(bench: Bench) -> None:
     y, n = notice.outputs
     (forward,) = outcome.forwards.pop(8)
     assert not outcome.forwards
-    assert forward == row.order._replace(
-        # Tensors of other stages stay as they are: numbers are global.
-        hops=(second._replace(inputs=(n, other, y, BASE + 2, BASE - 1)), third._replace(inputs=(BASE + 2, y))),
-        trace=notice.trace,
-    )
+    # Tensors of other stages stay as they are: numbers are global.
+    hops = (replace(second, inputs=(n, other, y, BASE + 2, BASE - 1)), replace(third, inputs=(BASE + 2, y)))
+    assert forward == replace(row.order, hops=hops, trace=notice.trace)
     assert decode(encode(Notices(0, 5, (notice,)))) == Notices(0, 5, (notice,))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import astuple, replace
 
 from pipeline.graph.plan import INGRESS, BatchPlan, Edge, Plan, PoolPlan, Post, StagePlan, WorkerPlan
 from pipeline.wire.address import SCHEDULER, Address
@@ -124,7 +125,7 @@ def test_an_order_goes_from_one_worker_of_a_process_to_the_next_without_a_messag
 
 def test_an_order_for_a_worker_elsewhere_is_sent_there(process: Process) -> None:
     order = process.order(7, 4, 5)
-    process.a.add([order._replace(hops=(order.hops[0], order.hops[1]._replace(worker=9)))])
+    process.a.add([replace(order, hops=(order.hops[0], replace(order.hops[1], worker=9)))])
     process.a.step(now())
     (orders,) = process.elsewhere.receive(5000)
     assert isinstance(orders, Orders)
@@ -148,12 +149,12 @@ def test_each_worker_says_what_it_has_done_under_its_own_number(process: Process
         replica.report()
         replica.report()
     reports = process.said()
-    assert [report[:4] for report in reports if isinstance(report, WorkerReport)] == [(4, 0, 1, 2), (5, 1, 1, 2)]
+    assert [astuple(report)[:4] for report in reports if isinstance(report, WorkerReport)] == [(4, 0, 1, 2), (5, 1, 1, 2)]
     assert [record.done for record in process.records] == [1, 1]
 
 
 def reports(process: Process) -> list[tuple[int, ...]]:
-    return [message[:4] for message in process.said() if isinstance(message, WorkerReport)]
+    return [astuple(message)[:4] for message in process.said() if isinstance(message, WorkerReport)]
 
 
 def test_a_worker_that_is_never_idle_reports_now_and_then_all_the_same(process: Process) -> None:
@@ -383,6 +384,6 @@ def test_a_teardown_that_fails_is_told_and_keeps_nothing_from_being_said(
 
 def test_what_is_under_way_is_known_by_its_stage_and_labels(process: Process) -> None:
     assert process.a.under_way() == ("", [])
-    order = process.order(7, 4)._replace(label="3fa9c-7 cat.jpg")
+    order = replace(process.order(7, 4), label="3fa9c-7 cat.jpg")
     process.a._execution.under_way = [Waiting(order, 0)]
     assert process.a.under_way() == ("a", ["3fa9c-7 cat.jpg"])

@@ -1,11 +1,12 @@
-"""Answers in parts: a stage tells of each while it is still at it."""
+"""How requests end, and what a client has of them; parts of an answer before its end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.wire.messages import MISSING, Cancel, SlotRef, Submit
+from pipeline.scheduler.answers import LONGEST_MESSAGE
+from pipeline.wire.messages import MISSING, Answer, Answers, Cancel, SlotRef, Submit, Trace
 from shm.handle import TensorHandle
 from tests.unit.pipeline.scheduler.actors import MS
 from tests.unit.pipeline.scheduler.example import Example
@@ -14,6 +15,48 @@ Make = Callable[..., Example]
 
 LAST = 2
 """The worker of the last stage of a chain."""
+
+
+def test_the_answer_refers_to_the_slots_of_its_outputs_which_the_client_holds_until_it_has_read_them(
+    example: Make,
+) -> None:
+    scheduler = example()
+    scheduler.submit(1)
+    scheduler.decide()
+    for worker in range(3):
+        scheduler.finish(worker, 1)
+    assert scheduler.decide() == ["client 1: 1 OK"]
+    outputs = (TensorHandle(103, 0, 1, 0, "uint8", (16,)),)
+    traces = tuple(Trace(stage, 1, 2, 1, 0) for stage in range(3))
+    number = scheduler.decided[0][1].number  # type: ignore[union-attr]
+    assert scheduler.decided == [(("client", 1), Answers(number, (Answer(1, "", "", outputs, traces, ""),), (), 3))]
+    assert scheduler.free("c") == scheduler.plan.pools[3].slots - 1
+    scheduler.release(1)
+    assert scheduler.free("c") == scheduler.plan.pools[3].slots
+
+
+def test_what_fails_a_child_fails_its_request_and_says_which_child(example: Make) -> None:
+    scheduler = example("fan out", credits=4)
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(0, 1)
+    assert scheduler.decide() == ["worker 1: order 2 b", "worker 1: order 3 b"]
+    scheduler.finish(1, 3, "BadInput")
+    assert scheduler.decide() == ["worker 1: fence 2", "client 1: 1 BadInput"]
+    assert scheduler.answers[1, 1].message == "child 1 of a: why"
+
+
+def test_of_a_long_message_the_middle_is_left_out(example: Make) -> None:
+    scheduler = example()
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(0, 1, "BadInput", message="a" * LONGEST_MESSAGE + "bc")
+    scheduler.decide()
+    half = LONGEST_MESSAGE // 2
+    assert scheduler.answers[1, 1].message == "a" * half + " ... " + "a" * (half - 2) + "bc"
+
+
+# -- answers in parts -------------------------------------------------------------------------------
 
 
 def part(scheduler: Example, request: int, **more: Any) -> None:

@@ -1,0 +1,163 @@
+"""Messages: what it costs to make, encode, decode and change one, and what a request costs the scheduler with them.
+
+    python -m bench.messages
+
+All in one process, without sockets or tensors. The request goes through three stages whose workers forward it: the
+scheduler decodes and handles a submission and a notice of each stage, decides, and encodes what it has decided; the
+decoding at the other end is counted as well. Values are CPU time, the lowest of several runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import timeit
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from pipeline.graph.plan import BatchPlan, Edge, Plan, PoolPlan, StagePlan, WorkerPlan
+from pipeline.graph.slots import fields_of
+from pipeline.scheduler import scheduler as scheduling
+from pipeline.wire.codec import decode, encode
+from pipeline.wire.messages import (
+    OK,
+    Answers,
+    Hello,
+    Hop,
+    Loan,
+    Message,
+    Notice,
+    Notices,
+    Order,
+    Orders,
+    Ready,
+    SlotRef,
+    Submission,
+    Submit,
+    Trace,
+)
+from shm.handle import TensorHandle
+from shm.pool import SlotPool
+from shm.segment import SegmentSpec
+from shm.segments import create
+from stages.spec import TensorSpec
+
+__all__ = ["main"]
+
+_RUNS = 7
+
+_STAGES = "abc"
+
+_CLIENT = 0x123456789ABCDEF
+
+
+def main() -> None:
+    """Measure, and print a line for each value."""
+    order = _order()
+    message = Orders(1, (order,))
+    frame = encode(message)
+    kind = "compiled" if scheduling.__file__.endswith(".so") else "Python"
+    print(f"scheduler as {kind}; an order of three hops, {len(frame)} bytes")
+    _show("make", _order)
+    _show("encode", lambda: encode(message))
+    _show("decode", lambda: decode(frame))
+    _show("replace", lambda: replace(order, label=""))
+    _show("request", _Requests().one, number=2000)
+
+
+def _show(what: str, call: Callable[[], object], number: int = 20_000) -> None:
+    call()
+    best = min(timeit.repeat(call, timer=time.process_time, number=number, repeat=_RUNS)) / number
+    print(f"{what:8} {best * 1e6:7.2f} us")
+
+
+def _order() -> Order:
+    given = TensorHandle(3, 1234, 17, 0, "uint8", (1, 224, 224, 3))
+    hops = (
+        Hop(0, 3, 4, 17, 5, False, (given,), ()),
+        Hop(1, 4, 5, 18, 5, False, (-2,), ()),
+        Hop(2, 5, 6, 19, 5, True, (-3,), ()),
+    )
+    trace = (Trace(0, 12, 345, 8, 0),)
+    return Order(123456, 1, 123456789012, 0, hops, trace, "3fa9c-17 cat.jpg", 0, 0, 0, "")
+
+
+class _Requests:
+    """One request after the other through a scheduler, as its process would see them."""
+
+    def __init__(self) -> None:
+        plan = _plan()
+        specs = [SegmentSpec("bench", pool.name.replace("/", ""), 64, pool.slots) for pool in plan.pools]
+        made = [create("local", spec) for spec in specs]
+        numbers = [segment.number for segment in made]
+        self._ingress = numbers[0]
+        self._scheduler = scheduling.Scheduler(plan, [SlotPool(segment) for segment in made], numbers, 1)
+        self._now = 1
+        self._tags = itertools.count(1)
+        self._seen = 0
+        self._grants: list[SlotRef] = []
+        self._borrowed: list[SlotRef] = []
+        for index in range(len(_STAGES)):
+            self._tell(Ready(index, index, 0, 100 + index, 1))
+        self._tell(Hello(_CLIENT, "bench"))
+        self._decided()
+
+    def one(self) -> None:
+        """A request, from its submission to its answer."""
+        if not self._grants:
+            self._tell(Loan(_CLIENT, self._ingress, next(self._tags), False))
+            self._take(self._decided())
+        slot = self._grants.pop()
+        inputs = (TensorHandle(*slot, 0, "uint8", (64,)),)
+        submission = Submission(next(self._tags), slot, inputs, 0, 0, "cat.jpg")
+        self._tell(Submit(_CLIENT, self._seen, (submission,), tuple(self._borrowed)))
+        self._borrowed.clear()
+        (orders,) = [message for message in self._decided() if isinstance(message, Orders)]
+        (order,) = orders.orders
+        trace: tuple[Trace, ...] = ()
+        for hop in order.hops:
+            trace = (*trace, Trace(hop.stage, 12, 345, 1, 0))
+            output = TensorHandle(hop.segment, hop.slot, hop.generation, 0, "uint8", (64,))
+            notice = Notice(order.request, order.attempt, OK, "", (output,), trace, (), 0, 0, 0, "")
+            self._tell(Notices(1, hop.worker, (notice,)))
+        self._take(self._decided())
+        assert self._borrowed, "the request has no answer"
+
+    def _tell(self, message: Any) -> None:
+        self._now += 1000
+        self._scheduler.handle(decode(encode(message)), self._now)
+
+    def _decided(self) -> list[Any]:
+        return [
+            decode(encode(message)) if isinstance(message, Message) else message
+            for _, message in self._scheduler.decide(self._now)
+        ]
+
+    def _take(self, messages: list[Any]) -> None:
+        for message in messages:
+            if isinstance(message, Answers):
+                self._seen = message.number
+                self._grants += message.grants
+                for answer in message.answers:
+                    self._borrowed += [SlotRef(*handle[:3]) for handle in answer.outputs if not isinstance(handle, int)]
+
+
+def _plan() -> Plan:
+    made = TensorSpec("x", "uint8", (64,))
+    stages = tuple(
+        [
+            StagePlan(
+                name=name, use="m:C", options={}, inputs=(made,), edges=(Edge(before, "x"),), after=(), outputs=(made,),
+                fields=fields_of((made,)), batch=BatchPlan(4), credits=8, workers=(WorkerPlan(name, 0),), host=name,
+            )
+            for before, name in zip(("ingress", *_STAGES), _STAGES)
+        ]
+    )  # fmt: skip
+    pools = (PoolPlan("ingress/0", 64, 8), *(PoolPlan(name, 64, 8) for name in _STAGES))
+    return Plan("bench", "", "", (made,), stages, (("x", Edge("c", "x")),), pools)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Notices: what workers say of their orders. Pure.
+
+    finished                  what the stage made is the request's, and the request goes on
+    failed                    the request is answered with the error
+    the slot was too small    the stage runs again, with a larger one
+    a part of an answer       the client has it at once; the stage is still at work
+
+The notice of an order that was cancelled, or of a worker that was declared dead, is dropped: the step runs elsewhere.
+"""
+
+from __future__ import annotations
+
+from pipeline.errors import StageFailed
+from pipeline.graph.compiled import CompiledStage
+from pipeline.scheduler.answers import Answering
+from pipeline.scheduler.fences import Fencing
+from pipeline.scheduler.ledger import Request
+from pipeline.scheduler.progress import Progress
+from pipeline.scheduler.state import State
+from pipeline.scheduler.story import note
+from pipeline.wire.messages import OK, TOO_SMALL, Notice
+
+__all__ = ["Noticing"]
+
+
+class Noticing:
+    """Takes notices in."""
+
+    def __init__(self, state: State, fencing: Fencing, answering: Answering, progress: Progress) -> None:
+        self._state = state
+        self._fencing = fencing
+        self._answering = answering
+        self._progress = progress
+
+    def notice(self, number: int, notice: Notice) -> None:
+        """A worker has finished a step, or a part of an answer."""
+        if not notice.last:
+            self._part(number, notice)
+            return
+        worker = self._state.workers.get(number)
+        if worker is not None and len((stage := self._state.compiled.stages[worker.stage]).pools) > 1:
+            # Also from a notice that comes after those of later stages, when the step is taken for finished.
+            self._state.sizes.learn(stage, notice)
+        if worker is None or not worker.close(notice.request, notice.attempt):
+            # Fenced, from a worker that was declared dead, or not ours: the step runs elsewhere by now.
+            self._state.counts["late_notices"] += 1
+            return
+        request = self._state.requests.get(notice.request)
+        if request is None:
+            return
+        if request.root.fences:
+            # It has run: as good as the answer to its fence, which may never come if the worker dies now.
+            self._fencing.lift(request, number, notice.attempt)
+        if request.answered:
+            return
+        stage = self._state.compiled.stages[worker.stage]
+        step = request.steps[stage.index]
+        if step is None or step.worker != number or step.attempt != notice.attempt:
+            self._state.counts["late_notices"] += 1
+            return
+        if self._has_failed(request, stage, notice):
+            return
+        lease = step.lease
+        if notice.parted:
+            # Its parts have been answered, perhaps none.
+            request.parted = stage.index
+        if lease is not None:
+            if not request.parts:
+                self._state.pool_of(lease).commit(lease.slot, lease.generation, readers=1)
+            if request.parted != stage.index:
+                self._take_values(request, stage, notice)
+        for trace in notice.trace:
+            request.root.traces[trace.stage if request.parent is None else (trace.stage, request.id)] = trace
+        request.done |= stage.bit
+        request.events.append((self._state.now, stage.index))
+        if request.suspected == stage.index:
+            # It has survived this stage: whatever killed its worker before, it was not this request.
+            request.deaths = request.group = 0
+        self._state.last_ok[stage.index] = self._state.now
+        self._settle_before(request, stage)
+        self._progress.stage_done(request, stage)
+
+    def _has_failed(self, request: Request, stage: CompiledStage, notice: Notice) -> bool:
+        """Whether the stage has not made its outputs: the request fails, or runs again with a larger slot."""
+        state = self._state
+        if notice.code == TOO_SMALL:
+            self._resize(request, stage, notice.bytes_out)
+        elif notice.code != OK:
+            if notice.code == StageFailed.code:
+                state.failures.add(stage.index, notice.message, notice.traceback, request.label, state.now)
+            self._answering.finish(request, notice.code, notice.message, notice.traceback)
+        elif (why := _misfit(stage, notice)) is not None:
+            message = f"stage {stage.name} gave {why}"
+            state.failures.add(stage.index, message, "", request.label, state.now)
+            self._answering.finish(request, StageFailed.code, message)
+        else:
+            return False
+        return True
+
+    def _part(self, number: int, notice: Notice) -> None:
+        """A stage has made one more part of an answer, and is still at it."""
+        state = self._state
+        worker, request = state.workers.get(number), state.requests.get(notice.request)
+        if worker is None or request is None or request.answered or (request.id, notice.attempt) not in worker.orders:
+            state.counts["late_notices"] += 1
+            return
+        stage = state.compiled.stages[worker.stage]
+        step = request.steps[stage.index]
+        if step is None or step.worker != number or step.attempt != notice.attempt:
+            state.counts["late_notices"] += 1
+            return
+        lease = step.lease
+        if not stage.may_part or lease is None or len(notice.outputs) != len(stage.singles):
+            why = f"stage {stage.name} gave a part of an answer, which it may not give"
+            self._answering.finish(request, StageFailed.code, why)
+            return
+        pool = state.pool_of(lease)
+        if not request.parts:
+            pool.commit(lease.slot, lease.generation, readers=1)
+            self._settle_before(request, stage, stage.bit)
+        request.parted = stage.index
+        request.parts += 1
+        self._answering.part(request, stage, notice, lease)
+
+    def _take_values(self, request: Request, stage: CompiledStage, notice: Notice) -> None:
+        base = stage.base
+        if not stage.ends_order:
+            request.values[base : base + stage.fields] = notice.outputs
+            return
+        for at, handle in zip(stage.singles, notice.outputs):
+            request.values[base + at] = handle
+        for at, many in zip(stage.manies, notice.children):
+            request.values[base + at] = many
+        request.conditions |= notice.truths << base
+
+    def _settle_before(self, request: Request, current: CompiledStage, running: int = 0) -> None:
+        """What had to run before `current` has run, or `current` could not have.
+
+        Where all that follow a stage have finished, nothing is missed of its notice, which may come much
+        later or die with its worker: it is taken for said. Else a stage could run again, for nobody, and
+        read and write while the request is answered.
+
+        Args:
+            running: mask of the stages that count as finished, since they have begun and never run again.
+        """
+        past = request.done | running
+        for stage in self._state.compiled.stages:
+            if not stage.bit & current.needs & request.scope.stages & ~request.done or stage.must_notify:
+                continue
+            if any(not self._state.compiled.stages[index].bit & past for index in stage.followers):
+                continue
+            request.done |= stage.bit
+            self._state.last_ok[stage.index] = self._state.now
+            step = request.steps[stage.index]
+            worker = None if step is None else self._state.workers.get(step.worker)
+            if step is not None and worker is not None:
+                worker.close(request.id, step.attempt)
+            self._progress.inputs_read(request, stage)
+            self._settle_before(request, stage, running)
+            past |= request.done
+
+    def _resize(self, request: Request, stage: CompiledStage, nbytes: int) -> None:
+        """Its slot was too small for what `stage` has found: it runs again, with one that is large enough."""
+        self._state.sizes.need(request, stage, nbytes)
+        self._state.counts["resized"] += 1
+        note(request.events, self._state.now, f"{stage.name} needs a slot of {nbytes} bytes: it runs again")
+        self._fencing.take_back(request, stage)
+        self._progress.requeue(request)
+
+
+def _misfit(stage: CompiledStage, notice: Notice) -> str | None:
+    """What a notice without an error lacks; None where it tells all."""
+    if notice.parted:
+        return None if stage.may_part and not notice.outputs else "its outputs in parts, which it may not"
+    if len(notice.outputs) != len(stage.singles) or len(notice.children) != len(stage.manies):
+        return f"{len(notice.outputs)} tensors and {len(notice.children)} of many"
+    if len({len(many) for many in notice.children}) > 1:
+        counts = " and ".join(str(len(many)) for many in notice.children)
+        return f"{counts} tensors in its outputs of many; expected equal numbers, one of each for every child"
+    return None

@@ -1,0 +1,151 @@
+"""Status: how a pipeline is, as the scheduler tells it to people, probes and metrics.
+
+Each field is a key of the JSON that `pipeline status --json` and `Client.status` give, in the same order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.wire.records import Record
+
+__all__ = [
+    "ClientStatus",
+    "CopyStatus",
+    "FailureStatus",
+    "PipelineStatus",
+    "PoolStatus",
+    "StageStatus",
+    "UnfinishedStatus",
+    "WorkerStatus",
+    "plain",
+]
+
+
+class WorkerStatus(Record, frozen=True):
+    """A worker that is alive."""
+
+    worker: int
+    """Its number."""
+    process: str
+    """The title of its process."""
+    replica: int
+    pid: int
+    ordered: int
+    """Orders that it has now."""
+    credits: int
+    """Orders that it may be given besides."""
+    batches: int
+    """What it has done since it started, as of its last report."""
+    rows: int
+
+
+class FailureStatus(Record, frozen=True):
+    """Failures of one kind in one stage."""
+
+    message: str
+    """What the client of the last request was told."""
+    traceback: str
+    """Of the last exception; empty where there was none, or where it is not kept any more."""
+    request: str
+    """The label of the last request that failed so."""
+    count: int
+    last_s: float
+    """Seconds since the last one."""
+
+
+class StageStatus(Record, frozen=True):
+    """One stage. What its workers have done counts from the start of the scheduler, the dead ones included."""
+
+    name: str
+    replicas: int
+    """How many workers it must have."""
+    waiting: int
+    """Requests that wait for it."""
+    given_up: str | None
+    """Why no more workers of it are started; None: they are."""
+    deaths: int
+    batches: int
+    rows: int
+    closed: dict[str, int]
+    """Batches by the reason for which they closed."""
+    refused: int
+    """Frames and handles that its workers have refused."""
+    last_ok_s: float | None
+    """Seconds since a request has passed it; None: none has yet."""
+    workers: tuple[WorkerStatus, ...]
+    failures: tuple[FailureStatus, ...]
+    """By kind, the one that was seen last first."""
+
+
+class PoolStatus(Record, frozen=True):
+    """The slots of one pool."""
+
+    name: str
+    slots: int
+    free: int
+
+
+class ClientStatus(Record, frozen=True):
+    """A client that is connected."""
+
+    name: str
+    id: str
+    """What the ids of its requests begin with."""
+    granted: int
+    """Slots that it may fill."""
+    borrowed: int
+    """Slots of answers that it reads."""
+    requests: int
+    """Those without an answer yet."""
+
+
+class CopyStatus(Record, frozen=True):
+    """What workers have copied on one edge for one reason."""
+
+    edge: str
+    reason: str
+    bytes: int
+    batches: int
+
+
+class UnfinishedStatus(Record, frozen=True):
+    """A request that was not finished when the drain's time was over."""
+
+    request: int
+    """The client's number for it."""
+    client: str
+    """The name of its client."""
+    stages: tuple[str, ...]
+    """What it waited for."""
+
+
+class PipelineStatus(Record, frozen=True):
+    """Everything a person may want to know."""
+
+    pipeline: str
+    epoch: int
+    """Which life of the scheduler it is."""
+    ready: bool
+    reasons: dict[str, str]
+    """Why it is not ready, by stage ("" is the whole pipeline); empty: it is."""
+    inside: int
+    """Requests without an answer yet."""
+    counts: dict[str, int]
+    """What has happened since the scheduler began, by name; a name that is missing is 0."""
+    answers: dict[str, int]
+    """Answers by their code (see `pipeline.metrics.counts`)."""
+    stages: tuple[StageStatus, ...]
+    pools: tuple[PoolStatus, ...]
+    clients: tuple[ClientStatus, ...]
+    copies: tuple[CopyStatus, ...]
+    unfinished: tuple[UnfinishedStatus, ...]
+
+
+def plain(status: Any) -> Any:
+    """A record and the records in it as dictionaries and lists, as JSON has them."""
+    if isinstance(status, Record):
+        return {name: plain(getattr(status, name)) for name in status.__struct_fields__}
+    if isinstance(status, tuple):
+        return [plain(item) for item in status]
+    return status
