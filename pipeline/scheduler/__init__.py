@@ -1,1 +1,1 @@
-"""Which request is where, and which slot belongs to whom: state machines without any I/O."""
+"""Which request is where, and which client, request or worker has which slot: state machines without any I/O."""

@@ -1,4 +1,4 @@
-"""Admission: what a client sends, looked at before anything is done with it. Pure."""
+"""Admission: what a client sends is checked before the scheduler does anything with it. Pure."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Admission:
         self._dispatch = dispatch
         self._deadlines: list[tuple[int, int]] = []
         self._slot_bytes = {number: pool.slot_bytes for number, pool in zip(state.segments, state.plan.pools)}
-        #: Why a handle of this form does not fit, or None where it does, by (input, offset, dtype, shape, segment).
+        #: Why a handle of this form does not fit, None if it does, by (input, offset, dtype, shape, segment).
         self._forms: dict[tuple[int, int, str, tuple[int, ...], int], str | None] = {}
 
     def submit(self, client: Client, submission: Submission) -> None:
-        """One request."""
+        """A client has sent a request: let it in, or answer why not."""
         if submission.tag <= client.last_tag:
             # The client was interrupted while it sent, and could not tell whether this had left.
             self._state.counts["repeated_submissions"] += 1
@@ -58,7 +58,7 @@ class Admission:
             self._state.let_go(client, lease)
 
     def release(self, client: Client, ref: SlotRef) -> None:
-        """A slot that the client has finished with."""
+        """A client has finished with a slot."""
         if ref in client.borrowed:
             client.borrowed.remove(ref)
         elif ref in client.granted:
@@ -103,7 +103,7 @@ class Admission:
         if deadline:
             heapq.heappush(self._deadlines, (deadline, number))
             if len(self._deadlines) > 2 * len(state.requests) + _FORGOTTEN_DEADLINES:
-                # Most requests are answered long before; what is left of them must not pile up.
+                # Most requests are answered long before their deadline: their entries must not pile up.
                 self._deadlines = [entry for entry in self._deadlines if entry[1] in state.requests]
                 heapq.heapify(self._deadlines)
         request.started, request.traceparent = submission.started, submission.traceparent
@@ -115,7 +115,7 @@ class Admission:
         state.counts["requests"] += 1
 
     def _refusal(self, client: Client, lease: SlotRef, submission: Submission) -> tuple[str, str] | None:
-        """(code, message) where the request is not let in."""
+        """(code, message) if the request is not let in, None otherwise."""
         state = self._state
         if (why := self._misfit(lease, submission)) is not None:
             return InvalidRequest.code, why
@@ -128,7 +128,7 @@ class Admission:
             return StageUnavailable.code, f"stage {broken[0].name}: {broken[1]}"
         most = state.plan.queue_max
         if most is not None and self._waiting() >= most:
-            # What came in the same breath may have credit waiting for it.
+            # Requests that came in the same message may still wait though there is credit for them.
             self._dispatch.orders()
             if (waiting := self._waiting()) >= most:
                 return Overloaded.code, f"{waiting} requests wait already, queue.max is {most}; try again later"

@@ -3,7 +3,7 @@
 Pure; used by the scheduler only. What waits here can still be reordered, refused or expired; what
 has been ordered from a worker cannot.
 
-Children of one request stand in one place of the row, however many they are. When so many of them were
+The children of one request share one place in the row, however many they are. When as many of them have been
 served as a batch has room for, the others go to the end of the row:
 
     row     [page 1: 40 children] [page 2: 2 children] [page 3: 1 child]
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["AGING_NS", "Backlog", "due"]
 
 AGING_NS = 100_000_000
-"""A request of priority p is served as if it had come p x 100 ms later: a higher priority overtakes,
-and whoever has waited that much longer is not overtaken any more, so nobody starves."""
+"""A request of priority p is served as if it had come p x 100 ms later: a higher priority overtakes, but
+not a request that has waited that much longer, so every request is served in the end."""
 
 
 def due(request: Request) -> int:
-    """What decides whose turn it is: of two requests the one with the smaller number is served first."""
+    """A number for the turn of a request: of two requests, the one with the smaller number is served first."""
     return request.submitted + AGING_NS * request.priority
 
 
@@ -39,7 +39,7 @@ class _Siblings:
         self.root = root
         self.submitted = submitted
         self.children: deque[Request] = deque()
-        #: Since it was last their turn.
+        #: How many of them were served in this turn.
         self.served = 0
 
 
@@ -47,7 +47,7 @@ class Backlog:
     """First come, first served within a priority; aged between priorities; in turn among children.
 
     Args:
-        quantum: how many children of one request are served before it is the next one's turn.
+        quantum: how many children of one request are served before the next request has its turn.
     """
 
     __slots__ = ("_lanes", "_quantum", "_siblings", "_size")
@@ -60,6 +60,10 @@ class Backlog:
 
     def __len__(self) -> int:
         return self._size
+
+    def __bool__(self) -> bool:
+        # Compiled, what may be None is otherwise true whenever it is there, however many wait.
+        return self._size > 0
 
     def push(self, request: Request) -> None:
         """Queue behind its equals."""
@@ -82,10 +86,10 @@ class Backlog:
             self._lane(request.priority).appendleft(self._family(request))
 
     def pop(self) -> Request:
-        """The next to serve.
+        """Take out the next request to serve.
 
         Raises:
-            IndexError: nobody waits.
+            IndexError: no request waits.
         """
         lane = self._first()
         head = lane.popleft()
@@ -104,16 +108,16 @@ class Backlog:
         return child
 
     def peek(self) -> Request:
-        """Whom `pop` would return.
+        """The request that `pop` would return.
 
         Raises:
-            IndexError: nobody waits.
+            IndexError: no request waits.
         """
         head = self._first()[0]
         return head.children[0] if isinstance(head, _Siblings) else head
 
     def remove(self, request: Request) -> bool:
-        """Take one out wherever it stands; False where it is not here."""
+        """Take a request out wherever it stands; False if it is not here."""
         lane = self._lanes.get(request.priority)
         if request.parent is None:
             if lane is None or request not in lane:
@@ -138,7 +142,7 @@ class Backlog:
             return lane
         waiting = [(lane[0].submitted + AGING_NS * priority, priority) for priority, lane in lanes.items() if lane]
         if not waiting:
-            raise IndexError("nobody waits")
+            raise IndexError("no request waits")
         return lanes[min(waiting)[1]]
 
     def _family(self, request: Request) -> _Siblings:

@@ -1,9 +1,9 @@
-"""Dispatch: hands work to workers, as far ahead as can be told now. Pure.
+"""Dispatch: hands work to workers, as far ahead as can be decided now. Pure.
 
-An order begins with the stage that the request waits for. While the next stage has a worker with
-credit and a free slot, and nobody waits for it, that stage becomes a further hop of the same order,
-and the worker before it forwards the request without coming back here. It ends with a stage that
-fans out, or that a condition asks: what comes next is known when it has run.
+An order begins with the stage that the request waits for. While the next stage has a worker with credit and a free
+slot, and no request waits for it, that stage becomes a further hop of the same order: the worker before it forwards the
+request without the scheduler. The order ends with a stage that fans out, or whose output a condition asks for: what
+comes next is known only when that stage has run.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class Dispatch:
         self._recovery = recovery
 
     def orders(self) -> None:
-        """Order as much as there is credit and room for."""
+        """Order as much as there are credits and slots for."""
         for held, entered in self._state.streams.released():
             self._state.queue(held, entered)
-        # Later stages first: what is nearest to its end frees slots soonest.
+        # Later stages first: the requests nearest to their end free slots soonest.
         for stage in reversed(self._state.compiled.stages):
             backlog, lines = self._state.backlogs[stage.index], self._state.streams.lines[stage.index]
             if lines:
                 self._order_lines(stage, lines, backlog)
             while backlog and (worker := self._idle(stage)) is not None:
-                # Who finds no slot that is large enough waits for one, and whoever comes behind waits too.
+                # If no slot is large enough, the request waits, and so do those behind it.
                 pool = self._state.sizes.pool_for(backlog.peek(), stage)
                 if pool is None or (request := self._next(stage)) is None:
                     break
@@ -55,17 +55,17 @@ class Dispatch:
                 self._order_lines(stage, lines, None)
 
     def _order_lines(self, stage: CompiledStage, lines: dict[int, Backlog], backlog: Backlog | None) -> None:
-        """Order what waits for one certain worker of a stage.
+        """Order what waits for one particular worker of a stage.
 
         Args:
-            backlog: of the stage; what has its turn before the head of a line is ordered first. None: it was looked at.
+            backlog: of the stage. If the turn of its head comes before that of the head of a line, the line waits.
+                None: do not compare, since the backlog was served already.
         """
         for worker in self._state.stage_workers[stage.index]:
             line = lines.get(worker.number)
-            # Asked for their lengths: compiled, what may be None and has no `__bool__` is true whenever it is there.
-            while line is not None and len(line) > 0 and worker.credits:
+            while line and worker.credits:
                 head = line.peek()
-                if backlog is not None and len(backlog) > 0 and due(backlog.peek()) < due(head):
+                if backlog and due(backlog.peek()) < due(head):
                     break
                 pool = self._state.sizes.pool_for(head, stage)
                 if pool is None or not self._may_have(head, stage):
@@ -80,11 +80,11 @@ class Dispatch:
         for client, slot in state.ingress.grants():
             state.out.grants[client.number].append(slot)
         for client in state.ingress.settled():
-            # Also where there is no grant for it: the client waits for this word.
+            # Even if it was granted nothing: the client waits to be told so.
             state.out.grants[client.number] += ()
 
     def _idle(self, stage: CompiledStage) -> Worker | None:
-        """The worker of a stage with the most credit, where one has any."""
+        """The worker of a stage with the most credits; None if none has any."""
         best: Worker | None = None
         most = 0
         for worker in self._state.stage_workers[stage.index]:
@@ -93,7 +93,7 @@ class Dispatch:
         return best
 
     def _worker_ahead(self, request: Request, stage: CompiledStage) -> Worker | None:
-        """The worker that a request may be forwarded to for a later stage, if there is one with credit."""
+        """The worker of a later stage to which the request may be forwarded; None if there is none with credit."""
         stream = request.stream
         if stream is None:
             return self._idle(stage)
@@ -108,7 +108,7 @@ class Dispatch:
         return worker
 
     def _next(self, stage: CompiledStage) -> Request | None:
-        """Whom to order next; None: the last slot is kept for one that does not wait yet."""
+        """The request to order next; None: the last slot is kept for a request that does not wait for it yet."""
         backlog = self._state.backlogs[stage.index]
         if not stage.guards_last_slot or self._state.pools[stage.pools[0]].free > 1:
             return backlog.pop()

@@ -39,49 +39,49 @@ STRANGER = "stranger"
 
 
 Receiver = Address
-"""To whom a message goes: SUPERVISOR, a worker, a client, SHELL, or of kind STRANGER: a process with an inbox among the
-clients' that is no client, and is sent this one message if it lives."""
+"""The receiver of a message: SUPERVISOR, a worker, a client, SHELL, or a STRANGER, which is a process that has an inbox
+where clients have theirs, and is no client. A stranger is sent this one message, if it lives."""
 
 SHELL = Receiver("shell")
-"""The process that the scheduler is in."""
+"""The process in which the scheduler runs."""
 
 
 def worker(number: int) -> Receiver:
-    """The receiver that a worker is."""
+    """A worker as a receiver."""
     return Receiver(WORKER, number)
 
 
 def client(number: int) -> Receiver:
-    """The receiver that a client is."""
+    """A client as a receiver."""
     return Receiver(CLIENT, number)
 
 
 def stranger(number: int) -> Receiver:
-    """The receiver that a process is which calls itself a client and is not known as one."""
+    """A receiver that calls itself a client and is not known as one."""
     return Receiver(STRANGER, number)
 
 
 class ClientGone(NamedTuple):
-    """The shell reports: the lock of a client is free, or there is none: it writes and reads no slot any more."""
+    """The shell reports that the lock of a client is free, or that there is none: it touches no slot any more."""
 
     client: int
 
 
 class Connect(NamedTuple):
-    """Open a connection to a client, or a new one in place of the old, and watch its lock from now on.
+    """Open a connection to a client, a new one if there is one already, and watch its lock from now on.
 
-    If the lock cannot be watched, the shell drops what is for the client, and reports `ClientGone`.
+    If the lock cannot be watched, the shell drops the messages for the client, and reports `ClientGone`.
     """
 
     client: int
 
 
 class Disconnect(NamedTuple):
-    """Close the connection to a worker or a client, and watch its lock no longer."""
+    """Close the connection to a worker or a client, and stop watching its lock."""
 
     receiver: Receiver
     linger_ms: int
-    """How long what was sent before may take to leave this process."""
+    """How long earlier messages may take to leave this process."""
 
 
 class Log(NamedTuple):
@@ -93,7 +93,7 @@ class Log(NamedTuple):
 Instruction = Connect | Disconnect | Log
 
 Decided = tuple[Receiver, Sent | Instruction]
-"""What is sent, and to whom."""
+"""A message, and its receiver."""
 
 
 class Limits(NamedTuple):
@@ -101,8 +101,8 @@ class Limits(NamedTuple):
 
     clients: int
     strangers: int
-    """So many are answered at a time."""
+    """How many strangers are answered at a time."""
 
 
 NO_LIMITS = Limits(1 << 30, 1 << 30)
-"""Of a scheduler whose connections take no descriptors."""
+"""For a scheduler whose connections take no descriptors."""

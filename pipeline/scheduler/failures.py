@@ -1,7 +1,7 @@
 """Failures: the last distinct ones of each stage, for `pipeline status`. Pure.
 
-Two failures are one kind where they are of one type and come from the same lines of code, whatever else their
-messages say. Memory is bounded: a few kinds a stage, and tracebacks for a few of all.
+Two failures are of one kind if they have the same type and come from the same lines of code, whatever else their
+messages say. Memory is bounded: a few kinds for each stage, and tracebacks for a few of all kinds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Kind:
     def __init__(self, stage: int) -> None:
         self.stage = stage
         self.count = 0
-        #: Of the last one; `last`: monotonic nanoseconds.
+        #: All of the last failure; `last` is its time in monotonic nanoseconds.
         self.last = 0
         self.message = ""
         self.traceback = ""
@@ -35,14 +35,14 @@ class _Kind:
 
 
 class Failures:
-    """What stages have failed without meaning to.
+    """The unexpected failures of stages.
 
     Args:
         stages: how many stages the pipeline has.
     """
 
     def __init__(self, stages: int) -> None:
-        #: For each stage its kinds, the one that was seen last as the last.
+        #: For each stage its kinds, the most recent one last.
         self._kinds: list[dict[str, _Kind]] = [{} for _ in range(stages)]
         #: Those with a traceback, in the same order.
         self._told: dict[str, _Kind] = {}
@@ -51,8 +51,8 @@ class Failures:
         """A request has failed in a stage.
 
         Args:
-            message: what its client is told.
-            traceback: of the exception; "" where there is none.
+            message: of the answer to its client.
+            traceback: of the exception; "" if there is none.
             label: of the request.
             now: monotonic nanoseconds.
         """

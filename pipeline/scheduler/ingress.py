@@ -1,19 +1,20 @@
 """Ingress: which client may fill which slot.
 
-A client asks for a slot when it is about to fill it (`Loan`). Asks that wait are served in turn. What is free
-beyond them is granted unasked, so that a client that sends one request after the other need not ask each time:
+A client asks for a slot when it is about to fill it (`Loan`). Asks that wait are served in turn. Slots that are then
+still free are granted unasked, so that a client that sends one request after the other need not ask each time:
 
-    asked      one slot for each ask that waits, and for each that does not wait where one is free
+    asked      one slot for each ask that waits, and for each ask that does not wait if a slot is free
     ahead      with an ask, as many more as the client has out already: it doubles what it works with
-    renewed    one for a slot that has been read, where its client has more under way, and one with its last answer
+    renewed    one for each slot that was read, if its client has more under way, and one with its last answer
 
-A grant cannot be taken back: a client that was stopped in the middle of a write goes on with it later, and one that
-waits for its user reads no message. So what is granted unasked is bounded, by what clients have *in hand*, granted and
-not submitted: a quarter of the segment's slots, half of that where the client has nothing more under way and may fall
-idle, and none of a segment of few slots. However many clients are idle or stopped, the rest is there for the others.
+The scheduler cannot take a grant back: a client that was stopped in the middle of a write goes on with it later, and a
+client that waits for its user reads no message. So the scheduler bounds what it grants unasked, by the slots that
+clients have *in hand*, that is, granted and not submitted: a quarter of the segment's slots, half of that if the client
+has nothing more under way and may fall idle, and none of a segment of few slots. However many clients are idle or
+stopped, the rest is there for the others.
 
 Two more bounds keep one client from taking what others need: its quota of each segment, and its share of the requests
-that may be inside, where an answer that it has not released counts as one that still is. Pure, apart from the pools'
+that may be inside. An answer that the client has not released counts as a request inside. Pure, apart from the pools'
 own tables.
 """
 
@@ -43,7 +44,7 @@ class Client:
         self.name = name
         #: Segments of which it waits for a slot.
         self.asks: set[int] = set()
-        #: The latest of its asks that does not wait.
+        #: The number of the last of its asks that do not wait.
         self.settled = 0
         #: Slots of each ingress segment that it has out, in whatever state.
         self.out: dict[int, int] = {}
@@ -56,7 +57,7 @@ class Client:
         #: The tag of its last submission, and the segment that it filled a slot of.
         self.last_tag = 0
         self.filled = 0
-        #: How many `Answers` it was sent, and those that it has not confirmed.
+        #: How many `Answers` it was sent, and the ones that it has not confirmed.
         self.sent = 0
         self.unread: deque[Answers] = deque()
         #: It has said goodbye and only reads its last answers.
@@ -64,7 +65,7 @@ class Client:
 
     @property
     def active(self) -> bool:
-        """Whether it does something, or keeps what others could use; one slot in hand is what the idle may keep."""
+        """Whether it does something, or keeps slots that others could use. An idle client may keep one slot in hand."""
         return bool(self.requests or self.borrowed or self.asks) or len(self.granted) > 1
 
     def confirm(self, seen: int) -> None:
@@ -80,7 +81,7 @@ class Ingress:
     def __init__(self, pools: Mapping[int, SlotPool], leases_per_answer: int) -> None:
         """
         Args:
-            pools: those that clients fill, by the numbers of their segments.
+            pools: the pools that clients fill, by the numbers of their segments.
             leases_per_answer: how many slots one answer refers to.
         """
         self._pools = pools
@@ -90,11 +91,11 @@ class Ingress:
         self._waiting: dict[int, deque[Client]] = {segment: deque() for segment in pools}
         #: For each segment, asks that are decided by the next `grants`.
         self._now: dict[int, list[tuple[Client, int]]] = {segment: [] for segment in pools}
-        #: For each segment, to whom a slot may be granted unasked, and how many.
+        #: For each segment, the clients to which slots may be granted unasked, and how many.
         self._unasked: dict[int, list[tuple[Client, int]]] = {segment: [] for segment in pools}
         #: For each segment, how many slots are granted and not submitted.
         self.in_hand = dict.fromkeys(pools, 0)
-        #: Clients whose asks have been decided, whatever came of it.
+        #: Clients whose asks have been decided, whether they were granted a slot or not.
         self._settled: list[Client] = []
 
     def join(self, number: int, name: str) -> Client:
@@ -103,7 +104,7 @@ class Ingress:
         return client
 
     def leave(self, number: int) -> Client | None:
-        """A client has gone: it waits for no slot any more. None where it is not known."""
+        """A client has gone: it waits for no slot any more. None if it is not known."""
         client = self.clients.pop(number, None)
         if client is not None:
             self._forget_asks(client)
@@ -112,13 +113,13 @@ class Ingress:
     def quota(self, segment: int) -> int:
         """How many slots of a segment one client may have out.
 
-        A quarter is kept back from a client that is alone, and all share alike as soon as several are active: one
-        that never gives anything back exhausts its own quota, and no other client's.
+        A client that is alone may not have the last quarter, and active clients have equal shares. So a client that
+        never gives a slot back exhausts its own quota, and no other client's.
         """
         return self._part(self._pools[segment].slots)
 
     def share(self) -> int:
-        """How many requests one client may have inside, answers that it keeps included; parted as `quota`."""
+        """How many requests one client may have inside, with the answers that it keeps; shared out as `quota`."""
         return self._part(sum([pool.slots for pool in self._pools.values()]))
 
     def _part(self, whole: int) -> int:
@@ -130,7 +131,7 @@ class Ingress:
         return len(client.granted) + len(client.requests) + answers
 
     def ask(self, client: Client, segment: int, ask: int, wait: bool) -> bool:
-        """A client wants a slot; False where the segment is not one that clients fill, or the client is leaving."""
+        """A client wants a slot; False if the segment is not one that clients fill, or the client is leaving."""
         if segment not in self._pools or client.leaving:
             return False
         if wait:
@@ -145,7 +146,7 @@ class Ingress:
         return True
 
     def grants(self) -> list[tuple[Client, SlotRef]]:
-        """Give free slots to those who ask, in turn, and what is then left to those who may have it unasked."""
+        """Give free slots to the clients that ask, in turn, and then to those that may have them unasked."""
         granted: list[tuple[Client, SlotRef]] = []
         for segment, pool in self._pools.items():
             waiting, now, unasked = self._waiting[segment], self._now[segment], self._unasked[segment]
@@ -153,7 +154,7 @@ class Ingress:
                 continue
             if pool.free:
                 quota, share = self.quota(segment), self.share()
-                # Each is passed once: one that has its quota stays where it is, and others overtake it.
+                # Each client is looked at once: one that has its quota keeps its place, and others overtake it.
                 for client in tuple(waiting):
                     if pool.free and self._may_have(client, segment, quota, share):
                         waiting.remove(client)
@@ -201,35 +202,35 @@ class Ingress:
         return lease
 
     def settled(self) -> list[Client]:
-        """The clients whose asks that do not wait have been decided since it was last called."""
+        """The clients of which an ask that does not wait was decided since the last call."""
         settled, self._settled = self._settled, []
         return [client for client in settled if client.number in self.clients]
 
     def submitted(self, client: Client, lease: SlotRef) -> None:
-        """A client has sent what it wrote into a slot: the slot is no longer in its hand."""
+        """A client has submitted a slot that it filled: the slot is no longer in its hand."""
         client.filled = lease.segment
         self.taken_back(client, lease)
 
     def taken_back(self, client: Client, lease: SlotRef) -> None:
-        """A slot that a client was granted is not its to fill any more."""
+        """A client may not fill a slot any more that it was granted."""
         client.granted.remove(lease)
         self.in_hand[lease.segment] -= 1
 
     def came_back(self, client: Client, lease: SlotRef) -> None:
-        """An ingress slot that a client had out is free; renewed where the client has more under way than this."""
+        """An ingress slot that a client had out is free. It is renewed if the client has more than this under way."""
         client.out[lease.segment] -= 1
         if len(client.requests) > 1 and not client.leaving:
             self._unasked[lease.segment].append((client, 1))
 
     def finished(self, client: Client) -> None:
-        """The last of a client's requests is answered: what it may have for its next one goes with the answer."""
+        """The last of a client's requests is answered: a slot for its next one may go with the answer."""
         if not client.granted and client.filled and not client.leaving:
             self._unasked[client.filled].append((client, 1))
 
     def lingers(self, client: Client) -> None:
         """A client has said goodbye and reads its last answers: it is granted nothing more."""
         client.leaving = True
-        # What it has out is not counted any more: it gets nothing for it.
+        # What it has out is not counted any more, since it is granted nothing in exchange.
         client.out.clear()
         self._forget_asks(client)
 

@@ -1,4 +1,4 @@
-"""Instructions: what has been decided and not been handed out yet.
+"""Instructions: what has been decided and was not handed out yet.
 
 Grouped by receiver, so that many orders, answers and grants share one message.
 """
@@ -16,7 +16,7 @@ from pipeline.wire.messages import Answer, Answers, Fence, Fences, Message, Orde
 
 __all__ = ["Instructions", "letters_of"]
 
-#: In one message, for the reason of `MOST_NOTICES`: however much each of them tells, they fit a frame.
+#: In one message. As with `MOST_NOTICES`, so many fit a frame, however long each of them is.
 _MOST_ANSWERS = 128
 
 
@@ -25,7 +25,7 @@ class Instructions:
     """Everything to send, by receiver."""
 
     first: list[Decided] = field(default_factory=list)
-    """Goes out before all others, in this order: who is connected, who is let go of, and what is told at once."""
+    """Sent before all others, in this order: connections opened and closed, and what is answered at once."""
     orders: dict[int, list[Order]] = field(default_factory=lambda: defaultdict(list))
     """By worker number."""
     fences: dict[int, list[Fence]] = field(default_factory=lambda: defaultdict(list))
@@ -35,15 +35,15 @@ class Instructions:
     grants: dict[int, list[SlotRef]] = field(default_factory=lambda: defaultdict(list))
     """By client."""
     repeat: dict[int, None] = field(default_factory=dict)
-    """Clients that are sent once more what they have not confirmed."""
+    """Clients that must be sent once more what they have not confirmed."""
     lost: list[int] = field(default_factory=list)
-    """Clients to let go of, which have lost track of what they were sent."""
+    """Clients that have lost what they were sent for good: they must begin anew."""
     gone: list[int] = field(default_factory=list)
-    """Workers that died: every other worker hears of it."""
+    """Workers that died: every other worker is told."""
     supervisor: list[Message] = field(default_factory=list)
 
     def for_workers(self, epoch: int, living: Iterable[int]) -> list[Decided]:
-        """Orders, then fences, which may name an order of the same moment; then the deaths, to the `living`."""
+        """Orders, then fences, which may name an order of the same decision; then the deaths, to the `living`."""
         decided: list[Decided] = [(worker(n), Orders(epoch, tuple(orders))) for n, orders in self.orders.items()]
         for number, fences in self.fences.items():
             decided.append((worker(number), Fences(epoch, number, tuple(fences))))
@@ -53,12 +53,12 @@ class Instructions:
         return decided
 
     def for_supervisor(self) -> list[Decided]:
-        """What the supervisor is told."""
+        """The messages to the supervisor."""
         return [(SUPERVISOR, message) for message in self.supervisor]
 
 
 def letters_of(sent: int, answers: Sequence[Answer], grants: Sequence[SlotRef], settled: int) -> list[Answers]:
-    """What one client is sent: one message, or several where one might not fit a frame.
+    """What one client is sent: one message, or several if one might not fit a frame.
 
     Args:
         sent: the number of the message before.

@@ -1,6 +1,6 @@
 """Invariants: what holds of the scheduler's state after every event, whatever has happened. Pure.
 
-They are looked at by the simulation after each decision, and by a person who looks for a fault: `Scheduler.validate`.
+The simulation checks them after each decision. A person who looks for a fault calls `Scheduler.validate`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["violations"]
 
 
 def violations(state: State) -> list[str]:
-    """What does not hold, one line each; empty: all is well."""
+    """What does not hold, one line each; empty if all holds."""
     return [*_credits(state), *_queues(state), *_fences(state), *_slots(state), *_clients(state)]
 
 
@@ -35,7 +35,7 @@ def _credits(state: State) -> Iterator[str]:
 
 
 def _queues(state: State) -> Iterator[str]:
-    """What is claimed and not ordered waits for the stage, and nothing else does."""
+    """A request that has claimed a stage and was not ordered waits for the stage, and no other does."""
     waiting: Counter[int] = Counter()
     for request in state.unfinished():
         for stage in state.compiled.stages:
@@ -56,7 +56,7 @@ def _is_ordered(state: State, request: Request, stage: int) -> bool:
 
 
 def _fences(state: State) -> Iterator[str]:
-    """An order that is waited for is one that its worker still has."""
+    """A fence stands for an order that its worker still has."""
     for request in state.requests.values():
         for number, ordered, attempt in request.fences:
             if number >= 0 and (
@@ -70,7 +70,7 @@ def _fences(state: State) -> Iterator[str]:
 
 
 def _slots(state: State) -> Iterator[str]:
-    """Every slot that is out is held by a request or by a client, and no slot is held that is not out."""
+    """Every slot that is out is held by a request or by a client, and every slot that is held is out."""
     held: set[SlotRef] = set()
     for request in state.requests.values():
         held.update(request.fenced_slots)
@@ -89,7 +89,7 @@ def _slots(state: State) -> Iterator[str]:
 
 
 def _clients(state: State) -> Iterator[str]:
-    """What clients have out, and in hand, is counted as it is."""
+    """The counts of what clients have out, and in hand, are right."""
     clients = state.ingress.clients.values()
     for segment, in_hand in state.ingress.in_hand.items():
         granted = sum(lease.segment == segment for client in clients for lease in client.granted)

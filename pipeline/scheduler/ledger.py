@@ -1,6 +1,6 @@
 """Ledger: which request is where, and which slot belongs to whom.
 
-The records that the scheduler's decisions are made on; they decide nothing themselves.
+The records from which the scheduler decides; they decide nothing themselves.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Request", "Step", "Value", "Worker"]
 
 Value = TensorHandle | tuple[TensorHandle | int, ...] | None
-"""A tensor; many of them, where a child's may be MISSING; or None where it is not there (yet)."""
+"""A tensor; many of them, of which each may be MISSING; or None if it is not there (yet)."""
 
 
 class Step(NamedTuple):
@@ -30,7 +30,7 @@ class Step(NamedTuple):
     worker: int
     attempt: int
     lease: SlotRef | None
-    """The slot it fills; None where the stage has none, or once the slot has been given back."""
+    """The slot it fills; None if the stage has none, or once the slot has been given back."""
     sender: int
     """The worker that forwards the order to it; negative: the scheduler sent it itself."""
 
@@ -38,8 +38,8 @@ class Step(NamedTuple):
 class Request:
     """One request on its way, or a child of one: one of the many tensors that a stage has made of it.
 
-    A child is a request of its own number, whose stages are those of its scope. The *root* is the request
-    that the client has sent; what concerns the client, and when slots come back, is the root's.
+    A child is a request with a number of its own, whose stages are those of its scope. The *root* is the request that
+    the client has sent: the root has what concerns the client, and the fences on which the return of slots depends.
 
     `claimed`, `done` and `skipped` are masks of stages. A stage is
         waiting for its needs    in none
@@ -115,7 +115,7 @@ class Request:
         self.deadline = deadline
         self.priority = priority
         self.submitted = submitted
-        #: How it is called towards people (see `stages.request`).
+        #: Its name for people (see `stages.request`).
         self.label = label
         #: The stream that it is part of, and its number there.
         self.stream: Stream | None = None
@@ -123,7 +123,7 @@ class Request:
         #: When its client began with it, and the trace that it is part of; for the workers.
         self.started = 0
         self.traceparent = ""
-        #: How many parts of its answer were sent, and the stage that gives its outputs in parts, where one does.
+        #: How many parts of its answer were sent, and the stage that gives its outputs in parts, if one does.
         self.parts = 0
         self.parted: int | None = None
         #: The slot that holds the inputs; None once it has been given back.
@@ -134,11 +134,11 @@ class Request:
         self.claimed = 0
         self.done = 0
         self.skipped = 0
-        #: Mask of tensor numbers: those that hold, of those that a condition asks for.
+        #: Mask of tensor numbers: the conditions that hold.
         self.conditions = 0
         #: Readers that have not finished, by producer (index + 1; 0 is the ingress).
         self.readers = list(scope.readers)
-        #: What each stage did, by stage; for children too, under (stage, number of the child).
+        #: What each stage did, by stage; what it did for a child, by (stage, number of the child).
         self.traces: dict[int | tuple[int, int], Trace] = {}
         self.parent = parent
         self.position = position
@@ -150,17 +150,17 @@ class Request:
         self.promises: dict[int, int] = {}
         #: By stage: which of its classes of slots an earlier attempt found that it needs.
         self.sizes: dict[int, int] = {}
-        #: Of a root: (worker, request, attempt) of the cancelled orders, children's too, that their worker has
-        #: not given up yet. While there are any, no slot of the family is given to anybody else: it could still
-        #: be read or written.
+        #: Of a root: (worker, request, attempt) of the cancelled orders, its children's too, that their worker has
+        #: not given up yet. While there are any, no slot of the family is given to another request: a worker could
+        #: still read or write it.
         self.fences: set[tuple[int, int, int]] = set()
         #: Of a root: what comes back once `fences` is empty.
         self.fenced_slots: list[SlotRef] = []
-        #: Nothing that is heard of it matters any more.
+        #: Its client was answered, or it is a child that is done: the scheduler ignores later notices of it.
         self.answered = False
-        #: What its suspicion weighs: deaths of workers that ran it alone (see `recovery`).
+        #: How much it is suspected: the weights of the deaths of workers that ran it alone (see `recovery`).
         self.deaths = 0
-        #: How the last worker died that ran it.
+        #: How the last worker that computed it died.
         self.how = ""
         #: Nonzero: it runs only together with requests of the same group.
         self.group = 0
@@ -172,8 +172,8 @@ class Request:
     @property
     def root(self) -> Request:
         """The request that the client has sent."""
-        # Not kept in the request: one that refers to itself is freed by the collector alone, which the scheduler
-        # runs seldom and pays with a pause.
+        # Not kept in the request: only the garbage collector frees an object that refers to itself. The scheduler
+        # seldom runs it, since it then has to pause.
         request = self
         while request.parent is not None:
             request = request.parent
@@ -202,24 +202,24 @@ class Request:
         return child
 
     def family(self) -> Iterator[Request]:
-        """This one and all that came of it, outermost first."""
+        """This request and all its children and their children, outermost first."""
         yield self
         for children in self.children.values():
             for child in children:
                 yield from child.family()
 
     def is_open(self, stage: CompiledStage) -> bool:
-        """Whether a stage is this request's to run, and neither ordered nor finished."""
+        """Whether this request must run a stage, and it is neither queued, ordered nor finished."""
         return bool(stage.bit & self.scope.stages & ~(self.claimed | self.done))
 
     def holds(self, stage: CompiledStage) -> bool:
-        """Whether a stage whose needs are done is to be run at all."""
+        """Whether a stage whose needs are done must run at all, or is skipped."""
         if self.skipped & stage.required:
             return False
         return stage.when is None or bool(self.conditions >> stage.when[0] & 1) is not stage.when[1]
 
     def inputs_of(self, stage: CompiledStage) -> tuple[tuple[TensorHandle | int, ...], tuple[int, ...]]:
-        """`Hop.inputs` and `Hop.lengths` of a stage; the number of a tensor stands for one that is to be made."""
+        """`Hop.inputs` and `Hop.lengths` of a stage; a tensor's number stands for one that is not made yet."""
         values = self.values
         if not stage.lists and not self.skipped:
             return tuple([t if (v := values[t]) is None else v for t in stage.sources]), ()  # type: ignore[misc]
@@ -262,7 +262,7 @@ class Worker:
         self.orders: set[tuple[int, int]] = set()
 
     def close(self, request: int, attempt: int) -> bool:
-        """One order less, and one credit more; False where it was not ordered, or is closed already."""
+        """One order less, and one credit more; False if it was not ordered, or is closed already."""
         key = (request, attempt)
         if key not in self.orders:
             return False

@@ -39,17 +39,17 @@ class Noticing:
             return
         worker = self._state.workers.get(number)
         if worker is not None and len((stage := self._state.compiled.stages[worker.stage]).pools) > 1:
-            # Also from a notice that comes after those of later stages, when the step is taken for finished.
+            # Also from a notice that comes after those of later stages, when the step already counts as finished.
             self._state.sizes.learn(stage, notice)
         if worker is None or not worker.close(notice.request, notice.attempt):
-            # Fenced, from a worker that was declared dead, or not ours: the step runs elsewhere by now.
+            # The order was fenced, or its worker was declared dead, or it never was ours: the step runs elsewhere.
             self._state.counts["late_notices"] += 1
             return
         request = self._state.requests.get(notice.request)
         if request is None:
             return
         if request.root.fences:
-            # It has run: as good as the answer to its fence, which may never come if the worker dies now.
+            # The order has run, so this notice stands for the answer to its fence: that never comes if the worker dies.
             self._fencing.lift(request, number, notice.attempt)
         if request.answered:
             return
@@ -62,7 +62,7 @@ class Noticing:
             return
         lease = step.lease
         if notice.parted:
-            # Its parts have been answered, perhaps none.
+            # The client has all parts already; there may have been none.
             request.parted = stage.index
         if lease is not None:
             if not request.parts:
@@ -74,14 +74,14 @@ class Noticing:
         request.done |= stage.bit
         request.events.append((self._state.now, stage.index))
         if request.suspected == stage.index:
-            # It has survived this stage: whatever killed its worker before, it was not this request.
+            # It has survived this stage, so it was not this request that killed the worker before.
             request.deaths = request.group = 0
         self._state.last_ok[stage.index] = self._state.now
         self._settle_before(request, stage)
         self._progress.stage_done(request, stage)
 
     def _has_failed(self, request: Request, stage: CompiledStage, notice: Notice) -> bool:
-        """Whether the stage has not made its outputs: the request fails, or runs again with a larger slot."""
+        """Whether the stage failed to make its outputs. If so, the request fails, or runs again with a larger slot."""
         state = self._state
         if notice.code == TOO_SMALL:
             self._resize(request, stage, notice.bytes_out)
@@ -98,7 +98,7 @@ class Noticing:
         return True
 
     def _part(self, number: int, notice: Notice) -> None:
-        """A stage has made one more part of an answer, and is still at it."""
+        """A stage has made one more part of an answer, and is still at work."""
         state = self._state
         worker, request = state.workers.get(number), state.requests.get(notice.request)
         if worker is None or request is None or request.answered or (request.id, notice.attempt) not in worker.orders:
@@ -134,11 +134,11 @@ class Noticing:
         request.conditions |= notice.truths << base
 
     def _settle_before(self, request: Request, current: CompiledStage, running: int = 0) -> None:
-        """What had to run before `current` has run, or `current` could not have.
+        """All stages that `current` needs have run, since otherwise `current` could not have run: they count as done.
 
-        Where all that follow a stage have finished, nothing is missed of its notice, which may come much
-        later or die with its worker: it is taken for said. Else a stage could run again, for nobody, and
-        read and write while the request is answered.
+        If all followers of a stage have finished, its notice is not needed any more. The notice may come much later, or
+        die with its worker. If the scheduler waited for it, the stage could run again without need, and read and write
+        slots while the request is answered.
 
         Args:
             running: mask of the stages that count as finished, since they have begun and never run again.
@@ -160,7 +160,7 @@ class Noticing:
             past |= request.done
 
     def _resize(self, request: Request, stage: CompiledStage, nbytes: int) -> None:
-        """Its slot was too small for what `stage` has found: it runs again, with one that is large enough."""
+        """The slot was too small for what `stage` has found: it runs again, with a slot that is large enough."""
         self._state.sizes.need(request, stage, nbytes)
         self._state.counts["resized"] += 1
         note(request.events, self._state.now, f"{stage.name} needs a slot of {nbytes} bytes: it runs again")
@@ -169,7 +169,7 @@ class Noticing:
 
 
 def _misfit(stage: CompiledStage, notice: Notice) -> str | None:
-    """What a notice without an error lacks; None where it tells all."""
+    """What is wrong with the outputs in a notice without an error; None if nothing is."""
     if notice.parted:
         return None if stage.may_part and not notice.outputs else "its outputs in parts, which it may not"
     if len(notice.outputs) != len(stage.singles) or len(notice.children) != len(stage.manies):

@@ -98,7 +98,7 @@ class Progress:
             self._fencing.give_back(request, step.lease)
 
     def _go_on(self, request: Request, done: int, followers: Iterable[CompiledStage]) -> None:
-        """Everything that had to wait for one of the stages `done`, a mask."""
+        """Enter all that had to wait for one of the stages `done`, a mask."""
         for stage in followers:
             if not stage.needs & ~request.done and request.is_open(stage):
                 self.enter(request, stage)
@@ -116,7 +116,7 @@ class Progress:
                     return
 
     def enter(self, request: Request, stage: CompiledStage) -> None:
-        """A stage whose needs are met: it waits for a worker, or is skipped."""
+        """The needs of a stage are met: the request waits for one of its workers, or skips it."""
         if request.holds(stage):
             request.claimed |= stage.bit
             self._state.queue(request, stage)
@@ -126,7 +126,7 @@ class Progress:
             self.stage_done(request, stage)
 
     def _through(self, request: Request) -> None:
-        """Nothing is left to do for a request, or for a child."""
+        """Nothing is left to do for a request, or for a child: it is answered, or counts as done."""
         parent = request.parent
         if parent is None:
             if request.stream is None or request.stream.may_answer(request):

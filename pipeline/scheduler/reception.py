@@ -1,14 +1,14 @@
 """Reception: clients come, say what they want, and go. Pure.
 
-    Hello ─▶ let in: Connect, Welcome     early: as soon as every stage has a worker
-                                          too many: not answered; a client that waits says hello again
+    Hello ─▶ let in: Connect, Welcome     if it is early, as soon as every stage has a worker
+                                          if there are too many clients: Refused; it may say hello again
     Submit, Loan, Again of a stranger ─▶ Gone: another scheduler has welcomed it
-    Cancel ─▶ each of its requests that is not answered yet is, with the error `Cancelled`
+    Cancel ─▶ each of its requests that is not answered yet is answered with the error `Cancelled`
     Bye, or ClientGone ─▶ what it held comes back
 
-A client that is refused something is told why, by `Refused` or by its answer.
+If the scheduler refuses something to a client, it says why, by `Refused` or by an answer.
 
-What is sent to a client is kept until the client has confirmed it.
+The scheduler keeps what it sends to a client until the client has confirmed it.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ from pipeline.wire.versions import OLD, OldWelcome, reason_of
 __all__ = ["ENDED", "LOST", "STRANGER_MS", "Reception"]
 
 ENDED = -1
-"""No epoch's number: what a scheduler calls itself when it ends, or lets go of a client."""
+"""In place of an epoch's number, when a scheduler ends, or lets go of a client."""
 
 STRANGER_MS = 250
-"""So long the answer to a stranger may take to leave the process. It takes a connection for that time."""
+"""How long the answer to a stranger may take to leave the process. It takes a connection for that time."""
 
-#: A client that confirms nothing is let go of then: more messages than it can have requests under way.
+#: Unconfirmed messages after which a client is let go of: more than it can have requests under way.
 _MOST_UNREAD = 4096
 
 _LINGER_MS = 1000
@@ -66,7 +66,7 @@ LOST = (
 
 
 class Reception:
-    """All clients, and those who would be.
+    """All clients, and those that want to be let in.
 
     Args:
         addresses: of the plan's pools, for `Welcome`.
@@ -95,7 +95,7 @@ class Reception:
     # -- they come --------------------------------------------------------------------------------
 
     def hello(self, message: Hello) -> None:
-        """A client has connected. One that says hello again has lost its memory: it starts anew."""
+        """A client has connected. If it says hello again, it has lost what it knew: it starts anew."""
         state, number = self._state, message.client
         if not all(state.stage_workers):
             if len(self._early) < self._limits.clients:
@@ -119,14 +119,14 @@ class Reception:
         state.out.first += [(SHELL, Connect(number)), (client(number), self._welcomed())]
 
     def worker_came(self) -> None:
-        """Let those in who came early, if every stage has a worker now."""
+        """Let in the clients that came early, if every stage has a worker now."""
         if self._early and all(self._state.stage_workers):
             early, self._early = self._early, {}
             for message in early.values():
                 self.hello(message)
 
     def _welcomed(self) -> Welcome:
-        """What every client is told at first."""
+        """The first message to every client."""
         if self._welcome is None:
             self._welcome = welcome_of(self._state.plan, self._addresses, self._state.epoch)
         return self._welcome
@@ -134,7 +134,7 @@ class Reception:
     # -- what they want ---------------------------------------------------------------------------
 
     def submit(self, message: Submit) -> None:
-        """A client's requests, and the slots that it has finished with."""
+        """A client sends requests, and the slots that it has finished with."""
         known = self._state.ingress.clients.get(message.client)
         if known is None:
             self._stranger(message.client, Gone(self._state.epoch))
@@ -167,12 +167,12 @@ class Reception:
             return
         known.confirm(message.seen)
         if known.unread and known.unread[0].number != message.seen + 1:
-            # What it lacks is here no more, for it has said that it has it: it can only begin anew.
+            # It lacks messages that it has confirmed, so they are not kept any more: it can only begin anew.
             out.lost.append(known.number)
         out.repeat[known.number] = None
 
     def cancel(self, message: Cancel) -> None:
-        """A client does not want some of its requests any more."""
+        """A client no longer wants some of its requests."""
         state = self._state
         known = state.ingress.clients.get(message.client)
         if known is None:
@@ -182,19 +182,19 @@ class Reception:
         found = [request for number in known.requests if (request := state.requests[number]).tag in wanted]
         for request in found:
             self._answering.finish(request, Cancelled.code, "cancelled by its client")
-        # The others were answered, and the answer is on its way.
+        # The others were answered, and their answers are on their way.
         state.counts["late_cancellations"] += len(wanted) - len(found)
 
     def unreadable(self, error: WireError) -> None:
-        """What arrived is no message of ours; where it says which client it is of, that client is told."""
+        """A frame that is no message has arrived. If it says which client it is of, that client is told."""
         self._complain(error)
         if error.client is not None:
             self._refuse(error.client, f"a message of this client cannot be read: {error}")
 
     def other_protocol(self, error: OtherProtocol) -> None:
-        """A client of another version: it is told both versions, and which side must change."""
+        """A client of another version is told both versions, and which side must change."""
         if error.client in self._state.ingress.clients or error.client in self._early:
-            # A client of this version that waits says hello in the form of old versions too.
+            # A client of this version that waits also says hello in the form of old versions.
             return
         self._complain(error)
         if error.client is not None:
@@ -208,18 +208,18 @@ class Reception:
         self._state.out.first.append((SHELL, Log(f"refused a message: {error}")))
 
     def _refuse(self, number: int, reason: str, ask: int = 0) -> None:
-        """Tell a client why something that it wants is not done."""
+        """Tell a client why the scheduler does not do what it asked for."""
         if number in self._state.ingress.clients:
             self._state.out.first.append((client(number), Refused(PROTOCOL, reason, ask)))
         else:
             self._stranger(number, Refused(PROTOCOL, reason, ask))
 
     def ask_status(self, message: AskStatus) -> None:
-        """A client, or another process of this host, asks how things are."""
+        """A client, or another process of this host, asks for the status."""
         self._tell(message.client, Status(status_of(self._state)))
 
     def ask_story(self, message: AskStory) -> None:
-        """As `ask_status`: what has happened to a request."""
+        """A client, or another process of this host, asks what has happened to a request."""
         lines = self._state.story(message.request)
         self._tell(message.client, Story(message.request, None if lines is None else tuple(lines)))
 
@@ -230,13 +230,13 @@ class Reception:
             self._stranger(number, message)
 
     def _stranger(self, number: int, message: Sent) -> None:
-        """Answer a process that has not said hello here, perhaps because it was to a scheduler that is dead."""
+        """Answer a process that has not said hello to this scheduler; perhaps it has to one that is dead now."""
         state = self._state
         while self._strangers and state.now - self._strangers[0] > STRANGER_MS * 1_000_000:
             self._strangers.popleft()
         if number < 0 or len(self._strangers) >= self._limits.strangers:
-            # Each takes a connection for as long as it may linger, and there are not many. A process that waits for
-            # the answer asks again.
+            # Each answer takes a connection until it has left or `STRANGER_MS` are over, and connections are few. A
+            # process that waits for the answer asks again.
             state.counts["refused_strangers"] += 1
             return
         self._strangers.append(state.now)
@@ -245,11 +245,11 @@ class Reception:
     # -- they go ----------------------------------------------------------------------------------
 
     def bye(self, message: Bye) -> None:
-        """A client leaves; slots of answers in `kept` it still reads."""
+        """A client leaves; it still reads the slots of answers in `kept`."""
         self._leaves(message.client, message.kept)
 
     def client_gone(self, message: ClientGone) -> None:
-        """A client is dead, or has left and its goodbye was lost."""
+        """A client is dead, or it has left and its goodbye was lost."""
         if message.client in self._state.ingress.clients:
             self._state.counts["client_deaths"] += 1
             self._leaves(message.client)
@@ -260,7 +260,7 @@ class Reception:
         if number not in clients:
             return
         self._forget(number, kept)
-        # Otherwise its process still reads some answers: it is known, and watched, until the last is released.
+        # Otherwise its process still reads some answers: it stays known, and watched, until it releases the last one.
         if number not in clients:
             self._told_of_most = False
             self._state.out.first.append((SHELL, Disconnect(client(number), 0)))
@@ -282,16 +282,16 @@ class Reception:
             state.ingress.leave(number)
         for request_number in tuple(known.requests):
             request = state.requests[request_number]
-            # Ordered work finishes and is dropped; what still waits here need not run at all.
+            # What was ordered finishes and is dropped; a request that still waits here need not run at all.
             if all(step is None for member in request.family() for step in member.steps):
                 self._answering.finish(request, Unavailable.code, "its client has gone")
         known.requests.clear()
         state.streams.client_gone(number)
         for request in state.requests.values():
-            # Answered ones too, whose slots come back later: its number may come again, with another life behind it.
+            # Also for answered ones, whose slots come back later: a later client may have the same number.
             if request.client == number:
                 request.client = NO_CLIENT
-        # What was decided for it a moment ago and has not gone out is not for its next life either.
+        # A later client of that number must not get what was decided for this one and was not sent yet.
         state.out.answers.pop(number, None)
         state.out.grants.pop(number, None)
         state.out.repeat.pop(number, None)
@@ -299,7 +299,7 @@ class Reception:
     # -- what they are sent -----------------------------------------------------------------------
 
     def letters(self, out: Instructions) -> list[Decided]:
-        """Answers and grants as messages; clients that have lost track of them are let go of."""
+        """Answers and grants as messages. Clients that have lost messages for good are let go of."""
         state = self._state
         decided: list[Decided] = []
         clients = state.ingress.clients
@@ -318,7 +318,7 @@ class Reception:
         return decided
 
     def _write(self, known: Client, out: Instructions, decided: list[Decided]) -> None:
-        """The client's answers and grants as messages, which are kept until the client says that it has them."""
+        """Add a client's answers and grants as messages, which are kept until the client confirms them."""
         answers = out.answers.get(known.number, ())
         letters = letters_of(known.sent, answers, out.grants.get(known.number, ()), known.settled)
         known.sent = letters[-1].number
@@ -329,11 +329,11 @@ class Reception:
         decided += [(receiver, letter) for letter in letters]
 
     def farewell(self) -> list[Decided]:
-        """The scheduler ends: clients that wait need not find out by themselves."""
+        """The scheduler ends: tell all clients, so that none has to find out by itself."""
         return [each for number in self._state.ingress.clients for each in _ended(number)]
 
 
 def _ended(number: int, reason: str = "") -> list[Decided]:
     receiver = client(number)
-    # The last answers were sent a moment ago.
+    # The linger is for the last answers, which were sent a moment ago.
     return [(receiver, Gone(ENDED, reason)), (SHELL, Disconnect(receiver, _LINGER_MS))]

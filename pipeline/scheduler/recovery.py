@@ -1,8 +1,8 @@
 """Recovery: what happens to requests whose worker has died. Pure.
 
 A request of a dead worker runs again, as the next attempt, on fresh slots; what its worker had been
-computing when it died is suspect. Suspects are put into *groups*, which no other request shares a
-batch with: the halves of the batch that killed, then their halves, until one runs alone. So one
+computing when it died is suspect. Suspects are put into *groups*, and no other request shares a batch
+with a group: the halves of the batch that killed, then their halves, until one runs alone. So one
 deadly request among n costs at most ceil(log2 n) + 1 further deaths, and only it fails.
 
     a batch of 8 kills   -> two groups of 4 -> one kills -> two of 2 -> one kills -> 1 + 1 -> one kills
@@ -10,9 +10,10 @@ deadly request among n costs at most ceil(log2 n) + 1 further deaths, and only i
 
 A SIGKILL from outside says little about what was being computed: it counts for less.
 
-A process of several workers dies as all of them, the last stage first. A suspect may have to run again from an
-earlier stage than the one it was computed in, since the notice of that died with the process too. Having survived
-the earlier stage once more acquits nobody: it stays suspect until it has survived the one that it is suspected in.
+If a process of several workers dies, all of them are gone, the worker of the last stage first. A suspect may then have
+to run again from an earlier stage than the one that was computing it, since the notice of the earlier stage died with
+the process too. To survive the earlier stage once more does not acquit a request: it stays suspect until it has
+survived the stage that it is suspected in.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from pipeline.wire.messages import Kept, Relic, Retire, StageBroken, WorkerGone
 __all__ = ["Recovery"]
 
 CONDEMNED = 6
-"""A request that died alone for so much does not run any more: two crashes, or three kills from outside."""
+"""A request whose deaths alone weigh this much does not run any more: two crashes, or three kills from outside."""
 
 _CRASH, _KILL = 3, 2
 
@@ -51,7 +52,7 @@ class Recovery:
         self._condemned: dict[int, CompiledStage] = {}
 
     def worker_gone(self, message: WorkerGone) -> None:
-        """A worker is dead for certain."""
+        """The supervisor says that a worker is dead: it touches no slot any more."""
         state = self._state
         state.gone.add(message.worker)
         worker = state.workers.pop(message.worker, None)
@@ -80,7 +81,7 @@ class Recovery:
     def _take_orders(
         self, worker: Worker, stage: CompiledStage, message: WorkerGone
     ) -> tuple[list[Request], list[Request]]:
-        """What a dead worker had been ordered runs again: the suspects among it, and all of it."""
+        """What a dead worker had been ordered runs again. Returns the suspects among it, and all of it."""
         state, running = self._state, set(message.running)
         suspects: list[Request] = []
         retried: list[Request] = []
@@ -97,16 +98,16 @@ class Recovery:
                         suspects.append(request)
                     self._retry(request, stage, worker.number)
                     retried.append(request)
-            # Dead: it can touch nothing any more, and will never answer a fence.
+            # A dead worker touches nothing any more, and will never answer a fence.
             self._fencing.lift(request, worker.number, attempt)
         return suspects, retried
 
     def _take_forwarded(self, worker: Worker) -> list[Request]:
-        """What a dead worker was to forward runs again: it may have died with it, though its notice has come."""
+        """What a dead worker had to forward runs again: it may be lost, even if the worker's notice has come."""
         state = self._state
         retried: list[Request] = []
         for request in state.unfinished():
-            # What gives parts of an answer was forwarded, and all before it.
+            # A stage that gives parts of an answer was reached, so all before it was forwarded.
             past = request.done | (0 if request.parted is None else state.compiled.until(request.parted))
             for stage in state.compiled.stages:
                 step = request.steps[stage.index]
@@ -116,13 +117,13 @@ class Recovery:
         return retried
 
     def condemn(self, request: Request, stage: CompiledStage) -> bool:
-        """Whether a request that waits for `stage` must not run; its inputs are kept, then it fails."""
+        """Whether a request that waits for `stage` must not run. If so, its inputs are kept, and then it fails."""
         if request.deaths < CONDEMNED or request.suspected != stage.index:
             return False
         state = self._state
         request.claimed &= ~stage.bit
         if request.id in self._condemned:
-            # Two stages of it were waiting: it is being kept already.
+            # It waits for two stages: the supervisor was asked to keep its inputs already.
             return True
         # Its slots stay until the supervisor has read them.
         request.root.fences.add((_KEEPER, request.id, 0))
@@ -145,12 +146,12 @@ class Recovery:
         self._fencing.lift(request, _KEEPER, 0)
 
     def stage_broken(self, message: StageBroken) -> None:
-        """A stage's dead workers will not be started again."""
+        """The supervisor will not start a stage's dead workers again."""
         self._state.given_up[message.stage] = message.reason
         self._fail_if_broken()
 
     def _fail_if_broken(self) -> None:
-        """Fail what waits for a stage that has no worker left and gets none."""
+        """Fail the requests that wait for a stage without workers, if the supervisor will start none."""
         broken = self._state.broken()
         if broken is None:
             return
@@ -160,7 +161,7 @@ class Recovery:
                 self._answering.finish(request, StageUnavailable.code, f"stage {stage.name}: {reason}")
 
     def retire(self, message: Retire) -> None:
-        """A worker finishes what it has, and is ordered nothing more. It may not have said yet that it is ready."""
+        """A worker must finish what it has, and is ordered nothing more. Its `Ready` may still be on its way."""
         state, number = self._state, message.worker
         if number in state.gone or number in state.retired:
             return
@@ -172,10 +173,10 @@ class Recovery:
             self._break_streams(worker, stage, "was retired", but_ordered=True)
 
     def _break_streams(self, worker: Worker, stage: CompiledStage, how: str, *, but_ordered: bool = False) -> None:
-        """The streams whose worker in a stage is gone cannot go on; what has passed that stage does.
+        """Streams whose worker in a stage is gone end with an error. Their requests that have passed that stage go on.
 
         Args:
-            but_ordered: what the worker has been ordered goes on too.
+            but_ordered: requests that the worker has been ordered go on too.
         """
         for stream in self._state.streams.of_worker(worker.number, stage.index):
             if not stream.broken:
@@ -189,9 +190,9 @@ class Recovery:
                     self._answering.finish(request, StreamBroken.code, stream.broken)
 
     def _break_off(self, request: Request, worker: Worker, stage: CompiledStage, how: str) -> None:
-        """A worker has died in the middle of an answer. Another one might give other parts, so it is not begun anew.
+        """A worker has died in the middle of an answer. Another worker might give other parts, so the request fails.
 
-        It need not be the one that gives them: what an earlier stage has made may be wanted elsewhere, too.
+        The dead worker need not be the one that gives the parts: other stages may need what it made, too.
         """
         why = f"stage {stage.name}: w{worker.number} {how} after {request.parts} parts of the answer; send it again"
         self._answering.finish(request, StreamBroken.code, why)
@@ -201,7 +202,7 @@ class Recovery:
             request.how = message.how
             request.suspected = stage.index
             note(request.events, self._state.now, f"suspected: {stage.name} computed it and was {message.how}")
-        # Not where it is the only one left of a batch of several: another one may be guilty.
+        # Only if it was the whole batch: of a batch of several, a request that is over by now may be guilty.
         if len(suspects) == len(message.running) == 1 and not message.beside:
             suspects[0].deaths += _KILL if message.outside else _CRASH
         half = len(suspects) // 2
@@ -211,7 +212,7 @@ class Recovery:
             self._next_group += 1
 
     def _retry(self, request: Request, stage: CompiledStage, worker: int) -> None:
-        """A worker died with this request, in `stage` or on its way there. It and what was to come after run again."""
+        """A worker died with this request, in `stage` or on its way there. That stage and those after it run again."""
         note(request.events, self._state.now, f"worker {worker} died: {stage.name} runs again")
         self._fencing.take_back(request, stage)
         self._state.counts["retries"] += 1

@@ -1,8 +1,8 @@
 """Scheduler: the one place that decides which request runs where, and which slot belongs to whom.
 
-A pure state machine with one door: `handle` takes one message of whatever kind, `decide` hands out what can be handed
-out and returns the messages to send, each with its receiver. The process around it (`pipeline.processes.scheduler`)
-does the I/O. The scheduler never touches a tensor's bytes.
+A pure state machine with one door: `handle` takes one message of any kind, `decide` hands out what can be handed out
+and returns the messages to send, each with its receiver. The process around it (`pipeline.processes.scheduler`) does
+the I/O. The scheduler never touches a tensor's bytes.
 
 The life of a request, and the part that decides at each step:
 
@@ -77,7 +77,7 @@ __all__ = ["Scheduler"]
 
 
 class Scheduler:
-    """The state of everything that is inside the pipeline, and the parts that act on it."""
+    """The state of all that is inside the pipeline, and the parts that act on it."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class Scheduler:
             handler(message)
 
     def decide(self, now: int) -> list[Decided]:
-        """Hand out work and slots as far as they go, end what is late, and return everything there is to send.
+        """Hand out as much work and as many slots as possible, end what is late, and return all messages to send.
 
         Messages to one receiver are in the order in which they must arrive. `now`: monotonic nanoseconds.
         """
@@ -168,7 +168,7 @@ class Scheduler:
             decided += self._reception.farewell()
         return decided
 
-    # -- what is not another part's ---------------------------------------------------------------
+    # -- what no other part does ------------------------------------------------------------------
 
     def _noticed(self, message: Notices) -> None:
         if message.epoch == self._state.epoch:
@@ -176,7 +176,7 @@ class Scheduler:
                 self._noticing.notice(message.worker, notice)
 
     def _expire(self) -> None:
-        """End the requests whose deadline has passed, and those that a drain does not wait for any longer."""
+        """End the requests whose deadline has passed, and those that a drain no longer waits for."""
         state = self._state
         for request in self._admission.late():
             waited = (state.now - request.submitted) / 1e6
@@ -209,7 +209,7 @@ class Scheduler:
             self._reception.worker_came()
 
     def _retirements(self) -> list[Decided]:
-        """Tell the workers to leave that have finished all that they had."""
+        """Tell retiring workers to leave if they have finished all their orders."""
         state = self._state
         done = [n for n in state.retiring if (known := state.workers.get(n)) is not None and not known.orders]
         state.retiring.difference_update(done)
@@ -232,7 +232,7 @@ class Scheduler:
 
     @property
     def stopped(self) -> bool:
-        """Whether the supervisor has said `Stop`: what is decided then is the last."""
+        """Whether the supervisor has sent `Stop`: the next decision is the last one."""
         return self._stopped
 
     @property
@@ -242,22 +242,22 @@ class Scheduler:
 
     @property
     def requests(self) -> dict[int, Request]:
-        """Everything that is inside, by number; not to be changed."""
+        """All requests that are inside, by number. Callers must not change it."""
         return self._state.requests
 
     @property
     def workers(self) -> dict[int, Worker]:
-        """Every living worker, by number; not to be changed."""
+        """Every living worker, by number. Callers must not change it."""
         return self._state.workers
 
     @property
     def ingress(self) -> Ingress:
-        """The clients; not to be changed."""
+        """The clients. Callers must not change them."""
         return self._state.ingress
 
     @property
     def counts(self) -> Counts:
-        """How often what has happened."""
+        """How often each thing has happened."""
         return self._state.counts
 
     def status(self) -> PipelineStatus:
@@ -265,18 +265,18 @@ class Scheduler:
         return status_of(self._state)
 
     def story(self, request: str) -> list[str] | None:
-        """What has happened to a request, in lines; None where it is not known, or not any more.
+        """What has happened to a request, in lines; None if it is not known, or no longer known.
 
         Args:
-            request: its id, as logs and errors have it; of a child, with its position: `3fa9c-17/2`.
+            request: its id, as in logs and errors. The id of a child ends with its position: `3fa9c-17/2`.
         """
         return self._state.story(request)
 
     def validate(self) -> None:
-        """Look at what must always hold.
+        """Check all that must always hold.
 
         Raises:
-            AssertionError: it does not; with what is wrong, and what has happened to the requests that are inside.
+            AssertionError: something does not hold. The text says what, and what has happened to the requests inside.
         """
         if found := violations(self._state):
             inside = [known.label.partition(" ")[0] for known in self._state.unfinished()]

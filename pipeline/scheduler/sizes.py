@@ -1,11 +1,12 @@
-"""Sizes: which class of slots a request is given, where a stage has several. Pure.
+"""Sizes: which class of slots a request is given, if a stage has several. Pure.
 
-How large a stage's outputs are going to be is known when it has run. Until then it is guessed: what a request needed
-whose inputs were about as large, that is of as many bits. Where the inputs are still to be made, it is what any
-request needed of late. Where nothing is known, it is the largest.
+How large a stage's outputs are is known only when it has run. Until then the scheduler guesses that a request needs as
+much as an earlier one whose inputs were about as large, that is, whose size in bytes has as many bits. If the inputs
+are not made yet, it guesses what any request needed lately. If nothing is known, it takes the largest class.
 
-A guess that was too small costs a second run of the stage; one that was too large costs memory that is there
-already. So a guess grows at once, and shrinks when so many in a row needed less, to the most of those:
+A guess that was too small costs a second run of the stage. A guess that was too large costs memory that is there
+already. So a guess grows at once. It shrinks after many requests in a row that needed less, to the most that one of
+them needed:
 
     needed        0   0   2   0   1   0 ... 0   0 ... 0
     then guess    0   0   2   2   2   2 ... 1   1 ... 0
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Sizes"]
 
 _PATIENCE = 16
-"""So many requests in a row that needed less make a guess smaller."""
+"""After this many requests in a row that needed less, a guess shrinks."""
 
 _UNMADE = -1
 """In place of a number of bits: not all inputs are there."""
@@ -68,10 +69,10 @@ class Sizes:
         self._guesses: list[dict[int, _Guess]] = [{} for _ in range(stages)]
 
     def pool_for(self, request: Request, stage: CompiledStage) -> int | None:
-        """The pool whose slot a request shall fill: the smallest that will do and has a free one.
+        """The pool whose slot a request will fill: the smallest that is large enough and has a free slot.
 
         Returns:
-            The index of a pool; NO_POOL where the stage fills no slot, None where the request must wait for one.
+            The index of a pool; NO_POOL if the stage fills no slot, None if the request must wait for a slot.
         """
         pools = stage.pools
         if len(pools) > 1:
@@ -84,7 +85,7 @@ class Sizes:
         return None
 
     def learn(self, stage: CompiledStage, notice: Notice) -> None:
-        """A stage has run for somebody, or would have if the slot had been larger: what its outputs take."""
+        """A stage has run, or would have run in a larger slot: remember how many bytes its outputs take."""
         if notice.code not in (OK, TOO_SMALL):
             return
         size = _class_of(stage, notice.bytes_out)
@@ -96,7 +97,7 @@ class Sizes:
                 guess.note(size)
 
     def need(self, request: Request, stage: CompiledStage, nbytes: int) -> None:
-        """What a stage gives for this request takes so much, at least: it will have a slot that holds it."""
+        """What a stage makes for this request takes at least `nbytes`: the request will get a slot that holds them."""
         request.sizes[stage.index] = _class_of(stage, nbytes)
 
     def _wanted(self, request: Request, stage: CompiledStage) -> int:
@@ -108,7 +109,7 @@ class Sizes:
 
 
 def _class_of(stage: CompiledStage, nbytes: int) -> int:
-    """The smallest class that holds so much; the largest, which is laid out otherwise and holds whatever there is."""
+    """The smallest class that holds so much; otherwise the largest, whose slots hold any outputs of the stage."""
     return next((at for at, size in enumerate(stage.slot_sizes) if nbytes <= size), len(stage.slot_sizes) - 1)
 
 

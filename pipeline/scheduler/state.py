@@ -1,4 +1,4 @@
-"""State: everything that the scheduler knows. Data, and the few verbs that all of its parts share.
+"""State: all that the scheduler knows. Data, and the few verbs that all of its parts share.
 
 `scheduler` composes the parts that act on it.
 """
@@ -33,13 +33,13 @@ NO_WORKER = -1
 
 
 class State:
-    """The ledger, the pools and everybody who is there.
+    """The ledger, the pools, the workers and the clients.
 
     Args:
         plan: what runs.
         pools: one for each of `plan.pools`, in that order.
         segments: the segment number of each pool.
-        epoch: which life of the scheduler this is; workers and clients drop what is older.
+        epoch: which life of the scheduler this is; workers and clients drop messages of an older one.
     """
 
     def __init__(self, plan: Plan, pools: Sequence[SlotPool], segments: Sequence[int], epoch: int) -> None:
@@ -55,12 +55,12 @@ class State:
         self.sizes = Sizes(len(plan.stages), pools)
         self.requests: dict[int, Request] = {}
         self.workers: dict[int, Worker] = {}
-        #: Numbers of the dead, so that a Ready that was still on its way does not raise them.
+        #: Numbers of the dead, so that a Ready that comes after the news of a death brings no dead worker back.
         self.gone: set[int] = set()
-        #: Workers that finish what they have, and those that have and were told to leave.
+        #: Workers that still finish what they have, and those that have finished and were told to leave.
         self.retiring: set[int] = set()
         self.retired: set[int] = set()
-        #: The living workers of each stage, apart from those.
+        #: The living workers of each stage, without those.
         self.stage_workers: list[list[Worker]] = [[] for _ in plan.stages]
         #: The requests that wait for each stage.
         self.backlogs = [Backlog(current.quantum) for current in self.compiled.stages]
@@ -75,13 +75,13 @@ class State:
         #: What a drain did not wait for any longer.
         self.left_over: list[UnfinishedStatus] = []
         self.counts = Counts()
-        #: The last requests that stages have failed without meaning to.
+        #: The last requests that stages have failed by an unexpected error.
         self.failures = Failures(len(plan.stages))
         #: What happened to the last requests that have ended.
         self.stories = Stories([stage.name for stage in plan.stages])
         #: What the workers have reported.
         self.tally = Tally(len(plan.stages))
-        #: What has been decided and not been handed out yet.
+        #: What has been decided and was not handed out yet.
         self.out = Instructions()
         #: Monotonic nanoseconds of the event that is being handled.
         self.now = 0
@@ -91,23 +91,23 @@ class State:
         return self._pool_of_segment[lease.segment]
 
     def number_request(self) -> int:
-        """A number that no request has had."""
+        """A number that no request has had before."""
         number = self._next_request
         self._next_request += 1
         return number
 
     def queue(self, request: Request, stage: CompiledStage, *, first: bool = False) -> None:
-        """A request waits for a stage: in the stage's backlog, or as its stream does.
+        """A request waits for a stage: in the stage's backlog, or, if it is of a stream, wherever the stream waits.
 
         Args:
-            first: before its equals.
+            first: it is served before others of its priority.
         """
         backlog = self.backlogs[stage.index]
         if request.stream is not None:
             if self.streams.hold(request, stage):
                 return
             line = self.streams.line(request, stage)
-            # An empty one is false.
+            # Not `line or backlog`: an empty line is false.
             backlog = backlog if line is None else line
         if first:
             backlog.push_front(request)
@@ -129,14 +129,14 @@ class State:
         return (r for r in self.requests.values() if r.parent is None and not r.answered)
 
     def unfinished(self) -> Iterator[Request]:
-        """Those, and their children that are not through."""
+        """The requests that still wait for their answer, and their children that are not done."""
         return (request for request in self.requests.values() if not request.answered)
 
     def eldest(self, scope: int, passed: Callable[[Request], bool]) -> Request | None:
-        """The first that came of the unfinished requests of a scope that have not `passed` something, if there is one.
+        """The first that came of the unfinished requests of a scope that have not `passed` something; None if all have.
 
-        Whoever comes later leaves it enough of whatever is short. So it always gets on, and with it all the others:
-        no two requests can hold what the other one waits for.
+        Requests that came later must leave it enough of the slots that are scarce. So it can always go on, and after it
+        all the others: no two requests can hold what the other one waits for.
         """
         for request in self.requests.values():
             if request.scope.index == scope and not request.answered and not passed(request):
@@ -144,9 +144,9 @@ class State:
         return None
 
     def story(self, request: str) -> list[str] | None:
-        """What has happened to a request by its id (see `wire.labels`), in lines; None where it is not known."""
+        """What has happened to a request by its id (see `wire.labels`), in lines; None if it is not known."""
         for known in self.requests.values():
-            # Answered ones that wait for a fence have ended.
+            # Answered requests that wait for a fence have ended.
             if not known.answered and known.label.partition(" ")[0] == request:
                 lines = self.stories.lines(known.submitted, known.events)
                 stages = ", ".join(self.unfinished_stages(known))
@@ -165,7 +165,7 @@ class State:
         return None
 
     def let_go(self, client: Client | None, lease: SlotRef) -> None:
-        """One holder of a slot less; the last one frees it, for the client to fill again if it is of the ingress."""
+        """One holder has let go of a slot; the last one frees it. The client may then fill it again, if clients do."""
         pool = self._pool_of_segment[lease.segment]
         readers = pool.readers(lease.slot)
         if readers:

@@ -12,14 +12,14 @@ from pipeline.wire.status import ClientStatus, CopyStatus, PipelineStatus, PoolS
 __all__ = ["readiness", "status_of"]
 
 _STALE_PERIODS = 3
-"""A stage that no request has passed for so many periods of the canary is not ready."""
+"""A stage is not ready if no request has passed it for this many periods of the canary."""
 
 
 def readiness(state: State) -> dict[str, str]:
     """Why the pipeline is not ready, by stage ("" is the whole pipeline); empty: it is.
 
-    With a canary in the plan, ready means that a request has passed every stage a moment ago; without
-    one, that every stage has a worker.
+    If the plan has a canary, ready means that a request has passed every stage a moment ago; otherwise,
+    that every stage has a worker.
     """
     reasons: dict[str, str] = {}
     if state.draining:

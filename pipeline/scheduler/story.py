@@ -1,12 +1,12 @@
 """Story: what has happened to a request, for people. Pure.
 
-A request notes what is decided about it, and nothing is made into text before a person asks:
+A request notes what is decided about it. No text is made of the notes before a person asks:
 
     (time, hops)     ordered, so far ahead
     (time, stage)    a stage has finished with it; its index
     (time, text)     anything rarer
 
-The stories of the last requests that have ended are kept, of those that failed apart from the others, which are many.
+The stories of the last requests that have ended are kept: failed ones apart from the others, which are many.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _MOST_EVENTS = 64
 _KEPT = 256
 
 
-#: What is kept of a request: its label, when it came, its events, when it ended, the code and message of its answer.
+#: Kept of a request: its label, when it came, its events, when it ended, the code and message of its answer.
 _Ended = tuple[str, int, list[Event], int, str, str]
 
 
 def note(events: list[Event], now: int, what: str) -> None:
-    """Note something rare. However often a request runs again, its story stays short: the middle is left out."""
+    """Note something rare. However often a request runs again, its story stays short: the middle is dropped."""
     if len(events) >= _MOST_EVENTS:
         half = _MOST_EVENTS // 2
         del events[half // 2 : half]
@@ -39,7 +39,7 @@ def note(events: list[Event], now: int, what: str) -> None:
 
 
 class Stories:
-    """Of the requests that have ended.
+    """The stories of the requests that have ended.
 
     Args:
         stages: the names of the stages, in the plan's order.
@@ -56,7 +56,7 @@ class Stories:
         kept.append((label, submitted, events, ended, code, message))
 
     def of_ended(self, request: str) -> list[str] | None:
-        """The story of a request by its id (see `wire.labels`), in lines; None where it is not known any more."""
+        """The story of a request by its id (see `wire.labels`), in lines; None if it is no longer known."""
         for kept in (self._failed, self._answered):
             for label, submitted, events, ended, code, message in reversed(kept):
                 if label.partition(" ")[0] == request:

@@ -1,13 +1,13 @@
 """Streams: requests of one client that run one after the other, in each stage at one worker. Pure.
 
-    a stage is done with request n ─▶ request n + 1 of the stream, if it waits for that stage, may wait for a worker
+    a stage is done with request n ─▶ if request n + 1 of the stream waits for that stage, it may wait for a worker
     the first order for a stage    ─▶ its worker is the stream's for that stage from now on
     that worker is gone            ─▶ what the stage kept of the stream is gone too: the stream is broken
 
-They are answered in their order too, whichever stages they skip. So a stage may keep something from one request of a
-stream for the next, such as the last picture. A request of a stream that waits for its turn is *held*: no other backlog
-has it. Once it is its turn it waits in the *line* of its worker; in the stage's common backlog only if the stream has
-no worker there yet.
+Requests of a stream are also answered in their order, whichever stages they skip. So a stage may keep something from
+one request of a stream for the next, such as the last picture. A request that waits for its turn in its stream is
+*held*: it is in no backlog. When its turn has come, it waits in the *line* of its stream's worker, or in the stage's
+common backlog if the stream has no worker there yet.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_STREAMS", "Stream", "Streams"]
 
 MOST_STREAMS = 1024
-"""Streams that one client may have at a time: each is remembered until the client ends it."""
+"""Streams that one client may have at a time: the scheduler remembers each until the client ends it."""
 
 
 class Stream:
@@ -35,28 +35,28 @@ class Stream:
     __slots__ = ("broken", "client", "ended", "held", "last", "name", "number", "requests", "through", "workers")
 
     def __init__(self, number: int, client: int, name: int) -> None:
-        #: Never used twice in a run; workers know the stream by it.
+        #: Never used twice in a run; the stream's name towards workers.
         self.number = number
         self.client = client
         #: The client's own number for it.
         self.name = name
         #: The sequence number of the last request that was let in.
         self.last = 0
-        #: Those that are not answered yet, the first that came as the first.
+        #: The requests that are not answered yet, in the order in which they came.
         self.requests: list[Request] = []
         #: Its worker in each stage, by the stage's index.
         self.workers: dict[int, int] = {}
-        #: Requests, or children of some, that wait until those before them have passed a stage.
+        #: Requests, or their children, that wait until the requests before them have passed a stage.
         self.held: list[tuple[Request, CompiledStage]] = []
-        #: Those of them for which nothing is left to do, and which wait for the answers of those before them.
+        #: Requests for which nothing is left to do, and which wait until those before them are answered.
         self.through: set[int] = set()
-        #: Why it cannot go on; empty where it can.
+        #: Why it cannot go on; empty if it can.
         self.broken = ""
         #: The client will send no more of it.
         self.ended = False
 
     def may_answer(self, request: Request) -> bool:
-        """Whether a request, for which nothing is left to do, is the first of the stream; otherwise that is noted."""
+        """Nothing is left to do for a request: whether it is the first of the stream. If not, its answer waits."""
         if self.requests[0] is request:
             return True
         self.through.add(request.id)
@@ -87,11 +87,11 @@ class Streams:
     def __init__(self, plan: Plan, epoch: int) -> None:
         self._by_name: dict[tuple[int, int], Stream] = {}
         self._counts: dict[int, int] = {}
-        #: Those with requests that are held.
+        #: The streams with requests that are held.
         self._holding: dict[int, Stream] = {}
-        # As with requests: those of an earlier epoch never come again.
+        # As with requests: numbers of an earlier epoch never come again.
         self._next = (epoch << 40) + 1
-        #: For each stage, what waits for one certain worker, by its number.
+        #: For each stage, the requests that wait for one particular worker, by its number.
         self.lines: list[dict[int, Backlog]] = [{} for _ in plan.stages]
 
     def __iter__(self) -> Iterator[Stream]:
@@ -104,7 +104,7 @@ class Streams:
         return self._by_name.get((client, name))
 
     def refusal(self, client: int, name: int, sequence: int) -> tuple[str, str] | None:
-        """(code, message) if a request with this stream and sequence number cannot be let in."""
+        """(code, message) if a request with this stream and sequence number cannot be let in, None otherwise."""
         if not name and not sequence:
             return None
         if name < 1 or sequence < 1:
@@ -125,7 +125,7 @@ class Streams:
         return None
 
     def join(self, request: Request, client: int, name: int, sequence: int) -> None:
-        """A request that was let in is the last of its stream."""
+        """A request was let in as the last of its stream."""
         stream = self.find(client, name)
         if stream is None:
             stream = self._by_name[client, name] = Stream(self._next, client, name)
@@ -136,14 +136,14 @@ class Streams:
         request.stream, request.sequence = stream, sequence
 
     def end(self, client: int, name: int) -> None:
-        """The client sends no more of a stream; it is forgotten once its last request is answered."""
+        """The client sends no more of a stream, which is forgotten when its last request is answered."""
         stream = self.find(client, name)
         if stream is not None:
             stream.ended = True
             self._forget_if_over(stream)
 
     def client_gone(self, client: int) -> None:
-        """Its streams end."""
+        """A client has gone: its streams end."""
         if client in self._counts:
             for stream in self:
                 if stream.client == client:
@@ -169,7 +169,7 @@ class Streams:
     # -- where they wait ----------------------------------------------------------------------------
 
     def hold(self, request: Request, stage: CompiledStage) -> bool:
-        """Keep a request back from a stage if it is not its turn there; False: it is."""
+        """Keep a request back from a stage if its turn there has not come; False: it has come."""
         stream = request.stream
         assert stream is not None
         if stream.may_enter(request, stage):
@@ -179,7 +179,7 @@ class Streams:
         return True
 
     def released(self) -> list[tuple[Request, CompiledStage]]:
-        """What was held and may enter its stage now, in the order in which it was held."""
+        """The held requests that may enter their stage now, in the order in which they were held."""
         found: list[tuple[Request, CompiledStage]] = []
         for stream in tuple(self._holding.values()):
             held, stream.held = stream.held, []
@@ -193,7 +193,7 @@ class Streams:
         return found
 
     def line(self, request: Request, stage: CompiledStage) -> Backlog | None:
-        """Where a request of a stream waits for its worker; None: any worker of the stage may have it."""
+        """The line in which a request of a stream waits for its worker; None: any worker of the stage may have it."""
         stream = request.stream
         worker = None if stream is None else stream.workers.get(stage.index)
         if worker is None:
@@ -215,10 +215,10 @@ class Streams:
             line.remove(request)
 
     def waiting(self, stage: int) -> int:
-        """How many requests wait for a stage, those that are held included."""
+        """How many requests of streams wait for a stage, with those that are held."""
         held = [1 for stream in self._holding.values() for _, current in stream.held if current.index == stage]
         return len(held) + sum([len(line) for line in self.lines[stage].values()])
 
     def of_worker(self, worker: int, stage: int) -> list[Stream]:
-        """The streams whose worker in a stage this is. Broken ones too."""
+        """The streams that have this worker in a stage, broken ones too."""
         return [stream for stream in self if stream.workers.get(stage) == worker]

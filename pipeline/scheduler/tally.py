@@ -1,7 +1,7 @@
 """Tally: what the workers have reported, added up by stage, of the living and the dead. Pure.
 
-A worker reports what it has done since it started, so its last report stands for all of them. Once it is dead,
-that is added to what others of its stage have left: totals only grow, whoever dies.
+A worker reports what it has done since it started, so its last report includes all earlier ones. When it dies, its last
+report is added to the sums of the dead workers of its stage: totals only grow, whichever worker dies.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Tally:
         self._living[report.stage][report.worker] = report
 
     def retire(self, worker: int, stage: int, *, died: bool = True) -> None:
-        """A worker is gone; what it did stays."""
+        """A worker is gone. What it did still counts."""
         self._dead[stage].deaths += died
         last = self._living[stage].pop(worker, None)
         if last is not None:

@@ -223,11 +223,7 @@ class Supervision:
         return [Log("note", "finishing what is under way; once more to stop at once"), *map(Interrupt, enders)]
 
     def drained(self, unfinished: Sequence[UnfinishedStatus], now: float) -> list[Instruction]:
-        """The scheduler has no request inside any more.
-
-        Args:
-            unfinished: the requests for which it did not wait any longer.
-        """
+        """The scheduler has no request inside any more. `unfinished`: those that it did not wait for."""
         instructions: list[Instruction] = []
         for request in unfinished:
             self.exit_code = self.exit_code or 1

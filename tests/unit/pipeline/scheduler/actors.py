@@ -1,4 +1,4 @@
-"""Who takes part in a simulation: workers and clients, as far as they are modelled."""
+"""The workers and clients of a simulation, as far as they are modelled."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Worker:
 
 @dataclass
 class Expected:
-    """What may come for one request."""
+    """What a client may get for one request."""
 
     outputs: dict[str, bytes]
     deadline: int
@@ -55,7 +55,7 @@ class Expected:
     stream: int = 0
     sequence: int = 0
     cancelled: bool = False
-    #: What has come of it in parts.
+    #: The parts of its answer that have come.
     parts: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
 
 
@@ -84,5 +84,5 @@ class Client:
 
 
 def mark_of(worker: int, request: int, attempt: int) -> bytes:
-    """What a worker writes first: nobody else writes the same."""
+    """What a worker writes first: no other worker, and no other attempt, writes the same."""
     return (worker << 52 | (request & 0xFFFF_FFFF) << 12 | attempt).to_bytes(8, "little")

@@ -56,7 +56,7 @@ class Clientele:
     _stage_reads_x: bool
 
     def decide(self) -> None:
-        """The scheduler decides; what it says is sent."""
+        """The scheduler decides, and its messages are sent."""
         raise NotImplementedError
 
     def join(self) -> bool:
@@ -71,7 +71,7 @@ class Clientele:
         return True
 
     def ask(self) -> bool:
-        """A client asks for a slot, or does not want to wait for one any more."""
+        """A client asks for a slot, or no longer wants to wait for one."""
         connected = self._connected()
         if not connected:
             return False
@@ -109,7 +109,7 @@ class Clientele:
         message = Submit(client.number, client.seen, tuple(submissions), ())
         self.network.send(client.peer, SCHEDULER, message)
         if not self.choose(8):
-            # Interrupted while it sent, it cannot tell whether this has left.
+            # The client was interrupted while it sent, and cannot tell whether this has left.
             self.network.send(client.peer, SCHEDULER, message)
         return True
 
@@ -135,7 +135,7 @@ class Clientele:
         return Submission(client.tags, slot, tuple(handles), deadline, priority, "", stream, sequence)
 
     def cancel(self) -> bool:
-        """A client does not want some request any more; it may be answered by now."""
+        """A client no longer wants some request, which may be answered by now."""
         able = [client for client in self._connected() if client.waiting]
         if not able:
             return False
@@ -183,7 +183,7 @@ class Clientele:
         expected = client.waiting.pop(answer.tag)
         assert answer.part == len(expected.parts), f"{answer} came after {len(expected.parts)} parts"
         if expected.parts:
-            # Read until now, as those of every other answer.
+            # The client has read them until now, as the slots of every other answer.
             client.held.append(expected.parts)
         if expected.stream and answer.code == OK:
             before = [e for e in client.waiting.values() if e.stream == expected.stream and e.sequence < expected.sequence]
@@ -270,7 +270,7 @@ class Clientele:
         return True
 
     def _leave(self, client: Client, *, keep: bool) -> None:
-        """Say goodbye, at once or as soon as it has read its answers."""
+        """A client says goodbye, at once or as soon as it has read its answers."""
         client.leaving = True
         client.granted.clear()
         client.waiting.clear()
@@ -280,7 +280,7 @@ class Clientele:
         self.network.send(client.peer, SCHEDULER, Bye(client.number, _slots_of(client.held)))
 
     def kill_client(self) -> bool:
-        """A client dies; some of what it sent last is lost. The scheduler will see it by its lock."""
+        """A client dies, and some of what it sent last is lost. The scheduler will see it by the client's lock."""
         living = [client for client in self.clients.values() if client.alive]
         if not living:
             return False
@@ -299,5 +299,5 @@ class Clientele:
 
 
 def _slots_of(answers: Sequence[Sequence[tuple[TensorHandle, bytes]]]) -> tuple[SlotRef, ...]:
-    """The slots that answers refer to, each once."""
+    """The slots to which answers refer, each once."""
     return tuple({SlotRef(*handle[:3]): None for answer in answers for handle, _ in answer})

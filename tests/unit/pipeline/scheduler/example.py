@@ -1,6 +1,6 @@
-"""Example: a scheduler at its door, and short words for those who come to it.
+"""Example: a scheduler at its door, and short words for the messages of workers and clients.
 
-Its pools are memory of this process. What it decides is read as lines, one for each order, fence, answer and grant:
+Its pools are memory of this process. Tests read what it decides as lines, one for each order, fence, answer and grant:
 
     worker 0: order 1 a>b       of request 1 (attempt 0), two hops; later attempts are "1.1", and a group is named
     worker 0: fence 1
@@ -91,7 +91,7 @@ class Example:
         numbers = [segment.number for segment in self._made]
         self.scheduler = Scheduler(self.plan, self.pools, numbers, epoch, addresses, limits)
         self.ingress = numbers[self.scheduler.compiled.ingress_pools[0]]
-        #: What was said last, as it was said.
+        #: What was decided last, as messages.
         self.decided: list[Decided] = []
         #: By client: its slots.
         self.granted: defaultdict[int, list[SlotRef]] = defaultdict(list)
@@ -111,11 +111,11 @@ class Example:
             segment.unlink()
 
     def handle(self, message: Message | ClientGone | WireError) -> None:
-        """Anything comes in."""
+        """A message comes in."""
         self.scheduler.handle(message, self.now)
 
     def decide(self, after_ms: float = 0) -> list[str]:
-        """What the scheduler decides, so much later, in lines."""
+        """What the scheduler decides after so many milliseconds, in lines."""
         self.now += int(after_ms * MS)
         self.decided = self.scheduler.decide(self.now)
         return [line for decided in self.decided for line in self._lines(*decided)]
@@ -154,7 +154,7 @@ class Example:
         return msgspec.structs.replace(notice, **more)
 
     def dies(self, worker: int, *running: int, outside: bool = False, beside: bool = False) -> None:
-        """A worker is dead, which was computing these requests."""
+        """A worker that was computing these requests is dead."""
         self.handle(WorkerGone(worker, "killed", running, outside, beside))
 
     def fenced(self) -> None:
@@ -166,7 +166,7 @@ class Example:
     # -- clients ----------------------------------------------------------------------------------
 
     def joins(self, client: int, slots: int = 3) -> None:
-        """A client says hello and is granted some slots, of those that it may have."""
+        """A client says hello, and is granted some slots."""
         self.handle(Hello(client, f"client {client}"))
         self.decide()
         for _ in range(slots):

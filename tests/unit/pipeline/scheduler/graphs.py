@@ -23,13 +23,13 @@ from stages.stage import Batch
 
 TENSOR_BYTES = 16
 
-#: A request whose first input begins with this byte is refused by the first stage that reads that input.
+#: The first stage that reads the first input of a request refuses the request if the input begins with this byte.
 BAD = 0xBB
 
-#: name -> inputs, outputs and perhaps a condition, as in a config. Of an input: "producer.tensor", "*" after it where
-#: it takes many, "?" where it is optional. Of an output: its name, "=0" after it where it is an alias of the first
-#: input, "*3" where it is of up to 3 tensors, "!" where it is something to ask for in a condition; a graph with an
-#: output whose size varies, "~", has slots of three sizes wherever it may.
+#: name -> inputs, outputs and perhaps a condition, as in a config. An input is "producer.tensor", with "*" if it takes
+#: many, "?" if it is optional. An output is its name, with "=0" if it is an alias of the first input, "*3" if it is up
+#: to 3 tensors, "!" if a condition may ask for it, "~" if its size varies; a graph with an output of varying size has
+#: slots of three sizes wherever it may.
 Graph = tuple[tuple[str, ...], Mapping[str, tuple[str, ...]], Mapping[str, str]]
 
 MANY = 3
@@ -308,7 +308,7 @@ def _spec(
 
 
 Value = bytes | list[bytes | None] | None
-"""A tensor, many of them, or none where the stage was skipped that makes it."""
+"""A tensor, many of them, or None if the stage that makes it was skipped."""
 
 
 def compute(stage: str, field: TensorSpec, inputs: Sequence[Value]) -> Value:
@@ -320,7 +320,7 @@ def compute(stage: str, field: TensorSpec, inputs: Sequence[Value]) -> Value:
     if field.name == PARTS:
         return b"".join([blake2b(digest + bytes([n]), digest_size=TENSOR_BYTES).digest() for n in range(digest[0] % 4)])
     if field.many is not None:
-        # From none to as many as there may be; the same for every output of many of one stage.
+        # From none to the most; the same for every output of many of one stage.
         parts.pop(1)
         count = blake2b(b"\0".join(parts)).digest()[0] % (field.many + 1)
         made = [blake2b(digest + bytes([index]), digest_size=TENSOR_BYTES).digest() for index in range(count)]
@@ -331,14 +331,14 @@ def compute(stage: str, field: TensorSpec, inputs: Sequence[Value]) -> Value:
 
 
 def _as_long_as_it_says(field: TensorSpec, digest: bytes) -> bytes:
-    """The bytes of a tensor; of those of varying size, seven in eight are within a quarter of the most."""
+    """The bytes of a tensor. If its size varies, it is within a quarter of the most in seven cases of eight."""
     return digest if field.is_static else digest * (1 + digest[-1] % (TIMES // 4 if digest[-2] % 8 else TIMES))
 
 
 class Hash:
-    """The stage that every stage of these plans is; aliases are passed on untouched.
+    """The stage of all these plans; it passes aliases on untouched.
 
-    What goes wrong when it asks for memory it blames on the request.
+    If it gets no memory, it blames the request.
     """
 
     def __init__(self, plan: StagePlan) -> None:
@@ -362,7 +362,7 @@ class Hash:
 
 
 class HashInParts(Hash):
-    """The same, for a stage whose only output comes in parts."""
+    """The same, if the stage's only output comes in parts."""
 
     def process(self, batch: Batch) -> Iterator[None]:  # type: ignore[override]
         (spec,) = self._makes
@@ -386,7 +386,7 @@ def stage_of(plan: StagePlan) -> Hash:
 
 
 def parts_of(made: Value) -> list[bytes]:
-    """What an output that comes in parts consists of."""
+    """The parts of an output that comes in parts."""
     assert isinstance(made, bytes)
     return [made[at : at + TENSOR_BYTES] for at in range(0, len(made), TENSOR_BYTES)]
 
@@ -404,7 +404,7 @@ def _bytes(view: Any) -> Value:
 
 
 class _Evaluation:
-    """What a pipeline must compute, told without a scheduler: each stage for each child, by need."""
+    """What a pipeline must compute, found without a scheduler: each stage for each child, by need."""
 
     def __init__(self, plan: Plan, inputs: Mapping[str, bytes]) -> None:
         self._plan = plan
@@ -412,7 +412,7 @@ class _Evaluation:
         self._made: dict[tuple[str, tuple[int, ...]], dict[str, Value] | None] = {}
 
     def run(self, name: str, at: tuple[int, ...]) -> dict[str, Value] | None:
-        """The own outputs of a stage for one child; None where it is skipped."""
+        """The own outputs of a stage for one child; None if the stage is skipped."""
         if (name, at) not in self._made:
             self._made[name, at] = self._run(self._plan.stage(name), at)
         return self._made[name, at]
@@ -433,7 +433,7 @@ class _Evaluation:
         return {field.spec.name: compute(stage.name, field.spec, taken) for field in stage.fields}
 
     def _is_skipped(self, source: str, at: tuple[int, ...]) -> bool:
-        """Whether what a stage reads was never made, for all children of the reader's own."""
+        """Whether what a stage reads was made for none of the reader's own children."""
         if source == INGRESS:
             return False
         scope = self._plan.stage(source).scope
@@ -463,7 +463,7 @@ class _Evaluation:
 
 
 def expected_answer(plan: Plan, inputs: Mapping[str, bytes]) -> dict[str, bytes]:
-    """What the pipeline must answer to these inputs; without what is skipped."""
+    """What the pipeline must answer to these inputs, without what is skipped."""
     evaluation = _Evaluation(plan, inputs)
     answer = {}
     for (name, edge), source in zip(plan.outputs, plan.sources):

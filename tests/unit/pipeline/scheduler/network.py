@@ -1,4 +1,4 @@
-"""The network of a simulation: a queue for each pair of processes, in order within, in no order between."""
+"""The network of a simulation: a queue for each pair of processes. Only messages of one queue keep their order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Network:
         self._dead: set[Peer] = set()
 
     def send(self, sender: Peer, receiver: Peer, message: Message) -> None:
-        """Through the codec, as it travels. To the dead: nothing."""
+        """Send a message through the codec, as on a real link. Nothing is sent to a dead receiver."""
         if receiver not in self._dead:
             self._connections[sender, receiver].append(decode(encode(message)))
 
@@ -40,7 +40,7 @@ class Network:
             queue.popleft()
 
     def leaves(self, peer: Peer) -> None:
-        """It has nothing left to do; what it has sent arrives.
+        """A process that has nothing left to do ends; what it has sent arrives.
 
         Raises:
             AssertionError: an order was sent to it after it was told to leave.
@@ -52,7 +52,7 @@ class Network:
                 queue.clear()
 
     def dies(self, peer: Peer, choose: Callable[[int], int]) -> None:
-        """What was sent to it is lost, and some last part, on every connection, of what it sent itself."""
+        """A process dies: what was sent to it is lost, and on every connection some last part of what it sent."""
         self._dead.add(peer)
         for (sender, receiver), queue in self._connections.items():
             if receiver == peer:

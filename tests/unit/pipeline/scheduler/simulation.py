@@ -1,14 +1,14 @@
-"""Simulation: a whole pipeline in one thread, where every interleaving can be played.
+"""Simulation: a whole pipeline in one thread, in which every interleaving can be played.
 
-The scheduler, the pools, the workers' batchers and executions are the real ones. Modelled are
+The scheduler, the pools, the workers' batchers and executions are the real ones. These are modelled:
 
     connections   one queue for each pair (sender, receiver); in order within, in any order between
     workers       idle or computing; a batch reads and half-writes its slots, and ends in a later event;
-                  those of one process forward to each other without a message, and die together
+                  workers of one process forward to each other without a message, and die together
     clients       well behaved or not; they check that an answer's bytes stay as they are until released
-    death         at any point; of what the dead one has sent, some first part still arrives
+    death         at any point; some first part of what the dead process has sent still arrives
 
-Whoever drives it says which event comes next (`choose`): a random walk, or Hypothesis.
+A random walk, or Hypothesis, drives it: `choose` says which event comes next.
 """
 
 from __future__ import annotations
@@ -96,11 +96,11 @@ class Simulation(Clientele):
         self.workers: dict[int, Worker] = {}
         self.clients: dict[int, Client] = {}
         #: Processes that run or are about to: (first stage, replica) -> number of their first worker.
-        self.crew: dict[tuple[int, int], int | None] = {}
-        #: (client, tag) -> for how much its workers died while they computed it, and nothing else: a
-        #: crash counts a half, a kill from outside a third.
+        self.replicas: dict[tuple[int, int], int | None] = {}
+        #: (client, tag) -> the sum of the deaths of workers that computed it alone: a crash counts a half, a kill
+        #: from outside a third.
         self.guilt: defaultdict[tuple[int, int], Fraction] = defaultdict(Fraction)
-        # Relays look at nothing.
+        # Relays do not look at their inputs.
         self._stage_reads_x = any(stage.fields for stage in plan.stages)
         #: What the supervisor was asked to keep.
         self.relics: list[Relic] = []
@@ -118,7 +118,7 @@ class Simulation(Clientele):
         self._mates_of = {stages[0]: stages for stages in plan.processes}
         for first in self._mates_of:
             for replica in range(len(plan.stages[first].workers)):
-                self.crew[first, replica] = None
+                self.replicas[first, replica] = None
         while self.start_worker():
             pass
         self.join()
@@ -133,7 +133,7 @@ class Simulation(Clientele):
     # -- the network ------------------------------------------------------------------------------
 
     def _deaf(self, receiver: Peer) -> bool:
-        """It is computing: a worker looks at its socket between batches only."""
+        """Whether it is computing: a worker reads messages between batches only."""
         return isinstance(receiver, tuple) and receiver[0] == "w" and bool(self.workers[receiver[1]].rows)
 
     def deliver(self) -> bool:
@@ -179,7 +179,7 @@ class Simulation(Clientele):
     # -- the scheduler's shell --------------------------------------------------------------------
 
     def decide(self) -> None:
-        """The scheduler decides; what it says is sent."""
+        """The scheduler decides, and its messages are sent."""
         for receiver, message in self.scheduler.decide(self.now):
             # Connections are not modelled: every process can always reach every other one.
             if receiver.kind in PEERS and not isinstance(message, (Connect, Disconnect, Log, PeerGone, Welcome)):
@@ -195,11 +195,11 @@ class Simulation(Clientele):
 
     def start_worker(self) -> bool:
         """The supervisor starts a replica that is missing."""
-        missing = [place for place, number in self.crew.items() if number is None]
+        missing = [place for place, number in self.replicas.items() if number is None]
         if not missing:
             return False
         first, replica = missing[self.choose(len(missing))]
-        process = self.crew[first, replica] = self._next_worker
+        process = self.replicas[first, replica] = self._next_worker
         for stage in self._mates_of[first]:
             plan = self.plan.stages[stage]
             number = self._next_worker
@@ -219,8 +219,8 @@ class Simulation(Clientele):
         return True
 
     def retire_worker(self) -> bool:
-        """The supervisor asks that a process retires, perhaps before the scheduler has heard that it is ready."""
-        able = [n for n in self.crew.values() if n is not None and n not in self._retiring]
+        """The supervisor asks a process to retire, perhaps before the scheduler has heard that it is ready."""
+        able = [n for n in self.replicas.values() if n is not None and n not in self._retiring]
         if not able:
             return False
         process = able[self.choose(len(able))]
@@ -235,7 +235,7 @@ class Simulation(Clientele):
         mates = self._mates(worker)
         if not all(mate.retired for mate in mates):
             return
-        self.crew[mates[0].stage, worker.replica] = None
+        self.replicas[mates[0].stage, worker.replica] = None
         for mate in mates:
             assert not mate.rows
             assert not len(mate.batcher), "it was told to leave, and has something to do"
@@ -268,7 +268,7 @@ class Simulation(Clientele):
         return [mate for mate in self.workers.values() if mate.process == worker.process]
 
     def _may_begin(self, worker: Worker) -> bool:
-        """While suspects are about, one batch of a process is computed at a time."""
+        """While there are suspects, a process computes one batch at a time."""
         mates = self._mates(worker)
         computing = [mate for mate in mates if mate.rows]
         suspects = any(mate.batcher.has_suspects for mate in mates) or any(mate.rows[0].order.group for mate in computing)
@@ -290,7 +290,7 @@ class Simulation(Clientele):
                     assert isinstance(handle, TensorHandle), f"{handle} was not filled in by the hop before"
                     worker.read.append((handle, self.table.view(handle).tobytes()))
                 for place in self.plan.stages[worker.stage].fields:
-                    # Of many, into the first.
+                    # If there are many outputs, into the first.
                     if place.offset + TENSOR_BYTES > self.table.slot_bytes(hop.segment):
                         continue
                     handle = TensorHandle(hop.segment, hop.slot, hop.generation, place.offset, "uint8", (TENSOR_BYTES,))
@@ -311,7 +311,7 @@ class Simulation(Clientele):
         self._streams[order.stream, worker.stage] = worker.number, order.sequence
 
     def finish(self) -> bool:
-        """A worker ends its batch: nobody may have touched its slots. It sends forwards, then notices."""
+        """A worker ends its batch: no other may have touched its slots. It sends forwards, then notices."""
         computing = [worker for worker in self._living() if worker.rows]
         if not computing:
             return False
@@ -320,7 +320,7 @@ class Simulation(Clientele):
             assert self.table.view(handle).tobytes() == data, f"{handle}: changed while worker {worker.number} read it"
         for handle, mark in worker.wrote:
             found = self.table.view(handle)[: TENSOR_BYTES // 2].tobytes()
-            assert found == mark, f"{handle}: somebody else wrote while worker {worker.number} did"
+            assert found == mark, f"{handle}: another process wrote while worker {worker.number} did"
         outcome = worker.execution.run(worker.rows)
         worker.rows, worker.read, worker.wrote = [], [], []
         for number, orders in outcome.forwards.items():
@@ -335,7 +335,7 @@ class Simulation(Clientele):
         return True
 
     def flush(self) -> bool:
-        """A worker sends the notices that nobody waits for."""
+        """A worker sends the notices that no process waits for."""
         late = [worker for worker in self._living() if worker.late]
         if not late:
             return False
@@ -344,14 +344,14 @@ class Simulation(Clientele):
 
     def _send_notices(self, worker: Worker, notices: list[Notice]) -> None:
         for notice in [notice for notice in notices if not notice.last]:
-            # Each by itself, so that any number of them may be lost with their worker.
+            # One message each, so that any number of them may be lost with their worker.
             self.network.send(worker.peer, SCHEDULER, Notices(EPOCH, worker.number, (notice,)))
         notices = worker.late + [notice for notice in notices if notice.last]
         worker.late = []
         self.network.send(worker.peer, SCHEDULER, Notices(EPOCH, worker.number, tuple(notices)))
 
     def kill_worker(self) -> bool:
-        """A worker dies, whatever it is doing; some of what it sent is lost. The supervisor tells."""
+        """A worker dies, whatever it is doing, and some of what it sent is lost. The supervisor tells the scheduler."""
         living = self._living()
         if not living:
             return False
@@ -361,14 +361,14 @@ class Simulation(Clientele):
         return True
 
     def kill(self, worker: Worker) -> None:
-        """This one dies, and all of its process with it."""
+        """This worker dies, and its whole process with it."""
         mates = self._mates(worker)
         running = {mate.number: tuple(row.order.request for row in mate.rows) for mate in mates if mate.rows}
         outside = not self.choose(4)
         everything = [number for numbers in running.values() for number in numbers]
         if len(everything) == 1 and (request := self.scheduler.requests.get(everything[0])) is not None:
             self.guilt[request.client, request.tag] += Fraction(1, 3 if outside else 2)
-        self.crew[mates[0].stage, worker.replica] = None
+        self.replicas[mates[0].stage, worker.replica] = None
         self.lost_workers = True
         for mate in reversed(mates):
             mate.alive = False
@@ -385,7 +385,7 @@ class Simulation(Clientele):
         self.scheduler.validate()
 
     def settle(self) -> None:
-        """No more trouble: everything that was asked is answered, and everything comes back."""
+        """No more trouble: every request is answered, and every slot comes back."""
         for _ in range(100_000):
             if not self._progress():
                 break

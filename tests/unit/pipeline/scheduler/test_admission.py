@@ -1,4 +1,4 @@
-"""What a client sends is looked at before anything is done with it."""
+"""What a client sends is checked before the scheduler does anything with it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_tensor_may_end_where_its_slot_ends(example: Make) -> None:
 
 def test_as_many_requests_may_wait_as_queue_max_says_and_no_more(example: Make) -> None:
     scheduler = example(changed={"queue_max": 1}, credits=1)
-    # The first is ordered, for there is credit; the second waits.
+    # There is credit for the first, so it is ordered; the second waits.
     scheduler.submit(1, 2, 3)
     assert scheduler.decide() == ["worker 0: order 1 a>b>c", "client 1: 3 Overloaded"]
     assert scheduler.answers[1, 3].message == "1 requests wait already, queue.max is 1; try again later"

@@ -27,7 +27,7 @@ def children(number: int, count: int, **more: int) -> list[Request]:
 
 
 def drained(backlog: Backlog) -> list[int]:
-    """Who is served, in order; each is known before."""
+    """The numbers of the requests that are served, in order; `peek` names each of them before."""
     served = []
     while backlog:
         head = backlog.peek()
@@ -58,7 +58,7 @@ def test_who_has_waited_long_enough_is_not_overtaken_any_more() -> None:
     assert drained(filled(old, request(2, submitted=2 * AGING_NS + 1))) == [1, 2]
 
 
-def test_a_stream_of_higher_priority_starves_nobody() -> None:
+def test_many_requests_of_a_higher_priority_do_not_starve_the_others() -> None:
     backlog = filled(request(0, priority=3))
     step = AGING_NS // 10
     for number in range(1, 100):
@@ -84,7 +84,7 @@ def test_one_can_be_taken_out_wherever_it_stands() -> None:
     assert drained(backlog) == [0, 1, 3]
 
 
-def test_an_empty_backlog_serves_nobody() -> None:
+def test_an_empty_backlog_has_no_request_to_serve() -> None:
     for backlog in (Backlog(), filled(request(1)), filled(request(1), request(2, priority=1))):
         drained(backlog)
         with pytest.raises(IndexError):
@@ -92,7 +92,7 @@ def test_an_empty_backlog_serves_nobody() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5))))
-def test_whatever_the_order_everybody_is_served_once_and_equals_in_order(arrivals: list[tuple[int, int]]) -> None:
+def test_whatever_the_order_every_request_is_served_once_and_equals_in_order(arrivals: list[tuple[int, int]]) -> None:
     now = 0
     requests = []
     for number, (priority, passed) in enumerate(arrivals):

@@ -1,4 +1,4 @@
-"""Who is ordered what, and how far ahead."""
+"""Which worker is ordered what, and how far ahead."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_worker_has_no_more_orders_than_credits(example: Make) -> None:
     scheduler = example(credits=2)
     scheduler.submit(1, 2, 3)
     assert scheduler.decide() == ["worker 0: order 1 a>b>c", "worker 0: order 2 a>b>c"]
-    # What `b` has finished, `a` has: a credit of each.
+    # If `b` has finished, so has `a`: each has a credit again.
     scheduler.finish(1, 1)
     assert scheduler.decide() == ["worker 0: order 3 a>b"]
     scheduler.finish(2, 1)

@@ -45,6 +45,6 @@ def test_however_many_stages_fail_in_however_many_ways_the_status_stays_small() 
     found = [failures.of(stage, 20) for stage in range(100)]
     assert all(len(kinds) == 5 for kinds in found)
     assert sum(bool(kind.traceback) for kinds in found for kind in kinds) == 32
-    # The newest keep theirs.
+    # The newest keep their tracebacks.
     assert all(kind.traceback for kind in found[-1])
     assert len(json.dumps(plain(tuple(map(tuple, found))))) < 2_000_000

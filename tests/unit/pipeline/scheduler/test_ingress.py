@@ -1,4 +1,4 @@
-"""Who may fill which slot: asked for, in turn, and unasked only as far as others cannot be kept waiting by it."""
+"""Which client may fill which slot: asks are served in turn, and what is granted unasked keeps no client waiting."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_an_ask_that_does_not_wait_is_settled_at_once_and_ends_the_wait(ingress_
     submit(ingress, a, lease, 1)
     read(ingress, a, lease)
     assert names(ingress) == []
-    # Where a slot is free it brings one.
+    # If a slot is free, the ask brings one.
     ingress.ask(b, SEGMENT, 3, False)
     assert names(ingress) == ["b"]
 
@@ -118,7 +118,7 @@ def test_what_a_client_works_with_doubles_up_to_a_quarter_in_hand(ingress_of: Ca
         counts.append(len(leases))
         for at, lease in enumerate(leases):
             submit(ingress, client, lease, 100 * number + at)
-    # 1, then as many more as are out; at most 8 in hand, and 24 of 32 out.
+    # One, then as many more as it has out; at most 8 in hand, and 24 of 32 out.
     assert counts == [1, 2, 4, 8, 8, 1]
 
 
@@ -141,7 +141,7 @@ def test_one_request_after_the_other_gets_the_next_slot_with_the_answer(ingress_
     for number in range(5):
         submit(ingress, client, lease, number)
         read(ingress, client, lease)
-        # Not before the answer: it would wake the client for nothing.
+        # Not before the answer: a grant would wake the client for nothing.
         assert granted(ingress) == []
         answer(ingress, client, number)
         ((_, lease),) = granted(ingress)
@@ -160,7 +160,7 @@ def test_however_many_clients_are_idle_most_slots_are_there_for_others(
         answer(ingress, client, number)
         ingress.grants()
     assert sum(len(client.granted) for client in ingress.clients.values()) == idle == ingress.in_hand[SEGMENT]
-    # One that is busy then has as much as if it was alone.
+    # A busy client then has as much as if it was alone.
     busy = ingress.join(-1, "busy")
     assert ingress.quota(SEGMENT) == max(1, slots - slots // 4)
     got = [lease for _ in range(slots) for lease in ask(ingress, busy)]
@@ -212,12 +212,12 @@ def test_a_client_that_lost_what_it_has_confirmed_or_confirms_nothing_is_let_go_
     for ask in range(1, 4):
         scheduler.handle(Loan(666, simulation.ingress_segments[0], ask, False), now)
         assert letters() == [ask]
-    # Many asks for the same are answered once.
+    # Many asks for the same messages are answered once.
     for _ in range(5):
         scheduler.handle(Again(666, 1), now)
     assert letters() == [2, 3]
     assert scheduler.decide(now) == []
-    # It has confirmed number 1, and cannot have it once more.
+    # It has confirmed number 1, which is not kept any more.
     scheduler.handle(Again(666, 0), now)
     assert scheduler.decide(now)[-2:] == let_go
     scheduler.handle(Hello(666, "confused"), now)
@@ -232,7 +232,7 @@ def test_a_client_that_lost_what_it_has_confirmed_or_confirms_nothing_is_let_go_
 def test_a_client_that_is_alone_leaves_a_quarter_of_each_segment(ingress_of: Callable[[int], Ingress]) -> None:
     ingress = ingress_of(16)
     alone = ingress.join(1, "alone")
-    # Also where it has nothing inside any more, and every answer is released: only the segment's quota holds it then.
+    # Also if it has nothing inside any more, and has released every answer: only the segment's quota bounds it then.
     taken = [lease for _ in range(20) for lease in ask(ingress, alone)]
     assert len(taken) == 12 == ingress.quota(SEGMENT)
     for lease in taken:
@@ -246,7 +246,7 @@ def test_a_client_that_is_alone_leaves_a_quarter_of_the_requests_that_may_be_ins
 ) -> None:
     ingress = ingress_of(16)
     alone = ingress.join(1, "alone")
-    # Their slots are read: the segment is empty, and they are inside all the same.
+    # The stages have read their slots: all are free, but the requests are still inside.
     for number in range(20):
         for at, lease in enumerate(ask(ingress, alone)):
             submit(ingress, alone, lease, 100 * number + at)

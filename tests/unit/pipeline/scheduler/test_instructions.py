@@ -22,7 +22,7 @@ def test_what_a_client_is_told_is_one_message() -> None:
 
 
 def test_very_many_long_answers_are_several_messages_of_which_each_fits_a_frame() -> None:
-    # Four bytes a character: the most there are.
+    # Four bytes a character, the most that UTF-8 has.
     answers = [answer(tag, "\U0001f4a5" * LONGEST_MESSAGE, "\U0001f4a5" * (LONGEST_TRACEBACK + 50)) for tag in range(700)]
     messages = letters_of(7, answers, GRANTS, 3)
     assert [each for message in messages for each in message.answers] == answers

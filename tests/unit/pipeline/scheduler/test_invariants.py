@@ -1,4 +1,4 @@
-"""What must always hold is looked at: each fault of the state is found, and named."""
+"""The invariants are checked: each fault of the state is found, and named."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def forget_an_order(state: State) -> None:
     state.workers[1].close(1, 0)
 
 
-def forget_who_waits(state: State) -> None:
+def forget_a_waiting_request(state: State) -> None:
     state.backlogs[0].pop()
 
 
-def forget_a_crew(state: State) -> None:
+def forget_the_workers_of_a_stage(state: State) -> None:
     state.stage_workers[0].clear()
 
 
@@ -76,8 +76,8 @@ def answer_and_remember(state: State) -> None:
     [
         (lose_a_credit, "worker 0 has 1 credits and 1 orders, of 1"),
         (forget_an_order, "waits for b of worker 1, which has no order of it"),
-        (forget_who_waits, "1 requests wait for a, 0 are in its backlog"),
-        (forget_a_crew, "worker 0 is no worker of stage 0"),
+        (forget_a_waiting_request, "1 requests wait for a, 0 are in its backlog"),
+        (forget_the_workers_of_a_stage, "worker 0 is no worker of stage 0"),
         (lose_a_slot, "2 slots of segment 102 are out, 1 are held"),
         (forget_a_grant, "3 slots of segment 100 are out, 2 are held"),
         (hold_a_foreign_slot, "1 slots of segment 103 are out, 2 are held"),

@@ -1,4 +1,4 @@
-"""What is over leaves nothing behind: no request for the collector, and no debt for a client that comes back."""
+"""Nothing is left of what is over: no request for the collector, and no debt for a client that comes back."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_client_that_comes_back_under_its_number_owes_nothing_of_its_last_life
     inputs = (TensorHandle(*slot, 0, "uint8", (TENSOR_BYTES,)),)
     scheduler.handle(Submit(666, 0, (Submission(1, slot, inputs, now + 5 * MS, 0, ""),), ()), now)
     assert [type(message) for _, message in scheduler.decide(now)] == [Orders]
-    # It is answered, for it is late; its slots come back when the workers have said that they have let go of it.
+    # It is late, so it is answered; its slots come back when the workers have answered the fences.
     fences = [message for _, message in scheduler.decide(now + 10 * MS) if isinstance(message, Fences)]
     assert fences
     greet()

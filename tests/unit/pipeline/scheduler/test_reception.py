@@ -122,10 +122,10 @@ def test_what_a_client_held_comes_back_when_it_dies_and_what_waits_for_it_is_dro
     scheduler.submit(1, 2)
     assert scheduler.decide() == ["worker 0: order 1 a>b>c"]
     scheduler.handle(ClientGone(1))
-    # The slot in its hand, and that of the request that has not been ordered.
+    # The slot in its hand, and the slot of the request that was not ordered.
     assert scheduler.free("ingress/0") == 2
     assert scheduler.decide() == ["disconnect client 1"]
-    # What has been ordered is computed to its end, for nothing.
+    # The workers still compute what was ordered, and it is dropped.
     scheduler.finish(2, 1)
     assert scheduler.decide() == []
     assert all(pool.free == pool.slots for pool in scheduler.pools)
@@ -163,7 +163,7 @@ def test_a_client_that_says_hello_again_starts_anew(example: Make) -> None:
     scheduler.decide()
     scheduler.finish(2, 1)
     scheduler.handle(Hello(1, "client 1"))
-    # The answer was for its last life; its slots come back.
+    # The answer was for the client's last life; its slots come back.
     assert scheduler.decide() == ["connect client 1", "client 1: Welcome"]
     assert all(pool.free == pool.slots for pool in scheduler.pools)
     scheduler.asks()

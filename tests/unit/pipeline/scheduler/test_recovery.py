@@ -1,4 +1,4 @@
-"""Workers die: who runs again, who is suspected of it, and who is condemned."""
+"""Workers die: which requests run again, which are suspected of it, and which are condemned."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def computed(make: Make, *tags: int, **more: int) -> Example:
 
 
 def dies(scheduler: Example, worker: int, *running: int, **how: bool) -> list[str]:
-    """It dies, fences are answered, and another one of `b` comes, whose number is 10 more; what that one is ordered."""
+    """A worker dies, fences are answered, and a new worker of `b` comes, 10 higher. Returns what that is ordered."""
     scheduler.dies(worker, *running, **how)
     scheduler.decide()
     scheduler.fenced()
@@ -92,7 +92,7 @@ def test_a_request_that_has_died_alone_twice_is_condemned_and_its_inputs_are_kep
     assert dies(scheduler, 11, 1) == []
     inputs = (TensorHandle(101, 0, 1, 0, "uint8", (16,)),)
     assert scheduler.decided == [(SUPERVISOR, Relic(1, "00001-1", 1, "killed", inputs, ()))]
-    # It is answered, and its slots come back, when the supervisor has read them.
+    # When the supervisor has read its slots, it is answered, and they come back.
     assert scheduler.free("a") == scheduler.plan.pools[1].slots - 1
     scheduler.handle(Kept(1, "capsule.npz"))
     assert scheduler.decide() == ["client 1: 1 StageCrashed"]
@@ -117,7 +117,7 @@ def test_a_request_that_did_not_die_alone_is_not_charged(example: Make) -> None:
 
 def test_what_is_left_of_a_batch_of_several_is_not_charged(example: Make) -> None:
     scheduler = computed(example, 1, 2)
-    # The other one has failed meanwhile, and may be guilty.
+    # The other request has failed meanwhile, and may be guilty.
     scheduler.finish(1, 2, "BadInput")
     for worker, attempt in ((1, 1), (11, 2), (21, 3)):
         assert dies(scheduler, worker, 1, 2) == [f"1.{attempt} b>c group {2 * attempt}"]
@@ -127,7 +127,7 @@ def test_a_suspect_that_survives_is_a_suspect_no_more(example: Make) -> None:
     scheduler = computed(example, 1)
     assert dies(scheduler, 1, 1) == ["1.1 b>c group 2"]
     scheduler.finish(11, 1)
-    # What kills `c` now is counted from nothing, and with `c` it runs among others again.
+    # If it kills `c` now, that is its first death, and in `c` it shares batches with others again.
     scheduler.dies(2)
     scheduler.ready(9, 2)
     assert scheduler.decide()[0] == "worker 9: order 1.2 c"
@@ -148,11 +148,11 @@ def test_a_suspect_is_not_forwarded_to_the_stage_that_it_is_suspected_in(example
         scheduler.ready(10 + stage, stage)
     assert scheduler.decide()[0] == "worker 10: order 1.3 a group 4"
     scheduler.finish(10, 1)
-    # Having survived `a` once more acquits it of nothing.
+    # To survive `a` once more does not acquit it.
     assert scheduler.decide() == ["worker 11: order 1.3 b>c group 4"]
 
 
-def test_what_the_dead_were_to_forward_runs_again(example: Make) -> None:
+def test_what_a_dead_worker_had_to_forward_runs_again(example: Make) -> None:
     scheduler = example()
     scheduler.submit(1)
     scheduler.decide()
@@ -171,7 +171,7 @@ def test_the_dead_do_not_come_back(example: Make) -> None:
     assert 0 not in scheduler.scheduler.workers
 
 
-def test_where_a_stage_is_given_up_its_requests_fail_when_its_last_worker_is_dead(example: Make) -> None:
+def test_if_a_stage_is_given_up_its_requests_fail_when_its_last_worker_is_dead(example: Make) -> None:
     scheduler = computed(example, 1)
     scheduler.ready(9, 1)
     scheduler.handle(StageBroken(1, "it died 5 times"))

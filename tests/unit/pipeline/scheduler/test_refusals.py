@@ -1,4 +1,4 @@
-"""Clients that are refused something are told why; and what they have asked for is dropped if they cancel it."""
+"""Clients that are refused something are told why; requests that a client cancels are dropped."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_what_of_another_version_is_no_hello_is_told_to_people_and_counted(examp
 
 def test_an_old_hello_of_a_client_that_has_said_a_new_one_is_neither_answered_nor_told_of(example: Make) -> None:
     scheduler = example()
-    # It is let in, or waits to be, and only tries whether the scheduler is old.
+    # It is let in, or waits to be let in, and only finds out whether the scheduler is old.
     scheduler.handle(of_protocol(5, 1))
     assert scheduler.decide() == []
     waits = example(ready=False)

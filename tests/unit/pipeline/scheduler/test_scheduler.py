@@ -1,4 +1,4 @@
-"""The door: what comes in, and in which order what goes out."""
+"""The door: what comes in, and the order in which messages go out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stages that share a process: who is to blame when it dies, and that the search for the guilty one ends."""
+"""Stages that share a process: which request is blamed when it dies, and the search for the guilty one ends."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_a_deadly_request_is_found_in_whatever_stage_it_kills(
             while "failed_StageCrashed" not in simulation.scheduler.counts:
                 getattr(simulation, dice.choice(EVENTS))()
                 if (worker := computing_the_first(simulation, stage)) is not None:
-                    # What the stages before have said of it may be lost with the process.
+                    # The notices of the stages before may be lost with the process.
                     simulation.kill(worker)
                     deaths += 1
-                    # Three to be alone in its batch; then two crashes, or three kills from outside. In between,
-                    # others may have been computed beside it.
+                    # Three deaths until it is alone in its batch; then two crashes, or three kills from outside. In
+                    # between, others may have been computed beside it.
                     assert deaths <= 9, f"seed {seed}"
-            # It died alone often enough, and no oftener; and it is kept as it came into the stage that it killed.
+            # It died alone often enough and no oftener, and its inputs are kept as they came into the stage it killed.
             assert 1 <= max(simulation.guilt.values()) <= Fraction(4, 3), f"seed {seed}"
             assert [relic.stage for relic in simulation.relics] == [stage]
             simulation.settle()

@@ -60,10 +60,10 @@ def plan_of(choice: random.Random) -> Plan:
 
 
 def walk(seed: int, events: int = EVENTS) -> Simulation:
-    """A random walk and its end; everything in it follows from the seed."""
+    """A random walk and its end; all of it follows from the seed."""
     dice = random.Random(seed)
     simulation = Simulation(plan_of(dice), dice.randrange)
-    # From a run in which next to nothing dies to one in which next to nothing lives.
+    # From walks in which almost no process dies to walks in which almost all do.
     trouble = dice.choice([0.02, 0.2, 1.0, 3.0])
     weights = list(accumulate(weight * (trouble if name in TROUBLE else 1) for name, weight in ACTIONS.items()))
     try:
@@ -86,7 +86,7 @@ def test_whatever_dies_every_request_is_answered_once_and_rightly_and_every_slot
             counts += walk(seed).scheduler.counts
         except Exception as error:
             raise AssertionError(f"walk({seed}): {type(error).__name__}: {error}") from error
-    # The walks do get somewhere, and into all kinds of trouble.
+    # Requests are answered on these walks, and all kinds of trouble occur.
     assert counts["answered"] > 20 * counts["failed_StageCrashed"] > 0
     assert counts["answered"] > 2 * SEEDS
     assert min(counts["retries"], counts["failed_DeadlineExceeded"], counts["failed_BadInput"]) > SEEDS / 8

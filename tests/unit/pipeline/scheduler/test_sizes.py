@@ -40,7 +40,7 @@ class Bench:
         self.sizes = Sizes(len(plan.stages), self.pools)
 
     def request(self, nbytes: int = 16, made: bool = True) -> Request:
-        """One whose input has so many bytes, or is still to be made."""
+        """A request whose input has so many bytes, or is not made yet."""
         value = TensorHandle(0, 0, 1, 0, "uint8", (nbytes,)) if made else None
         values = [value, *[None] * (self.compiled.tensors - 1)]
         return Request(
@@ -67,7 +67,7 @@ def bench() -> Iterator[Bench]:
         segment.unlink()
 
 
-def test_where_nothing_is_known_it_is_the_largest(bench: Bench) -> None:
+def test_if_nothing_is_known_it_is_the_largest(bench: Bench) -> None:
     assert bench.size_for(bench.request()) == LARGE
 
 
@@ -83,7 +83,7 @@ def test_what_was_needed_for_inputs_of_about_that_size_is_given_again(bench: Ben
     assert [bench.size_for(bench.request(nbytes)) for nbytes in (1100, 1000)] == [SMALL, MIDDLE]
 
 
-def test_where_the_inputs_are_not_there_it_is_what_any_request_needed(bench: Bench) -> None:
+def test_if_the_inputs_are_not_there_it_is_what_any_request_needed(bench: Bench) -> None:
     bench.ran(1000, 10)
     assert bench.size_for(bench.request(made=False)) == SMALL
     bench.ran(100_000, 100)
@@ -102,17 +102,17 @@ def test_a_guess_grows_at_once_and_shrinks_when_sixteen_in_a_row_needed_less(ben
     assert bench.size_for(bench.request()) == SMALL
 
 
-def test_who_found_no_room_gets_it_and_so_do_those_behind(bench: Bench) -> None:
+def test_a_request_whose_slot_was_too_small_gets_a_larger_one_and_so_do_those_behind(bench: Bench) -> None:
     bench.ran(16, SMALL)
     request = bench.request()
     bench.ran(16, MIDDLE + 1, TOO_SMALL)
     bench.sizes.need(request, bench.stage, MIDDLE + 1)
     assert bench.size_for(request) == bench.size_for(bench.request()) == LARGE
-    # Its own need stays, whatever is found out of others meanwhile.
+    # What it needs itself stays known, whatever others need meanwhile.
     for _ in range(16):
         bench.ran(16, SMALL)
     assert (bench.size_for(request), bench.size_for(bench.request())) == (LARGE, SMALL)
-    # More than the largest is what a smaller slot would need, where outputs were moved about.
+    # More than the largest: what a smaller slot would need if outputs were moved about.
     bench.sizes.need(request, bench.stage, LARGE + 1)
     assert bench.size_for(request) == LARGE
 
@@ -125,7 +125,7 @@ def test_nothing_is_learned_of_what_failed(bench: Bench) -> None:
     assert bench.size_for(bench.request()) == MIDDLE
 
 
-def test_a_larger_slot_will_do_where_none_is_free_and_a_smaller_one_never(bench: Bench) -> None:
+def test_a_larger_slot_will_do_if_none_is_free_and_a_smaller_one_never(bench: Bench) -> None:
     bench.ran(16, SMALL)
     small, middle, large = (bench.pools[index] for index in bench.stage.pools)
     small.loan()
@@ -165,7 +165,7 @@ def pool_of(simulation: Simulation, request: Request) -> int | None:
     return None if step is None or step.lease is None else simulation.segments.index(step.lease.segment)
 
 
-def test_who_waits_for_a_large_slot_is_not_overtaken_by_those_behind(two: tuple[Simulation, Request, Request]) -> None:
+def test_a_request_that_waits_for_a_large_slot_is_not_overtaken(two: tuple[Simulation, Request, Request]) -> None:
     simulation, greedy, modest = two
     pools = simulation.scheduler.compiled.stages[0].pools
     large = simulation.pools[pools[-1]]
@@ -180,7 +180,7 @@ def test_who_waits_for_a_large_slot_is_not_overtaken_by_those_behind(two: tuple[
     simulation.settle()
 
 
-def test_whose_slot_was_too_small_runs_again_with_one_that_is_not(two: tuple[Simulation, Request, Request]) -> None:
+def test_a_request_whose_slot_was_too_small_runs_again_with_a_larger_one(two: tuple[Simulation, Request, Request]) -> None:
     simulation, request, _ = two
     scheduler = simulation.scheduler
     small, middle, _ = scheduler.compiled.stages[0].pools

@@ -1,4 +1,4 @@
-"""How things are, and whether the pipeline is ready."""
+"""The status, and whether the pipeline is ready."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_stories_of_failures_are_not_displaced_by_those_of_answers() -> None:
         stories.end(f"2-{tag}", 0, [(MS, 0)], 2 * MS, "", "")
     assert stories.of_ended("1-1") == ["      0.0 ms  came", "      2.0 ms  failed: BadInput: no"]
     assert stories.of_ended("2-999") == ["      0.0 ms  came", "      1.0 ms  a has finished", "      2.0 ms  answered"]
-    # So many are kept, and no more.
+    # That many are kept, and no more.
     assert stories.of_ended("2-744") is not None
     assert stories.of_ended("2-743") is None
 

@@ -39,7 +39,7 @@ def test_a_request_waits_in_each_stage_until_those_of_its_stream_before_it_have_
     send(scheduler, 2, 2)
     assert scheduler.decide() == ["worker 0: order 1 a>b>c"]
     scheduler.finish(0, 1)
-    # Not further than a: b has not finished with the first.
+    # Not further than `a`, since `b` has not finished with the first.
     assert scheduler.decide() == ["worker 0: order 2 a"]
     scheduler.finish(0, 2)
     assert scheduler.decide() == []
@@ -345,7 +345,7 @@ def test_answers_come_in_the_streams_order_whatever_stages_are_skipped(example: 
     send(scheduler, 1, 1)
     send(scheduler, 2, 2)
     scheduler.decide()
-    # Bit 1 is the condition that b waits for: it holds for the first request only.
+    # Bit 1 is the condition of `b`: it holds for the first request only.
     scheduler.finish(0, 1, truths=0b10)
     scheduler.decide()
     scheduler.finish(0, 2, truths=0)
