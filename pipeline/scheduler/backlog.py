@@ -61,6 +61,10 @@ class Backlog:
     def __len__(self) -> int:
         return self._size
 
+    def __bool__(self) -> bool:
+        # Compiled, `if backlog` takes an empty `Backlog | None` for true if the class has only `__len__`.
+        return self._size > 0
+
     def push(self, request: Request) -> None:
         """Queue behind its equals."""
         self._size += 1
