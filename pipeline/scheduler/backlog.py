@@ -62,7 +62,7 @@ class Backlog:
         return self._size
 
     def __bool__(self) -> bool:
-        # Compiled, what may be None is otherwise true whenever it is there, however many wait.
+        # Compiled, `if backlog` takes an empty `Backlog | None` for true if the class has only `__len__`.
         return self._size > 0
 
     def push(self, request: Request) -> None:

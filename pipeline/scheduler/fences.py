@@ -16,7 +16,7 @@ __all__ = ["Fencing"]
 
 
 class Fencing:
-    """Takes orders back, and slots."""
+    """Takes back what was ordered, and the slots that no request needs any more."""
 
     def __init__(self, state: State) -> None:
         self._state = state

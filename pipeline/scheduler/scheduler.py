@@ -14,12 +14,12 @@ The life of a request, and the part that decides at each step:
                      └── its slot was too small: the same, with a larger one
                                         notices, sizes
 
-Clients come and go by `reception`. Each part is given those that it is built on, as objects, and calls no other:
+Clients come and go by `reception`. Each part is given the parts that it is built on, as objects, and calls no others:
 
     state <- fences, promises <- answers <- progress <- notices, recovery <- dispatch <- admission <- reception
 
-So a part cannot ask one above it to go on. What a notice, a death or a returned slot makes possible, `decide` does:
-it opens the scopes that waited, then orders, then grants.
+So a notice orders nothing, and an answer opens nothing. What a notice, a death or a returned slot makes possible is
+done by `decide`, which opens the scopes that wait, then orders, then grants.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Scheduler:
             limits: how many connections the process has room for.
         """
         self._state = state = State(plan, pools, segments, epoch)
-        # Each knows those above it, and none below it.
+        # Each is built on those that were made before it.
         fencing = Fencing(state)
         promises = Promises(state)
         self._answering = Answering(state, fencing, promises)

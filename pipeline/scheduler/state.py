@@ -165,7 +165,7 @@ class State:
         return None
 
     def let_go(self, client: Client | None, lease: SlotRef) -> None:
-        """One holder has let go of a slot; the last one frees it. The client may then fill it again, if clients do."""
+        """One holder has let go of a slot; the last one frees it. `client` may get an ingress slot again."""
         pool = self._pool_of_segment[lease.segment]
         readers = pool.readers(lease.slot)
         if readers:

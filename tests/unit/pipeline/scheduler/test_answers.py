@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.scheduler.answers import LONGEST_MESSAGE
-from pipeline.wire.messages import MISSING, Answer, Answers, Cancel, SlotRef, Submit, Trace
+from pipeline.wire.messages import MISSING, Answer, Answers, Cancel, Fenced, Fences, SlotRef, Submit, Trace
 from shm.handle import TensorHandle
 from tests.unit.pipeline.scheduler.actors import MS
 from tests.unit.pipeline.scheduler.example import Example
@@ -44,6 +44,44 @@ def test_what_fails_a_child_fails_its_request_and_says_which_child(example: Make
     scheduler.finish(1, 3, "BadInput")
     assert scheduler.decide() == ["worker 1: fence 2", "client 1: 1 BadInput"]
     assert scheduler.answers[1, 1].message == "child 1 of a: why"
+
+
+def test_the_story_of_a_request_that_a_child_failed_has_what_happened_to_the_child(example: Make) -> None:
+    scheduler = example("fan out", credits=4)
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(0, 1)
+    scheduler.decide()
+    scheduler.finish(1, 3, "BadInput")
+    story = scheduler.scheduler.story("00001-1")
+    assert story is not None
+    assert [line.rpartition("ms  ")[2] for line in story] == [
+        "came",
+        "ordered: a from worker 0",
+        "a has finished",
+        "ordered: b from worker 1",
+        "failed: BadInput: child 1 of a: why",
+    ]
+
+
+def test_the_slot_of_an_answer_comes_back_when_the_client_has_read_it_and_no_fence_is_left(example: Make) -> None:
+    scheduler = example()
+    whole = scheduler.free("c")
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.dies(1)
+    scheduler.ready(9, 1)
+    scheduler.finish(0, 1)
+    scheduler.decide()
+    (fences,) = [message for _, message in scheduler.decided if isinstance(message, Fences)]
+    scheduler.finish(9, 1)
+    scheduler.finish(2, 1)
+    assert scheduler.decide() == ["client 1: 1 OK"]
+    scheduler.release(1)
+    # The slots of both attempts.
+    assert scheduler.free("c") == whole - 2
+    scheduler.handle(Fenced(0, 2, fences.fences))
+    assert scheduler.free("c") == whole
 
 
 def test_of_a_long_message_the_middle_is_left_out(example: Make) -> None:
@@ -132,6 +170,18 @@ def test_the_slot_of_the_parts_comes_back_when_the_client_has_read_them_and_the_
     scheduler.answers[1, 1] = second
     release(scheduler, 1)
     scheduler.decide()
+    assert scheduler.free("c") == whole
+
+
+def test_a_client_that_lets_go_of_the_slot_of_several_parts_has_let_go_of_all_of_them(example: Make) -> None:
+    scheduler = example()
+    whole = scheduler.free("c")
+    begun(scheduler)
+    part(scheduler, 1)
+    part(scheduler, 1)
+    scheduler.decide()
+    release(scheduler, 1)
+    ends(scheduler, 1)
     assert scheduler.free("c") == whole
 
 

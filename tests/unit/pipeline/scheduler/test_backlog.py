@@ -84,6 +84,14 @@ def test_one_can_be_taken_out_wherever_it_stands() -> None:
     assert drained(backlog) == [0, 1, 3]
 
 
+def test_a_backlog_is_true_if_a_request_waits_and_says_so_itself() -> None:
+    # Compiled code asks `__len__` only if it cannot be None.
+    backlog = Backlog()
+    assert not backlog.__bool__()
+    backlog.push(request(1))
+    assert backlog.__bool__()
+
+
 def test_an_empty_backlog_has_no_request_to_serve() -> None:
     for backlog in (Backlog(), filled(request(1)), filled(request(1), request(2, priority=1))):
         drained(backlog)
