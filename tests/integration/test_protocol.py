@@ -153,9 +153,9 @@ def test_a_client_is_told_what_of_its_is_refused(folder: Any) -> None:
 # -- answers in parts -------------------------------------------------------------------------------
 
 
-def test_each_part_is_answered_while_the_stage_is_still_at_it(config: Any) -> None:
+def test_each_part_is_answered_while_the_stage_is_still_at_it(config: Any, tmp_path: Path) -> None:
     pieces = {"use": "stages.pieces:Pieces", "with": {"size": 2, "max_bytes": 65536, "pause_ms": 200.0}}
-    with running(config({"own": "Slow", "with": {"path": "seen.txt"}}, pieces)) as pipeline:
+    with running(config({"own": "Slow", "with": {"path": str(tmp_path / "seen.txt")}}, pieces)) as pipeline:
         with RawClient(pipeline.run_dir) as client:
             client.join()
             tag = client.submit(b"abcde")
