@@ -110,6 +110,8 @@ class Future(Pending):
     def results(self, timeout_s: float | None = None) -> Iterator[Result]:
         """The parts of an answer that comes in parts, each as soon as it is there; `timeout_s` is for each of them.
 
+        An answer that comes whole is the only result, unless all of its outputs were skipped: then there is none.
+
         Raises:
             NotInTime: the next one is not there within `timeout_s` seconds (a TimeoutError); it goes on.
             RequestError: the answer was broken off (see `pipeline.errors`).
@@ -126,6 +128,9 @@ class Future(Pending):
                 raise NotInTime(f"no part of request {self.request} has come for {timeout_s} s; it goes on")
         if (error := self.error()) is not None:
             raise error
+        # Only MISSING: an answer in parts that had none, or all outputs were skipped.
+        if not self.parts and self.answer and any(not isinstance(output, int) for output in self.answer.outputs):
+            yield self.get()
 
     def cancel(self) -> None:
         """The answer is not wanted any more. If it is not on its way yet, the request fails with `Cancelled`.
