@@ -97,6 +97,10 @@ class Reception:
     def hello(self, message: Hello) -> None:
         """A client has connected. If it says hello again, it has lost what it knew: it starts anew."""
         state, number = self._state, message.client
+        if number < 0:
+            # Such a number stands for no client: what is for a client that has gone would be for this one.
+            self._refuse(number, f"expected a client's number from 0 on, found {number}")
+            return
         if not all(state.stage_workers):
             if len(self._early) < self._limits.clients:
                 self._early[number] = message

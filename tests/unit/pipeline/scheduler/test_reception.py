@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.scheduler.door import SHELL, ClientGone, Connect, Disconnect, Limits, Log, client, stranger
 from pipeline.scheduler.reception import LOST
+from pipeline.scheduler.state import NO_CLIENT
 from pipeline.wire.messages import (
     PROTOCOL,
     Again,
@@ -41,6 +42,14 @@ def test_a_client_is_connected_and_welcomed(example: Make) -> None:
     assert receiver == client(2)
     assert isinstance(welcome, Welcome)
     assert (welcome.epoch, welcome.ingress[0]) == (4, PoolAddress("local", "p0", "ingress/0"))
+
+
+def test_no_client_has_the_number_that_stands_for_none(example: Make) -> None:
+    scheduler = example()
+    scheduler.handle(Hello(NO_CLIENT, "none"))
+    assert scheduler.decide() == []
+    assert NO_CLIENT not in scheduler.scheduler.ingress.clients
+    assert scheduler.scheduler.counts["refused_strangers"] == 1
 
 
 def test_a_client_that_comes_early_is_let_in_when_every_stage_has_a_worker(example: Make) -> None:
