@@ -64,7 +64,9 @@ class Pending:
     def fail(self, error: RequestError, now: int) -> None:
         """End without an answer. Called by the client."""
         self._error = error
-        self.table = None
+        if not self.parts:
+            # Those parts that have come may still be read.
+            self.table = None
         self.answered_ns = now
 
     def error(self) -> RequestError | None:
