@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Protocol
 
 from pipeline.client.leases import Lease, Leases
@@ -71,10 +72,24 @@ class Pending:
 
     def error(self) -> RequestError | None:
         """Why it failed; None if it did not, or is not done."""
-        if self._error is None and self.done() and self.answer is not None and self.answer.code != OK:
-            answer = self.answer
-            self._error = request_error(answer.code, answer.message, answer.traceback, self.request)
-        return self._error
+        # Another object each time: one that was raised refers to the frames that it passed, and those to this future,
+        # whose slots would wait for the collector.
+        if self._error is not None:
+            return copy(self._error)
+        answer = self.answer
+        if answer is None or answer.code == OK or not self.done():
+            return None
+        return request_error(answer.code, answer.message, answer.traceback, self.request)
+
+    def _raise(self) -> None:
+        """Raise why it failed, if it did."""
+        error = self.error()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # Otherwise it and this frame would refer to each other, and keep this future's slots.
+                del error
 
     def __repr__(self) -> str:
         kind = type(self).__name__
@@ -126,8 +141,7 @@ class Future(Pending):
                 break
             elif not self._owner.wait_for(_more(self, number), timeout_s):
                 raise NotInTime(f"no part of request {self.request} has come for {timeout_s} s; it goes on")
-        if (error := self.error()) is not None:
-            raise error
+        self._raise()
 
     def cancel(self) -> None:
         """The answer is not wanted any more. If it is not on its way yet, the request fails with `Cancelled`.
@@ -148,8 +162,7 @@ class Future(Pending):
         """
         if not self.wait(timeout_s):
             raise NotInTime(f"request {self.request} is not answered after {timeout_s} s; it goes on: call get again")
-        if (error := self.error()) is not None:
-            raise error
+        self._raise()
         if self.parts:
             raise ClientMisuse(
                 f"the answer to request {self.request} has come in {len(self.parts)} parts, which are no single "
