@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from pipeline.errors import OtherProtocol, RequestRefused, Unavailable
 from pipeline.wire.messages import (
+    HELLO,
     OK,
     PROTOCOL,
     Again,
@@ -136,6 +137,14 @@ def test_a_slot_that_is_refused_is_not_waited_for_any_more(talk: Talk) -> None:
         ask.take()
 
 
+def test_the_refusal_of_a_hello_that_comes_after_the_welcome_ends_no_call(talk: Talk) -> None:
+    ask = talk.session.ask(SMALL, talk.now)
+    talk.session.receive(Refused(PROTOCOL, "no worker is ready yet of: detect", HELLO), talk.now)
+    assert not ask.done
+    talk.answered(grants=(slot(0),))
+    assert ask.done
+
+
 # -- requests and answers -----------------------------------------------------------------------
 
 
@@ -185,6 +194,15 @@ def test_parts_of_an_answer_do_not_finish_the_request_and_each_is_kept_once(talk
     assert pending.parts == [part]
     assert talk.answered(replace(ok(1), outputs=(), part=1)) == [pending]
     assert (pending.done(), len(pending.parts)) == (True, 1)
+
+
+def test_parts_that_have_come_can_still_be_read_when_the_scheduler_dies(talk: Talk) -> None:
+    with_a_part, without = talk.submit(slot(0)), talk.submit(slot(1))
+    talk.answered(replace(ok(1), last=False))
+    talk.session.scheduler_gone(talk.now)
+    assert (with_a_part.done(), without.done()) == (True, True)
+    assert with_a_part.table is not None
+    assert without.table is None
 
 
 def test_requests_that_are_kept_back_share_one_message(talk: Talk) -> None:
