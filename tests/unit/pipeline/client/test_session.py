@@ -137,6 +137,21 @@ def test_a_slot_that_is_refused_is_not_waited_for_any_more(talk: Talk) -> None:
         ask.take()
 
 
+def test_a_scheduler_that_has_answered_is_of_this_version_whatever_else_comes() -> None:
+    talk = Talk()
+    talk.attach()
+    talk.session.receive(WELCOME, talk.now)
+    # What the welcome names is gone: hello is said again, and twice.
+    talk.session.refuse()
+    stray = OtherProtocol("a welcome of another version")
+    stray.protocol = PROTOCOL - 1
+    talk.session.receive(stray, talk.now)
+    assert talk.session.other_version == ""
+    for _ in range(2):
+        talk.after(0.5)
+        assert talk.said() == [Hello(ME, "a client")]
+
+
 def test_the_refusal_of_a_hello_that_comes_after_the_welcome_ends_no_call(talk: Talk) -> None:
     ask = talk.session.ask(SMALL, talk.now)
     talk.session.receive(Refused(PROTOCOL, "no worker is ready yet of: detect", HELLO), talk.now)

@@ -75,6 +75,17 @@ def test_a_client_that_comes_early_is_let_in_when_every_stage_has_a_worker(examp
     assert scheduler.decide() == ["connect client 2", "client 2: Welcome"]
 
 
+def test_of_early_clients_as_many_are_kept_as_there_are_descriptors_for(example: Make) -> None:
+    scheduler = example(ready=False, limits=Limits(clients=1, strangers=9))
+    for number in (2, 3):
+        scheduler.handle(Hello(number, "app"))
+    scheduler.decide()
+    for stage in range(3):
+        scheduler.ready(stage, stage)
+    # The other one says hello again, as all clients do that wait.
+    assert scheduler.decide() == ["connect client 2", "client 2: Welcome"]
+
+
 def test_an_early_client_that_has_left_again_is_not_let_in(example: Make) -> None:
     scheduler = example(ready=False)
     scheduler.handle(Hello(2, "app"))
@@ -100,6 +111,10 @@ def test_more_clients_than_there_are_descriptors_for_wait_and_that_is_said_once(
     assert scheduler.decide()[0] == "disconnect client 2"
     scheduler.handle(Hello(3, "third"))
     assert scheduler.decide() == ["connect client 3", "client 3: Welcome"]
+    # One has left since: that another one waits is said again.
+    scheduler.handle(Hello(4, "fourth"))
+    scheduler.decide()
+    assert [type(message) for _, message in scheduler.decided] == [Log, Refused]
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,15 @@ def test_an_order_tells_its_worker_the_stream_the_sequence_and_the_trace(example
     assert (order.stream, order.sequence, order.started, order.traceparent) == (1, 9, 77, trace)
 
 
+def test_the_number_of_a_stream_is_none_of_an_earlier_scheduler(example: Make) -> None:
+    scheduler = example(epoch=4)
+    send(scheduler, 1, 1)
+    scheduler.decide()
+    ((_, orders),) = scheduler.decided
+    assert isinstance(orders, Orders)
+    assert orders.orders[0].stream == (4 << 40) + 1
+
+
 def test_what_has_waited_longer_goes_before_a_stream(example: Make) -> None:
     scheduler = example(credits=1)
     send(scheduler, 1, 1)
@@ -237,6 +246,7 @@ def test_the_streams_of_a_client_end_with_it(example: Make) -> None:
         scheduler.finish(worker, 1)
     scheduler.decide()
     assert list(streams) == []
+    assert not streams._counts
 
 
 # -- they break -------------------------------------------------------------------------------------
@@ -382,6 +392,8 @@ def test_if_both_are_cancelled_at_once_the_second_is_answered(example: Make) -> 
     scheduler = nothing_left_for_the_second(example)
     scheduler.handle(Cancel(1, (1, 2)))
     assert answered(scheduler) == ["client 1: 1 Cancelled", "client 1: 2 OK"]
+    # And nothing of them is kept, however long the stream goes on.
+    assert [(stream.requests, stream.through) for stream in scheduler.scheduler._state.streams] == [([], set())]
 
 
 def test_if_both_are_late_at_once_the_second_is_answered(example: Make) -> None:
