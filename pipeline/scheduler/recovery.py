@@ -147,6 +147,10 @@ class Recovery:
 
     def stage_broken(self, message: StageBroken) -> None:
         """The supervisor will not start a stage's dead workers again."""
+        if not 0 <= message.stage < len(self._state.compiled.stages):
+            # Not the supervisor's: any process that reaches the inbox can send one.
+            self._state.counts["unexpected_messages"] += 1
+            return
         self._state.given_up[message.stage] = message.reason
         self._fail_if_broken()
 

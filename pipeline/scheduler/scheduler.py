@@ -75,6 +75,9 @@ from shm.pool import SlotPool
 
 __all__ = ["Scheduler"]
 
+_MOST_COUNTED = 1 << 48
+"""The highest number in a report that a worker can have come to."""
+
 
 class Scheduler:
     """The state of all that is inside the pipeline, and the parts that act on it."""
@@ -230,8 +233,16 @@ class Scheduler:
 
     def _reported(self, message: WorkerReport) -> None:
         worker = self._state.workers.get(message.worker)
-        if worker is not None and worker.stage == message.stage:
-            self._state.tally.report(message)
+        if worker is None or worker.stage != message.stage:
+            return
+        numbers = [message.batches, message.rows, message.refused, *message.closed]
+        for copied in message.copies:
+            numbers += (copied.nbytes, copied.batches)
+        if not 0 <= min(numbers) <= max(numbers) <= _MOST_COUNTED:
+            # Not a worker's. Sums of such numbers would not fit the status's integers.
+            self._state.counts["unexpected_messages"] += 1
+            return
+        self._state.tally.report(message)
 
     # -- what it looks like from outside ----------------------------------------------------------
 

@@ -10,6 +10,7 @@ import pytest
 from pipeline.errors import WireError
 from pipeline.scheduler.door import SUPERVISOR, worker
 from pipeline.wire.messages import (
+    Copied,
     Drain,
     Drained,
     Failed,
@@ -18,6 +19,7 @@ from pipeline.wire.messages import (
     Orders,
     PeerGone,
     Ready,
+    StageBroken,
     WorkerReport,
 )
 from pipeline.wire.status import UnfinishedStatus
@@ -65,6 +67,11 @@ def test_a_worker_that_does_not_belong_here_is_not_taken_in_and_nothing_is_sent_
         (Failed(1, "no", ""), "unexpected_messages", []),
         (PeerGone(1), "unexpected_messages", []),
         (WireError("x"), "refused_frames", ["shell 0: Log"]),
+        (StageBroken(3, "there is no such stage"), "unexpected_messages", []),
+        (StageBroken(-1, "nor this one"), "unexpected_messages", []),
+        (WorkerReport(0, 0, 1 << 63, 7, (0, 0, 0, 0, 0), 0, ()), "unexpected_messages", []),
+        (WorkerReport(0, 0, 1, -1, (0, 0, 0, 0, 0), 0, ()), "unexpected_messages", []),
+        (WorkerReport(0, 0, 1, 1, (0, 0, 0, 0, 0), 0, (Copied("in", "x", "y", 1 << 60, 1),)), "unexpected_messages", []),
     ],
 )
 def test_what_no_process_should_send_is_counted(example: Make, message: Any, count: str, said: list[str]) -> None:
