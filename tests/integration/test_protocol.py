@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import Cancelled, ClientMisuse, StartError
+from pipeline.errors import Cancelled, ClientMisuse, ConfigError
+from pipeline.prepare.preparation import prepare
 from pipeline.testing import running
 from pipeline.wire.messages import PROTOCOL, Cancel, Loan, Refused, Retire
 from tests.integration.raw_client import RawClient
@@ -185,8 +186,8 @@ def test_a_stage_that_answers_in_parts_may_not_be_followed_by_another(config: An
     pieces = {"use": "stages.pieces:Pieces", "with": {"max_bytes": 65536}}
     follower = {"use": "stages.relay:Relay", "with": {"name": "piece", "shape": ["bytes"], "max": {"bytes": 65536}}}
     why = r"process is a generator, which answers in parts; but its outputs go to other"
-    with pytest.raises(StartError, match=why), running(config(pieces, follower)):
-        pass
+    with pytest.raises(ConfigError, match=rf"\.yaml:\d+:\d+: .*{why}"):
+        prepare(config(pieces, follower))
 
 
 # -- streams ----------------------------------------------------------------------------------------
