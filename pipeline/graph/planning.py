@@ -55,6 +55,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         stages=stages,
         outputs=wiring.outputs,
         sources=wiring.output_sources,
+        answer_each_child=config.answer_each_child,
         pools=pools_of(loaded.inputs, stages, wiring, slots),
         segment_kind=config.segments,
         drain_s=config.drain_s,

@@ -139,6 +139,9 @@ class Progress:
                 if member is not request or not request.scope.kept[producer + 1]:
                     self._give_back_step(member, producer)
         scope = request.scope
+        if scope.index == self._state.compiled.answered:
+            self._promises.end_one(request)
+            self._answering.child(request)
         parent.running[scope.index] -= 1
         if not parent.running[scope.index]:
             self._close(parent, scope)
@@ -182,8 +185,8 @@ class Progress:
         return True
 
     def _close(self, request: Request, scope: Scope) -> None:
-        """All children are done: what they made is a list now."""
-        for index in scope.exports:
+        """All children are done: what they made is a list now, unless the client has it."""
+        for index in scope.exports if scope.index != self._state.compiled.answered else ():
             stage = self._state.compiled.stages[index]
             for tensor in range(stage.base, stage.base + stage.fields):
                 request.values[tensor] = tuple(

@@ -176,3 +176,14 @@ def test_a_generator_behind_a_fan_out_is_refused_at_its_line(
     join = replace(join, inputs=(replace(join.inputs[0], many=9),))
     with pytest.raises(ConfigError, match=r"demo\.yaml:4:\d+: .*stage say: .*or it runs behind one that fans out"):
         make_plan(loaded, {"cut": cut, "say": _parted(say), "join": join}, MACHINE)
+
+
+def test_the_plan_says_whether_each_child_is_answered_by_itself(
+    load: Load, describe: Callable[..., StageDescription]
+) -> None:
+    loaded = load("- {name: cut, use: m:Cut, inputs: [ingress.image]}\n- {name: say, use: m:Say}\nanswer_each_child: true\n")
+    cut = describe("image uint8 4 -> y uint8 4")
+    cut = replace(cut, outputs=(replace(cut.outputs[0], many=9),))
+    plan = make_plan(loaded, {"cut": cut, "say": describe("y uint8 4 -> z uint8 4")}, MACHINE)
+    assert plan.answer_each_child
+    assert Plan.from_json(plan.to_json()).answer_each_child

@@ -26,7 +26,8 @@ TENSOR_BYTES = 16
 #: The first stage that reads the first input of a request refuses the request if the input begins with this byte.
 BAD = 0xBB
 
-#: name -> inputs, outputs and perhaps a condition, as in a config. An input is "producer.tensor", with "*" if it takes
+#: name -> inputs, outputs and perhaps a condition, as in a config. If what is answered is made for each child, each child
+#: is answered by itself. An input is "producer.tensor", with "*" if it takes
 #: many, "?" if it is optional. An output is its name, with "=0" if it is an alias of the first input, "*3" if it is up
 #: to 3 tensors, "!" if a condition may ask for it, "~" if its size varies; a graph with an output of varying size has
 #: slots of three sizes wherever it may.
@@ -161,6 +162,33 @@ GRAPHS: dict[str, Graph] = {
         {"a": ("ingress.x", "u*3"), "b": ("a.u", "r"), "c": ("b.r* a.u*", "parts")},
         {"z": "c.parts"},
     ),
+    "each child": (
+        ("x",),
+        {"a": ("ingress.x", "t u*3"), "b": ("a.u a.t", "r"), "c": ("b.r", "s")},
+        {"s": "c.s"},
+    ),
+    "each child perhaps": (
+        ("x",),
+        {"a": ("ingress.x", "u*3"), "b": ("a.u", "s c!"), "d": ("b.s ingress.x", "t", "b.c")},
+        {"s": "b.s", "t": "d.t"},
+    ),
+    "each child joins": (
+        ("x",),
+        {"a": ("ingress.x", "u*2"), "b": ("a.u", "v*2"), "c": ("b.v a.u", "w"), "d": ("c.w* b.v*", "y")},
+        {"y": "d.y"},
+    ),
+    "each child of what was joined": (
+        ("x",),
+        {
+            "a": ("ingress.x", "u*3"),
+            "b": ("a.u", "r"),
+            "c": ("b.r* a.u*", "v*3"),
+            "d": ("c.v", "p"),
+            "e": ("c.v", "q"),
+            "f": ("d.p e.q", "z"),
+        },
+        {"z": "f.z", "p": "d.p"},
+    ),
     "sizes": (
         ("x",),
         {"a": ("ingress.x", "t~"), "b": ("a.t", "t~ u"), "c": ("b.t b.u a.t", "t~"), "d": ("c.t", "z")},
@@ -277,7 +305,13 @@ def make_plan(
             else PoolPlan(
                 pool.name,
                 pool.slot_bytes,
-                3 if pool.name in sized else MANY if pool.name in joined else 1 + slots * (pool.name in kept),
+                3
+                if pool.name in sized
+                else 1 + slots * (MANY if pool.name in joined else 1)
+                if pool.name in kept
+                else MANY
+                if pool.name in joined
+                else 1,
             )
             for pool in pools
         )
@@ -286,8 +320,9 @@ def make_plan(
         pools = tuple(one for pool in pools for one in (_in_sizes(pool) if pool.name in sized and pool.slots > 2 else [pool]))
     written_outputs = tuple(source.partition(".")[0] for source in outputs.values())
     return Plan(
-        "demo", "demo.yaml", ".", specs, tuple(stages), answer, pools, segment_kind="local", sources=written_outputs
-    )
+        "demo", "demo.yaml", ".", specs, tuple(stages), answer, pools, segment_kind="local", sources=written_outputs,
+        answer_each_child=any(scopes[source] for source in written_outputs),
+    )  # fmt: skip
 
 
 def _in_sizes(pool: PoolPlan) -> list[PoolPlan]:
@@ -464,6 +499,8 @@ class _Evaluation:
 
 def expected_answer(plan: Plan, inputs: Mapping[str, bytes]) -> dict[str, bytes]:
     """What the pipeline must answer to these inputs, without what is skipped."""
+    if plan.answer_each_child:
+        return {}
     evaluation = _Evaluation(plan, inputs)
     answer = {}
     for (name, edge), source in zip(plan.outputs, plan.sources):
@@ -472,3 +509,21 @@ def expected_answer(plan: Plan, inputs: Mapping[str, bytes]) -> dict[str, bytes]
             assert isinstance(value, bytes)
             answer[name] = value
     return answer
+
+
+def expected_children(plan: Plan, inputs: Mapping[str, bytes]) -> list[dict[str, bytes]]:
+    """What the pipeline must answer for each child, if each child is answered by itself."""
+    if not plan.answer_each_child:
+        return []
+    evaluation = _Evaluation(plan, inputs)
+    made = evaluation.run(plan.stage(plan.sources[0]).scope[0], ())
+    count = max((len(value) for value in (made or {}).values() if isinstance(value, list)), default=0)
+    children: list[dict[str, bytes]] = []
+    for at in range(count):
+        children.append({})
+        for (name, edge), source in zip(plan.outputs, plan.sources):
+            if evaluation.run(source, (at,)) is not None:
+                value = evaluation.value(edge, (at,), None)
+                assert isinstance(value, bytes)
+                children[at][name] = value
+    return children
