@@ -185,8 +185,8 @@ class Progress:
         return True
 
     def _close(self, request: Request, scope: Scope) -> None:
-        """All children are done: what they made is a list now, unless the client has it."""
-        for index in scope.exports if scope.index != self._state.compiled.answered else ():
+        """All children are done: what they made is a list now."""
+        for index in scope.exports:
             stage = self._state.compiled.stages[index]
             for tensor in range(stage.base, stage.base + stage.fields):
                 request.values[tensor] = tuple(

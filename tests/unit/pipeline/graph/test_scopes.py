@@ -217,3 +217,10 @@ def test_only_what_stages_make_for_each_child_of_one_fan_out_is_answered_child_b
     texts["read"] = replace(texts["read"], outputs=(*others, replace(same, alias_of="line")))
     found = complaints(f"{graph}outputs: {outputs}\nanswer_each_child: true\n", texts)
     assert any(re.search(why, each) for each in found), found
+
+
+def test_children_without_outputs_cannot_be_answered(complaints: Callable[..., list[str]]) -> None:
+    texts = described(crop="page -> line*30", read="line -> text")
+    texts["read"] = replace(texts["read"], outputs=())
+    found = complaints(stages(crop="inputs: [ingress.image]", read="inputs: [crop.line]") + "answer_each_child: true\n", texts)
+    assert found == ["demo.yaml:5:20: answer_each_child: there are no outputs; name tensors that each child has"]

@@ -386,3 +386,18 @@ def test_a_client_that_is_gone_gets_no_part_and_keeps_no_slot(example: Make) -> 
     scheduler.finish(2, 3)
     assert not [line for line in scheduler.decide() if "part" in line]
     assert scheduler.free("c") == whole
+
+
+def test_the_children_of_one_request_that_a_client_holds_count_as_one_answer(example: Make) -> None:
+    scheduler = example("each child", credits=4, slots=2, ready=False)
+    for stage in range(3):
+        scheduler.ready(stage, stage)
+    scheduler.joins(1, 1)
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(0, 1)
+    scheduler.decide()
+    scheduler.finish(2, 2)
+    scheduler.finish(2, 3)
+    scheduler.asks(1)
+    assert scheduler.decide() == ["client 1: 1 part 0", "client 1: 1 part 1", "client 1: 1 OK", "client 1: a slot"]
