@@ -27,7 +27,8 @@ from pipeline.wire.messages import (
 from shm.handle import TensorHandle
 from shm.view import SegmentTable
 from tests.unit.pipeline.scheduler.actors import MS, SCHEDULER, Client, Expected
-from tests.unit.pipeline.scheduler.graphs import BAD, TENSOR_BYTES, expected_answer, expected_children
+from tests.unit.pipeline.scheduler.evaluation import expected_answer, expected_children
+from tests.unit.pipeline.scheduler.graphs import BAD, TENSOR_BYTES
 from tests.unit.pipeline.scheduler.network import Network
 
 __all__ = ["Clientele"]
