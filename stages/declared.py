@@ -6,6 +6,7 @@ for a stage that leaves one out.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -34,6 +35,8 @@ class Attributes:
     """The largest batch that it takes; None: any."""
     notes: tuple[str, ...] = ()
     """What a person should know of it beside its specs."""
+    parted: bool = False
+    """Whether it gives its outputs in parts: its `process` is a generator."""
 
     def attributes(self) -> dict[str, Any]:
         """The attributes alone, by name."""
@@ -71,6 +74,7 @@ def declared(stage: object) -> Declaration:
         pad=dict(getattr(stage, "pad", {})),
         max_batch=max_batch if type(max_batch) is int and max_batch >= 1 else None,
         notes=tuple(text for text in notes if isinstance(text, str)) if isinstance(notes, (list, tuple)) else (),
+        parted=inspect.isgeneratorfunction(getattr(stage, "process", None)),
         setup=getattr(stage, "setup", None),
         teardown=getattr(stage, "teardown", None),
         attach_memory=getattr(stage, "attach_memory", None),

@@ -33,9 +33,8 @@ def fill(future: Pending | None, answer: Answer, borrowed: Leases, now: int) -> 
         # Not before the future has it: an armed lease that is dropped gives its slot back.
         borrowed.arm(lease)
     if future is not None and not answer.last:
-        if answer.part == len(future.parts):
-            # Its slot is the future's until the last part has come: the scheduler counts on that.
-            future.parts.append(answer)
+        # Its slot is the future's until the last part has come: the scheduler counts on that.
+        future.received.setdefault(answer.part, answer)
     elif future is not None:
         future.answer = answer
         # Last: now it is done.
@@ -58,7 +57,8 @@ def result_of(pending: Pending, copied_bytes: int = COPIED_BYTES, part: Answer |
     interface = pending.interface
     names = tuple([tensor.name for tensor in interface.outputs])
     stages = traces_of(answer, interface.stages)
-    return Result(names, answer.outputs, pending.leases, table, pending.borrowed, stages, copied_bytes)
+    number = None if part is None else part.part
+    return Result(names, answer.outputs, pending.leases, table, pending.borrowed, stages, copied_bytes, number)
 
 
 def traces_of(answer: Answer, names: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -29,7 +29,7 @@ class Pending:
     """A request on its way: what is known of it, without a way to wait for more."""
 
     __slots__ = (
-        "__weakref__", "_error", "answer", "answered_ns", "borrowed", "interface", "leases", "parts", "submitted_ns",
+        "__weakref__", "_error", "answer", "answered_ns", "borrowed", "interface", "leases", "received", "submitted_ns",
         "table", "tag",
     )  # fmt: skip
 
@@ -45,13 +45,18 @@ class Pending:
         self._error: RequestError | None = None
         #: The answer as it came; None before.
         self.answer: Answer | None = None
-        #: Those parts of it that have come, if it comes in parts.
-        self.parts: list[Answer] = []
+        #: Those parts of it that have come, by their number, in the order in which they came.
+        self.received: dict[int, Answer] = {}
         #: What the answer refers to, until the result has it.
         self.leases: dict[SlotRef, Lease] = {}
         #: Monotonic nanoseconds of the submission and of the answer (0: not yet).
         self.submitted_ns = now
         self.answered_ns = 0
+
+    @property
+    def parts(self) -> list[Answer]:
+        """Those parts of the answer that have come, if it comes in parts."""
+        return list(self.received.values())
 
     @property
     def request(self) -> str:
@@ -128,6 +133,7 @@ class Future(Pending):
         """The parts of an answer that comes in parts, each as soon as it is there; `timeout_s` is for each of them.
 
         An answer that comes whole is the only result, unless all of its outputs were skipped: then there is none.
+        `Result.part` is the number of a part. With `answer_each_child` it is the child's, and parts come in any order.
 
         Raises:
             NotInTime: the next one is not there within `timeout_s` seconds (a TimeoutError); it goes on.
@@ -136,9 +142,10 @@ class Future(Pending):
         """
         number = 0
         while True:
-            if number < len(self.parts):
-                yield self._owner.make_result(self, self.parts[number])
-                number += 1
+            if number < len(self.received):
+                for part in self.parts[number:]:
+                    number += 1
+                    yield self._owner.make_result(self, part)
             elif self.done():
                 break
             elif not self._owner.wait_for(_more(self, number), timeout_s):
@@ -168,9 +175,9 @@ class Future(Pending):
         if not self.wait(timeout_s):
             raise NotInTime(f"request {self.request} is not answered after {timeout_s} s; it goes on: call get again")
         self._raise()
-        if self.parts:
+        if self.received:
             raise ClientMisuse(
-                f"the answer to request {self.request} has come in {len(self.parts)} parts, which are no single "
+                f"the answer to request {self.request} has come in {len(self.received)} parts, which are no single "
                 f"result: for part in future.results()"
             )
         # In this order: whatever is raised in between, the leases are held by the result or by this.
@@ -189,4 +196,4 @@ class Future(Pending):
 
 def _more(future: Future, number: int) -> Callable[[], bool]:
     """Whether a part with that number is there, or the end."""
-    return lambda: len(future.parts) > number or future.done()
+    return lambda: len(future.received) > number or future.done()

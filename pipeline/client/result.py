@@ -56,12 +56,14 @@ class Result(Mapping[str, Any]):
         borrowed: Leases,
         stages: Mapping[str, Mapping[str, float]],
         copied: int = COPIED_BYTES,
+        part: int | None = None,
     ) -> None:
         """
         Args:
             names: of the outputs, in the order of `handles`.
             leases: those of the slots that `handles` name.
             copied: outputs of up to this many bytes are copied.
+            part: its number, if it is one part of an answer.
         """
         self._names = names
         self._values: dict[str, Any] = {}
@@ -76,6 +78,9 @@ class Result(Mapping[str, Any]):
         #: For each stage that ran: queue_ms (the longest), compute_ms (of all runs), batch (the largest),
         #: copied_bytes, runs (more than one behind a stage that fans out).
         self.stages = stages
+        #: Of one part of an answer its number from 0, or the child's, if each child is answered by itself. None: it is
+        #: the whole answer.
+        self.part = part
         for name, handle in zip(names, handles):
             if isinstance(handle, int):
                 continue

@@ -321,6 +321,11 @@ class PipelineConfig(_Node):
         description="The tensors of an answer: a list of stage.tensor, or a mapping from the name in the answer to "
         "stage.tensor. Default: all outputs of the last stage.",
     )
+    answer_each_child: bool = Field(
+        default=False,
+        description="Answer every child by itself, as one part of the answer, as soon as it is done. All outputs must "
+        "be of stages that run once for each child of one stage that fans out.",
+    )
     ingress: IngressConfig = Field(default_factory=IngressConfig, description="How requests come in.")
     segments: Literal["posix", "sysv"] = Field(default="posix", description="The kind of shared memory.")
     drain_s: float = Field(

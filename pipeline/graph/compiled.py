@@ -112,7 +112,7 @@ class Scope:
     reads: tuple[int, ...]
     """Producers of the scope around it whose slots are read in here."""
     exports: tuple[int, ...]
-    """Producers of this scope whose slots are read outside of it."""
+    """Producers of this scope whose slots are read outside of it: by stages that join, or by the client."""
     most: int
     """How many children one request has at most; of the outermost scope 1."""
     guards_last_slot: bool
@@ -136,6 +136,14 @@ class CompiledPlan:
     """For each of `outputs`, the mask of the stage without which it is missing."""
     ingress_pools: tuple[int, ...]
     """Indices of the pools that clients fill, by rising slot size."""
+    answered: int
+    """Index of the scope that has the outputs: 0, or that of the children, if each is answered by itself."""
+
+    @property
+    def slots_of_answer(self) -> int:
+        """How many slots the answer to one request refers to, at most."""
+        scope = self.scopes[self.answered]
+        return sum(scope.kept) * scope.most
 
     def until(self, index: int) -> int:
         """Mask of a stage and of all that must have run before it."""
@@ -177,6 +185,10 @@ class _Maker:
         self.sources = [tuple(self._number(edge) for edge in stage.edges) for stage in plan.stages]
         self.reads = [tuple(sorted({self.producer_of[t] for t in taken})) for taken in self.sources]
         self.needs = needs_of(plan.stages)
+        #: The path of the scope that has the outputs.
+        self.answered: tuple[str, ...] = ()
+        if plan.answer_each_child:
+            self.answered = plan.stages[self.index[plan.outputs[0][1].producer]].scope
 
     def compiled(self) -> CompiledPlan:
         plan = self.plan
@@ -191,6 +203,7 @@ class _Maker:
             outputs=outputs,
             output_sources=tuple(self._bit(name) for name in written),
             ingress_pools=self._pools(INGRESS),
+            answered=self.paths.index(self.answered),
         )
 
     def _pools(self, producer: str) -> tuple[int, ...]:
@@ -272,8 +285,9 @@ class _Maker:
         path = self.paths[number]
         own, inside = self._own(path), self._inside(path)
         source = self.index[path[-1]] if path else -1
-        exports = self._exports(own, inside)
-        kept = exports if path else {self.producer_of[tensor] for tensor in outputs}
+        answered = {self.producer_of[tensor] for tensor in outputs} if path == self.answered else set()
+        exports = self._exports(own, inside) | (answered if path else set())
+        kept = exports if path else answered
         within = _union(1 << i for i in inside)
         return Scope(
             index=number,

@@ -237,6 +237,8 @@ class Plan:
     capsules: CapsulePlan = CapsulePlan()
     sources: tuple[str, ...] = ()
     """The stages that `outputs` were written with, as in `StagePlan`."""
+    answer_each_child: bool = False
+    """Whether every child of a request is answered by itself, as one part of the answer."""
 
     def stage(self, name: str) -> StagePlan:
         """The stage of that name.

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.config.findings import Findings
 from pipeline.config.loader import LoadedConfig
 from pipeline.config.schema import StageConfig, hosts_of
+from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.description import StageDescription
 from pipeline.graph.placement import place_workers
 from pipeline.graph.plan import BatchPlan, CanaryPlan, CapsulePlan, Plan, StagePlan, WorkerPlan
@@ -46,7 +47,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         _stage(by_name[name], descriptions[name], wiring, workers[name], by_name[hosts[name]]) for name in wiring.order
     )
     slots = ingress_slots(config.ingress.slots, stages)
-    return Plan(
+    plan = Plan(
         name=config.name,
         config_path=str(loaded.path),
         base_dir=str(loaded.base_dir),
@@ -54,6 +55,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         stages=stages,
         outputs=wiring.outputs,
         sources=wiring.output_sources,
+        answer_each_child=config.answer_each_child,
         pools=pools_of(loaded.inputs, stages, wiring, slots),
         segment_kind=config.segments,
         drain_s=config.drain_s,
@@ -62,6 +64,9 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         canary=None if config.canary is None else CanaryPlan(_canary_file(loaded), config.canary.every_s),
         capsules=CapsulePlan(**config.capsules.model_dump()),
     )
+    _check_parts(plan, config.stages, descriptions, findings)
+    findings.refuse()
+    return plan
 
 
 def _stage(
@@ -112,6 +117,20 @@ def _check_batches(
                 ("stages", index, "batch", "max_size"),
                 f"stage {stage.name} takes batches of at most {description.max_batch}, "
                 f"found {stage.batch.max_size}{why}",
+            )
+
+
+def _check_parts(
+    plan: Plan, stages: Sequence[StageConfig], descriptions: Mapping[str, StageDescription], findings: Findings
+) -> None:
+    """Refuse stages that would answer in parts, at a place where others read what they make."""
+    may_part = {stage.name: stage.may_part for stage in CompiledPlan.of(plan).stages}
+    for index, stage in enumerate(stages):
+        if descriptions[stage.name].parted and not may_part[stage.name]:
+            findings.add(
+                ("stages", index),
+                f"stage {stage.name}: process is a generator, which answers in parts; but its outputs go to other "
+                f"stages too, or it runs behind one that fans out. Let it return what it yields, or put it last",
             )
 
 

@@ -14,6 +14,9 @@ The rules, and why:
   joins them is kept until all of a request's are there: their pool has room for those of one request more than are
   being computed, of two if slots are small, and a request's children are not begun before there is room
   for what they give (see `pipeline.scheduler.progress`).
+* **If each child is answered by itself** (`answer_each_child`), the client may hold the answers of all children of a
+  request until the last has come, and those of other requests: there is a slot for each child of every request that
+  can be inside.
 * **Ingress slots** bound the requests that are inside: as many as keep every worker busy, and a third more,
   since one client alone gets three quarters; at least 8 and at most 256.
 * **Ingress pools**: inputs of up to 1 MiB, or of fixed shapes, have one pool. Larger ones are files more
@@ -100,7 +103,10 @@ def pools_of(
             if not stage.scope:
                 # There are never more requests inside than that.
                 held = min(held, slots)
-            kept = slots if stage.name in answered else _joined(stage, stages) * (1 if size > _SMALL_BYTES else 2)
+            if stage.name in answered:
+                kept = slots * (_children(stage, stages) if stage.scope else 1)
+            else:
+                kept = _joined(stage, stages) * (1 if size > _SMALL_BYTES else 2)
             if stage.name in sized and size > ONE_CLASS_BYTES and held + kept > 2:
                 classes = size_classes(size, held + kept)
                 pools += [PoolPlan(pool_name(stage.name, number), *of_size) for number, of_size in enumerate(classes)]
@@ -157,8 +163,13 @@ def _joined(stage: StagePlan, stages: Sequence[StagePlan]) -> int:
     ]
     if not many:
         return 0
+    return min(max(many), _children(stage, stages))
+
+
+def _children(stage: StagePlan, stages: Sequence[StagePlan]) -> int:
+    """For how many children of one request at most a stage behind one that fans out runs."""
     fan = next(other for other in stages if other.name == stage.scope[-1])
-    return min([max(many), *(field.spec.many for field in fan.fields if field.spec.many is not None)])
+    return min(field.spec.many for field in fan.fields if field.spec.many is not None)
 
 
 def _ingress_classes(inputs: Sequence[TensorSpec], slots: int) -> list[tuple[int, int]]:

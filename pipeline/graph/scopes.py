@@ -98,21 +98,57 @@ class Scopes:
             if scope[: len(theirs)] != theirs and theirs[: len(scope)] != scope:
                 self._note(name, None, f"{name} runs for each child of {scope[-1]}; {other} for each of {theirs[-1]}")
 
-    def check_outputs(self, outputs: Sequence[tuple[str, Edge]]) -> None:
-        """An answer carries what a request has one of."""
+    def check_outputs(self, outputs: Sequence[tuple[str, Edge]], edges: Sequence[Edge]) -> None:
+        """An answer carries what a request has one of; with `answer_each_child`, what each child has one of.
+
+        Args:
+            outputs: as written.
+            edges: the same, with aliases resolved.
+        """
+        if self._graph.config.answer_each_child:
+            self._check_children_outputs(outputs, edges)
+            return
         for at, (name, edge) in enumerate(outputs):
             spec = self._graph.given[edge.producer][edge.tensor]
             fans_out = edge.producer if spec.many is not None else None
             if edge.producer != INGRESS and self.of[edge.producer]:
                 fans_out = self.of[edge.producer][-1]
             if fans_out is not None:
-                written = self._graph.config.outputs
-                path: NodePath = ("outputs",) if written is None else ("outputs", name if name in written else at)
-                self._graph.findings.add(
-                    path,
-                    f"{edge.producer}.{edge.tensor} is made once for each child of {fans_out}; "
-                    "an answer carries what a stage has joined, one that takes many",
+                self._note_output(
+                    name,
+                    at,
+                    f"{edge.producer}.{edge.tensor} is made once for each child of {fans_out}; an answer carries what "
+                    "a stage has joined, one that takes many; or answer_each_child: true sends the children one by one",
                 )
+
+    def _check_children_outputs(self, outputs: Sequence[tuple[str, Edge]], edges: Sequence[Edge]) -> None:
+        """Each child has all outputs, and a slot of its own for each of them."""
+        if not outputs:
+            self._graph.findings.add(("answer_each_child",), "there are no outputs; name tensors that each child has")
+        first = next((scope for _, edge in outputs if (scope := self.of.get(edge.producer, ()))), ())
+        for at, ((name, edge), made) in enumerate(zip(outputs, edges)):
+            tensor = f"{edge.producer}.{edge.tensor}"
+            scope = self.of.get(edge.producer, ())
+            if not scope or self._graph.given[edge.producer][edge.tensor].many is not None:
+                why = "is not made once for each child"
+            elif len(scope) > 1:
+                why = f"is made for each child of {scope[-1]}, within each of {scope[0]}; join the inner ones"
+            elif scope != first:
+                why = f"is made for each child of {scope[0]}, and another output for each of {first[0]}"
+            elif self.of.get(made.producer, ()) != scope:
+                why = f"is {made.producer}.{made.tensor}, passed on, and not made for each child"
+            else:
+                continue
+            self._note_output(
+                name,
+                at,
+                f"{tensor} {why}; answer_each_child takes outputs that stages make for each child of one fan-out",
+            )
+
+    def _note_output(self, name: str, at: int, message: str) -> None:
+        written = self._graph.config.outputs
+        path: NodePath = ("outputs",) if written is None else ("outputs", name if name in written else at)
+        self._graph.findings.add(path, message)
 
     def _is_inside(self, name: str, scope: tuple[str, ...]) -> bool:
         return bool(scope) and self.of[name][: len(scope)] == scope

@@ -91,7 +91,7 @@ def wire(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]) -> 
         after[name] = tuple(other for other in order if other in first)
         wirer.check_edges(name, sources[name], edges[name])
         scopes.add(name, sources[name], edges[name], needs[name], when.get(name))
-    scopes.check_outputs(outputs)
+    scopes.check_outputs(outputs, tuple(resolved(edge) for _, edge in outputs))
     wirer.check_all_contribute(needs, {edge.producer for _, edge in outputs})
     findings.refuse()
     return Wiring(

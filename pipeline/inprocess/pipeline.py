@@ -61,9 +61,9 @@ class LocalPipeline(LocalWorkers):
         self.work(self._take)
         (*parts, answer), self._answers = self._answers, []
         assert not any(part.last for part in parts), f"request {submission.tag} has {len(parts) + 1} answers"
-        # All parts of an answer lie in one slot, and none of them is shown here.
-        given = [handle for part in parts[:1] for handle in part.outputs if not isinstance(handle, int)]
-        self.release([SlotRef(*handle[:3]) for handle in given])
+        # No part of an answer is shown here. Several may lie in one slot.
+        given = [handle for part in parts for handle in part.outputs if not isinstance(handle, int)]
+        self.release(list({SlotRef(*handle[:3]): None for handle in given}))
         return answer
 
     def release(self, slots: Sequence[SlotRef]) -> None:

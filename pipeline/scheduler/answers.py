@@ -104,9 +104,23 @@ class Answering:
         part = Answer(request.tag, OK, "", outputs, (), "", last=False, part=request.parts - 1)
         state.out.answers[client.number].append(part)
 
+    def child(self, request: Request) -> None:
+        """Send the client what a child, which is done, has made: one part of the answer. Its slots are the client's."""
+        state, root = self._state, request.root
+        client = state.ingress.clients.get(root.client)
+        outputs = self._outputs(request)
+        self._let_go(request, client, request.scope.kept if client is not None else ())
+        root.parts += 1
+        if client is not None:
+            part = Answer(root.tag, OK, "", outputs, (), "", last=False, part=request.position)
+            state.out.answers[client.number].append(part)
+
     def _outputs(self, request: Request) -> tuple[TensorHandle | int, ...]:
-        """The tensors of the answer; MISSING in place of those that a skipped stage would have made."""
+        """The tensors of an answer, or of a child's part of it; MISSING in place of those that a skipped stage would
+        have made, and of those that went out with the children."""
         compiled = self._state.compiled
+        if request.scope.index != compiled.answered:
+            return (MISSING,) * len(compiled.outputs)
         return tuple(
             [
                 MISSING if request.skipped & source or (value := request.values[tensor]) is None else value  # type: ignore[misc]
@@ -124,10 +138,10 @@ class Answering:
             if kept and kept[producer + 1] and producer != request.parted:
                 assert client is not None
                 client.borrowed.add(lease)
-                if request.fences:
+                if (root := request.root).fences:
                     # A cancelled order may still read it, also after the client has let go.
                     self._state.pool_of(lease).borrow(lease.slot, lease.generation)
-                    request.fenced_slots.append(lease)
+                    root.fenced_slots.append(lease)
             else:
                 self._fencing.give_back(request, lease)
 

@@ -139,6 +139,9 @@ class Progress:
                 if member is not request or not request.scope.kept[producer + 1]:
                     self._give_back_step(member, producer)
         scope = request.scope
+        if scope.index == self._state.compiled.answered:
+            self._promises.end_one(request)
+            self._answering.child(request)
         parent.running[scope.index] -= 1
         if not parent.running[scope.index]:
             self._close(parent, scope)

@@ -2,8 +2,9 @@
 
 What children give to a stage that joins stays in its slots until all of it is there. If two requests began with half of
 the slots each, neither would ever finish: so a scope is opened only if there are slots for what all its children give.
-These are promised to the children until the join has read them. If there are branches, slots are also left for what the
-children of the eldest request may give, if it has not opened that scope yet.
+These are promised to the children until the join has read them. If each child is answered by itself, its slots are
+promised until it is done: then they are the client's, and count for as long as the client holds them. If there are
+branches, slots are also left for what the children of the eldest request may give, if it has not opened that scope yet.
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ class Promises:
         for index in exports:
             # What is promised is of one size (see `pipeline.graph.pools`).
             pool = stages[index].pools[0]
-            if (spare or self._promised[pool]) and self._promised[pool] + count + spare > state.pools[pool].slots:
+            taken = self._promised[pool]
+            if scope.index == state.compiled.answered:
+                # Those of children that are not done count twice, which may delay others, and never for ever.
+                taken += state.pools[pool].in_use
+            if (spare or taken) and taken + count + spare > state.pools[pool].slots:
                 return False
         for index in exports:
             request.promises[index] = count
@@ -50,6 +55,15 @@ class Promises:
         """What a producer's children gave has been read: their slots may be promised to others."""
         count = request.promises.pop(producer, 0)
         self._promised[self._state.compiled.stages[producer].pools[0]] -= count
+
+    def end_one(self, child: Request) -> None:
+        """A child is answered by itself: its slots are the client's, and no longer promised."""
+        assert child.parent is not None
+        promises = child.parent.promises
+        for producer in child.scope.exports:
+            if producer in promises:
+                promises[producer] -= 1
+                self._promised[self._state.compiled.stages[producer].pools[0]] -= 1
 
     def end_all(self, request: Request) -> None:
         """The request is answered, or the child is done: what was promised to its children is for others."""

@@ -200,7 +200,8 @@ class Answer(Record, frozen=True):
     last: bool = True
     """False: a part, and more will follow. The last answer of a request that had parts brings no outputs."""
     part: int = 0
-    """Of a part its number, from 0; of the last answer how many parts there were."""
+    """Of a part its number, from 0, or the child's, if each child is answered by itself: those come as they are done.
+    Of the last answer how many parts there were."""
 
 
 class Copied(Record, frozen=True):

@@ -8,7 +8,6 @@ concerns, except StageBroken.
 
 from __future__ import annotations
 
-import inspect
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +26,7 @@ from shm.errors import HandleRefused
 from shm.handle import JSON, TensorHandle
 from shm.layout import round_up
 from shm.view import SegmentTable
+from stages.declared import declared
 from stages.errors import BadInput, StageBroken
 from stages.request import RequestInfo
 from stages.stage import Array, Batch, Stage
@@ -125,7 +125,7 @@ class Execution:
         self._raised = raised
         self._tell = tell
         #: Whether the stage gives its outputs in parts.
-        self.parted = inspect.isgeneratorfunction(stage.process)
+        self.parted = declared(stage).parted
         self._index = index
         self._base = base
         self._stage = stage

@@ -26,7 +26,6 @@ from pipeline.worker.overdue import Overdue
 from pipeline.worker.recorder import Recorder
 from shm.view import SegmentTable
 from stages.declared import declared
-from stages.errors import SpecMismatch
 from stages.loading import load_stage
 from stages.stage import Stage, StageContext
 
@@ -122,11 +121,6 @@ class Replica:
         self._execution = Execution(
             plan, self.stage, current.base, stage, self._table, current.asked, sized=sized, tell=self._tell_parts
         )
-        if self._execution.parted and not current.may_part:
-            raise SpecMismatch(
-                f"stage {plan.name}: process is a generator, which answers in parts; but its outputs go to other "
-                f"stages too, or it runs behind one that fans out. Let it return what it yields, or put it last"
-            )
 
     def touches(self, pool: str) -> bool:
         """Whether the stage reads or fills slots of that pool."""

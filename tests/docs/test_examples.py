@@ -83,7 +83,7 @@ def test_the_page_about_stages_does_what_it_says(reader: Path) -> None:
 
 
 def test_the_page_about_chaining_does_what_it_says(reader: Path) -> None:
-    assert follow("docs/chaining.md") == 6
+    assert follow("docs/chaining.md") == 9
 
 
 def test_the_page_about_the_client_does_what_it_says(reader: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import Cancelled, ClientMisuse, StartError
+from pipeline.errors import BadInput, Cancelled, ClientMisuse, ConfigError
+from pipeline.prepare.preparation import prepare
 from pipeline.testing import running
 from pipeline.wire.messages import PROTOCOL, Cancel, Loan, Refused, Retire
 from tests.integration.raw_client import RawClient
@@ -61,6 +62,35 @@ class Slow:
                 file.write(bytes(data).decode() + " ")
             time.sleep(self._wait_s)
             batch.out(row, "data", data.shape)[...] = data
+
+
+class Split:
+    """One child for each byte."""
+
+    inputs = (BYTES,)
+    outputs = (TensorSpec("one", "uint8", (1,), many=50),)
+
+    def process(self, batch):
+        return {"one": [[data[at:at + 1] for at in range(len(data))] for data in batch.rows("data")]}
+
+
+class Wait:
+    """Passes a child on, as soon as there is a file of its name. A child named x fails, and so does its request."""
+
+    inputs = outputs = (TensorSpec("one", "uint8", (1,)),)
+
+    def __init__(self, folder):
+        self._folder = folder
+
+    def process(self, batch):
+        for row, one in enumerate(batch.rows("one")):
+            name = bytes(one).decode()
+            if name == "x":
+                batch.fail(row, "an x")
+                continue
+            while not os.path.exists(os.path.join(self._folder, name)):
+                time.sleep(0.01)
+            batch.out(row, "one", (1,))[...] = one
 
 
 class Pieces:
@@ -185,8 +215,8 @@ def test_a_stage_that_answers_in_parts_may_not_be_followed_by_another(config: An
     pieces = {"use": "stages.pieces:Pieces", "with": {"max_bytes": 65536}}
     follower = {"use": "stages.relay:Relay", "with": {"name": "piece", "shape": ["bytes"], "max": {"bytes": 65536}}}
     why = r"process is a generator, which answers in parts; but its outputs go to other"
-    with pytest.raises(StartError, match=why), running(config(pieces, follower)):
-        pass
+    with pytest.raises(ConfigError, match=rf"\.yaml:\d+:\d+: .*{why}"):
+        prepare(config(pieces, follower))
 
 
 # -- streams ----------------------------------------------------------------------------------------
@@ -270,3 +300,23 @@ def test_a_future_that_is_cancelled_fails_with_cancelled(config: Any, tmp_path: 
         assert [bytes(future.get(10)["data"]) for future in futures[:2]] == [b"a", b"b"]
         futures[0].cancel()
         assert bytes(futures[0].get()["data"]) == b"a"
+
+
+def test_children_are_read_as_they_are_done_and_their_parts_say_which_they_are(config: Any, tmp_path: Path) -> None:
+    wait = {"own": "Wait", "with": {"folder": str(tmp_path)}, "replicas": 2}
+    with running(config({"own": "Split"}, wait, answer_each_child=True)) as pipeline, pipeline.client() as client:
+        (tmp_path / "b").touch()
+        (tmp_path / "c").touch()
+        found = []
+        for part in client.submit(data=b"ab").results(20):
+            found.append((part.part, bytes(part["one"])))
+            # The first child waits for this until the second one has come.
+            (tmp_path / "a").touch()
+        assert found == [(1, b"b"), (0, b"a")]
+        assert list(client.submit(data=b"").results(20)) == []
+        with pytest.raises(BadInput, match="child 0 of s0: an x"):
+            list(client.submit(data=b"xa").results(20))
+        # As many as one client may have inside, none of which is read before all are sent.
+        kept = [client.submit(data=b"ab" * 24) for _ in range(6)]
+        for future in kept:
+            assert sorted(part.part for part in future.results(20)) == list(range(48))

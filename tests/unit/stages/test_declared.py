@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def test_what_is_left_out_has_a_default() -> None:
     assert declared(Bare()) == Declaration()
     assert Declaration().attributes() == {
         "device": "cpu", "concurrency": 1, "scales_with_cores": False, "ragged": False, "pad": {}, "max_batch": None,
-        "notes": (),
+        "notes": (), "parted": False,
     }  # fmt: skip
 
 
@@ -69,3 +70,14 @@ def test_notes_are_the_texts_among_them() -> None:
 def test_a_stage_for_the_cpu_is_told_so_in_the_process_of_one_that_has_a_gpu() -> None:
     assert Declaration().device_of("cuda:1") == "cpu"
     assert Declaration(device="cuda").device_of("cuda:1") == "cuda:1"
+
+
+def test_a_stage_whose_process_is_a_generator_gives_its_outputs_in_parts() -> None:
+    class Whole:
+        def process(self, batch: object) -> None: ...
+
+    class Parted:
+        def process(self, batch: object) -> Iterator[None]:
+            yield
+
+    assert (declared(Whole()).parted, declared(Parted()).parted) == (False, True)

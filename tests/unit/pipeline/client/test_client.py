@@ -29,7 +29,8 @@ from tests.unit.pipeline.client.loopback import (
     arrived,
     arrived_without_client,
 )
-from tests.unit.pipeline.scheduler.graphs import BAD, expected_answer, make_plan
+from tests.unit.pipeline.scheduler.evaluation import expected_answer
+from tests.unit.pipeline.scheduler.graphs import BAD, make_plan
 
 X = bytes(range(1, 17))
 Y = bytes(range(101, 117))

@@ -10,7 +10,8 @@ import pytest
 from pipeline.errors import InvalidRequest
 from pipeline.graph.plan import Plan
 from tests.unit.pipeline.client.loopback import Client, Pipeline
-from tests.unit.pipeline.scheduler.graphs import expected_answer, make_plan
+from tests.unit.pipeline.scheduler.evaluation import expected_answer
+from tests.unit.pipeline.scheduler.graphs import make_plan
 
 X = bytes(range(1, 17))
 Y = bytes(range(101, 117))

@@ -16,7 +16,8 @@ from pipeline.client import Future
 from pipeline.errors import ClientMisuse
 from pipeline.wire.messages import Submit
 from tests.unit.pipeline.client.loopback import Client, Pipeline, arrived, arrived_without_client
-from tests.unit.pipeline.scheduler.graphs import expected_answer, make_plan
+from tests.unit.pipeline.scheduler.evaluation import expected_answer
+from tests.unit.pipeline.scheduler.graphs import make_plan
 
 FOLDER = str(Path(pipeline.client.__file__).parent)
 

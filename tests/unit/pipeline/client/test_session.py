@@ -220,6 +220,15 @@ def test_parts_that_have_come_can_still_be_read_when_the_scheduler_dies(talk: Ta
     assert without.table is None
 
 
+def test_children_that_are_answered_by_themselves_are_kept_as_they_come_and_once(talk: Talk) -> None:
+    pending = talk.submit(slot(0))
+    talk.said()
+    parts = [replace(ok(1), last=False, part=part) for part in (2, 0, 2, 0, 1)]
+    for part in parts:
+        talk.answered(part)
+    assert pending.parts == [parts[0], parts[1], parts[4]]
+
+
 def test_requests_that_are_kept_back_share_one_message(talk: Talk) -> None:
     kept = [talk.submit(slot(1), flush=False)]
     assert talk.said() == []

@@ -153,3 +153,16 @@ def test_pools_of_a_stage_rise_in_size() -> None:
     stage = CompiledPlan.of(plan).stages[1]
     assert stage.slot_sizes == tuple(sorted(stage.slot_sizes))
     assert [plan.pools[at].name for at in stage.pools] == ["b/0", "b/1", "b/2"]
+
+
+def test_if_each_child_is_answered_by_itself_the_client_has_the_slots_of_the_outputs_from_the_children() -> None:
+    found = _compiled("each child perhaps")
+    assert (found.answered, found.slots_of_answer) == (1, 2 * 3)
+    request, children = found.scopes
+    assert (any(request.kept), children.kept) == (False, (False, False, True, True))
+    assert children.exports == (1, 2)
+
+
+def test_a_whole_answer_is_of_the_request_and_refers_to_one_slot_of_each_producer() -> None:
+    found = _compiled("early outputs")
+    assert (found.answered, found.slots_of_answer) == (0, 3)

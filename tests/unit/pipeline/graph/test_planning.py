@@ -141,3 +141,49 @@ def test_a_batch_larger_than_a_stage_takes_is_refused_where_it_stands_and_says_w
         make_plan(loaded, {"net": detector}, MACHINE)
     one = load("- {name: net, use: m:Net, inputs: [ingress.image]}\noutputs: [net.found]\n")
     assert make_plan(one, {"net": detector}, MACHINE).stage("net").batch.max_size == 1
+
+
+def _parted(description: StageDescription) -> StageDescription:
+    return replace(description, parted=True)
+
+
+def test_a_generator_may_be_the_last_stage(load: Load, describe: Callable[..., StageDescription]) -> None:
+    loaded = load("- {name: say, use: m:Say, inputs: [ingress.image]}\noutputs: [say.word]\n")
+    make_plan(loaded, {"say": _parted(describe("image uint8 4 -> word json 30"))}, MACHINE)
+
+
+def test_a_generator_before_another_stage_is_refused_at_its_line(
+    load: Load, describe: Callable[..., StageDescription]
+) -> None:
+    loaded = load("- {name: say, use: m:Say, inputs: [ingress.image]}\n- {name: read, use: m:Read}\n")
+    descriptions = {
+        "say": _parted(describe("image uint8 4 -> word uint8 4")),
+        "read": describe("word uint8 4 -> text json 30"),
+    }
+    why = r"demo\.yaml:3:\d+: .*stage say: process is a generator, which answers in parts; but its outputs go to other"
+    with pytest.raises(ConfigError, match=why):
+        make_plan(loaded, descriptions, MACHINE)
+
+
+def test_a_generator_behind_a_fan_out_is_refused_at_its_line(
+    load: Load, describe: Callable[..., StageDescription]
+) -> None:
+    loaded = load(
+        "- {name: cut, use: m:Cut, inputs: [ingress.image]}\n- {name: say, use: m:Say}\n- {name: join, use: m:Join}\n"
+    )
+    cut, say, join = (describe(f"{a} uint8 4 -> {b} uint8 4") for a, b in ("xy", "yz", "zw"))
+    cut = replace(cut, inputs=(replace(cut.inputs[0], name="image"),), outputs=(replace(cut.outputs[0], many=9),))
+    join = replace(join, inputs=(replace(join.inputs[0], many=9),))
+    with pytest.raises(ConfigError, match=r"demo\.yaml:4:\d+: .*stage say: .*or it runs behind one that fans out"):
+        make_plan(loaded, {"cut": cut, "say": _parted(say), "join": join}, MACHINE)
+
+
+def test_the_plan_says_whether_each_child_is_answered_by_itself(
+    load: Load, describe: Callable[..., StageDescription]
+) -> None:
+    loaded = load("- {name: cut, use: m:Cut, inputs: [ingress.image]}\n- {name: say, use: m:Say}\nanswer_each_child: true\n")
+    cut = describe("image uint8 4 -> y uint8 4")
+    cut = replace(cut, outputs=(replace(cut.outputs[0], many=9),))
+    plan = make_plan(loaded, {"cut": cut, "say": describe("y uint8 4 -> z uint8 4")}, MACHINE)
+    assert plan.answer_each_child
+    assert Plan.from_json(plan.to_json()).answer_each_child

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pipeline.config.loader import LoadedConfig
 from pipeline.graph.plan import BatchPlan, Edge, Plan, PoolPlan, StagePlan, When, WorkerPlan
 from pipeline.graph.planning import make_plan
-from pipeline.graph.pools import _ingress_classes, size_classes, sized_stages
+from pipeline.graph.pools import _ingress_classes, pools_of, size_classes, sized_stages
 from pipeline.graph.slots import fields_of
+from pipeline.graph.wiring import Wiring
 from pipeline.topology.cpus import Cpus
 from pipeline.topology.machine import Machine
 from pipeline.topology.numa import NumaNode
@@ -212,3 +213,12 @@ def test_two_fan_outs_side_by_side_are_branches_and_their_insides_are_not() -> N
         stage("g", "f", "f"), stage("z", "cg"),
     )  # fmt: skip
     assert sized(*stages) == {"b"}
+
+
+def test_if_each_child_is_answered_by_itself_there_is_a_slot_for_every_child_of_every_request() -> None:
+    stages = stage("a", "x", many=9), stage("b", "a", "a"), stage("c", "b", "a")
+    edges = {each.name: each.edges for each in stages}
+    wiring = Wiring(tuple(edges), edges, {"a": (), "b": ("a",), "c": ("b",)}, (("c", Edge("c", "t")),))
+    pools = {pool.name: pool for pool in pools_of((TensorSpec("x", "uint8", (8,)),), stages, wiring, slots=5)}
+    # What it is at work on, and what clients may hold: of one size.
+    assert pools["c"].slots == stages[2].credits + 5 * 9

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,7 +115,7 @@ def test_an_answer_cannot_carry_what_children_made(complaints: Callable[..., lis
     found = complaints(stages(**{k: OCR[k] for k in ("crop", "read")}), described(crop="p -> line*30", read="line -> text"))
     assert found == [
         "demo.yaml:1:1: outputs: read.text is made once for each child of crop; an answer carries what a stage has joined, "
-        "one that takes many"
+        "one that takes many; or answer_each_child: true sends the children one by one"
     ]
 
 
@@ -175,3 +177,50 @@ def test_a_condition_that_no_stage_can_tell_is_refused(
         stages(a="inputs: [ingress.image]", b=f"inputs: [a.y], when: {when}"), described(a="x -> y, many*3", b="y -> z")
     )
     assert complaint in found[0]
+
+
+EACH = "outputs: [read.text]\nanswer_each_child: true\n"
+
+
+def test_each_child_may_be_answered_by_itself(wired: Callable[..., Wiring]) -> None:
+    wiring = wired(
+        stages(crop="inputs: [ingress.image]", read="inputs: [crop.line]") + EACH,
+        described(crop="page -> line*30", read="line -> text"),
+    )
+    assert wiring.outputs == (("text", Edge("read", "text")),)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "why"),
+    [
+        ("[read.text, crop.size]", r"outputs\[1\]: crop\.size is not made once for each child; answer_each_child takes outputs"),
+        ("[crop.line]", r"outputs\[0\]: crop\.line is not made once for each child"),
+        ("[ingress.image]", r"outputs\[0\]: ingress\.image is not made once for each child"),
+        ("[read.text, letter.sign]", r"outputs\[1\]: letter\.sign is made for each child of read, within each of crop; join"),
+        ("[read.text, other.w]", r"outputs\[1\]: other\.w is made for each child of split, and another output for each of crop"),
+        ("[read.same]", r"outputs\[0\]: read\.same is crop\.line, passed on, and not made for each child"),
+        ("{first: read.text, second: crop.size}", r"outputs\.second: crop\.size is not made once for each child"),
+    ],
+)
+def test_only_what_stages_make_for_each_child_of_one_fan_out_is_answered_child_by_child(
+    complaints: Callable[..., list[str]], outputs: str, why: str
+) -> None:
+    graph = stages(
+        crop="inputs: [ingress.image]", read="inputs: [crop.line]", letter="inputs: [read.letters]",
+        split="inputs: [ingress.image]", other="inputs: [split.v]",
+    )  # fmt: skip
+    texts = described(
+        crop="page -> line*30, size", read="line -> text, letters*9, same", letter="sign -> sign",
+        split="page -> v*3", other="v -> w",
+    )  # fmt: skip
+    *others, same = texts["read"].outputs
+    texts["read"] = replace(texts["read"], outputs=(*others, replace(same, alias_of="line")))
+    found = complaints(f"{graph}outputs: {outputs}\nanswer_each_child: true\n", texts)
+    assert any(re.search(why, each) for each in found), found
+
+
+def test_children_without_outputs_cannot_be_answered(complaints: Callable[..., list[str]]) -> None:
+    texts = described(crop="page -> line*30", read="line -> text")
+    texts["read"] = replace(texts["read"], outputs=())
+    found = complaints(stages(crop="inputs: [ingress.image]", read="inputs: [crop.line]") + "answer_each_child: true\n", texts)
+    assert found == ["demo.yaml:5:20: answer_each_child: there are no outputs; name tensors that each child has"]

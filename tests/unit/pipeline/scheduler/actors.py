@@ -55,6 +55,9 @@ class Expected:
     stream: int = 0
     sequence: int = 0
     cancelled: bool = False
+    #: What is answered for each child, and for which ones it has been.
+    children: list[dict[str, bytes]] = field(default_factory=list)
+    came: set[int] = field(default_factory=set)
     #: The parts of its answer that have come.
     parts: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
 

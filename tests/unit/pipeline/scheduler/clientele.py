@@ -27,7 +27,8 @@ from pipeline.wire.messages import (
 from shm.handle import TensorHandle
 from shm.view import SegmentTable
 from tests.unit.pipeline.scheduler.actors import MS, SCHEDULER, Client, Expected
-from tests.unit.pipeline.scheduler.graphs import BAD, TENSOR_BYTES, expected_answer
+from tests.unit.pipeline.scheduler.evaluation import expected_answer, expected_children
+from tests.unit.pipeline.scheduler.graphs import BAD, TENSOR_BYTES
 from tests.unit.pipeline.scheduler.network import Network
 
 __all__ = ["Clientele"]
@@ -132,6 +133,7 @@ class Clientele:
         sequence = client.streams.get(stream, 0)
         expected = client.waiting[client.tags]
         expected.stream, expected.sequence = stream, sequence
+        expected.children = expected_children(self.plan, inputs)
         return Submission(client.tags, slot, tuple(handles), deadline, priority, "", stream, sequence)
 
     def cancel(self) -> bool:
@@ -178,11 +180,16 @@ class Clientele:
 
     def _answer(self, client: Client, answer: Answer) -> None:
         assert answer.tag in client.waiting, f"{answer} was answered before, or never asked"
+        each = self.plan.answer_each_child
         if not answer.last:
-            self._take_part(client.waiting[answer.tag], answer)
+            if each:
+                self._take_child(client, client.waiting[answer.tag], answer)
+            else:
+                self._take_part(client.waiting[answer.tag], answer)
             return
         expected = client.waiting.pop(answer.tag)
-        assert answer.part == len(expected.parts), f"{answer} came after {len(expected.parts)} parts"
+        came = len(expected.came if each else expected.parts)
+        assert answer.part == came, f"{answer} came after {came} parts"
         if expected.parts:
             # The client has read them until now, as the slots of every other answer.
             client.held.append(expected.parts)
@@ -202,6 +209,7 @@ class Clientele:
             if (parted := self.parted) is not None:
                 found[parted] = b"".join([data for _, data in expected.parts])
             assert found == expected.outputs, f"wrong answer {answer}"
+            assert len(expected.came) == len(expected.children), f"children are missing before {answer}"
             if given:
                 client.held.append(list(given.values()))
             return
@@ -210,7 +218,7 @@ class Clientele:
             self._replace_stream(client, expected.stream)
         allowed = {
             "Cancelled": expected.cancelled,
-            "StreamBroken": self.lost_workers and (bool(expected.stream) or answer.part > 0),
+            "StreamBroken": self.lost_workers and (bool(expected.stream) or (answer.part > 0 and not each)),
             "BadInput": expected.bad,
             "DeadlineExceeded": 0 < expected.deadline <= self.now,
             "StageCrashed": self.guilt[client.number, answer.tag] >= 1,
@@ -231,6 +239,22 @@ class Clientele:
         at = TENSOR_BYTES * answer.part
         assert expected.outputs[name][at : at + TENSOR_BYTES] == data, f"wrong part {answer}"
         expected.parts.append((handle, data))
+
+    def _take_child(self, client: Client, expected: Expected, answer: Answer) -> None:
+        assert answer.part not in expected.came, f"{answer} has come before"
+        expected.came.add(answer.part)
+        given = {
+            name: (handle, self.table.view(handle).tobytes())
+            for (name, _), handle in zip(self.plan.outputs, answer.outputs)
+            if isinstance(handle, TensorHandle)
+        }
+        found = {name: data for name, (_, data) in given.items()}
+        assert found == expected.children[answer.part], f"wrong part {answer}"
+        if given and self.choose(2):
+            # It may let go of one child before the next comes.
+            client.held.append(list(given.values()))
+        else:
+            expected.parts += given.values()
 
     def release(self) -> bool:
         """A client lets go of an answer, which must be as it was."""

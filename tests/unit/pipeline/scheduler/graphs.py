@@ -1,4 +1,4 @@
-"""Plans of a few shapes, made by hand, and what a pipeline of them must answer.
+"""Plans of a few shapes, made by hand, and the stages of them.
 
 Every tensor is 16 bytes, or up to 16 times that. A stage's output is a hash of the stage, the output and the bytes of its
 inputs, so a swapped, torn or reused slot anywhere on the way gives a wrong answer.
@@ -26,7 +26,8 @@ TENSOR_BYTES = 16
 #: The first stage that reads the first input of a request refuses the request if the input begins with this byte.
 BAD = 0xBB
 
-#: name -> inputs, outputs and perhaps a condition, as in a config. An input is "producer.tensor", with "*" if it takes
+#: name -> inputs, outputs and perhaps a condition, as in a config. If what is answered is made for each child, each child
+#: is answered by itself. An input is "producer.tensor", with "*" if it takes
 #: many, "?" if it is optional. An output is its name, with "=0" if it is an alias of the first input, "*3" if it is up
 #: to 3 tensors, "!" if a condition may ask for it, "~" if its size varies; a graph with an output of varying size has
 #: slots of three sizes wherever it may.
@@ -161,6 +162,33 @@ GRAPHS: dict[str, Graph] = {
         {"a": ("ingress.x", "u*3"), "b": ("a.u", "r"), "c": ("b.r* a.u*", "parts")},
         {"z": "c.parts"},
     ),
+    "each child": (
+        ("x",),
+        {"a": ("ingress.x", "t u*3"), "b": ("a.u a.t", "r"), "c": ("b.r", "s")},
+        {"s": "c.s"},
+    ),
+    "each child perhaps": (
+        ("x",),
+        {"a": ("ingress.x", "u*3"), "b": ("a.u", "s c!"), "d": ("b.s ingress.x", "t", "b.c")},
+        {"s": "b.s", "t": "d.t"},
+    ),
+    "each child joins": (
+        ("x",),
+        {"a": ("ingress.x", "u*2"), "b": ("a.u", "v*2"), "c": ("b.v a.u", "w"), "d": ("c.w* b.v*", "y")},
+        {"y": "d.y"},
+    ),
+    "each child of what was joined": (
+        ("x",),
+        {
+            "a": ("ingress.x", "u*3"),
+            "b": ("a.u", "r"),
+            "c": ("b.r* a.u*", "v*3"),
+            "d": ("c.v", "p"),
+            "e": ("c.v", "q"),
+            "f": ("d.p e.q", "z"),
+        },
+        {"z": "f.z", "p": "d.p"},
+    ),
     "sizes": (
         ("x",),
         {"a": ("ingress.x", "t~"), "b": ("a.t", "t~ u"), "c": ("b.t b.u a.t", "t~"), "d": ("c.t", "z")},
@@ -277,7 +305,13 @@ def make_plan(
             else PoolPlan(
                 pool.name,
                 pool.slot_bytes,
-                3 if pool.name in sized else MANY if pool.name in joined else 1 + slots * (pool.name in kept),
+                3
+                if pool.name in sized
+                else 1 + slots * (MANY if pool.name in joined else 1)
+                if pool.name in kept
+                else MANY
+                if pool.name in joined
+                else 1,
             )
             for pool in pools
         )
@@ -286,8 +320,9 @@ def make_plan(
         pools = tuple(one for pool in pools for one in (_in_sizes(pool) if pool.name in sized and pool.slots > 2 else [pool]))
     written_outputs = tuple(source.partition(".")[0] for source in outputs.values())
     return Plan(
-        "demo", "demo.yaml", ".", specs, tuple(stages), answer, pools, segment_kind="local", sources=written_outputs
-    )
+        "demo", "demo.yaml", ".", specs, tuple(stages), answer, pools, segment_kind="local", sources=written_outputs,
+        answer_each_child=any(scopes[source] for source in written_outputs),
+    )  # fmt: skip
 
 
 def _in_sizes(pool: PoolPlan) -> list[PoolPlan]:
@@ -401,74 +436,3 @@ def _bytes(view: Any) -> Value:
     if isinstance(view, list):
         return [None if one is None else one.tobytes() for one in view]
     return None if view is None else view.tobytes()
-
-
-class _Evaluation:
-    """What a pipeline must compute, found without a scheduler: each stage for each child, by need."""
-
-    def __init__(self, plan: Plan, inputs: Mapping[str, bytes]) -> None:
-        self._plan = plan
-        self._inputs = inputs
-        self._made: dict[tuple[str, tuple[int, ...]], dict[str, Value] | None] = {}
-
-    def run(self, name: str, at: tuple[int, ...]) -> dict[str, Value] | None:
-        """The own outputs of a stage for one child; None if the stage is skipped."""
-        if (name, at) not in self._made:
-            self._made[name, at] = self._run(self._plan.stage(name), at)
-        return self._made[name, at]
-
-    def _run(self, stage: StagePlan, at: tuple[int, ...]) -> dict[str, Value] | None:
-        if stage.when is not None:
-            asked = self.value(stage.when.edge, at, None)
-            if asked is None or any(asked) is stage.when.negated:  # type: ignore[arg-type]
-                return None
-        taken: list[Value] = []
-        for spec, edge, source in zip(stage.inputs, stage.edges, stage.sources):
-            if self._is_skipped(source, at):
-                if not spec.optional:
-                    return None
-                taken.append([] if spec.many is not None else None)
-            else:
-                taken.append(self.value(edge, at, spec))
-        return {field.spec.name: compute(stage.name, field.spec, taken) for field in stage.fields}
-
-    def _is_skipped(self, source: str, at: tuple[int, ...]) -> bool:
-        """Whether what a stage reads was made for none of the reader's own children."""
-        if source == INGRESS:
-            return False
-        scope = self._plan.stage(source).scope
-        if len(scope) > len(at):
-            return self._is_skipped(scope[-1], at)
-        return self.run(source, at[: len(scope)]) is None
-
-    def value(self, edge: Edge, at: tuple[int, ...], spec: TensorSpec | None) -> Value:
-        """A tensor as a stage at `at` takes it."""
-        if edge.producer == INGRESS:
-            return self._inputs[edge.tensor]
-        producer = self._plan.stage(edge.producer)
-        depth = len(producer.scope)
-        many = self._plan.output_spec(edge).many is not None
-        if spec is not None and spec.many is not None and not many:
-            made = self.run(producer.scope[-1], at[: depth - 1])
-            count = max(len(value) for value in (made or {}).values() if isinstance(value, list))
-            results = [self.run(edge.producer, (*at[: depth - 1], index)) for index in range(count)]
-            return [None if result is None else result[edge.tensor] for result in results]  # type: ignore[misc]
-        made = self.run(edge.producer, at[:depth])
-        assert made is not None
-        found = made[edge.tensor]
-        if many and (spec is None or spec.many is None):
-            assert isinstance(found, list)
-            return found[at[depth]]
-        return found
-
-
-def expected_answer(plan: Plan, inputs: Mapping[str, bytes]) -> dict[str, bytes]:
-    """What the pipeline must answer to these inputs, without what is skipped."""
-    evaluation = _Evaluation(plan, inputs)
-    answer = {}
-    for (name, edge), source in zip(plan.outputs, plan.sources):
-        if source == INGRESS or evaluation.run(source, ()) is not None:
-            value = evaluation.value(edge, (), None)
-            assert isinstance(value, bytes)
-            answer[name] = value
-    return answer

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.scheduler.answers import LONGEST_MESSAGE
+from pipeline.scheduler.door import ClientGone
 from pipeline.wire.messages import MISSING, Answer, Answers, Cancel, Fenced, Fences, SlotRef, Submit, Trace
 from shm.handle import TensorHandle
 from tests.unit.pipeline.scheduler.actors import MS
@@ -269,3 +270,134 @@ def test_the_slot_of_a_cancelled_request_comes_back_when_its_worker_has_left_it_
     scheduler.answers[1, 1] = given
     release(scheduler, 1)
     assert scheduler.free("c") == whole
+
+
+# -- children answered by themselves ------------------------------------------------------------------
+
+
+def with_children(make: Make, **more: Any) -> Example:
+    """A request whose two children, 2 and 3, are at the worker of their last stage."""
+    scheduler = make("each child", credits=4, **more)
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(0, 1)
+    assert scheduler.decide() == ["worker 1: order 2 b>c", "worker 1: order 3 b>c"]
+    return scheduler
+
+
+def test_a_child_that_is_done_is_answered_at_once_with_its_place_among_the_others(example: Make) -> None:
+    scheduler = with_children(example)
+    scheduler.finish(2, 3)
+    assert scheduler.decide() == ["client 1: 1 part 1"]
+    part = scheduler.answers[1, 1]
+    hop = scheduler.hop(2, 3)
+    assert part.outputs == (TensorHandle(hop.segment, hop.slot, hop.generation, 0, "uint8", (16,)),)
+    scheduler.finish(2, 2)
+    assert scheduler.decide() == ["client 1: 1 part 0", "client 1: 1 OK"]
+    assert (scheduler.answers[1, 1].part, scheduler.answers[1, 1].outputs) == (2, (MISSING,))
+
+
+def test_the_slot_of_a_child_is_the_clients_from_its_part_on(example: Make) -> None:
+    scheduler = with_children(example)
+    whole = scheduler.free("c") + 2
+    scheduler.finish(2, 3)
+    scheduler.decide()
+    scheduler.release(1)
+    # The client may let go of it before the other child is done.
+    assert scheduler.free("c") == whole - 1
+    scheduler.finish(2, 2)
+    scheduler.decide()
+    assert scheduler.free("c") == whole - 1
+    scheduler.scheduler.validate()
+
+
+def test_a_request_without_children_has_an_answer_without_parts(example: Make) -> None:
+    scheduler = example("each child")
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(0, 1, children=((),))
+    assert scheduler.decide() == ["client 1: 1 OK"]
+    assert scheduler.answers[1, 1].part == 0
+
+
+def test_a_child_that_fails_ends_an_answer_of_which_parts_have_gone_out(example: Make) -> None:
+    scheduler = with_children(example)
+    scheduler.finish(2, 2)
+    scheduler.decide()
+    scheduler.finish(2, 3, "BadInput")
+    assert scheduler.decide() == ["worker 1: fence 3", "client 1: 1 BadInput"]
+    answer = scheduler.answers[1, 1]
+    assert (answer.message, answer.part, answer.outputs) == ("child 1 of a: why", 1, ())
+    scheduler.scheduler.validate()
+
+
+def test_the_client_does_not_notice_that_a_child_runs_again(example: Make) -> None:
+    scheduler = with_children(example)
+    scheduler.finish(2, 2)
+    scheduler.finish(1, 3)
+    scheduler.decide()
+    scheduler.dies(2, 3)
+    scheduler.decide()
+    scheduler.ready(9, 2)
+    assert "worker 9: order 3.1 c" in [line.partition(" group")[0] for line in scheduler.decide()]
+    scheduler.finish(9, 3)
+    assert scheduler.decide() == ["client 1: 1 part 1", "client 1: 1 OK"]
+
+
+def test_the_slot_of_a_child_that_a_fence_holds_comes_back_after_the_client_and_the_fence(example: Make) -> None:
+    scheduler = example("each child", credits=4)
+    whole = scheduler.free("c")
+    scheduler.ready(9, 1)
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(0, 1)
+    assert scheduler.decide() == ["worker 1: order 2 b>c", "worker 9: order 3 b>c"]
+    # Child 3 is ordered again, and its old order at the worker of the last stage is fenced.
+    scheduler.dies(9)
+    scheduler.finish(2, 2)
+    lines = scheduler.decide()
+    assert {"client 1: 1 part 0", "worker 2: fence 3", "worker 1: order 3.1 b>c"} <= set(lines)
+    scheduler.release(1)
+    assert scheduler.free("c") == whole - 3
+    scheduler.fenced()
+    assert scheduler.free("c") == whole - 1
+
+
+def test_a_part_has_no_output_of_a_stage_that_was_skipped_for_its_child(example: Make) -> None:
+    scheduler = example("each child perhaps", credits=4)
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(0, 1)
+    assert scheduler.decide() == ["worker 1: order 2 b", "worker 1: order 3 b"]
+    first, second = scheduler.notice(1, 2).outputs
+    scheduler.finish(1, 2)
+    assert scheduler.decide() == ["client 1: 1 part 0"]
+    assert scheduler.answers[1, 1].outputs == (first, MISSING)
+    assert second != first
+
+
+def test_a_client_that_is_gone_gets_no_part_and_keeps_no_slot(example: Make) -> None:
+    scheduler = with_children(example)
+    whole = scheduler.free("c") + 2
+    scheduler.finish(2, 2)
+    scheduler.decide()
+    scheduler.handle(ClientGone(1))
+    assert scheduler.free("c") == whole - 1
+    scheduler.finish(2, 3)
+    assert not [line for line in scheduler.decide() if "part" in line]
+    assert scheduler.free("c") == whole
+
+
+def test_the_children_of_one_request_that_a_client_holds_count_as_one_answer(example: Make) -> None:
+    scheduler = example("each child", credits=4, slots=2, ready=False)
+    for stage in range(3):
+        scheduler.ready(stage, stage)
+    scheduler.joins(1, 1)
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(0, 1)
+    scheduler.decide()
+    scheduler.finish(2, 2)
+    scheduler.finish(2, 3)
+    scheduler.asks(1)
+    assert scheduler.decide() == ["client 1: 1 part 0", "client 1: 1 part 1", "client 1: 1 OK", "client 1: a slot"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.promises import Promises
+from pipeline.wire.messages import Submit
 from tests.unit.pipeline.scheduler.example import Example
 from tests.unit.pipeline.scheduler.graphs import make_plan
 from tests.unit.pipeline.scheduler.test_progress import passed
@@ -86,3 +87,31 @@ def test_among_branches_slots_are_left_for_the_children_of_the_eldest_request(ex
     assert not promises.make(second, scope, 2)
     assert promises.make(second, scope, 1)
     assert promises.make(first, scope, 3)
+
+
+def test_what_a_client_holds_of_children_is_promised_to_no_others_until_it_lets_go(example: Make) -> None:
+    plan = make_plan("each child", credits=4, slots=3)
+    pools = tuple(replace(pool, slots=3) if pool.name == "c" else pool for pool in plan.pools)
+    scheduler = example(replace(plan, pools=pools))
+    scheduler.submit(1, 2)
+    scheduler.decide()
+    assert passed(scheduler, 0, 1, 2) == ["worker 1: order 3 b>c", "worker 1: order 4 b>c"]
+    assert passed(scheduler, 2, 3, 4) == ["client 1: 1 part 0", "client 1: 1 part 1", "client 1: 1 OK"]
+    # One slot is free, and the other request has two children.
+    assert scheduler.decide() == []
+    client = scheduler.scheduler.ingress.clients[1]
+    scheduler.handle(Submit(1, 0, (), tuple(client.borrowed)))
+    assert scheduler.decide() == ["worker 1: order 5 b>c", "worker 1: order 6 b>c"]
+
+
+def test_a_child_that_is_answered_needs_no_promise_any_more(example: Make) -> None:
+    plan = make_plan("each child", credits=4, slots=3)
+    pools = tuple(replace(pool, slots=5) if pool.name == "c" else pool for pool in plan.pools)
+    scheduler = example(replace(plan, pools=pools))
+    scheduler.submit(1, 2)
+    scheduler.decide()
+    assert passed(scheduler, 0, 1) == ["worker 1: order 3 b>c", "worker 1: order 4 b>c"]
+    # Both children have a slot, and both are promised one.
+    assert passed(scheduler, 0, 2) == []
+    # The client has one slot, one is promised, and three are left.
+    assert passed(scheduler, 2, 3)[:2] == ["worker 1: order 5 b>c", "worker 1: order 6 b>c"]
