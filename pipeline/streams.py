@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 __all__ = [
-    "above_announcement", "announce", "prepare_streams", "say", "settle_streams", "silence", "unannounce", "unheard",
+    "above_announcement", "announce", "prepare_streams", "say", "settle_streams", "silence", "take_over_line",
+    "unannounce", "unheard",
 ]  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def announce(text: str) -> None:
     """Show one line on stderr until `unannounce`, with nothing below it; nothing at all if stderr is no terminal."""
     global _announced
     with unheard():
-        if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        if _has_movable_cursor():
             unannounce()
             # A line that the terminal breaks in two could not be taken away again.
             _announced = text[: os.get_terminal_size(sys.stderr.fileno()).columns - 1]
@@ -86,6 +87,17 @@ def unannounce() -> None:
         _announced = ""
         with unheard():
             print(_TO_BEGIN_OF_LINE, end="", file=sys.stderr, flush=True)
+
+
+def take_over_line() -> None:
+    """Take away what another process announces on the terminal that this one begins to print to."""
+    with unheard():
+        if _has_movable_cursor():
+            print(_TO_BEGIN_OF_LINE, end="", file=sys.stderr, flush=True)
+
+
+def _has_movable_cursor() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 @contextmanager

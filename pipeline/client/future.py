@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Protocol
 
 from pipeline.client.leases import Lease, Leases
@@ -69,15 +70,31 @@ class Pending:
     def fail(self, error: RequestError, now: int) -> None:
         """End without an answer. Called by the client."""
         self._error = error
-        self.table = None
+        if not self.parts:
+            # Those parts that have come may still be read.
+            self.table = None
         self.answered_ns = now
 
     def error(self) -> RequestError | None:
         """Why it failed; None if it did not, or is not done."""
-        if self._error is None and self.done() and self.answer is not None and self.answer.code != OK:
-            answer = self.answer
-            self._error = request_error(answer.code, answer.message, answer.traceback, self.request)
-        return self._error
+        # Another object each time: one that was raised refers to the frames that it passed, and those to this future,
+        # whose slots would wait for the collector.
+        if self._error is not None:
+            return copy(self._error)
+        answer = self.answer
+        if answer is None or answer.code == OK or not self.done():
+            return None
+        return request_error(answer.code, answer.message, answer.traceback, self.request)
+
+    def _raise(self) -> None:
+        """Raise why it failed, if it did."""
+        error = self.error()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # Otherwise it and this frame would refer to each other, and keep this future's slots.
+                del error
 
     def __repr__(self) -> str:
         kind = type(self).__name__
@@ -116,6 +133,7 @@ class Future(Pending):
         """The parts of an answer that comes in parts, each as soon as it is there; `timeout_s` is for each of them.
 
         `Result.part` is the number of a part. With `answer_each_child` it is the child's, and parts come in any order.
+        An answer that comes whole is the only result, unless all of its outputs were skipped: then there is none.
 
         Raises:
             NotInTime: the next one is not there within `timeout_s` seconds (a TimeoutError); it goes on.
@@ -132,8 +150,10 @@ class Future(Pending):
                 break
             elif not self._owner.wait_for(_more(self, number), timeout_s):
                 raise NotInTime(f"no part of request {self.request} has come for {timeout_s} s; it goes on")
-        if (error := self.error()) is not None:
-            raise error
+        self._raise()
+        # Only MISSING: an answer in parts that had none, or all outputs were skipped.
+        if not self.parts and self.answer and any(not isinstance(output, int) for output in self.answer.outputs):
+            yield self.get()
 
     def cancel(self) -> None:
         """The answer is not wanted any more. If it is not on its way yet, the request fails with `Cancelled`.
@@ -154,8 +174,7 @@ class Future(Pending):
         """
         if not self.wait(timeout_s):
             raise NotInTime(f"request {self.request} is not answered after {timeout_s} s; it goes on: call get again")
-        if (error := self.error()) is not None:
-            raise error
+        self._raise()
         if self.received:
             raise ClientMisuse(
                 f"the answer to request {self.request} has come in {len(self.received)} parts, which are no single "

@@ -58,12 +58,14 @@ def arrays_of(specs: Mapping[str, TensorSpec], inputs: Mapping[str, Any]) -> dic
     """Arrays by input name: of arrays and what numpy makes arrays of, of bytes, and of JSON values.
 
     Raises:
-        InvalidRequest: a value has another dtype than its input, or no JSON form.
+        InvalidRequest: an input is missing or unknown, or a value has another dtype than its input, or no JSON form.
     """
+    # First: the advice on a value would mislead if it is the name that is wrong.
+    _refuse_other_names(specs, inputs)
     arrays: dict[str, Array] = {}
     for name, value in inputs.items():
-        spec = specs.get(name)
-        if spec is not None and spec.dtype == JSON:
+        spec = specs[name]
+        if spec.dtype == JSON:
             try:
                 arrays[name] = np.frombuffer(json.dumps(value).encode(), np.uint8)
             except (TypeError, ValueError, RecursionError) as error:
@@ -80,7 +82,7 @@ def arrays_of(specs: Mapping[str, TensorSpec], inputs: Mapping[str, Any]) -> dic
                     f"input {name!r}: expected bytes or an array, found {type(value).__name__}; "
                     f"of a file that is Path(...).read_bytes()"
                 )
-        if spec is not None and spec.dtype not in (JSON, arrays[name].dtype.name):
+        if spec.dtype not in (JSON, arrays[name].dtype.name):
             raise InvalidRequest(f"input {name!r}: expected dtype {spec.dtype}, found {arrays[name].dtype.name}")
     return arrays
 
@@ -93,8 +95,7 @@ def lay_out(
     Raises:
         InvalidRequest: an input is missing or unknown, or a shape does not fit its spec.
     """
-    if shapes.keys() != specs.keys():
-        raise InvalidRequest(f"expected the inputs {', '.join(specs)}; found {', '.join(map(str, shapes)) or 'none'}")
+    _refuse_other_names(specs, shapes)
     offset = 0
     layout: list[tuple[int, str, tuple[int, ...]]] = []
     for name, spec in specs.items():
@@ -110,6 +111,11 @@ def lay_out(
             nbytes *= extent
         offset += round_up(nbytes)
     return layout, offset
+
+
+def _refuse_other_names(specs: Mapping[str, TensorSpec], given: Mapping[str, Any]) -> None:
+    if given.keys() != specs.keys():
+        raise InvalidRequest(f"expected the inputs {', '.join(specs)}; found {', '.join(map(str, given)) or 'none'}")
 
 
 def limit_of(timeout_s: float) -> float:

@@ -33,6 +33,7 @@ from pipeline.wire.codec import Sent
 from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
 from pipeline.wire.messages import (
+    HELLO,
     PROTOCOL,
     Again,
     Answers,
@@ -409,8 +410,10 @@ class Session:
 
     def _refused(self, message: Refused) -> None:
         if self.lost is None:
-            # This may be in the middle of a call: the slot that it asks for will not come.
-            self._asks.fail(Unavailable(message.reason))
+            # A hello that was refused has been granted since. Otherwise this may be in the middle of a call: the slot
+            # that it asks for will not come.
+            if message.ask != HELLO:
+                self._asks.fail(Unavailable(message.reason))
         elif message.protocol == PROTOCOL:
             self._answered = True
             self.refusal = message.reason

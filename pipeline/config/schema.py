@@ -154,7 +154,10 @@ class InputConfig(_Node):
     """One input of a request."""
 
     name: TensorName = Field(description="The name by which stages and clients know it: `ingress.NAME`.")
-    dtype: str = Field(description='A numpy dtype such as uint8 or float32, or "json".')
+    dtype: str = Field(
+        description='A numpy dtype such as uint8 or float32, or "json": then the shape is one free dimension, such as '
+        "[bytes], whose `max` is the size of the JSON text."
+    )
     shape: Annotated[tuple[Extent, ...], Field(strict=False)] = Field(
         description="Extent of each axis, without a batch axis: a number, or the name of a free dimension."
     )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.client.client import Client
 from pipeline.client.draft import Draft
 from pipeline.client.future import Future
-from pipeline.errors import InvalidRequest, NotInTime, RequestError, Unavailable
+from pipeline.errors import ClientMisuse, InvalidRequest, NotInTime, RequestError, Unavailable
 from pipeline.feeding.output import NoOutput, Output, OutputBroken
 from pipeline.feeding.record import Record, shown
 from pipeline.feeding.sources import Intake, Source, Sources, open_file
@@ -256,6 +256,12 @@ class Feed:
                 )
         except OutputBroken:
             raise
+        except ClientMisuse:
+            why = (
+                "the answer has come in parts, but here each input has one answer; serve the pipeline with "
+                "`pipeline run CONFIG --serve`, and read the parts in a program: for part in future.results()"
+            )
+            return Record(name, ("OutputError", why), latency_ms=latency_ms, request=future.request)
         except Exception as error:  # this answer cannot be shown or written
             why = f"cannot be written: {_described(error)}"
             return Record(name, ("OutputError", why), latency_ms=latency_ms, request=future.request)

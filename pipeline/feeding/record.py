@@ -37,7 +37,7 @@ class Record:
     latency_ms: float = 0.0
     """Milliseconds from the submission to the answer."""
     stages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """For each stage its queue_ms, compute_ms, batch, copied_bytes."""
+    """For each stage its queue_ms, compute_ms, batch, copied_bytes and runs (how often the request ran in it)."""
     traceback: str = ""
     """The traceback of the stage's exception, if there is one."""
     request: str = ""

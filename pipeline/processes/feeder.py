@@ -26,7 +26,7 @@ from pipeline.feeding.record import Record
 from pipeline.feeding.sources import Intake, Sources
 from pipeline.feeding.summary import Summary, describe_copies
 from pipeline.processes.child import Boot, boot
-from pipeline.streams import say, settle_streams, silence
+from pipeline.streams import say, settle_streams, silence, take_over_line
 
 __all__ = ["feed", "main"]
 
@@ -90,6 +90,9 @@ class _Presenter:
 
 def _run(boot: Boot) -> int:
     with Client.connect(boot.run_dir, name="feeder") as client:
+        if not boot.extra["quiet"]:
+            # The supervisor takes "starting ..." away when it learns that the pipeline is ready, which may be later.
+            take_over_line()
         return feed(client, boot.extra, Path(boot.plan.config_path).name)
 
 

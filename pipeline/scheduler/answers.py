@@ -34,8 +34,12 @@ class Answering:
     def finish(self, request: Request, code: str, message: str, traceback: str = "") -> None:
         """Answer, and let go of every slot, as soon as no process can touch it any more.
 
-        What fails a child fails the request that it came of.
+        What fails a child fails the request that it came of. Requests of the same stream that only waited for this
+        answer are answered too. So callers that end several requests may come to one that is answered by then: it
+        stays as it is.
         """
+        if request.answered:
+            return
         if len(message) > LONGEST_MESSAGE:
             half = LONGEST_MESSAGE // 2
             message = f"{message[:half]} ... {message[-half:]}"
@@ -46,6 +50,14 @@ class Answering:
             request.parent.events += request.events
             self.finish(request.parent, code, message, traceback)
             return
+        self._end(request, code, message, traceback)
+        stream = request.stream
+        # A loop: as many as the client has slots may wait.
+        while stream is not None and (following := stream.next_through()) is not None:
+            self._end(following, OK, "", "")
+
+    def _end(self, request: Request, code: str, message: str, traceback: str) -> None:
+        state = self._state
         client = state.ingress.clients.get(request.client)
         family = tuple(request.family()) if request.children else (request,)
         for member in family:
@@ -71,8 +83,6 @@ class Answering:
             state.out.answers[client.number].append(answer)
         if not request.fences:
             self._fencing.forget(family)
-        if request.stream is not None and (following := request.stream.next_through()) is not None:
-            self.finish(following, OK, "")
 
     def part(self, request: Request, stage: CompiledStage, notice: Notice, lease: SlotRef) -> None:
         """Send the client one part of an answer.

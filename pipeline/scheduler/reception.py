@@ -26,7 +26,9 @@ from pipeline.scheduler.instructions import Instructions, letters_of
 from pipeline.scheduler.state import NO_CLIENT, State
 from pipeline.scheduler.status import status_of
 from pipeline.wire.codec import Sent
+from pipeline.wire.labels import short_name
 from pipeline.wire.messages import (
+    HELLO,
     PROTOCOL,
     Again,
     AskStatus,
@@ -97,11 +99,15 @@ class Reception:
     def hello(self, message: Hello) -> None:
         """A client has connected. If it says hello again, it has lost what it knew: it starts anew."""
         state, number = self._state, message.client
+        if number < 0:
+            # Such a number stands for no client: what is for a client that has gone would be for this one.
+            self._refuse(number, f"expected a client's number from 0 on, found {number}", HELLO)
+            return
         if not all(state.stage_workers):
             if len(self._early) < self._limits.clients:
                 self._early[number] = message
             missing = [stage.name for stage in state.compiled.stages if not state.stage_workers[stage.index]]
-            self._refuse(number, f"no worker is ready yet of: {', '.join(missing)}")
+            self._refuse(number, f"no worker is ready yet of: {', '.join(missing)}", HELLO)
             return
         if number in state.ingress.clients:
             self._forget(number)
@@ -113,9 +119,9 @@ class Reception:
             if not self._told_of_most:
                 self._told_of_most = True
                 state.out.first.append((SHELL, Log(text)))
-            self._refuse(number, text)
+            self._refuse(number, text, HELLO)
             return
-        state.ingress.join(number, message.name)
+        state.ingress.join(number, short_name(message.name))
         state.out.first += [(SHELL, Connect(number)), (client(number), self._welcomed())]
 
     def worker_came(self) -> None:

@@ -194,7 +194,9 @@ class Recovery:
 
         The dead worker need not be the one that gives the parts: other stages may need what it made, too.
         """
-        why = f"stage {stage.name}: w{worker.number} {how} after {request.parts} parts of the answer; send it again"
+        parts = "1 part" if request.parts == 1 else f"{request.parts} parts"
+        died = f"worker {worker.number} died ({how})"
+        why = f"stage {stage.name}: {died} after {parts} of the answer; send it again"
         self._answering.finish(request, StreamBroken.code, why)
 
     def _quarantine(self, suspects: list[Request], stage: CompiledStage, message: WorkerGone) -> None:

@@ -186,6 +186,9 @@ class Scheduler:
             )
         if state.draining and state.now >= self._drain_until:
             for request in tuple(state.unanswered()):
+                if request.answered:
+                    # Nothing was left to do for it: it only waited for the one before it in its stream.
+                    continue
                 client = state.ingress.clients.get(request.client)
                 state.left_over.append(
                     UnfinishedStatus(
@@ -200,6 +203,8 @@ class Scheduler:
         state = self._state
         known = message.worker in state.workers or message.worker in state.gone
         if known or message.epoch != state.epoch or not 0 <= message.stage < len(state.compiled.stages):
+            return
+        if not 0 <= message.replica < len(state.plan.stages[message.stage].workers):
             return
         credits = state.compiled.stages[message.stage].credits
         worker = Worker(message.worker, message.stage, message.replica, message.pid, credits)

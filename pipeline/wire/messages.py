@@ -44,6 +44,7 @@ from pipeline.wire.status import PipelineStatus
 from shm.handle import TensorHandle
 
 __all__ = [
+    "HELLO",
     "MESSAGES",
     "MISSING",
     "OK",
@@ -96,6 +97,10 @@ __all__ = [
 
 PROTOCOL = 6
 
+#: In place of the number of an ask, in the refusal of a hello. The refusal goes another way than the welcome, and may
+#: come after it.
+HELLO = -1
+
 
 class Message(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     """What one process sends another.
@@ -131,7 +136,7 @@ class Refused(Message, frozen=True, tag=_tag(11)):
     reason: str
     """For people."""
     ask: int
-    """The number of the `Loan` that is refused; 0: another message of the client's."""
+    """The number of the `Loan` that is refused; `HELLO`: its hello; 0: another message of the client's."""
 
 
 class Welcome(Message, frozen=True, tag=_tag(2)):

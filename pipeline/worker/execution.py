@@ -301,6 +301,9 @@ class Execution:
         try:
             for yielded in self._stage.process(flight.batch):  # type: ignore[union-attr]
                 self._give(outcome, flight, flight.batch.part(yielded), given)
+                if len(flight.batch.failed) == len(flight.rows):
+                    # Nothing that it yields from here on is of use, and it may have no end.
+                    break
             flight.batch.end_parts()
         except StageBroken:
             raise

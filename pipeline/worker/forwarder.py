@@ -35,6 +35,8 @@ class Forwarder:
         self._scheduler = connect(run_dir, SCHEDULER)
         self._here: dict[int, Batcher] = {}
         self._peers: dict[int, Outbox] = {}
+        #: Workers elsewhere that have died. What is for them is dropped: the scheduler orders it again.
+        self._gone: set[int] = set()
 
     def add(self, number: int, batcher: Batcher) -> None:
         """Add a worker of this process: orders for it go straight into its batcher."""
@@ -53,6 +55,9 @@ class Forwarder:
                 for order in orders:
                     batcher.add(order, now)
                 continue
+            if number in self._gone:
+                # It was ordered before the worker died. A connection that is made now would never be closed.
+                continue
             peer = self._peers.get(number)
             if peer is None:
                 peer = self._peers[number] = connect(self._run_dir, Address.worker(number))
@@ -61,6 +66,7 @@ class Forwarder:
 
     def peer_gone(self, number: int) -> None:
         """A worker elsewhere has died."""
+        self._gone.add(number)
         peer = self._peers.pop(number, None)
         if peer is not None:
             peer.close()

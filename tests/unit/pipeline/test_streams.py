@@ -66,6 +66,18 @@ def test_what_is_announced_is_one_line_of_a_terminal_and_goes_again() -> None:
 @pytest.mark.parametrize("terminal", ["xterm", "dumb"])
 def test_where_stderr_is_no_terminal_nothing_is_announced(terminal: str) -> None:
     assert run(ANNOUNCED, TERM=terminal).stderr == b"a line\nready\n"
+    assert run("take_over_line(); say('a line')", TERM=terminal).stderr == b"a line\n"
+
+
+@pytest.mark.parametrize(("terminal", "expected"), [("xterm", "\r\x1b[Ka line\r\n"), ("dumb", "a line\r\n")])
+def test_a_process_takes_the_line_over_that_another_one_announces(terminal: str, expected: str) -> None:
+    master, slave = pty.openpty()
+    command = [sys.executable, "-c", "from pipeline.streams import *\ntake_over_line(); say('a line')"]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "TERM": terminal}, stderr=slave, timeout=60, check=True)
+    os.close(slave)
+    shown = os.read(master, 4096).decode()
+    os.close(master)
+    assert shown == expected
 
 
 def test_an_encoding_may_be_given() -> None:

@@ -54,6 +54,13 @@ def test_a_request_is_answered_with_the_outputs_by_name(client: Client, pipeline
     assert client.outstanding == 0
 
 
+def test_an_answer_that_comes_whole_is_the_only_one_of_the_results(client: Client) -> None:
+    future = client.submit(x=X, y=Y)
+    results = list(future.results(10))
+    assert results == [future.get()]
+    assert results[0]["y"].tobytes() == Y
+
+
 def test_many_requests_share_a_message_and_slots(client: Client, pipeline: Pipeline) -> None:
     futures = []
     for number in range(40):

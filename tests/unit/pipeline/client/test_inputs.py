@@ -84,3 +84,8 @@ def test_an_input_that_is_given_both_ways_is_refused(client: Client, pipeline: P
 def test_a_name_that_is_no_text_is_an_unknown_input(client: Client) -> None:
     with pytest.raises(InvalidRequest, match="expected the inputs x, y; found 1"):
         client.submit({1: X})  # type: ignore[dict-item]
+
+
+def test_an_unknown_input_is_named_before_its_value_is_looked_at(client: Client) -> None:
+    with pytest.raises(InvalidRequest, match="expected the inputs x, y; found x, z"):
+        client.submit({"x": X, "z": "no array"})

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from pipeline.errors import OtherProtocol, RequestRefused, Unavailable
 from pipeline.wire.messages import (
+    HELLO,
     OK,
     PROTOCOL,
     Again,
@@ -136,6 +137,29 @@ def test_a_slot_that_is_refused_is_not_waited_for_any_more(talk: Talk) -> None:
         ask.take()
 
 
+def test_a_scheduler_that_has_answered_is_of_this_version_whatever_else_comes() -> None:
+    talk = Talk()
+    talk.attach()
+    talk.session.receive(WELCOME, talk.now)
+    # What the welcome names is gone: hello is said again, and twice.
+    talk.session.refuse()
+    stray = OtherProtocol("a welcome of another version")
+    stray.protocol = PROTOCOL - 1
+    talk.session.receive(stray, talk.now)
+    assert talk.session.other_version == ""
+    for _ in range(2):
+        talk.after(0.5)
+        assert talk.said() == [Hello(ME, "a client")]
+
+
+def test_the_refusal_of_a_hello_that_comes_after_the_welcome_ends_no_call(talk: Talk) -> None:
+    ask = talk.session.ask(SMALL, talk.now)
+    talk.session.receive(Refused(PROTOCOL, "no worker is ready yet of: detect", HELLO), talk.now)
+    assert not ask.done
+    talk.answered(grants=(slot(0),))
+    assert ask.done
+
+
 # -- requests and answers -----------------------------------------------------------------------
 
 
@@ -194,6 +218,15 @@ def test_children_that_are_answered_by_themselves_are_kept_as_they_come_and_once
     for part in parts:
         talk.answered(part)
     assert pending.parts == [parts[0], parts[1], parts[4]]
+
+
+def test_parts_that_have_come_can_still_be_read_when_the_scheduler_dies(talk: Talk) -> None:
+    with_a_part, without = talk.submit(slot(0)), talk.submit(slot(1))
+    talk.answered(replace(ok(1), last=False))
+    talk.session.scheduler_gone(talk.now)
+    assert (with_a_part.done(), without.done()) == (True, True)
+    assert with_a_part.table is not None
+    assert without.table is None
 
 
 def test_requests_that_are_kept_back_share_one_message(talk: Talk) -> None:

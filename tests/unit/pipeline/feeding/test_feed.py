@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.client import Future
-from pipeline.errors import NotInTime, Unavailable
+from pipeline.errors import ClientMisuse, NotInTime, Unavailable
 from pipeline.feeding import feed as feed_module
 from pipeline.feeding.feed import Feed
 from pipeline.feeding.output import NoOutput, OutputBroken
@@ -152,6 +152,11 @@ def test_a_stopped_feed_finishes_what_it_has_sent_and_takes_up_nothing_more(file
         (TypeError("no form"), "cannot be written: TypeError: no form"),
         (MemoryError(), "cannot be written: MemoryError"),
         (RecursionError("deep"), "cannot be written: RecursionError: deep"),
+        (
+            ClientMisuse("in parts"),
+            "the answer has come in parts, but here each input has one answer; serve the pipeline with "
+            "`pipeline run CONFIG --serve`, and read the parts in a program: for part in future.results()",
+        ),
     ],
 )
 def test_an_answer_that_has_no_form_fails_alone_and_gives_its_slot_back(

@@ -137,14 +137,15 @@ class Clientele:
         return Submission(client.tags, slot, tuple(handles), deadline, priority, "", stream, sequence)
 
     def cancel(self) -> bool:
-        """A client no longer wants some request, which may be answered by now."""
+        """A client no longer wants some of its requests, which may be answered by now."""
         able = [client for client in self._connected() if client.waiting]
         if not able:
             return False
         client = able[self.choose(len(able))]
-        tag = sorted(client.waiting)[self.choose(len(client.waiting))]
-        client.waiting[tag].cancelled = True
-        self.network.send(client.peer, SCHEDULER, Cancel(client.number, (tag,)))
+        tags = sorted(client.waiting)[self.choose(len(client.waiting)) :][: 1 + self.choose(3)]
+        for tag in tags:
+            client.waiting[tag].cancelled = True
+        self.network.send(client.peer, SCHEDULER, Cancel(client.number, tuple(tags)))
         return True
 
     def end_stream(self) -> bool:

@@ -242,14 +242,22 @@ class Simulation(Clientele):
             if mate.late:
                 self._send_notices(mate, [])
             mate.alive = False
-            self.network.leaves(mate.peer)
+            for message in self.network.leaves(mate.peer):
+                self._comes_too_late(mate, message)
             self.network.send(SUPERVISOR, SCHEDULER, WorkerGone(mate.number, "exit code 0", (), False, False))
+
+    def _comes_too_late(self, worker: Worker, message: Orders) -> None:
+        """Orders reach a worker that was told to leave: all are cancelled ones, which another worker has forwarded."""
+        for order in message.orders:
+            assert not worker.batcher.add(order, self.now), "it was told to leave, and is ordered something"
 
     def _worker_takes(self, worker: Worker, message: Message) -> None:
         if isinstance(message, Retire):
             self._retire(worker)
         elif isinstance(message, Orders):
-            assert not worker.retired, "it was told to leave, and is ordered something"
+            if worker.retired:
+                self._comes_too_late(worker, message)
+                return
             for order in message.orders:
                 assert order.hops[0].worker == worker.number
                 worker.batcher.add(order, self.now)

@@ -202,7 +202,7 @@ def test_a_request_that_had_parts_does_not_run_again_when_its_worker_dies(exampl
     scheduler.decide()
     scheduler.dies(LAST, 1)
     assert "client 1: 1 StreamBroken" in scheduler.decide()
-    why = "stage c: w2 killed after 1 parts of the answer; send it again"
+    why = "stage c: worker 2 died (killed) after 1 part of the answer; send it again"
     assert scheduler.answers[1, 1].message == why
     scheduler.ready(3, 2)
     assert scheduler.decide() == []

@@ -8,7 +8,10 @@ import pytest
 
 from pipeline.scheduler.door import SHELL, ClientGone, Connect, Disconnect, Limits, Log, client, stranger
 from pipeline.scheduler.reception import LOST
+from pipeline.scheduler.state import NO_CLIENT
+from pipeline.wire.labels import short_name
 from pipeline.wire.messages import (
+    HELLO,
     PROTOCOL,
     Again,
     Answers,
@@ -43,17 +46,43 @@ def test_a_client_is_connected_and_welcomed(example: Make) -> None:
     assert (welcome.epoch, welcome.ingress[0]) == (4, PoolAddress("local", "p0", "ingress/0"))
 
 
+def test_no_client_has_the_number_that_stands_for_none(example: Make) -> None:
+    scheduler = example()
+    scheduler.handle(Hello(NO_CLIENT, "none"))
+    assert scheduler.decide() == []
+    assert NO_CLIENT not in scheduler.scheduler.ingress.clients
+    assert scheduler.scheduler.counts["refused_strangers"] == 1
+
+
+def test_a_name_of_a_client_is_cut_so_that_a_status_fits_a_frame(example: Make) -> None:
+    scheduler = example()
+    scheduler.handle(Hello(2, "x" * 4_000_000))
+    scheduler.decide()
+    assert scheduler.scheduler.ingress.clients[2].name == short_name("x" * 4_000_000)
+
+
 def test_a_client_that_comes_early_is_let_in_when_every_stage_has_a_worker(example: Make) -> None:
     scheduler = example(ready=False)
     scheduler.ready(1, 1)
     scheduler.handle(Hello(2, "app"))
     scheduler.decide()
     # It knows what it waits for.
-    assert scheduler.decided == [(stranger(2), Refused(PROTOCOL, "no worker is ready yet of: a, c", 0))]
+    assert scheduler.decided == [(stranger(2), Refused(PROTOCOL, "no worker is ready yet of: a, c", HELLO))]
     scheduler.handle(Hello(2, "app"))
     scheduler.ready(0, 0)
     assert scheduler.decide() == ["stranger 2: Refused"]
     scheduler.ready(2, 2)
+    assert scheduler.decide() == ["connect client 2", "client 2: Welcome"]
+
+
+def test_of_early_clients_as_many_are_kept_as_there_are_descriptors_for(example: Make) -> None:
+    scheduler = example(ready=False, limits=Limits(clients=1, strangers=9))
+    for number in (2, 3):
+        scheduler.handle(Hello(number, "app"))
+    scheduler.decide()
+    for stage in range(3):
+        scheduler.ready(stage, stage)
+    # The other one says hello again, as all clients do that wait.
     assert scheduler.decide() == ["connect client 2", "client 2: Welcome"]
 
 
@@ -77,11 +106,15 @@ def test_more_clients_than_there_are_descriptors_for_wait_and_that_is_said_once(
     assert receiver == SHELL
     assert isinstance(log, Log)
     assert log.text.startswith("client third waits to be let in: 2 clients are what this process has descriptors for")
-    assert told == [(stranger(3), Refused(PROTOCOL, log.text, 0))] * 2
+    assert told == [(stranger(3), Refused(PROTOCOL, log.text, HELLO))] * 2
     scheduler.handle(ClientGone(2))
     assert scheduler.decide()[0] == "disconnect client 2"
     scheduler.handle(Hello(3, "third"))
     assert scheduler.decide() == ["connect client 3", "client 3: Welcome"]
+    # One has left since: that another one waits is said again.
+    scheduler.handle(Hello(4, "fourth"))
+    scheduler.decide()
+    assert [type(message) for _, message in scheduler.decided] == [Log, Refused]
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ def test_every_other_worker_hears_of_a_death(example: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "ready", [Ready(9, 0, 0, 1, 1), Ready(9, 3, 0, 1, 0), Ready(9, -1, 0, 1, 0), Ready(0, 1, 0, 1, 0)],
-    ids=["of another epoch", "of no stage", "of a negative stage", "of a known worker"],
+    "ready", [Ready(9, 0, 0, 1, 1), Ready(9, 3, 0, 1, 0), Ready(9, -1, 0, 1, 0), Ready(0, 1, 0, 1, 0), Ready(9, 0, 1, 1, 0)],
+    ids=["of another epoch", "of no stage", "of a negative stage", "of a known worker", "of no replica"],
 )  # fmt: skip
 def test_a_worker_that_does_not_belong_here_is_not_taken_in_and_nothing_is_sent_to_it(
     example: Make, ready: Ready

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from pipeline.scheduler.streams import MOST_STREAMS
-from pipeline.wire.messages import Bye, Cancel, Orders, Retire, Submit
+from pipeline.wire.messages import Bye, Cancel, Drain, Orders, Retire, Submit
+from tests.unit.pipeline.scheduler.actors import MS
 from tests.unit.pipeline.scheduler.example import Example
 
 Make = Callable[..., Example]
@@ -116,6 +117,15 @@ def test_an_order_tells_its_worker_the_stream_the_sequence_and_the_trace(example
     assert isinstance(orders, Orders)
     (order,) = orders.orders
     assert (order.stream, order.sequence, order.started, order.traceparent) == (1, 9, 77, trace)
+
+
+def test_the_number_of_a_stream_is_none_of_an_earlier_scheduler(example: Make) -> None:
+    scheduler = example(epoch=4)
+    send(scheduler, 1, 1)
+    scheduler.decide()
+    ((_, orders),) = scheduler.decided
+    assert isinstance(orders, Orders)
+    assert orders.orders[0].stream == (4 << 40) + 1
 
 
 def test_what_has_waited_longer_goes_before_a_stream(example: Make) -> None:
@@ -236,6 +246,7 @@ def test_the_streams_of_a_client_end_with_it(example: Make) -> None:
         scheduler.finish(worker, 1)
     scheduler.decide()
     assert list(streams) == []
+    assert not streams._counts
 
 
 # -- they break -------------------------------------------------------------------------------------
@@ -353,3 +364,45 @@ def test_answers_come_in_the_streams_order_whatever_stages_are_skipped(example: 
     scheduler.finish(1, 1)
     scheduler.finish(2, 1)
     assert scheduler.decide() == ["client 1: 1 OK", "client 1: 2 OK"]
+
+
+# -- one that only waits for the one before it ------------------------------------------------------
+
+
+def nothing_left_for_the_second(example: Make, **changed: object) -> Example:
+    """Of two requests of a stream the first is at `b`, which the second skips."""
+    scheduler = example("perhaps an answer", changed=changed)
+    send(scheduler, 1, 1)
+    send(scheduler, 2, 2)
+    scheduler.decide()
+    scheduler.finish(0, 1, conditions=0b10)
+    scheduler.decide()
+    scheduler.finish(0, 2, conditions=0)
+    assert scheduler.decide() == []
+    return scheduler
+
+
+def answered(scheduler: Example, after_ms: float = 0) -> list[str]:
+    lines = [line for line in scheduler.decide(after_ms) if line.startswith("client")]
+    scheduler.scheduler.validate()
+    return lines
+
+
+def test_if_both_are_cancelled_at_once_the_second_is_answered(example: Make) -> None:
+    scheduler = nothing_left_for_the_second(example)
+    scheduler.handle(Cancel(1, (1, 2)))
+    assert answered(scheduler) == ["client 1: 1 Cancelled", "client 1: 2 OK"]
+    # And nothing of them is kept, however long the stream goes on.
+    assert [(stream.requests, stream.through) for stream in scheduler.scheduler._state.streams] == [([], set())]
+
+
+def test_if_both_are_late_at_once_the_second_is_answered(example: Make) -> None:
+    scheduler = nothing_left_for_the_second(example, deadline_ms=5)
+    assert answered(scheduler, after_ms=10) == ["client 1: 1 DeadlineExceeded", "client 1: 2 OK"]
+
+
+def test_if_a_drain_is_over_before_the_first_is_the_second_is_answered(example: Make) -> None:
+    scheduler = nothing_left_for_the_second(example)
+    scheduler.handle(Drain(scheduler.now + 5 * MS))
+    assert answered(scheduler, after_ms=10) == ["client 1: 1 Unavailable", "client 1: 2 OK"]
+    assert [left.request for left in scheduler.scheduler._state.left_over] == [1]

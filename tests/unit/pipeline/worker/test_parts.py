@@ -117,6 +117,22 @@ def test_a_row_that_the_stage_fails_has_no_further_part_and_ends_with_its_error(
     assert [(notice.code, notice.last) for notice in outcome.notices] == [(OK, False), ("BadInput", True)]
 
 
+def test_a_stage_that_never_ends_is_left_when_all_rows_of_its_batch_have_failed(bench: Bench) -> None:
+    left: list[str] = []
+
+    def parts(batch: Batch) -> Iterator[Any]:
+        try:
+            for _ in range(1000):
+                yield {"y": [x.astype(np.int64) for x in batch.rows("x")], "n": [[1]] * len(batch)}
+        finally:
+            left.append("left")
+        left.append("not left")
+
+    outcome = run(bench, parts, bench.order(7, bench.handle(9, 0, 0, 0)))
+    assert left == ["left"]
+    assert [(notice.code, notice.last) for notice in outcome.notices] == [(OK, False), (OK, False), ("StageFailed", True)]
+
+
 def test_a_request_whose_parts_do_not_fit_its_slot_fails_alone_and_says_what_to_raise(bench: Bench) -> None:
     rows = [bench.order(7, bench.handle(9, 0, 0, 0)), bench.order(8, bench.handle(2, 0, 0, 0))]
     outcome = run(bench, lambda batch: counted(batch, 9), *rows)
