@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 import zmq
+from hypothesis import settings
 
 from pipeline.interpreter import python_command
 from pipeline.models.pull import pull
@@ -28,6 +29,10 @@ from shm.owner import Dead, Unknown
 from stages.errors import ModelError
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# An example has no time limit: on a busy machine a first call may take a hundred times as long.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 GRACE_S = 2.0
 PR_SET_CHILD_SUBREAPER = 36
