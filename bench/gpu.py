@@ -43,7 +43,7 @@ from shm.view import SegmentTable
 from stages import catalogue
 from stages.engines.cuda import device_name
 from stages.engines.engine import EngineOptions
-from stages.engines.plans import Plan, file_sha256
+from stages.engines.plans import EnginePlan, file_sha256
 from stages.engines.tensorrt.build import BuildOptions, build_plan, target
 from stages.engines.tensorrt.engine import TensorRt
 
@@ -315,7 +315,7 @@ def _timing_cache(model: Path, result: dict[str, Any]) -> None:
         for batch, cache in (
             (1, "none"), (1, "empty"), (1, "of this plan"), (8, "none"), (8, "of another batch"), (8, "of this plan")
         ):  # fmt: skip
-            plan = Plan(model.stem, file_sha256(model), gpu, built_by, "fp16", batch, (), ())
+            plan = EnginePlan(model.stem, file_sha256(model), gpu, built_by, "fp16", batch, (), ())
             began = time.monotonic()
             build_plan(model, plan, BuildOptions(timing_cache=None if cache == "none" else kept))
             took = time.monotonic() - began

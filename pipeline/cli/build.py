@@ -13,7 +13,7 @@ from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError, StartError
 from stages import catalogue
 from stages.engines.calibration import read_calibration
-from stages.engines.plans import Plan, file_sha256, write_plan
+from stages.engines.plans import EnginePlan, file_sha256, write_plan
 from stages.engines.tensorrt.build import BuildOptions, Range, build_plan, target
 from stages.engines.tensorrt.compat import PRECISIONS
 from stages.errors import ModelError
@@ -107,7 +107,7 @@ def _build_all(path: Path, sizes: list[int], precisions: list[str], options: Bui
     sha256 = file_sha256(path)
     digest = "" if options.calibration is None else options.calibration.digest
     wanted = [
-        Plan(
+        EnginePlan(
             path.stem, sha256, gpu, version, precision, size, (), (), 0, _spelt(options),
             calibration=digest if precision == "int8" else "",
         )

@@ -27,7 +27,7 @@ from itertools import pairwise
 
 from pipeline.drawing.diagram import Arrow, Diagram
 
-__all__ = ["CompiledStage", "Frame", "Layout", "Size", "make_layout"]
+__all__ = ["Frame", "Layout", "Route", "Size", "make_layout"]
 
 Size = tuple[float, float]
 """Width and height."""
@@ -56,7 +56,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class CompiledStage:
+class Route:
     """An arrow's way."""
 
     arrow: Arrow
@@ -74,7 +74,7 @@ class Layout:
     height: float
     boxes: Mapping[str, Frame]
     groups: Mapping[str, Frame]
-    routes: tuple[CompiledStage, ...]
+    routes: tuple[Route, ...]
 
 
 @dataclass(slots=True)
@@ -365,7 +365,7 @@ def _from_left(before: Sequence[Mapping[int, float]]) -> list[int]:
 
 def _routes(
     graph: _Graph, diagram: Diagram, x: Sequence[float], edges: Sequence[Size], frames: Mapping[int, Frame]
-) -> list[CompiledStage]:
+) -> list[Route]:
     leaving: dict[int, list[tuple[float, int]]] = {}
     coming: dict[int, list[tuple[float, int]]] = {}
     for number, way in enumerate(graph.ways):
@@ -378,7 +378,7 @@ def _routes(
         points = [(begin, source.y + source.height), (begin, edges[graph.items[way[0]].row][1] + STUB)]
         points += [(x[item], y) for item in way[1:-1] for y in edges[graph.items[item].row]]
         points += [(end, edges[graph.items[way[-1]].row][0] - STUB), (end, target.y)]
-        routes.append(CompiledStage(arrow, tuple(points), frames[graph.label_item[number]]))
+        routes.append(Route(arrow, tuple(points), frames[graph.label_item[number]]))
     return routes
 
 
@@ -402,5 +402,5 @@ def _moved(layout: Layout, by: float) -> Layout:
         layout.height,
         {key: frame(f) for key, f in layout.boxes.items()},
         {key: frame(f) for key, f in layout.groups.items()},
-        tuple(CompiledStage(r.arrow, tuple((x + by, y) for x, y in r.points), frame(r.label)) for r in layout.routes),
+        tuple(Route(r.arrow, tuple((x + by, y) for x, y in r.points), frame(r.label)) for r in layout.routes),
     )

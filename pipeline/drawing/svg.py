@@ -11,7 +11,7 @@ from html import escape
 from itertools import pairwise
 
 from pipeline.drawing.diagram import AFTER, MANY, ONE, WHEN, Arrow, Box, Diagram
-from pipeline.drawing.layout import CompiledStage, Frame, Layout, Size, make_layout
+from pipeline.drawing.layout import Frame, Layout, Route, Size, make_layout
 
 __all__ = ["to_svg"]
 
@@ -85,7 +85,7 @@ def _groups(layout: Layout) -> Iterator[str]:
         yield _text(frame.x + 8, frame.y + _SMALL + 3, _SMALL, "#52698a", "one process", anchor="start")
 
 
-def _line(route: CompiledStage) -> str:
+def _line(route: Route) -> str:
     path = f"M{_point(route.points[0])}"
     for number, ((x0, y0), (x1, y1)) in enumerate(pairwise(route.points)):
         if number % 2 == 0:
@@ -96,7 +96,7 @@ def _line(route: CompiledStage) -> str:
     return f'<path d="{path}" fill="none" {_STROKES[route.arrow.kind]} marker-end="url(#{route.arrow.kind})"/>'
 
 
-def _label(route: CompiledStage) -> Iterator[str]:
+def _label(route: Route) -> Iterator[str]:
     frame = route.label
     yield _rect(frame, 3, 'fill="#ffffff" fill-opacity="0.92"')
     yield from _lines(frame, route.arrow.lines, _SMALL, _COLOURS[route.arrow.kind], frame.y + 2)

@@ -31,7 +31,7 @@ _TICK_MS = 50
 _FILES_CHECK_NS = 250_000_000
 
 
-class _Shell:
+class _SchedulerShell:
     def __init__(self, boot: Boot) -> None:
         plan = boot.plan
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -91,7 +91,7 @@ class _Shell:
 
 def main() -> None:
     """Entry point of the process."""
-    shell = _Shell(boot())
+    shell = _SchedulerShell(boot())
     shell.run()
     shell.close()
 

@@ -84,7 +84,7 @@ def supervise(
                 if signals.received:
                     log("info", STOPPED_EARLY)
                     return 0 if feeder is None else 1
-            shell = _Shell(plan, folder, made, feeder, log, on_ready, roles, signals)
+            shell = _SupervisorShell(plan, folder, made, feeder, log, on_ready, roles, signals)
             try:
                 return shell.run()
             finally:
@@ -110,7 +110,7 @@ def _say(log: Callable[[str, str], None], level: str, text: str) -> None:
         log(level, text)
 
 
-class _Shell:
+class _SupervisorShell:
     def __init__(
         self,
         plan: Plan,

@@ -29,7 +29,7 @@ from stages.engines.signature import TensorAxes
 from stages.errors import ModelError
 
 __all__ = [
-    "Plan",
+    "EnginePlan",
     "Profile",
     "choose_size",
     "file_sha256",
@@ -60,7 +60,7 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EnginePlan:
     """What a plan was built from, and for."""
 
     model: str
@@ -138,7 +138,7 @@ def _digest(path: Path, model: Path) -> str:
     return digest.hexdigest()
 
 
-def plans_of(model: str) -> list[Plan]:
+def plans_of(model: str) -> list[EnginePlan]:
     """The plans of all models whose files have that stem; by rising batch size.
 
     Files that are no plans are passed over. One whose name is not what it would be today comes without its model's
@@ -155,7 +155,7 @@ def plans_of(model: str) -> list[Plan]:
     return sorted(found, key=lambda plan: (plan.batch, plan.path.name))
 
 
-def own_plans(path: Path) -> list[Plan]:
+def own_plans(path: Path) -> list[EnginePlan]:
     """The plans of the model in a file, as it is now; none if there are only those of other models or versions.
 
     Raises:
@@ -171,7 +171,7 @@ def _literal(text: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", text)
 
 
-def fitting_plans(path: Path, plans: Sequence[Plan], gpu: str, version: str, precision: str) -> list[Plan]:
+def fitting_plans(path: Path, plans: Sequence[EnginePlan], gpu: str, version: str, precision: str) -> list[EnginePlan]:
     """Those of a model's plans that run here, one for each batch size.
 
     Args:
@@ -214,7 +214,7 @@ def choose_size(sizes: Sequence[int], rows: int) -> int:
     return next((size for size in sizes if size >= rows), sizes[-1])
 
 
-def write_plan(plan: Plan, content: bytes) -> None:
+def write_plan(plan: EnginePlan, content: bytes) -> None:
     """Put a plan into the cache: whole or not at all."""
     plans_dir().mkdir(parents=True, exist_ok=True)
     document = {**asdict(plan), "nbytes": len(content)}
@@ -229,10 +229,10 @@ def write_plan(plan: Plan, content: bytes) -> None:
         os.replace(temporary, path)
 
 
-def _from_json(raw: dict[str, Any]) -> Plan:
+def _from_json(raw: dict[str, Any]) -> EnginePlan:
     for side in ("inputs", "outputs"):
         raw[side] = tuple(TensorAxes(t["name"], t["dtype"], tuple(t["axes"])) for t in raw[side])
     raw["profiles"] = tuple(
         Profile(p["name"], tuple(p["min"]), tuple(p["opt"]), tuple(p["max"])) for p in raw.get("profiles", ())
     )
-    return Plan(**raw)
+    return EnginePlan(**raw)

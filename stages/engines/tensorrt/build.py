@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from stages.engines.calibration import Calibration
 from stages.engines.cuda import Device, device_name
 from stages.engines.onnxruntime import declared_outputs
-from stages.engines.plans import ANY_GPU, Plan, Profile, gpu_slug, plans_dir
+from stages.engines.plans import ANY_GPU, EnginePlan, Profile, gpu_slug, plans_dir
 from stages.engines.signature import TensorAxes
 from stages.engines.tensorrt import compat
 from stages.errors import ModelError
@@ -68,7 +68,7 @@ def target() -> tuple[str, str]:
     return gpu_slug(name), version
 
 
-def build_plan(model: Path, wanted: Plan, options: BuildOptions) -> tuple[Plan, bytes]:
+def build_plan(model: Path, wanted: EnginePlan, options: BuildOptions) -> tuple[EnginePlan, bytes]:
     """Build one plan; this takes tens of seconds.
 
     Args:
@@ -277,7 +277,7 @@ def _axes(model: Path, trt: Any, tensor: tensorrt.ITensor) -> TensorAxes:
 def _calibrator(
     model: Path,
     trt: Any,
-    wanted: Plan,
+    wanted: EnginePlan,
     calibration: Calibration | None,
     profiles: tuple[Profile, ...],
     inputs: tuple[TensorAxes, ...],

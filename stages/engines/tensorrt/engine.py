@@ -31,7 +31,7 @@ from stages.engines.engine import (
     Engine,
     EngineOptions,
 )
-from stages.engines.plans import Plan, choose_size, fitting_plans, gpu_slug, own_plans, plans_of
+from stages.engines.plans import EnginePlan, choose_size, fitting_plans, gpu_slug, own_plans, plans_of
 from stages.engines.signature import NO_SHAPES, ModelSpecs, Shapes, model_specs
 from stages.engines.tensorrt import compat
 from stages.engines.tensorrt.lanes import Copies, Lane, Scratch
@@ -67,7 +67,7 @@ class TensorRt(Engine):
         #: Every tensor of the plans: those that are left out are computed all the same, and need room on the device.
         self._tensors = (*self.specs.inputs, *self.specs.outputs, *_left_out(path, plans[-1], self.specs, max))
         self._device: Device | None = None
-        self._plans: list[Plan] = []
+        self._plans: list[EnginePlan] = []
         self._sizes: list[int] = []
         self._scratches: list[Scratch] = []
         self._lanes: list[Lane] = []
@@ -131,7 +131,7 @@ class TensorRt(Engine):
             self._lanes.append(Lane(trt, gpu, scratch, models, self._tensors))
         self._free = list(self._lanes)
 
-    def _check_rows(self, plan: Plan) -> None:
+    def _check_rows(self, plan: EnginePlan) -> None:
         """Refuse a plan in which an output has no row for each request."""
         declared = {tensor.name: tensor.axes for tensor in plan.outputs}
         for spec in self.specs.outputs:
@@ -140,7 +140,7 @@ class TensorRt(Engine):
                 shape = [axis if isinstance(axis, int) else -1 for axis in axes]
                 raise ModelError(self.rows_misfit(spec, shape, plan.batch))
 
-    def _deserialize(self, runtime: tensorrt.Runtime, plan: Plan) -> tensorrt.ICudaEngine:
+    def _deserialize(self, runtime: tensorrt.Runtime, plan: EnginePlan) -> tensorrt.ICudaEngine:
         model: tensorrt.ICudaEngine | None = runtime.deserialize_cuda_engine(plan.path.read_bytes())
         if model is None:
             name = self._gpu().name
@@ -322,7 +322,7 @@ def _copies(spec: TensorSpec, shape: tuple[int, ...], rows: Sequence[Array]) -> 
     return Copies(spec.name, rows, transfers_of(map(place_of, rows), step) if step else [])
 
 
-def _left_out(path: Path, plan: Plan, specs: ModelSpecs, max: Mapping[str, int]) -> Iterator[TensorSpec]:
+def _left_out(path: Path, plan: EnginePlan, specs: ModelSpecs, max: Mapping[str, int]) -> Iterator[TensorSpec]:
     """The outputs of a plan that the stage does not want, each as large for a row as it can get."""
     known = dict(max)
     for spec in specs.inputs:
@@ -344,7 +344,7 @@ def _mib(nbytes: int) -> str:
     return f"{nbytes / (1 << 20):,.1f} MiB"
 
 
-def _check_ranges(path: Path, plan: Plan, specs: ModelSpecs) -> None:
+def _check_ranges(path: Path, plan: EnginePlan, specs: ModelSpecs) -> None:
     """Refuse shapes that may come and that the plan does not take."""
     for profile in plan.profiles:
         spec = next(spec for spec in specs.inputs if spec.name == profile.name)

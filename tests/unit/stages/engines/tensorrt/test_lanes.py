@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from stages.engines.engine import EngineOptions
-from stages.engines.plans import Plan, Profile, file_sha256, gpu_slug, plans_of, write_plan
+from stages.engines.plans import EnginePlan, Profile, file_sha256, gpu_slug, plans_of, write_plan
 from stages.engines.signature import TensorAxes
 from stages.engines.tensorrt import compat, lanes
 from stages.engines.tensorrt import engine as engine_module
@@ -36,7 +36,7 @@ def built(
     total = (TensorAxes("total", "float32", (batch,)),) * with_total
     axes = (TensorAxes("x", "uint8", (batch, axis)),), (TensorAxes("y", "float32", (batch, 2)), *total)
     profiles = (Profile("x", (batch, 1), (batch, 8), (batch, 12)),) * ranged
-    plan = Plan("net", file_sha256(model), gpu_slug(gpu), "trt-8.5.3.1", "fp16", batch, *axes, profiles=profiles)
+    plan = EnginePlan("net", file_sha256(model), gpu_slug(gpu), "trt-8.5.3.1", "fp16", batch, *axes, profiles=profiles)
     write_plan(plan, json.dumps(batch).encode())
 
 

@@ -13,7 +13,7 @@ from stages import engines
 from stages.engines import engine_class
 from stages.engines.onnxruntime import OnnxRuntime
 from stages.engines.plans import (
-    Plan,
+    EnginePlan,
     Profile,
     choose_size,
     file_sha256,
@@ -48,15 +48,15 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def plan(model: Path, batch: int = 1, precision: str = "fp16", **changes: str) -> Plan:
-    made = Plan(
+def plan(model: Path, batch: int = 1, precision: str = "fp16", **changes: str) -> EnginePlan:
+    made = EnginePlan(
         model.stem, file_sha256(model), HERE["gpu"], HERE["version"], precision, batch,
         (TensorAxes("x", "uint8", (batch, 4, 3)),), (TensorAxes("y", "float32", (batch, 2)),),
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def written(*plans: Plan) -> list[Plan]:
+def written(*plans: EnginePlan) -> list[EnginePlan]:
     for each in plans:
         write_plan(each, b"compiled")
     return plans_of(plans[0].model)
