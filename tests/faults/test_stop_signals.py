@@ -77,7 +77,7 @@ def test_a_terminal_that_is_closed_ends_the_run_and_leaves_nothing(folder: Any, 
         pytest.skip(f"no terminal can be had here: {error}")
     own_terminal = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
     # A run over files prints something at its end, and no process reads it.
-    work = ["--serve"] if serve else [__file__] * 50
+    work = ["--serve"] if serve else [__file__] * 500
     config = folder.config({} if serve else {"with.seconds": 0.1})
     process = started(
         "run", config, *work,
