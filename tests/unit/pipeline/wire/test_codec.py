@@ -353,7 +353,7 @@ def test_text_with_bytes_of_no_text_is_sent_readably_and_the_next_message_is_who
 
 def test_text_that_is_not_utf_8_is_refused() -> None:
     for message in (Hello(1, "abc"), Gone(1, "abc")):
-        with pytest.raises(WireError, match="UnicodeDecodeError|UTF-8"):
+        with pytest.raises(WireError, match=r"UnicodeDecodeError|UTF-8"):
             decode(encode(message).replace(b"abc", b"a\xffc"))
 
 
