@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from bench.machine import describe_machine
+from bench.signals import end_on_sigterm
 from pipeline.client.client import Client
 from pipeline.scheduler import scheduler
 from pipeline.testing.running import running
@@ -243,6 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batches", type=_numbers, default=(1, 8))
     parser.add_argument("--contexts", type=_numbers, default=(1, 2, 4, 8))
     args = parser.parse_args(arguments)
+    end_on_sigterm()
     import tensorrt
 
     code = "compiled" if scheduler.__file__.endswith(".so") else "Python"

@@ -28,6 +28,7 @@ from bench.machine import describe_machine
 from bench.measure import Load, metered
 from bench.ocr_loop import CONFIG, OcrLoop
 from bench.ocr_pages import page_of, words
+from bench.signals import end_on_sigterm
 from pipeline.client import Client, Future
 from pipeline.testing import running
 
@@ -44,6 +45,7 @@ _WINDOW = 6
 def main() -> int:
     """Entry point; 1 if an answer differs from the loop's."""
     options = _parser().parse_args()
+    end_on_sigterm()
     for key, value in describe_machine().items():
         print(f"{key}: {value}")
     pages = [page_of(words(lines, 6, seed)) for seed, lines in enumerate(options.lines * options.pages)]

@@ -8,6 +8,7 @@ import sys
 
 from bench.chaos.requests import Rates
 from bench.chaos.soak import Soak, soak
+from bench.signals import end_on_sigterm
 
 __all__ = ["main"]
 
@@ -37,6 +38,7 @@ def main() -> None:
         if not given.quiet:
             print(line, file=sys.stderr, flush=True)
 
+    end_on_sigterm()
     wanted = Soak(given.requests, given.kills, given.seconds, given.seed, Rates(deadly=given.deadly), given.private_shm)
     tally = soak(wanted, say)
     print(tally.table())

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +14,10 @@ from bench.chaos.events import SCHEDULER, draw
 from bench.chaos.requests import Rates, expected, request
 from bench.chaos.soak import Soak, soak
 from bench.chaos.tally import count
+from pipeline.wire.run_dir import runs
+from tests.faults.load import until
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
@@ -22,6 +30,20 @@ def test_nothing_is_lost_when_processes_die() -> None:
     assert tally.ends["StageCrashed"] > 0
     assert tally.deaths["scheduler SIGKILL"] > 0
     assert tally.counts["retries"] > 0
+
+
+def test_a_soak_that_is_told_to_end_stops_the_pipeline_that_it_has_started() -> None:
+    command = [sys.executable, "-m", "bench.chaos", "--requests", "100000", "--kills", "0", "--seconds", "600", "--quiet"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: runs())
+        (folder,) = runs()
+        process.terminate()
+        assert process.wait() == 128 + signal.SIGTERM
+        assert not folder.exists()
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_seed_gives_the_same_events_and_requests_again() -> None:
