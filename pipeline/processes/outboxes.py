@@ -9,17 +9,15 @@ from pathlib import Path
 from pipeline.scheduler.door import (
     STRANGER,
     SUPERVISOR,
-    WORKER,
     Connect,
     Decided,
     Disconnect,
     Limits,
     Log,
     Receiver,
-    client,
 )
 from pipeline.scheduler.reception import STRANGER_MS
-from pipeline.wire.address import Address
+from pipeline.wire.address import WORKER, Address
 from pipeline.wire.codec import Sent
 from pipeline.wire.links import MOST_SOCKETS, Outbox, connect
 from pipeline.wire.run_dir import lock_path
@@ -89,7 +87,7 @@ class Outboxes:
                 # It has left again; or its lock was removed, which it makes anew before it says hello once more.
                 # Without a lock, the scheduler could not tell when its slots may be given to others.
                 return False
-        receiver = client(number)
+        receiver = Address.client(number)
         if (old := self._open.get(receiver)) is not None:
             old.close()
         self._open[receiver] = connect(self._run_dir, receiver)

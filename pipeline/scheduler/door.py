@@ -14,12 +14,10 @@ from pipeline.wire.address import SUPERVISOR, Address
 from pipeline.wire.codec import Sent
 
 __all__ = [
-    "CLIENT",
     "NO_LIMITS",
     "SHELL",
     "STRANGER",
     "SUPERVISOR",
-    "WORKER",
     "ClientGone",
     "Connect",
     "Decided",
@@ -28,13 +26,9 @@ __all__ = [
     "Limits",
     "Log",
     "Receiver",
-    "client",
     "stranger",
-    "worker",
 ]
 
-WORKER = "worker"
-CLIENT = "client"
 STRANGER = "stranger"
 
 
@@ -44,16 +38,6 @@ where clients have theirs, and is no client. A stranger is sent this one message
 
 SHELL = Receiver("shell")
 """The process in which the scheduler runs."""
-
-
-def worker(number: int) -> Receiver:
-    """A worker as a receiver."""
-    return Receiver(WORKER, number)
-
-
-def client(number: int) -> Receiver:
-    """A client as a receiver."""
-    return Receiver(CLIENT, number)
 
 
 def stranger(number: int) -> Receiver:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from pipeline.scheduler.door import SHELL, SUPERVISOR, Decided, Disconnect, worker
+from pipeline.scheduler.door import SHELL, SUPERVISOR, Decided, Disconnect
+from pipeline.wire.address import Address
 from pipeline.wire.messages import Answer, Answers, Fence, Fences, Message, Order, Orders, PeerGone, SlotRef
 
 __all__ = ["Instructions", "letters_of"]
@@ -44,12 +45,14 @@ class Instructions:
 
     def for_workers(self, epoch: int, living: Iterable[int]) -> list[Decided]:
         """Orders, then fences, which may name an order of the same decision; then the deaths, to the `living`."""
-        decided: list[Decided] = [(worker(n), Orders(epoch, tuple(orders))) for n, orders in self.orders.items()]
+        decided: list[Decided] = []
+        for number, orders in self.orders.items():
+            decided.append((Address.worker(number), Orders(epoch, tuple(orders))))
         for number, fences in self.fences.items():
-            decided.append((worker(number), Fences(epoch, number, tuple(fences))))
+            decided.append((Address.worker(number), Fences(epoch, number, tuple(fences))))
         for number in self.gone:
-            decided.append((SHELL, Disconnect(worker(number), 0)))
-            decided += [(worker(other), PeerGone(number)) for other in living]
+            decided.append((SHELL, Disconnect(Address.worker(number), 0)))
+            decided += [(Address.worker(other), PeerGone(number)) for other in living]
         return decided
 
     def for_supervisor(self) -> list[Decided]:

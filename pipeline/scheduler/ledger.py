@@ -218,6 +218,11 @@ class Request:
             return False
         return stage.when is None or bool(self.conditions >> stage.when[0] & 1) is not stage.when[1]
 
+    def step_of(self, stage: CompiledStage, worker: int, attempt: int) -> Step | None:
+        """What a worker was ordered of a stage in that attempt; None if the stage runs elsewhere, or not at all."""
+        step = self.steps[stage.index]
+        return None if step is None or step.worker != worker or step.attempt != attempt else step
+
     def inputs_of(self, stage: CompiledStage) -> tuple[tuple[TensorHandle | int, ...], tuple[int, ...]]:
         """`Hop.inputs` and `Hop.lengths` of a stage; a tensor's number stands for one that is not made yet."""
         values = self.values

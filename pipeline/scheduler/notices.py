@@ -54,8 +54,8 @@ class Noticing:
         if request.answered:
             return
         stage = self._state.compiled.stages[worker.stage]
-        step = request.steps[stage.index]
-        if step is None or step.worker != number or step.attempt != notice.attempt:
+        step = request.step_of(stage, number, notice.attempt)
+        if step is None:
             self._state.counts["late_notices"] += 1
             return
         if self._has_failed(request, stage, notice):
@@ -105,8 +105,8 @@ class Noticing:
             state.counts["late_notices"] += 1
             return
         stage = state.compiled.stages[worker.stage]
-        step = request.steps[stage.index]
-        if step is None or step.worker != number or step.attempt != notice.attempt:
+        step = request.step_of(stage, number, notice.attempt)
+        if step is None:
             state.counts["late_notices"] += 1
             return
         lease = step.lease
@@ -147,6 +147,7 @@ class Noticing:
         for stage in self._state.compiled.stages:
             if not stage.bit & current.needs & request.scope.stages & ~request.done or stage.must_notify:
                 continue
+            # Followers stand behind the stage, so no stage that is settled here changes this for another one.
             if any(not self._state.compiled.stages[index].bit & past for index in stage.followers):
                 continue
             request.done |= stage.bit
@@ -157,7 +158,6 @@ class Noticing:
                 worker.close(request.id, step.attempt)
             self._progress.inputs_read(request, stage)
             self._settle_before(request, stage, running)
-            past |= request.done
 
     def _resize(self, request: Request, stage: CompiledStage, nbytes: int) -> None:
         """The slot was too small for what `stage` has found: it runs again, with a slot that is large enough."""

@@ -53,8 +53,7 @@ class Promises:
 
     def end(self, request: Request, producer: int) -> None:
         """What a producer's children gave has been read: their slots may be promised to others."""
-        count = request.promises.pop(producer, 0)
-        self._promised[self._state.compiled.stages[producer].pools[0]] -= count
+        self._take_back(producer, request.promises.pop(producer, 0))
 
     def end_one(self, child: Request) -> None:
         """A child is answered by itself: its slots are the client's, and no longer promised."""
@@ -63,10 +62,12 @@ class Promises:
         for producer in child.scope.exports:
             if producer in promises:
                 promises[producer] -= 1
-                self._promised[self._state.compiled.stages[producer].pools[0]] -= 1
+                self._take_back(producer, 1)
 
     def end_all(self, request: Request) -> None:
         """The request is answered, or the child is done: what was promised to its children is for others."""
-        for producer, count in request.promises.items():
-            self._promised[self._state.compiled.stages[producer].pools[0]] -= count
-        request.promises.clear()
+        for producer in tuple(request.promises):
+            self.end(request, producer)
+
+    def _take_back(self, producer: int, count: int) -> None:
+        self._promised[self._state.compiled.stages[producer].pools[0]] -= count

@@ -20,11 +20,12 @@ from pipeline.errors import Cancelled, OtherProtocol, Unavailable, WireError
 from pipeline.graph.interface import welcome_of
 from pipeline.scheduler.admission import Admission
 from pipeline.scheduler.answers import Answering
-from pipeline.scheduler.door import SHELL, ClientGone, Connect, Decided, Disconnect, Limits, Log, client, stranger
+from pipeline.scheduler.door import SHELL, ClientGone, Connect, Decided, Disconnect, Limits, Log, stranger
 from pipeline.scheduler.ingress import Client
 from pipeline.scheduler.instructions import Instructions, letters_of
 from pipeline.scheduler.state import NO_CLIENT, State
 from pipeline.scheduler.status import status_of
+from pipeline.wire.address import Address
 from pipeline.wire.codec import Sent
 from pipeline.wire.labels import short_name
 from pipeline.wire.messages import (
@@ -122,7 +123,7 @@ class Reception:
             self._refuse(number, text, HELLO)
             return
         state.ingress.join(number, short_name(message.name))
-        state.out.first += [(SHELL, Connect(number)), (client(number), self._welcomed())]
+        state.out.first += [(SHELL, Connect(number)), (Address.client(number), self._welcomed())]
 
     def worker_came(self) -> None:
         """Let in the clients that came early, if every stage has a worker now."""
@@ -137,13 +138,19 @@ class Reception:
             self._welcome = welcome_of(self._state.plan, self._addresses, self._state.epoch)
         return self._welcome
 
+    def _known(self, number: int) -> Client | None:
+        """The client of that number; None, and it is told so, if another scheduler has welcomed it."""
+        known = self._state.ingress.clients.get(number)
+        if known is None:
+            self._stranger(number, Gone(self._state.epoch))
+        return known
+
     # -- what they want ---------------------------------------------------------------------------
 
     def submit(self, message: Submit) -> None:
         """A client sends requests, and the slots that it has finished with."""
-        known = self._state.ingress.clients.get(message.client)
+        known = self._known(message.client)
         if known is None:
-            self._stranger(message.client, Gone(self._state.epoch))
             return
         known.confirm(message.seen)
         for submission in message.submissions:
@@ -156,10 +163,8 @@ class Reception:
     def loan(self, message: Loan) -> None:
         """A client asks for a slot of an ingress segment."""
         ingress = self._state.ingress
-        known = ingress.clients.get(message.client)
-        if known is None:
-            self._stranger(message.client, Gone(self._state.epoch))
-        elif not ingress.ask(known, message.segment, message.ask, message.wait):
+        known = self._known(message.client)
+        if known is not None and not ingress.ask(known, message.segment, message.ask, message.wait):
             self._state.counts["refused_loans"] += 1
             why = "it has said goodbye" if known.leaving else f"segment {message.segment} is not one that clients fill"
             self._refuse(message.client, f"no slot of segment {message.segment} is granted: {why}", message.ask)
@@ -167,9 +172,8 @@ class Reception:
     def again(self, message: Again) -> None:
         """A client has lost what it was receiving."""
         out = self._state.out
-        known = self._state.ingress.clients.get(message.client)
+        known = self._known(message.client)
         if known is None:
-            self._stranger(message.client, Gone(self._state.epoch))
             return
         known.confirm(message.seen)
         if known.unread and known.unread[0].number != message.seen + 1:
@@ -180,9 +184,8 @@ class Reception:
     def cancel(self, message: Cancel) -> None:
         """A client no longer wants some of its requests."""
         state = self._state
-        known = state.ingress.clients.get(message.client)
+        known = self._known(message.client)
         if known is None:
-            self._stranger(message.client, Gone(state.epoch))
             return
         wanted = set(message.tags)
         found = [request for number in known.requests if (request := state.requests[number]).tag in wanted]
@@ -215,10 +218,7 @@ class Reception:
 
     def _refuse(self, number: int, reason: str, ask: int = 0) -> None:
         """Tell a client why the scheduler does not do what it asked for."""
-        if number in self._state.ingress.clients:
-            self._state.out.first.append((client(number), Refused(PROTOCOL, reason, ask)))
-        else:
-            self._stranger(number, Refused(PROTOCOL, reason, ask))
+        self._tell(number, Refused(PROTOCOL, reason, ask))
 
     def ask_status(self, message: AskStatus) -> None:
         """A client, or another process of this host, asks for the status."""
@@ -229,9 +229,10 @@ class Reception:
         lines = self._state.story(message.request)
         self._tell(message.client, Story(message.request, None if lines is None else tuple(lines)))
 
-    def _tell(self, number: int, message: Status | Story) -> None:
+    def _tell(self, number: int, message: Status | Story | Refused) -> None:
+        """Answer a client, or a process that is none."""
         if number in self._state.ingress.clients:
-            self._state.out.first.append((client(number), message))
+            self._state.out.first.append((Address.client(number), message))
         else:
             self._stranger(number, message)
 
@@ -269,7 +270,7 @@ class Reception:
         # Otherwise its process still reads some answers: it stays known, and watched, until it releases the last one.
         if number not in clients:
             self._told_of_most = False
-            self._state.out.first.append((SHELL, Disconnect(client(number), 0)))
+            self._state.out.first.append((SHELL, Disconnect(Address.client(number), 0)))
 
     def _forget(self, number: int, kept: Sequence[SlotRef] = ()) -> None:
         """A client writes no slot any more, and reads only those of answers in `kept`."""
@@ -312,7 +313,7 @@ class Reception:
         for number in out.repeat:
             if (known := clients.get(number)) is not None:
                 state.counts["repeated_answers"] += len(known.unread)
-                decided += [(client(number), letter) for letter in known.unread]
+                decided += [(Address.client(number), letter) for letter in known.unread]
         for number in out.answers.keys() | out.grants.keys():
             if (known := clients.get(number)) is not None and not known.leaving:
                 self._write(known, out, decided)
@@ -331,7 +332,7 @@ class Reception:
         known.unread.extend(letters)
         if len(known.unread) > _MOST_UNREAD:
             out.lost.append(known.number)
-        receiver = client(known.number)
+        receiver = Address.client(known.number)
         decided += [(receiver, letter) for letter in letters]
 
     def farewell(self) -> list[Decided]:
@@ -340,6 +341,6 @@ class Reception:
 
 
 def _ended(number: int, reason: str = "") -> list[Decided]:
-    receiver = client(number)
+    receiver = Address.client(number)
     # The linger is for the last answers, which were sent a moment ago.
     return [(receiver, Gone(ENDED, reason)), (SHELL, Disconnect(receiver, _LINGER_MS))]

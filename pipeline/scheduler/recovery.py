@@ -89,8 +89,7 @@ class Recovery:
             request = state.requests.get(number)
             if request is None:
                 continue
-            step = request.steps[stage.index]
-            if not request.answered and step is not None and (step.worker, step.attempt) == (worker.number, attempt):
+            if not request.answered and request.step_of(stage, worker.number, attempt) is not None:
                 if request.parted is not None and stage.bit & state.compiled.until(request.parted):
                     self._break_off(request, worker, stage, message.how)
                 else:

@@ -34,7 +34,7 @@ from pipeline.metrics.counts import Counts
 from pipeline.scheduler.admission import Admission
 from pipeline.scheduler.answers import Answering
 from pipeline.scheduler.dispatch import Dispatch
-from pipeline.scheduler.door import NO_LIMITS, ClientGone, Decided, Limits, worker
+from pipeline.scheduler.door import NO_LIMITS, ClientGone, Decided, Limits
 from pipeline.scheduler.fences import Fencing
 from pipeline.scheduler.ingress import Ingress
 from pipeline.scheduler.instructions import Instructions
@@ -47,6 +47,7 @@ from pipeline.scheduler.reception import Reception
 from pipeline.scheduler.recovery import Recovery
 from pipeline.scheduler.state import State
 from pipeline.scheduler.status import status_of
+from pipeline.wire.address import Address
 from pipeline.wire.messages import (
     Again,
     AskStatus,
@@ -222,7 +223,7 @@ class Scheduler:
         done = [n for n in state.retiring if (known := state.workers.get(n)) is not None and not known.orders]
         state.retiring.difference_update(done)
         state.retired.update(done)
-        return [(worker(number), Retire(number)) for number in done]
+        return [(Address.worker(number), Retire(number)) for number in done]
 
     def _drain(self, message: Drain) -> None:
         self._state.draining = True

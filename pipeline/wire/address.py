@@ -10,10 +10,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["CLIENTS", "SCHEDULER", "SOCKET_SUFFIX", "SUPERVISOR", "Address"]
+__all__ = ["CLIENT", "CLIENTS", "SCHEDULER", "SOCKET_SUFFIX", "SUPERVISOR", "WORKER", "Address"]
 
 CLIENTS = "clients"
 """The folder within a run's folder that holds what clients make."""
+
+WORKER = "worker"
+"""The kind of a worker's address."""
+
+CLIENT = "client"
+"""The kind of a client's address."""
 
 SOCKET_SUFFIX = ".sock"
 """How the names of all sockets end."""
@@ -28,19 +34,19 @@ class Address(NamedTuple):
     @classmethod
     def worker(cls, number: int) -> Address:
         """That of the worker with this number."""
-        return cls("worker", number)
+        return cls(WORKER, number)
 
     @classmethod
     def client(cls, number: int) -> Address:
         """That of the client with this number."""
-        return cls("client", number)
+        return cls(CLIENT, number)
 
     @property
     def file(self) -> str:
         """The name that its files have in the run's folder, without a suffix: "scheduler", "w3", "clients/1f"."""
-        if self.kind == "worker":
+        if self.kind == WORKER:
             return f"w{self.number}"
-        if self.kind == "client":
+        if self.kind == CLIENT:
             return f"{CLIENTS}/{self.number:x}"
         return f"{self.kind}{self.number or ''}"
 
@@ -48,7 +54,7 @@ class Address(NamedTuple):
         """For people and logs: "scheduler", "worker 3", "client 1f"."""
         if self in (SCHEDULER, SUPERVISOR):
             return self.kind
-        return f"{self.kind} {self.number:x}" if self.kind == "client" else f"{self.kind} {self.number}"
+        return f"{self.kind} {self.number:x}" if self.kind == CLIENT else f"{self.kind} {self.number}"
 
 
 SUPERVISOR = Address("supervisor")

@@ -10,8 +10,8 @@ from pipeline.client.client import Client as RealClient
 from pipeline.errors import WireError
 from pipeline.graph.plan import Plan
 from pipeline.inprocess.workers import LocalWorkers
-from pipeline.scheduler.door import CLIENT, STRANGER, Connect, Decided, Disconnect, Log
-from pipeline.wire.address import SCHEDULER, Address
+from pipeline.scheduler.door import STRANGER, Connect, Decided, Disconnect, Log
+from pipeline.wire.address import CLIENT, SCHEDULER, Address
 from pipeline.wire.links import Inbox, Outbox, connect, listen
 from pipeline.wire.messages import Again, AskStatus, Bye, Hello, Loan, Message, Submit
 from pipeline.wire.run_dir import LOCK, lock_path

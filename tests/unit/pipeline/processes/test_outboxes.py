@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.processes.outboxes import Outboxes, limits_of
-from pipeline.scheduler.door import SHELL, SUPERVISOR, Connect, Disconnect, Log, client, stranger, worker
+from pipeline.scheduler.door import SHELL, SUPERVISOR, Connect, Disconnect, Log, stranger
 from pipeline.wire.address import Address
 from pipeline.wire.links import MOST_SOCKETS, listen
 from pipeline.wire.messages import Drained, Gone, Message, PeerGone
@@ -58,7 +58,7 @@ def peer(run_dir: Path) -> Iterator[Peer]:
 
 @pytest.mark.parametrize(
     ("receiver", "message"),
-    [(SUPERVISOR, Drained(PipelineStatus("demo", 0, True, {}, 0, {}, {}, (), (), (), (), ()))), (worker(3), PeerGone(1))],
+    [(SUPERVISOR, Drained(PipelineStatus("demo", 0, True, {}, 0, {}, {}, (), (), (), (), ()))), (Address.worker(3), PeerGone(1))],
     ids=["supervisor", "worker"],
 )
 def test_what_is_for_the_supervisor_or_a_worker_is_sent(
@@ -76,18 +76,18 @@ def test_what_is_for_the_supervisor_or_a_worker_is_sent(
 def test_a_client_is_connected_when_it_is_said_and_sent_to_until_it_is_disconnected(
     outboxes: Outboxes, peer: Peer
 ) -> None:
-    gone = (client(0xAB), Gone(1))
+    gone = (Address.client(0xAB), Gone(1))
     assert outboxes.deliver([gone, (SHELL, Connect(0xAB)), gone]) == []
     # What was decided before the connection cannot be sent.
     assert peer.received() == [Gone(1)]
-    outboxes.deliver([(SHELL, Disconnect(client(0xAB), 0)), gone])
+    outboxes.deliver([(SHELL, Disconnect(Address.client(0xAB), 0)), gone])
     assert peer.received(200) == []
     assert outboxes.dead(SECOND) == []
 
 
 def test_a_client_without_a_lock_is_reported_and_is_sent_nothing(outboxes: Outboxes, run_dir: Path) -> None:
     inbox = listen(run_dir, Address.client(0xAB))
-    assert outboxes.deliver([(SHELL, Connect(0xAB)), (client(0xAB), Gone(1))]) == [0xAB]
+    assert outboxes.deliver([(SHELL, Connect(0xAB)), (Address.client(0xAB), Gone(1))]) == [0xAB]
     assert inbox.receive(200) == []
     inbox.close()
 
@@ -97,7 +97,7 @@ def test_a_client_that_is_connected_anew_keeps_its_watch_also_where_its_lock_fil
 ) -> None:
     outboxes.deliver([(SHELL, Connect(0xAB))])
     (run_dir / "clients" / "ab.lock").unlink()
-    assert outboxes.deliver([(SHELL, Connect(0xAB)), (client(0xAB), Gone(1))]) == []
+    assert outboxes.deliver([(SHELL, Connect(0xAB)), (Address.client(0xAB), Gone(1))]) == []
     assert peer.received() == [Gone(1)]
     assert outboxes.dead(SECOND) == []
     peer.lock.release()

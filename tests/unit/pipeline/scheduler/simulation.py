@@ -24,6 +24,7 @@ from pipeline.graph.plan import Plan
 from pipeline.scheduler import door
 from pipeline.scheduler.door import Connect, Disconnect, Log
 from pipeline.scheduler.scheduler import Scheduler
+from pipeline.wire.address import CLIENT, WORKER
 from pipeline.wire.messages import (
     MISSING,
     Drain,
@@ -68,8 +69,8 @@ __all__ = ["Simulation"]
 
 PEERS: dict[str, Callable[[int], Peer]] = {
     door.SUPERVISOR.kind: lambda number: SUPERVISOR,
-    door.WORKER: lambda number: ("w", number),
-    door.CLIENT: lambda number: ("c", number),
+    WORKER: lambda number: ("w", number),
+    CLIENT: lambda number: ("c", number),
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 from pipeline.scheduler import door
 from pipeline.scheduler.ingress import Client, Ingress
 from pipeline.scheduler.reception import LOST
+from pipeline.wire.address import Address
 from pipeline.wire.messages import Again, Answers, Gone, Hello, Loan, SlotRef
 from shm import segments
 from shm.pool import SlotPool
@@ -203,7 +204,7 @@ def test_what_is_confirmed_is_kept_no_longer() -> None:
 def test_a_client_that_lost_what_it_has_confirmed_or_confirms_nothing_is_let_go_of() -> None:
     simulation = Simulation(make_plan("chain"), lambda count: 0)
     scheduler, now = simulation.scheduler, simulation.now
-    let_go = [(door.client(666), Gone(-1, LOST)), (door.SHELL, door.Disconnect(door.client(666), 1000))]
+    let_go = [(Address.client(666), Gone(-1, LOST)), (door.SHELL, door.Disconnect(Address.client(666), 1000))]
 
     def letters() -> list[int]:
         return [message.number for _, message in scheduler.decide(now) if isinstance(message, Answers)]

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.scheduler.door import SHELL, ClientGone, Connect, Disconnect, Limits, Log, client, stranger
+from pipeline.scheduler.door import SHELL, ClientGone, Connect, Disconnect, Limits, Log, stranger
 from pipeline.scheduler.reception import LOST
 from pipeline.scheduler.state import NO_CLIENT
+from pipeline.wire.address import Address
 from pipeline.wire.labels import short_name
 from pipeline.wire.messages import (
     HELLO,
@@ -41,7 +42,7 @@ def test_a_client_is_connected_and_welcomed(example: Make) -> None:
     scheduler.decide()
     (connect, (receiver, welcome)) = scheduler.decided
     assert connect == (SHELL, Connect(2))
-    assert receiver == client(2)
+    assert receiver == Address.client(2)
     assert isinstance(welcome, Welcome)
     assert (welcome.epoch, welcome.ingress[0]) == (4, PoolAddress("local", "p0", "ingress/0"))
 
@@ -218,7 +219,7 @@ def test_a_client_that_lost_what_it_has_confirmed_is_let_go_of(example: Make) ->
     scheduler.handle(Submit(1, 2, (), ()))
     scheduler.handle(Again(1, 0))
     assert scheduler.decide()[-2:] == ["client 1: Gone", "disconnect client 1"]
-    assert scheduler.decided[-2:] == [(client(1), Gone(-1, LOST)), (SHELL, Disconnect(client(1), 1000))]
+    assert scheduler.decided[-2:] == [(Address.client(1), Gone(-1, LOST)), (SHELL, Disconnect(Address.client(1), 1000))]
     assert scheduler.free("ingress/0") == 3
     assert scheduler.scheduler.counts["lost_clients"] == 1
 

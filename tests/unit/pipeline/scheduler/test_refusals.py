@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from pipeline.errors import OtherProtocol, WireError
-from pipeline.scheduler.door import SHELL, Decided, Log, client, stranger
+from pipeline.scheduler.door import SHELL, Decided, Log, stranger
+from pipeline.wire.address import Address
 from pipeline.wire.codec import decode, encode
 from pipeline.wire.messages import PROTOCOL, Bye, Cancel, Gone, Hello, Loan, Refused, Submission, Submit
 from pipeline.wire.versions import OLD, OldHello, OldWelcome, reason_of
@@ -79,7 +80,7 @@ def test_an_old_hello_of_a_client_that_has_said_a_new_one_is_neither_answered_no
 
 def test_a_client_is_told_of_a_message_of_its_that_cannot_be_read(example: Make) -> None:
     scheduler = example()
-    for number, receiver in ((1, client(1)), (9, stranger(9))):
+    for number, receiver in ((1, Address.client(1)), (9, stranger(9))):
         error = WireError("Loan.segment: expected int, found str")
         error.client = number
         scheduler.handle(error)
@@ -101,7 +102,7 @@ def test_an_ask_for_a_segment_that_clients_do_not_fill_is_refused_by_its_number(
     scheduler.handle(Loan(1, 4711, 33, True))
     scheduler.decide()
     why = "no slot of segment 4711 is granted: segment 4711 is not one that clients fill"
-    assert scheduler.decided == [(client(1), Refused(PROTOCOL, why, 33))]
+    assert scheduler.decided == [(Address.client(1), Refused(PROTOCOL, why, 33))]
 
 
 def test_an_ask_of_a_client_that_has_said_goodbye_is_refused(example: Make) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import WireError
-from pipeline.scheduler.door import SUPERVISOR, worker
+from pipeline.scheduler.door import SUPERVISOR
+from pipeline.wire.address import Address
 from pipeline.wire.messages import (
     Copied,
     Drain,
@@ -36,16 +37,16 @@ def test_one_message_holds_all_that_is_for_a_worker_and_orders_go_before_fences(
     scheduler.submit(2, 3)
     scheduler.decide(after_ms=1)
     assert [(receiver, type(message)) for receiver, message in scheduler.decided[:4]] == [
-        (worker(0), Orders), (worker(0), Fences), (worker(1), Fences), (worker(2), Fences),
+        (Address.worker(0), Orders), (Address.worker(0), Fences), (Address.worker(1), Fences), (Address.worker(2), Fences),
     ]  # fmt: skip
-    assert scheduler.decided[1] == (worker(0), Fences(0, 0, (Fence(1, 0),)))
+    assert scheduler.decided[1] == (Address.worker(0), Fences(0, 0, (Fence(1, 0),)))
 
 
 def test_every_other_worker_hears_of_a_death(example: Make) -> None:
     scheduler = example()
     scheduler.dies(1)
     assert scheduler.decide() == ["disconnect worker 1", "worker 0: PeerGone", "worker 2: PeerGone"]
-    assert scheduler.decided[1:] == [(worker(0), PeerGone(1)), (worker(2), PeerGone(1))]
+    assert scheduler.decided[1:] == [(Address.worker(0), PeerGone(1)), (Address.worker(2), PeerGone(1))]
 
 
 @pytest.mark.parametrize(
