@@ -300,7 +300,6 @@ class Reception:
                 request.client = NO_CLIENT
         # A later client of that number must not get what was decided for this one and was not sent yet.
         state.out.answers.pop(number, None)
-        state.out.grants.pop(number, None)
         state.out.repeat.pop(number, None)
 
     # -- what they are sent -----------------------------------------------------------------------

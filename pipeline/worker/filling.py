@@ -93,11 +93,8 @@ class Filling:
 
     def requests(self) -> list[RequestInfo]:
         """The request of each row."""
-        return [
-            info if not row.order.stream else info._replace(stream=row.order.stream, sequence=row.order.sequence)
-            for row in self._rows
-            for info in (RequestInfo.parse(row.order.label),)
-        ]
+        orders = [row.order for row in self._rows]
+        return [RequestInfo.parse(each.label)._replace(stream=each.stream, sequence=each.sequence) for each in orders]
 
     def take_part(self, row: int) -> dict[str, TensorHandle | tuple[TensorHandle, ...]]:
         """The outputs of a row's part that is over; outputs that are asked for from now on are of the next part."""

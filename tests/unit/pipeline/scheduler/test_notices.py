@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.wire.messages import Answer, Fence, Fenced, Notices
+from pipeline.wire.messages import MISSING, Answer, Fence, Fenced, Notices
 from tests.unit.pipeline.scheduler.example import Example
 
 Make = Callable[..., Example]
@@ -37,6 +37,18 @@ def test_notices_may_come_in_any_order(example: Make) -> None:
     assert scheduler.decide() == []
     assert scheduler.scheduler.counts["late_notices"] == 2
     assert [worker.credits for worker in scheduler.scheduler.workers.values()] == [2, 2, 2]
+
+
+def test_the_notice_of_a_stage_whose_output_is_answered_is_waited_for(example: Make) -> None:
+    scheduler = example("early outputs")
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.finish(2, 1)
+    # c has run, so a and b have. But only a's notice says where its q is.
+    assert scheduler.decide() == []
+    scheduler.finish(0, 1)
+    assert scheduler.decide() == ["client 1: 1 OK"]
+    assert MISSING not in scheduler.answers[1, 1].outputs
 
 
 def test_what_a_stage_says_went_wrong_is_the_answer_and_what_followed_is_fenced(example: Make) -> None:

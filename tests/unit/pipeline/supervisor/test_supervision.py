@@ -193,6 +193,15 @@ def test_restarts_come_later_and_later_and_then_the_stage_is_broken() -> None:
     assert supervision.wake_at is None
 
 
+def test_a_stage_is_given_up_once_though_its_other_worker_dies_too() -> None:
+    supervision = running()
+    for now in (1.0, 2.0, 3.0):
+        die(supervision, now, Exit("exit code 1", 1))
+    last = supervision.exited(Address.worker(0), Exit("exit code 1", 1), 4.0)
+    assert told(last) == [(SCHEDULER, WorkerGone)]
+    assert said(last, Log) == []
+
+
 def test_old_deaths_are_forgotten() -> None:
     supervision = running()
     for death in range(10):
