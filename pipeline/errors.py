@@ -49,12 +49,18 @@ __all__ = [
     "Unavailable",
     "WireError",
     "request_error",
+    "without_last_lines",
 ]
 
 
 PRINTED_LAST = "; it printed last:\n"
 """In the message of a StageCrashed: between how its worker ended and the lines that the worker printed last. People
 were shown those when they were printed."""
+
+
+def without_last_lines(message: str) -> str:
+    """The message of a StageCrashed, or how a worker ended, without the lines that people were shown before."""
+    return message.partition(PRINTED_LAST)[0]
 
 
 class PipelineError(Exception):

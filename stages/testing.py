@@ -43,7 +43,7 @@ class MemoryBatch(Batch):
         # As in a pipeline: a row's output lies at the start of a place for the largest tensor.
         self._memory = {name: np.zeros((size, spec.room), np.uint8) for name, spec in outputs.items()}
         self._given: dict[tuple[int, str], Array | list[Array]] = {}
-        #: For each row the parts of its answer, where the stage yields them: outputs by name, as `result` gives them.
+        #: For each row the parts of its answer, if the stage yields them: outputs by name, as `result` gives them.
         self.parts: list[list[dict[str, Any]]] = [[] for _ in range(size)]
 
     def _requests_of(self) -> list[RequestInfo]:
@@ -70,7 +70,7 @@ class MemoryBatch(Batch):
         return views
 
     def take(self, returned: object) -> None:
-        """Take what `process` has returned; where it is a generator, run it and keep its parts.
+        """Take what `process` has returned; if it is a generator, run it and keep its parts.
 
         Raises:
             SpecMismatch: as `finish` and `part`.

@@ -18,7 +18,7 @@ from pipeline.client.status import ask_status, ask_story
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.streams import say
-from pipeline.wire.run_dir import find_run, runs
+from pipeline.wire.run_dir import find_run, pipeline_of, runs
 from pipeline.wire.status import FailureStatus, PipelineStatus, WorkerStatus, plain
 from stages.copies import REASONS
 from stages.request import RequestInfo
@@ -60,7 +60,7 @@ def status(
     try:
         run_dir = find_run(run)
         if others := _of_the_same_name(run, run_dir):
-            name = run_dir.name.rpartition("-")[0]
+            name = pipeline_of(run_dir)
             commands = "; ".join(f"pipeline status {other}" for other in others)
             say(
                 f"note: {len(others) + 1} runs of {name} are alive; this is {run_dir}. "
@@ -90,7 +90,7 @@ def _of_the_same_name(asked: str | None, found: Path) -> list[Path]:
     """The other living runs of the pipeline that was found, unless its folder was asked for."""
     if asked is not None and os.sep in asked:
         return []
-    return [folder for folder in runs(found.name.rpartition("-")[0]) if folder != found]
+    return [folder for folder in runs(pipeline_of(found)) if folder != found]
 
 
 def _show_story(run_dir: Path, request: str) -> int:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config.quantities import format_bytes
-from pipeline.errors import PRINTED_LAST
+from pipeline.errors import without_last_lines
 from pipeline.feeding.fitting import FittedTable
 from pipeline.feeding.record import Record
 from pipeline.feeding.summary import Summary
@@ -144,7 +144,8 @@ class PlainDisplay:
         # Not with rich, which takes ten times as long for a line without colour or width.
         if record.error is not None:
             kind, message = record.error
-            self._console.file.write(f"{_one_line(record.input)}  FAILED  {kind}: {_harmless(_briefly(message))}\n")
+            text = _harmless(without_last_lines(message))
+            self._console.file.write(f"{_one_line(record.input)}  FAILED  {kind}: {text}\n")
         elif not self._quiet:
             label, score = record.headline
             line = f"{_one_line(record.input)}  {_one_line(label)}  {score}".rstrip()
@@ -169,11 +170,6 @@ def _one_line(text: str) -> str:
     )
 
 
-def _briefly(message: str) -> str:
-    """The message without what a worker printed last: that was shown when it was printed, and `--output` has it."""
-    return message.partition(PRINTED_LAST)[0]
-
-
 def _harmless(message: str) -> str:
     """The lines of a message without control characters: a stage's text could move the terminal's cursor."""
     return "\n".join(_one_line(line) for line in message.split("\n"))
@@ -195,7 +191,8 @@ def _results(rows: list[Record], failed: list[Record], count: int) -> Renderable
     for record in failed[:_MOST_ROWS]:
         assert record.error is not None
         failed_name = (f"{_one_line(record.input)}  FAILED", "red")
-        parts.append(Text.assemble(failed_name, f"  {record.error[0]}: {_harmless(_briefly(record.error[1]))}"))
+        text = _harmless(without_last_lines(record.error[1]))
+        parts.append(Text.assemble(failed_name, f"  {record.error[0]}: {text}"))
     if len(failed) > _MOST_ROWS:
         parts.append(Text(f"... and {len(failed) - _MOST_ROWS} more failures", style="red"))
     if failed:

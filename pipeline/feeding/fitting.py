@@ -1,4 +1,4 @@
-"""Tables that fit a terminal: no word, name or number is cut in two where that can be helped.
+"""Tables that fit a terminal: no word, name or number is cut in two if that can be avoided.
 
     wide enough      a table
     narrower         cells break between words; the widest columns give way first

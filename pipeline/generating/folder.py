@@ -18,6 +18,7 @@ from pipeline.generating.naming import GUESSED_MAX, Axes, default_max, dimension
 from stages import catalogue
 from stages.declared import declared
 from stages.engines.dimensions import is_chosen
+from stages.engines.signature import batch_axis
 from stages.errors import StageError
 from stages.infer import Infer
 from stages.stage import Array
@@ -166,15 +167,15 @@ def _batch_of(model: ProbedModel) -> int | None:
     Raises:
         StartError: its inputs have no batch axis.
     """
-    first = {tensor.axes[0] if tensor.axes else 0 for tensor in model.inputs}
-    fixed = {axis for axis in first if isinstance(axis, int)}
-    if fixed and (len(first) > 1 or min(fixed) < 1):
-        found = ", ".join(map(str, model.inputs))
+    found = batch_axis(tensor.axes for tensor in model.inputs)
+    if found is None:
+        inputs = ", ".join(map(str, model.inputs))
         raise StartError(
-            f"{model.path}: expected the batch as first axis of each input, free, or one number in all; found {found}. "
+            f"{model.path}: expected the batch as first axis of each input, free, or one number in all; "
+            f"found {inputs}. "
             f"Export the model with a batch axis (torch.onnx.export: dynamic_axes={{name: {{0: 'batch'}}}})"
         )
-    return next(iter(fixed), None)
+    return found[0]
 
 
 def _probe(

@@ -24,7 +24,7 @@ GUESSED_MAX = 128
 _PICTURE_MAX = 640
 _CHANNELS = (1, 3, 4)
 _DIVISORS = (2, 4, 8, 16, 32)
-#: The names of the arguments of `Client.submit` itself.
+#: The arguments of `Client.submit` that are never taken for an input of that name.
 _TAKEN = ("deadline_ms", "priority", "timeout_s", "flush")
 
 

@@ -57,7 +57,7 @@ class BudgetLimit:
     why: str = ""
     """Where `needed` comes from, if that is an estimate; it is the least then."""
     is_memory: bool = True
-    """Bytes; else a number of things."""
+    """Whether it counts bytes; otherwise it is a number of things."""
 
     @property
     def holds(self) -> bool:

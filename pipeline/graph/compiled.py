@@ -196,7 +196,7 @@ class _Maker:
         scopes = tuple(self._scope(i, outputs) for i in range(len(self.paths)))
         written = plan.sources or tuple(edge.producer for _, edge in plan.outputs)
         return CompiledPlan(
-            stages=tuple(self._route(i, stage, scopes) for i, stage in enumerate(plan.stages)),
+            stages=tuple(self._stage(i, stage, scopes) for i, stage in enumerate(plan.stages)),
             scopes=scopes,
             tensors=len(self.producer_of),
             inputs=len(plan.inputs),
@@ -223,7 +223,7 @@ class _Maker:
     def _bit(self, name: str) -> int:
         return 0 if name == INGRESS else 1 << self.index[name]
 
-    def _route(self, i: int, stage: StagePlan, scopes: tuple[Scope, ...]) -> CompiledStage:
+    def _stage(self, i: int, stage: StagePlan, scopes: tuple[Scope, ...]) -> CompiledStage:
         plan = self.plan
         scope = scopes[self.paths.index(stage.scope)]
         written = stage.sources or tuple(edge.producer for edge in stage.edges)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.graph.plan import INGRESS, Plan
+from pipeline.graph.plan import INGRESS, Plan, producer_of
 from pipeline.wire.interface import Interface, Tensor
 from pipeline.wire.messages import PoolAddress, Welcome
 
@@ -35,7 +35,7 @@ def welcome_of(plan: Plan, addresses: Sequence[PoolAddress], epoch: int) -> Welc
     answered = {edge.producer for _, edge in plan.outputs} - {INGRESS}
     ingress, answers = [], []
     for address in addresses:
-        producer = address.pool.partition("/")[0]
+        producer = producer_of(address.pool)
         if producer == INGRESS:
             ingress.append(address)
         elif producer in answered:

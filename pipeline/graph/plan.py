@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-import msgspec
-
 from stages.spec import TensorSpec
 
 __all__ = [
@@ -270,14 +268,5 @@ class Plan:
         return sum(pool.nbytes for pool in self.pools)
 
     def to_json(self) -> str:
-        """The plan as JSON; the reverse of `from_json`."""
+        """The plan as JSON."""
         return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Plan:
-        """The reverse of `to_json`.
-
-        Raises:
-            msgspec.ValidationError: the text is no plan of this version; with the path of what does not fit.
-        """
-        return msgspec.convert(json.loads(text), cls)

@@ -124,6 +124,8 @@ def _check_parts(
     plan: Plan, stages: Sequence[StageConfig], descriptions: Mapping[str, StageDescription], findings: Findings
 ) -> None:
     """Refuse stages that would answer in parts, at a place where others read what they make."""
+    if not any(description.parted for description in descriptions.values()):
+        return
     may_part = {stage.name: stage.may_part for stage in CompiledPlan.of(plan).stages}
     for index, stage in enumerate(stages):
         if descriptions[stage.name].parted and not may_part[stage.name]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import io
 import os
 import sys
 import time
@@ -274,10 +273,6 @@ class _Process:
 def main() -> None:
     """Entry point of the process."""
     boot_ = boot()
-    for stream in (sys.stdout, sys.stderr):
-        # The supervisor reads UTF-8, whatever the locale says; and what a stage prints must not fail its request.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     number, stage, _ = boot_.posts[0]
     placed = boot_.plan.stages[stage].workers[boot_.replica]
     if placed.cpus:

@@ -4,8 +4,8 @@
         capsule.json                    the stage, its options and folder, how it died, versions
         inputs/<n>.npy                  each tensor as it lay in its slot
 
-The supervisor writes it, which has the segments mapped and delays no request; `pipeline replay` reads it. Only the user
-may read folder and files: requests can be private.
+The supervisor, which has the segments mapped and delays no request, writes it; `pipeline replay` reads it. Only the
+user may read folder and files: requests can be private.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from signal import SIGKILL
 
-from pipeline.errors import PRINTED_LAST
+from pipeline.errors import without_last_lines
 from pipeline.graph.plan import Plan
 from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell
 from pipeline.supervisor.roles import ROLES, Place, Restart, Role
@@ -254,7 +254,7 @@ class Supervision:
             for child in due:
                 instructions.append(self._spawn(child))
                 if child.address == SCHEDULER:
-                    instructions += self._tell_broken()
+                    instructions += self._tell_again()
         return instructions
 
     @property
@@ -397,8 +397,7 @@ class Supervision:
         delay = min(_FIRST_DELAY_S * 2 ** (len(deaths) - 2), _LONGEST_DELAY_S) if len(deaths) > 1 else 0.0
         self._respawns.append((now + delay, self._successor(child)))
         # Its last lines were passed on when it printed them.
-        briefly = how.partition(PRINTED_LAST)[0]
-        text = f"{child.title} died ({briefly}); started again" + (f" in {delay:g} s" if delay else "")
+        text = f"{child.title} died ({without_last_lines(how)}); started again" + (f" in {delay:g} s" if delay else "")
         return [*instructions, Log("warning", text)]
 
     def _outdated(self, child: Child) -> bool:
@@ -441,12 +440,11 @@ class Supervision:
             # New segments: a client of the old one may still write into a slot of the old ones.
             NewEpoch(self.epoch),
             self._spawn(self._successor(child)),
-            *self._tell_broken(),
+            *self._tell_again(),
         ]
 
-    def _tell_broken(self) -> list[Instruction]:
-        """Tell a scheduler that begins anew which stages were given up."""
+    def _tell_again(self) -> list[Instruction]:
+        """Tell a scheduler that begins anew which stages were given up, and which workers retire."""
         broken = [Tell(SCHEDULER, StageBroken(stage, "its workers died too often")) for stage in sorted(self._broken)]
-        # And which workers retire.
         retiring = [post for child in self.children.values() if child.retiring for post in child.posts]
         return [*broken, *[Tell(SCHEDULER, Retire(post.number)) for post in retiring]]

@@ -42,6 +42,7 @@ __all__ = [
     "find_run",
     "lock_path",
     "make_run_dir",
+    "pipeline_of",
     "preferred",
     "remove_dead_runs",
     "runs",
@@ -244,7 +245,12 @@ class Run(NamedTuple):
     @property
     def pipeline(self) -> str:
         """The name of what runs there."""
-        return self.folder.name.rpartition("-")[0]
+        return pipeline_of(self.folder)
+
+
+def pipeline_of(folder: Path) -> str:
+    """The name of the pipeline whose run has this folder."""
+    return folder.name.rpartition("-")[0]
 
 
 def preferred(found: Iterable[Run]) -> list[Run]:

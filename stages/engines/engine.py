@@ -38,10 +38,10 @@ from stages.errors import BadInput, ModelError, SpecMismatch
 from stages.spec import TensorSpec
 from stages.stage import Array
 
-__all__ = ["DEFAULTS", "REMEMBERED", "Engine", "EngineOptions"]
+__all__ = ["DEFAULTS", "Engine", "EngineOptions"]
 
 #: Input shapes for which output shapes are remembered. The bound only prevents ever new shapes from filling memory.
-REMEMBERED = 4096
+_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class Engine(abc.ABC):
         return self._known[shapes]
 
     def _remember(self, inputs: tuple[tuple[int, ...], ...], outputs: dict[str, tuple[int, ...]]) -> None:
-        if len(self._known) >= REMEMBERED:
+        if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[inputs] = outputs
 

@@ -179,7 +179,7 @@ def fitting_plans(path: Path, plans: Sequence[EnginePlan], gpu: str, version: st
         plans: of all models of its stem.
         gpu: slug of the GPU here.
         version: of TensorRT here.
-        precision: "auto" takes fp16 if it was built, else fp32.
+        precision: "auto" takes fp16 if it was built, otherwise fp32.
 
     Raises:
         ModelError: there is none; it says what there is, and the command that builds what is missing.

@@ -26,7 +26,7 @@ from stages.engines.dimensions import unbounded
 from stages.errors import ModelError
 from stages.spec import TensorSpec
 
-__all__ = ["NO_SHAPES", "ModelSpecs", "Shapes", "TensorAxes", "model_specs", "quotient"]
+__all__ = ["NO_SHAPES", "ModelSpecs", "Shapes", "TensorAxes", "batch_axis", "model_specs", "quotient"]
 
 #: Shapes of tensors without the batch, by the name in the model: extents, or names of free dimensions. A dimension of
 #: an output may be "W/8": an eighth of the inputs' W. An output with as many extents as the file has axes is whole.
@@ -166,13 +166,25 @@ def _batch_of(path: Path, inputs: Sequence[TensorAxes]) -> tuple[int | None, set
     Raises:
         ModelError: there is no batch axis.
     """
-    first = {tensor.axes[0] if tensor.axes else 0 for tensor in inputs}
-    fixed = {axis for axis in first if isinstance(axis, int)}
-    if fixed and (len(first) > 1 or min(fixed) < 1):
+    found = batch_axis(tensor.axes for tensor in inputs)
+    if found is None:
         declared = ", ".join(f"{t.name}{list(t.axes)}" for t in inputs)
         raise ModelError(
             f"{path}: expected the batch as first axis of each input, free, or one number in all; found {declared}"
         )
+    return found
+
+
+def batch_axis(inputs: Iterable[_Axes]) -> tuple[int | None, set[str]] | None:
+    """The one size of the first axis of all inputs, None for any; and its names. None: they have no such axis.
+
+    Args:
+        inputs: the axes of each input of a model: an extent, the name of a free dimension, or None if it has no name.
+    """
+    first = {axes[0] if axes else 0 for axes in inputs}
+    fixed = {axis for axis in first if isinstance(axis, int)}
+    if fixed and (len(first) > 1 or min(fixed) < 1):
+        return None
     return next(iter(fixed), None), {axis for axis in first if isinstance(axis, str)}
 
 

@@ -27,7 +27,6 @@ from shm.view import place_of, rows_of
 from stages.engines.cuda import CudaError, Device
 from stages.engines.engine import (
     DEFAULTS,
-    REMEMBERED,
     Engine,
     EngineOptions,
 )
@@ -227,9 +226,7 @@ class TensorRt(Engine):
                 if misfit := spec.misfit(spec.dtype, shape):
                     raise SpecMismatch(f"output {spec.name!r} of {self.path.name}: {misfit}")
                 found[spec.name] = shape
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            self._known[key] = found
+            self._remember(key, found)
         return found
 
     def done(self, token: Any) -> bool:
