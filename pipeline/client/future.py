@@ -54,11 +54,6 @@ class Pending:
         self.answered_ns = 0
 
     @property
-    def parts(self) -> list[Answer]:
-        """Those parts of the answer that have come, if it comes in parts."""
-        return list(self.received.values())
-
-    @property
     def request(self) -> str:
         """The id of the request, by which logs and errors call it, also while it is under way."""
         return request_id(self.borrowed.number, self.tag)
@@ -70,7 +65,7 @@ class Pending:
     def fail(self, error: RequestError, now: int) -> None:
         """End without an answer. Called by the client."""
         self._error = error
-        if not self.parts:
+        if not self.received:
             # Those parts that have come may still be read.
             self.table = None
         self.answered_ns = now
@@ -143,7 +138,7 @@ class Future(Pending):
         number = 0
         while True:
             if number < len(self.received):
-                for part in self.parts[number:]:
+                for part in list(self.received.values())[number:]:
                     number += 1
                     yield self._owner.make_result(self, part)
             elif self.done():
@@ -152,7 +147,7 @@ class Future(Pending):
                 raise NotInTime(f"no part of request {self.request} has come for {timeout_s} s; it goes on")
         self._raise()
         # Only MISSING: an answer in parts that had none, or all outputs were skipped.
-        if not self.parts and self.answer and any(not isinstance(output, int) for output in self.answer.outputs):
+        if not self.received and self.answer and any(not isinstance(output, int) for output in self.answer.outputs):
             yield self.get()
 
     def cancel(self) -> None:

@@ -130,7 +130,7 @@ def limit_of(timeout_s: float) -> float:
 
 
 def misfit_of(deadline_ms: object, priority: object) -> str | None:
-    """Refuse a deadline or a priority that is wrong, before it gets to the wire."""
+    """Why a deadline or a priority is wrong, before it gets to the wire; None if both are right."""
     if deadline_ms is not None and not (_is_number(deadline_ms) and 0 < deadline_ms <= _LONGEST_DEADLINE_MS):
         return f"deadline_ms: expected above 0 and at most {_LONGEST_DEADLINE_MS:.0f}, found {deadline_ms!r}"
     whole = isinstance(priority, (int, np.integer)) and not isinstance(priority, bool)

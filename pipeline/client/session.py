@@ -265,8 +265,7 @@ class Session:
         error = Unavailable(f"{why}; ask again in a moment")
         asks = self._asks
         # Let go of its memory, so that there is room for that of the next scheduler; results that are still read keep
-        # theirs. Hello is
-        # said at the next request, and again after a while.
+        # theirs. Hello is said at the next request, and again after a while.
         self._clear(asks.number)
         self._said_at = -_SECOND
         self.there.renew()
@@ -323,9 +322,8 @@ class Session:
         """Ask for a slot, and wait for the client's turn.
 
         Messages that were kept back are sent before. The ask is over with a grant; with none, if its time is over; or
-        with an
-        error: Overloaded, if no slot will come, since this client itself keeps too many and waits for nothing else, or
-        Unavailable.
+        with an error: Overloaded, if no slot will come, since this client itself keeps too many and waits for nothing
+        else, or Unavailable.
 
         Args:
             end: when to wait no longer.

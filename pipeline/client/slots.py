@@ -37,8 +37,7 @@ class Grant:
     @property
     def free(self) -> bool:
         """Whether neither a draft has it, nor an ask that was answered with it and has made no draft yet."""
-        draft, ask = self._draft, self._ask
-        return (draft is None or draft() is None) and (ask is None or ask() is None)
+        return self.draft is None and not self.kept
 
     @property
     def kept(self) -> bool:

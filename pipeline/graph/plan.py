@@ -149,6 +149,10 @@ class StagePlan:
     host: str = ""
     """The stage in whose workers this one runs too; its own name if it has workers of its own."""
 
+    def touches(self, producer: str) -> bool:
+        """Whether it reads or fills the slots of a producer: a stage, or INGRESS."""
+        return producer == self.name or any(edge.producer == producer for edge in self.edges)
+
 
 def pool_name(producer: str, number: int) -> str:
     """The name of one of several pools of a producer.
@@ -163,7 +167,6 @@ def pool_name(producer: str, number: int) -> str:
 def producer_of(pool: str) -> str:
     """What fills the slots of the pool of that name: a stage, or INGRESS."""
     return pool.partition("/")[0]
-
 
 @dataclass(frozen=True, slots=True)
 class PoolPlan:

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.client.answering import traces_of
-from pipeline.client.future import Future
+from pipeline.client.future import Future, Pending
 from pipeline.client.inputs import given_of, lay_out
-from pipeline.errors import ClientMisuse, InvalidRequest, NotInTime, RequestError, request_error
+from pipeline.client.leases import Leases
+from pipeline.errors import ClientMisuse, InvalidRequest, NotInTime
 from pipeline.inprocess.pipeline import CLIENT, LocalPipeline
-from pipeline.wire.labels import request_id, short_name
-from pipeline.wire.messages import OK, Answer, SlotRef, Submission
+from pipeline.wire.labels import short_name
+from pipeline.wire.messages import Answer, SlotRef, Submission
 from shm.handle import JSON, TensorHandle
 from shm.view import SegmentTable
 from stages.stage import Array
@@ -60,24 +61,12 @@ class LocalFuture(Future):
     __slots__ = ("_pipeline", "submission")
 
     def __init__(self, pipeline: LocalPipeline, submission: Submission) -> None:
-        # It has no session, leases or segments, as a request on its way through other processes has.
-        self.tag = submission.tag
-        self.answer: Answer | None = None
-        self.submitted_ns = time.monotonic_ns()
-        self.answered_ns = 0
+        # It has no client that waits for it, as a `Future` has: it is computed when it is asked for.
+        Pending.__init__(
+            self, submission.tag, Leases(CLIENT), pipeline.table, pipeline.interface, time.monotonic_ns()
+        )
         self.submission = submission
         self._pipeline = pipeline
-
-    @property
-    def request(self) -> str:
-        """The id of the request, as `batch.requests` and logs have it."""
-        return request_id(CLIENT, self.tag)
-
-    def error(self) -> RequestError | None:
-        """Why it failed; None if it did not, or is not done."""
-        if self.answer is None or self.answer.code == OK:
-            return None
-        return request_error(self.answer.code, self.answer.message, self.answer.traceback, self.request)
 
     def compute(self) -> None:
         """Compute it now."""
@@ -93,8 +82,7 @@ class LocalFuture(Future):
         """
         if not self.done():
             self.compute()
-        if (error := self.error()) is not None:
-            raise error
+        self._raise()
         assert self.answer is not None
         if self.answer.part:
             raise ClientMisuse(

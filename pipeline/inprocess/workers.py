@@ -16,6 +16,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from pipeline.graph.plan import Plan, StagePlan
 from pipeline.scheduler.door import Decided
@@ -71,7 +72,7 @@ class LocalWorkers:
             current = self.scheduler.compiled.stages[index]
             execution = Execution(
                 mine, index, current.base, stage, self.table, current.asked, sized=len(current.pools) > 1,
-                raised=_Raised(mine.name, raised),
+                raised=partial(raised, mine.name),
             )  # fmt: skip
             self._executions.append(execution)
             # A worker a stage, whose number is the stage's index.
@@ -88,9 +89,7 @@ class LocalWorkers:
 
     def buffers_of(self, stage: StagePlan) -> list[memoryview]:
         """The memory in which a stage's inputs and outputs lie."""
-        producers = {stage.name, *(edge.producer for edge in stage.edges)}
-        pools = zip(self.plan.pools, self._made)
-        return [made.buffer for pool, made in pools if pool.producer in producers]
+        return [made.buffer for pool, made in zip(self.plan.pools, self._made) if stage.touches(pool.producer)]
 
     def handle(self, message: Message) -> None:
         """Tell the scheduler."""
@@ -127,14 +126,3 @@ class LocalWorkers:
             for one in forwarded:
                 self._compute(following, one)
         self.handle(Notices(self.epoch, number, (*outcome.late, *outcome.notices)))
-
-
-class _Raised:
-    """Names the stage."""
-
-    def __init__(self, stage: str, tell: Callable[[str, Exception], None]) -> None:
-        self._stage = stage
-        self._tell = tell
-
-    def __call__(self, error: Exception) -> None:
-        self._tell(self._stage, error)

@@ -164,7 +164,7 @@ def _complaint(cls: type[Message], text: str, found: int) -> str:
 
 
 def _names_of(record: Any) -> tuple[str, ...]:
-    """The names of a record's fields; none where it is no record."""
+    """The names of a record's fields; none if it is no record."""
     names: tuple[str, ...] = getattr(record, "__struct_fields__", ()) or getattr(record, "_fields", ())
     return names
 

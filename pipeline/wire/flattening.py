@@ -2,7 +2,7 @@
 
     page = P,  crops = [A, B, C]   ◀──▶   inputs = (P, A, B, C),  lengths = (-1, 3)
 
-`lengths` is empty where every input takes one tensor, as of most stages: then `inputs` has one entry for each input.
+`lengths` is empty if every input takes one tensor, as of most stages: then `inputs` has one entry for each input.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Inbox(Protocol):
         """Wait until a message is here, or one of these descriptors has input; those that have, after `timeout_ms`."""
 
     def renew(self) -> list[str]:
-        """Make anew what was removed of its files; the names of those that were made. None while the folder is gone."""
+        """Make anew what was removed of its files, and say which: none while the folder is gone."""
 
     def close(self) -> None:
         """Close it, and remove its files."""

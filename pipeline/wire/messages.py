@@ -22,8 +22,6 @@ Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a host share.
 
 from __future__ import annotations
 
-import msgspec
-
 from pipeline.wire.interface import Interface
 from pipeline.wire.records import (
     MISSING,
@@ -36,6 +34,7 @@ from pipeline.wire.records import (
     Notice,
     Order,
     PoolAddress,
+    Record,
     SlotRef,
     Submission,
     Trace,
@@ -102,10 +101,10 @@ PROTOCOL = 6
 HELLO = -1
 
 
-class Message(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+class Message(Record, frozen=True):
     """What one process sends another.
 
-    As of a `Record`, the garbage collector does not see it. The number of each kind stands at its class, and is never
+    The number of each kind stands at its class, and is never
     used again for something else.
     """
 
@@ -189,8 +188,8 @@ class Cancel(Message, frozen=True, tag=_tag(13)):
 
 
 class Again(Message, frozen=True, tag=_tag(10)):
-    """The client has lost what it was receiving, by an exception in a signal's handler say: every `Answers` after
-    number `seen` is sent once more."""
+    """The client has lost what it was receiving, for example by an exception that a signal's handler raises: every
+    `Answers` after number `seen` is sent once more."""
 
     client: int
     seen: int
@@ -224,7 +223,7 @@ class Gone(Message, frozen=True, tag=_tag(9)):
 
     epoch: int
     reason: str = ""
-    """For people: why the scheduler has let go of the client; empty where it has not."""
+    """For people: why the scheduler has let go of the client; empty if it has not."""
 
 
 class AskStatus(Message, frozen=True, tag=_tag(7)):
@@ -405,7 +404,7 @@ class Kept(Message, frozen=True, tag=_tag(49)):
 
     request: int
     path: str
-    """The capsule; empty where none was written."""
+    """The capsule; empty if none was written."""
 
 
 class Stop(Message, frozen=True, tag=_tag(46)):

@@ -62,7 +62,7 @@ class Trace(NamedTuple):
     stage: int
     """Index of the stage in the plan."""
     queue_us: int
-    """From the order's arrival in the worker's inbox to the start of its batch."""
+    """From the order's arrival in the worker's batcher to the start of its batch."""
     compute_us: int
     """What `process` took, for the whole batch."""
     batch: int
@@ -87,7 +87,7 @@ class Hop(Record, frozen=True):
     """In the order of the stage's inputs. An int is the number of a tensor that an earlier hop of
     this order makes, and puts here before it forwards the order; MISSING: no stage makes it."""
     lengths: tuple[int, ...]
-    """Where the stage takes many: for each input how many of `inputs` are its, one after the other; -1 for an
+    """If the stage takes many: for each input how many of `inputs` are its, one after the other; -1 for an
     input that takes one. Empty: every input takes one. See `pipeline.wire.flattening`."""
 
 
@@ -125,7 +125,7 @@ class Notice(Record, frozen=True):
     """OK, or what went wrong."""
     message: str
     outputs: tuple[TensorHandle, ...]
-    """In the order of the stage's fields of one tensor; empty where it failed."""
+    """In the order of the stage's fields of one tensor; empty if it failed."""
     trace: tuple[Trace, ...]
     """Of every hop of the order so far, this one last."""
     children: tuple[tuple[TensorHandle, ...], ...]
@@ -133,9 +133,9 @@ class Notice(Record, frozen=True):
     conditions: int
     """Bit i: the stage's field i holds, for stages whose `when:` asks (see `plan.When`)."""
     bytes_in: int
-    """Of its inputs, where the stage's slots are of several sizes; else 0."""
+    """Of its inputs, if the stage's slots are of several sizes; otherwise 0."""
     bytes_out: int
-    """What the outputs take of a slot, or would take as far as known where they did not fit; else as `bytes_in`."""
+    """What the outputs take of a slot, or would take as far as known if they did not fit; otherwise as `bytes_in`."""
     traceback: str
     """Of an exception that the stage did not mean to raise; else empty."""
     last: bool = True
@@ -192,7 +192,7 @@ class Answer(Record, frozen=True):
     code: str
     message: str
     outputs: tuple[TensorHandle | int, ...]
-    """In the order of the pipeline's outputs; MISSING where the stage was skipped that makes it. The slots are
+    """In the order of the pipeline's outputs; MISSING if the stage that makes it was skipped. The slots are
     borrowed until `Submit.releases` names them."""
     trace: tuple[Trace, ...]
     traceback: str

@@ -46,7 +46,7 @@ class FailureStatus(Record, frozen=True):
     message: str
     """What the client of the last request was told."""
     traceback: str
-    """Of the last exception; empty where there was none, or where it is not kept any more."""
+    """Of the last exception; empty if there was none, or if it is not kept any more."""
     request: str
     """The label of the last request that failed so."""
     count: int

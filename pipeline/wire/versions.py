@@ -13,13 +13,10 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-__all__ = ["FIRST_REFUSING", "OLD", "OldHello", "OldWelcome", "body_of", "reason_of"]
+__all__ = ["OLD", "OldHello", "OldWelcome", "body_of", "reason_of"]
 
 #: The versions that know no refusal, and whose hello and welcome are of one form.
 OLD = (4, 5)
-
-FIRST_REFUSING = 6
-"""The first version that can read a refusal."""
 
 _HELLO, _WELCOME = 1, 2
 

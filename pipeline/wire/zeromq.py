@@ -131,7 +131,7 @@ class Pull:
         return {source for source, _ in poller.poll(max(0, timeout_ms)) if isinstance(source, int)}
 
     def renew(self) -> list[str]:
-        """Make the socket's files anew where they were removed; the names of those that had to be.
+        """Make the socket's files anew if they were removed; the names of those that had to be.
 
         A process that is connected stays so. It fails as long as their folder is gone: try again then.
         """

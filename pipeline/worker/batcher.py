@@ -176,4 +176,3 @@ class Batcher:
 
 def _arrival(batch: Candidates | Run) -> int:
     return batch.oldest.arrived
-

@@ -344,10 +344,14 @@ class Execution:
                 self._run(outcome, [row], [flight.views[number]])
                 continue
             else:
-                if self._raised is not None:
-                    self._raised(error)
-                result = self._failure(error, row)
+                result = self._blame(error, row)
             self._settle(outcome, row, flight.began, ended, size, copied, result)
+
+    def _blame(self, error: Exception, row: Waiting) -> _Result:
+        """A row fails by what its batch has raised."""
+        if self._raised is not None:
+            self._raised(error)
+        return self._failure(error, row)
 
     def _come_to(self, outcome: Outcome, flight: Flight, failed: Exception | None) -> None:
         """Settle a batch that is over. Not called while its exception is handled: that would be the context of what its
@@ -377,9 +381,7 @@ class Execution:
             if all(notice.code == OK for notice in outcome.notices[before:]):
                 self._only_together(flight, error)
         else:
-            if self._raised is not None:
-                self._raised(error)
-            failed = self._failure(error, flight.rows[0])
+            failed = self._blame(error, flight.rows[0])
             self._settle(outcome, flight.rows[0], flight.began, self._clock(), 1, 0, failed)
 
     def _conclude(self, outcome: Outcome, flight: Flight) -> None:

@@ -23,8 +23,7 @@ class Filling:
     """Where the outputs of a batch are put.
 
     Not closures: once compiled, those refer to each other, and every batch would be garbage that waits for the
-    collector.
-    The batch calls it for the user's stage, with numbers, names and shapes that it has looked at.
+    collector. The batch calls it for the user's stage, with numbers, names and shapes that it has looked at.
 
     Args:
         table: every segment of the run.
@@ -34,7 +33,7 @@ class Filling:
         parted: the stage gives its outputs in parts, one after the other in a row's slot.
     """
 
-    __slots__ = ("_fields", "_largest", "_parts", "_rows", "_table", "handles", "packings", "too_long")
+    __slots__ = ("_fields", "_largest", "_parted", "_rows", "_table", "handles", "packings", "too_long")
 
     def __init__(
         self,
@@ -49,10 +48,9 @@ class Filling:
         self._largest = largest
         self._rows = rows
         self.handles: list[dict[str, TensorHandle | tuple[TensorHandle, ...]]] = [{} for _ in rows]
-        #: For the rows whose slots are smaller than the largest: how each slot is filled.
+        self._parted = parted
+        #: How a row's slot is filled, if it is smaller than the largest, or if outputs come in parts.
         self.packings: dict[int, Packing] = {}
-        #: How each row's slot is filled, if outputs come in parts.
-        self._parts: dict[int, Packing] | None = {} if parted else None
         #: The rows whose parts do not fit their slot.
         self.too_long: dict[int, SpecMismatch] = {}
 
@@ -61,7 +59,7 @@ class Filling:
         field = self._fields[name]
         hop = self._rows[row].order.hops[0]
         offset = field.offset
-        if self._parts is not None:
+        if self._parted:
             place = self._place_part(row, hop.segment, field, itemsize(field.spec.dtype) * math.prod(shape))
             if place is None:
                 # Its row has failed. The others go on, so the stage is given memory to write to.
@@ -99,18 +97,15 @@ class Filling:
     def take_part(self, row: int) -> dict[str, TensorHandle | tuple[TensorHandle, ...]]:
         """The outputs of a row's part that is over; outputs that are asked for from now on are of the next part."""
         made, self.handles[row] = self.handles[row], {}
-        if self._parts is not None and row in self._parts:
-            self._parts[row].next_part()
+        if row in self.packings:
+            self.packings[row].next_part()
         return made
 
     def _place_part(self, row: int, segment: int, field: Field, nbytes: int) -> int | None:
         """The offset of an output of a part; None if it does not fit its slot behind the parts before."""
-        assert self._parts is not None
         size = self._table.slot_bytes(segment)
-        if row not in self._parts:
-            self._parts[row] = Packing(size)
         try:
-            return self._parts[row].place(field.spec.name, nbytes)
+            return self._packing(row, size).place(field.spec.name, nbytes)
         except SlotTooSmall:
             self.too_long[row] = SpecMismatch(
                 f"output {field.spec.name!r}: the parts of one answer lie in one slot, which has {size} bytes, and "
@@ -122,6 +117,10 @@ class Filling:
         size = self._table.slot_bytes(segment)
         if size >= self._largest:
             return field.offset
+        return self._packing(row, size).place(field.spec.name, nbytes)
+
+    def _packing(self, row: int, size: int) -> Packing:
+        """How the slot of a row, which has `size` bytes, is filled."""
         if row not in self.packings:
             self.packings[row] = Packing(size)
-        return self.packings[row].place(field.spec.name, nbytes)
+        return self.packings[row]

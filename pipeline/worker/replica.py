@@ -124,8 +124,7 @@ class Replica:
 
     def touches(self, pool: str) -> bool:
         """Whether the stage reads or fills slots of that pool."""
-        producer = producer_of(pool)
-        return producer == self._mine.name or any(edge.producer == producer for edge in self._mine.edges)
+        return self._mine.touches(producer_of(pool))
 
     def attach_memory(self, buffers: Sequence[memoryview]) -> None:
         """Show the stage the memory that it will be given views of, if it has a hook for that."""
@@ -285,9 +284,6 @@ class Replica:
     def tell_late(self, also: Sequence[Notice] = ()) -> None:
         """Send the notices that were held back, together with those that are due."""
         notices, self.late = (*self.late, *also), []
-        if len(notices) <= MOST_NOTICES:
-            self._forwarder.tell_scheduler(Notices(self._forwarder.epoch, self.number, notices))
-            return
         for start in range(0, len(notices), MOST_NOTICES):
             part = notices[start : start + MOST_NOTICES]
             self._forwarder.tell_scheduler(Notices(self._forwarder.epoch, self.number, part))
