@@ -34,7 +34,7 @@ class Asks:
         leases: the client's.
         slots: those that it may fill.
         under_way: its requests that are not answered.
-        outgoing: takes what is to be sent.
+        outgoing: the messages to send; asks are added to them.
         own_fault_ns: waiting for a slot so long, with nothing under way, means that the client itself holds them.
         number: of its last message to a scheduler before.
     """

@@ -132,7 +132,7 @@ class Session:
     # -- what is sent ---------------------------------------------------------------------------
 
     def to_send(self) -> list[Sent]:
-        """What is to be sent now, in this order. Each stays here until `sent`."""
+        """The messages to send now, in this order. Each stays here until `sent`."""
         leases = self.leases
         if leases is None:
             return []

@@ -104,7 +104,7 @@ class Lane:
             if memory is not None:
                 batch = memory[: spec.max_nbytes * largest].view(spec.dtype).reshape(largest, *spec.max_shape)
                 self._staging[spec.name] = memory.ctypes.data, rows_of(batch)
-        #: What is to be copied from there when the batch is over: (rows of the slots, rows there).
+        #: What the worker copies from there when the batch is over: (rows of the slots, rows there).
         self._arriving: list[tuple[Sequence[Array], Sequence[Array]]] = []
         # Each has its own, though they take turns: a graph is valid only as long as the context that it was captured
         # from is not pointed elsewhere.
