@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from setuptools import setup
 
 # The loops of the scheduler and of the workers. Compiled code raises TypeError if a value is not of its declared
-# type: the codec has checked messages before, and `stages.stage.Batch` the values of a user's stage. No function that is
+# type: the codec has checked messages before, and `stages.batch.Batch` the values of a user's stage. No function that is
 # called for every batch contains another function: compiled, those refer to each other, so their variables wait for the
 # garbage collector.
 # worker/recorder.py is not compiled, since the traceback of a crash must show it. What else was tried: bench/NOTES.md.
@@ -23,7 +23,9 @@ COMPILED = [
     *sorted(glob("pipeline/scheduler/[!_]*.py")),
     *(
         f"pipeline/worker/{name}.py"
-        for name in ("batcher", "candidates", "execution", "filling", "forwarder", "grouping", "packing", "replica")
+        for name in ("batcher", "candidates", "execution", "filling", "forwarder", "grouping", "onward", "packing",
+            "replica",
+        )
     ),
     "pipeline/graph/compiled.py",
     "pipeline/processes/outboxes.py",
@@ -38,10 +40,11 @@ COMPILED = [
 if os.environ.get("TRTLAB_COMPILE") != "1":
     setup()
 elif "bdist_wheel" not in sys.argv:
-    # The front end asks for the requirements before mypyc is installed. Commands that make no wheel, such as an
-    # editable install, compile nothing: beside its source, a compiled module would hide edits. The version of mypy is
-    # fixed: the tests have passed with this one, and 1.19 to 2.0 make invalid C from the same code.
-    setup(setup_requires=["mypy==2.4.*", "numpy"])
+    # The front end asks for the requirements before mypyc is installed; the others are those whose types the compiled
+    # modules need. Commands that make no wheel, such as an editable install, compile nothing: beside
+    # its source, a compiled module would hide edits. The version of mypy is fixed: the tests have passed with this one,
+    # and 1.19 to 2.0 make invalid C from the same code.
+    setup(setup_requires=["mypy==2.4.*", "numpy", "msgspec>=0.18.6"])
 else:
     from mypyc.build import mypycify
 

@@ -17,7 +17,7 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -28,6 +28,7 @@ __all__ = [
     "Cell",
     "Flow",
     "Load",
+    "Pids",
     "Repeat",
     "Spread",
     "Subject",
@@ -56,6 +57,12 @@ class Flow(NamedTuple):
     """Requests answered and checked, including those in flight when submitting ended."""
     seconds: float
     """From the first submission to the last answer."""
+    samples: Sequence[float] = ()
+    """Microseconds of each call, if the subject measures them."""
+
+
+Pids = Sequence[int] | Mapping[str, Sequence[int]]
+"""Process ids; or those of each group of processes whose CPU time is told apart."""
 
 
 class Subject(Protocol):
@@ -78,7 +85,7 @@ class Subject(Protocol):
     def throughput(self, seconds: float, window: int) -> Flow:
         """Keep `window` such requests in flight for `seconds`, then wait for those in flight."""
 
-    def pids(self) -> Sequence[int]:
+    def pids(self) -> Pids:
         """Every process whose CPU time counts for the subject, the calling one included."""
 
     def close(self) -> None:
@@ -95,6 +102,8 @@ class Load:
     """CPU seconds of the subject's processes."""
     busy_s: float
     """CPU seconds of the whole machine, stolen time included."""
+    groups_s: Mapping[str, float] = field(default_factory=dict)
+    """Of `own_s` the part of each group of processes, if the subject has groups."""
 
     @property
     def foreign_cores(self) -> float:
@@ -114,6 +123,8 @@ class Repeat:
     """Requests a second."""
     p50_us: float | None = None
     p99_us: float | None = None
+    groups_us: Mapping[str, float] = field(default_factory=dict)
+    """Of `cpu_us` the part of each group of processes, if the subject has groups."""
 
     @property
     def quiet(self) -> bool:
@@ -198,19 +209,25 @@ def _busy_seconds() -> float:
 
 
 @contextlib.contextmanager
-def metered(pids: Sequence[int]) -> Iterator[Callable[[], Load]]:
+def metered(pids: Pids) -> Iterator[Callable[[], Load]]:
     """Meter the block; the value is a function that gives the `Load` after the block has ended."""
     load: Load | None = None
+    groups = pids if isinstance(pids, Mapping) else {"": pids}
 
     def result() -> Load:
         if load is None:
             raise RuntimeError("the metered block has not ended")
         return load
 
-    start, own, busy = time.perf_counter(), cpu_seconds(pids), _busy_seconds()
+    start, own, busy = time.perf_counter(), _by_group(groups), _busy_seconds()
     yield result
-    end, own_end, busy_end = time.perf_counter(), cpu_seconds(pids), _busy_seconds()
-    load = Load(end - start, own_end - own, busy_end - busy)
+    end, own_end, busy_end = time.perf_counter(), _by_group(groups), _busy_seconds()
+    spent = {group: own_end[group] - own[group] for group in groups}
+    load = Load(end - start, sum(spent.values()), busy_end - busy, spent if isinstance(pids, Mapping) else {})
+
+
+def _by_group(groups: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    return {group: cpu_seconds(pids) for group, pids in groups.items()}
 
 
 @contextlib.contextmanager
@@ -227,25 +244,26 @@ def _latency(subject: Subject, seconds: float) -> Repeat:
     subject.latency(_WARM_UP_S)
     with metered(subject.pids()) as load:
         samples = subject.latency(seconds)
-    p50, p99 = np.percentile(samples, [50, 99])
-    return _repeat(len(samples), load(), len(samples) / (sum(samples) / 1e6), float(p50), float(p99))
+    return _repeat(len(samples), load(), len(samples) / (sum(samples) / 1e6), samples)
 
 
 def _throughput(subject: Subject, seconds: float, window: int) -> Repeat:
     subject.throughput(_WARM_UP_S, window)
     with metered(subject.pids()) as load:
         flow = subject.throughput(seconds, window)
-    return _repeat(flow.requests, load(), flow.requests / flow.seconds)
+    return _repeat(flow.requests, load(), flow.requests / flow.seconds, flow.samples)
 
 
-def _repeat(requests: int, load: Load, rate: float, p50: float | None = None, p99: float | None = None) -> Repeat:
-    return Repeat(requests, load.own_s / requests * 1e6, load.foreign_cores, rate, p50, p99)
+def _repeat(requests: int, load: Load, rate: float, samples: Sequence[float]) -> Repeat:
+    p50, p99 = map(float, np.percentile(samples, [50, 99])) if samples else (None, None)
+    groups = {group: seconds / requests * 1e6 for group, seconds in load.groups_s.items()}
+    return Repeat(requests, load.own_s / requests * 1e6, load.foreign_cores, rate, p50, p99, groups)
 
 
 def measure(
     subjects: Sequence[Callable[[], Subject]],
     nbytes: int,
-    windows: Sequence[int],
+    windows: Sequence[int] | Mapping[str, Sequence[int]],
     rounds: int,
     seconds: float,
     progress: Callable[[str], Any] = lambda _: None,
@@ -257,6 +275,9 @@ def measure(
     spread. The order rotates from round to round, so that no subject always runs after the same one. `closing`
     is called before a subject is closed.
 
+    Args:
+        windows: requests in flight, of all subjects or by the name of the subject.
+
     Raises:
         SubjectDied, bench.floors.slots.TornTensor: the run is void.
     """
@@ -265,11 +286,12 @@ def measure(
         shift = round_ % len(subjects)
         for make in (*subjects[shift:], *subjects[:shift]):
             subject = make()
+            its = windows[subject.name] if isinstance(windows, Mapping) else windows
             progress(f"{nbytes:,} B, round {round_ + 1} of {rounds}: {subject.name}")
             try:
                 with _no_garbage_collection():
-                    subject.setup(nbytes, max(windows))
-                    for window in sorted({1, *windows}):
+                    subject.setup(nbytes, max(its))
+                    for window in sorted({1, *its}):
                         repeat = _latency(subject, seconds) if window == 1 else _throughput(subject, seconds, window)
                         cell = cells.setdefault((subject.name, window), Cell(subject.name, nbytes, window))
                         cell.repeats.append(repeat)

@@ -20,24 +20,25 @@ from msgspec.structs import replace
 from pipeline.graph.plan import BatchPlan, Edge, Plan, PoolPlan, StagePlan, WorkerPlan
 from pipeline.graph.slots import fields_of
 from pipeline.scheduler import scheduler as scheduling
+from pipeline.wire import traces
 from pipeline.wire.codec import decode, encode
 from pipeline.wire.messages import (
-    OK,
     Answers,
     Hello,
     Hop,
     Loan,
     Message,
-    Notice,
     Notices,
     Order,
     Orders,
+    Passed,
     Ready,
     SlotRef,
     Submission,
     Submit,
     Trace,
 )
+from pipeline.wire.route import hops_of, packed
 from shm.handle import TensorHandle
 from shm.pool import SlotPool
 from shm.segment import SegmentSpec
@@ -75,13 +76,10 @@ def _show(what: str, call: Callable[[], object], number: int = 20_000) -> None:
 
 def _order() -> Order:
     given = TensorHandle(3, 1234, 17, 0, "uint8", (1, 224, 224, 3))
-    hops = (
-        Hop(0, 3, 4, 17, 5, False, (given,), ()),
-        Hop(1, 4, 5, 18, 5, False, (-2,), ()),
-        Hop(2, 5, 6, 19, 5, True, (-3,), ()),
-    )
-    trace = (Trace(0, 12, 345, 8, 0),)
-    return Order(123456, 1, 123456789012, 0, hops, trace, "3fa9c-17 cat.jpg", 0, 0, 0, "")
+    hop = Hop(0, 3, 4, 17, 5, False, (given,), ())
+    route = packed(1, 0, 4, 5, 18, 5) + packed(2, 0, 5, 6, 19, 5)
+    trace = traces.packed(Trace(0, 12, 345, 8, 0))
+    return Order(123456, 1, 123456789012, 0, hop, trace, "3fa9c-17 cat.jpg", 0, 0, 0, "", route)
 
 
 class _Requests:
@@ -116,12 +114,10 @@ class _Requests:
         self._borrowed.clear()
         (orders,) = [message for message in self._decided() if isinstance(message, Orders)]
         (order,) = orders.orders
-        trace: tuple[Trace, ...] = ()
-        for hop in order.hops:
-            trace = (*trace, Trace(hop.stage, 12, 345, 1, 0))
-            output = TensorHandle(hop.segment, hop.slot, hop.generation, 0, "uint8", (64,))
-            notice = Notice(order.request, order.attempt, OK, "", (output,), trace, (), 0, 0, 0, "")
-            self._tell(Notices(1, hop.worker, (notice,)))
+        trace = b""
+        for stage, worker in [(order.hop.stage, order.hop.worker), *[(hop[0], hop[2]) for hop in hops_of(order.route)]]:
+            trace += traces.packed(Trace(stage, 12, 345, 1, 0))
+            self._tell(Notices(1, worker, (), (Passed(order.request, order.attempt, trace),)))
         self._take(self._decided())
         assert self._borrowed, "the request has no answer"
 

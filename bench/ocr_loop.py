@@ -9,15 +9,15 @@ It is what a person would write without a pipeline: no queue, no copy, each line
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
+from bench.direct import call
 from stages.loading import load_stage
-from stages.stage import Array, Batch, Stage, StageContext
+from stages.stage import Stage, StageContext
 
 __all__ = ["CONFIG", "OcrLoop"]
 
@@ -56,20 +56,4 @@ class OcrLoop:
 
     def _call(self, name: str, **inputs: Any) -> dict[str, Any]:
         """Run one stage over one row; its outputs by name."""
-        stage = self._stages[name]
-        specs = {spec.name: spec for spec in stage.outputs}
-        made: dict[str, Any] = {}
-
-        def allocate(row: int, name: str, shape: tuple[int, ...]) -> Array:
-            view = made[name] = np.empty(shape, specs[name].dtype.replace("json", "uint8"))
-            return view
-
-        def allocate_many(row: int, name: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
-            views = made[name] = [np.empty(shape, specs[name].dtype) for shape in shapes]
-            return views
-
-        batch = Batch(1, {name: [value] for name, value in inputs.items()}, specs, allocate, allocate_many)
-        batch.finish(stage.process(batch))
-        if batch.failed:
-            raise batch.failed[0]
-        return made
+        return call(self._stages[name], **inputs)

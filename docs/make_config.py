@@ -35,11 +35,11 @@ after `pipeline schema --output pipeline.schema.json`.
   refer to.
 * Relative paths are relative to the folder in which the file was named. If that is a link, as in a ConfigMap that
   Kubernetes mounts, it is the link's own folder.
-* In `use`, `with`, `env`, `run.inputs`, `canary.input` and `capsules.folder`, `~/` at the start of a text becomes the
-  home folder, `${NAME}` is replaced by that environment variable, and so is `$NAME` if it is the first part of a path.
-  `${NAME:-default}` has a default if the variable is unset or empty; an unset variable without a default is refused;
-  `$${NAME}` stands for `${NAME}` itself. These are the variables of the process `pipeline`, not those that a stage's
-  `env` sets.
+* In `use`, `with`, `env`, `run.inputs`, `canary.input`, `capsules.folder` and `segments.dir`, `~/` at the start of a
+  text becomes the home folder, `${NAME}` is replaced by that environment variable, and so is `$NAME` if it is the first
+  part of a path. `${NAME:-default}` has a default if the variable is unset or empty; an unset variable without a
+  default is refused; `$${NAME}` stands for `${NAME}` itself. These are the variables of the process `pipeline`, not
+  those that a stage's `env` sets.
 * Bytes are numbers, or texts such as `"608KiB"` (powers of 1024) and `"10MB"` (powers of 1000).
 * `--set NAME=VALUE` changes a value from the command line: `--set drain_s=1`, and after a stage's name its fields or
   its options: `--set inference.batch.max_size=16`, `--set postprocess.k=1`.
@@ -58,7 +58,7 @@ def _mappings(title: str, model: dict[str, Any], models: dict[str, Any]) -> Iter
     yield title, model
     for name, field in model["properties"].items():
         inside = f"{title}.{name}".lstrip(".") + ("[]" if field.get("type") == "array" else "")
-        for choice in [field, field.get("items", {}), *field.get("anyOf", ())]:
+        for choice in [field, field.get("items", {}), *field.get("anyOf", ()), *field.get("oneOf", ())]:
             if "$ref" in choice:
                 yield from _mappings(inside, models[choice["$ref"].rpartition("/")[2]], models)
 
@@ -104,6 +104,8 @@ def _value(field: dict[str, Any]) -> str:
         least = [f"{sign} {field[key]:.10g}" for key, sign in _LEAST.items() if key in field]
         most = [f"<= {field['maximum']:.10g}"] if "maximum" in field else []
         return ", ".join([f"{word} {least[0]}" if least else word, *most])
+    if kind == "boolean":
+        return "`true` or `false`"
     return "any"
 
 

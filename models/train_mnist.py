@@ -1,4 +1,4 @@
-"""Train the digit classifier of configs/mnist.yaml: models/mnist.onnx and photos/digits/.
+"""Train the digit classifier of configs/digits.yaml: models/mnist.onnx and photos/digits/.
 
     pip install torch==2.13.0 onnx pillow && python models/train_mnist.py
 

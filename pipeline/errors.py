@@ -3,10 +3,12 @@
     PipelineError
     ├── ConfigError              the author of the YAML or of the command line      exit 2
     ├── StartError               the operator: it could not be started               exit 3
+    ├── ReloadFailed             the operator: a new version did not start; the old one serves on
     ├── WireError                the process that sent the frame; it is dropped and counted
     │   └── OtherProtocol        the operator: two ends are of different versions
     ├── ClientMisuse             the author of the application: a client was used as it cannot be
     │   └── OutputMissing        a result has no such output (also a KeyError)
+    ├── KserveError              the other end of a KServe connection: what it sent cannot be read, or not be admitted
     ├── NotInTime                what was waited for has not come within `timeout_s` (also a TimeoutError)
     └── RequestError             the caller: this request has no answer
         ├── InvalidRequest       what was sent does not fit the pipeline's inputs
@@ -16,7 +18,7 @@
         ├── StageUnavailable     its stage is broken: no worker is left to run it
         ├── StreamBroken         its stream or its answer in parts cannot go on: the worker that had it is gone
         ├── DeadlineExceeded     it was not finished in time
-        ├── Cancelled            its client did not want it any more
+        ├── Cancelled            its client did not want it any more (also a concurrent.futures.CancelledError)
         ├── Overloaded           the queue is full; try again later
         └── Unavailable          the pipeline is not running, stopping, or has just died
 
@@ -24,6 +26,8 @@
 """
 
 from __future__ import annotations
+
+import concurrent.futures
 
 __all__ = [
     "PRINTED_LAST",
@@ -33,11 +37,13 @@ __all__ = [
     "ConfigError",
     "DeadlineExceeded",
     "InvalidRequest",
+    "KserveError",
     "NotInTime",
     "OtherProtocol",
     "OutputMissing",
     "Overloaded",
     "PipelineError",
+    "ReloadFailed",
     "RequestError",
     "RequestRefused",
     "StageCrashed",
@@ -79,6 +85,10 @@ class StartError(PipelineError):
     """The pipeline could not be started; nothing was left running."""
 
 
+class ReloadFailed(PipelineError):
+    """The new version of a pipeline did not start, or was not let start. The old one serves on."""
+
+
 class WireError(PipelineError):
     """A frame that is not a message of ours: unknown kind, wrong type, too large, another version."""
 
@@ -104,7 +114,23 @@ class OutputMissing(ClientMisuse, KeyError):
     __str__ = Exception.__str__
 
 
-class NotInTime(PipelineError, TimeoutError):
+class KserveError(PipelineError):
+    """A request or a response of KServe v2 that cannot be read, or not be admitted. It fails alone.
+
+    Args:
+        message: what was expected and what was found, for the other end.
+        code: a row of `pipeline.kserve.statuses`, which has the status of HTTP and of gRPC.
+    """
+
+    def __init__(self, message: str, code: str = "INVALID_ARGUMENT") -> None:
+        super().__init__(message)
+        self.code = code
+        #: The class of the RequestError that it was; empty: none.
+        self.failure = ""
+
+
+# Before Python 3.11, the timeout of futures is not the built-in one.
+class NotInTime(PipelineError, TimeoutError, *{concurrent.futures.TimeoutError} - {TimeoutError}):  # type: ignore[misc]
     """What was waited for has not come within the time that the caller gave. Nothing has ended: wait again."""
 
 
@@ -168,7 +194,7 @@ class StreamBroken(RequestError):
     code = "StreamBroken"
 
 
-class Cancelled(RequestError):
+class Cancelled(RequestError, concurrent.futures.CancelledError):
     """The client has cancelled the request."""
 
     code = "Cancelled"

@@ -5,12 +5,16 @@
     │   ├── StaleHandle          its slot has come back or was loaned again since
     │   ├── ForeignHandle        its segment is not attached here
     │   └── HandleOutOfBounds    its bytes do not lie inside its slot
+    ├── MalformedElements        the sender of a tensor of bytes is wrong: what lies there is no such tensor
     ├── SegmentError             the machine or its operator
     │   ├── SegmentNotFound      no segment of that name (never made, or unlinked)
     │   ├── SegmentExists        the name is taken
+    │   ├── SegmentForbidden     its permissions do not let this process open it
     │   ├── SegmentCorrupt       not a segment of ours, another version, or truncated
     │   ├── SegmentClosed        this process has closed it
     │   └── NoRoom               /dev/shm, a limit or a cgroup is too small for it
+    ├── RingBroken               the other end of a ring has written what cannot be
+    ├── NotInGroup               this process is no member of the group that it should share with
     ├── OwnerAlive               the lock file belongs to a living process
     ├── PoolExhausted            no slot is free; wait or shed load
     ├── StackOverflow            an allocation is larger than what its stack can hold
@@ -26,13 +30,17 @@ __all__ = [
     "HandleOutOfBounds",
     "HandleRefused",
     "IllegalTransition",
+    "MalformedElements",
     "NoRoom",
+    "NotInGroup",
     "OwnerAlive",
     "PoolExhausted",
+    "RingBroken",
     "SegmentClosed",
     "SegmentCorrupt",
     "SegmentError",
     "SegmentExists",
+    "SegmentForbidden",
     "SegmentNotFound",
     "ShmError",
     "StackOverflow",
@@ -60,6 +68,10 @@ class HandleOutOfBounds(HandleRefused):
     """Slot number, offset, dtype or shape lead outside the slot."""
 
 
+class MalformedElements(ShmError):
+    """The bytes of a tensor of dtype "bytes" are no such tensor. Nothing beyond them was read."""
+
+
 class SegmentError(ShmError):
     """A segment could not be made, found or used."""
 
@@ -72,6 +84,10 @@ class SegmentExists(SegmentError):
     """A segment of that name exists already."""
 
 
+class SegmentForbidden(SegmentError):
+    """The segment is there, and its permissions, or those of its folder, do not let this process open it."""
+
+
 class SegmentCorrupt(SegmentError):
     """The bytes are not a segment of ours, are of another version, or are fewer than the header says."""
 
@@ -82,6 +98,14 @@ class SegmentClosed(SegmentError):
 
 class NoRoom(SegmentError):
     """The segment does not fit into what the machine, a limit or a cgroup allows."""
+
+
+class RingBroken(ShmError):
+    """The other end of a ring has written what cannot be; nothing outside of the ring was touched. Let go of it."""
+
+
+class NotInGroup(ShmError):
+    """A file or folder should be opened to a group, and this process is no member of it."""
 
 
 class OwnerAlive(ShmError):

@@ -2,7 +2,8 @@
 
 Used by `pipeline shm ls` and `pipeline shm gc`, and at each start. Nothing here needs to know the runs:
 a segment's own header names its owner's lock file, and that file says whether the owner lives (see
-`shm.owner`). Segments whose owner is unknown are shown and left alone.
+`shm.owner`). Segments whose owner is unknown are shown and left alone. Only the folders of segments that are files
+must be named.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -52,28 +53,34 @@ class Leftover:
 
     @property
     def name(self) -> str:
-        """The name within its kind: a file of /dev/shm with a slash before it, or a System V key."""
+        """The name within its kind: a file of /dev/shm with a slash before it, a System V key, or a path."""
         return self.address.name
 
 
-def scan() -> list[Leftover]:
+def scan(folders: Iterable[str | os.PathLike[str]] = ()) -> list[Leftover]:
     """Every segment of ours on this host that this user made, POSIX ones first, by name.
 
     A file named like ours that is no segment (damaged, another version) is listed with state
     Unknown and zeros. Segments that vanish meanwhile are left out.
+
+    Args:
+        folders: where else than in /dev/shm segments may be files; those that are not there are passed over.
     """
-    return [*_scan_posix(), *_scan_sysv()]
+    return [*_scan_folder(_SHM), *_scan_sysv(), *_scan_further(folders)]
 
 
-def collect() -> list[Leftover]:
+def collect(folders: Iterable[str | os.PathLike[str]] = ()) -> list[Leftover]:
     """Remove the segments whose owner is proven dead, and their lock files.
+
+    Args:
+        folders: as for `scan`.
 
     Returns:
         The segments removed by this call, without those that another process collects at the same time.
     """
     removed: list[Leftover] = []
     dead: dict[str, tuple[Dead, list[Leftover]]] = {}
-    for leftover in scan():
+    for leftover in scan(folders):
         if isinstance(leftover.state, Dead):
             dead.setdefault(leftover.state.path, (leftover.state, []))[1].append(leftover)
     for owner, theirs in dead.values():
@@ -89,15 +96,37 @@ def _remove(address: SegmentAddress) -> bool:
     try:
         if address.kind == "posix":
             posix_ipc.unlink_shared_memory(address.name)
+        elif address.kind == "file":
+            os.unlink(address.name)
         else:
             sysv.remove(address.name)
-    except (posix_ipc.Error, SegmentError):
+    except (posix_ipc.Error, SegmentError, OSError):
         return False
     return True
 
 
-def _scan_posix() -> Iterator[Leftover]:
-    for path in sorted(_SHM.glob(f"{PREFIX}*")):
+def _scan_further(folders: Iterable[str | os.PathLike[str]]) -> Iterator[Leftover]:
+    """The segments of each of these folders once, apart from /dev/shm."""
+    known = {_place_of(_SHM), None}
+    for folder in folders:
+        if (place := _place_of(folder)) not in known:
+            known.add(place)
+            yield from _scan_folder(Path(folder))
+
+
+def _place_of(folder: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """What tells a folder apart from all others, whatever path names it; None if there is none."""
+    try:
+        found = os.stat(folder)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _scan_folder(folder: Path) -> list[Leftover]:
+    trusted: list[Leftover] = []
+    shared: list[Leftover] = []
+    for path in sorted(folder.glob(f"{PREFIX}*")):
         with suppress(OSError):
             # NOFOLLOW and NONBLOCK: any user may put a link or a FIFO of such a name there.
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -105,9 +134,29 @@ def _scan_posix() -> Iterator[Leftover]:
                 found = os.fstat(fd)
                 # Another user's header must not decide which files we remove, least of all if we are root.
                 if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
-                    yield _read(SegmentAddress("posix", f"/{path.name}"), found.st_size, partial(os.pread, fd))
+                    kind, name = ("posix", f"/{path.name}") if folder == _SHM else ("file", str(path))
+                    leftover = _read(SegmentAddress(kind, name), found.st_size, partial(os.pread, fd))
+                    (shared if found.st_mode & 0o022 else trusted).append(leftover)
             finally:
                 os.close(fd)
+    # A header that others can write does not decide either: the run's other segments say which lock is its owner's.
+    # There always are some: a segment is opened to its group after all of the run were made.
+    owners = {leftover.run: leftover for leftover in trusted if leftover.run}
+    found_all = [*trusted, *(_owned(leftover, owners) for leftover in shared)]
+    return sorted(found_all, key=lambda leftover: leftover.address)
+
+
+def _owned(leftover: Leftover, owners: Mapping[str, Leftover]) -> Leftover:
+    """A segment whose header others can write, with the owner of the run that its file is named after. Pure."""
+    name = os.path.basename(leftover.name)
+    for run, other in owners.items():
+        if name.startswith(f"{PREFIX}{run}."):
+            return replace(
+                leftover, run=run, owner_pid=other.owner_pid, owner_start=other.owner_start, state=other.state
+            )
+    return replace(
+        leftover, state=Unknown("", "others can write its header, and no other segment of its run says who owns it")
+    )
 
 
 def _scan_sysv() -> Iterator[Leftover]:

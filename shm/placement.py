@@ -17,8 +17,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from shm.errors import NoRoom
 from shm.segment import Segment
 
@@ -180,6 +178,11 @@ def parse_smaps(lines: Iterable[str], address: int, nbytes: int) -> int:
 
 
 def _address(segment: Segment) -> int:
+    if not segment.buffer.readonly:
+        return ctypes.addressof(ctypes.c_char.from_buffer(segment.buffer))
+    # ctypes takes no memory that it may not write.
+    import numpy as np
+
     return int(np.frombuffer(segment.buffer, np.uint8).ctypes.data)
 
 

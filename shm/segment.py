@@ -65,6 +65,8 @@ class SegmentSpec:
     ever tell that the owner is dead, and what it leaves behind is never collected."""
     number: int | None = None
     """The segment's number; None: drawn at random."""
+    folder: str = ""
+    """The folder of a segment that is a file, as an absolute path; other kinds take no notice of it."""
 
     def __post_init__(self) -> None:
         for field, text in (("run", self.run), ("pool", self.pool)):
@@ -115,13 +117,18 @@ class Segment(ABC):
 
     @classmethod
     @abstractmethod
-    def attach(cls, name: str) -> Segment:
-        """Map the segment of that name, readable and writable.
+    def attach(cls, name: str, *, writable: bool = True, foreign: bool = False) -> Segment:
+        """Map the segment of that name.
+
+        Args:
+            writable: whether this process may write into it; otherwise the kernel keeps it from that.
+            foreign: whether it may be another user's, as it is for clients of a pod; a process of the run itself takes
+                only what its own user has made.
 
         Raises:
             SegmentNotFound: there is no segment of that name (never made, or unlinked).
-            SegmentCorrupt: not a segment of ours, another version, or truncated.
-            SegmentError: it is another user's.
+            SegmentForbidden: it is another user's, or its group's, and this process may not open it.
+            SegmentCorrupt: not a segment of ours, another version, truncated, or put there by another user.
         """
 
     @abstractmethod
@@ -132,7 +139,7 @@ class Segment(ABC):
 
     @property
     def buffer(self) -> memoryview:
-        """The whole mapping, bytes, writable.
+        """The whole mapping, bytes; writable unless it was attached otherwise.
 
         Raises:
             SegmentClosed: this process has closed it.
@@ -143,7 +150,7 @@ class Segment(ABC):
 
     @property
     def generations(self) -> memoryview:
-        """The slot table: one u64 for each slot, writable; only the scheduler writes it.
+        """The slot table: one u64 for each slot; only the scheduler writes it.
 
         Raises:
             SegmentClosed: this process has closed it.
@@ -157,7 +164,7 @@ class Segment(ABC):
         return self._buffer is None
 
     def slot(self, slot: int) -> memoryview:
-        """The bytes of one slot, writable.
+        """The bytes of one slot, writable unless the segment was attached otherwise.
 
         Raises:
             IndexError: there is no such slot.
@@ -167,6 +174,19 @@ class Segment(ABC):
             raise IndexError(f"{self!r}: expected a slot 0..{self.layout.slots - 1}, found {slot}")
         start = self.layout.slot_offset(slot)
         return self.buffer[start : start + self.layout.slot_bytes]
+
+    def open_to(self, group: int, mode: int) -> None:
+        """Open a segment that was created here to a group, if it is of a kind that can be.
+
+        Args:
+            group: the number of the group.
+            mode: its permissions from now on: 0640 if the group may read it, 0660 if it may write it, too.
+
+        Raises:
+            SegmentError: only segments that are files can be opened to a group.
+            NotInGroup: this process is no member of the group.
+        """
+        raise SegmentError(f"{self!r}: a segment of this kind is its user's alone; make it a file to share it")
 
     # -- the end --------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ The generation is checked whenever a handle becomes a view. A view that is kept 
 loan still points to mapped memory (never a crash), but the bytes there may be those of another tensor.
 
 A view is a plain numpy array: it keeps the mapping alive, also after the table was closed, and it
-speaks DLPack (`np.from_dlpack(view)`, `torch.from_dlpack(view)`) without copying.
+speaks DLPack (`np.from_dlpack(view)`, `torch.from_dlpack(view)`) without copying, unless it is of bfloat16, which
+numpy's DLPack does not know. A view of an encoding ("json", "bytes") has its bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from shm.errors import ForeignHandle, HandleOutOfBounds, SegmentExists, StaleHandle
-from shm.handle import JSON, TensorHandle, itemsize
+from shm.handle import BYTES, LENGTH_BYTES, TensorHandle, itemsize, numpy_dtype
 from shm.segment import Segment
 
 __all__ = ["SegmentTable", "place_of", "rows_of", "side_by_side"]
@@ -36,6 +37,10 @@ _CACHED_VIEWS = 4096
 
 #: Every numpy since 1.x allows so many axes; later ones allow 64.
 _MAX_AXES = 32
+
+#: Bytes that a process can address. An empty tensor takes none, but the product of its other extents has this bound
+#: too: numpy computes it.
+_MOST_BYTES = 1 << 47
 
 
 class SegmentTable:
@@ -74,6 +79,10 @@ class SegmentTable:
         for number in list(self._segments):
             self.remove(number)
 
+    def forget_views(self) -> None:
+        """Keep none of the arrays that `view` has made: each lives as long as its users."""
+        self._views.clear()
+
     def __contains__(self, number: int) -> bool:
         return number in self._segments
 
@@ -88,7 +97,8 @@ class SegmentTable:
             writable: the caller holds the loan of the slot and will fill it.
 
         Returns:
-            An array of the handle's shape and dtype ("json" is uint8), read-only unless `writable`.
+            An array of the handle's shape and dtype, read-only unless `writable`. Of "json" and "bytes" it is
+            uint8 (nbytes,).
             The same handle gives the same array object again.
 
         Raises:
@@ -159,23 +169,40 @@ def _make(segment: Segment, handle: TensorHandle, writable: bool) -> Array:
     slot_bytes = segment.layout.slot_bytes
     if type(shape) is not tuple or len(shape) > _MAX_AXES:
         raise HandleOutOfBounds(f"{_say(handle)}: expected a tuple of at most {_MAX_AXES} ints as shape")
-    for length in shape:
-        if type(length) is not int or length < 0:
-            raise HandleOutOfBounds(f"{_say(handle)}: expected a shape of ints >= 0")
-        # An empty axis counts as one, so that the axes beside it are checked too; and axis by axis, so
-        # that the product of a hostile shape never grows large.
-        extent *= length or 1
-        if extent > slot_bytes:
-            break
-    nbytes = 0 if 0 in shape else extent
-    if extent > slot_bytes or offset + nbytes > slot_bytes:
+    if dtype == BYTES:
+        # The other extents are of the elements, which the view does not show. There is room for their lengths at least.
+        if not shape or _nbytes(handle, 1, shape[-1:]) < _nbytes(handle, LENGTH_BYTES, shape[:-1]):
+            raise HandleOutOfBounds(f"{_say(handle)}: expected a shape that ends with the bytes of all its elements")
+        shape = shape[-1:]
+    if offset + _nbytes(handle, extent, shape) > slot_bytes:
         raise HandleOutOfBounds(f"{_say(handle)}: it leads out of its slot of {slot_bytes} bytes")
     # The buffer is the whole mapping, so that numpy checks the bounds once more.
     start = segment.layout.slot_offset(slot) + offset
-    view: Array = np.ndarray(shape, np.uint8 if dtype == JSON else dtype, segment.buffer, start)
+    view: Array = np.ndarray(shape, numpy_dtype(dtype), segment.buffer, start)
     view.flags.writeable = writable
     _remember(view)
     return view
+
+
+def _nbytes(handle: TensorHandle, extent: int, shape: tuple[Any, ...]) -> int:
+    """Bytes of elements of `extent` bytes each.
+
+    Raises:
+        HandleOutOfBounds: the shape is none, or larger than any memory.
+    """
+    empty = False
+    for length in shape:
+        if type(length) is not int or length < 0:
+            raise HandleOutOfBounds(f"{_say(handle)}: expected a shape of ints >= 0")
+        # The axes beside an empty one are checked too; and axis by axis, so that the product of a hostile shape never
+        # grows large.
+        if length:
+            extent *= length
+        else:
+            empty = True
+        if extent > _MOST_BYTES:
+            raise HandleOutOfBounds(f"{_say(handle)}: it leads out of its slot, for no memory is as large")
+    return 0 if empty else extent
 
 
 def _say(handle: TensorHandle) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stages.errors import ModelError, UnknownModel
-from stages.hints import did_you_mean
+from stages.hints import did_you_mean, nearest
 
 __all__ = ["ASSETS", "Asset", "asset", "cache_dir", "find", "labels"]
 
@@ -143,6 +143,13 @@ ASSETS: dict[str, Asset] = {
 }
 
 
+#: What a file with such an end is, if it is told from its name.
+_KINDS = {".onnx": "model", ".plan": "model", ".engine": "model", ".txt": "labels", ".json": "labels"}
+
+#: How many of the files that are there are named at most.
+_MOST_FILES = 5
+
+
 def cache_dir() -> Path:
     """The folder of pulled files: $TRTLAB_MODELS, otherwise trtlab/models in $XDG_CACHE_HOME or in ~/.cache.
 
@@ -189,7 +196,7 @@ def find(name_or_path: str, base_dir: Path) -> Path:
         path = base_dir / name_or_path
         if path.is_file():
             return path
-        raise UnknownModel(f"no file {path}, and no {name_or_path!r} in the model catalogue{_hint(name_or_path)}")
+        raise UnknownModel(f"no file {path}, and no {name_or_path!r} in the model catalogue{_near(name_or_path, path)}")
     path = cache_dir() / known.file
     try:
         found = path.stat().st_size
@@ -271,3 +278,18 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _hint(name: str) -> str:
     return did_you_mean(name, ASSETS, "it has", in_order=True)
+
+
+def _near(name: str, path: Path) -> str:
+    """What may be meant by a name that is neither a file nor in the catalogue: a file beside it, or an asset."""
+    try:
+        beside = {entry.stem: entry.name for entry in path.parent.iterdir() if entry.suffix == path.suffix}
+    except OSError:
+        beside = {}
+    # By the names without their ends, in which all of them are alike.
+    if (meant := nearest(path.stem, sorted(beside))) is not None:
+        return f" (did you mean {Path(name).parent / beside[meant]}?)"
+    kind = _KINDS.get(path.suffix)
+    assets = [asset.name for asset in ASSETS.values() if kind in (None, asset.kind)]
+    there = f"; {path.parent} has {', '.join(sorted(beside.values())[:_MOST_FILES])}" if path.suffix and beside else ""
+    return there + did_you_mean(name, assets, "the catalogue has", in_order=True)

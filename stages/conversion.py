@@ -2,6 +2,7 @@
 
     numbers    of another dtype, if each keeps its value, or floats lose only digits
     documents  any JSON value, as compact UTF-8
+    elements   bytes of any length, and texts, which become UTF-8
 
 Numbers that would be cut off, wrapped around, changed or become infinite are refused; the message has both dtypes and
 one such number. A silent cast would be a wrong answer.
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shm.handle import JSON
+from shm.elements import elements_of
+from shm.handle import BFLOAT16, BYTES, JSON
 from stages.errors import SpecMismatch
 from stages.spec import TensorSpec
 
@@ -25,7 +27,7 @@ Array = NDArray[Any]
 
 
 def encoded(spec: TensorSpec, value: Any) -> Array:
-    """One row's value for an output, as an array of its dtype; uint8 for JSON.
+    """One row's value for an output, as an array of its dtype; uint8 for JSON, objects for bytes.
 
     Raises:
         SpecMismatch: the value cannot be expressed in that dtype, or in JSON.
@@ -37,10 +39,10 @@ def encoded(spec: TensorSpec, value: Any) -> Array:
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise SpecMismatch(f"output {spec.name!r}: a masked array has hidden values; fill them first")
     try:
-        array = np.asarray(value)
+        array = elements_of(value) if spec.dtype == BYTES else np.asarray(value)
     except (TypeError, ValueError) as error:
         raise SpecMismatch(f"output {spec.name!r}: expected an array of {spec.dtype}: {error}") from error
-    return _cast(spec.name, array, spec.dtype)
+    return array if spec.dtype == BYTES else _cast(spec.name, array, spec.dtype)
 
 
 def _document(name: str, value: Any) -> Array:
@@ -63,13 +65,13 @@ def _cast(name: str, array: Array, dtype: str) -> Array:
         raise SpecMismatch(f"output {name!r}: expected dtype {dtype}, found {array.dtype.name}")
     with np.errstate(all="ignore"):
         cast = array.astype(wanted)
-    if wanted.kind in "iu":
-        kept = cast == array
-    elif array.dtype.kind in "iu":
-        # If a float cannot tell two whole numbers apart, an id would become another id.
-        kept = _exact(cast, array)
-    else:
-        kept = np.isfinite(cast) | ~np.isfinite(array)
+        if wanted.kind in "iu":
+            kept = cast == array
+        elif array.dtype.kind in "iu":
+            # If a float cannot tell two whole numbers apart, an id would become another id.
+            kept = _exact(cast, array)
+        else:
+            kept = np.isfinite(cast) | ~np.isfinite(array)
     if not np.all(kept):
         lost = array[~kept].ravel()[0].item()
         raise SpecMismatch(
@@ -80,7 +82,8 @@ def _cast(name: str, array: Array, dtype: str) -> Array:
 
 def _exact(cast: Array, array: Array) -> Array:
     """Whether each whole number is the same as a float."""
-    exact = 1 << (np.finfo(cast.dtype).nmant + 1)
+    digits = 7 if cast.dtype.name == BFLOAT16 else np.finfo(cast.dtype).nmant
+    exact = 1 << (digits + 1)
     within = (array <= exact) & (array >= (0 if array.dtype.kind == "u" else -exact))
     if within.all():
         return within

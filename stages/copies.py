@@ -3,8 +3,8 @@
 Between stages nothing is copied: a stage reads its inputs from the place where the stage before has written
 them. Copies remain at the two ends of a stage, where a batch is put together or taken apart:
 
-    slots ──▶ gathered, gaps, padded ──▶ stage ──▶ scattered, gaps, padded, returned, shape unknown ──▶ slots
-                     input                                          output
+    slots ──▶ gathered, gaps, padded, decoded ──▶ stage ──▶ scattered, gaps, padded, returned, encoded,  ──▶ slots
+                       input                                          shape unknown      output
 
 `stages.stage.Batch` counts them by side, tensor and reason, in bytes that were written. It does not
 count what is not a copy of a tensor: JSON documents, which are encoded into their slot, and what a stage's own code
@@ -16,6 +16,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 __all__ = [
+    "DECODED",
+    "ENCODED",
     "GAPS",
     "GATHERED",
     "INPUT",
@@ -43,6 +45,10 @@ SCATTERED = "scattered"
 RETURNED = "returned"
 #: Only the model knows the shape of its output, so it wrote into memory of its own.
 SHAPE_UNKNOWN = "shape unknown"
+#: Elements of dtype "bytes" are of any length, so no array is a view of them: the stage got them as objects.
+DECODED = "decoded"
+#: The same on the way out.
+ENCODED = "encoded"
 
 
 class Reason(NamedTuple):
@@ -77,6 +83,14 @@ REASONS: dict[str, Reason] = {
     SHAPE_UNKNOWN: Reason(
         "only the model knows its output's shape",
         "a model whose output shapes are fixed, or follow from its inputs' shapes",
+    ),
+    DECODED: Reason(
+        "elements of dtype bytes are of any length, so no array is a view of them",
+        "for one run of bytes, such as a file, dtype uint8 with shape [bytes]",
+    ),
+    ENCODED: Reason(
+        "elements of dtype bytes are of any length, so they are encoded into the slot",
+        "for one run of bytes, such as a file, dtype uint8 with shape [bytes]",
     ),
 }
 """Every reason that `Batch.count_copy` knows."""

@@ -1,7 +1,9 @@
 """The errors that a stage may raise, one class for each reaction of the runtime.
 
-    StageError
+    StageError           (the first three are of AnsweredError)
     ├── BadInput         this request cannot be computed: it fails alone, with this message
+    ├── Unreachable      what the stage asks is not there: the request fails alone, as Unavailable
+    ├── TooLate          what the stage asks did not answer in time: the request fails alone, as DeadlineExceeded
     ├── StageBroken      this process cannot go on: it is restarted, its requests run again
     ├── SpecMismatch     a tensor or an edge does not fit its TensorSpec
     ├── BadOption        `use:` names no stage, or `with:` does not suit it
@@ -13,15 +15,39 @@ Any other exception out of `process` fails the requests that raise it when they 
 
 from __future__ import annotations
 
-__all__ = ["BadInput", "BadOption", "ModelError", "SpecMismatch", "StageBroken", "StageError", "UnknownModel"]
+__all__ = [
+    "AnsweredError", "BadInput", "BadOption", "ModelError", "SpecMismatch", "StageBroken", "StageError", "TooLate",
+    "UnknownModel", "Unreachable",
+]  # fmt: skip
 
 
 class StageError(Exception):
     """Base of the errors that a stage raises on purpose."""
 
 
-class BadInput(StageError):
+class AnsweredError(StageError):
+    """Base of those that are the answer to one request. Its batch mates and the process go on."""
+
+    code = "StageFailed"
+    """The name of the error that its client gets."""
+
+
+class BadInput(AnsweredError):
     """The request's own data is at fault. Only that request fails; its batch mates and the process go on."""
+
+    code = "BadInput"
+
+
+class Unreachable(AnsweredError):
+    """What the stage asks, such as a server, is not there. The request may succeed later."""
+
+    code = "Unavailable"
+
+
+class TooLate(AnsweredError):
+    """What the stage asks, such as a server, did not answer before the request's deadline."""
+
+    code = "DeadlineExceeded"
 
 
 class StageBroken(StageError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from stages.engines import choose_engine, engine_class
 from stages.engines.engine import EngineOptions
 from stages.engines.signature import ModelSpecs
 from stages.errors import BadOption, ModelError
+from stages.renaming import renamed
 from stages.spec import TensorSpec
 from stages.stage import Array, Batch, StageContext
 
@@ -97,8 +97,8 @@ class Infer:
         )
         #: The largest batch that it takes; None: any.
         self.max_batch = 1 if specs.alone else None
-        self.inputs, self._inputs = _renamed("inputs", specs.inputs, inputs or {})
-        self.outputs, self._outputs = _renamed("outputs", specs.outputs, outputs or {})
+        self.inputs, self._inputs = renamed("inputs", specs.inputs, inputs or {})
+        self.outputs, self._outputs = renamed("outputs", specs.outputs, outputs or {})
         #: Multiples to which rows are padded: rows that are equal after padding may share a batch.
         self.pad = _checked("pad", pad or {}, specs)
         self._warm_up = [_checked("warm_up", extents, specs, bounded=True) for extents in warm_up]
@@ -183,23 +183,6 @@ class Infer:
 
     def teardown(self) -> None:
         self._engine.close()
-
-
-def _renamed(
-    option: str, specs: tuple[TensorSpec, ...], names: Mapping[str, str]
-) -> tuple[tuple[TensorSpec, ...], dict[str, str]]:
-    """The specs under their names in the graph, and the way back to the model's names."""
-    own = [spec.name for spec in specs]
-    if not isinstance(names, Mapping):
-        raise BadOption(f"{option} {names!r}: expected {{name in the graph: name in the model}}")
-    for wanted in names.values():
-        if wanted not in own:
-            raise BadOption(f"{option}: the model has no {wanted!r}; it has {', '.join(own)}")
-        if list(names.values()).count(wanted) > 1:
-            raise BadOption(f"{option}: {wanted!r} is given two names; it can have one")
-    back = {wanted: name for name, wanted in names.items()}
-    renamed = tuple(replace(spec, name=back.get(spec.name, spec.name)) for spec in specs)
-    return renamed, {new.name: old.name for new, old in zip(renamed, specs)}
 
 
 def _checked(option: str, extents: Mapping[str, int], specs: ModelSpecs, bounded: bool = False) -> dict[str, int]:

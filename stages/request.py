@@ -31,6 +31,8 @@ class RequestInfo(NamedTuple):
     to the same worker: what a stage keeps for the next one, it keeps under this number."""
     sequence: int = 0
     """Its number in the stream, which only rises."""
+    deadline: int = 0
+    """Nanoseconds of `time.monotonic_ns` after which its answer is not wanted; 0: it always is."""
 
     @staticmethod
     def parse(label: str) -> RequestInfo:

@@ -16,16 +16,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import index
 from typing import Any
 
-from shm.handle import JSON, itemsize
+from shm.handle import BYTES, JSON, LENGTH_BYTES, itemsize, nbytes_of
 from shm.layout import round_up
 from stages.errors import SpecMismatch
 
 __all__ = ["TensorSpec", "extents_of"]
+
+#: Of dtype "bytes", the name in `max` for the bytes of all elements.
+_OF_ALL = "bytes"
 
 
 def extents_of(shape: Iterable[Any]) -> tuple[int, ...]:
@@ -34,10 +36,12 @@ def extents_of(shape: Iterable[Any]) -> tuple[int, ...]:
     Raises:
         SpecMismatch: the extents are not whole numbers of at least 0.
     """
-    with suppress(TypeError):
+    try:
         extents = tuple([int(index(extent)) for extent in shape])
-        if min(extents, default=0) >= 0:
-            return extents
+    except TypeError:
+        extents = (-1,)
+    if min(extents, default=0) >= 0:
+        return extents
     raise SpecMismatch(f"expected a shape of whole numbers, found {shape!r}")
 
 
@@ -49,6 +53,13 @@ class TensorSpec:
 
         TensorSpec("image", "uint8", ("H", "W", 3), {"H": 4096, "W": 4096})
 
+    A free dimension may be of any extent up to its maximum, 0 included: the tensor is empty then.
+
+    Elements of dtype "bytes" are of any length. `max` bounds the bytes of all of them together by the name `bytes`, 4
+    for the length of each included:
+
+        TensorSpec("names", "bytes", ("n",), {"n": 16, "bytes": 4096})
+
     `alias_of` (outputs only) names an input of the same stage: the stage passes that tensor on
     unchanged and without a copy; it needs no slot of its own.
 
@@ -59,7 +70,7 @@ class TensorSpec:
 
     Raises:
         SpecMismatch: a free dimension without a maximum, a maximum without a dimension, an extent
-            below 0, a dtype that cannot lie in shared memory, or an alias of many.
+            below 0, a dtype that cannot lie in shared memory, an alias of many, or elements of bytes without a bound.
     """
 
     name: str
@@ -70,6 +81,8 @@ class TensorSpec:
     many: int | None = None
     many_bytes: int | None = None
     optional: bool = False
+    stored_shape: tuple[int | str, ...] = field(init=False, repr=False, compare=False)
+    """The shape as handles have it: of "bytes" with one free dimension more, `bytes`."""
 
     def __post_init__(self) -> None:
         try:
@@ -84,7 +97,10 @@ class TensorSpec:
             itemsize(self.dtype)
         except TypeError as error:
             raise SpecMismatch(f"tensor {self.name!r}: {error}") from None
-        free = {extent for extent in self.shape if isinstance(extent, str)}
+        object.__setattr__(self, "stored_shape", (*shape, _OF_ALL) if self.dtype == BYTES else shape)
+        free = {extent for extent in self.stored_shape if isinstance(extent, str)}
+        if self.dtype == BYTES:
+            self._check_elements()
         if missing := sorted(free - set(self.max)):
             raise SpecMismatch(
                 f"tensor {self.name!r}: free dimension {missing[0]!r} has no maximum; "
@@ -96,6 +112,19 @@ class TensorSpec:
             if extent < 0:
                 raise SpecMismatch(f"tensor {self.name!r}: extent {extent} is below 0")
         self._check_many()
+
+    def _check_elements(self) -> None:
+        if _OF_ALL in self.shape:
+            raise SpecMismatch(
+                f"tensor {self.name!r}: of dtype {BYTES}, max: {{{_OF_ALL}: ...}} bounds all elements together; "
+                f"give the dimension another name, such as n"
+            )
+        if _OF_ALL not in self.max:
+            raise SpecMismatch(
+                f"tensor {self.name!r}: elements of dtype {BYTES} are of any length; slots are sized from the bytes of "
+                f"all of them together, {LENGTH_BYTES} for the length of each included, so give the most: "
+                f"max: {{{_OF_ALL}: ...}}"
+            )
 
     def _check_many(self) -> None:
         if self.many is not None and self.many < 1:
@@ -110,7 +139,7 @@ class TensorSpec:
 
     @property
     def is_static(self) -> bool:
-        """True if no dimension is free."""
+        """True if no dimension is free: all tensors of this spec take as many bytes."""
         return not self.max
 
     @property
@@ -121,6 +150,8 @@ class TensorSpec:
     @property
     def max_nbytes(self) -> int:
         """Bytes of the largest tensor of this spec; if there are many, of one of them."""
+        if self.dtype == BYTES:
+            return self.max[_OF_ALL]
         return itemsize(self.dtype) * math.prod(self.max_shape)
 
     @property
@@ -133,15 +164,18 @@ class TensorSpec:
     def offsets(self, shapes: Sequence[tuple[int, ...]]) -> list[int]:
         """The place in `room` of each of many tensors, in bytes; tensors of equal shape lie side by side.
 
+        Args:
+            shapes: as `stored_shape`.
+
         Raises:
             SpecMismatch: together they take more than `room`.
         """
-        width = itemsize(self.dtype)
+        dtype = self.dtype
         offsets = [0] * len(shapes)
         end = 0
         for number in sorted(range(len(shapes)), key=lambda number: shapes[number]):
             offsets[number] = end
-            end += round_up(width * math.prod(shapes[number]))
+            end += round_up(nbytes_of(dtype, shapes[number]))
         if end > self.room:
             raise SpecMismatch(
                 f"output {self.name!r}: {len(shapes)} tensors of {end} bytes in all, expected at most {self.room}"
@@ -160,13 +194,19 @@ class TensorSpec:
         )
 
     def misfit(self, dtype: str, shape: tuple[int, ...]) -> str | None:
-        """Why a tensor of `dtype` and `shape` does not fit this spec; None if it does."""
+        """Why a tensor of `dtype` and `shape` does not fit this spec; None if it does.
+
+        Args:
+            shape: as `stored_shape`.
+        """
         if dtype != self.dtype:
             return f"expected dtype {self.dtype}, found {dtype}"
-        if len(shape) != len(self.shape):
-            return f"expected {len(self.shape)} dimensions {self.describe()}, found {list(shape)}"
+        stored = self.stored_shape
+        if len(shape) != len(stored):
+            given = list(shape if stored is self.shape else shape[:-1])
+            return f"expected {len(self.shape)} dimensions {self.describe()}, found {given}"
         bound: dict[str, int] = {}
-        for axis, (want, found) in enumerate(zip(self.shape, shape)):
+        for axis, (want, found) in enumerate(zip(stored, shape)):
             if isinstance(want, int):
                 if want != found:
                     return f"expected {want} along axis {axis} of {self.describe()}, found {found}"
@@ -174,6 +214,8 @@ class TensorSpec:
                 return f"expected at most {self.max[want]} for {want!r} of {self.describe()}, found {found}"
             elif bound.setdefault(want, found) != found:
                 return f"{want!r} of {self.describe()} is both {bound[want]} and {found}"
+        if stored is not self.shape and (least := LENGTH_BYTES * math.prod(shape[:-1])) > shape[-1]:
+            return f"{list(shape[:-1])} elements take at least {least} bytes with their lengths, found {shape[-1]}"
         return None
 
     def misfit_of_edge(self, producer: TensorSpec) -> str | None:
@@ -186,18 +228,22 @@ class TensorSpec:
             return f"dtype {producer.dtype} into {self.dtype}"
         if len(producer.shape) != len(self.shape):
             return f"{len(producer.shape)} dimensions {producer.describe()} into {len(self.shape)} {self.describe()}"
-        for axis, (want, given) in enumerate(zip(self.shape, producer.shape)):
+        for axis, (want, given) in enumerate(zip(self.stored_shape, producer.stored_shape)):
             most = given if isinstance(given, int) else producer.max[given]
             if isinstance(want, int):
                 if isinstance(given, str) or given != want:
                     return f"axis {axis}: {given!r} of {producer.describe()} into {want} of {self.describe()}"
             elif most > self.max[want]:
-                return f"axis {axis}: up to {most} of {producer.describe()} into {want}<={self.max[want]}"
+                where = "" if want == _OF_ALL and self.dtype == BYTES else f"axis {axis}: "
+                return f"{where}up to {most} of {producer.describe()} into {want}<={self.max[want]}"
         return None
 
     def describe(self) -> str:
-        """The shape as a person writes it: `[H<=960, W<=960, 3]`, `100 x [48, W<=960]` if there are many."""
+        """The shape as a person writes it: `[H<=960, W<=960, 3]`, `100 x [48, W<=960]` if there are many,
+        `[n<=16] in bytes<=4096` if elements are of any length."""
         shape = "[" + ", ".join(f"{e}<={self.max[e]}" if isinstance(e, str) else str(e) for e in self.shape) + "]"
+        if self.dtype == BYTES:
+            shape += f" in {_OF_ALL}<={self.max[_OF_ALL]}"
         return shape if self.many is None else f"{self.many} x {shape}"
 
     def __str__(self) -> str:

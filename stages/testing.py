@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from shm.handle import JSON
+from shm.elements import Elements, elements_of, stored_shape
+from shm.handle import BYTES, JSON, nbytes_of, numpy_dtype
 from shm.view import rows_of
+from stages.batch import Array, Batch
 from stages.errors import SpecMismatch
 from stages.request import RequestInfo
 from stages.spec import TensorSpec
-from stages.stage import Array, Batch, Stage
+from stages.stage import Stage
 
 __all__ = ["MemoryBatch", "batch_of", "run"]
 
@@ -37,12 +38,13 @@ class MemoryBatch(Batch):
         inputs: Mapping[str, Sequence[Any]],
         outputs: Mapping[str, TensorSpec],
         requests: Sequence[str | RequestInfo] = (),
+        elements: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
-        super().__init__(size, inputs, outputs, self._give, self._give_many, self._requests_of)
+        super().__init__(size, inputs, outputs, self._give, self._give_many, self._requests_of, elements)
         self._origins = requests or [""] * size
         # As in a pipeline: a row's output lies at the start of a place for the largest tensor.
         self._memory = {name: np.zeros((size, spec.room), np.uint8) for name, spec in outputs.items()}
-        self._given: dict[tuple[int, str], Array | list[Array]] = {}
+        self._given: dict[tuple[int, str], Any] = {}
         #: For each row the parts of its answer, if the stage yields them: outputs by name, as `result` gives them.
         self.parts: list[list[dict[str, Any]]] = [[] for _ in range(size)]
 
@@ -53,20 +55,15 @@ class MemoryBatch(Batch):
         ]
 
     def _give(self, row: int, name: str, shape: tuple[int, ...]) -> Array:
-        dtype = _numpy_dtype(self._spec(name))
-        room = self._memory[name][row]
-        view: Array = room[: dtype.itemsize * math.prod(shape)].view(dtype).reshape(shape)
-        self._given[row, name] = view
+        spec = self._spec(name)
+        view = _view(spec, self._memory[name][row], 0, shape)
+        self._given[row, name] = _named(spec, view, shape)
         return view
 
     def _give_many(self, row: int, name: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
-        spec = self._spec(name)
-        dtype, room = _numpy_dtype(spec), self._memory[name][row]
-        views = [
-            room[offset : offset + dtype.itemsize * math.prod(shape)].view(dtype).reshape(shape)
-            for offset, shape in zip(spec.offsets(shapes), shapes)
-        ]
-        self._given[row, name] = views
+        spec, room = self._spec(name), self._memory[name][row]
+        views = [_view(spec, room, offset, shape) for offset, shape in zip(spec.offsets(shapes), shapes)]
+        self._given[row, name] = [_named(spec, view, shape) for view, shape in zip(views, shapes)]
         return views
 
     def take(self, returned: object) -> None:
@@ -84,7 +81,8 @@ class MemoryBatch(Batch):
         self.end_parts()
 
     def result(self, row: int, name: str) -> Any:
-        """What the stage wrote to one row's output: a copy of the array, or the value of a "json" output.
+        """What the stage wrote to one row's output: a copy of the array, or the value of a "json" output; for "bytes"
+        an array of objects.
 
         For an output of many tensors it is a list of those.
 
@@ -129,7 +127,9 @@ def batch_of(
     size = sizes.pop()
     if requests and len(requests) != size:
         raise SpecMismatch(f"expected {size} requests, one for each row, found {len(requests)}")
-    return MemoryBatch(size, rows, outputs, requests)
+    of_bytes = {spec.name for spec in stage.inputs if spec.dtype == BYTES}
+    arrays = {name: values for name, values in rows.items() if name not in of_bytes}
+    return MemoryBatch(size, arrays, outputs, requests, {name: rows[name] for name in of_bytes})
 
 
 def run(stage: Stage, requests: Sequence[str | RequestInfo] = (), /, **inputs: Sequence[Any]) -> MemoryBatch:
@@ -142,8 +142,20 @@ def run(stage: Stage, requests: Sequence[str | RequestInfo] = (), /, **inputs: S
     return batch
 
 
-def _value(spec: TensorSpec, array: Array) -> Any:
-    return json.loads(array.tobytes()) if spec.dtype == JSON else array.copy()
+def _view(spec: TensorSpec, room: Array, offset: int, shape: tuple[int, ...]) -> Array:
+    """A view as that of a handle of this shape."""
+    raw = room[offset : offset + nbytes_of(spec.dtype, shape)]
+    return raw if spec.dtype == BYTES else raw.view(numpy_dtype(spec.dtype)).reshape(shape)
+
+
+def _named(spec: TensorSpec, view: Array, shape: tuple[int, ...]) -> Array | Elements:
+    return Elements(view, shape[:-1]) if spec.dtype == BYTES else view
+
+
+def _value(spec: TensorSpec, given: Any) -> Any:
+    if spec.dtype == BYTES:
+        return given.decode()
+    return json.loads(given.tobytes()) if spec.dtype == JSON else given.copy()
 
 
 def _rows(spec: TensorSpec, values: Sequence[Any]) -> list[Any]:
@@ -152,13 +164,29 @@ def _rows(spec: TensorSpec, values: Sequence[Any]) -> list[Any]:
         for number, value in enumerate(lists):
             if len(value) > spec.many:
                 raise SpecMismatch(f"input {spec}: row {number} has {len(value)}")
-        return [[_read_only(_array(spec, one)) if one is not None else None for one in value] for value in lists]
-    if spec.optional and any(value is None for value in values):
-        return [None if value is None else _read_only(_array(spec, value)) for value in values]
+        return [[_one(spec, one) for one in value] for value in lists]
+    if spec.dtype == BYTES or (spec.optional and any(value is None for value in values)):
+        return [_one(spec, value) for value in values]
     arrays = [_array(spec, value) for value in values]
     if len({array.shape for array in arrays}) == 1:
         arrays = rows_of(np.stack(arrays))
     return [_read_only(array) for array in arrays]
+
+
+def _one(spec: TensorSpec, value: Any) -> Any:
+    if value is None:
+        return None
+    return _elements(spec, value) if spec.dtype == BYTES else _read_only(_array(spec, value))
+
+
+def _elements(spec: TensorSpec, value: Any) -> Elements:
+    try:
+        array = elements_of(value)
+    except (TypeError, ValueError) as error:
+        raise SpecMismatch(f"input {spec.name!r}: {error}") from None
+    if (why := spec.misfit(spec.dtype, stored_shape(array))) is not None:
+        raise SpecMismatch(f"input {spec.name!r}: {why}")
+    return Elements.of(array)
 
 
 def _read_only(array: Array) -> Array:
@@ -175,7 +203,3 @@ def _array(spec: TensorSpec, value: Any) -> Array:
     if (why := spec.misfit(array.dtype.name, array.shape)) is not None:
         raise SpecMismatch(f"input {spec.name!r}: {why}")
     return array
-
-
-def _numpy_dtype(spec: TensorSpec) -> np.dtype[Any]:
-    return np.dtype(np.uint8 if spec.dtype == JSON else spec.dtype)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import psutil
 import pytest
+import uvloop
 import zmq
 from hypothesis import settings
 
@@ -37,10 +38,14 @@ settings.load_profile("suite")
 GRACE_S = 2.0
 PR_SET_CHILD_SUBREAPER = 36
 
+_CHANNEL = pytest.StashKey[Any]()
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # Short, and not below pytest's own folder: the path of a unix socket has at most 107 bytes.
     os.environ["TRTLAB_RUN_DIR"] = tempfile.mkdtemp(prefix="trt-", dir="/tmp")
+    # The logs of runs stay after their end.
+    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="trt-state-", dir="/tmp")
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", "") and config.pluginmanager.hasplugin("cacheprovider"):
         # Otherwise every process that a test starts compiles all of our modules. Not beside the sources, though.
         os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
@@ -48,6 +53,15 @@ def pytest_configure(config: pytest.Config) -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     # libzmq keeps its threads, and their descriptors, from the first socket on.
     zmq.Context.instance().socket(zmq.PAIR).close()
+    # And libuv a pipe for signals, from its first loop on.
+    uvloop.new_event_loop().close()
+    # gRPC closes its polls some time after its last channel. This channel is never used, and stays. Without the support
+    # for forks, which runs gRPC's threads in each child until that becomes another program, and aborts there.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRPC_ENABLE_FORK_SUPPORT", "0")
+        import grpc  # reads that variable as it is imported
+
+        config.stash[_CHANNEL] = grpc.insecure_channel("127.0.0.1:9")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what the marks of the command line do not want
@@ -61,7 +75,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     # First: the locks in that folder are what proves that the owners of segments are dead.
     leftovers.collect()
-    shutil.rmtree(os.environ.pop("TRTLAB_RUN_DIR"), ignore_errors=True)
+    for name in ("TRTLAB_RUN_DIR", "XDG_STATE_HOME"):
+        shutil.rmtree(os.environ.pop(name), ignore_errors=True)
 
 
 @dataclass(frozen=True)

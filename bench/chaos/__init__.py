@@ -6,6 +6,8 @@
     requests.py    what each request is, and what its answer must be (pure)
     stages.py      three stages that compute, and that die if a request says so
     client.py      the process that sends requests, and writes a journal of their ends
+    caller.py      the process that sends requests through a gateway, over HTTP or gRPC; the same journal
+    gateway.py     `pipeline serve` in front of the pipeline
     garbage.py     frames that are not messages of ours, and bytes that are not frames
     soak.py        runs the pipeline and the clients, and carries the events out
     tally.py       counts what happened from the journals, and what must be zero (pure)

@@ -9,6 +9,7 @@ import sys
 from bench.chaos.requests import Rates
 from bench.chaos.soak import Soak, soak
 from bench.signals import end_on_sigterm
+from pipeline.wire.links import LINKS
 
 __all__ = ["main"]
 
@@ -25,6 +26,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=default.seconds, help="over which both are spread")
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument("--deadly", type=float, default=default.rates.deadly, help="share of deadly requests, of 1")
+    parser.add_argument("--gateway-kills", type=int, default=20, help="of the gateway; 0: no load comes through one")
+    parser.add_argument("--link", choices=LINKS, default=default.link, help="what carries the pipeline's messages")
     parser.add_argument("--private-shm", action="store_true", help="in a /dev/shm of its own, which is filled too")
     parser.add_argument("--quiet", action="store_true", help="only the figures")
     given = parser.parse_args()
@@ -39,7 +42,10 @@ def main() -> None:
             print(line, file=sys.stderr, flush=True)
 
     end_on_sigterm()
-    wanted = Soak(given.requests, given.kills, given.seconds, given.seed, Rates(deadly=given.deadly), given.private_shm)
+    wanted = Soak(
+        given.requests, given.kills, given.seconds, given.seed, Rates(deadly=given.deadly), given.private_shm,
+        given.gateway_kills, given.link,
+    )
     tally = soak(wanted, say)
     print(tally.table())
     faults = tally.faults()

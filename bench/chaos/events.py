@@ -6,16 +6,20 @@ import random
 import signal
 from dataclasses import dataclass
 
-__all__ = ["CLIENTS", "LEAKER", "SCHEDULER", "Event", "Kind", "draw"]
+__all__ = ["CALLERS", "CLIENTS", "GATEWAY", "LEAKER", "SCHEDULER", "Event", "Kind", "draw", "draw_gateways"]
 
 SCHEDULER = "scheduler"
 CANARY = "canary"
 LEAKER = "leaker"
 SUPERVISOR = "supervisor"
+GATEWAY = "gateway/0"
 WORKERS = ("first+cut/0", "second/0", "second/1", "join+third/0")
 
 CLIENTS = 4
 """The number of clients that send requests, named client/0 ..."""
+
+CALLERS = ("http", "grpc")
+"""Those that send theirs through the gateway, client/4 and client/5."""
 
 Kind = str
 """kill; stop (SIGSTOP, and SIGCONT after a while); garbage on every socket; truncate (a segment of slots, to nothing);
@@ -74,3 +78,10 @@ def draw(seed: int, seconds: float, kills: int) -> list[Event]:
         events.append(Event(rng.uniform(0.5, 0.95 * seconds), "garbage"))
         events.append(Event(rng.uniform(0.5, 0.95 * seconds), "fill", for_s=rng.uniform(0.5, 3.0)))
     return sorted(events)
+
+
+def draw_gateways(seed: int, seconds: float, kills: int) -> list[Event]:
+    """Kills of the gateway, in the order of time; `draw` gives the same with and without them."""
+    rng = random.Random(f"{seed}/gateway")
+    times = sorted(rng.uniform(0.5, 0.95 * seconds) for _ in range(kills))
+    return [Event(at, "kill", GATEWAY, signal.SIGKILL) for at in times]

@@ -22,13 +22,15 @@ import numpy as np
 import psutil
 import yaml
 
-from bench.chaos.events import CLIENTS, LEAKER, Event, draw
+from bench.chaos.events import CALLERS, CLIENTS, LEAKER, Event, draw, draw_gateways
 from bench.chaos.garbage import throw
+from bench.chaos.gateway import Door
 from bench.chaos.requests import HEAD, Rates, Request, request
 from bench.chaos.tally import Tally, count
 from pipeline.client.status import ask_status
 from pipeline.errors import Unavailable
 from pipeline.testing.running import RunningPipeline, running
+from pipeline.wire.links import Link
 from pipeline.wire.status import PipelineStatus
 from shm import leftovers
 
@@ -82,6 +84,10 @@ class Soak:
     rates: Rates = field(default_factory=Rates)
     fill: bool = False
     """Whether no other process uses /dev/shm, so that it may be filled."""
+    gateway_kills: int = 0
+    """How often the gateway is killed; 0: there is none."""
+    link: Link = "zmq"
+    """What carries the pipeline's messages."""
 
 
 def soak(wanted: Soak, say: Callable[[str], None] = lambda line: None) -> Tally:
@@ -90,13 +96,13 @@ def soak(wanted: Soak, say: Callable[[str], None] = lambda line: None) -> Tally:
         return _Run(wanted, Path(folder), say).run()
 
 
-def _config(folder: Path) -> Path:
+def _config(folder: Path, link: Link) -> Path:
     stages = [
         {"use": "bench.chaos.stages:Step", "timeout_ms": _TIMEOUT_MS, **stage} for stage in PIPELINE["stages"]
     ]
     config = folder / "chaos.yaml"
     config.write_text(
-        yaml.safe_dump({**PIPELINE, "stages": stages, "capsules": {"folder": str(folder / "capsules")}})
+        yaml.safe_dump({**PIPELINE, "link": link, "stages": stages, "capsules": {"folder": str(folder / "capsules")}})
     )
     canary = np.zeros(HEAD + 1, np.int64)
     canary[2] = -1
@@ -112,8 +118,13 @@ class _Run:
         self._rng = random.Random(wanted.seed)
         requests = [request(wanted.seed, n, wanted.rates, _PLACES) for n in range(1, wanted.requests + 1)]
         self._deeds = {request.number: request.deed for request in requests}
-        self._shares: list[list[Request]] = [requests[share::CLIENTS] for share in range(CLIENTS)]
-        self._events = deque(draw(wanted.seed, wanted.seconds, wanted.kills))
+        self._clients_of_all = CLIENTS + (len(CALLERS) if wanted.gateway_kills else 0)
+        self._shares: list[list[Request]] = [
+            requests[share :: self._clients_of_all] for share in range(self._clients_of_all)
+        ]
+        events = draw(wanted.seed, wanted.seconds, wanted.kills)
+        self._events = deque(sorted(events + draw_gateways(wanted.seed, wanted.seconds, wanted.gateway_kills)))
+        self._door: Door | None = None
         #: Events whose victim was dead when they were due.
         self._late: list[Event] = []
         self._clients: dict[str, subprocess.Popen[bytes]] = {}
@@ -128,14 +139,21 @@ class _Run:
 
     def run(self) -> Tally:
         began = time.monotonic()
-        with running(_config(self._folder)) as pipeline:
+        with running(_config(self._folder, self._wanted.link)) as pipeline:
+            if self._wanted.gateway_kills:
+                self._door = Door(str(PIPELINE["name"]), self._folder / "gateway.log")
+            gateway = (0, 0)
             try:
                 hung = not self._endure(pipeline)
+                if self._door is not None:
+                    gateway = self._door.stop()
                 slots = self._slots_out(pipeline)
             finally:
                 for process in self._clients.values():
                     process.kill()
                     process.wait()
+                if self._door is not None:
+                    self._door.kill()
             exit_code = pipeline.stop()
             log = pipeline.log()
             name = pipeline.run_dir.name
@@ -143,6 +161,7 @@ class _Run:
         tally = count(self._deeds, lines)
         tally.hung, tally.slots_leaked, tally.exit_code = hung, slots, exit_code
         tally.segments_leaked = sum(found.run == name for found in leftovers.scan())
+        tally.gateway_code, tally.gateway_left = gateway
         tally.kills, tally.stops, tally.garbage = self._kills, self._stops, self._garbage
         tally.truncated, tally.fills = self._truncated, self._fills
         for who, signalled, otherwise in _DIED.findall(log):
@@ -151,7 +170,7 @@ class _Run:
             tally.counts.update(counts)
         tally.seconds = time.monotonic() - began
         if tally.faults():
-            self._say(log)
+            self._say(log if self._door is None else log + self._door.log())
         return tally
 
     # -- during the soak ------------------------------------------------------------------------
@@ -160,7 +179,7 @@ class _Run:
         """Run until every client has finished and every event has happened; False if that takes too long."""
         began = asked = time.monotonic()
         give_up = began + 3 * self._wanted.seconds + 60
-        while self._events or self._late or len(self._finished) < CLIENTS:
+        while self._events or self._late or len(self._finished) < self._clients_of_all:
             now = time.monotonic()
             if now > give_up:
                 return False
@@ -181,7 +200,7 @@ class _Run:
         return True
 
     def _look_after_clients(self, run_dir: Path) -> None:
-        for number in range(CLIENTS):
+        for number in range(self._clients_of_all):
             name = f"client/{number}"
             process = self._clients.get(name)
             if name in self._finished or (process is not None and process.poll() is None):
@@ -192,7 +211,7 @@ class _Run:
                 self._clients[name] = self._start_client(run_dir, number)
         leaker = self._clients.get(LEAKER)
         if leaker is None or leaker.poll() is not None:
-            self._clients[LEAKER] = _start(run_dir)
+            self._clients[LEAKER] = _start("client", str(run_dir))
 
     def _start_client(self, run_dir: Path, number: int) -> subprocess.Popen[bytes]:
         journal = self._folder / f"{number}.journal"
@@ -201,12 +220,16 @@ class _Run:
         told = {
             "seed": self._wanted.seed,
             "numbers": [request.number for request in self._shares[number] if request.number not in over],
-            "rate": self._wanted.requests / CLIENTS / self._wanted.seconds,
+            "rate": self._wanted.requests / self._clients_of_all / self._wanted.seconds,
             "rates": asdict(self._wanted.rates),
             "places": _PLACES,
             "name": f"client-{number}",
         }
-        return _start(run_dir, str(journal), json.dumps(told))
+        if number < CLIENTS:
+            return _start("client", str(run_dir), str(journal), json.dumps(told))
+        assert self._door is not None
+        address = {"http": self._door.http, "grpc": self._door.grpc}[CALLERS[number - CLIENTS]]
+        return _start("caller", address, str(journal), json.dumps(told))
 
     def _happen(self, event: Event, pipeline: RunningPipeline, now: float) -> None:
         if event.kind == "garbage":
@@ -263,6 +286,8 @@ class _Run:
         if victim in self._clients:
             process = self._clients[victim]
             return psutil.Process(process.pid) if process.poll() is None else None
+        if self._door is not None and victim.startswith("gateway/"):
+            return self._door.find(victim)
         for child in psutil.Process(supervisor).children():
             try:
                 if child.status() != psutil.STATUS_ZOMBIE and " ".join(child.cmdline()).split()[1:2] == [victim]:
@@ -297,5 +322,5 @@ class _Run:
             time.sleep(0.05)
 
 
-def _start(run_dir: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "bench.chaos.client", str(run_dir), *arguments], cwd=os.getcwd())
+def _start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", f"bench.chaos.{module}", *arguments], cwd=os.getcwd())

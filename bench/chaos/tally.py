@@ -18,7 +18,15 @@ class Tally:
     sent: int = 0
     """How often requests were sent, repetitions included."""
     resent: int = 0
-    """How many of these were repetitions because the scheduler or the client had died."""
+    """How many of these were repetitions because the scheduler, the client or the gateway had died."""
+    broken: int = 0
+    """Calls through the gateway that failed with their connection."""
+    unavailable: int = 0
+    """Calls through the gateway that heard that the pipeline is not there."""
+    gateway_left: int = 0
+    """Processes of `pipeline serve` after its end."""
+    gateway_code: int = 0
+    """Its exit code."""
     ends: Counter[str] = field(default_factory=Counter)
     """End -> number of requests."""
     lost: list[int] = field(default_factory=list)
@@ -54,6 +62,8 @@ class Tally:
             "slots leaked": self.slots_leaked,
             "segments leaked": self.segments_leaked,
             "exit code of the pipeline": self.exit_code,
+            "exit code of pipeline serve": self.gateway_code,
+            "processes of pipeline serve left": self.gateway_left,
             "did not come to an end": int(self.hung),
         }
         return [f"{what}: {figure}" for what, figure in must_be_none.items() if figure]
@@ -71,6 +81,8 @@ class Tally:
             ("segments truncated", str(self.truncated)),
             ("/dev/shm filled", str(self.fills)),
             ("deaths survived", f"{deaths}: {_listed(self.deaths)}"),
+            ("calls whose connection broke", str(self.broken)),
+            ("calls without a pipeline", str(self.unavailable)),
             ("retries", str(self.counts["retries"])),
             ("innocent requests lost", _named(self.lost)),
             ("answered twice", str(self.twice)),
@@ -101,6 +113,10 @@ def count(deeds: Mapping[int, str], journal: Iterable[str]) -> Tally:
         kind, number, end = (*line.split(), "")[:3]
         if kind == "s":
             sent[int(number)] += 1
+        elif kind == "b":
+            tally.broken += 1
+        elif kind == "u":
+            tally.unavailable += 1
         elif kind == "t":
             tally.twice += int(number)
         elif kind == "a":

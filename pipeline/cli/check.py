@@ -57,12 +57,13 @@ def _show(prepared: Preparation, console: Console) -> None:
     plan = prepared.plan
     console.print(Text(f"{plan.name}  {plan.config_path}", style="bold" if console.is_terminal else ""))
     console.print(_machine(prepared.machine))
+    console.print(f"link: {plan.link}")
     for table in (
         _stages(plan, console),
         _edges(plan, console),
         _copies(plan, console),
         _workers(plan, console),
-        _pools(prepared.budget, plan.segment_kind, console),
+        _pools(prepared.budget, plan.segment_dir or plan.segment_kind, console),
         _limits(prepared.budget, console),
     ):
         if not console.is_terminal:  # there, the table's own box keeps its distance
@@ -124,7 +125,7 @@ def _edges(plan: Plan, console: Console) -> Table:
 
 def _workers(plan: Plan, console: Console) -> Table:
     right = ("NUMA node", "threads")
-    table = make_table("placement", "worker", "CPUs", *right, "device", right=right, console=console)
+    table = make_table("placement", "worker", "CPUs", *right, "device", "why so many", right=right, console=console)
     for stages in plan.processes:
         for worker in plan.stages[stages[0]].workers:
             table.add_row(
@@ -133,6 +134,7 @@ def _workers(plan: Plan, console: Console) -> Table:
                 "any" if worker.numa_node is None else str(worker.numa_node),
                 str(worker.threads),
                 worker.device,
+                worker.why if worker.replica == 0 else "",
             )
     return table
 

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.arguments import ConfigArgument, SetOption
+from pipeline.cli.printed import put
 from pipeline.drawing.diagram import make_diagram
 from pipeline.drawing.mermaid import to_mermaid
 from pipeline.drawing.svg import to_svg
-from pipeline.errors import ConfigError
 from pipeline.prepare.preparation import prepare
 
 __all__ = ["register"]
@@ -33,11 +33,6 @@ def graph(
     """Print the graph of a pipeline as Mermaid. Nothing is started."""
     diagram = make_diagram(prepare(config, assignments).plan)
     if svg is None:
-        typer.echo(to_mermaid(diagram), nl=False)
-    elif svg == Path("-"):
-        typer.echo(to_svg(diagram), nl=False)
+        put(to_mermaid(diagram), None, "")
     else:
-        try:
-            svg.write_text(to_svg(diagram), encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"--svg {svg}: cannot be written: {error.strerror}") from None
+        put(to_svg(diagram), None if svg == Path("-") else svg, "--svg")

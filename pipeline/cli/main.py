@@ -33,7 +33,10 @@ EXIT_START = 3
 #: Why printed text may be lost: a disk is full. (typer deals with a reader that has gone.)
 _UNPRINTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
-COMMANDS = ("run", "check", "init", "graph", "build", "status", "shm", "replay", "models", "schema")
+COMMANDS = (
+    "run", "serve", "check", "init", "graph", "build", "pod", "ps", "status", "top", "logs", "reload", "stop", "client",
+    "siege", "bench", "tune", "shm", "replay", "models", "schema",
+)  # fmt: skip
 """Names of the commands, and of the modules beside this one; in the order of the help."""
 
 

@@ -20,7 +20,7 @@ from pipeline.config.quantities import format_bytes
 from pipeline.graph.locality import near_node
 from pipeline.graph.plan import Plan
 from pipeline.supervisor.segments import make_segments, unlink_segments
-from pipeline.wire.run_dir import RunFolder
+from pipeline.wire.run_dir import RunFolder, segment_dirs
 from shm import leftovers, segments
 from shm.errors import SegmentError
 from shm.placement import huge_bytes, map_pages, residency
@@ -72,7 +72,7 @@ def pages_of_plan(plan: Plan) -> list[PoolPages]:
 def pages_of_run(run: str) -> list[PoolPages]:
     """The pages of a living run's segments, by the name of its folder."""
     found = []
-    for leftover in leftovers.scan():
+    for leftover in leftovers.scan(segment_dirs()):
         if leftover.run != run:
             continue
         try:

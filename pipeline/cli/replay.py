@@ -14,7 +14,8 @@ import numpy as np
 import typer
 
 from pipeline.supervisor.capsule import Capsule, read_capsule
-from shm.handle import JSON
+from shm.elements import stored_shape
+from shm.handle import BYTES, JSON
 from stages.declared import declared
 from stages.loading import load_stage
 from stages.request import RequestInfo
@@ -45,7 +46,7 @@ def replay(
     for name, given in found.inputs.items():
         for number, array in enumerate(given if isinstance(given, list) else [given]):
             which = f"{name}[{number}]" if isinstance(given, list) else name
-            what = "missing" if array is None else f"{array.dtype} {list(array.shape)}, {array.nbytes} bytes"
+            what = "missing" if array is None else _described(array)
             print(f"input {which}: {what}")
     sys.stdout.flush()
     sys.path.append(found.base_dir)
@@ -89,7 +90,14 @@ def _value(given: Any, document: bool) -> Any:
     return json.loads(given.tobytes()) if document and given is not None else given
 
 
+def _described(array: Any) -> str:
+    if array.dtype.hasobject:
+        return f"{BYTES} {list(array.shape)}, {stored_shape(array)[-1]} bytes"
+    return f"{array.dtype} {list(array.shape)}, {array.nbytes} bytes"
+
+
 def _brief(value: Any) -> str:
     if isinstance(value, np.ndarray):
-        return f"{value.dtype} {list(value.shape)} {np.array2string(value.reshape(-1), threshold=8)}"
+        dtype = BYTES if value.dtype.hasobject else value.dtype
+        return f"{dtype} {list(value.shape)} {np.array2string(value.reshape(-1), threshold=8)}"
     return repr(value)

@@ -13,17 +13,21 @@ import typer
 from pipeline.cli.arguments import ConfigArgument, SetOption
 from pipeline.config.loader import LoadedConfig, load_config
 from pipeline.errors import ConfigError, StartError
-from pipeline.feeding.output import STDOUT, refuse_output
-from pipeline.feeding.paths import STDIN, expand, is_same_file, relative_to_here
+from pipeline.feeding.paths import STDIN, STDOUT, expand, is_same_file, relative_to_here
+from pipeline.lifeline import StarterWatch
 from pipeline.models.pull import pull
 from pipeline.prepare.preparation import prepare_loaded
 from pipeline.streams import above_announcement, announce, say, settle_streams, unannounce, unheard
+from pipeline.supervisor.succession import Launch
+from pipeline.supervisor.successors import Root
 from pipeline.supervisor.supervisor import supervise
+from pipeline.topology.memory import disk_under
+from pipeline.wire.run_dir import living_runs, remove_dead_runs
 from shm.handle import JSON
 from stages.catalogue import ASSETS, cache_dir
 from stages.errors import ModelError
 
-__all__ = ["register"]
+__all__ = ["pull_models", "register", "run_in_processes"]
 
 _COLOURS = {"error": "red", "warning": "yellow"}
 
@@ -61,6 +65,13 @@ def run(
     serve: Annotated[
         bool, typer.Option("--serve", help="Run no files; serve clients until SIGTERM or Ctrl-C.")
     ] = False,
+    lifeline: Annotated[
+        bool,
+        typer.Option(
+            "--lifeline",
+            help="With --serve: stop at once when stdin ends, which is a pipe from the program that starts this one.",
+        ),
+    ] = False,
     assert_zero_copy: Annotated[
         bool,
         typer.Option("--assert-zero-copy", help="Exit with 1 if the runtime copied a tensor, and say which and why."),
@@ -74,6 +85,10 @@ def run(
     assignments: SetOption = [],  # noqa: B006
 ) -> None:
     """Run files through a pipeline, or serve it to clients."""
+    if lifeline and not serve:
+        raise ConfigError("--lifeline is about --serve: leave it out, or add --serve")
+    # First: nothing may be fetched or planned for a program that is gone.
+    starter = StarterWatch() if lifeline else None
     loaded = load_config(config, assignments)
     if serve and (inputs or output or limit or text or quiet):
         raise ConfigError("--serve runs no files: leave out the files and --output, or leave out --serve")
@@ -93,7 +108,7 @@ def run(
             "quiet": quiet,
             "assert_zero_copy": assert_zero_copy,
         }
-    _pull_models(loaded)
+    pull_models(loaded)
     if feeder is not None and in_process:
         from pipeline.inprocess.running import run_in_process  # which no other run has to wait for
 
@@ -103,18 +118,32 @@ def run(
         # Stages may import, and load models, for seconds or minutes.
         announce(f"starting {loaded.config.name} ...")
     try:
-        code = _run_in_processes(loaded, feeder)
+        launch = Launch(str(config.absolute()), tuple(assignments))
+        code = run_in_processes(loaded, feeder, launch=launch, starter=starter)
     finally:
         unannounce()
     settle_streams()
     sys.exit(code)
 
 
-def _run_in_processes(loaded: LoadedConfig, feeder: dict[str, Any] | None) -> int:
-    """Run the feeder's files, or serve if there is no feeder; the exit code."""
+def run_in_processes(
+    loaded: LoadedConfig,
+    feeder: dict[str, Any] | None,
+    *,
+    launch: Launch | None = None,
+    root: Root | None = None,
+    starter: StarterWatch | None = None,
+) -> int:
+    """Run the feeder's files, or serve if there is no feeder; the exit code.
+
+    Args:
+        loaded: the config.
+        feeder: what to run.
+        launch: how it was started; if it serves, a reload starts it again so.
+        root: it is a new version, which that supervisor has started.
+        starter: the program with which the run ends.
+    """
     serve = feeder is None
-    prepared = prepare_loaded(loaded)
-    prepared.budget.refuse()
 
     def log(level: str, text: str) -> None:
         if level != "info" or serve:
@@ -125,15 +154,40 @@ def _run_in_processes(loaded: LoadedConfig, feeder: dict[str, Any] | None) -> in
             with unheard(), above_announcement():
                 typer.secho(f"{start}{level}: {text}", fg=_COLOURS.get(level), err=True, color=colour)
 
+    # Before memory is counted: what a dead run has left may be all that there is room for, as in a pod's volume.
+    segments = loaded.config.segments
+    for dead in remove_dead_runs("" if isinstance(segments, str) else segments.dir):
+        log("info", f"removed what {dead.name} left, a run that is dead")
+    if serve and root is None and starter is None and (others := living_runs(loaded.config.name)):
+        name = loaded.config.name
+        log(
+            "warning",
+            f"{name} runs already, in {others[0].folder}. Clients that ask for {name} will find this run, since it is "
+            f"newer. To replace the one that runs: pipeline reload {name}",
+        )
+    prepared = prepare_loaded(loaded)
+    prepared.budget.refuse()
+    for name, note in prepared.notes:
+        if name == "link":
+            log("warning", f"link: {note}")
+    if not isinstance(segments, str) and (disk := disk_under(segments.dir)) is not None:
+        why = f"{segments.dir} is on {disk}, a disk, to which the kernel writes each slot"
+        log("warning", f"segments.dir: {why}; mount a tmpfs there")
+
     def on_ready(run_dir: Path) -> None:
         unannounce()
-        if serve:
+        if root is not None:
+            root.ready("every stage is ready" + (", the canary was answered" if prepared.plan.canary else ""))
+        elif serve:
             with unheard(1):
                 print(f"serving {prepared.plan.name} in {run_dir}", flush=True)
 
     # A crash of the supervisor takes the run down with it: then at least the Python line is shown.
     faulthandler.enable(all_threads=False)
-    return supervise(prepared.plan, feeder=feeder, log=log, on_ready=on_ready)
+    return supervise(
+        prepared.plan, feeder=feeder, log=log, on_ready=on_ready, launch=launch if serve else None, root=root,
+        starter=starter,
+    )  # fmt: skip
 
 
 def _named(loaded: LoadedConfig, inputs: list[str], output: str | None) -> dict[str, Any]:
@@ -157,11 +211,14 @@ def _written(loaded: LoadedConfig, output: str | None, *, overwrite: bool, appen
     if output is None and (overwrite or append):
         raise ConfigError(f"--{'overwrite' if overwrite else 'append'} is about --output: say where the answers go")
     if output is not None:
+        # Here: it loads numpy, which a run that serves does without.
+        from pipeline.feeding.output import refuse_output
+
         refuse_output(output, overwrite=overwrite, append=append)
     return {"output": output, "append": append, "pictures": list(loaded.config.run.pictures)}
 
 
-def _pull_models(loaded: LoadedConfig) -> None:
+def pull_models(loaded: LoadedConfig) -> None:
     """Fetch what the stages' options name out of the catalogue, if it is not here yet."""
     for stage in loaded.config.stages:
         for value in stage.options.values():

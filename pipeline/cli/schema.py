@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.printed import put
 from pipeline.config.schema import PipelineConfig
-from pipeline.errors import ConfigError
 
 __all__ = ["json_schema", "register"]
 
@@ -25,14 +25,7 @@ def schema(
     ] = None,
 ) -> None:
     """Print the JSON Schema of the YAML."""
-    text = json_schema()
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--output {output}: cannot be written: {error.strerror}") from None
+    put(json_schema(), output, "--output")
 
 
 def json_schema() -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
+from contextlib import suppress
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 import typer
 from rich.console import Console
 
@@ -17,15 +17,24 @@ from pipeline.cli.tables import make_console, make_table
 from pipeline.client.status import ask_status, ask_story
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError, Unavailable
+from pipeline.metrics.processes import usage_of
 from pipeline.streams import say
-from pipeline.wire.run_dir import find_run, pipeline_of, runs
+from pipeline.wire.home import named_folder
+from pipeline.wire.run_dir import READY, find_run, has_ended, pipeline_of, root_of, runs, successor_of
 from pipeline.wire.status import FailureStatus, PipelineStatus, WorkerStatus, plain
 from stages.copies import REASONS
 from stages.request import RequestInfo
 
-__all__ = ["register"]
+__all__ = ["given_up", "register"]
 
 _NOT_READY = 1
+
+
+class Probe(str, Enum):
+    """What a probe of Kubernetes asks."""
+
+    READY = "ready"
+    ALIVE = "alive"
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +43,9 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
-    run: Annotated[str | None, typer.Argument(help="Its name, or its run folder; default: the only one.")] = None,
+    run: Annotated[
+        str | None, typer.Argument(help="Its name, id (detect-29227) or run folder; default: the only one.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole state as JSON.")] = False,
     pages: Annotated[
         bool, typer.Option("--pages", help="Show on which NUMA nodes its shared memory is, too.")
@@ -46,19 +57,23 @@ def status(
     prometheus: Annotated[
         bool, typer.Option("--prometheus", help="Print metrics in Prometheus' text format, for a textfile collector.")
     ] = False,
+    probe: Annotated[
+        Probe | None,
+        typer.Option(
+            "--probe",
+            help="Answer one question in one line, for a probe of Kubernetes: is it ready, or is it alive, if perhaps "
+            "not ready.",
+        ),
+    ] = None,
 ) -> None:
     """Show how a running pipeline is. Exit code 0: ready; 1: not ready, or not running.
 
-    With --request, 1: the request is not known, or not any more.
+    With --request, 1: the request is not known, or not any more. With --probe alive, 0: its scheduler answers, and each
+    stage has workers or will get some; 1: only another start would help.
     """
-    if pages and (as_json or prometheus):
-        raise ConfigError("--pages is a table: leave out --json and --prometheus")
-    if as_json and prometheus:
-        raise ConfigError("--json and --prometheus exclude each other")
-    if request is not None and (pages or as_json or prometheus):
-        raise ConfigError("--request shows one request: leave out --pages, --json and --prometheus")
+    _refuse_together(pages=pages, as_json=as_json, prometheus=prometheus, request=request, probe=probe)
     try:
-        run_dir = find_run(run)
+        run_dir = _named(run)
         if others := _of_the_same_name(run, run_dir):
             name = pipeline_of(run_dir)
             commands = "; ".join(f"pipeline status {other}" for other in others)
@@ -66,9 +81,14 @@ def status(
                 f"note: {len(others) + 1} runs of {name} are alive; this is {run_dir}. "
                 f"To see another, name its folder: {commands}"
             )
+            for other in others:
+                if (told := _of_a_reload(other)) is not None:
+                    say(f"note: {told}")
         if request is not None:
             sys.exit(_show_story(run_dir, request))
         found = ask_status(run_dir)
+        if probe is not None:
+            sys.exit(_answer_probe(found, probe))
     except Unavailable as error:
         print(error, file=sys.stderr)
         sys.exit(_NOT_READY)
@@ -86,9 +106,56 @@ def status(
     sys.exit(0 if found.ready else _NOT_READY)
 
 
+def _named(run: str | None) -> Path:
+    """The run's folder. One that has been replaced is shown itself if its folder or id is named, until it has ended."""
+    if run is not None and (folder := named_folder(run)) is not None and not has_ended(folder):
+        return folder
+    return find_run(run)
+
+
+def _of_a_reload(folder: Path) -> str | None:
+    """What a run that another one replaces, or that is about to replace one, does now; None: it is neither."""
+    if successor_of(folder) is None:
+        is_new = root_of(folder) != folder and not (folder / READY).exists()
+        return f"a new version starts in {folder}" if is_new else None
+    left = ""
+    with suppress(Unavailable):
+        found = ask_status(folder)
+        left = f": {found.inside} requests inside, {len(found.clients)} clients"
+    return f"the version in {folder} was replaced, and finishes what it has{left}"
+
+
+def _refuse_together(*, pages: bool, as_json: bool, prometheus: bool, request: str | None, probe: Probe | None) -> None:
+    """Refuse options that exclude each other."""
+    if probe is not None and (pages or as_json or prometheus or request is not None):
+        raise ConfigError("--probe answers one question: leave out --request, --pages, --json and --prometheus")
+    if pages and (as_json or prometheus):
+        raise ConfigError("--pages is a table: leave out --json and --prometheus")
+    if as_json and prometheus:
+        raise ConfigError("--json and --prometheus exclude each other")
+    if request is not None and (pages or as_json or prometheus):
+        raise ConfigError("--request shows one request: leave out --pages, --json and --prometheus")
+
+
+def _answer_probe(found: PipelineStatus, probe: Probe) -> int:
+    """Print one line; the exit code."""
+    reasons = given_up(found) if probe is Probe.ALIVE else {} if found.ready else found.reasons
+    failed = bool(reasons) or (probe is Probe.READY and not found.ready)
+    why = "; ".join(f"{stage}: {reason}" if stage else reason for stage, reason in reasons.items())
+    print(f"{found.pipeline}: {'not ' * failed}{probe.value}{': ' * bool(why)}{why}")
+    return _NOT_READY if failed else 0
+
+
+def given_up(found: PipelineStatus) -> dict[str, str]:
+    """The stages that have no worker and get none any more, and why. Pure."""
+    return {
+        stage.name: stage.given_up for stage in found.stages if stage.given_up is not None and not stage.workers
+    }
+
+
 def _of_the_same_name(asked: str | None, found: Path) -> list[Path]:
     """The other living runs of the pipeline that was found, unless its folder was asked for."""
-    if asked is not None and os.sep in asked:
+    if asked is not None and named_folder(asked) is not None:
         return []
     return [folder for folder in runs(pipeline_of(found)) if folder != found]
 
@@ -109,15 +176,9 @@ def _show_story(run_dir: Path, request: str) -> int:
 
 def _usage(pid: int, title: str) -> tuple[str, str, str]:
     """CPU seconds, resident memory and threads of a worker; dashes if its pid means nothing here."""
-    try:
-        process = psutil.Process(pid)
-        # Another pid namespace has other pids: the title tells whether it is the worker.
-        if not " ".join(process.cmdline()).rstrip().endswith(f"] {title}"):
-            return "-", "-", "-"
-        times = process.cpu_times()
-        return f"{times.user + times.system:.1f}", format_bytes(process.memory_info().rss), str(process.num_threads())
-    except psutil.Error:
+    if (found := usage_of(pid, title)) is None:
         return "-", "-", "-"
+    return f"{found.cpu_s:.1f}", format_bytes(found.resident_bytes), str(found.threads)
 
 
 def _show_failure(stage: str, failure: FailureStatus, console: Console) -> None:
@@ -178,5 +239,5 @@ def _show(status: PipelineStatus, console: Console) -> None:
             _show_failure(stage.name, failure, console)
     names = ", ".join(f"{client.name} ({client.id})" for client in status.clients) or "none"
     counts = ", ".join(f"{what} {count}" for what, count in sorted(status.counts.items())) or "nothing yet"
-    console.print(f"inside: {status.inside}; clients: {names}")
+    console.print(f"inside: {status.inside}; link: {status.link}; clients: {names}")
     console.print(f"since the start: {counts}")

@@ -16,41 +16,53 @@ from typing import NamedTuple
 from pipeline.client.connection import Connection
 from pipeline.errors import Unavailable
 from pipeline.wire.address import SCHEDULER, Address
+from pipeline.wire.group import hold_lock, no_place
 from pipeline.wire.interface import Interface
 from pipeline.wire.links import Inbox
 from pipeline.wire.messages import Welcome
-from pipeline.wire.run_dir import LOCK, find_run, lock_path
+from pipeline.wire.run_dir import LOCK, find_run, lock_path, root_of, serving, successor_of
 from shm import segments
-from shm.errors import OwnerAlive, ShmError
-from shm.owner import OwnerLock, OwnerWatch
+from shm.errors import NotInGroup, OwnerAlive, SegmentForbidden, ShmError
+from shm.owner import Alive, OwnerWatch, probe
 from shm.placement import map_pages
+from shm.segments.file import FileSegment
 from shm.view import SegmentTable
 
-__all__ = ["Access", "Joined", "join"]
+__all__ = ["Access", "Joined", "Place", "join"]
+
+Place = str | Path | Callable[[], Path] | None
+"""Where a pipeline runs: its name, a run's id or the path of its folder, or None for the only one. Or a function that
+gives the folder of the run that is meant now, or raises Unavailable; like a name, it may lead to another run later."""
 
 
 class Access:
     """The way into a run.
 
     Args:
-        run: the pipeline's name, the path of a run's folder, or None for the only one running.
+        run: where it runs.
         listen: makes the client's inbox, of the run's folder and its address.
+        follows: whether the client goes with its pipeline to the run of a new version.
     """
 
-    def __init__(self, run: str | Path | None, listen: Callable[[Path, Address], Inbox]) -> None:
+    def __init__(self, run: Place, listen: Callable[[Path, Address], Inbox], *, follows: bool = True) -> None:
         self._run = run
         self._listen = listen
+        self.follows = follows
+        #: The run that has replaced the one before; looked for first.
+        self._successor: Path | None = None
         #: None while there is no place in any run's folder.
         self.connection: Connection | None = None
         self._inbox: Inbox | None = None
+        #: Whether messages may be taken from it.
+        self.listens = False
         #: The supervisor, and the scheduler that this client was let in by.
         self._owner: OwnerWatch | None = None
         self._scheduler: OwnerWatch | None = None
 
     @property
     def by_path(self) -> bool:
-        """Whether one certain run is meant, and not any run of that name."""
-        return self._run is not None and os.sep in str(self._run)
+        """Whether one certain run is meant, and those that replace it, and not any run of that name."""
+        return self._run is not None and not callable(self._run) and os.sep in str(self._run)
 
     @property
     def inbox(self) -> Inbox:
@@ -64,35 +76,59 @@ class Access:
         Raises:
             Unavailable: it does not run.
         """
-        run_dir = find_run(self._run)
+        run_dir = self._find()
         number = secrets.randbits(63)
         try:
             owner = OwnerWatch(run_dir / LOCK)
         except OSError as error:
-            raise Unavailable(f"no pipeline runs in {run_dir}: {error}") from error
+            raise no_place(run_dir, error) from error
         try:
-            lock = OwnerLock.acquire(lock_path(run_dir, Address.client(number)))
-        except OSError as error:
+            lock = hold_lock(run_dir, Address.client(number))
+        except (OSError, NotInGroup) as error:
             owner.close()
-            raise Unavailable(f"no pipeline runs in {run_dir}: {error}") from error
+            raise no_place(run_dir, error) from error
+        if self.by_path and self.follows:
+            # That folder leads to the run that serves, also once the folder of this one is gone.
+            self._run = root_of(run_dir)
         inbox = None
         try:
             inbox = self._listen(run_dir, Address.client(number))
-            connection = Connection(run_dir, number, lock)
+            connection = Connection(run_dir, number, lock, inbox)
         except BaseException:
             if inbox is not None:
                 inbox.close()
             lock.release()
             owner.close()
             raise
-        self._inbox, self._owner = inbox, owner
+        self._inbox, self._owner, self.listens = inbox, owner, True
         # Last: with it there is a place.
         self.connection = connection
+
+    def _find(self) -> Path:
+        if self.by_path and not self.follows:
+            return Path(str(self._run))
+        if self._successor is not None:
+            found = serving(self._successor)
+            if isinstance(probe(found / LOCK), Alive):
+                return found
+        return find_run(self._run() if callable(self._run) else self._run)
+
+    def move(self, successor: str, *, known: bool) -> None:
+        """Leave the folder; `attach` looks for the run that has taken over.
+
+        Args:
+            successor: the name of a folder beside that of the run, which leads there.
+            known: the scheduler knows this client.
+        """
+        if self.connection is not None:
+            self._successor = self.connection.run_dir.parent / successor
+        self.detach(known=known)
 
     def detach(self, *, known: bool) -> None:
         """Leave the folder; if the scheduler knows the client, say goodbye."""
         # Each step may be repeated, and what it ends is forgotten after it: this may be interrupted, and is called
         # again then.
+        self.listens = False
         if self._inbox is not None:
             self._inbox.close()
         if self.connection is not None:
@@ -105,7 +141,7 @@ class Access:
     def renew(self) -> None:
         """Make the client's lock and socket anew if they were removed: without them the scheduler lets no client in."""
         # The folder may be gone too: the supervisor makes it anew first.
-        with suppress(OSError, OwnerAlive):
+        with suppress(OSError, OwnerAlive, NotInGroup):
             if self.connection is not None:
                 self.connection.renew_lock()
                 self.inbox.renew()
@@ -123,8 +159,20 @@ class Access:
 
     @property
     def is_over(self) -> bool:
-        """Whether the run that the client has its place in has ended."""
-        return self._owner is not None and not self._owner.alive
+        """Whether the run that the client has its place in has ended, or was replaced and ends."""
+        if self._owner is None or self.connection is None:
+            return False
+        return not self._owner.alive or self.is_replaced
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the client can be let in nowhere any more: this run was meant, is over, and was not replaced."""
+        return self.by_path and self.is_over and not self.is_replaced
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another run has taken over, which can be found."""
+        return self.follows and self.connection is not None and successor_of(self.connection.run_dir) is not None
 
     @property
     def scheduler_is_gone(self) -> bool:
@@ -149,15 +197,23 @@ def join(welcome: Welcome) -> Joined | None:
     pools = []
     for number, address in enumerate((*welcome.ingress, *welcome.answers)):
         try:
-            segment = segments.attach((address.kind, address.name))
-        except ShmError:
+            # What others fill is mapped for reading only: no mistake in this process can change an answer.
+            fills = number < len(welcome.ingress)
+            segment = segments.attach((address.kind, address.name), writable=fills, foreign=True)
+        except SegmentForbidden as error:
             table.close()
+            raise Unavailable(f"the pipeline's memory is closed to this client: {error}") from error
+        except ShmError as error:
+            table.close()
+            if address.kind == FileSegment.kind and not os.path.isdir(os.path.dirname(address.name)):
+                # It will not be there the next time either.
+                raise Unavailable(f"the pipeline's memory cannot be attached: {error}") from error
             return None
         except OSError as error:
             table.close()
             raise Unavailable(f"the pipeline's memory cannot be attached: {error}; is `ulimit -n` reached?") from error
         table.add(segment)
-        if number < len(welcome.ingress):
+        if fills:
             pools.append((segment.layout.slot_bytes, segment.number, segment.layout.slots))
             map_pages(segment)
     return Joined(welcome.interface, table, sorted(pools))

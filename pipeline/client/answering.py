@@ -1,15 +1,21 @@
-"""Answering: how an answer gets to its future, by steps that may be repeated, and what it tells of the stages."""
+"""Answering: how an answer gets to its future, by steps that may be repeated, and what it tells of the stages; and
+whether its result is of views or of copies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from pipeline.client.copies import KEPT, UNREAD
 from pipeline.client.future import Pending
 from pipeline.client.leases import Lease, Leases
 from pipeline.client.result import COPIED_BYTES, Result
-from pipeline.wire.messages import Answer, SlotRef
+from pipeline.errors import InvalidRequest
+from pipeline.wire.messages import OK, Answer, SlotRef
+from pipeline.wire.traces import traces_in
+from shm.errors import HandleRefused
 
-__all__ = ["fill", "result_of", "traces_of"]
+__all__ = ["fill", "move", "result_of", "stages_of", "traces_of"]
 
 
 def fill(future: Pending | None, answer: Answer, borrowed: Leases, now: int) -> None:
@@ -41,16 +47,27 @@ def fill(future: Pending | None, answer: Answer, borrowed: Leases, now: int) -> 
         future.answered_ns = now
 
 
-def result_of(pending: Pending, copied_bytes: int = COPIED_BYTES, part: Answer | None = None) -> Result:
-    """The outputs of an answered request.
+def result_of(
+    pending: Pending, copied_bytes: int = COPIED_BYTES, part: Answer | None = None, *, briefly: bool = False
+) -> Result:
+    """The outputs of an answered request: views, or copies if the client's results hold enough slots already.
 
     Args:
         part: of an answer that comes in parts, the one whose outputs are meant.
         copied_bytes: outputs of up to this many bytes are copied out of their slots.
+        briefly: the result is dropped at once, so that it may hold its slots.
 
     Raises:
         HandleRefused: a slot of it is not what the answer says.
     """
+    moved = pending.moved.get(None if part is None else part.part)
+    if moved is not None:
+        return moved
+    reason = KEPT if not briefly and pending.borrowed.reads_enough else None
+    return _result(pending, copied_bytes, part, reason)
+
+
+def _result(pending: Pending, copied_bytes: int, part: Answer | None, reason: str | None) -> Result:
     answer, table = part or pending.answer, pending.table
     assert answer is not None
     assert table is not None
@@ -58,13 +75,48 @@ def result_of(pending: Pending, copied_bytes: int = COPIED_BYTES, part: Answer |
     names = tuple([tensor.name for tensor in interface.outputs])
     stages = traces_of(answer, interface.stages)
     number = None if part is None else part.part
-    return Result(names, answer.outputs, pending.leases, table, pending.borrowed, stages, copied_bytes, number)
+    return Result(
+        names, answer.outputs, pending.leases, table, pending.borrowed, stages, copied_bytes, number, reason
+    )  # fmt: skip
+
+
+def move(pending: Pending) -> bool:
+    """Copy the outputs of a request that is over into this process's memory, and give its slots back; whether it held
+    any. Its results are made by that."""
+    if not pending.leases or pending.table is None:
+        return False
+    parts: list[Answer | None] = [*pending.received.values()]
+    if not parts:
+        answer = pending.answer
+        parts = [None] if answer is not None and answer.code == OK else []
+    # A slot that is not what the answer says is told when the answer is read; and so is an encoding that is none.
+    with suppress(HandleRefused, InvalidRequest):
+        moved = {
+            None if part is None else part.part: _result(pending, COPIED_BYTES, part, UNREAD) for part in parts
+        }
+        # In this order: whatever is raised in between, what is read later is one or the other.
+        pending.moved = moved
+        pending.give_back()
+    return True
+
+
+def stages_of(rows: Sequence[Result]) -> dict[str, dict[str, float]]:
+    """As `traces_of`, of the requests of a batch together."""
+    stages: dict[str, dict[str, float]] = {}
+    for row in rows:
+        for name, one in row.stages.items():
+            stage = stages.setdefault(name, dict.fromkeys(one, 0))
+            for field, value in one.items():
+                stage[field] = max(stage[field], value) if field in ("queue_ms", "batch") else stage[field] + value
+    return stages
 
 
 def traces_of(answer: Answer, names: Sequence[str]) -> dict[str, dict[str, float]]:
     """For each stage that ran: queue_ms, compute_ms, batch, copied_bytes, runs (see `Result.stages`)."""
     stages: dict[str, dict[str, float]] = {}
-    for trace in answer.trace:
+    for trace in traces_in(answer.trace):
+        if trace.stage >= len(names):
+            continue  # of no stage of this pipeline
         stage = stages.setdefault(
             names[trace.stage], {"queue_ms": 0.0, "compute_ms": 0.0, "batch": 0, "copied_bytes": 0, "runs": 0}
         )

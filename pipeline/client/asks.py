@@ -14,11 +14,15 @@ from collections.abc import Sized
 
 from pipeline.client.leases import Leases
 from pipeline.client.slots import Ask, Slots
+from pipeline.client.unread import Unread
 from pipeline.errors import Overloaded, PipelineError
 from pipeline.wire.codec import Sent
 from pipeline.wire.messages import Loan
 
 __all__ = ["Asks"]
+
+#: A caller that has waited so long waits for slots that are not free: what this client holds without need goes back.
+_SHORT_NS = 2_000_000
 
 #: How long the scheduler may take to answer an ask that does not wait.
 _SETTLED_NS = 1_000_000_000
@@ -35,18 +39,27 @@ class Asks:
         slots: those that it may fill.
         under_way: its requests that are not answered.
         outgoing: the messages to send; asks are added to them.
+        unread: its answers that were not read, whose slots are given back when slots are short.
         own_fault_ns: waiting for a slot so long, with nothing under way, means that the client itself holds them.
         number: of its last message to a scheduler before.
     """
 
     def __init__(
-        self, leases: Leases, slots: Slots, under_way: Sized, outgoing: deque[Sent], own_fault_ns: int, number: int
+        self,
+        leases: Leases,
+        slots: Slots,
+        under_way: Sized,
+        outgoing: deque[Sent],
+        unread: Unread,
+        own_fault_ns: int,
+        number: int,
     ) -> None:
         self.number = number
         self._leases = leases
         self._slots = slots
         self._under_way = under_way
         self._outgoing = outgoing
+        self._unread = unread
         self._own_fault_ns = own_fault_ns
         self._asks: list[Ask] = []
 
@@ -61,8 +74,19 @@ class Asks:
     def _next_of(self, ask: Ask) -> int:
         if ask.settles_at:
             return ask.settles_at
-        fault = max(ask.began + self._own_fault_ns, ask.looked_at + _LOOK_NS)
-        return fault if ask.end is None else min(fault, ask.end)
+        if ask.looked_at < (short := ask.began + _SHORT_NS):
+            return short if ask.end is None else min(short, ask.end)
+        times = [max(ask.began + self._own_fault_ns, ask.looked_at + _LOOK_NS)]
+        if (unread_at := self._unread.next_at) is not None:
+            times.append(unread_at)
+        if ask.end is not None:
+            times.append(ask.end)
+        return min(times)
+
+    def are_short(self, now: int) -> bool:
+        """Whether a caller has waited for so long that slots are short."""
+        # A list, here and below: of a generator that a signal's handler ends by raising, Python complains.
+        return bool([ask for ask in self._asks if not ask.settles_at and now - ask.began >= _SHORT_NS])
 
     # -- what callers say -----------------------------------------------------------------------
 
@@ -144,7 +168,10 @@ class Asks:
             if self._slots.unsettled.get(ask.segment) == 0:
                 del self._slots.unsettled[ask.segment]
             ask.answer(grant)
-        elif ask.end is not None and now >= ask.end:
+            return
+        if now - ask.began >= _SHORT_NS:
+            self._unread.move(now)
+        if ask.end is not None and now >= ask.end:
             self._settle(ask, now)
         elif now - ask.began > self._own_fault_ns and not self._under_way:
             leases, drafts = self._leases.count, len(self._slots.drafts())
@@ -152,20 +179,27 @@ class Asks:
                 ask.wanted = False
                 ask.error = Overloaded(
                     f"no slot will become free: this client keeps {leases} slots of earlier results and {drafts} "
-                    f"drafts. Drop results when they are read (`with future.get() as result`), or copy what is "
-                    f"needed; submit or discard drafts"
+                    f"drafts or loans. Drop results when they are read (`with future.get() as result`), or copy what "
+                    f"is needed; send drafts and loans, or give them back"
                 )
                 self._settle(ask, now)
+
+    def _is_wanted(self, segment: int) -> bool:
+        """Whether a caller waits for a slot of this segment."""
+        return bool([ask for ask in self._asks if ask.wanted and ask.segment == segment])
 
     def _settled(self, ask: Ask, now: int) -> None:
         if self._slots.settled < ask.number and now < ask.settles_at:
             return
         grant = self._slots.free(ask.segment, self._leases.seen)
         if not ask.wanted:
-            # Whatever has come for it.
-            if grant is not None:
+            # Whatever has come for it, unless another caller waits for such a slot.
+            if grant is not None and not self._is_wanted(ask.segment):
                 self._slots.give_back(self._slots.unused(ask.segment))
             ask.answer(None, ask.error)
+        elif grant is None and self._unread.move():
+            # They may have held what is asked for.
+            self._settle(ask, now)
         elif grant is not None or ask.waits:
             ask.answer(grant)
         elif len(self._under_way) != ask.under_way:

@@ -24,27 +24,28 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
+from types import FrameType, FunctionType
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
 from pipeline.client.access import Access
 from pipeline.client.answering import result_of
-from pipeline.client.draft import Draft, HeldDraft
+from pipeline.client.calls import CALLS, NESTED, is_within
+from pipeline.client.draft import Draft, HeldDraft, parts_of
 from pipeline.client.exchange import Exchange
 from pipeline.client.future import Future
-from pipeline.client.inputs import arrays_of, given_of, lay_out, limit_of, misfit_of
+from pipeline.client.inputs import arrays_of, fill_in, given_of, lay_out, limit_of, misfit_of, stored_shapes
+from pipeline.client.program import program
 from pipeline.client.result import COPIED_BYTES, Result
 from pipeline.client.session import Session
 from pipeline.client.slots import Grant
-from pipeline.errors import ClientMisuse, InvalidRequest, PipelineError, Unavailable
+from pipeline.errors import ClientMisuse, InvalidRequest, NotInTime, PipelineError, Unavailable
 from pipeline.wire.address import Address
 from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
-from pipeline.wire.links import Inbox, listen
+from pipeline.wire.links import Inbox, link_of, listen
 from pipeline.wire.messages import Answer
 from pipeline.wire.status import plain
 from shm.errors import ShmError
-from shm.handle import TensorHandle
 
 __all__ = ["Client"]
 
@@ -53,10 +54,6 @@ T = TypeVar("T")
 
 #: How long `connect` waits for a pipeline that is starting, if the caller gives no time.
 _START_S = 60.0
-
-
-#: The code of every public call.
-_CALLS: set[CodeType] = set()
 
 
 def _call(method: Callable[Concatenate[Client, P], T]) -> Callable[Concatenate[Client, P], T]:
@@ -78,7 +75,7 @@ def _call(method: Callable[Concatenate[Client, P], T]) -> Callable[Concatenate[C
         self._torn = False
         return value
 
-    _CALLS.add(cast("FunctionType", call).__code__)
+    CALLS.add(cast("FunctionType", call).__code__)
     return call
 
 
@@ -90,20 +87,22 @@ class Client:
     _copied_bytes: ClassVar[int] = COPIED_BYTES
     #: Waiting for a slot so long, in nanoseconds, with nothing under way, means that the client itself holds them.
     _own_fault_ns: ClassVar[int] = 5_000_000_000
+    #: Whether it goes with its pipeline to the run of a new version (`pipeline reload`).
+    _follows: ClassVar[bool] = True
 
     def __init__(self, run: str | Path | None, name: str) -> None:
-        self._name = name
+        self._name = name or program()
         self._thread = threading.get_ident()
         self._process = os.getpid()
         self._closed = False
         #: Whether a call is under way, or has not come to its end.
         self._torn = False
-        self._session = self._session_type(name, self._own_fault_ns)
-        self._exchange = Exchange(Access(run, self._listen), self._session)
+        self._session = self._session_type(self._name, self._own_fault_ns)
+        self._exchange = Exchange(Access(run, self._listen, follows=self._follows), self._session)
 
     @staticmethod
     def _listen(run_dir: Path, address: Address) -> Inbox:
-        return listen(run_dir, address, signalled=True)
+        return listen(run_dir, address, signalled=True, link=link_of(run_dir))
 
     @property
     def interface(self) -> Interface:
@@ -114,15 +113,15 @@ class Client:
 
     @classmethod
     def connect(
-        cls, run: str | Path | None = None, *, name: str = "client", timeout_s: float | None = None
+        cls, run: str | Path | None = None, *, name: str = "", timeout_s: float | None = None
     ) -> Client:
         """Connect to a running pipeline, and wait until it is ready.
 
         Of several runs of a name, the newest that is ready is taken.
 
         Args:
-            run: the pipeline's name, the path of its run folder, or None for the only one running.
-            name: what `pipeline status` calls this client.
+            run: the pipeline's name, a run's id or the path of its folder, or None for the only one running.
+            name: what `pipeline status` calls this client; empty: as it was started, such as `app.py`.
             timeout_s: seconds to wait until it runs and is ready. None: 60 for one that is starting, none for one that
                 is not there.
 
@@ -142,12 +141,14 @@ class Client:
     def reconnect(self, timeout_s: float = 60.0) -> None:
         """Wait until the pipeline is there again; at once if the connection was not lost.
 
-        A client that was connected by name goes on with the pipeline of that name which runs by then.
+        A client that was connected by name goes on with the pipeline of that name which runs by then, and every client
+        with the version that has replaced its own.
 
         Raises:
             Unavailable: it has stopped for good, or is not ready within `timeout_s` seconds.
         """
         self._exchange.notice()
+        self._exchange.move()
         if self._session.lost is not None:
             self._exchange.open(time.monotonic() + limit_of(timeout_s), True)
 
@@ -169,7 +170,7 @@ class Client:
     def _shut(self) -> None:
         # Not a parent's, by its child.
         if os.getpid() == self._process:
-            self._exchange.leave()
+            self._exchange.leave(time.monotonic_ns())
         # Last: if this is interrupted, it is begun again by the next `close`, or when the client is dropped.
         self._closed = True
 
@@ -212,14 +213,8 @@ class Client:
         Args:
             frame: of the call.
         """
-        outer = frame.f_back if self._torn else None
-        while outer is not None:
-            if outer.f_code in _CALLS and outer.f_locals.get("self") is self:
-                raise ClientMisuse(
-                    "a client was used by a signal's handler, or a finaliser, in the middle of another call of it; set "
-                    "a flag there, and look at it after the call"
-                )
-            outer = outer.f_back
+        if self._torn and is_within(frame, self):
+            raise ClientMisuse(NESTED)
 
     def _enter(self, frame: FrameType) -> None:
         """Refuse a caller that may not call, and put in order what a call has left that did not come to its end."""
@@ -250,7 +245,8 @@ class Client:
 
         Args:
             inputs: shapes by input name, beside those by keyword; see `submit`.
-            shapes: the shape of each input, a tuple of ints.
+            shapes: the shape of each input, a tuple of ints; of a "json" input the bytes of its text, and of a "bytes"
+                input with one extent more, the bytes of all elements and their lengths (see `shm.elements`).
 
         Raises:
             InvalidRequest: a shape does not fit the pipeline's inputs.
@@ -259,8 +255,9 @@ class Client:
             Unavailable: the pipeline has stopped or died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        self._exchange.be_connected()
-        return self._draft(given_of(self._session.specs, inputs, shapes), timeout_s, HeldDraft)
+        return self._connected(
+            timeout_s, lambda: self._draft(given_of(self._session.specs, inputs, shapes), timeout_s, HeldDraft)
+        )
 
     @_call
     def draft_nowait(self, inputs: Mapping[str, tuple[int, ...]] | None = None, /, **shapes: Any) -> Draft | None:
@@ -268,11 +265,31 @@ class Client:
 
         Nothing is kept for a later call: if others wait for slots, `draft` gets its turn and this call does not.
         """
-        self._exchange.be_connected()
+        try:
+            return self._connected(0.0, lambda: self._draft_nowait(inputs, shapes))
+        except NotInTime:
+            # Its run was replaced, and it goes to the new one when its requests are answered.
+            return None
+
+    def _draft_nowait(
+        self, inputs: Mapping[str, tuple[int, ...]] | None, shapes: dict[str, Any]
+    ) -> Draft | None:
         specs = self._session.specs
         layout, nbytes = lay_out(specs, given_of(specs, inputs, shapes))
         grant = self._exchange.slot_now(nbytes)
         return None if grant is None else self._make_draft(grant, layout, HeldDraft)
+
+    def _connected(self, timeout_s: float | None, call: Callable[[], T]) -> T:
+        """What `call` returns, which needs a connection and sends nothing before it returns or raises."""
+        limit = None if timeout_s is None else limit_of(timeout_s)
+        while True:
+            self._exchange.be_connected(limit)
+            try:
+                return call()
+            except Unavailable:
+                # If the run has been replaced and has ended in the middle of it, that is no failure.
+                if not self._exchange.replaced:
+                    raise
 
     def _draft(self, shapes: Mapping[str, tuple[int, ...]], timeout_s: float | None, kind: type[Draft]) -> Draft:
         layout, nbytes = lay_out(self._session.specs, shapes)
@@ -282,10 +299,7 @@ class Client:
     def _make_draft(
         self, grant: Grant, layout: list[tuple[int, str, tuple[int, ...]]], kind: type[Draft]
     ) -> Draft:
-        handles = tuple([TensorHandle(*grant.slot, *where) for where in layout])
-        table, specs = self._session.table, self._session.specs
-        # Arrays of the draft's own, so that they can be made read-only.
-        views = {name: table.view(handle, writable=True)[...] for name, handle in zip(specs, handles)}
+        handles, views = parts_of(self._session.table, self._session.specs, grant.slot, layout)
         grant.draft = draft = kind(self, grant.slot, handles, views)
         return draft
 
@@ -317,7 +331,8 @@ class Client:
         name: Any = None,
         **more: Any,
     ) -> Future:
-        """Send one request: arrays or bytes by input name, a JSON value for a "json" input.
+        """Send one request: arrays or bytes by input name, a JSON value for a "json" input, an array or nested lists
+        of `bytes` or texts for a "bytes" input.
 
         Args:
             inputs: the inputs by name, whatever they are called; also as `inputs=`, unless an input is called that.
@@ -337,15 +352,27 @@ class Client:
             Unavailable: the pipeline has stopped or died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        self._exchange.be_connected()
+        return self._connected(
+            timeout_s, lambda: self._submit(inputs, more, deadline_ms, priority, timeout_s, flush, name)
+        )
+
+    def _submit(
+        self,
+        inputs: Mapping[str, Any] | None,
+        more: dict[str, Any],
+        deadline_ms: float | None,
+        priority: int,
+        timeout_s: float | None,
+        flush: bool,
+        name: Any,
+    ) -> Future:
         specs = self._session.specs
         given = given_of(specs, inputs, more)
         if name is not None and "name" in specs and "name" not in given:
             given, name = {**given, "name": name}, None
         arrays = arrays_of(specs, given)
-        draft = self._draft({key: array.shape for key, array in arrays.items()}, timeout_s, Draft)
-        for key, array in arrays.items():
-            draft.inputs[key][...] = array
+        draft = self._draft(stored_shapes(arrays), timeout_s, Draft)
+        fill_in(draft.inputs, arrays)
         return self._submit_draft(draft, deadline_ms, priority, flush, name or "")
 
     @_call
@@ -422,6 +449,7 @@ class Client:
         if threading.get_ident() != self._thread or os.getpid() != self._process:
             raise self._misuse()
         try:
+            self._session.unread.take(future)
             return result_of(future, self._copied_bytes, part)
         except ShmError as error:
             raise Unavailable(f"{error}; the pipeline's memory has changed under this client: send again") from error
@@ -430,6 +458,12 @@ class Client:
     def outstanding(self) -> int:
         """Requests that have no answer yet."""
         return len(self._session.futures)
+
+    @property
+    def copied(self) -> dict[str, int]:
+        """Bytes that this client has copied within this process, beside those into slots, by reason
+        (`pipeline.client.copies`)."""
+        return self._session.copies.by_reason()
 
     @_call
     def status(self, timeout_s: float = 5.0) -> dict[str, Any]:
@@ -440,5 +474,7 @@ class Client:
             Unavailable: the pipeline has died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
+        self._exchange.look()
+        self._exchange.move()
         document: dict[str, Any] = plain(self._exchange.status(limit_of(timeout_s)))
         return document

@@ -20,7 +20,7 @@ from pipeline.client.leases import Leases
 from pipeline.client.session import Session
 from pipeline.errors import ClientMisuse
 from pipeline.wire.address import SCHEDULER
-from pipeline.wire.links import connect
+from pipeline.wire.links import Inbox, connect
 from pipeline.wire.messages import Bye
 from pipeline.wire.run_dir import lock_path
 from shm.owner import Dead, OwnerLock, probe
@@ -38,15 +38,18 @@ class Connection(Leases):
         run_dir: of the run.
         number: the client's.
         lock: held; it says that this process may still touch the client's slots.
+        inbox: the client's.
     """
 
-    def __init__(self, run_dir: Path, number: int, lock: OwnerLock) -> None:
+    def __init__(self, run_dir: Path, number: int, lock: OwnerLock, inbox: Inbox | None = None) -> None:
         super().__init__(number)
         self.run_dir = run_dir
         #: Whether it belongs to another process: the child of a fork owns nothing of its parent's.
         self.forked = False
+        #: A message is about to go that tells of all leases that end until then: they need no message of their own.
+        self.about_to_send = False
         self._lock = lock
-        self._scheduler = connect(run_dir, SCHEDULER)
+        self._scheduler = connect(run_dir, SCHEDULER, inbox)
         self._mutex = threading.Lock()
         #: The thread that has the mutex.
         self._holder = 0
@@ -75,6 +78,15 @@ class Connection(Leases):
         # Leases that ended in the middle of it.
         self.settle_idle()
 
+    def proceed(self) -> None:
+        """Go on with what was held back on its way to the scheduler."""
+        self._refuse_nested()
+        with self._mutex:
+            self._holder = threading.get_ident()
+            self._scheduler.proceed()
+            self._holder = 0
+        self.settle_idle()
+
     def settle(self) -> None:
         """Report the leases that are gone, if there are any; after the last one of a client that has left, end."""
         while self.dropped and not self._ended:
@@ -84,8 +96,12 @@ class Connection(Leases):
 
     def settle_idle(self) -> None:
         """As `Leases.settle_idle`."""
-        if self.idle or self._left:
+        if self._reports_at_once:
             self.settle()
+
+    @property
+    def _reports_at_once(self) -> bool:
+        return self._left or (self.idle and not self.about_to_send and not self.in_no_hurry)
 
     def _report(self) -> None:
         self._refuse_nested()
@@ -101,7 +117,7 @@ class Connection(Leases):
 
     def ended(self) -> None:
         """As `Leases.ended`: report it, unless a message is about to go that it can share."""
-        if self.held or not (self.idle or self._left) or sys.is_finalizing():
+        if self.held or not self._reports_at_once or sys.is_finalizing():
             return
         # In the middle of a message of this thread's, it is reported after that.
         if not (self._holder == threading.get_ident() and self._mutex.locked()):
@@ -157,6 +173,12 @@ class Connection(Leases):
             self._lock.release()
             self._ended = True
             self._holder = 0
+
+    def __del__(self) -> None:
+        # Of a client that has left, and whose last leases the collector frees together with this: then their end is not
+        # told. Each of them refers to this, so no array is left.
+        if getattr(self, "_left", False) and not (self._ended or self.forked or sys.is_finalizing()):
+            self._end()
 
     def forget(self) -> None:
         """This process is the child of a fork: it has a copy of everything, and must touch none of it."""

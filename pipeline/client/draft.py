@@ -1,8 +1,8 @@
-"""Draft: a slot of the pipeline's memory that the application fills itself."""
+"""Draft: a slot of the pipeline's memory that the application fills itself. Filling: any slot that is being filled."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -12,8 +12,9 @@ from pipeline.client.future import Future
 from pipeline.errors import InvalidRequest, PipelineError
 from pipeline.wire.messages import SlotRef
 from shm.handle import TensorHandle
+from shm.view import SegmentTable
 
-__all__ = ["Draft", "HeldDraft"]
+__all__ = ["Draft", "Filling", "HeldDraft", "parts_of"]
 
 Array = NDArray[Any]
 
@@ -28,25 +29,63 @@ class _Owner(Protocol):
     def may_be_called(self) -> bool: ...
 
 
-class Draft:
-    """A slot that is being filled: one writable array for each input. `submit` sends it off.
+class Filling:
+    """A slot that is being filled: one writable array for each input."""
 
-    A draft that the application drops gives its slot back, as `discard` does.
-    """
+    __slots__ = ("__weakref__", "handles", "inputs", "open", "slot")
 
-    __slots__ = ("__weakref__", "_owner", "handles", "inputs", "open", "slot")
-
-    def __init__(
-        self, owner: _Owner, slot: SlotRef, handles: tuple[TensorHandle, ...], views: Mapping[str, Array]
-    ) -> None:
-        self._owner = owner
+    def __init__(self, slot: SlotRef, handles: tuple[TensorHandle, ...], views: Mapping[str, Array]) -> None:
         self.slot = slot
         self.handles = handles
-        #: name -> writable view; "json" inputs are their UTF-8 bytes. Read-only once it is submitted: the slot is then
+        #: name -> writable view; "json" inputs are their UTF-8 bytes, "bytes" inputs their encoding
+        #: (see `shm.elements`). Read-only once it is submitted: the slot is then
         #: the pipeline's, and later another request's. That holds for these arrays, and cannot for slices of them.
         self.inputs = views
         #: Neither submitted nor discarded.
         self.open = True
+
+    def close(self) -> None:
+        """Called by the client: the slot is not this draft's any more."""
+        self.open = False
+        for view in self.inputs.values():
+            view.flags.writeable = False
+
+    def __del__(self) -> None:
+        # Its slot is another request's from now on, though the application may have kept an array of it.
+        if getattr(self, "open", False):
+            self.close()
+
+
+def parts_of(
+    table: SegmentTable, names: Iterable[str], slot: SlotRef, layout: Sequence[tuple[int, str, tuple[int, ...]]]
+) -> tuple[tuple[TensorHandle, ...], dict[str, Array]]:
+    """The handles and the writable arrays of the inputs in a granted slot.
+
+    Args:
+        names: of the inputs.
+        layout: of the same (see `inputs.lay_out`).
+
+    Raises:
+        HandleRefused: the slot is not what the grant says.
+    """
+    handles = tuple([TensorHandle(*slot, *where) for where in layout])
+    # Arrays of the draft's own, so that they can be made read-only.
+    return handles, {name: table.view(handle, writable=True)[...] for name, handle in zip(names, handles)}
+
+
+class Draft(Filling):
+    """A slot that the application fills. `submit` sends it off.
+
+    A draft that the application drops gives its slot back, as `discard` does.
+    """
+
+    __slots__ = ("_owner",)
+
+    def __init__(
+        self, owner: _Owner, slot: SlotRef, handles: tuple[TensorHandle, ...], views: Mapping[str, Array]
+    ) -> None:
+        super().__init__(slot, handles, views)
+        self._owner = owner
 
     def submit(
         self, *, deadline_ms: float | None = None, priority: int = 0, flush: bool = True, name: object = ""
@@ -67,12 +106,6 @@ class Draft:
         if self.open:
             self._owner.discard_draft(self)
 
-    def close(self) -> None:
-        """Called by the client: the slot is not this draft's any more."""
-        self.open = False
-        for view in self.inputs.values():
-            view.flags.writeable = False
-
     def __repr__(self) -> str:
         inputs = ", ".join(f"{name} {view.dtype}{list(view.shape)}" for name, view in self.inputs.items())
         return f"<Draft of {inputs}{'' if self.open else ', submitted or discarded'}>"
@@ -89,3 +122,4 @@ class HeldDraft(Draft):
         if getattr(self, "open", False) and self._owner.may_be_called():
             with suppress(PipelineError):
                 self.discard()
+        super().__del__()

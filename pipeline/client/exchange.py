@@ -1,4 +1,4 @@
-"""Exchange: moves messages between a session and the sockets of its client, and waits in the caller's thread.
+"""Exchange: a session of the caller's thread: it moves the session's messages, and waits.
 
 It decides nothing of the protocol. What it adds is time: how long a call may take, how often the scheduler's lock is
 looked at, and when to look for a pipeline that is not there yet.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from pipeline.client.access import Access, join
-from pipeline.client.connection import Connection
+from pipeline.client.access import Access
+from pipeline.client.carrier import ALIVE_CHECK_MS, LAST_WORDS_MS, LOOK_MS, Carrier
 from pipeline.client.session import Session
 from pipeline.client.slots import Ask, Grant
 from pipeline.errors import NotInTime, PipelineError, Unavailable
@@ -18,20 +18,14 @@ from pipeline.wire.status import PipelineStatus
 
 __all__ = ["Exchange"]
 
-#: While nothing comes, the scheduler's lock is looked at this often: its death is seen within this time.
-_ALIVE_CHECK_MS = 50
-
-#: How long to wait for a dead scheduler's last messages.
-_LAST_WORDS_MS = 40
-
-#: How often a pipeline is looked for that is not there yet.
-_LOOK_S = 0.05
+#: How long it may take to be let in by the run that has taken over. It is ready; unless it has died since.
+_MOVE_S = 30.0
 
 #: The longest wait of one step, in which nothing is due.
 _STEP_S = 1.0
 
 
-class Exchange:
+class Exchange(Carrier):
     """A session of the caller's thread.
 
     Args:
@@ -40,15 +34,8 @@ class Exchange:
     """
 
     def __init__(self, access: Access, session: Session) -> None:
-        self.access = access
-        self.session = session
+        super().__init__(access, session)
         self._looked_at = 0.0
-
-    @property
-    def there(self) -> Connection:
-        """The place in the run's folder."""
-        assert self.access.connection is not None
-        return self.access.connection
 
     # -- coming and going -----------------------------------------------------------------------
 
@@ -62,72 +49,92 @@ class Exchange:
         access = self.access
         while True:
             try:
-                self._attach()
+                self.attach()
                 self._await_welcome(end)
                 return
             except Unavailable:
-                over = access.is_over
-                if over:
-                    self._detach()
+                final = access.is_final or not (patient or access.is_replaced)
+                if access.is_over:
+                    self.detach()
                 left = end - time.monotonic()
-                if left <= 0 or not patient or (over and access.by_path) or self.session.other_version:
+                if left <= 0 or final or self.session.other_version:
                     raise
-            time.sleep(min(_LOOK_S, left))
-
-    def _attach(self) -> None:
-        if self.access.connection is None:
-            self.access.attach()
-        if self.session.leases is not self.access.connection:
-            self.session.attached(self.there)
-
-    def _detach(self) -> None:
-        self.session.detached()
-        self.access.detach(known=False)
+            time.sleep(min(LOOK_MS / 1000, left))
 
     def _await_welcome(self, end: float) -> None:
         while self.session.lost is not None:
             left = end - time.monotonic()
             if left <= 0:
-                why = f": {self.session.refusal}" if self.session.refusal else ""
-                where = self.there.run_dir
-                raise Unavailable(f"the pipeline in {where} is not ready{why}; waited until the time was over")
-            self._say_hello(min(_ALIVE_CHECK_MS, int(left * 1000) + 1))
+                raise self.not_ready()
+            self._say_hello(min(ALIVE_CHECK_MS, int(left * 1000) + 1))
 
     def _say_hello(self, wait_ms: int) -> None:
         """Ask to be let in, and take in a welcome that has come."""
         self._wake()
         self._receive(wait_ms)
-        if self.session.other_version:
-            raise Unavailable(f"the pipeline in {self.there.run_dir}: {self.session.other_version}")
-        if self.session.lost is not None and self.access.is_over:
-            raise Unavailable(f"the pipeline in {self.there.run_dir} has stopped")
+        self.check()
 
-    def _join(self) -> None:
-        """Attach the segments that the welcome names."""
-        session = self.session
-        assert session.welcome is not None
-        if (joined := join(session.welcome)) is None:
-            session.refuse()
-        else:
-            session.join(*joined)
-            self.access.watch_scheduler()
+    def be_connected(self, timeout_s: float | None = None) -> None:
+        """Make sure that there is a connection, for another request: if the run was replaced, to the one that has taken
+        over, once this client's requests are answered.
 
-    def be_connected(self) -> None:
-        """Make sure that there is a connection.
+        Args:
+            timeout_s: how long those may take.
 
         Raises:
+            NotInTime: they are not answered in time.
             Unavailable: there is none; it is asked for, and may be there at the next call.
         """
         session = self.session
         if session.lost is None:
+            self.look()
+            if self.replaced:
+                self._follow(timeout_s)
+        elif self.replaced:
+            self._go()
+        if session.lost is None:
             return
         # The scheduler may be back by now, or the pipeline of that name: then a caller that tries again succeeds.
-        if self.access.is_over and not self.access.by_path:
-            self._detach()
-        self._attach()
+        if self.access.is_over and not self.access.is_final:
+            self.detach()
+        self.attach()
         self._say_hello(0)
         if session.lost is not None:
             raise session.lost
+
+    # -- to another run -------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Take in what has come while the client made no call, and waits for nothing."""
+        session = self.session
+        if session.lost is None and not session.futures:
+            with suppress(Unavailable):
+                self._receive(0)
+
+    def move(self) -> None:
+        """Go to the run that has taken over, if nothing keeps the client where it is."""
+        if self.replaced and (self.session.lost is not None or self.session.may_move):
+            self._go()
+
+    def _follow(self, timeout_s: float | None) -> None:
+        """Take in the answers that are still to come, then go. A client that fills a slot stays: that is good only
+        here, and the run waits for it."""
+        session = self.session
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while session.futures and session.lost is None and not session.slots.in_use:
+            left = _STEP_S if end is None else end - time.monotonic()
+            if left <= 0:
+                raise NotInTime(
+                    f"the pipeline was replaced by a new version, and {len(session.futures)} earlier requests of this "
+                    f"client were not answered within {timeout_s} s"
+                )
+            with suppress(Unavailable):
+                self.pump(left)
+        self.move()
+
+    def _go(self) -> None:
+        self.depart()
+        self.open(time.monotonic() + _MOVE_S, True)
 
     def notice(self) -> None:
         """See whether the scheduler is still there, without waiting."""
@@ -138,39 +145,18 @@ class Exchange:
         if session.lost is None and self.access.scheduler_is_gone:
             session.scheduler_gone(time.monotonic_ns())
 
-    def leave(self) -> None:
-        """Leave: what is under way is dropped, and what is held comes back."""
-        self.session.close(time.monotonic_ns())
-        self.access.detach(known=self.session.lost is None)
-
-    def mend(self) -> None:
-        """A call was interrupted, at any point of it."""
-        self.session.mend()
-        self.send()
-
     # -- moving messages ------------------------------------------------------------------------
 
-    def send(self) -> None:
-        """Send what the session has to say."""
-        if self.session.has_to_send:
-            self.there.carry(self.session)
-
     def _wake(self) -> None:
-        if self.session.wake(time.monotonic_ns()):
-            self.access.renew()
-        self.send()
+        self.wake(time.monotonic_ns())
 
     def _receive(self, wait_ms: int) -> int:
         """Take in the messages that are here, or come within `wait_ms`; how many answers, and -1 if no message came."""
         session = self.session
         connected, before = session.lost is None, session.came
-        messages = self.access.inbox.receive(wait_ms)
+        messages = self.receive(wait_ms)
         if messages:
-            now = time.monotonic_ns()
-            for message in messages:
-                session.receive(message, now)
-                if session.welcome is not None:
-                    self._join()
+            self.take(messages, time.monotonic_ns())
             self.send()
         answers = session.came - before if messages else -1
         if session.lost is not None and connected and answers <= 0:
@@ -191,7 +177,7 @@ class Exchange:
         self.send()
         waited = 0.0
         while True:
-            step = min(_ALIVE_CHECK_MS, int((timeout_s - waited) * 1000) + 1) if timeout_s > waited else 0
+            step = min(ALIVE_CHECK_MS, int((timeout_s - waited) * 1000) + 1) if timeout_s > waited else 0
             if (answers := self._receive(step)) >= 0:
                 return answers
             waited += step / 1000
@@ -203,12 +189,12 @@ class Exchange:
         """No message comes: see whether a scheduler is there that knows this client; how many answers came
         meanwhile."""
         now = time.monotonic()
-        if now - self._looked_at < _ALIVE_CHECK_MS / 1000:
+        if now - self._looked_at < ALIVE_CHECK_MS / 1000:
             return 0
         self._looked_at = now
         if self.access.scheduler_is_gone:
             # What it sent before it ended, for example at the end of a drain, may still be on its way.
-            if (answers := self._receive(_LAST_WORDS_MS)) > 0:
+            if (answers := self._receive(LAST_WORDS_MS)) > 0:
                 self._looked_at = 0.0
                 return answers
             self.session.scheduler_gone(time.monotonic_ns())
@@ -216,16 +202,6 @@ class Exchange:
             raise self.session.lost
         self._wake()
         return 0
-
-    def flush(self) -> None:
-        """Send what was kept back: submissions, and slots that are not needed any more."""
-        self.session.flush()
-        self.send()
-
-    def cancel(self, tag: int) -> None:
-        """Tell the scheduler that a request is not wanted any more."""
-        self.session.cancel(tag)
-        self.send()
 
     # -- waiting --------------------------------------------------------------------------------
 

@@ -29,8 +29,8 @@ class Pending:
     """A request on its way: what is known of it, without a way to wait for more."""
 
     __slots__ = (
-        "__weakref__", "_error", "answer", "answered_ns", "borrowed", "interface", "leases", "received", "submitted_ns",
-        "table", "tag",
+        "__weakref__", "_error", "answer", "answered_ns", "borrowed", "interface", "leases", "moved", "received",
+        "submitted_ns", "table", "tag",
     )  # fmt: skip
 
     def __init__(self, tag: int, borrowed: Leases, table: SegmentTable, interface: Interface, now: int) -> None:
@@ -49,6 +49,9 @@ class Pending:
         self.received: dict[int, Answer] = {}
         #: What the answer refers to, until the result has it.
         self.leases: dict[SlotRef, Lease] = {}
+        #: Its results, if they were made before they were asked for (see `unread`): by the number of the part, None for
+        #: an answer that came whole.
+        self.moved: dict[int | None, Result] = {}
         #: Monotonic nanoseconds of the submission and of the answer (0: not yet).
         self.submitted_ns = now
         self.answered_ns = 0
@@ -80,6 +83,19 @@ class Pending:
         if answer is None or answer.code == OK or not self.done():
             return None
         return request_error(answer.code, answer.message, answer.traceback, self.request)
+
+    def give_back(self) -> None:
+        """Its results have what they need: the slots that no array is on come back."""
+        if not self.leases:
+            return
+        borrowed = self.borrowed
+        # Several slots share one message.
+        borrowed.held = True
+        try:
+            self.leases = {}
+        finally:
+            borrowed.held = False
+        borrowed.settle_idle()
 
     def _raise(self) -> None:
         """Raise why it failed, if it did."""
@@ -178,14 +194,9 @@ class Future(Pending):
         # In this order: whatever is raised in between, the leases are held by the result or by this.
         if self._result is None:
             self._result = self._owner.make_result(self)
-        if self.leases:
-            self.borrowed.held = True
-            try:
-                self.leases = {}
-            finally:
-                self.borrowed.held = False
-            self.borrowed.settle_idle()
+        self.give_back()
         self.table = None
+        self.moved = {}
         return self._result
 
 

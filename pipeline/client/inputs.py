@@ -12,17 +12,27 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InvalidRequest
 from pipeline.wire.limits import LOWEST_PRIORITY
-from shm.handle import JSON, itemsize
+from shm.elements import elements_of, fill, stored_shape
+from shm.handle import BYTES, ENCODED, JSON, nbytes_of, numpy_dtype
 from shm.layout import round_up
 from stages.errors import SpecMismatch
+from stages.hints import nearest
 from stages.spec import TensorSpec, extents_of
 
-__all__ = ["arrays_of", "given_of", "lay_out", "limit_of", "misfit_of"]
+__all__ = [
+    "Layout", "arrays_of", "fill_in", "given_of", "lay_out", "lay_out_arrays", "limit_of", "misfit_of", "stored_shapes",
+    "unchanging", "write",
+]  # fmt: skip
 
 _LONGEST_S = 1e7
 _LONGEST_DEADLINE_MS = 86_400_000.0
+#: Of `InferRunner.infer`, as a caller may misspell them.
+_ARGUMENTS = ("deadline_ms", "priority", "retries", "block")
 
 Array = NDArray[Any]
+
+Layout = tuple[list[tuple[int, str, tuple[int, ...]]], int]
+"""Where the inputs of a request lie in a slot: (offset, dtype, shape) of each; and the bytes of all of them."""
 
 
 def given_of(specs: Mapping[str, TensorSpec], inputs: object, keywords: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +65,8 @@ def given_of(specs: Mapping[str, TensorSpec], inputs: object, keywords: dict[str
 
 
 def arrays_of(specs: Mapping[str, TensorSpec], inputs: Mapping[str, Any]) -> dict[str, Array]:
-    """Arrays by input name: of arrays and what numpy makes arrays of, of bytes, and of JSON values.
+    """Arrays by input name: of arrays and what numpy makes arrays of, of bytes, and of JSON values. For inputs of dtype
+    "bytes" they are arrays of objects, each of them a `bytes`; texts become UTF-8.
 
     Raises:
         InvalidRequest: an input is missing or unknown, or a value has another dtype than its input, or no JSON form.
@@ -70,52 +81,170 @@ def arrays_of(specs: Mapping[str, TensorSpec], inputs: Mapping[str, Any]) -> dic
                 arrays[name] = np.frombuffer(json.dumps(value).encode(), np.uint8)
             except (TypeError, ValueError, RecursionError) as error:
                 raise InvalidRequest(f"input {name!r}: no JSON value: {error}") from error
-        elif isinstance(value, (bytes, bytearray, memoryview)):
+        elif spec.dtype == BYTES:
+            try:
+                arrays[name] = elements_of(value)
+            except (TypeError, ValueError) as error:
+                raise InvalidRequest(f"input {name!r}: {error}") from error
+        elif isinstance(value, (bytes, bytearray)) or (isinstance(value, memoryview) and _is_dense(value)):
             arrays[name] = np.frombuffer(value, np.uint8)
         else:
-            try:
-                arrays[name] = np.asarray(value)
-            except (TypeError, ValueError) as error:
-                raise InvalidRequest(f"input {name!r}: no array: {error}") from error
-            if isinstance(value, (str, PurePath)):
-                raise InvalidRequest(
-                    f"input {name!r}: expected bytes or an array, found {type(value).__name__}; "
-                    f"of a file that is Path(...).read_bytes()"
-                )
-        if spec.dtype not in (JSON, arrays[name].dtype.name):
-            raise InvalidRequest(f"input {name!r}: expected dtype {spec.dtype}, found {arrays[name].dtype.name}")
+            _refuse_no_data(name, value)
+            arrays[name] = _array_of(name, value)
+        found = arrays[name].dtype
+        # The name is asked for last: numpy makes it anew each time.
+        if spec.dtype not in ENCODED and found != numpy_dtype(spec.dtype) and found.name != spec.dtype:
+            how = _conversion(spec.dtype, found, value)
+            raise InvalidRequest(f"input {name!r}: expected dtype {spec.dtype}, found {found.name}{how}")
     return arrays
 
 
-def lay_out(
-    specs: Mapping[str, TensorSpec], shapes: Mapping[str, Any]
-) -> tuple[list[tuple[int, str, tuple[int, ...]]], int]:
+def stored_shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    """The shapes that the handles of these arrays of `arrays_of` have (see `TensorSpec.stored_shape`)."""
+    return {name: stored_shape(array) if array.dtype.hasobject else array.shape for name, array in arrays.items()}
+
+
+def fill_in(views: Mapping[str, Array], arrays: Mapping[str, Array]) -> None:
+    """Write arrays of `arrays_of` into their views, which have the shapes of `stored_shapes`."""
+    for name, array in arrays.items():
+        write(views[name], array)
+
+
+def write(view: Array, array: Array) -> None:
+    """Write one of them."""
+    if array.dtype.hasobject:
+        fill(view, array)
+    else:
+        view[...] = array
+
+
+def unchanging(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], int]:
+    """The same values in memory that the caller cannot change, and how many bytes were copied for it."""
+    kept: dict[str, Array] = {}
+    copied = 0
+    for name, array in arrays.items():
+        base: object = array.base
+        if isinstance(base, bytes):
+            kept[name] = array
+        else:
+            kept[name] = np.array(array)
+            copied += array.nbytes
+    return kept, copied
+
+
+def _array_of(name: str, value: object) -> Array:
+    """An array over the caller's memory, if that can be had; what has only `__dlpack__` is taken too.
+
+    Raises:
+        InvalidRequest: numpy makes no array of it.
+    """
+    if type(value) is np.ndarray:
+        return value
+    try:
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        # Such as a tensor of a GPU, which says itself how it is copied to the host.
+        raise InvalidRequest(f"input {name!r}: no array: {error}") from error
+
+
+def _is_dense(value: memoryview) -> bool:
+    """Whether its bytes lie one after the other, so that they can be taken whatever the elements are."""
+    try:
+        return value.c_contiguous
+    except ValueError:
+        # It was released; numpy says so.
+        return False
+
+
+def _refuse_no_data(name: str, value: object) -> None:
+    """
+    Raises:
+        InvalidRequest: it is what names a file, or nothing, and not the data.
+    """
+    if isinstance(value, (str, PurePath)):
+        how = "; of a file that is Path(...).read_bytes()"
+    elif hasattr(value, "read") and not hasattr(value, "__array__"):
+        how = "; of a file that was opened with \"rb\" that is its read()"
+    elif value is None:
+        how = ""
+    else:
+        return
+    raise InvalidRequest(f"input {name!r}: expected bytes or an array, found {type(value).__name__}{how}")
+
+
+def _conversion(expected: str, found: np.dtype[Any], value: object) -> str:
+    """The end of a message: how to convert. Nothing is converted unasked, since values may be lost by it."""
+    if found.kind not in "biufc":
+        return ""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f'; if the bytes are such numbers, write np.frombuffer(..., "{expected}").reshape(...)'
+    line = f'.astype("{expected}")'
+    if not hasattr(value, "astype"):
+        # A list, or a tensor of another library.
+        line = f"np.asarray(...){line}"
+    return f"; write {line}" if np.can_cast(found, expected, "same_kind") else f"; if its values fit, write {line}"
+
+
+def lay_out(specs: Mapping[str, TensorSpec], shapes: Mapping[str, Any]) -> Layout:
     """Where inputs of these shapes lie in a slot: (offset, dtype, shape) of each, and the bytes of all of them.
+
+    Args:
+        shapes: as `TensorSpec.stored_shape`.
 
     Raises:
         InvalidRequest: an input is missing or unknown, or a shape does not fit its spec.
     """
     _refuse_other_names(specs, shapes)
+    extents = {}
+    for name in specs:
+        try:
+            extents[name] = extents_of(shapes[name])
+        except SpecMismatch as error:
+            raise InvalidRequest(f"input {name!r}: {error}") from None
+    return _lay_out(specs, extents)
+
+
+def lay_out_arrays(specs: Mapping[str, TensorSpec], arrays: Mapping[str, Array]) -> Layout:
+    """As `lay_out`, of arrays of `arrays_of`."""
+    _refuse_other_names(specs, arrays)
+    return _lay_out(specs, stored_shapes(arrays))
+
+
+def _lay_out(specs: Mapping[str, TensorSpec], shapes: Mapping[str, tuple[int, ...]]) -> Layout:
     offset = 0
     layout: list[tuple[int, str, tuple[int, ...]]] = []
     for name, spec in specs.items():
-        try:
-            shape = extents_of(shapes[name])
-        except SpecMismatch as error:
-            raise InvalidRequest(f"input {name!r}: {error}") from None
-        if (why := spec.misfit(spec.dtype, shape)) is not None:
+        shape = shapes[name]
+        if shape != spec.stored_shape and (why := spec.misfit(spec.dtype, shape)) is not None:
             raise InvalidRequest(f"input {name!r}: {why}")
         layout.append((offset, spec.dtype, shape))
-        nbytes = itemsize(spec.dtype)
-        for extent in shape:
-            nbytes *= extent
-        offset += round_up(nbytes)
+        offset += round_up(nbytes_of(spec.dtype, shape))
     return layout, offset
 
 
 def _refuse_other_names(specs: Mapping[str, TensorSpec], given: Mapping[str, Any]) -> None:
     if given.keys() != specs.keys():
-        raise InvalidRequest(f"expected the inputs {', '.join(specs)}; found {', '.join(map(str, given)) or 'none'}")
+        found = ", ".join(map(str, given)) or "none"
+        missing = [name for name in specs if name not in given]
+        near = [(name, nearest(str(name), missing)) for name in given if name not in specs]
+        hint = "".join(
+            f"; {name!r} may be meant for {meant!r}" if meant is not None else _argument_meant(str(name))
+            for name, meant in near
+        )
+        raise InvalidRequest(f"expected the inputs {', '.join(specs)}; found {found}{hint}")
+
+
+def _argument_meant(name: str) -> str:
+    """The end of a message about a keyword that is no input, if it is like an argument of the call."""
+    if name in ("timeout", "timeout_s"):
+        which = "get, which waits for the answer, or for deadline_ms, which ends the request"
+        return f"; {name!r} may be meant for {which}"
+    if name in _ARGUMENTS:
+        return f"; {name!r} is an argument of infer, and not of this call"
+    meant = nearest(name, _ARGUMENTS)
+    return "" if meant is None else f"; {name!r} may be meant for {meant!r}, an argument of infer"
 
 
 def limit_of(timeout_s: float) -> float:

@@ -7,6 +7,11 @@ the client, or of the block that it was used in:
     array ──base──▶ _Held ──▶ Lease ◀┄┄weak┄┄ ticket ── its callback ──▶ dropped ──Submit.releases──▶ scheduler
                                                         appends itself
 
+The same holds for a slot that the client still fills when it is closed: another thread may be in the middle of writing
+it. Its lease lives until the last array on it is gone (`Leases.keep`):
+
+    array ┄┄weak┄┄ _Written ──▶ Lease
+
 A ticket gets into `dropped` without a line of Python being run: an exception that a signal's handler raises just then
 cannot lose it. The last array may be dropped in any thread, by the collector too, and in the middle of a call of the
 client's; the code that sends the releases must take care of that (`pipeline.client.connection`).
@@ -16,17 +21,30 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
+from pipeline.client.copies import Copies
 from pipeline.wire.messages import Bye, SlotRef, Submission, Submit
 
 __all__ = ["Lease", "Leases"]
 
 
+#: Results are views of their slots for as long as the client's earlier results are on less than this part of the
+#: slots that clients fill.
+_READ_PART = 8
+
+
+class _Unread(Protocol):
+    def are(self, count: int) -> bool: ...
+
+
 class Lease:
     """One borrowed slot of an answer. It is given back when nothing refers to it any more."""
 
-    __slots__ = ("__weakref__", "_leases", "armed", "slot")
+    __slots__ = ("__weakref__", "_leases", "armed", "read", "slot")
 
     def __init__(self, slot: SlotRef, leases: Leases) -> None:
         self.slot = slot
@@ -34,6 +52,8 @@ class Lease:
         self._leases = leases
         #: Whether its end will be noticed: `Leases.arm`.
         self.armed = False
+        #: Whether an array of a result is on its slot.
+        self.read = False
 
 
 class _Ticket(weakref.ref[Lease]):
@@ -45,16 +65,30 @@ class _Ticket(weakref.ref[Lease]):
     report: weakref.ref[Lease] | None
 
 
+class _Written(weakref.ref[NDArray[Any]]):
+    """Has the lease of a slot live as long as an array over it, which itself can hold none."""
+
+    __slots__ = ("lease",)
+
+    lease: Lease
+
+    # Those of an array compare its elements. These two are C, as is all that happens when the array is gone.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
 class _Epoch:
     """The leases of one epoch's slots."""
 
-    __slots__ = ("dropped", "tickets")
+    __slots__ = ("dropped", "tickets", "written")
 
     def __init__(self) -> None:
         #: Slots of leases that are gone and not reported yet.
         self.dropped: deque[_Ticket] = deque()
         #: Tickets of all leases that are not reported yet, so that their callbacks live.
         self.tickets: set[_Ticket] = set()
+        #: Of the slots that were being filled when the client was closed.
+        self.written: set[_Written] = set()
 
 
 class Leases:
@@ -71,11 +105,19 @@ class Leases:
         self.number = number
         #: Nothing is under way, so that no message is about to go that releases could share: they go at once.
         self.idle = True
+        #: A caller waits for a slot: every slot that comes back is told of at once.
+        self.short = False
+        #: Answers that have come and were not read; None: it is not known of any.
+        self.unread: _Unread | None = None
         #: Leases are being dropped by a call that reports all of them at its end.
         self.held = False
         #: The number of the last `Answers` that was taken in.
         self.seen = 0
+        #: How many slots may be under arrays of results before the outputs of further results are copied.
+        self.most_read = 1
+        self.copies = Copies()
         self._epoch = _Epoch()
+        self._on_end = _reporter(weakref.ref(self))
 
     def arm(self, lease: Lease) -> None:
         """From now on the end of `lease` gives its slot back. A second call does no harm."""
@@ -85,9 +127,25 @@ class Leases:
         epoch.tickets.add(self._ticket(lease, epoch))
         lease.armed = True
 
+    def keep(self, slot: SlotRef, arrays: Iterable[NDArray[Any]]) -> None:
+        """The client is closed, and arrays of a slot that it fills may still be written, by another thread: the slot is
+        given back when the last array on it is gone.
+
+        Args:
+            arrays: those that the application has, each a view of the array that is made for its input. That one is the
+                base of every other array on it, such as a slice.
+        """
+        epoch = self._epoch
+        lease = Lease(slot, self)
+        for array in arrays:
+            written = _Written(array if array.base is None else array.base, epoch.written.discard)
+            written.lease = lease
+            epoch.written.add(written)
+        self.arm(lease)
+
     def _ticket(self, lease: Lease, epoch: _Epoch) -> _Ticket:
         # Of two callbacks the one that was made last is called first: the ticket is in `dropped` when it is looked at.
-        report = weakref.ref(lease, _reporter(weakref.ref(self)))
+        report = weakref.ref(lease, self._on_end)
         ticket = _Ticket(lease, epoch.dropped.append)
         ticket.slot = lease.slot
         ticket.report = report
@@ -98,16 +156,36 @@ class Leases:
         """Slots of answers that this process still holds."""
         return len(self._epoch.tickets) - len(self._epoch.dropped)
 
+    def limit_reading(self, slots: int) -> None:
+        """Let arrays of results be on an eighth of so many slots, and on one at least; results beyond are copies."""
+        self.most_read = max(1, slots // _READ_PART)
+
+    @property
+    def reads_enough(self) -> bool:
+        """Whether arrays of results are on as many slots as may be."""
+        if self.count < self.most_read:
+            return False
+        tickets = tuple(self._epoch.tickets)
+        return sum([1 for ticket in tickets if (lease := ticket()) is not None and lease.read]) >= self.most_read
+
     @property
     def dropped(self) -> bool:
         """Whether leases are gone that were not reported."""
         return bool(self._epoch.dropped)
+
+    @property
+    def in_no_hurry(self) -> bool:
+        """Whether what is gone may wait for more of it, though nothing is under way: as many answers are still to be
+        read, which hold as many slots. So a caller that reads a row of answers sends few messages, and not one each."""
+        unread = self.unread
+        return unread is not None and not self.short and unread.are(len(self._epoch.dropped))
 
     def renew(self) -> None:
         """Another scheduler has come, with other slots: none of the leases so far is of one of its slots."""
         self._epoch = _Epoch()
         self.seen = 0
         self.idle = True
+        self.short = False
 
     # -- what is said of them ---------------------------------------------------------------------
 
@@ -136,7 +214,7 @@ class Leases:
                 epoch.dropped.popleft()
 
     def goodbye(self) -> Bye:
-        """The client's goodbye, naming the slots that arrays of this process still read."""
+        """The client's goodbye, naming the slots that arrays of this process still read or write."""
         return Bye(self.number, tuple([t.slot for t in tuple(self._epoch.tickets) if t() is not None]))
 
     @property
@@ -151,7 +229,7 @@ class Leases:
 
     def settle_idle(self) -> None:
         """As `settle`, if no message is about to go that what is reported could share."""
-        if self.idle:
+        if self.idle and not self.in_no_hurry:
             self.settle()
 
     def ended(self) -> None:

@@ -1,8 +1,8 @@
 """Result: the outputs of one request, as arrays over the pipeline's slots.
 
-Small outputs and text are copied out of their slots, so that a label and a score hold no memory of the pipeline;
-`copied_bytes` counts that. The others are views. A slot comes back when the last array on it is gone: see
-`pipeline.client.leases`.
+Small outputs, text and elements of bytes are copied out of their slots, so that a label and a score hold no memory of
+the pipeline. The others are views, unless there is a reason to copy them too (see `pipeline.client.copies`);
+`copied_bytes` counts all of it. A slot comes back when the last array on it is gone: see `pipeline.client.leases`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.client.copies import SMALL
 from pipeline.client.leases import Lease, Leases
-from pipeline.errors import ClientMisuse, OutputMissing
+from pipeline.errors import ClientMisuse, InvalidRequest, OutputMissing
 from pipeline.wire.messages import SlotRef
-from shm.handle import JSON, TensorHandle
+from shm.elements import Elements
+from shm.errors import MalformedElements
+from shm.handle import BFLOAT16, BYTES, ENCODED, JSON, TensorHandle
 from shm.view import SegmentTable
 
-__all__ = ["COPIED_BYTES", "Result"]
+__all__ = ["COPIED_BYTES", "Result", "decoded_output"]
 
 Array = NDArray[Any]
 
@@ -40,8 +43,35 @@ class _Held:
         self._lease = lease
 
 
+def _held(table: SegmentTable, handle: TensorHandle, lease: Lease) -> Array:
+    """The array of a handle, which keeps its lease."""
+    view = table.view(handle)
+    array = np.asarray(_Held(view, lease))
+    # numpy's interface has no name for bfloat16.
+    return array.view(view.dtype) if handle.dtype == BFLOAT16 else array
+
+
+def decoded_output(name: str, handle: TensorHandle, table: SegmentTable) -> Any:
+    """The value of an output of dtype "json", or the elements of one of dtype "bytes".
+
+    Raises:
+        InvalidRequest: it is no such encoding, and no stage has read it. It is an input that was passed on, and the
+            application has written something else into its draft.
+        HandleRefused: the slot is not what the handle says.
+    """
+    raw = table.view(handle)
+    try:
+        return json.loads(raw.tobytes()) if handle.dtype == JSON else Elements(raw, handle.shape[:-1]).decode()
+    except (ValueError, RecursionError, MalformedElements) as error:
+        raise InvalidRequest(
+            f"output {name!r}: expected {handle.dtype}, and no stage has looked at it: {error}; check what "
+            f"was written into the draft, or by a stage into `batch.out`"
+        ) from None
+
+
 class Result(Mapping[str, Any]):
-    """The outputs of one request, by name: read-only arrays, or the value of a "json" output.
+    """The outputs of one request, by name: read-only arrays, or the value of a "json" output. An output of dtype
+    "bytes" is an array of objects, each of them a `bytes`.
 
     An output whose stage was skipped (`when:`) is not among them. Also a context manager: at its end the result lets
     go of its arrays. Those that the application has kept stay as they are, and so does their slot.
@@ -57,6 +87,7 @@ class Result(Mapping[str, Any]):
         stages: Mapping[str, Mapping[str, float]],
         copied: int = COPIED_BYTES,
         part: int | None = None,
+        reason: str | None = None,
     ) -> None:
         """
         Args:
@@ -64,6 +95,7 @@ class Result(Mapping[str, Any]):
             leases: those of the slots that `handles` name.
             copied: outputs of up to this many bytes are copied.
             part: its number, if it is one part of an answer.
+            reason: why all outputs are copied; None: they are not.
         """
         self._names = names
         self._values: dict[str, Any] = {}
@@ -73,32 +105,61 @@ class Result(Mapping[str, Any]):
         self._borrowed = borrowed
         self._leases: dict[SlotRef, weakref.ref[Lease]] = {}
         self._released = False
-        #: Bytes that were copied out of slots.
+        #: Bytes that were copied out of slots, and why the larger outputs were; None: those are views.
         self.copied_bytes = 0
+        self.copied_since = reason
         #: For each stage that ran: queue_ms (the longest), compute_ms (of all runs), batch (the largest),
         #: copied_bytes, runs (more than one behind a stage that fans out).
         self.stages = stages
         #: Of one part of an answer its number from 0, or the child's, if each child is answered by itself. None: it is
         #: the whole answer.
         self.part = part
+        small = 0
         for name, handle in zip(names, handles):
             if isinstance(handle, int):
                 continue
-            if handle.dtype == JSON:
-                self._values[name] = json.loads(table.view(handle).tobytes())
-                self.copied_bytes += handle.nbytes
-            elif handle.nbytes <= copied:
+            if handle.dtype in ENCODED:
+                self._values[name] = decoded_output(name, handle, table)
+                small += handle.nbytes
+            elif handle.nbytes <= copied or reason is not None:
                 # Not `copy`, which gives an array of no dimensions as a number.
                 copy = np.array(table.view(handle))
                 copy.flags.writeable = False
                 self._values[name] = copy
-                self.copied_bytes += handle.nbytes
+                if handle.nbytes <= copied:
+                    small += handle.nbytes
+                else:
+                    self.copied_bytes += handle.nbytes
             else:
                 lease = leases[SlotRef(*handle[:3])]
+                lease.read = True
                 self._leases[lease.slot] = weakref.ref(lease)
                 self._views[name] = handle
-                self._values[name] = np.asarray(_Held(table.view(handle), lease))
+                self._values[name] = _held(table, handle, lease)
                 self._table = table
+        borrowed.copies.add(SMALL, small)
+        if reason is not None:
+            borrowed.copies.add(reason, self.copied_bytes)
+        self.copied_bytes += small
+
+    @classmethod
+    def of_batch(
+        cls,
+        names: tuple[str, ...],
+        values: dict[str, Any],
+        stages: Mapping[str, Mapping[str, float]],
+        copied_bytes: int,
+    ) -> Result:
+        """The answers to the requests of a batch, as one; it holds no slot.
+
+        Args:
+            names: of all outputs.
+            values: as `batches.stacked` makes them.
+        """
+        result = cls(names, (), {}, SegmentTable(), Leases(0), stages)
+        result._values = values
+        result.copied_bytes = copied_bytes
+        return result
 
     def __getitem__(self, name: str) -> Any:
         try:
@@ -115,6 +176,12 @@ class Result(Mapping[str, Any]):
         if name in self._names:
             return f"output {name!r}: the stage that makes it was skipped for this request (`when:`)"
         return f"output {name!r}: expected one of {', '.join(self._names)}"
+
+    def __reduce__(self) -> Any:
+        raise ClientMisuse(
+            "a result can be neither pickled nor copied as a whole, since its arrays lie in the pipeline's slots: send "
+            "or keep copies of them, result[NAME].copy()"
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -137,7 +204,7 @@ class Result(Mapping[str, Any]):
             return
         for name, handle in self._views.items():
             if (lease := living.get(SlotRef(*handle[:3]))) is not None:
-                values[name] = np.asarray(_Held(table.view(handle), lease))
+                values[name] = _held(table, handle, lease)
         self._values, self._table = values, table
         self._released = False
         names = ", ".join(name for name in self._names if name in values and name in self._views)
@@ -172,6 +239,6 @@ class Result(Mapping[str, Any]):
 
 def _describe(value: Any) -> str:
     if isinstance(value, np.ndarray):
-        return f"{value.dtype}{list(value.shape)}"
+        return f"{BYTES if value.dtype.hasobject else value.dtype}{list(value.shape)}"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

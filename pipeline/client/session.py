@@ -2,11 +2,13 @@
 
 Messages go in (`receive`), and so does the time (`wake`) and what happens to the scheduler (`scheduler_gone`). Messages
 come out (`to_send`), and so do requests that are finished. The code that moves them is around it:
-`pipeline.client.exchange` waits for them in the caller's thread.
+`pipeline.client.carrier`, and over that `pipeline.client.exchange`, which waits in the caller's thread, and
+`pipeline.client.driver`, for those that wait by other means.
 
     attached ──▶ Hello ──▶ Welcome ──▶ joined ──▶ Loan, Submit ──▶ Answers ...
-        ▲                                            │
-        └───────────── the scheduler is gone ◀───────┘     what was under way fails; Hello is said to the next one
+        ▲                                            │ │
+        ├───────────── the scheduler is gone ◀───────┘ │   what was under way fails; Hello is said to the next one
+        └─ move ◀── all is answered ◀── replaced ◀─────┘   `Answers.successor`; Hello is said in another run's folder
 
 One thread uses it, and any exception may end any call at any point, such as one that a signal's handler raises.
 Nothing is lost by that. What the scheduler sends is numbered, and the session takes it in by steps that can be
@@ -24,11 +26,13 @@ from typing import TypeVar
 
 from pipeline.client.answering import fill
 from pipeline.client.asks import Asks
-from pipeline.client.draft import Draft
+from pipeline.client.copies import Copies
+from pipeline.client.draft import Filling
 from pipeline.client.future import Pending
 from pipeline.client.leases import Leases
 from pipeline.client.slots import Ask, Grant, Slots
-from pipeline.errors import OtherProtocol, Unavailable
+from pipeline.client.unread import Unread
+from pipeline.errors import OtherProtocol, Unavailable, WireError
 from pipeline.wire.codec import Sent
 from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
@@ -95,17 +99,21 @@ class Session:
         self.refusal = ""
         #: Why no scheduler of this run will let the client in: it is of another version; empty: none is known to be.
         self.other_version = ""
+        #: The folder of the run that has taken over, by its name; empty: the run was not replaced, as far as is known.
+        self.successor = ""
+        #: Whether the client must leave its place, where the scheduler still has slots of it.
+        self.moving = False
         #: Whether a message has come from a scheduler of this version. Until then it may be of an old one.
         self._answered = False
         #: Requests that have no answer yet. Held weakly: if a future was dropped, the answer's slots go back at once.
         self.futures: dict[int, weakref.ref[Pending]] = {}
-        #: Answers that have come since this was last set to 0.
-        self.came = 0
+        #: Answers that have come and were not read, and the bytes that were copied within this process, by reason.
+        self.unread, self.copies = Unread(), Copies()
+        self.came = 0  #: Answers that have come since this was last set to 0.
         #: The statuses that have come.
         self.statuses: deque[PipelineStatus] = deque()
         self._next_tag = 1
-        #: When the scheduler was last asked without need, when its last message came, and when it was asked for what
-        #: was lost.
+        #: When the scheduler was last asked without need, when its last message came, and a lost one was asked for.
         self._said_at = self._heard_at = self._again_at = -_SECOND
         self._clear()
 
@@ -118,14 +126,15 @@ class Session:
         self._epoch = -1
         self.table = SegmentTable()
         self.slots = Slots(pools)
-        #: Messages to send, beside the next `Submit`.
+        #: Messages to send, beside the next `Submit`, and whether `Again` is one.
         self._outgoing: deque[Sent] = deque()
+        self._repeats = False
         #: Requests to send, and whether they and the returned slots must go now.
         self._submissions: deque[Submission] = deque()
         self._flush = False
         #: The callers that want a slot and have none yet; none if the client has no place in a run.
         place = Leases(0) if self.leases is None else self.leases
-        self._asks = Asks(place, self.slots, self.futures, self._outgoing, self._own_fault_ns, number)
+        self._asks = Asks(place, self.slots, self.futures, self._outgoing, self.unread, self._own_fault_ns, number)
         #: Number and tags of the `Answers` that are being taken in, or were last.
         self._taking: tuple[int, list[int]] = (0, [])
 
@@ -133,25 +142,26 @@ class Session:
 
     def to_send(self) -> list[Sent]:
         """The messages to send now, in this order. Each stays here until `sent`."""
-        leases = self.leases
-        if leases is None:
+        if (leases := self.leases) is None:
             return []
-        # First: a slot that is given back may be the one that is asked for.
-        messages: list[Sent] = []
         if self._flush or self.slots.returned:
             submit = leases.message(self._submissions, self.slots.returned)
         else:
             submit = leases.message() if leases.idle else None
-        if submit is not None:
-            messages.append(submit)
-        messages += self._outgoing
-        return messages
+        # The submission goes first: a slot that is given back may be the one that is asked for.
+        messages: list[Sent] = [] if submit is None else [submit]
+        if self._repeats:
+            # Made now: the scheduler lets go of a client that asks for what it has confirmed, such as by `submit`.
+            messages.append(Again(leases.number, leases.seen))
+        return [*messages, *self._outgoing]
 
     def sent(self, message: Sent) -> None:
         """A message of `to_send` has been sent."""
         # If this is interrupted, a message is sent twice; the scheduler drops the second.
         if not isinstance(message, Submit):
-            if self._outgoing and self._outgoing[0] is message:
+            if isinstance(message, Again):
+                self._repeats = False
+            elif self._outgoing and self._outgoing[0] is message:
                 self._outgoing.popleft()
             return
         submissions = message.submissions
@@ -169,10 +179,10 @@ class Session:
     @property
     def has_to_send(self) -> bool:
         """Whether `to_send` has something."""
-        leases = self.leases
-        return leases is not None and (
-            bool(self._outgoing) or self._flush or bool(self.slots.returned) or (leases.idle and leases.dropped)
-        )
+        if (leases := self.leases) is None:
+            return False
+        said = self._flush or self._repeats or (leases.idle and leases.dropped)
+        return said or bool(self._outgoing or self.slots.returned)
 
     @property
     def next_at(self) -> int | None:
@@ -200,8 +210,9 @@ class Session:
         self._outgoing.clear()
         self.welcome = None
         self.refusal = self.other_version = ""
-        self._answered = False
+        self._answered = self.moving = self._repeats = False
         self._said_at = -_SECOND
+        leases.copies, leases.unread = self.copies, self.unread
         self.leases = leases
 
     def detached(self) -> None:
@@ -219,15 +230,15 @@ class Session:
         assert welcome is not None
         self._clear(self._asks.number, pools)
         # Another table, not the old one emptied: results of before still refer to it.
-        self.interface, self.table, self._epoch = interface, table, welcome.epoch
+        self.interface, self.table, self._epoch, self.successor = interface, table, welcome.epoch, ""
         self.specs = interface.specs
         self.welcome = None
+        self.there.limit_reading(sum([slots for _, _, slots in pools]))
         # Last: until then hello is said once more, if this is interrupted.
         self.lost = None
 
     def refuse(self) -> None:
-        """The segments that `welcome` names are gone: the next scheduler names others. The next `wake` says hello
-        again."""
+        """The segments that `welcome` names are gone, the next scheduler names others: `wake` says hello again."""
         self._said_at = -_SECOND
         self.welcome = None
 
@@ -237,7 +248,8 @@ class Session:
         if self.leases is None:
             return False
         if self.lost is not None:
-            if now - self._said_at < _ASK_AGAIN_NS:
+            # Under the number of a client that is let go of, a hello would give back the slots that it still uses.
+            if self.moving or now - self._said_at < _ASK_AGAIN_NS:
                 return False
             again, self._said_at = self._said_at > 0, now
             self._outgoing.append(Hello(self.leases.number, self._name))
@@ -246,46 +258,76 @@ class Session:
                 # old.
                 self._outgoing += [OldHello(protocol, self.leases.number, self._name) for protocol in OLD]
             return True
-        self._asks.go_on(now)
+        self._go_on(now)
         if now - max(self._said_at, self._heard_at) < _ASK_AGAIN_NS:
             return False
-        # The scheduler may be the next one by now, which does not know this client, and says so. If it does know the
-        # client, it sends again what was lost on the way.
+        # The scheduler may be the next one, which says that it does not know this client. Otherwise it sends again what
+        # was lost on the way.
         self._said_at = now
-        self._repeat()
+        self._repeats = True
         return True
 
-    def scheduler_gone(self, now: int, reason: str = "") -> None:
-        """The scheduler that knew this client is dead, or has let go of it: what it held is not answered.
+    @property
+    def holds_back(self) -> bool:
+        """Whether the run has been replaced, so that what is new waits until the client has moved. While a caller fills
+        a slot, which is good only here, the client stays, and goes on to send."""
+        return bool(self.successor) and not self.slots.in_use
+
+    @property
+    def may_move(self) -> bool:
+        """Whether the run has been replaced, no request is under way, and no caller waits for a slot or fills one."""
+        return self.holds_back and not (self.futures or self._asks)
+
+    def move(self) -> None:
+        """The client leaves for the successor, which comes as with any other run: `attached` is next. Results that are
+        still read keep their slots."""
+        if self.lost is None:
+            self.moving = True
+        self._clear(self._asks.number)
+        self.welcome = None
+        # Last: until then it may be begun again.
+        self.lost = Unavailable(f"pipeline {self.interface.name} was replaced by a new version; ask again in a moment")
+
+    def scheduler_gone(self, now: int, reason: str = "") -> list[Pending]:
+        """The scheduler that knew this client is dead, or has let go of it: what it held is not answered, and fails.
+        Returns that.
 
         Args:
-            reason: why, if the scheduler has said it.
+            reason: why, if it has said it. It lives, and its slots are still in use here: this client must leave, and
+                comes back as another one.
         """
-        why = reason or f"the scheduler of pipeline {self.interface.name} has died"
+        asks, why = self._asks, reason or f"the scheduler of pipeline {self.interface.name} has died"
         error = Unavailable(f"{why}; ask again in a moment")
-        asks = self._asks
-        # Let go of its memory, so that there is room for that of the next scheduler; results that are still read keep
-        # theirs. Hello is said at the next request, and again after a while.
+        if reason:
+            self.slots.keep(self.there)
+            self.moving = True
+        else:
+            self.there.renew()
+        # Let go of its memory, so that there is room for the next scheduler's; results that are still read keep theirs.
         self._clear(asks.number)
         self._said_at = -_SECOND
-        self.there.renew()
-        self._fail_all(error, now)
+        failed = self._fail_all(error, now)
         asks.fail(error)
         # Last: if this is interrupted before, the death is noticed once more.
         self.lost = error
+        return failed
 
     def close(self, now: int) -> None:
-        """The client is closed: it writes to no slot any more, and what is under way is dropped."""
-        for draft in self.slots.drafts():
-            # Its slot is about to be another client's.
-            draft.close()
+        """The client is closed: what is under way is dropped; a slot that is being filled is kept (see `Leases`)."""
+        self.table.forget_views()
+        if self.leases is not None:
+            self.slots.keep(self.leases)
         self._fail_all(Unavailable("this client was closed before the request was answered"), now)
+        self.table = SegmentTable()  # results that are still read refer to the one before; nothing else maps segments
 
-    def _fail_all(self, error: Unavailable, now: int) -> None:
+    def _fail_all(self, error: Unavailable, now: int) -> list[Pending]:
+        failed = []
         for reference in tuple(self.futures.values()):
             if (future := reference()) is not None and not future.done():
                 future.fail(error, now)
+                failed.append(future)
         self.futures.clear()
+        return failed
 
     # -- order ----------------------------------------------------------------------------------
 
@@ -296,21 +338,17 @@ class Session:
                 draft.close()
         for slot in self.slots.returned:
             self.slots.remove(slot)
-        leases = self.leases
-        if leases is None:
+        if (leases := self.leases) is None:
             return
         number, tags = self._taking
         if number <= leases.seen:
             for tag in tags:
                 self.futures.pop(tag, None)
         leases.idle = not self.futures
-        leases.held = False
+        leases.held = leases.short = False
         if self.lost is None:
-            self._repeat()
+            self._repeats = True
             self._asks.mend()
-
-    def _repeat(self) -> None:
-        self._outgoing.append(Again(self.there.number, self.there.seen))
 
     # -- slots ----------------------------------------------------------------------------------
 
@@ -351,7 +389,7 @@ class Session:
 
     # -- requests and answers -------------------------------------------------------------------
 
-    def submit(self, draft: Draft, deadline: int, priority: int, name: str, future: Callable[[int], T]) -> T:
+    def submit(self, draft: Filling, deadline: int, priority: int, name: str, future: Callable[[int], T]) -> T:
         """Keep a request to be sent after the next `flush`.
 
         Args:
@@ -387,7 +425,7 @@ class Session:
 
     def receive(self, message: object, now: int) -> list[Pending]:
         """Take in a message; the requests that it finishes. A message that a scheduler does not send is ignored."""
-        self._heard_at = now
+        self._heard_at = self._heard_at if type(message) is WireError else now  # any member of a group sends such
         if isinstance(message, Refused):
             self._refused(message)
         elif self.lost is not None:
@@ -403,8 +441,15 @@ class Session:
             self.statuses.append(message.status)
         elif isinstance(message, Gone) and message.epoch != self._epoch:
             # One of the epoch that has welcomed this client was sent earlier, and took another way.
-            self.scheduler_gone(now, message.reason)
+            return self.scheduler_gone(now, message.reason)
         return []
+
+    def _go_on(self, now: int) -> None:
+        """See what has come for the callers that wait for slots."""
+        self._asks.go_on(now)
+        # If slots are short, one that comes back is told of at once.
+        self.there.short = self._asks.are_short(now)
+        self.there.idle = self.there.short or not self.futures
 
     def _refused(self, message: Refused) -> None:
         if self.lost is None:
@@ -425,7 +470,7 @@ class Session:
             if message.number > leases.seen and now - self._again_at > _REPEAT_NS:
                 # A message before it was lost. It is asked for once, not for each message that follows.
                 self._again_at = now
-                self._repeat()
+                self._repeats = True
             return []
         # Parts of an answer are not its end.
         tags = [answer.tag for answer in message.answers if answer.last]
@@ -437,15 +482,19 @@ class Session:
             future = None if reference is None else reference()
             fill(future, answer, leases, now)
             if future is not None and answer.last:
+                self.unread.add(future)
                 finished.append(future)
         self.slots.settled = message.settled
+        if message.successor:
+            self.successor = message.successor
         leases.seen = message.number
         for tag in tags:
             self.futures.pop(tag, None)
         self.came += len(tags)
         if self._asks or self.slots.unsettled:
-            self._asks.go_on(now)
+            self._go_on(now)
         if not self.futures:
             leases.idle = True
-            self.give_back(self.slots.surplus(message.number))
+            # A run that was replaced is asked for nothing more, and cannot end while a client may fill its slots.
+            self.give_back(self.slots.surplus(message.number, none=bool(self.successor)))
         return finished

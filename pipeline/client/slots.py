@@ -10,7 +10,8 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from pipeline.client.draft import Draft
+from pipeline.client.draft import Filling
+from pipeline.client.leases import Leases
 from pipeline.errors import InvalidRequest, PipelineError
 from pipeline.wire.limits import FEW_SLOTS
 from pipeline.wire.messages import SlotRef
@@ -31,7 +32,7 @@ class Grant:
         self.slot = slot
         #: Of the message that brought it.
         self.number = number
-        self._draft: weakref.ref[Draft] | None = None
+        self._draft: weakref.ref[Filling] | None = None
         self._ask: weakref.ref[Ask] | None = None
 
     @property
@@ -54,12 +55,12 @@ class Grant:
             self._ask = None
 
     @property
-    def draft(self) -> Draft | None:
+    def draft(self) -> Filling | None:
         """The draft that has it; None once that was dropped."""
         return None if self._draft is None else self._draft()
 
     @draft.setter
-    def draft(self, draft: Draft) -> None:
+    def draft(self, draft: Filling) -> None:
         self._draft = weakref.ref(draft)
         self._ask = None
 
@@ -176,7 +177,7 @@ class Slots:
         """Whether the client may fill it."""
         return slot in self._grants.get(slot.segment, ())
 
-    def remove(self, slot: SlotRef) -> Draft | None:
+    def remove(self, slot: SlotRef) -> Filling | None:
         """It must not be filled any more; returns the draft that has it, if there is one. A second call does
         nothing."""
         grant = self._grants.get(slot.segment, {}).pop(slot, None)
@@ -189,19 +190,35 @@ class Slots:
             self.returned.append(slot)
             self.remove(slot)
 
-    def drafts(self) -> list[Draft]:
+    def drafts(self) -> list[Filling]:
         """The drafts that have a slot."""
         grants = [grant for grants in self._grants.values() for grant in grants.values()]
         return [draft for grant in grants if (draft := grant.draft) is not None]
+
+    def keep(self, leases: Leases) -> None:
+        """The client leaves: what is being filled is given back when the last array on it is gone (`Leases.keep`)."""
+        for draft in self.drafts():
+            draft.close()
+            leases.keep(draft.slot, draft.inputs.values())
 
     def unused(self, segment: int) -> list[SlotRef]:
         """The slots of a segment that no draft has."""
         return [grant.slot for grant in self._grants[segment].values() if grant.free]
 
-    def surplus(self, number: int) -> list[SlotRef]:
+    @property
+    def in_use(self) -> bool:
+        """Whether a draft has one, or one is kept for a caller."""
+        # A list: of a generator that a signal's handler ends by raising, Python complains.
+        return bool([grant for grants in self._grants.values() for grant in grants.values() if not grant.free])
+
+    def surplus(self, number: int, *, none: bool = False) -> list[SlotRef]:
         """No request is under way: give back the slots that are not needed.
 
         One slot that came with the last answer, in message `number`, stays for the next request, unless there are few.
+
+        Args:
+            number: of the message that is being taken in.
+            none: no slot is needed any more.
         """
         if self.unsettled:
             return []
@@ -213,7 +230,7 @@ class Slots:
                     return []
                 if grant.free:
                     free.append(grant)
-        if len(free) == 1 and free[0].number == number:
+        if len(free) == 1 and free[0].number == number and not none:
             slots = {segment: slots for _, segment, slots in self._pools}
             if slots[free[0].slot.segment] >= FEW_SLOTS:
                 return []

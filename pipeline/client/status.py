@@ -9,11 +9,13 @@ from typing import TypeVar
 
 from pipeline.errors import Unavailable
 from pipeline.wire.address import SCHEDULER, Address
+from pipeline.wire.group import hold_lock, no_place
 from pipeline.wire.links import connect, listen
 from pipeline.wire.messages import AskStatus, AskStory, Status, Story
 from pipeline.wire.run_dir import lock_path
 from pipeline.wire.status import PipelineStatus
-from shm.owner import Alive, OwnerLock, probe
+from shm.errors import NotInGroup
+from shm.owner import Alive, probe
 
 __all__ = ["ask_status", "ask_story"]
 
@@ -47,12 +49,13 @@ def _ask(
     run_dir: Path, number: int, question: AskStatus | AskStory, answer: type[_Answer], timeout_s: float
 ) -> _Answer:
     try:
-        lock = OwnerLock.acquire(lock_path(run_dir, Address.client(number)))
-    except OSError as error:
-        raise Unavailable(f"no pipeline runs in {run_dir}: {error}") from error
-    inbox = listen(run_dir, Address.client(number))
-    scheduler = connect(run_dir, SCHEDULER)
+        lock = hold_lock(run_dir, Address.client(number))
+    except (OSError, NotInGroup) as error:
+        raise no_place(run_dir, error) from error
+    inbox = scheduler = None
     try:
+        inbox = listen(run_dir, Address.client(number))
+        scheduler = connect(run_dir, SCHEDULER)
         end = time.monotonic() + timeout_s
         asked_at = 0.0
         while (now := time.monotonic()) < end:
@@ -67,6 +70,8 @@ def _ask(
                 raise Unavailable(f"the scheduler of {run_dir.name} is dead; its supervisor starts another one")
         raise Unavailable(f"the scheduler of {run_dir.name} does not answer within {timeout_s:g} s")
     finally:
-        scheduler.close()
-        inbox.close()
+        if scheduler is not None:
+            scheduler.close()
+        if inbox is not None:
+            inbox.close()
         lock.release()

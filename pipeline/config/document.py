@@ -15,8 +15,9 @@ import yaml
 
 from pipeline.config.findings import Locations, NodePath, Origin
 from pipeline.errors import ConfigError
+from stages.hints import nearest
 
-__all__ = ["parse_value", "read_document"]
+__all__ = ["compose", "no_such_file", "parse_value", "read_document"]
 
 MAX_FILE_BYTES = 1 << 20
 MAX_NODES = 20_000
@@ -46,6 +47,16 @@ for _name, _pattern, _first in (
     _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"(?:{_pattern.pattern})$"), _first)
 
 
+def no_such_file(path: Path) -> str:
+    """That a config is not there, and which one in its folder may be meant."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if entry.suffix in (".yaml", ".yml")]
+    except OSError:
+        names = []
+    meant = nearest(path.name, sorted(names))
+    return f"{path}: there is no such file" + (f" (did you mean {path.parent / meant}?)" if meant is not None else "")
+
+
 def read_document(path: Path) -> tuple[dict[str, Any], Locations]:
     """The mapping in the file at `path`, and the places of its nodes.
 
@@ -57,12 +68,12 @@ def read_document(path: Path) -> tuple[dict[str, Any], Locations]:
             raw = file.read(MAX_FILE_BYTES + 1)
         text = raw.decode("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file") from None
+        raise ConfigError(no_such_file(path)) from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: expected a YAML file, found a directory") from None
     except UnicodeDecodeError as error:
         found = f"byte 0x{raw[error.start]:02x} at offset {error.start}"
-        raise ConfigError(f"{path}: expected UTF-8 text, found {found}") from None
+        raise ConfigError(f"{path}: expected a YAML file, which is UTF-8 text; found {found}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     if len(raw) > MAX_FILE_BYTES:
@@ -89,6 +100,15 @@ def parse_value(text: str, source: str) -> tuple[Any, dict[NodePath, Origin]]:
     node = reader.compose(text)
     value = None if node is None else reader.construct(node, ())
     return value, reader.origins
+
+
+def compose(text: str, source: str) -> yaml.Node | None:
+    """The nodes of a document, with the places of each in the text; None: it is empty.
+
+    Raises:
+        ConfigError: the text is not YAML.
+    """
+    return _Reader(source).compose(text)
 
 
 class _Reader:

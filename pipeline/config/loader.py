@@ -21,7 +21,7 @@ from pipeline.config.document import read_document
 from pipeline.config.expansion import expand_document
 from pipeline.config.findings import Findings, Locations, NodePath
 from pipeline.config.overrides import apply_overrides
-from pipeline.config.schema import ANCHORS, LIST_TAG, MAPPING_TAG, PipelineConfig, hosts_of
+from pipeline.config.schema import ANCHORS, LIST_TAG, MAPPING_TAG, WORD_TAG, PipelineConfig, hosts_of
 from stages.errors import SpecMismatch
 from stages.hints import did_you_mean
 from stages.spec import TensorSpec
@@ -53,19 +53,24 @@ class LoadedConfig:
         return Findings(self.locations)
 
 
-def load_config(path: Path | str, assignments: Iterable[str] = ()) -> LoadedConfig:
+def load_config(path: Path | str, assignments: Iterable[str] = (), *, name: str | None = None) -> LoadedConfig:
     """Read, override and validate the config at `path`.
+
+    Args:
+        path: of the YAML file.
+        assignments: what `--set` takes.
+        name: what the pipeline is called if the file does not say; None: as the file.
 
     Raises:
         ConfigError: with one line for each finding.
     """
     path = Path(path)
     data, locations = read_document(path)
-    for name in [name for name in data if name.startswith(ANCHORS)]:
+    for key in [key for key in data if key.startswith(ANCHORS)]:
         # Their anchors were merged where they are used; the keys themselves are not needed any more.
-        del data[name]
+        del data[key]
     locations = apply_overrides(data, locations, list(assignments))
-    data.setdefault("name", re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40] or "pipeline")
+    data.setdefault("name", name or re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40] or "pipeline")
     findings = Findings(locations)
     expand_document(data, os.environ, findings.add)
     findings.refuse()
@@ -145,7 +150,7 @@ _EXPECTED = {
 
 
 def _translate(error: ErrorDetails, findings: Findings) -> None:
-    path: NodePath = tuple(part for part in error["loc"] if part not in (LIST_TAG, MAPPING_TAG))
+    path: NodePath = tuple(part for part in error["loc"] if part not in (LIST_TAG, MAPPING_TAG, WORD_TAG))
     kind, found, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
         hint = did_you_mean(str(path[-1]), _names_at(path[:-1]))

@@ -6,13 +6,13 @@ are written: a text is never read as a number, nor a number as a text.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Discriminator,
     Field,
@@ -21,6 +21,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from pipeline.config.exporter import MetricsConfig
+from pipeline.config.node import Node, Port
 from pipeline.config.quantities import parse_bytes
 
 __all__ = [
@@ -31,11 +33,15 @@ __all__ = [
     "CapsulesConfig",
     "IngressConfig",
     "InputConfig",
+    "MetricsConfig",
     "PipelineConfig",
     "QueueConfig",
     "RestartConfig",
     "RunConfig",
+    "SegmentsConfig",
+    "ServeConfig",
     "StageConfig",
+    "TlsConfig",
     "as_references",
     "hosts_of",
 ]
@@ -95,11 +101,27 @@ def _condition(value: str) -> str:
 
 
 #: Tags of a union appear in pydantic's error paths; these cannot be keys of a document.
-LIST_TAG, MAPPING_TAG = "<list>", "<mapping>"
+LIST_TAG, MAPPING_TAG, WORD_TAG = "<list>", "<mapping>", "<word>"
 
 
 def _list_or_mapping(value: object) -> str | None:
     return LIST_TAG if isinstance(value, list | tuple) else MAPPING_TAG if isinstance(value, dict) else None
+
+
+def _word_or_mapping(value: object) -> str:
+    return MAPPING_TAG if isinstance(value, dict) else WORD_TAG
+
+
+def _folder(value: str) -> str:
+    if not value.startswith("/") or "\0" in value:
+        raise ValueError("expected the absolute path of a folder, such as /run/trtlab/shm")
+    return os.path.normpath(value)
+
+
+def _region_prefix(value: str) -> str:
+    if not re.fullmatch(r"/[A-Za-z0-9_.-]+", value):
+        raise ValueError("expected / and at least one character of a-z, A-Z, 0-9, _, . and -, such as /camera_")
+    return value
 
 
 _COUNT_SCHEMA = WithJsonSchema({"anyOf": [{"const": AUTO}, {"type": "integer", "minimum": 1}]})
@@ -107,7 +129,9 @@ ReplicaCount = Annotated[int | Auto, _count_or_auto(1024), _COUNT_SCHEMA]
 ThreadCount = Annotated[int | Auto, _count_or_auto(4096), _COUNT_SCHEMA]
 SlotCount = Annotated[int | Auto, _count_or_auto(65_536), _COUNT_SCHEMA]
 PipelineName = Annotated[
-    str, AfterValidator(_name(r"[a-z0-9-]{1,40}", "1 to 40 characters of a-z, 0-9 and -")), Field(examples=["resnet"])
+    str,
+    AfterValidator(_name(r"[a-z0-9_-]{1,40}", "1 to 40 characters of a-z, 0-9, _ and -")),
+    Field(examples=["resnet"]),
 ]
 StageName = Annotated[
     str, AfterValidator(_name(r"[a-z][a-z0-9_-]{0,39}", "a letter, then up to 39 characters of a-z, 0-9, _ and -"))
@@ -146,27 +170,30 @@ References = Annotated[
 ]
 
 
-class _Node(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+RegionPrefix = Annotated[str, AfterValidator(_region_prefix), Field(examples=["/camera_"])]
 
 
-class InputConfig(_Node):
+class InputConfig(Node):
     """One input of a request."""
 
     name: TensorName = Field(description="The name by which stages and clients know it: `ingress.NAME`.")
     dtype: str = Field(
-        description='A numpy dtype such as uint8 or float32, or "json": then the shape is one free dimension, such as '
-        "[bytes], whose `max` is the size of the JSON text."
+        description='A numpy dtype such as uint8 or float32, or "bfloat16". Or "bytes": elements of any length, such '
+        'as texts; then `max` has `bytes` too. Or "json": then the shape is one free dimension, such as [bytes], whose '
+        "`max` is the size of the JSON text."
     )
     shape: Annotated[tuple[Extent, ...], Field(strict=False)] = Field(
-        description="Extent of each axis, without a batch axis: a number, or the name of a free dimension."
+        description="Extent of each axis, without a batch axis: a number, or the name of a free dimension, which "
+        "may be 0. [] is a single value."
     )
     max: dict[str, ByteCount] = Field(
-        default_factory=dict, description="The largest value of each free dimension; slots are sized from it."
+        default_factory=dict,
+        description="The largest value of each free dimension; slots are sized from it. Of dtype bytes also of "
+        "`bytes`: what all elements take together, 4 bytes for the length of each included.",
     )
 
 
-class BatchConfig(_Node):
+class BatchConfig(Node):
     """How a worker forms batches of the requests that wait for it."""
 
     max_size: int = Field(default=1, ge=1, le=4096, description="Requests in one batch, at most.")
@@ -179,7 +206,7 @@ class BatchConfig(_Node):
     )
 
 
-class RestartConfig(_Node):
+class RestartConfig(Node):
     """When the supervisor gives a stage up."""
 
     max: int = Field(
@@ -191,7 +218,7 @@ class RestartConfig(_Node):
     per_s: float = Field(default=60.0, gt=0, le=86_400, description="Seconds for which deaths are counted.")
 
 
-class StageConfig(_Node):
+class StageConfig(Node):
     """One stage: a class, its options, the sources of its inputs, and the number of its processes."""
 
     name: StageName = Field(description="Its name for other stages, `--set`, the log and `ps`.")
@@ -222,7 +249,8 @@ class StageConfig(_Node):
         default=AUTO,
         description="Processes that run this stage. Default: for a model one for each NUMA node, or one for each core "
         "if there are fewer than 4; for a stage that asks for it, such as stages.image:DecodeResize, one for each core "
-        "that light stages share, at most 4; for any other stage one.",
+        "that light stages share, at most 4; for any other stage one. `pipeline check` says which rule it was, and "
+        "`pipeline tune` measures others.",
     )
     batch: BatchConfig = Field(default_factory=BatchConfig, description="How batches are formed.")
     cpus: CpuList = Field(default=AUTO, description='CPUs to which its workers are bound, such as "0-3,8".')
@@ -247,7 +275,7 @@ class StageConfig(_Node):
     )
 
 
-class IngressConfig(_Node):
+class IngressConfig(Node):
     """The entry of requests: between the clients and the first stages."""
 
     slots: SlotCount = Field(
@@ -255,7 +283,7 @@ class IngressConfig(_Node):
     )
 
 
-class RunConfig(_Node):
+class RunConfig(Node):
     """Defaults of `pipeline run`."""
 
     inputs: Annotated[tuple[str, ...], Field(strict=False)] = Field(
@@ -273,7 +301,7 @@ class RunConfig(_Node):
     )
 
 
-class QueueConfig(_Node):
+class QueueConfig(Node):
     """Overload."""
 
     max: int | None = Field(
@@ -285,14 +313,14 @@ class QueueConfig(_Node):
     )
 
 
-class CanaryConfig(_Node):
+class CanaryConfig(Node):
     """A known good request, sent regularly while the pipeline serves: it finds out whether the pipeline is ready."""
 
     input: str = Field(description="The file of the request, relative to this one.")
     every_s: float = Field(default=5.0, ge=0.1, le=3600, description="Seconds from one to the next.")
 
 
-class CapsulesConfig(_Node):
+class CapsulesConfig(Node):
     """The capsules: inputs of requests that killed their worker, kept for `pipeline replay`."""
 
     folder: str = Field(
@@ -302,7 +330,95 @@ class CapsulesConfig(_Node):
     max_bytes: ByteCount = Field(default=64 * 1024 * 1024, description="Larger inputs are not kept.")
 
 
-class PipelineConfig(_Node):
+class SegmentsConfig(Node):
+    """Segments as files of a folder, which clients in another container can share (docs/sidecar.md)."""
+
+    dir: Annotated[str, AfterValidator(_folder), Field(examples=["/run/trtlab/shm"])] = Field(
+        description="The folder, as an absolute path, on a file system in memory: a tmpfs, or an emptyDir with "
+        "`medium: Memory`. Clients find the segments by this path, so each container mounts it there. It is made if it "
+        "is missing.",
+    )
+    group: int | None = Field(
+        default=None,
+        ge=0,
+        le=4_294_967_294,
+        description="The number of a group whose members may be clients although they are other users: they may write "
+        "the slots of requests, read those of answers, and connect to the scheduler; all other segments and sockets "
+        "stay this user's alone. The pipeline's user must be a member. Default: clients run as the pipeline's user.",
+    )
+
+
+class TlsConfig(Node):
+    """TLS of the gateway's two fronts. Paths are relative to this file."""
+
+    certificate: str = Field(description="The PEM file of the server's certificate, with those that lead to its root.")
+    key: str = Field(description="The PEM file of its private key.")
+    client_ca: str | None = Field(
+        default=None,
+        description="Mutual TLS: the PEM file of the root whose certificates clients must have. Default: they need "
+        "none.",
+    )
+
+
+class ServeConfig(Node):
+    """What `pipeline serve` says of this pipeline, and how it serves (docs/serving.md).
+
+    `batched` and `max_batch_size` are the pipeline's own. The others are the gateway's: if it serves several configs,
+    two of them must not say different things.
+    """
+
+    batched: bool = Field(
+        default=False,
+        description="Whether clients of the gateway see a batch axis before the axes of every tensor. A request of n "
+        "rows is n requests of the pipeline.",
+    )
+    max_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="With `batched`: rows of the largest request. Default: the largest `batch.max_size` of a stage.",
+    )
+    host: str | None = Field(default=None, description="The address to listen on. Default: 127.0.0.1.")
+    http_port: Port | None = Field(default=None, description="Of HTTP; 0: any that is free. Default: 8000.")
+    grpc_port: Port | None = Field(default=None, description="Of gRPC; 0: any that is free. Default: 8001.")
+    metrics_port: Port | None = Field(default=None, description="Of /metrics; 0: any that is free. Default: 8002.")
+    gateways: int | None = Field(
+        default=None, ge=1, le=64, description="Processes that share the ports. Default: 1."
+    )
+    control: bool | None = Field(
+        default=None,
+        description="Whether clients may load and unload models, those of the configs that the gateway was started "
+        "with, and those of its repository, of which only those that --load names are loaded at the start then. "
+        "Default: they may not.",
+    )
+    shared_memory: Annotated[tuple[RegionPrefix, ...], Field(strict=False)] | None = Field(
+        default=None,
+        description="What the keys of system shared memory that clients register begin with, such as [/camera_]. "
+        "Default: they may register none.",
+    )
+    token_file: str | None = Field(
+        default=None,
+        description="A file, relative to this one, whose text is the bearer token that requests need, except those "
+        "that docs/serving.md names. Default: they need none.",
+    )
+    tls: TlsConfig | None = Field(default=None, description="TLS. Default: none.")
+    hosts: Annotated[tuple[str, ...], Field(strict=False)] | None = Field(
+        default=None,
+        description="Names, beside localhost and addresses of IP, by which clients may call the server (the header "
+        "Host). Default: none.",
+    )
+    max_body: ByteCount | None = Field(
+        default=None, description="Bytes of the largest request, and of the largest message of gRPC. Default: 64 MiB."
+    )
+
+
+Segments = Annotated[
+    Annotated[Literal["posix", "sysv"], Tag(WORD_TAG)] | Annotated[SegmentsConfig, Tag(MAPPING_TAG)],
+    Discriminator(_word_or_mapping),
+]
+
+
+class PipelineConfig(Node):
     """A pipeline."""
 
     model_config = ConfigDict(title="pipeline", json_schema_extra={"patternProperties": {f"^{ANCHORS}": True}})
@@ -327,7 +443,16 @@ class PipelineConfig(_Node):
         "be of stages that run once for each child of one stage that fans out.",
     )
     ingress: IngressConfig = Field(default_factory=IngressConfig, description="How requests come in.")
-    segments: Literal["posix", "sysv"] = Field(default="posix", description="The kind of shared memory.")
+    segments: Segments = Field(
+        default="posix",
+        description="The kind of shared memory: files in /dev/shm (posix), System V shared memory, or files in a "
+        "folder of your choice, such as `{dir: /run/trtlab/shm, group: 2000}`.",
+    )
+    link: Literal["zmq", "ring"] = Field(
+        default="zmq",
+        description="What carries messages between the processes: ZeroMQ, or rings in shared memory beside it, which "
+        "wake a process once instead of twice (docs/design.md). On machines that are not x86, `ring` is `zmq`.",
+    )
     drain_s: float = Field(
         default=10.0,
         ge=0,
@@ -349,6 +474,10 @@ class PipelineConfig(_Node):
         default_factory=CapsulesConfig,
         description="Inputs of requests that killed their worker, kept for `pipeline replay`.",
     )
+    metrics: MetricsConfig | None = Field(
+        default=None, description="A port for /metrics. Default: none; `pipeline serve` has one of its own."
+    )
+    serve: ServeConfig = Field(default_factory=ServeConfig, description="Defaults of `pipeline serve`.")
     run: RunConfig = Field(default_factory=RunConfig, description="Defaults of `pipeline run`.")
 
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pipeline.drawing.diagram import AFTER, MANY, ONE, WHEN, Arrow, Box, Diagram
 from pipeline.drawing.layout import Frame, Layout, Route, Size, make_layout
 
-__all__ = ["to_svg"]
+__all__ = ["FONT", "text_at", "text_width", "to_svg"]
 
 FONT = "'DejaVu Sans Mono', Menlo, 'Liberation Mono', Consolas, monospace"
 _NAME, _SMALL = 14.0, 11.0
@@ -55,18 +55,19 @@ def to_svg(diagram: Diagram) -> str:
     )
 
 
-def _width(text: str, size: float) -> float:
+def text_width(text: str, size: float) -> float:
+    """The width of a text in `FONT` of that size."""
     return len(text) * size * _CHARACTER
 
 
 def _box_size(box: Box) -> Size:
     name, *rest = box.lines
-    width = max(_width(name, _NAME), *(_width(line, _SMALL) for line in rest), 60.0)
+    width = max(text_width(name, _NAME), *(text_width(line, _SMALL) for line in rest), 60.0)
     return width + 2 * _PADDING, (_NAME + _SMALL * len(rest)) * _LINE + 2 * _PADDING * 0.7
 
 
 def _label_size(arrow: Arrow) -> Size:
-    return max(_width(line, _SMALL) for line in arrow.lines) + 8, _SMALL * _LINE * len(arrow.lines) + 4
+    return max(text_width(line, _SMALL) for line in arrow.lines) + 8, _SMALL * _LINE * len(arrow.lines) + 4
 
 
 def _markers() -> Iterator[str]:
@@ -82,7 +83,7 @@ def _markers() -> Iterator[str]:
 def _groups(layout: Layout) -> Iterator[str]:
     for frame in layout.groups.values():
         yield _rect(frame, 10, 'fill="#f4f7fb" stroke="#9db2cc" stroke-dasharray="6 4"')
-        yield _text(frame.x + 8, frame.y + _SMALL + 3, _SMALL, "#52698a", "one process", anchor="start")
+        yield text_at(frame.x + 8, frame.y + _SMALL + 3, _SMALL, "#52698a", "one process", anchor="start")
 
 
 def _line(route: Route) -> str:
@@ -115,12 +116,13 @@ def _lines(
 ) -> Iterator[str]:
     middle = frame.x + frame.width / 2
     for number, line in enumerate(lines):
-        yield _text(middle, top + size * (_LINE * number + 1.05), size, colour, line, bold=bold)
+        yield text_at(middle, top + size * (_LINE * number + 1.05), size, colour, line, bold=bold)
 
 
-def _text(
+def text_at(
     x: float, y: float, size: float, colour: str, text: str, *, anchor: str = "middle", bold: bool = False
 ) -> str:
+    """A text; `anchor`: which part of it is at x."""
     weight = ' font-weight="bold"' if bold else ""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{colour}" text-anchor="{anchor}"{weight}>'

@@ -2,11 +2,15 @@
 
 The header of a file is compared with the pipeline's inputs before its numbers are read: a file of
 another kind costs no memory, however large it is. Arrays are never cast.
+
+An input of dtype "bytes" takes an array of "S" or "U", whose texts become UTF-8, and texts in JSON. One of bfloat16
+takes numbers in JSON, and an array of two bytes without a name, as which numpy writes it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Sequence
 from typing import IO, Any
@@ -16,7 +20,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from pipeline.errors import InvalidRequest
-from shm.handle import JSON
+from shm.elements import elements_of, stored_shape
+from shm.handle import BFLOAT16, BYTES, JSON, LENGTH_BYTES
 from stages.spec import TensorSpec
 
 __all__ = ["arrays_of_json", "is_array_file", "parse_json", "read_arrays"]
@@ -24,6 +29,7 @@ __all__ = ["arrays_of_json", "is_array_file", "parse_json", "read_arrays"]
 Array = NDArray[Any]
 
 _NPY, _ZIP = b"\x93NUMPY", b"PK"
+_CHUNK_BYTES = 1 << 20
 
 
 def is_array_file(start: bytes) -> bool:
@@ -74,18 +80,66 @@ def _read_array(stream: IO[bytes], spec: TensorSpec) -> Array:
     except Exception as error:  # the parser of headers raises many classes: tokenize, ast, struct
         raise InvalidRequest(f"input {spec.name!r}: a damaged .npy file: {type(error).__name__}: {error}") from None
     if dtype.hasobject:
-        raise InvalidRequest(f"input {spec.name!r}: expected dtype {_numpy_name(spec)}, found Python objects")
+        hint = "; of elements of bytes make an array of 'S'" if spec.dtype == BYTES else ""
+        raise InvalidRequest(f"input {spec.name!r}: expected dtype {_numpy_name(spec)}, found Python objects{hint}")
+    if spec.dtype == BYTES and dtype.kind in "SU":
+        return _read_elements(stream, spec, shape[::-1] if columns_first else shape, columns_first, dtype)
+    if spec.dtype == BFLOAT16 and dtype.kind == "V" and dtype.itemsize == 2 and dtype.fields is None:
+        dtype = np.dtype(BFLOAT16)
     if (why := _misfit(spec, dtype.name, shape)) is not None:
         raise InvalidRequest(f"input {spec.name!r}: {why}")
     array: Array = np.empty(shape[::-1] if columns_first else shape, dtype)
+    if array.size:
+        _read_into(stream, spec, array.reshape(-1).view(np.uint8).data)
+    return array.T if columns_first else array
+
+
+def _read_into(stream: IO[bytes], spec: TensorSpec, memory: memoryview) -> None:
     # Not one single `readinto`: a member of a .npz file gives only what it has just unpacked.
-    memory, filled = array.reshape(-1).view(np.uint8).data if array.size else memoryview(b""), 0
+    filled = 0
     while filled < len(memory):
-        chunk = stream.read(min(len(memory) - filled, 1 << 20))
+        chunk = stream.read(min(len(memory) - filled, _CHUNK_BYTES))
         if not chunk:
             raise InvalidRequest(f"input {spec.name!r}: the file is cut: {filled} of {len(memory)} bytes of the array")
         memory[filled : filled + len(chunk)] = chunk
         filled += len(chunk)
+
+
+def _read_elements(
+    stream: IO[bytes], spec: TensorSpec, shape: tuple[int, ...], columns_first: bool, dtype: np.dtype[Any]
+) -> Array:
+    """Elements of equal length, the shorter ones filled up with NULs, as elements of bytes.
+
+    Only so much is read at once that a file may be as large as it likes: nearly all of it may be NULs.
+
+    Args:
+        shape: of the array as it lies in the file.
+    """
+
+    def refuse(why: str) -> InvalidRequest:
+        return InvalidRequest(f"input {spec.name!r}: {why}")
+
+    count, most = math.prod(shape), spec.max_nbytes
+    if (why := spec.misfit(BYTES, (*(shape[::-1] if columns_first else shape), count * LENGTH_BYTES))) is not None:
+        raise refuse(why)
+    longest = dtype.itemsize // (4 if dtype.kind == "U" else 1)
+    if longest > most:
+        raise refuse(f"expected at most {most} bytes in all, found elements of up to {longest}")
+    array, done, nbytes = np.empty(count, object), 0, count * LENGTH_BYTES
+    array[:] = b""
+    while done < count and dtype.itemsize:
+        part = np.empty(min(count - done, max(1, _CHUNK_BYTES // dtype.itemsize)), dtype)
+        _read_into(stream, spec, part.view(np.uint8).data)
+        try:
+            elements = elements_of(part)
+        except ValueError as error:
+            raise refuse(str(error)) from None
+        nbytes += stored_shape(elements)[-1] - LENGTH_BYTES * elements.size
+        if nbytes > most:
+            raise refuse(f"expected at most {most} bytes in all, with {LENGTH_BYTES} for each length; found more")
+        array[done : done + len(part)] = elements
+        done += len(part)
+    array = array.reshape(shape)
     return array.T if columns_first else array
 
 
@@ -145,6 +199,8 @@ def arrays_of_json(data: bytes, inputs: Sequence[TensorSpec]) -> dict[str, Array
     return {
         spec.name: _bytes_of(spec, json.dumps(value[spec.name]).encode())
         if spec.dtype == JSON
+        else _elements_of(spec, value[spec.name])
+        if spec.dtype == BYTES
         else _array_of(spec, value[spec.name])
         for spec in inputs
     }
@@ -154,6 +210,25 @@ def _bytes_of(spec: TensorSpec, document: bytes) -> Array:
     if (why := spec.misfit(spec.dtype, (len(document),))) is not None:
         raise InvalidRequest(f"input {spec.name!r}: {why}")
     return np.frombuffer(document, np.uint8)
+
+
+def _elements_of(spec: TensorSpec, value: Any) -> Array:
+    """Nested lists of texts as elements of bytes in UTF-8."""
+    try:
+        array = elements_of(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"input {spec.name!r}: {error}") from None
+    array = array.reshape(_completed(spec, array.shape))
+    if (why := spec.misfit(spec.dtype, stored_shape(array))) is not None:
+        raise InvalidRequest(f"input {spec.name!r}: {why}")
+    return array
+
+
+def _completed(spec: TensorSpec, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an array in JSON, which has no place for the axes behind an empty one."""
+    if 0 not in shape or len(shape) >= len(spec.shape):
+        return shape
+    return (*shape, *[extent if isinstance(extent, int) else 0 for extent in spec.shape[len(shape) :]])
 
 
 def _array_of(spec: TensorSpec, value: Any) -> Array:
@@ -167,11 +242,12 @@ def _array_of(spec: TensorSpec, value: Any) -> Array:
     except (ValueError, OverflowError) as error:
         raise refuse(f"expected nested lists of equal lengths: {error}") from None
     if not found.size:
-        found = found.astype(spec.dtype)
+        found = found.astype(spec.dtype).reshape(_completed(spec, found.shape))
     want = np.dtype(spec.dtype)
-    kinds = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}.get(want.kind, "")
+    kind = "f" if spec.dtype == BFLOAT16 else want.kind
+    kinds = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}.get(kind, "")
     if found.size and found.dtype.kind not in kinds:
-        of = {"b": "true and false", "i": "whole numbers", "u": "whole numbers", "f": "numbers"}.get(want.kind)
+        of = {"b": "true and false", "i": "whole numbers", "u": "whole numbers", "f": "numbers"}.get(kind)
         raise refuse(f"expected {of or f'a .npy file, for JSON has no {want.name}'} in {spec.describe()}")
     if (why := spec.misfit(spec.dtype, found.shape)) is not None:
         raise refuse(why)
@@ -181,6 +257,6 @@ def _array_of(spec: TensorSpec, value: Any) -> Array:
             raise refuse(f"expected numbers that {want.name} can hold, found {least} to {most}")
     with np.errstate(over="ignore"):
         array = found.astype(want)
-    if want.kind == "f" and not np.isfinite(array).all():
+    if kind == "f" and not np.isfinite(array).all():
         raise refuse(f"expected numbers that {want.name} can hold, found up to {float(np.abs(found).max()):g}")
     return array

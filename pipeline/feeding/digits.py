@@ -1,4 +1,4 @@
-"""Digits: a float32 or float16 as the float64 that is written with the fewest digits.
+"""Digits: a float32, float16 or bfloat16 as the float64 that is written with the fewest digits.
 
 `array.tolist()` makes 0.10000000149011612 of the float32 0.1, and numpy's own text of it is made
 number by number. Here it is arithmetic over whole arrays: each number is rounded, in float64, to
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 __all__ = ["fewest_digits"]
 
 #: For each dtype the digits that every decimal number keeps on the way into it and back, and those that tell any two
-#: of its numbers apart: C's FLT_DIG and FLT_DECIMAL_DIG, and the same by their formulas for 11 bits.
-_DIGITS = {"float16": (3, 5), "float32": (6, 9)}
+#: of its numbers apart: C's FLT_DIG and FLT_DECIMAL_DIG, and the same by their formulas for 11 and 8 bits.
+_DIGITS = {"float16": (3, 5), "bfloat16": (2, 4), "float32": (6, 9)}
 
 #: The largest power of ten that is a float64, and all up to it.
 _EXACT = 22
@@ -24,15 +24,16 @@ _POWERS = np.array([float(10**power) for power in range(_EXACT + 1)])
 
 
 def fewest_digits(array: NDArray[Any]) -> NDArray[np.float64]:
-    """For each number the one with the fewest digits that is read back as the same float16 or float32.
+    """For each number the one with the fewest digits that is read back as the same float16, bfloat16 or float32.
 
     Args:
-        array: of dtype float16 or float32. NaN and the infinities stay as they are. Float16s below 6.1e-05 have
-            up to two digits more than necessary.
+        array: of dtype float16, bfloat16 or float32. NaN and the infinities stay as they are. Float16s below 6.1e-05
+            and bfloat16s far from 1 have up to two digits more than necessary.
     """
     least, most = _DIGITS[array.dtype.name]
     numbers = array.reshape(-1)
-    found = numbers.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # told of some of the bits that are no number
+        found = numbers.astype(np.float64)
     # Zero is written with one digit; numbers that are not finite have none.
     left = np.flatnonzero(np.isfinite(found) & (found != 0))
     values = found[left]

@@ -218,6 +218,9 @@ def _summary(summary: Summary, *, rich: bool) -> RenderableType:
     copied = summary.copied_per_request
     if answered:
         text.append(f"\nlatency ms: {quantiles}    copied: {f'{_bytes(copied)} per request' if copied else 'nothing'}")
+    if not summary.has_computed:
+        # A table of zeros would look as if stages had run.
+        return text
     if not rich:
         text.append("\n")
     parts: list[RenderableType] = [text, _stage_table(summary, rich=rich)]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pipeline.client.client import Client
 from pipeline.client.draft import Draft
 from pipeline.client.future import Future
+from pipeline.client.inputs import fill_in, stored_shapes
 from pipeline.errors import ClientMisuse, InvalidRequest, NotInTime, RequestError, Unavailable
 from pipeline.feeding.output import NoOutput, Output, OutputBroken
 from pipeline.feeding.record import Record, shown
@@ -181,11 +182,10 @@ class Feed:
             if entry.arrays is None:
                 # Kept while it waits for a slot: reading it again each time would be most of the work.
                 entry.arrays = self._intake.load(source)
-            draft = self._draft({name: array.shape for name, array in entry.arrays.items()})
+            draft = self._draft(stored_shapes(entry.arrays))
             if draft is None:
                 return None
-            for name, array in entry.arrays.items():
-                draft.inputs[name][...] = array
+            fill_in(draft.inputs, entry.arrays)
             entry.arrays = None
             return draft.submit(flush=False, name=source.name)
         fd, size = open_file(source.path)

@@ -1,7 +1,9 @@
 """Output: the files into which `--output` puts the answers.
 
     FILE       one JSON object a request, a line each, in the order of the inputs
-    FOLDER/    the same in index.jsonl; the arrays of each request beside it in a .npz file, pictures in .png files
+    FOLDER/    the same in index.jsonl; the arrays of each request beside it in a .npz file, pictures in .png files.
+               bfloat16 is there as numpy writes it, two bytes without a name; elements of bytes as `shm.elements` has
+               them, which `Elements(array, shape).decode()` reads
     -          as FILE, to stdout
 
 A line is in the file whole or not at all, even if the disk is full, or if the run is killed and goes on
@@ -27,12 +29,14 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError
 from pipeline.feeding.earlier import Earlier, read_earlier, refuse_foreign
+from pipeline.feeding.paths import STDOUT
 from pipeline.feeding.pictures import suffix_of, write_picture
 from pipeline.feeding.record import Record
 from pipeline.feeding.values import json_text, json_value
+from shm.elements import Elements
+from shm.handle import BYTES
 
 __all__ = [
-    "STDOUT",
     "FileOutput",
     "FolderOutput",
     "NoOutput",
@@ -42,7 +46,6 @@ __all__ = [
     "refuse_output",
 ]
 
-STDOUT = "-"
 _INDEX = "index.jsonl"
 _BUFFER = 1 << 16
 #: Characters of a name that go into the names of its files: with number and suffix, short enough for any file system.
@@ -194,8 +197,10 @@ class FolderOutput:
                 with self._made(file) as stream:
                     write_picture(stream, key, value)
             else:
-                arrays[key] = value
-            entry = {"file": file, "dtype": value.dtype.name, "shape": list(value.shape)}
+                # No file of arrays holds objects without pickling them, so elements are there as in a slot: uint8.
+                arrays[key] = Elements.of(value).raw if value.dtype.hasobject else value
+            dtype = BYTES if value.dtype.hasobject else value.dtype.name
+            entry = {"file": file, "dtype": dtype, "shape": list(value.shape)}
             parts[key] = json_value(entry, Counter())
         if arrays:
             with self._made(f"{start}.npz") as stream:

@@ -18,9 +18,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["STDIN", "Expansion", "expand", "is_same_file", "relative_to_here"]
+__all__ = ["STDIN", "STDOUT", "Expansion", "expand", "is_same_file", "relative_to_here"]
 
-STDIN = "-"
+STDIN = STDOUT = "-"
 
 
 @dataclass(frozen=True, slots=True)

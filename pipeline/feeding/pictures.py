@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import IO, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import IO, TYPE_CHECKING, Any
 
 from pipeline.config.findings import Findings
 from pipeline.graph.plan import Plan
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["check_pictures", "is_picture", "suffix_of", "write_picture"]
 
@@ -62,7 +62,9 @@ def write_picture(stream: IO[bytes], name: str, array: NDArray[Any]) -> None:
     Raises:
         ValueError: the array is not a picture; the message calls the output `name`.
     """
-    from PIL import Image  # not loaded unless a picture is written
+    # Not loaded unless a picture is written.
+    import numpy as np
+    from PIL import Image
 
     if not is_picture(array.dtype.name, array.shape) or 0 in array.shape:
         raise ValueError(f"output {name!r} is not a picture: {array.dtype.name} {list(array.shape)}")

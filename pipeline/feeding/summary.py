@@ -140,6 +140,12 @@ class Summary:
         self.copies = copies_of(status)
 
     @property
+    def has_computed(self) -> bool:
+        """Whether a stage has run: it has not if all files were refused before they were sent."""
+        ran = [stage.requests for stage in self.stages.values()]
+        return any(ran) or any(count for closed in self.closed.values() for count in closed.values())
+
+    @property
     def rate(self) -> float:
         """Answered requests per second."""
         return (self.requests - self.failures) / self.seconds if self.seconds else 0.0

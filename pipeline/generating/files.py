@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from shm.handle import BFLOAT16
 from stages.spec import TensorSpec
 
 __all__ = ["Project", "stages_file", "test_file", "yaml_file"]
@@ -167,11 +168,15 @@ def in_short(values: np.ndarray) -> dict[str, object]:
 def test_file(project: Project) -> str:
     """Its test."""
     name = project.inputs[0].name
-    read = (
-        f'{{"{name}": np.frombuffer((HERE / "{project.sample}").read_bytes(), np.uint8)}}'
-        if project.takes_bytes
-        else f'dict(np.load(HERE / "{project.sample}"))'
-    )
+    read = f'dict(np.load(HERE / "{project.sample}"))'
+    half = any(spec.dtype == BFLOAT16 for spec in project.inputs)
+    imports = "import ml_dtypes\n" if half else ""
+    if project.takes_bytes:
+        read = f'{{"{name}": np.frombuffer((HERE / "{project.sample}").read_bytes(), np.uint8)}}'
+    elif half:
+        # A .npz file has no name for it.
+        arrays = f'np.load(HERE / "{project.sample}").items()'
+        read = f'{{name: a.view(ml_dtypes.bfloat16) if a.dtype.kind == "V" else a for name, a in {arrays}}}'
     return f'''\
 """The stages one by one, and the whole pipeline in its own processes. Written by `pipeline init`; it is yours now."""
 
@@ -180,7 +185,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+{imports}import numpy as np
 import pytest
 
 from pipeline.testing import running

@@ -11,17 +11,11 @@ import numpy as np
 import onnxruntime as ort
 
 from pipeline.errors import StartError
+from shm.handle import BFLOAT16, numpy_dtype
+from stages.engines.onnxruntime import DTYPES, element_type
 from stages.stage import Array
 
 __all__ = ["Declared", "ProbedModel", "numbers_for"]
-
-_DTYPES = {
-    "tensor(float)": "float32",
-    "tensor(double)": "float64",
-    "tensor(float16)": "float16",
-    "tensor(bool)": "bool",
-    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +61,17 @@ class ProbedModel:
             ValueError: the model does not compute these; the message has its own words.
         """
         try:
-            made = self._session.run(None, dict(inputs))
+            names = [tensor.name for tensor in self.outputs]
+            values = self._session.run_with_ort_values(names, {name: _value(array) for name, array in inputs.items()})
         except Exception as error:  # these have no common base class either
             raise ValueError(str(error).strip().splitlines()[0][:300]) from error
-        return {tensor.name: array.shape for tensor, array in zip(self.outputs, made)}
+        return {name: tuple(value.shape()) for name, value in zip(names, values)}
+
+
+def _value(array: Array) -> ort.OrtValue:
+    if array.dtype.name == BFLOAT16:
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, element_type(array))
+    return ort.OrtValue.ortvalue_from_numpy(array)
 
 
 def numbers_for(name: str, dtype: str, shape: Sequence[int], fill: int = 1) -> Array:
@@ -78,13 +79,13 @@ def numbers_for(name: str, dtype: str, shape: Sequence[int], fill: int = 1) -> A
 
     For tokens, types and masks a one is valid. Every row of floats differs from the others.
     """
-    if np.dtype(dtype).kind == "f":
+    if numpy_dtype(dtype).kind == "f" or dtype == BFLOAT16:
         return np.random.default_rng(list(name.encode())).random(tuple(shape)).astype(dtype)
     return np.full(tuple(shape), fill, dtype)
 
 
 def _declared(path: Path, side: str, node: Any) -> Declared:
-    dtype = _DTYPES.get(node.type)
+    dtype = DTYPES.get(node.type)
     if dtype is None:
         raise StartError(f"{path}: {side} {node.name!r} is a {node.type}: {_remedy(side, node.type)}")
     return Declared(node.name, dtype, tuple(axis or None if not isinstance(axis, int) else axis for axis in node.shape))
@@ -92,9 +93,9 @@ def _declared(path: Path, side: str, node: Any) -> Declared:
 
 def _remedy(side: str, kind: str) -> str:
     if "string" in kind and side == "input":
-        return "a slot holds numbers; cut the model behind what reads the text, and do that in a stage before it"
+        return "engines take numbers; cut the model behind what reads the text, and do that in a stage before it"
     if "string" in kind:
-        return "a slot holds numbers; export the numbers of the classes, and look up their names in a stage behind it"
+        return "engines give numbers; export the numbers of the classes, and look up their names in a stage behind it"
     if "map" in kind:
         return (
             f"no tensor of numbers, so it can lie in no slot; export the model without that {side}, or with a tensor "

@@ -10,9 +10,8 @@ import keyword
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-import numpy as np
-
 from pipeline.generating.model import Declared
+from shm.handle import numpy_dtype
 from stages.engines.dimensions import is_chosen
 
 __all__ = ["GUESSED_MAX", "Axes", "default_max", "dimensions_of", "follow", "pipeline_name", "plain_names"]
@@ -112,7 +111,7 @@ def _name(tensor: Declared, number: int, axis: str | None, plain: str, renamed: 
         made = "HW"[number - 2]
     elif len(axes) == 4 and axes[3] in _CHANNELS and number < 3:
         made = "HW"[number - 1]
-    elif len(axes) == 2 and np.dtype(tensor.dtype).kind in "iu":
+    elif len(axes) == 2 and numpy_dtype(tensor.dtype).kind in "iu":
         made = "length"
     if axis is not None:
         renamed[axis] = made

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import StartError
@@ -80,6 +80,8 @@ class Budget:
 
     lines: tuple[BudgetLine, ...]
     limits: tuple[BudgetLimit, ...]
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of the files of models that each of a stage's workers will hold in memory, by the stage's name."""
 
     @property
     def nbytes(self) -> int:
@@ -122,16 +124,20 @@ def make_budget(plan: Plan, memory: MemoryLimits, weights: Mapping[str, int] | N
     total = sum(line.nbytes for line in lines)
     largest = max(line.nbytes for line in lines)
     limits = [
-        *_limits(plan.segment_kind, total, largest, memory),
+        *_limits(plan, total, largest, memory),
         *_limits_of_processes(plan, total, memory, weights or {}),
     ]
-    return Budget(lines, tuple(limits))
+    return Budget(lines, tuple(limits), weights or {})
 
 
-def _limits(kind: str, total: int, largest: int, memory: MemoryLimits) -> Iterator[BudgetLimit]:
-    if kind == "posix":
-        give = f"give the container more, such as docker run --shm-size={ceil_div(2 * total, 1 << 20)}m"
-        yield BudgetLimit("free in /dev/shm", total, memory.shm_free or 0, give)
+def _limits(plan: Plan, total: int, largest: int, memory: MemoryLimits) -> Iterator[BudgetLimit]:
+    if plan.segment_kind != "sysv":
+        more = ceil_div(2 * total, 1 << 20)
+        if plan.segment_dir:
+            give = f"give the volume more (emptyDir: sizeLimit: {more}Mi; a tmpfs: mount -o remount,size={more}m)"
+        else:
+            give = f"give the container more, such as docker run --shm-size={more}m"
+        yield BudgetLimit(f"free in {plan.segment_dir or '/dev/shm'}", total, memory.shm_free or 0, give)
         if memory.file_size is not None:
             yield BudgetLimit("file size (ulimit -f)", largest, memory.file_size, "raise ulimit -f")
     else:

@@ -14,11 +14,13 @@ Made once; pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.graph.branches import has_branches, needs_of
 from pipeline.graph.plan import INGRESS, Edge, Plan, StagePlan
+from pipeline.wire.route import MOST_INPUTS
+from shm.handle import ENCODED
 
 __all__ = ["NO_POOL", "CompiledPlan", "CompiledStage", "Scope"]
 
@@ -49,6 +51,10 @@ class CompiledStage:
     lists: tuple[int, ...]
     """For each of `sources`: -1 if it takes one tensor; otherwise it takes many, and this is how many scopes further
     out they are known. Empty: it takes one of each."""
+    may_miss: int
+    """Mask of the stages of `optional`."""
+    in_route: bool
+    """Whether it may be a later hop of an order (see `pipeline.wire.route`), which has no room for lists."""
     reads: tuple[int, ...]
     """Distinct producers whose slots it reads; -1 is the ingress."""
     base: int
@@ -73,6 +79,9 @@ class CompiledStage:
     """Whether an order ends with it: what comes next depends on what it has found."""
     notifies_at_once: bool
     """Whether the scheduler waits for its notice, though the order goes on."""
+    made: tuple[tuple[int, str, tuple[int, ...]], ...] | None
+    """For each of its own tensors where it lies in the stage's slot: offset, dtype, shape. None: that depends on what
+    the stage finds."""
     guards_last_slot: bool
     """Whether its slots are handed out as `Scope.guards_last_slot` says."""
     credits: int
@@ -227,7 +236,7 @@ class _Maker:
         plan = self.plan
         scope = scopes[self.paths.index(stage.scope)]
         written = stage.sources or tuple(edge.producer for edge in stage.edges)
-        optional = tuple(self._bit(name) if spec.optional else 0 for spec, name in zip(stage.inputs, written))
+        optional, lists = self._optional(stage, written), self._lists(i)
         asked = self._asked(i)
         manies = tuple(at for at, field in enumerate(stage.fields) if field.spec.many is not None)
         followers = tuple(j for j, mask in enumerate(self.needs) if mask >> i & 1)
@@ -243,7 +252,9 @@ class _Maker:
             when=None if stage.when is None else (self._number(stage.when.edge), stage.when.negated),
             sources=self.sources[i],
             optional=optional,
-            lists=self._lists(i),
+            lists=lists,
+            may_miss=_union(optional),
+            in_route=_fits_route(lists, stage),
             reads=self.reads[i],
             base=self.bases[i],
             fields=len(stage.fields),
@@ -256,10 +267,15 @@ class _Maker:
             must_notify=kept or bool(manies or asked),
             ends_order=bool(manies or asked),
             notifies_at_once=len(followers) > 1 or kept,
+            made=_made(stage, len(pools)),
             guards_last_slot=scope.guards_last_slot and bool(stage.fields),
             credits=stage.credits,
             quantum=stage.batch.max_size,
         )
+
+    def _optional(self, stage: StagePlan, written: Sequence[str]) -> tuple[int, ...]:
+        """`CompiledStage.optional` of a stage."""
+        return tuple(self._bit(name) if spec.optional else 0 for spec, name in zip(stage.inputs, written))
 
     def _asked(self, i: int) -> tuple[int, ...]:
         """Which of a stage's own tensors the conditions of others ask for: positions."""
@@ -361,6 +377,18 @@ class _Maker:
         """How many children of a request there are at most; without a stage that fans out it is one, the request."""
         fields = self.plan.stages[source].fields if source >= 0 else ()
         return min((field.spec.many for field in fields if field.spec.many is not None), default=1)
+
+
+def _fits_route(lists: Sequence[int], stage: StagePlan) -> bool:
+    return not lists and len(stage.inputs) <= MOST_INPUTS
+
+
+def _made(stage: StagePlan, pools: int) -> tuple[tuple[int, str, tuple[int, ...]], ...] | None:
+    """`CompiledStage.made` of a stage with so many pools."""
+    specs = [field.spec for field in stage.fields]
+    if pools > 1 or any(spec.many is not None or spec.dtype in ENCODED or not spec.is_static for spec in specs):
+        return None
+    return tuple((field.offset, field.spec.dtype, field.spec.max_shape) for field in stage.fields)
 
 
 def _union(masks: Iterable[int]) -> int:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pipeline.graph.plan import Plan, PoolPlan, StagePlan
-from shm.handle import JSON
+from shm.handle import BYTES, ENCODED
 from shm.layout import ALIGNMENT
 from shm.pool import RING, STACK
-from stages.copies import GAPS, GATHERED, INPUT, PADDED, SCATTERED, SHAPE_UNKNOWN
+from stages import copies
+from stages.copies import DECODED, GAPS, GATHERED, INPUT, PADDED, SCATTERED, SHAPE_UNKNOWN
 from stages.spec import TensorSpec
 
 __all__ = ["PossibleCopy", "edge_name", "order_of", "possible_copies"]
@@ -55,12 +56,16 @@ def possible_copies(plan: Plan) -> tuple[PossibleCopy, ...]:
         for spec, edge in zip(stage.inputs, stage.edges):
             name = edge_name(stage, INPUT, spec.name)
             given = plan.output_spec(edge)
-            if spec.dtype != JSON and spec.many is None:
+            if spec.dtype == BYTES:
+                found.append(PossibleCopy(name, DECODED, "whenever the stage reads it"))
+            if spec.dtype not in ENCODED and spec.many is None:
                 found += _padded(stage, name, spec)
                 found += _batched(stage, name, spec, GATHERED, _gaps(plan, edge.producer, given))
         for field in stage.fields:
             name = f"{stage.name}.{field.spec.name}"
-            if field.spec.dtype != JSON and field.spec.many is None:
+            if field.spec.dtype == BYTES:
+                found.append(PossibleCopy(name, copies.ENCODED, "whenever the stage gives it"))
+            if field.spec.dtype not in ENCODED and field.spec.many is None:
                 found += _batched(stage, name, field.spec, SCATTERED, _gaps(plan, stage.name, field.spec))
                 if not field.spec.is_static and not stage.ragged:
                     found.append(PossibleCopy(name, SHAPE_UNKNOWN, "when a model runs with a shape for the first time"))

@@ -8,7 +8,10 @@ from pipeline.graph.plan import INGRESS, Plan, producer_of
 from pipeline.wire.interface import Interface, Tensor
 from pipeline.wire.messages import PoolAddress, Welcome
 
-__all__ = ["interface_of", "welcome_of"]
+__all__ = ["READS", "WRITES", "clients_may", "interface_of", "welcome_of"]
+
+#: What clients may do with the segment of a pool.
+READS, WRITES = "reads", "writes"
 
 #: A config is one version of its model.
 _VERSION = "1"
@@ -22,6 +25,8 @@ def interface_of(plan: Plan) -> Interface:
         tuple([Tensor.of(spec.name, spec) for spec in plan.inputs]),
         tuple([Tensor.of(name, plan.output_spec(edge)) for name, edge in plan.outputs]),
         tuple([stage.name for stage in plan.stages]),
+        plan.max_batch_size,
+        plan.in_parts,
     )
 
 
@@ -32,12 +37,15 @@ def welcome_of(plan: Plan, addresses: Sequence[PoolAddress], epoch: int) -> Welc
         addresses: where each pool of the plan lies.
         epoch: which life of the scheduler the client is let in to.
     """
-    answered = {edge.producer for _, edge in plan.outputs} - {INGRESS}
-    ingress, answers = [], []
-    for address in addresses:
-        producer = producer_of(address.pool)
-        if producer == INGRESS:
-            ingress.append(address)
-        elif producer in answered:
-            answers.append(address)
-    return Welcome(epoch, interface_of(plan), tuple(ingress), tuple(answers))
+    may = [clients_may(plan, address.pool) for address in addresses]
+    ingress = tuple([address for address, use in zip(addresses, may) if use == WRITES])
+    answers = tuple([address for address, use in zip(addresses, may) if use == READS])
+    return Welcome(epoch, interface_of(plan), ingress, answers)
+
+
+def clients_may(plan: Plan, pool: str) -> str | None:
+    """What clients do with the slots of the pool of that name: `WRITES`, `READS`, or None: they never touch them."""
+    producer = producer_of(pool)
+    if producer == INGRESS:
+        return WRITES
+    return READS if any(edge.producer == producer for _, edge in plan.outputs) else None

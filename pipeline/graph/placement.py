@@ -37,12 +37,13 @@ from pipeline.graph.plan import CUDA, WorkerPlan
 from pipeline.topology.cpulist import format_cpu_list, parse_cpu_list
 from pipeline.topology.machine import Machine
 
-__all__ = ["place_workers"]
+__all__ = ["GPU_CORES", "place_workers"]
 
 _MIN_CORES_TO_BIND = 4
 _LIGHT_SHARE = 4
 _MOST_SCALED = 4
-_GPU_CORES = 2
+GPU_CORES = 2
+"""Cores that a worker on a GPU has for itself."""
 
 Core = tuple[int, ...]
 
@@ -76,7 +77,8 @@ def place_workers(
         host: max((descriptions[name] for name in names), key=_demand) for host, names in members.items()
     }
     stages = [stage for stage in stages if stage.name in members]
-    replicas = _all_replicas(stages, descriptions, machine)
+    chosen = _all_replicas(stages, descriptions, machine)
+    replicas = {name: count for name, (count, _) in chosen.items()}
     seats: dict[tuple[str, int], _Seat] = {}
     heavy: list[tuple[str, int]] = []
     light: list[tuple[str, int]] = []
@@ -101,7 +103,9 @@ def place_workers(
         for stage in stages
     }
     return {
-        name: tuple(replace(worker, process="+".join(members[host])) for worker in workers[host])
+        name: tuple(
+            replace(worker, process="+".join(members[host]), why=chosen[host][1]) for worker in workers[host]
+        )
         for name, host in hosts.items()
     }
 
@@ -125,8 +129,8 @@ def _members(order: Sequence[str], hosts: Mapping[str, str]) -> dict[str, list[s
 
 def _all_replicas(
     stages: Sequence[StageConfig], descriptions: Mapping[str, StageDescription], machine: Machine
-) -> dict[str, int]:
-    """How many workers each stage has."""
+) -> dict[str, tuple[int, str]]:
+    """How many workers each stage has, and why."""
     models = sum(_is_model(descriptions[stage.name]) for stage in stages)
     return {stage.name: _replicas(stage, descriptions[stage.name], machine, models) for stage in stages}
 
@@ -140,28 +144,37 @@ def _is_model(description: StageDescription) -> bool:
     return description.is_inference and description.device != CUDA
 
 
-def _replicas(stage: StageConfig, description: StageDescription, machine: Machine, models: int) -> int:
-    """How many workers a stage has.
+def _replicas(
+    stage: StageConfig, description: StageDescription, machine: Machine, models: int
+) -> tuple[int, str]:
+    """How many workers a stage has, and why.
 
     Args:
         models: how many stages share the CPUs as models.
     """
     if stage.replicas != AUTO:
-        return stage.replicas
+        return stage.replicas, "replicas: as the config says"
     if description.device == CUDA:
-        return len(machine.gpus)
+        return len(machine.gpus), "one for each GPU"
     if stage.cpus != AUTO:
-        return 1
+        return 1, "one on the CPUs that the config names"
     cores = _count_cores(machine)
     if description.is_inference and cores < _MIN_CORES_TO_BIND:
-        return max(1, cores // (models * (stage.threads if isinstance(stage.threads, int) else 1)))
+        threads = stage.threads if isinstance(stage.threads, int) else 1
+        each = "core" if threads == 1 else f"{threads} cores"
+        among = f", divided among {models} models" if models > 1 else ""
+        return max(1, cores // (models * threads)), f"a model: one for each {each} of {cores}{among}"
+    if description.is_inference and machine.cpus.is_shared:
+        return 1, "a model: one, since a quota limits the CPU time"
     if description.is_inference:
-        return 1 if machine.cpus.is_shared else len(machine.nodes)
+        return len(machine.nodes), "a model: one for each NUMA node, with the cores that light stages leave"
     if description.scales_with_cores:
         # If no model runs on the CPUs: all cores that GPUs leave.
-        light = cores // _LIGHT_SHARE if models else cores - _GPU_CORES * len(machine.gpus)
-        return max(1, min(light, _MOST_SCALED))
-    return 1
+        light = cores // _LIGHT_SHARE if models else cores - GPU_CORES * len(machine.gpus)
+        which = f"a quarter of the {cores} cores" if models else f"the {cores} cores, less {GPU_CORES} for each GPU"
+        why = f"it scales with cores: one for each of {which}, from 1 to {_MOST_SCALED}"
+        return max(1, min(light, _MOST_SCALED)), why
+    return 1, "one, as every stage that does not ask for more"
 
 
 def _count_cores(machine: Machine) -> int:
@@ -212,7 +225,7 @@ def _seats(
         home = wanted if wanted in nodes else max(nodes, key=lambda node: (len(nodes[node]), -node))
         cores = nodes[home]
         # Never more than half of what is left: the other stages need some too.
-        count = min(_GPU_CORES, len(cores) // 2)
+        count = min(GPU_CORES, len(cores) // 2)
         seats[worker] = _Seat(_cpus(cores[:count] or cores), home)
         nodes[home] = cores[count:]
     heavy_on, light_on = _spread(heavy, nodes), _spread(light, nodes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from stages.spec import TensorSpec
 
@@ -22,6 +22,7 @@ __all__ = [
     "CapsulePlan",
     "Edge",
     "Field",
+    "MetricsPlan",
     "Plan",
     "PoolPlan",
     "Post",
@@ -91,6 +92,8 @@ class WorkerPlan:
     threads: int = 1
     device: str = "cpu"
     env: Mapping[str, str] = field(default_factory=dict)
+    why: str = ""
+    """Why there are as many of these workers, of as many threads; for a person."""
 
     @property
     def title(self) -> str:
@@ -211,6 +214,15 @@ class CapsulePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsPlan:
+    """Where the run answers GET /metrics."""
+
+    port: int
+    """0: any that is free."""
+    host: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A whole pipeline."""
 
@@ -227,7 +239,13 @@ class Plan:
     pools: tuple[PoolPlan, ...]
     """Ingress pools first, then the stages' that need slots."""
     segment_kind: str = "posix"
-    """"posix" or "sysv"."""
+    """"posix", "sysv" or "file"."""
+    segment_dir: str = ""
+    """The folder of the segments, if they are files."""
+    group: int | None = None
+    """The group whose members may be clients although they are other users; None: clients are this user's."""
+    link: Literal["zmq", "ring"] = "zmq"
+    """What carries the messages of requests."""
     drain_s: float = 10.0
     """How long a drain may take before what is unfinished is given up."""
     deadline_ms: float | None = None
@@ -235,11 +253,16 @@ class Plan:
     queue_max: int | None = None
     """Requests that may wait for their first worker; one more is refused. None: the ingress slots bound them."""
     canary: CanaryPlan | None = None
+    metrics: MetricsPlan | None = None
     capsules: CapsulePlan = CapsulePlan()
     sources: tuple[str, ...] = ()
     """The stages that `outputs` were written with, as in `StagePlan`."""
     answer_each_child: bool = False
     """Whether every child of a request is answered by itself, as one part of the answer."""
+    max_batch_size: int = 0
+    """Rows of the largest request that a gateway takes; 0: it shows no batch axis."""
+    in_parts: bool = False
+    """Whether an answer may come in parts."""
 
     def stage(self, name: str) -> StagePlan:
         """The stage of that name.

@@ -11,11 +11,11 @@ from typing import Any
 
 from pipeline.config.findings import Findings
 from pipeline.config.loader import LoadedConfig
-from pipeline.config.schema import StageConfig, hosts_of
+from pipeline.config.schema import PipelineConfig, SegmentsConfig, StageConfig, hosts_of
 from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.description import StageDescription
 from pipeline.graph.placement import place_workers
-from pipeline.graph.plan import BatchPlan, CanaryPlan, CapsulePlan, Plan, StagePlan, WorkerPlan
+from pipeline.graph.plan import BatchPlan, CanaryPlan, CapsulePlan, MetricsPlan, Plan, StagePlan, WorkerPlan
 from pipeline.graph.pools import credits_of, ingress_slots, pools_of
 from pipeline.graph.slots import fields_of
 from pipeline.graph.wiring import Wiring, wire
@@ -57,16 +57,33 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         sources=wiring.output_sources,
         answer_each_child=config.answer_each_child,
         pools=pools_of(loaded.inputs, stages, wiring, slots),
-        segment_kind=config.segments,
+        **_segments(config.segments),
+        link=config.link,
         drain_s=config.drain_s,
         deadline_ms=config.deadline_ms,
         queue_max=config.queue.max,
         canary=None if config.canary is None else CanaryPlan(_canary_file(loaded), config.canary.every_s),
+        metrics=None if config.metrics is None else MetricsPlan(config.metrics.port, config.metrics.host),
         capsules=CapsulePlan(**config.capsules.model_dump()),
+        max_batch_size=_max_batch_size(config),
+        in_parts=config.answer_each_child or any(description.parted for description in descriptions.values()),
     )
+    if config.serve.max_batch_size and not config.serve.batched:
+        findings.add(
+            ("serve", "max_batch_size"), "there is no batch axis without batched: true; add it, or leave this out"
+        )
+    if plan.in_parts and plan.max_batch_size:
+        findings.add(("serve", "batched"), "its answers come in parts, which are no rows of a batch: leave it out")
     _check_parts(plan, config.stages, descriptions, findings)
     findings.refuse()
     return plan
+
+
+def _segments(config: str | SegmentsConfig) -> dict[str, Any]:
+    """The fields of a plan that say what its segments are."""
+    if isinstance(config, str):
+        return {"segment_kind": config}
+    return {"segment_kind": "file", "segment_dir": config.dir, "group": config.group}
 
 
 def _stage(
@@ -134,6 +151,13 @@ def _check_parts(
                 f"stage {stage.name}: process is a generator, which answers in parts; but its outputs go to other "
                 f"stages too, or it runs behind one that fans out. Let it return what it yields, or put it last",
             )
+
+
+def _max_batch_size(config: PipelineConfig) -> int:
+    """Rows of the largest request that a gateway takes; 0: it shows no batch axis."""
+    if not config.serve.batched:
+        return 0
+    return config.serve.max_batch_size or max([stage.batch.max_size for stage in config.stages])
 
 
 def _canary_file(loaded: LoadedConfig) -> str:

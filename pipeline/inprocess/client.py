@@ -6,7 +6,6 @@ order, and what a stage prints comes before the line of its file.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,13 +14,13 @@ from pipeline.client.answering import traces_of
 from pipeline.client.future import Future, Pending
 from pipeline.client.inputs import given_of, lay_out
 from pipeline.client.leases import Leases
+from pipeline.client.result import decoded_output
 from pipeline.errors import ClientMisuse, InvalidRequest, NotInTime
 from pipeline.inprocess.pipeline import CLIENT, LocalPipeline
 from pipeline.wire.labels import short_name
 from pipeline.wire.messages import Answer, SlotRef, Submission
-from shm.handle import JSON, TensorHandle
+from shm.handle import ENCODED, TensorHandle
 from shm.view import SegmentTable
-from stages.stage import Array
 
 __all__ = ["LocalClient"]
 
@@ -34,7 +33,7 @@ class LocalResult(Mapping[str, Any]):
         interface = pipeline.interface
         named = zip(interface.outputs, answer.outputs)
         handles = {tensor.name: handle for tensor, handle in named if isinstance(handle, TensorHandle)}
-        self._values = {name: _value(pipeline.table, handle) for name, handle in handles.items()}
+        self._values = {name: _value(name, pipeline.table, handle) for name, handle in handles.items()}
         self._slots = list({SlotRef(*handle[:3]) for handle in handles.values()})
         #: As of `pipeline.client.result.Result`.
         self.stages = traces_of(answer, interface.stages)
@@ -100,7 +99,7 @@ class LocalDraft:
         self._slot = slot
         self._handles = tuple(handles.values())
         table = client.pipeline.table
-        #: name -> writable view; "json" inputs are their UTF-8 bytes.
+        #: name -> writable view; "json" inputs are their UTF-8 bytes, "bytes" inputs their encoding.
         self.inputs = {name: table.view(handle, writable=True) for name, handle in handles.items()}
 
     def submit(self, *, flush: bool = True, name: str = "") -> LocalFuture:
@@ -171,6 +170,5 @@ class LocalClient:
         return self.pipeline.status()
 
 
-def _value(table: SegmentTable, handle: TensorHandle) -> Any:
-    array: Array = table.view(handle)
-    return json.loads(array.tobytes()) if handle.dtype == JSON else array
+def _value(name: str, table: SegmentTable, handle: TensorHandle) -> Any:
+    return decoded_output(name, handle, table) if handle.dtype in ENCODED else table.view(handle)

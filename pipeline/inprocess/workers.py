@@ -21,10 +21,11 @@ from functools import partial
 from pipeline.graph.plan import Plan, StagePlan
 from pipeline.scheduler.door import Decided
 from pipeline.scheduler.scheduler import Scheduler
-from pipeline.wire.messages import Message, Notices, Order, Orders, PoolAddress, Ready, WorkerReport
+from pipeline.wire.messages import Message, Order, Orders, PoolAddress, Ready, WorkerReport
 from pipeline.wire.records import CLOSE_REASONS
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution
+from pipeline.worker.forwarder import notices_of
 from shm import segments
 from shm.pool import SlotPool
 from shm.segment import SegmentSpec
@@ -72,7 +73,7 @@ class LocalWorkers:
             current = self.scheduler.compiled.stages[index]
             execution = Execution(
                 mine, index, current.base, stage, self.table, current.asked, sized=len(current.pools) > 1,
-                raised=partial(raised, mine.name),
+                raised=partial(raised, mine.name), stages=self.scheduler.compiled.stages,
             )  # fmt: skip
             self._executions.append(execution)
             # A worker a stage, whose number is the stage's index.
@@ -100,7 +101,12 @@ class LocalWorkers:
         for index, execution in enumerate(self._executions):
             count = self._batches[index]
             closed = tuple(count if reason == "full" else 0 for reason in CLOSE_REASONS)
-            self.handle(WorkerReport(index, index, count, count, closed, execution.refused, execution.copies))
+            report = WorkerReport(
+                index, index, count, count, closed, execution.refused, execution.copies,
+                (count,),  # each batch has one row
+                execution.times.queue(), execution.times.compute(),
+            )  # fmt: skip
+            self.handle(report)
 
     def work(self, take: Callable[[Decided], None]) -> None:
         """Decide and compute until there is nothing left to do.
@@ -125,4 +131,4 @@ class LocalWorkers:
         for following, forwarded in outcome.forwards.items():
             for one in forwarded:
                 self._compute(following, one)
-        self.handle(Notices(self.epoch, number, (*outcome.late, *outcome.notices)))
+        self.handle(notices_of(self.epoch, number, [*outcome.late, *outcome.notices]))

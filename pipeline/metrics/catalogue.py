@@ -1,44 +1,56 @@
-"""Catalogue: every metric, and the place of its values in the scheduler's status. Pure.
+"""Catalogue: every metric, and the place of its values in what is told elsewhere. Pure.
 
-Counters count from the start of the scheduler, over all workers, the dead ones included; after a scheduler's death
-they start again at zero, as `rate()` expects. Counters of a worker start again when its replica is restarted.
-Names follow Prometheus' conventions: base units, `_total` for counters
-(https://prometheus.io/docs/practices/naming/).
+    METRICS            of a pipeline          out of its scheduler's status
+    PROCESS_METRICS    of a run's processes   out of what the kernel says of them when it is asked
+    GATEWAY_METRICS    of all gateways        out of their traffic
+
+Counters and histograms count from the start of the scheduler, over all workers, the dead ones included; after a
+scheduler's death they start again at zero, as `rate()` expects. Counters of a worker start again when its replica is
+restarted. Names follow Prometheus' conventions: base units, `_total` for counters
+(https://prometheus.io/docs/practices/naming/). docs/metrics.md is generated from this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from pipeline.wire.status import CopyStatus, PipelineStatus, PoolStatus, StageStatus, WorkerStatus
+from pipeline.metrics.buckets import LOAD_RATIO, ROWS, SECONDS
+from pipeline.metrics.processes import ProcessUsage
+from pipeline.metrics.traffic import Traffic
+from pipeline.wire.status import CopyStatus, HistogramStatus, PipelineStatus, PoolStatus, StageStatus, WorkerStatus
 
-__all__ = ["METRICS", "Metric"]
+__all__ = ["GATEWAY_METRICS", "METRICS", "PROCESS_METRICS", "Metric"]
 
-Sample = tuple[tuple[str, ...], float]
-"""Values of the labels, in their order, and the value."""
+Sample = tuple[tuple[str, ...], "float | HistogramStatus"]
+"""Values of the labels, in their order, and the value; a histogram's is its buckets."""
+
+_S = TypeVar("_S")
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+@dataclass(frozen=True)
+class Metric(Generic[_S]):
     """One metric."""
 
     name: str
     """Without the suffix `_total`, which the samples of a counter get."""
     kind: str
-    """"counter" or "gauge"."""
+    """"counter", "gauge" or "histogram"."""
     help: str
     labels: tuple[str, ...]
-    """Labels beside `pipeline`, which every metric has."""
-    samples: Callable[[PipelineStatus], Iterable[Sample]]
-    """Takes the samples out of the scheduler's status."""
+    """Labels beside `pipeline`, which every metric has but those of the gateway."""
+    samples: Callable[[_S], Iterable[Sample]]
+    """Takes the samples out of what the metric is of."""
+    bounds: tuple[float, ...] = ()
+    """Of a histogram's buckets."""
 
 
-def _counted(count: float) -> Iterable[Sample]:
+def _counted(count: float | HistogramStatus) -> Iterable[Sample]:
     return [((), count)]
 
 
-def _of_stages(value: Callable[[StageStatus], float]) -> Callable[[PipelineStatus], Iterable[Sample]]:
+def _of_stages(value: Callable[[StageStatus], float | HistogramStatus]) -> Callable[[PipelineStatus], Iterable[Sample]]:
     return lambda status: (((stage.name,), value(stage)) for stage in status.stages)
 
 
@@ -62,9 +74,19 @@ def _of_copies(value: Callable[[CopyStatus], float]) -> Callable[[PipelineStatus
     return lambda status: (((copy.edge, copy.reason), value(copy)) for copy in status.copies)
 
 
-METRICS: tuple[Metric, ...] = (
+METRICS: tuple[Metric[PipelineStatus], ...] = (
     Metric("trtlab_ready", "gauge", "Whether the pipeline is ready (1) or not (0).", (), lambda s: _counted(s.ready)),
     Metric("trtlab_requests_inside", "gauge", "Requests without an answer yet.", (), lambda s: _counted(s.inside)),
+    Metric(
+        "trtlab_request_duration_seconds", "histogram",
+        "From a request's submission to its answer, of those that were answered without an error.", (),
+        lambda s: _counted(s.request_s), SECONDS,
+    ),
+    Metric(
+        "trtlab_load_ratio", "histogram",
+        "How many times as long as its computation a request took; 1: it never waited.", (),
+        lambda s: _counted(s.load_ratio), LOAD_RATIO,
+    ),
     Metric("trtlab_clients", "gauge", "Connected clients.", (), lambda s: _counted(len(s.clients))),
     Metric(
         "trtlab_answers", "counter", "Answers by code: OK, or the name of an error.", ("code",),
@@ -83,6 +105,20 @@ METRICS: tuple[Metric, ...] = (
         _of_stages(lambda s: s.waiting),
     ),
     Metric(
+        "trtlab_stage_queue_duration_seconds", "histogram",
+        "From the arrival of a request, or child, in a worker to the start of its batch.", ("stage",),
+        _of_stages(lambda s: s.queue_s), SECONDS,
+    ),
+    Metric(
+        "trtlab_stage_compute_duration_seconds", "histogram",
+        "What the batch of a request, or child, took in a stage, once for each of them.", ("stage",),
+        _of_stages(lambda s: s.compute_s), SECONDS,
+    ),
+    Metric(
+        "trtlab_replicas", "gauge", "Workers that a stage must have.", ("stage",),
+        _of_stages(lambda s: s.replicas),
+    ),
+    Metric(
         "trtlab_workers", "gauge", "Workers of a stage that are alive.", ("stage",),
         _of_stages(lambda s: len(s.workers)),
     ),
@@ -91,6 +127,7 @@ METRICS: tuple[Metric, ...] = (
         _of_stages(lambda s: s.deaths),
     ),
     Metric("trtlab_batches", "counter", "Batches by the reason for which they closed.", ("stage", "closed"), _closed),
+    Metric("trtlab_batch_rows", "histogram", "Rows of a batch.", ("stage",), _of_stages(lambda s: s.sizes), ROWS),
     Metric(
         "trtlab_rows", "counter", "Requests or children that were computed.", ("stage",),
         _of_stages(lambda s: s.rows),
@@ -110,6 +147,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("trtlab_slots", "gauge", "Slots of a pool.", ("pool",), _of_pools(lambda s: s.slots)),
     Metric("trtlab_slots_free", "gauge", "Slots of a pool that are free.", ("pool",), _of_pools(lambda s: s.free)),
     Metric(
+        "trtlab_slots_out", "gauge", "Slots of a pool that hold a tensor, or may be filled.", ("pool",),
+        _of_pools(lambda s: s.slots - s.free),
+    ),
+    Metric(
         "trtlab_copied_bytes", "counter", "Bytes that the runtime copied, by edge and reason.", ("edge", "reason"),
         _of_copies(lambda s: s.bytes),
     ),
@@ -119,3 +160,55 @@ METRICS: tuple[Metric, ...] = (
     ),
 )  # fmt: skip
 """In the order in which they are rendered."""
+
+
+def _of_processes(value: Callable[[ProcessUsage], float]) -> Callable[[Sequence[ProcessUsage]], Iterable[Sample]]:
+    return lambda found: (((usage.title,), value(usage)) for usage in found)
+
+
+PROCESS_METRICS: tuple[Metric[Sequence[ProcessUsage]], ...] = (
+    Metric(
+        "trtlab_process_cpu_seconds", "counter", "CPU time of a process of the run, of its own code and the kernel's.",
+        ("process",), _of_processes(lambda p: p.cpu_s),
+    ),
+    Metric(
+        "trtlab_process_resident_memory_bytes", "gauge",
+        "Resident memory of a process, with the pages of the segments that it has touched.", ("process",),
+        _of_processes(lambda p: p.resident_bytes),
+    ),
+    Metric(
+        "trtlab_process_threads", "gauge", "Threads of a process.", ("process",), _of_processes(lambda p: p.threads),
+    ),
+    Metric(
+        "trtlab_process_start_time_seconds", "gauge", "When a process was started, since the epoch.", ("process",),
+        _of_processes(lambda p: p.started_s),
+    ),
+)  # fmt: skip
+"""In the order in which they are rendered."""
+
+
+def _outcomes(traffic: Traffic) -> Iterable[Sample]:
+    for front, outcomes in traffic.requests.items():
+        for outcome, count in outcomes.items():
+            yield (front, outcome), count
+
+
+GATEWAY_METRICS: tuple[Metric[Traffic], ...] = (
+    Metric(
+        "trtlab_gateway_requests", "counter",
+        "Requests of the gateway, and messages of streams, by outcome: OK, the code of an error, or CANCELLED.",
+        ("front", "outcome"), _outcomes,
+    ),
+    Metric(
+        "trtlab_gateway_inference_seconds", "histogram",
+        "How long inference took in the gateway, from the end of the headers (HTTP) or of the message (gRPC) until the "
+        "answer was made.", ("front",),
+        lambda t: (((front,), HistogramStatus(tuple(took.buckets), took.sum_s)) for front, took in t.latencies.items()),
+        SECONDS,
+    ),
+    Metric(
+        "trtlab_gateway_copied_bytes", "counter", "Bytes that the gateway copied, beside those into slots, by reason.",
+        ("reason",), lambda t: (((reason,), nbytes) for reason, nbytes in t.copied.items()),
+    ),
+)  # fmt: skip
+"""Sums over all gateways, in the order in which they are rendered."""

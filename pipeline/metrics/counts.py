@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
-__all__ = ["ANSWERED", "Counts"]
+__all__ = ["ANSWERED", "Counts", "answered_and_failed"]
 
 ANSWERED = "OK"
 """In place of a code, of a request that was answered without an error."""
@@ -33,3 +34,13 @@ class Counts(Counter[str]):
         """A request was not let in."""
         self[f"refused_{code}"] += 1
         self.answers[code] += 1
+
+
+def answered_and_failed(answers: Mapping[str, int]) -> tuple[int, int]:
+    """How many answers had no error, and how many had one.
+
+    Args:
+        answers: as of `Counts`.
+    """
+    answered = answers.get(ANSWERED, 0)
+    return answered, sum(answers.values()) - answered

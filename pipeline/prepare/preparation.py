@@ -7,7 +7,7 @@ outlives the call.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.config.loader import LoadedConfig, load_config
@@ -20,6 +20,8 @@ from pipeline.graph.planning import make_plan
 from pipeline.prepare.describing import describe_stages
 from pipeline.prepare.weights import weights_of
 from pipeline.topology.machine import Machine, read_machine
+from pipeline.topology.memory import free_in
+from shm.ring import why_no_rings
 
 __all__ = ["Preparation", "prepare", "prepare_loaded"]
 
@@ -36,29 +38,32 @@ class Preparation:
     plan: Plan
     budget: Budget
     notes: tuple[tuple[str, str], ...] = ()
-    """(stage, what a person should know of it beside its specs)."""
+    """(stage, what a person should know of it beside its specs); or ("link", why it is another one)."""
 
 
-def prepare(config_path: Path | str, assignments: Iterable[str] = ()) -> Preparation:
+def prepare(
+    config_path: Path | str, assignments: Iterable[str] = (), machine: Machine | None = None
+) -> Preparation:
     """Load, describe, place and sum up the pipeline of `config_path`.
 
     Args:
         assignments: the texts of `--set`.
+        machine: what the pipeline will run on; None: this machine.
 
     Raises:
         ConfigError: the config or the assignments are wrong.
         StartError: a stage cannot be described here. `budget.refuse()` says whether memory is short.
     """
-    return prepare_loaded(load_config(config_path, assignments))
+    return prepare_loaded(load_config(config_path, assignments), machine)
 
 
-def prepare_loaded(loaded: LoadedConfig) -> Preparation:
+def prepare_loaded(loaded: LoadedConfig, machine: Machine | None = None) -> Preparation:
     """As `prepare`, for a config that has been loaded already.
 
     Raises:
         ConfigError, StartError: as `prepare`.
     """
-    machine = read_machine()
+    machine = machine or read_machine()
     descriptions = describe_stages(loaded)
     plan = make_plan(loaded, descriptions, machine)
     findings = loaded.findings()
@@ -71,5 +76,11 @@ def prepare_loaded(loaded: LoadedConfig) -> Preparation:
             f"at most {format_bytes(_MOST_PLAN_BYTES)}. Put long lists and texts into files that the options name"
         )
     notes = tuple((name, note) for name, description in descriptions.items() for note in description.notes)
-    budget = make_budget(plan, machine.memory, weights_of(plan, descriptions))
+    if plan.link == "ring" and (why := why_no_rings()):
+        plan = replace(plan, link="zmq")
+        notes += (("link", f"zmq in place of ring: {why}"),)
+    memory = machine.memory
+    if plan.segment_dir:
+        memory = replace(memory, shm_free=free_in(plan.segment_dir))
+    budget = make_budget(plan, memory, weights_of(plan, descriptions))
     return Preparation(loaded, machine, plan, budget, notes)

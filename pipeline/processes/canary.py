@@ -2,10 +2,14 @@
 
 What it finds out is read from the requests themselves: the scheduler knows when each stage last answered one. It is a
 client like any other, with a request of its own and no other right.
+
+A new version of a pipeline takes over only once its canary was answered. So it tells its supervisor of the first
+answer, and ends if there is an error instead.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,8 +19,15 @@ from pipeline.errors import RequestError, Unavailable
 from pipeline.feeding.feed import Feed
 from pipeline.feeding.sources import Intake, Sources
 from pipeline.processes.child import boot
+from pipeline.wire.address import SUPERVISOR
+from pipeline.wire.links import connect
+from pipeline.wire.messages import Ready
 
 __all__ = ["main"]
+
+
+class _Canary(Client):
+    _follows = False
 
 
 def main() -> None:
@@ -27,10 +38,11 @@ def main() -> None:
     if not Path(plan.input).is_file():
         print(f"no canary: {plan.input} is not a file", file=sys.stderr)
     complained = ""
+    supervisor, told = connect(boot_.run_dir, SUPERVISOR), False
     intake = Intake(boot_.plan.inputs, config=Path(boot_.plan.config_path).name)
     while True:
         try:
-            with Client.connect(boot_.run_dir, name="canary") as client:
+            with _Canary.connect(boot_.run_dir, name="canary") as client:
                 while True:
                     # Of a file of many lines the first.
                     (record,) = Feed(client, Sources(intake, [plan.input], limit=1), intake).run()
@@ -39,6 +51,11 @@ def main() -> None:
                     if complaint and complaint != complained:
                         print(f"the canary request failed: {complaint}", file=sys.stderr)
                     complained = complaint
+                    if complaint and boot_.extra["gates"]:
+                        sys.exit(1)
+                    if not complaint and not told:
+                        told = True
+                        supervisor.send(Ready(-1, -1, 0, os.getpid(), boot_.epoch))
                     time.sleep(plan.every_s)
         except (Unavailable, RequestError):
             time.sleep(0.2)

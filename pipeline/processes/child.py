@@ -36,7 +36,10 @@ from pipeline.graph.plan import Plan, Post
 from pipeline.streams import prepare_streams
 from shm.segment import SegmentAddress
 
-__all__ = ["SHARED_SIGNALS", "Boot", "boot", "collect_garbage", "die_with_parent", "freeze_heap"]
+__all__ = [
+    "SHARED_SIGNALS", "Boot", "boot", "boot_line", "collect_garbage", "die_with_parent", "freeze_heap", "hold_lifeline",
+    "take_no_notice",
+]  # fmt: skip
 
 #: Signals that may reach all processes of a run at once (Ctrl-C, a closed terminal, `timeout`, systemd). Only the
 #: supervisor decides what they mean: children are born with them blocked, and take no notice of them.
@@ -85,6 +88,20 @@ class Boot(msgspec.Struct, frozen=True):
 
 def boot() -> Boot:
     """Read the boot document, bind this process's life to its parent's, and name it for `ps`."""
+    made = Boot.read(boot_line())
+    # The supervisor reads what all other children print.
+    prepare_streams(None if made.own_terminal else "utf-8")
+    # A crash in C leaves the Python line that led there among the last lines printed, which its request fails with.
+    faulthandler.enable(all_threads=False)
+    hold_lifeline(made.parent)
+    # A SIGTERM that the child handles itself waits until it does.
+    take_no_notice(SHARED_SIGNALS - {signal.SIGTERM} if made.own_terminal else SHARED_SIGNALS)
+    setproctitle.setproctitle(f"pipeline[{made.plan.name}] {made.title}")
+    return made
+
+
+def boot_line() -> bytearray:
+    """The first line of stdin, and nothing behind it."""
     line = bytearray()
     # Unbuffered, so that nothing but this line is taken from the pipe.
     while not line.endswith(b"\n"):
@@ -92,22 +109,18 @@ def boot() -> Boot:
         if not chunk:
             sys.exit(3)
         line += chunk
-    made = Boot.read(line)
-    # The supervisor reads what all other children print.
-    prepare_streams(None if made.own_terminal else "utf-8")
-    # A crash in C leaves the Python line that led there among the last lines printed, which its request fails with.
-    faulthandler.enable(all_threads=False)
+    return line
+
+
+def hold_lifeline(parent: int) -> None:
+    """Bind this process's life to the other end of its stdin, which is the process `parent`; stdin is empty then."""
     lifeline = os.dup(0)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
     if not _end_with_lifeline(lifeline):
-        die_with_parent(made.parent)
+        die_with_parent(parent)
     threading.Thread(target=_watch, args=(lifeline,), name="lifeline", daemon=True).start()
-    # A SIGTERM that the child handles itself waits until it does.
-    _take_no_notice(SHARED_SIGNALS - {signal.SIGTERM} if made.own_terminal else SHARED_SIGNALS)
-    setproctitle.setproctitle(f"pipeline[{made.plan.name}] {made.title}")
-    return made
 
 
 def freeze_heap() -> None:
@@ -133,7 +146,8 @@ def collect_garbage() -> bool:
     return True
 
 
-def _take_no_notice(numbers: Set[signal.Signals]) -> None:
+def take_no_notice(numbers: Set[signal.Signals]) -> None:
+    """From now on these signals do nothing here; those that came while they were blocked neither."""
     # Not SIG_IGN, nor blocked for good: both are inherited by the programs that a stage starts, which then could not
     # be ended by a SIGTERM of the stage. A handler is not.
     for number in numbers:

@@ -20,8 +20,8 @@ from pipeline.client.client import Client
 from pipeline.errors import Unavailable
 from pipeline.feeding.display import Display, make_display
 from pipeline.feeding.feed import Feed
-from pipeline.feeding.output import STDOUT, Output, OutputBroken, open_output
-from pipeline.feeding.paths import expand
+from pipeline.feeding.output import Output, OutputBroken, open_output
+from pipeline.feeding.paths import STDOUT, expand
 from pipeline.feeding.record import Record
 from pipeline.feeding.sources import Intake, Sources
 from pipeline.feeding.summary import Summary, describe_copies

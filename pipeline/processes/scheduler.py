@@ -17,12 +17,11 @@ from pipeline.processes.outboxes import Outboxes, limits_of
 from pipeline.scheduler.door import SUPERVISOR, ClientGone
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.address import SCHEDULER
+from pipeline.wire.group import hold_lock
 from pipeline.wire.links import listen
 from pipeline.wire.messages import PoolAddress, Ready
-from pipeline.wire.run_dir import lock_path
 from shm import segments
-from shm.errors import OwnerAlive
-from shm.owner import OwnerLock
+from shm.errors import NotInGroup, OwnerAlive
 from shm.pool import SlotPool
 
 __all__ = ["main"]
@@ -43,11 +42,17 @@ class _SchedulerShell:
             [segment.number for segment in self._segments],
             boot.epoch,
             [PoolAddress(a.kind, a.name, pool.name) for a, pool in zip(boot.segments, plan.pools)],
-            limits_of(files, sum(len(stage.workers) for stage in plan.stages), len(boot.segments)),
+            limits_of(
+                files,
+                sum(len(stage.workers) for stage in plan.stages),
+                len(boot.segments),
+                plan.group is not None,
+                plan.link == "ring",
+            ),
         )
-        self._lock = OwnerLock.acquire(lock_path(boot.run_dir, SCHEDULER))
-        self._inbox = listen(boot.run_dir, SCHEDULER)
-        self._outboxes = Outboxes(boot.run_dir)
+        self._lock = hold_lock(boot.run_dir, SCHEDULER)
+        self._inbox = listen(boot.run_dir, SCHEDULER, link=plan.link)
+        self._outboxes = Outboxes(boot.run_dir, self._inbox)
 
     def run(self) -> None:
         scheduler, inbox, outboxes = self._scheduler, self._inbox, self._outboxes
@@ -57,6 +62,8 @@ class _SchedulerShell:
         while not scheduler.stopped:
             # Take in everything that is here before deciding: the more the state knows, the fewer messages go out.
             messages = inbox.receive(_TICK_MS)
+            for outbox in inbox.resumable():
+                outbox.proceed()
             now = time.monotonic_ns()
             for message in messages:
                 scheduler.handle(message, now)
@@ -75,7 +82,7 @@ class _SchedulerShell:
         the folder."""
         try:
             renewed = self._lock.renew()
-        except (OSError, OwnerAlive):
+        except (OSError, OwnerAlive, NotInGroup):
             # The folder is not there; or the next scheduler has taken the lock, and this one is about to be killed.
             return
         if self._inbox.renew() or renewed:

@@ -17,7 +17,8 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Collection, Sequence
 
 from pipeline.errors import WireError
 from pipeline.processes.child import Boot, boot, collect_garbage, freeze_heap
@@ -53,13 +54,14 @@ class _Process:
         self._boot = boot
         self._socket = socket
         self._supervisor = supervisor
-        self._forwarder = Forwarder(boot.run_dir, boot.epoch)
+        self._forwarder = Forwarder(boot.run_dir, boot.epoch, socket)
         self._table = SegmentTable()
+        #: Messages that were read while a batch was computed, in their order.
+        self._came: deque[Message | WireError] = deque()
         self._records = segments.attach(boot.segments[-1])
+        shared = self._table, self._forwarder, self._look
         self._replicas = [
-            Replica(
-                boot.plan, post, boot.replica, Recorder(self._records.slot(post.record)), self._table, self._forwarder
-            )
+            Replica(boot.plan, post, boot.replica, Recorder(self._records.slot(post.record)), *shared)
             for post in boot.posts
         ]
         self._by_number = {replica.number: replica for replica in self._replicas}
@@ -145,13 +147,18 @@ class _Process:
     def run(self) -> None:
         """Work until told to stop."""
         freeze_heap()
-        replicas, socket, alone = self._replicas, self._socket, self._alone
+        replicas, socket, alone, came = self._replicas, self._socket, self._alone, self._came
         clock = time.monotonic_ns
         idle_since = 0
         timeout = 0
         while True:
+            while came:
+                timeout = 0
+                self._take(came.popleft())
             for message in socket.receive(timeout):
                 self._take(message)
+            for outbox in socket.resumable():
+                outbox.proceed()
             timeout = 0
             moved = False
             for replica in replicas:
@@ -164,8 +171,10 @@ class _Process:
             if moved:
                 idle_since = 0
                 collect_garbage()
-                continue
-            if not alone and any(replica.flights for replica in replicas):
+                if not alone or self._stopping or self._has_orders():
+                    continue
+                # Nothing is left, so the next question to the socket is the one that waits.
+            elif not alone and any(replica.flights for replica in replicas):
                 if not idle_since:
                     idle_since = now
                 elif now - idle_since > _SPIN_NS:
@@ -177,6 +186,14 @@ class _Process:
             if not idle_since:
                 idle_since = now
             timeout = self._wait_ms(now, idle_since)
+
+    def _look(self) -> Collection[object]:
+        """What has come while a batch is computed. It is handled when that is over."""
+        self._came += self._socket.receive()
+        return self._came
+
+    def _has_orders(self) -> bool:
+        return sum([len(replica.batcher) for replica in self._replicas]) > 0
 
     def _wait_ms(self, now: int, idle_since: int) -> int:
         """How long there is nothing to do unless a message comes; does meanwhile what can wait."""
@@ -215,9 +232,9 @@ class _Process:
         if kind is Orders:
             assert isinstance(message, Orders)
             if message.epoch == self._forwarder.epoch and message.orders:
-                replica = self._by_number.get(message.orders[0].hops[0].worker)
+                replica = self._by_number.get(message.orders[0].hop.worker)
                 if replica is None:
-                    self._refuse(f"did not expect orders for w{message.orders[0].hops[0].worker}")
+                    self._refuse(f"did not expect orders for w{message.orders[0].hop.worker}")
                 else:
                     replica.add(message.orders)
         elif isinstance(message, Fences):
@@ -279,7 +296,7 @@ def main() -> None:
         # Before anything starts threads, which inherit it. Some sandboxes refuse it; then the worker runs on any CPU.
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, placed.cpus)
-    socket = listen(boot_.run_dir, *(Address.worker(post.number) for post in boot_.posts))
+    socket = listen(boot_.run_dir, *(Address.worker(post.number) for post in boot_.posts), link=boot_.plan.link)
     supervisor = connect(boot_.run_dir, SUPERVISOR)
     process = None
     status = 0

@@ -177,4 +177,4 @@ class Admission:
 
     def _refuse(self, client: Client, submission: Submission, code: str, message: str) -> None:
         self._state.counts.refuse(code)
-        self._state.out.answers[client.number].append(Answer(submission.tag, code, message, (), (), ""))
+        self._state.out.answers[client.number].append(Answer(submission.tag, code, message, (), b"", ""))

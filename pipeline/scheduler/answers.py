@@ -74,11 +74,13 @@ class Answering:
             state.streams.finished(request)
         state.stories.end(request.label, request.submitted, request.events, state.now, code, message)
         state.counts.finish(code)
+        if code == OK:
+            state.timings.answered(request, state.now)
         if client is not None:
             client.requests.discard(request.id)
             if not client.requests:
                 state.ingress.finished(client)
-            traces = tuple(request.traces.values())
+            traces = b"".join(request.traces.values())
             answer = Answer(request.tag, code, message, outputs, traces, traceback, last=True, part=request.parts)
             state.out.answers[client.number].append(answer)
         if not request.fences:
@@ -101,7 +103,7 @@ class Answering:
             client.borrowed.add(lease)
         own = {stage.base + at: handle for at, handle in zip(stage.singles, notice.outputs)}
         outputs = tuple([own.get(tensor, MISSING) for tensor in state.compiled.outputs])
-        part = Answer(request.tag, OK, "", outputs, (), "", last=False, part=request.parts - 1)
+        part = Answer(request.tag, OK, "", outputs, b"", "", last=False, part=request.parts - 1)
         state.out.answers[client.number].append(part)
 
     def child(self, request: Request) -> None:
@@ -112,7 +114,7 @@ class Answering:
         self._let_go(request, client, request.scope.kept if client is not None else ())
         root.parts += 1
         if client is not None:
-            part = Answer(root.tag, OK, "", outputs, (), "", last=False, part=request.position)
+            part = Answer(root.tag, OK, "", outputs, b"", "", last=False, part=request.position)
             state.out.answers[client.number].append(part)
 
     def _outputs(self, request: Request) -> tuple[TensorHandle | int, ...]:

@@ -13,11 +13,11 @@ from pipeline.scheduler.backlog import Backlog, due
 from pipeline.scheduler.ledger import Request, Step, Worker
 from pipeline.scheduler.recovery import Recovery
 from pipeline.scheduler.state import NO_WORKER, State
-from pipeline.wire.messages import Hop, Order, SlotRef
+from pipeline.wire.messages import Hop, Known, Order, SlotRef
+from pipeline.wire.route import packed
+from shm.handle import TensorHandle
 
 __all__ = ["Dispatch"]
-
-_NO_SLOT = (0, 0, 0)
 
 
 class Dispatch:
@@ -77,7 +77,7 @@ class Dispatch:
     def grants(self) -> None:
         """Give free ingress slots to the clients that want them."""
         state = self._state
-        for client, slot in state.ingress.grants():
+        for client, slot in state.ingress.grants(state.now, state.out.answers):
             state.out.grants[client.number].append(slot)
         for client in state.ingress.settled():
             # Even if it was granted nothing: the client waits to be told so.
@@ -127,27 +127,36 @@ class Dispatch:
         return self._eldest(stage) is request
 
     def _order(self, request: Request, stage: CompiledStage, worker: Worker, pool: int) -> None:
-        stages, sizes = self._state.compiled.stages, self._state.sizes
-        first = worker.number
+        state = self._state
+        stages, sizes = state.compiled.stages, state.sizes
+        number = worker.number
         key = (request.id, request.attempt)
-        hops: list[Hop] = []
+        hop: Hop | None = None
+        route: list[bytes] = []
+        known: dict[int, TensorHandle] = {}
         sender = NO_WORKER
         ahead = request.done
         while True:
             lease = None
+            segment = slot = generation = 0
             if pool != NO_POOL:
-                slot, generation = self._state.pools[pool].loan()
-                lease = SlotRef(self._state.segments[pool], slot, generation)
+                slot, generation = state.pools[pool].loan()
+                segment = state.segments[pool]
+                lease = SlotRef(segment, slot, generation)
             worker.credits -= 1
             worker.orders.add(key)
             request.claimed |= stage.bit
             if request.stream is not None:
                 request.stream.workers.setdefault(stage.index, worker.number)
             request.steps[stage.index] = Step(worker.number, request.attempt, lease, sender)
-            segment, slot, generation = lease or _NO_SLOT
-            inputs, lengths = request.inputs_of(stage)
-            awaited = stage.notifies_at_once
-            hops.append(Hop(stage.index, worker.number, segment, slot, generation, awaited, inputs, lengths))
+            if hop is None:
+                inputs, lengths = request.inputs_of(stage)
+                awaited = stage.notifies_at_once
+                hop = Hop(stage.index, worker.number, segment, slot, generation, awaited, inputs, lengths)
+            else:
+                missing = request.missing_of(stage) if request.skipped & stage.may_miss else 0
+                known.update(request.known_of(stage))
+                route.append(packed(stage.index, missing, worker.number, segment, slot, generation))
             if stage.ends_order:
                 break
             ahead |= stage.bit
@@ -157,8 +166,10 @@ class Dispatch:
                     not follower.needs & ~ahead
                     and request.is_open(follower)
                     and request.holds(follower)
-                    and not self._state.backlogs[index]
+                    and not state.backlogs[index]
                     and not (request.group and index == request.suspected)
+                    # A route cannot say these.
+                    and follower.in_route
                     and (idle := self._worker_ahead(request, follower)) is not None
                     and (room := sizes.pool_for(request, follower)) is not None
                     and self._may_have(request, follower)
@@ -168,20 +179,20 @@ class Dispatch:
                     break
             else:
                 break
-        ordered = tuple(hops)
-        request.events.append((self._state.now, ordered))
-        self._state.out.orders[first].append(
-            Order(
-                request.id,
-                request.attempt,
-                request.deadline,
-                request.group,
-                ordered,
-                (),
-                request.label,
-                0 if request.stream is None else request.stream.number,
-                request.sequence,
-                request.started,
-                request.traceparent,
-            )
+        order = Order(
+            request.id,
+            request.attempt,
+            request.deadline,
+            request.group,
+            hop,
+            b"",
+            request.label,
+            0 if request.stream is None else request.stream.number,
+            request.sequence,
+            request.started,
+            request.traceparent,
+            b"".join(route),
+            tuple([Known(tensor, handle) for tensor, handle in known.items()]),
         )
+        request.events.append((state.now, order))
+        state.out.orders[number].append(order)

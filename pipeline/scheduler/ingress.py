@@ -7,6 +7,9 @@ still free are granted unasked, so that a client that sends one request after th
     ahead      with an ask, as many more as the client has out already: it doubles what it works with
     renewed    one for each slot that was read, if its client has more under way, and one with its last answer
 
+What is granted unasked wakes no client in the middle of its requests: it goes with the client's next answer, or with
+the next slot that the client asks for. If neither comes for `RIDE_NS`, it goes alone.
+
 The scheduler cannot take a grant back: a client that was stopped in the middle of a write goes on with it later, and a
 client that waits for its user reads no message. So the scheduler bounds what it grants unasked, by the slots that
 clients have *in hand*, that is, granted and not submitted: a quarter of the segment's slots, half of that if the client
@@ -21,14 +24,17 @@ own tables.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from pipeline.wire.limits import FEW_SLOTS
 from pipeline.wire.messages import Answers, SlotRef
 from shm.layout import ceil_div
 from shm.pool import SlotPool
 
-__all__ = ["Client", "Ingress"]
+__all__ = ["RIDE_NS", "Client", "Ingress"]
+
+RIDE_NS = 50_000_000
+"""How long what is granted unasked waits for a message to go with."""
 
 
 class Client:
@@ -36,7 +42,7 @@ class Client:
 
     __slots__ = (
         "asks", "borrowed", "filled", "granted", "last_tag", "leaving", "name", "number", "out", "requests", "sent",
-        "settled", "unread",
+        "settled", "unasked", "unasked_until", "unread",
     )  # fmt: skip
 
     def __init__(self, number: int, name: str) -> None:
@@ -46,11 +52,14 @@ class Client:
         self.asks: set[int] = set()
         #: The number of the last of its asks that do not wait.
         self.settled = 0
+        #: How many slots of each segment it may be granted unasked, and when they wait for company no longer.
+        self.unasked: dict[int, int] = {}
+        self.unasked_until = 0
         #: Slots of each ingress segment that it has out, in whatever state.
         self.out: dict[int, int] = {}
         #: Slots that it may fill.
         self.granted: set[SlotRef] = set()
-        #: Slots of answers that it still reads.
+        #: Slots of answers that it still reads; once it has said goodbye, also slots that it may still write.
         self.borrowed: set[SlotRef] = set()
         #: Requests that it waits for.
         self.requests: set[int] = set()
@@ -60,7 +69,7 @@ class Client:
         #: How many `Answers` it was sent, and the ones that it has not confirmed.
         self.sent = 0
         self.unread: deque[Answers] = deque()
-        #: It has said goodbye and only reads its last answers.
+        #: It has said goodbye, and arrays of its process are still on slots.
         self.leaving = False
 
     @property
@@ -87,12 +96,13 @@ class Ingress:
         self._pools = pools
         self._leases_per_answer = max(1, leases_per_answer)
         self.clients: dict[int, Client] = {}
+        self._slots = sum([pool.slots for pool in pools.values()])
         #: For each segment, the clients whose ask waits, in turn.
         self._waiting: dict[int, deque[Client]] = {segment: deque() for segment in pools}
         #: For each segment, asks that are decided by the next `grants`.
         self._now: dict[int, list[tuple[Client, int]]] = {segment: [] for segment in pools}
-        #: For each segment, the clients to which slots may be granted unasked, and how many.
-        self._unasked: dict[int, list[tuple[Client, int]]] = {segment: [] for segment in pools}
+        #: The clients to which slots may be granted unasked.
+        self._unasked: dict[Client, None] = {}
         #: For each segment, how many slots are granted and not submitted.
         self.in_hand = dict.fromkeys(pools, 0)
         #: Clients whose asks have been decided, whether they were granted a slot or not.
@@ -116,15 +126,14 @@ class Ingress:
         A client that is alone may not have the last quarter, and active clients have equal shares. So a client that
         never gives a slot back exhausts its own quota, and no other client's.
         """
-        return self._part(self._pools[segment].slots)
+        return _part(self._pools[segment].slots, self._active())
 
     def share(self) -> int:
         """How many requests one client may have inside, with the answers that it keeps; shared out as `quota`."""
-        return self._part(sum([pool.slots for pool in self._pools.values()]))
+        return _part(self._slots, self._active())
 
-    def _part(self, whole: int) -> int:
-        active = len([client for client in self.clients.values() if client.active])
-        return max(1, min(whole - whole // 4, whole // max(1, active)))
+    def _active(self) -> int:
+        return len([client for client in self.clients.values() if client.active])
 
     def _inside(self, client: Client) -> int:
         answers = ceil_div(len(client.borrowed), self._leases_per_answer)
@@ -145,41 +154,79 @@ class Ingress:
             self._now[segment].append((client, ask))
         return True
 
-    def grants(self) -> list[tuple[Client, SlotRef]]:
-        """Give free slots to the clients that ask, in turn, and then to those that may have them unasked."""
+    def grants(self, now: int, told: Container[int] = ()) -> list[tuple[Client, SlotRef]]:
+        """Give free slots to the clients that ask, in turn, and then to those that may have them unasked.
+
+        Args:
+            now: monotonic nanoseconds.
+            told: numbers of the clients that are sent a message anyway.
+        """
         granted: list[tuple[Client, SlotRef]] = []
+        asked: set[Client] = set()
+        if not (self._unasked or any(self._waiting.values()) or any(self._now.values())):
+            return granted
+        # Once a call, and not for each client that is looked at: there may be many.
+        active = self._active()
+        share = _part(self._slots, active)
         for segment, pool in self._pools.items():
-            waiting, now, unasked = self._waiting[segment], self._now[segment], self._unasked[segment]
-            if not (waiting or now or unasked):
+            waiting, at_once = self._waiting[segment], self._now[segment]
+            if not (waiting or at_once):
                 continue
             if pool.free:
-                quota, share = self.quota(segment), self.share()
+                quota = _part(pool.slots, active)
                 # Each client is looked at once: one that has its quota keeps its place, and others overtake it.
                 for client in tuple(waiting):
                     if pool.free and self._may_have(client, segment, quota, share):
                         waiting.remove(client)
                         client.asks.remove(segment)
-                        granted.append((client, self._grant(client, segment)))
-                        unasked.append((client, client.out[segment] - 1))
-                for client, _ in now:
+                        self._answer(client, segment, granted)
+                        asked.add(client)
+                for client, _ in at_once:
                     if pool.free and self._may_have(client, segment, quota, share):
-                        granted.append((client, self._grant(client, segment)))
-                        unasked.append((client, client.out[segment] - 1))
-                for client, count in unasked:
-                    while (
-                        count > 0
-                        and pool.free
-                        and self._may_have_unasked(client, segment)
-                        and self._may_have(client, segment, quota, share)
-                    ):
-                        granted.append((client, self._grant(client, segment)))
-                        count -= 1
-            for client, ask in now:
+                        self._answer(client, segment, granted)
+            for client, ask in at_once:
                 client.settled = max(client.settled, ask)
                 self._settled.append(client)
-            now.clear()
-            unasked.clear()
+                asked.add(client)
+            at_once.clear()
+        if self._unasked:
+            self._grant_unasked(now, told, asked, granted, active)
         return granted
+
+    def _answer(self, client: Client, segment: int, granted: list[tuple[Client, SlotRef]]) -> None:
+        granted.append((client, self._grant(client, segment)))
+        self._may_take(client, segment, client.out[segment] - 1)
+
+    def _may_take(self, client: Client, segment: int, count: int) -> None:
+        """A client may be granted so many slots more, unasked."""
+        if count > 0:
+            client.unasked[segment] = client.unasked.get(segment, 0) + count
+            self._unasked[client] = None
+
+    def _grant_unasked(
+        self, now: int, told: Container[int], asked: set[Client], granted: list[tuple[Client, SlotRef]], active: int
+    ) -> None:
+        share = _part(self._slots, active)
+        for client in tuple(self._unasked):
+            if not (client.number in told or client in asked):
+                if not client.unasked_until:
+                    client.unasked_until = now + RIDE_NS
+                if now < client.unasked_until:
+                    continue
+            del self._unasked[client]
+            client.unasked_until = 0
+            for segment, count in client.unasked.items():
+                pool = self._pools[segment]
+                quota = _part(pool.slots, active)
+                while (
+                    count > 0
+                    and pool.free
+                    and self._may_have_unasked(client, segment)
+                    and self._may_have(client, segment, quota, share)
+                ):
+                    granted.append((client, self._grant(client, segment)))
+                    count -= 1
+            client.unasked.clear()
 
     def _may_have(self, client: Client, segment: int, quota: int, share: int) -> bool:
         return client.out.get(segment, 0) < quota and self._inside(client) < share
@@ -220,15 +267,17 @@ class Ingress:
         """An ingress slot that a client had out is free. It is renewed if the client has more than this under way."""
         client.out[lease.segment] -= 1
         if len(client.requests) > 1 and not client.leaving:
-            self._unasked[lease.segment].append((client, 1))
+            self._may_take(client, lease.segment, 1)
 
     def finished(self, client: Client) -> None:
-        """The last of a client's requests is answered: a slot for its next one may go with the answer."""
+        """The last of a client's requests is answered: a slot for its next one may go with the answer, and no more
+        than that."""
+        client.unasked.clear()
         if not client.granted and client.filled and not client.leaving:
-            self._unasked[client.filled].append((client, 1))
+            self._may_take(client, client.filled, 1)
 
     def lingers(self, client: Client) -> None:
-        """A client has said goodbye and reads its last answers: it is granted nothing more."""
+        """A client has said goodbye, and its process still touches slots: it is granted nothing more."""
         client.leaving = True
         # What it has out is not counted any more, since it is granted nothing in exchange.
         client.out.clear()
@@ -238,5 +287,12 @@ class Ingress:
         for segment in client.asks:
             self._waiting[segment].remove(client)
         client.asks.clear()
-        for asks in (*self._now.values(), *self._unasked.values()):
+        for asks in self._now.values():
             asks[:] = [entry for entry in asks if entry[0] is not client]
+        client.unasked.clear()
+        self._unasked.pop(client, None)
+
+
+def _part(whole: int, active: int) -> int:
+    """Of so many, what one of the active clients may have."""
+    return max(1, min(whole - whole // 4, whole // max(1, active)))

@@ -37,6 +37,8 @@ class Instructions:
     """By client."""
     repeat: dict[int, None] = field(default_factory=dict)
     """Clients that must be sent once more what they have not confirmed."""
+    sent_away: dict[int, None] = field(default_factory=dict)
+    """Clients that must be told of the successor, whether there is something else to tell or not."""
     lost: list[int] = field(default_factory=list)
     """Clients that have lost what they were sent for good: they must begin anew."""
     gone: list[int] = field(default_factory=list)
@@ -60,16 +62,19 @@ class Instructions:
         return [(SUPERVISOR, message) for message in self.supervisor]
 
 
-def letters_of(sent: int, answers: Sequence[Answer], grants: Sequence[SlotRef], settled: int) -> list[Answers]:
+def letters_of(
+    sent: int, answers: Sequence[Answer], grants: Sequence[SlotRef], settled: int, successor: str = ""
+) -> list[Answers]:
     """What one client is sent: one message, or several if one might not fit a frame.
 
     Args:
         sent: the number of the message before.
         settled: see `Answers`.
+        successor: see `Answers`.
     """
     starts = range(0, len(answers), _MOST_ANSWERS) or (0,)
     letters = [
-        Answers(sent + number, tuple(answers[start : start + _MOST_ANSWERS]), (), settled)
+        Answers(sent + number, tuple(answers[start : start + _MOST_ANSWERS]), (), settled, successor)
         for number, start in enumerate(starts, 1)
     ]
     letters[-1] = replace(letters[-1], grants=tuple(grants))

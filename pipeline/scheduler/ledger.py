@@ -12,7 +12,7 @@ from pipeline.graph.compiled import CompiledStage, Scope
 from pipeline.scheduler.story import Event
 from pipeline.wire.flattening import flatten
 from pipeline.wire.labels import child_label
-from pipeline.wire.messages import MISSING, SlotRef, Trace
+from pipeline.wire.messages import MISSING, SlotRef
 from shm.handle import TensorHandle
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ class Request:
         self.conditions = 0
         #: Readers that have not finished, by producer (index + 1; 0 is the ingress).
         self.readers = list(scope.readers)
-        #: What each stage did, by stage; what it did for a child, by (stage, number of the child).
-        self.traces: dict[int | tuple[int, int], Trace] = {}
+        #: What each stage did, packed, by stage; what it did for a child, by (stage, number of the child).
+        self.traces: dict[int | tuple[int, int], bytes] = {}
         self.parent = parent
         self.position = position
         #: By scope: the requests that run in it; empty while it waits to be opened.
@@ -222,6 +222,15 @@ class Request:
         """What a worker was ordered of a stage in that attempt; None if the stage runs elsewhere, or not at all."""
         step = self.steps[stage.index]
         return None if step is None or step.worker != worker or step.attempt != attempt else step
+
+    def missing_of(self, stage: CompiledStage) -> int:
+        """Mask of the inputs of a stage that no stage makes, since one was skipped."""
+        return sum([1 << at for at, optional in enumerate(stage.optional) if self.skipped & optional])
+
+    def known_of(self, stage: CompiledStage) -> list[tuple[int, TensorHandle]]:
+        """The inputs of a stage that takes one of each which are there already, with their tensor numbers."""
+        values = self.values
+        return [(t, v) for t in stage.sources if (v := values[t]) is not None]  # type: ignore[misc]
 
     def inputs_of(self, stage: CompiledStage) -> tuple[tuple[TensorHandle | int, ...], tuple[int, ...]]:
         """`Hop.inputs` and `Hop.lengths` of a stage; a tensor's number stands for one that is not made yet."""

@@ -10,15 +10,17 @@ The notice of an order that was cancelled, or of a worker that was declared dead
 
 from __future__ import annotations
 
-from pipeline.errors import StageFailed
+from pipeline.errors import StageFailed, Unavailable
 from pipeline.graph.compiled import CompiledStage
 from pipeline.scheduler.answers import Answering
 from pipeline.scheduler.fences import Fencing
-from pipeline.scheduler.ledger import Request
+from pipeline.scheduler.ledger import Request, Step, Worker
 from pipeline.scheduler.progress import Progress
 from pipeline.scheduler.state import State
 from pipeline.scheduler.story import note
-from pipeline.wire.messages import OK, TOO_SMALL, Notice
+from pipeline.wire.messages import OK, TOO_SMALL, Notice, Passed
+from pipeline.wire.traces import parts_of
+from shm.handle import TensorHandle
 
 __all__ = ["Noticing"]
 
@@ -41,23 +43,12 @@ class Noticing:
         if worker is not None and len((stage := self._state.compiled.stages[worker.stage]).pools) > 1:
             # Also from a notice that comes after those of later stages, when the step already counts as finished.
             self._state.sizes.learn(stage, notice)
-        if worker is None or not worker.close(notice.request, notice.attempt):
-            # The order was fenced, or its worker was declared dead, or it never was ours: the step runs elsewhere.
-            self._state.counts["late_notices"] += 1
+        if worker is not None and notice.code == Unavailable.code:
+            # Also from one that comes after the request's deadline, which has ended it.
+            self._state.unreachable[worker.stage] = self._state.now, notice.message
+        if (finished := self._finished(worker, notice.request, notice.attempt)) is None:
             return
-        request = self._state.requests.get(notice.request)
-        if request is None:
-            return
-        if request.root.fences:
-            # The order has run, so this notice stands for the answer to its fence: that never comes if the worker dies.
-            self._fencing.lift(request, number, notice.attempt)
-        if request.answered:
-            return
-        stage = self._state.compiled.stages[worker.stage]
-        step = request.step_of(stage, number, notice.attempt)
-        if step is None:
-            self._state.counts["late_notices"] += 1
-            return
+        request, stage, step = finished
         if self._has_failed(request, stage, notice):
             return
         lease = step.lease
@@ -69,16 +60,76 @@ class Noticing:
                 self._state.pool_of(lease).commit(lease.slot, lease.generation, readers=1)
             if request.parted != stage.index:
                 self._take_values(request, stage, notice)
-        for trace in notice.trace:
-            request.root.traces[trace.stage if request.parent is None else (trace.stage, request.id)] = trace
+        self._note_traces(request, notice.trace)
+        self._is_done(request, stage)
+
+    def passed(self, number: int, passed: Passed) -> None:
+        """A worker has finished a step, and what the stage made lies where the plan says. As `notice`, and quicker."""
+        state = self._state
+        if (finished := self._finished(state.workers.get(number), passed.request, passed.attempt)) is None:
+            return
+        request, stage, step = finished
+        lease = step.lease
+        if stage.made is None:
+            why = f"stage {stage.name} does not say where its outputs lie"
+            self._answering.finish(request, StageFailed.code, why)
+            return
+        if lease is not None:
+            segment, slot, generation = lease
+            state.pool_of(lease).commit(slot, generation, readers=1)
+            request.values[stage.base : stage.base + stage.fields] = [
+                TensorHandle(segment, slot, generation, offset, dtype, shape) for offset, dtype, shape in stage.made
+            ]
+        self._note_traces(request, passed.trace)
+        self._is_done(request, stage)
+
+    def _finished(
+        self, worker: Worker | None, number: int, attempt: int
+    ) -> tuple[Request, CompiledStage, Step] | None:
+        """The step that a worker has finished, with its request and stage; None: no request waits for it.
+
+        Args:
+            number: of the request.
+        """
+        state = self._state
+        if worker is None or not worker.close(number, attempt):
+            # The order was fenced, or its worker was declared dead, or it never was ours: the step runs elsewhere.
+            state.counts["late_notices"] += 1
+            return None
+        request = state.requests.get(number)
+        if request is None:
+            return None
+        if request.root.fences:
+            # The order has run, so its notice stands for the answer to its fence: that never comes if the worker dies.
+            self._fencing.lift(request, worker.number, attempt)
+        if request.answered:
+            return None
+        stage = state.compiled.stages[worker.stage]
+        step = request.step_of(stage, worker.number, attempt)
+        if step is None:
+            state.counts["late_notices"] += 1
+            return None
+        return request, stage, step
+
+    def _is_done(self, request: Request, stage: CompiledStage) -> None:
+        """A stage has made what it makes of a request."""
         request.done |= stage.bit
         request.events.append((self._state.now, stage.index))
         if request.suspected == stage.index:
             # It has survived this stage, so it was not this request that killed the worker before.
             request.deaths = request.group = 0
         self._state.last_ok[stage.index] = self._state.now
+        self._state.unreachable.pop(stage.index, None)
         self._settle_before(request, stage)
         self._progress.stage_done(request, stage)
+
+    def _note_traces(self, request: Request, traces: bytes) -> None:
+        noted = request.root.traces
+        for stage, trace in parts_of(traces):
+            if request.parent is None:
+                noted[stage] = trace
+            else:
+                noted[stage, request.id] = trace
 
     def _has_failed(self, request: Request, stage: CompiledStage, notice: Notice) -> bool:
         """Whether the stage failed to make its outputs. If so, the request fails, or runs again with a larger slot."""

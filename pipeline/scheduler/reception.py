@@ -5,6 +5,7 @@
     Submit, Loan, Again of a stranger ─▶ Gone: another scheduler has welcomed it
     Cancel ─▶ each of its requests that is not answered yet is answered with the error `Cancelled`
     Bye, or ClientGone ─▶ what it held comes back
+    the run has been replaced ─▶ every `Answers` says where to go; a client goes when it has nothing under way
 
 If the scheduler refuses something to a client, it says why, by `Refused` or by an answer.
 
@@ -14,7 +15,7 @@ The scheduler keeps what it sends to a client until the client has confirmed it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pipeline.errors import Cancelled, OtherProtocol, Unavailable, WireError
 from pipeline.graph.interface import welcome_of
@@ -49,13 +50,18 @@ from pipeline.wire.messages import (
 )
 from pipeline.wire.versions import OLD, OldWelcome, reason_of
 
-__all__ = ["ENDED", "LOST", "STRANGER_MS", "Reception"]
+__all__ = ["COMPLAINTS", "COMPLAINTS_S", "ENDED", "LOST", "STRANGER_MS", "Reception"]
 
 ENDED = -1
 """In place of an epoch's number, when a scheduler ends, or lets go of a client."""
 
 STRANGER_MS = 250
 """How long the answer to a stranger may take to leave the process. It takes a connection for that time."""
+
+COMPLAINTS = 50
+"""Frames that are no messages: how many of them are shown in `COMPLAINTS_S` seconds."""
+
+COMPLAINTS_S = 10
 
 #: Unconfirmed messages after which a client is let go of: more than it can have requests under way.
 _MOST_UNREAD = 4096
@@ -92,6 +98,9 @@ class Reception:
         #: Clients that said hello before every stage had a worker.
         self._early: dict[int, Hello] = {}
         self._told_of_most = False
+        #: Of the last `COMPLAINTS_S`: since when, and how many.
+        self._complaints_since = 0
+        self._complaints = 0
         #: When strangers were answered, of the last `STRANGER_MS`.
         self._strangers: deque[int] = deque()
 
@@ -124,6 +133,20 @@ class Reception:
             return
         state.ingress.join(number, short_name(message.name))
         state.out.first += [(SHELL, Connect(number)), (Address.client(number), self._welcomed())]
+        if state.successor:
+            # It may have begun to connect before the run was replaced.
+            state.out.sent_away[number] = None
+
+    def replaced(self, successor: str) -> None:
+        """The run has been replaced: every client is told where to go."""
+        self._state.successor = successor
+        self._state.out.sent_away.update(dict.fromkeys(self._state.ingress.clients))
+
+    @property
+    def may_still_send(self) -> bool:
+        """Whether a request of a client may be on its way: it has a slot that it may fill. (One that asks for a slot
+        loses nothing if the run ends: it asks in the new run.)"""
+        return any(client.granted for client in self._state.ingress.clients.values())
 
     def worker_came(self) -> None:
         """Let in the clients that came early, if every stage has a worker now."""
@@ -175,6 +198,10 @@ class Reception:
         known = self._known(message.client)
         if known is None:
             return
+        if known.leaving:
+            # It was let go of, and has not heard so.
+            out.first.append((Address.client(known.number), Gone(ENDED, LOST)))
+            return
         known.confirm(message.seen)
         if known.unread and known.unread[0].number != message.seen + 1:
             # It lacks messages that it has confirmed, so they are not kept any more: it can only begin anew.
@@ -213,8 +240,17 @@ class Reception:
 
     def _complain(self, error: WireError) -> None:
         """Count a frame that is no message, and let people know."""
-        self._state.counts["refused_frames"] += 1
-        self._state.out.first.append((SHELL, Log(f"refused a message: {error}")))
+        state = self._state
+        state.counts["refused_frames"] += 1
+        if state.now - self._complaints_since >= COMPLAINTS_S * 1_000_000_000:
+            self._complaints_since, self._complaints = state.now, 0
+        self._complaints += 1
+        if self._complaints <= COMPLAINTS:
+            state.out.first.append((SHELL, Log(f"refused a message: {error}")))
+        elif self._complaints == COMPLAINTS + 1:
+            # A process that floods the scheduler must not fill the log, and others must not wait for that.
+            text = f"refused more than {COMPLAINTS} messages; for {COMPLAINTS_S} s they are counted and not shown"
+            state.out.first.append((SHELL, Log(text)))
 
     def _refuse(self, number: int, reason: str, ask: int = 0) -> None:
         """Tell a client why the scheduler does not do what it asked for."""
@@ -252,7 +288,7 @@ class Reception:
     # -- they go ----------------------------------------------------------------------------------
 
     def bye(self, message: Bye) -> None:
-        """A client leaves; it still reads the slots of answers in `kept`."""
+        """A client leaves; it still reads the slots of answers in `kept`, and writes the others of them."""
         self._leaves(message.client, message.kept)
 
     def client_gone(self, message: ClientGone) -> None:
@@ -272,18 +308,22 @@ class Reception:
             self._told_of_most = False
             self._state.out.first.append((SHELL, Disconnect(Address.client(number), 0)))
 
-    def _forget(self, number: int, kept: Sequence[SlotRef] = ()) -> None:
-        """A client writes no slot any more, and reads only those of answers in `kept`."""
+    def _forget(self, number: int, kept: Collection[SlotRef] = ()) -> None:
+        """A client submits no slot any more, and its process touches only those in `kept`."""
         state = self._state
         known = state.ingress.clients[number]
         for lease in tuple(known.granted):
             state.ingress.taken_back(known, lease)
+            if lease in kept:
+                # Another thread of it may be in the middle of writing the slot: it comes back as one that is read does.
+                known.borrowed.add(lease)
+            else:
+                state.let_go(None, lease)
+        touched = known.borrowed.intersection(kept)
+        for lease in known.borrowed - touched:
             state.let_go(None, lease)
-        still_read = known.borrowed.intersection(kept)
-        for lease in known.borrowed - still_read:
-            state.let_go(None, lease)
-        known.borrowed = still_read
-        if still_read:
+        known.borrowed = touched
+        if touched:
             state.ingress.lingers(known)
         else:
             state.ingress.leave(number)
@@ -313,20 +353,22 @@ class Reception:
             if (known := clients.get(number)) is not None:
                 state.counts["repeated_answers"] += len(known.unread)
                 decided += [(Address.client(number), letter) for letter in known.unread]
-        for number in out.answers.keys() | out.grants.keys():
+        for number in out.answers.keys() | out.grants.keys() | out.sent_away.keys():
             if (known := clients.get(number)) is not None and not known.leaving:
                 self._write(known, out, decided)
         for number in out.lost:
-            if number in clients:
+            if (known := clients.get(number)) is not None and not known.leaving:
                 state.counts["lost_clients"] += 1
-                self._forget(number)
-                decided += _ended(number, LOST)
+                # Its process lives: it may read and write all of these, until it says goodbye or is dead.
+                self._forget(number, known.granted | known.borrowed)
+                told = _ended(number, LOST)
+                decided += told[:1] if number in clients else told
         return decided
 
     def _write(self, known: Client, out: Instructions, decided: list[Decided]) -> None:
         """Add a client's answers and grants as messages, which are kept until the client confirms them."""
-        answers = out.answers.get(known.number, ())
-        letters = letters_of(known.sent, answers, out.grants.get(known.number, ()), known.settled)
+        answers, grants = out.answers.get(known.number, ()), out.grants.get(known.number, ())
+        letters = letters_of(known.sent, answers, grants, known.settled, self._state.successor)
         known.sent = letters[-1].number
         known.unread.extend(letters)
         if len(known.unread) > _MOST_UNREAD:

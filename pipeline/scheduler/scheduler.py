@@ -158,7 +158,7 @@ class Scheduler:
         self._progress.open_waiting()
         self._dispatch.orders()
         self._dispatch.grants()
-        if state.draining and not self._drained and not any(True for _ in state.unanswered()):
+        if (state.draining or state.successor) and not self._drained and self._nothing_left():
             self._drained = True
             state.out.supervisor.append(Drained(status_of(state)))
         out, state.out = state.out, Instructions()
@@ -176,6 +176,8 @@ class Scheduler:
 
     def _noticed(self, message: Notices) -> None:
         if message.epoch == self._state.epoch:
+            for passed in message.passed:
+                self._noticing.passed(message.worker, passed)
             for notice in message.notices:
                 self._noticing.notice(message.worker, notice)
 
@@ -188,6 +190,9 @@ class Scheduler:
             self._answering.finish(
                 request, DeadlineExceeded.code, f"not finished {waited:.0f} ms after it came; waiting for {stages}"
             )
+        if state.successor and state.now >= self._drain_until:
+            # Clients that have not gone to the successor by now are refused, as in any drain.
+            state.draining = True
         if state.draining and state.now >= self._drain_until:
             for request in tuple(state.unanswered()):
                 if request.answered:
@@ -226,8 +231,18 @@ class Scheduler:
         return [(Address.worker(number), Retire(number)) for number in done]
 
     def _drain(self, message: Drain) -> None:
-        self._state.draining = True
         self._drain_until = message.until
+        if message.successor:
+            self._reception.replaced(message.successor)
+        else:
+            self._state.draining = True
+
+    def _nothing_left(self) -> bool:
+        """Whether a drain is over. One for a successor refuses nothing, so it also waits for what may be on its way."""
+        state = self._state
+        if any(True for _ in state.unanswered()):
+            return False
+        return state.draining or not self._reception.may_still_send
 
     def _stop(self, message: Stop) -> None:
         self._stopped = True
@@ -236,7 +251,9 @@ class Scheduler:
         worker = self._state.workers.get(message.worker)
         if worker is None or worker.stage != message.stage:
             return
-        numbers = [message.batches, message.rows, message.refused, *message.closed]
+        numbers = [message.batches, message.rows, message.refused, *message.closed, *message.sizes]
+        for spread in (message.queue, message.compute):
+            numbers += (spread.sum_us, *spread.buckets)
         for copied in message.copies:
             numbers += (copied.nbytes, copied.batches)
         if not 0 <= min(numbers) <= max(numbers) <= _MOST_COUNTED:

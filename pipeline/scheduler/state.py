@@ -19,6 +19,7 @@ from pipeline.scheduler.sizes import Sizes
 from pipeline.scheduler.story import Stories, line
 from pipeline.scheduler.streams import Streams
 from pipeline.scheduler.tally import Tally
+from pipeline.scheduler.timings import Timings
 from pipeline.wire.messages import SlotRef
 from pipeline.wire.status import UnfinishedStatus
 from shm.pool import SlotPool
@@ -71,7 +72,13 @@ class State:
         self.given_up: dict[int, str] = {}
         #: When each stage last finished a request; 0: never.
         self.last_ok = [0] * len(plan.stages)
+        #: By stage, when a request failed there last since what the stage asks is not there, and the message. No entry:
+        #: one has passed it since.
+        self.unreachable: dict[int, tuple[int, str]] = {}
+        #: Whether new requests are refused, since the run ends.
         self.draining = False
+        #: The folder to which clients are sent, since the run has been replaced; empty: it has not.
+        self.successor = ""
         #: What a drain did not wait for any longer.
         self.left_over: list[UnfinishedStatus] = []
         self.counts = Counts()
@@ -81,6 +88,8 @@ class State:
         self.stories = Stories([stage.name for stage in plan.stages])
         #: What the workers have reported.
         self.tally = Tally(len(plan.stages))
+        #: How long requests took.
+        self.timings = Timings()
         #: What has been decided and was not handed out yet.
         self.out = Instructions()
         #: Monotonic nanoseconds of the event that is being handled.

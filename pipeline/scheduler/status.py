@@ -7,7 +7,15 @@ from pipeline.scheduler.ingress import Client
 from pipeline.scheduler.ledger import Worker
 from pipeline.scheduler.state import State
 from pipeline.wire.labels import client_id
-from pipeline.wire.status import ClientStatus, CopyStatus, PipelineStatus, PoolStatus, StageStatus, WorkerStatus
+from pipeline.wire.status import (
+    ClientStatus,
+    CopyStatus,
+    HistogramStatus,
+    PipelineStatus,
+    PoolStatus,
+    StageStatus,
+    WorkerStatus,
+)
 
 __all__ = ["readiness", "status_of"]
 
@@ -15,20 +23,29 @@ _STALE_PERIODS = 3
 """A stage is not ready if no request has passed it for this many periods of the canary."""
 
 
+_UNREACHABLE_NS = 10_000_000_000
+"""For so long after the last such failure a stage is not ready. Not until a request passes: none would come, if what
+sends them goes by this."""
+
+
 def readiness(state: State) -> dict[str, str]:
     """Why the pipeline is not ready, by stage ("" is the whole pipeline); empty: it is.
 
     If the plan has a canary, ready means that a request has passed every stage a moment ago; otherwise,
-    that every stage has a worker.
+    that every stage has a worker, and has just found what it asks, such as a server.
     """
     reasons: dict[str, str] = {}
     if state.draining:
         reasons[""] = "stopping"
+    elif state.successor:
+        reasons[""] = "replaced by a new version: it finishes what it has"
     canary = state.plan.canary
     for stage in state.compiled.stages:
         if not state.stage_workers[stage.index]:
             given_up = state.given_up.get(stage.index)
             reasons[stage.name] = f"broken: {given_up}" if given_up else "no worker is ready"
+        elif (found := state.unreachable.get(stage.index)) and state.now - found[0] < _UNREACHABLE_NS:
+            reasons[stage.name] = found[1]
         elif canary is not None:
             last = state.last_ok[stage.index]
             age = (state.now - last) / 1e9
@@ -56,6 +73,10 @@ def status_of(state: State) -> PipelineStatus:
         clients=tuple([_client(client) for client in state.ingress.clients.values()]),
         copies=tuple([copy for stage in stages for copy in _copies(state, stage.index)]),
         unfinished=tuple(state.left_over),
+        drain_s=state.plan.drain_s,
+        link=state.plan.link,
+        request_s=state.timings.request(),
+        load_ratio=state.timings.load_ratio(),
     )
 
 
@@ -76,6 +97,9 @@ def _stage(state: State, index: int) -> StageStatus:
         last_ok_s=(state.now - last) / 1e9 if last else None,
         workers=tuple([_worker(state, index, worker) for worker in state.stage_workers[index]]),
         failures=tuple(state.failures.of(index, state.now)),
+        queue_s=HistogramStatus(tuple(total.queue), total.queue_us / 1e6),
+        compute_s=HistogramStatus(tuple(total.compute), total.compute_us / 1e6),
+        sizes=HistogramStatus(tuple(total.sizes), float(total.rows)),
     )
 
 

@@ -2,7 +2,7 @@
 
 A request notes what is decided about it. No text is made of the notes before a person asks:
 
-    (time, hops)     ordered, so far ahead
+    (time, order)    ordered, so far ahead
     (time, stage)    a stage has finished with it; its index
     (time, text)     anything rarer
 
@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from pipeline.wire.messages import OK, Hop
+from pipeline.wire.messages import OK, Order
+from pipeline.wire.route import hops_of
 
 __all__ = ["Event", "Stories", "line", "note"]
 
-Event = tuple[int, tuple[Hop, ...] | int | str]
+Event = tuple[int, Order | int | str]
 """When, in monotonic nanoseconds, and what."""
 
 _MOST_EVENTS = 64
@@ -69,12 +70,13 @@ class Stories:
         said = [line(submitted, when, self._text(what)) for when, what in events]
         return [line(submitted, submitted, "came"), *said]
 
-    def _text(self, what: tuple[Hop, ...] | int | str) -> str:
+    def _text(self, what: Order | int | str) -> str:
         if isinstance(what, str):
             return what
         if isinstance(what, int):
             return f"{self._stages[what]} has finished"
-        return "ordered: " + ", then ".join(f"{self._stages[hop.stage]} from worker {hop.worker}" for hop in what)
+        hops = [(what.hop.stage, what.hop.worker), *[(hop[0], hop[2]) for hop in hops_of(what.route)]]
+        return "ordered: " + ", then ".join(f"{self._stages[stage]} from worker {worker}" for stage, worker in hops)
 
 
 def line(submitted: int, when: int, text: str) -> str:

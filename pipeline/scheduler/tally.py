@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 
+from pipeline.metrics.buckets import ROWS, SECONDS
 from pipeline.wire.messages import WorkerReport
 from pipeline.wire.records import CLOSE_REASONS
 
@@ -17,7 +18,10 @@ __all__ = ["StageTally", "Tally"]
 class StageTally:
     """Sums over the workers of one stage."""
 
-    __slots__ = ("batches", "closed", "copies", "deaths", "refused", "rows")
+    __slots__ = (
+        "batches", "closed", "compute", "compute_us", "copies", "deaths", "queue", "queue_us", "refused", "rows",
+        "sizes",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.deaths = 0
@@ -25,6 +29,13 @@ class StageTally:
         self.rows = 0
         self.refused = 0
         self.closed = dict.fromkeys(CLOSE_REASONS, 0)
+        #: Batches by their size (see `metrics.buckets.ROWS`).
+        self.sizes = [0] * (len(ROWS) + 1)
+        #: How long rows waited in a worker, and what their batches took (see `metrics.buckets.SECONDS`).
+        self.queue = [0] * (len(SECONDS) + 1)
+        self.queue_us = 0
+        self.compute = [0] * (len(SECONDS) + 1)
+        self.compute_us = 0
         #: (side, tensor, reason) -> bytes copied, and in how many batches.
         self.copies: dict[tuple[str, str, str], tuple[int, int]] = {}
 
@@ -35,6 +46,13 @@ class StageTally:
         self.refused += report.refused
         for reason, count in zip(CLOSE_REASONS, report.closed):
             self.closed[reason] += count
+        self.queue_us += report.queue.sum_us
+        self.compute_us += report.compute.sum_us
+        for mine, more in (
+            (self.sizes, report.sizes), (self.queue, report.queue.buckets), (self.compute, report.compute.buckets),
+        ):  # fmt: skip
+            for bucket, count in enumerate(more[: len(mine)]):
+                mine[bucket] += count
         for copied in report.copies:
             where = copied.side, copied.tensor, copied.reason
             nbytes, batches = self.copies.get(where, (0, 0))

@@ -2,7 +2,8 @@
 
     <folder>/<UTC time>-<stage>.cap     a zip file
         capsule.json                    the stage, its options and folder, how it died, versions
-        inputs/<n>.npy                  each tensor as it lay in its slot
+        inputs/<n>.npy                  each tensor as it lay in its slot; the document has dtype and shape of those
+                                        that no .npy file names: bfloat16, and elements of bytes
 
 The supervisor, which has the segments mapped and delays no request, writes it; `pipeline replay` reads it. Only the
 user may read folder and files: requests can be private.
@@ -15,7 +16,7 @@ import json
 import os
 import platform
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
@@ -28,12 +29,15 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError
 from pipeline.graph.plan import Plan
 from pipeline.wire.flattening import parts
-from pipeline.wire.messages import Keep
-from shm.handle import TensorHandle
+from pipeline.wire.messages import MISSING, Keep
+from shm.elements import Elements
+from shm.errors import MalformedElements, ShmError
+from shm.handle import BFLOAT16, BYTES, TensorHandle, numpy_dtype
 from shm.segment import Segment
 from shm.view import SegmentTable
+from stages.request import RequestInfo
 
-__all__ = ["Capsule", "read_capsule", "write_capsule"]
+__all__ = ["Capsule", "keep_capsule", "read_capsule", "write_capsule"]
 
 _FORMAT = 2
 _VERSIONS = ("trtlab", "numpy", "onnxruntime", "pillow", "tensorrt")
@@ -56,7 +60,26 @@ class Capsule:
     versions: Mapping[str, str]
     threads: int
     inputs: Mapping[str, NDArray[Any] | list[NDArray[Any] | None] | None]
-    """By name; a list if the stage takes many, None in place of what a skipped stage would have made."""
+    """By name; a list if the stage takes many, None in place of what a skipped stage would have made. Elements of bytes
+    are an array of objects."""
+
+
+def keep_capsule(plan: Plan, keep: Keep, segments: Sequence[Segment], log: Callable[[str, str], None]) -> str:
+    """Write a capsule, and tell people where it is, or why it is not; its path, empty if none was written.
+
+    Args:
+        plan: see `write_capsule`, as for `keep` and `segments`.
+        log: (level, text) -> for people.
+    """
+    path, request = "", RequestInfo.parse(keep.label)
+    try:
+        path = write_capsule(plan, keep, segments)
+    except (OSError, ShmError) as error:
+        log("warning", f"the capsule of request {request} could not be written: {error}")
+    if path:
+        killed = f"request {request} killed its workers in stage {plan.stages[keep.stage].name}"
+        log("error", f"{killed}; kept in {path}: pipeline replay {path}")
+    return path
 
 
 def write_capsule(plan: Plan, keep: Keep, segments: Sequence[Segment]) -> str:
@@ -107,11 +130,12 @@ def write_capsule(plan: Plan, keep: Keep, segments: Sequence[Segment]) -> str:
 
 
 def _entries(names: Sequence[str], keep: Keep) -> list[dict[str, Any]]:
-    """For each input: its name, whether it is of many, and the numbers of its files; null if it is missing."""
+    """For each input: its name, whether it is of many, the numbers of its files, and what each file does not say of its
+    tensor; null if it is missing."""
     entries: list[dict[str, Any]] = []
     numbered = [None if isinstance(handle, int) else at for at, handle in enumerate(keep.inputs)]
     for name, (files, many) in zip(names, parts(numbered, keep.lengths)):
-        entries.append({"name": name, "many": many, "files": files})
+        entries.append({"name": name, "many": many, "files": files, "forms": [_form(keep.inputs, at) for at in files]})
     return entries
 
 
@@ -125,9 +149,20 @@ def _arrays(
     return [None if isinstance(handle, int) else table.view(handle) for handle in handles]
 
 
-def _array(archive: zipfile.ZipFile, number: int) -> NDArray[Any]:
+def _form(inputs: Sequence[TensorHandle | int], number: int | None) -> list[Any] | None:
+    """Dtype and shape of a tensor whose file does not have them; else null."""
+    handle = MISSING if number is None else inputs[number]
+    if isinstance(handle, int) or handle.dtype not in (BFLOAT16, BYTES):
+        return None
+    return [handle.dtype, list(handle.shape[:-1] if handle.dtype == BYTES else handle.shape)]
+
+
+def _array(archive: zipfile.ZipFile, number: int, form: list[Any] | None) -> NDArray[Any]:
     array: NDArray[Any] = np.load(io.BytesIO(archive.read(f"inputs/{number}.npy")), allow_pickle=False)
-    return array
+    if form is None:
+        return array
+    dtype, shape = form
+    return Elements(array, tuple(shape)).decode() if dtype == BYTES else array.view(numpy_dtype(dtype))
 
 
 def _versions() -> dict[str, str]:
@@ -157,7 +192,9 @@ def read_capsule(path: Path) -> Capsule:
                 )
             inputs = {}
             for entry in raw["inputs"]:
-                arrays = [None if number is None else _array(archive, number) for number in entry["files"]]
+                files = entry["files"]
+                forms = entry.get("forms", [None] * len(files))
+                arrays = [None if at is None else _array(archive, at, form) for at, form in zip(files, forms)]
                 inputs[entry["name"]] = arrays if entry["many"] else arrays[0]
             return Capsule(
                 raw["pipeline"],
@@ -174,7 +211,7 @@ def read_capsule(path: Path) -> Capsule:
             )
     except OSError as error:
         raise ConfigError(f"{path}: {expected}; it cannot be read: {error.strerror or error}") from None
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, MalformedElements) as error:
         raise ConfigError(f"{path}: {expected}; found {_found(path, error)}") from None
 
 

@@ -53,6 +53,7 @@ class ChildProcess:
         boot: the first line of its stdin.
         env: variables to add to this process's.
         own_terminal: whether it prints to our stdout and stderr itself (the feeder does).
+        own_session: whether it leads a session of its own; None: unless it prints to our terminal.
         kept: descriptors of this process that it gets too, under the same numbers.
     """
 
@@ -63,8 +64,10 @@ class ChildProcess:
         env: Mapping[str, str],
         *,
         own_terminal: bool = False,
+        own_session: bool | None = None,
         kept: Sequence[int] = (),
     ) -> None:
+        self._leads_group = not own_terminal if own_session is None else own_session
         # Ctrl-C reaches the whole foreground group, SIGTERM of systemd the whole cgroup. A child is born with
         # them blocked, until its `boot` takes no notice of them: one that still imports would die of it. A signal for
         # this process that comes meanwhile is handled afterwards.
@@ -76,13 +79,12 @@ class ChildProcess:
                 stdout=None if own_terminal else subprocess.PIPE,
                 stderr=None if own_terminal else subprocess.STDOUT,
                 env={**os.environ, **env},
-                start_new_session=not own_terminal,
+                start_new_session=self._leads_group,
                 pass_fds=kept,
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self.pid = self._popen.pid
-        self._leads_group = not own_terminal
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._partial = b""
         assert self._popen.stdin is not None
@@ -140,6 +142,11 @@ class ChildProcess:
         """Signal it, if it is still there."""
         if self.exit_status() is None:
             os.kill(self.pid, number)
+
+    def wait(self) -> None:
+        """Wait until it is dead, 10 s at most: it was killed."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(10)
 
     def close(self) -> None:
         """Close our ends of its pipes. Once it is dead: its lifeline ends here too."""

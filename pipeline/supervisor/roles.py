@@ -54,6 +54,8 @@ class Role:
     """It takes the supervisor's messages, and is told to stop. The others are killed at the end."""
     own_terminal: bool = False
     """It prints to the user's terminal itself, and SIGTERM is its own to handle."""
+    gates_takeover: bool = False
+    """A new version takes over from the run that serves only once this child has said `Ready` as well."""
 
 
 def _scheduler(plan: Plan, fed: bool) -> list[Place]:
@@ -80,6 +82,11 @@ def _canary(plan: Plan, fed: bool) -> list[Place]:
     return [Place("canary")] if plan.canary is not None and not fed else []
 
 
+def _exporter(plan: Plan, fed: bool) -> list[Place]:
+    # A run of files ends by itself; beside the same pipeline that serves, it would want the same port.
+    return [Place("exporter")] if plan.metrics is not None and not fed else []
+
+
 FEEDER = Role(
     "feeder", "pipeline.processes.feeder", Restart.NEVER,
     gates_ready=False, ends_run=True, places=_feeder, own_terminal=True,
@@ -97,7 +104,11 @@ ROLES = (
     FEEDER,
     Role(
         "canary", "pipeline.processes.canary", Restart.SOON,
-        gates_ready=False, ends_run=False, places=_canary,
+        gates_ready=False, ends_run=False, places=_canary, gates_takeover=True,
+    ),
+    Role(
+        "exporter", "pipeline.processes.exporter", Restart.SOON,
+        gates_ready=False, ends_run=False, places=_exporter,
     ),
 )  # fmt: skip
 """All kinds, in the order in which their children are started."""

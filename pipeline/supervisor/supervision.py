@@ -4,10 +4,11 @@ Pure: events and times in, a list of instructions out. `pipeline.supervisor.supe
 transition is complete; it spawns, signals and waits, and nothing here does. What differs from one kind of child to
 another is read from its row in `pipeline.supervisor.roles`.
 
-              all ready             interrupt / the feeder is done            drained / too late
+                         interrupt / the feeder is done / replaced
+              all ready                                                       drained / too late
     STARTING ───────────▶ RUNNING ───────────────────────────────▶ DRAINING ──────────────────▶ STOPPING
-        │  a child fails, or an      a second interrupt: every child is killed at once              │
-        │  interrupt                                                                                │
+        │  a child fails, or an      a second interrupt, or the program is gone that has            │
+        │  interrupt                 started the run: every child is killed at once                 │
         └───────────────────────────────────────────────────────────────────────────────────────────┤
                                                                              no child is left       ▼
                                                                                                  STOPPED
@@ -29,7 +30,7 @@ from pipeline.wire.address import SCHEDULER, Address
 from pipeline.wire.messages import Drain, Retire, StageBroken, Stop, WorkerGone
 from pipeline.wire.status import UnfinishedStatus
 
-__all__ = ["STOPPED_EARLY", "Exit", "Phase", "Supervision"]
+__all__ = ["ONE_REQUEST_S", "STOPPED_EARLY", "Exit", "Phase", "Supervision"]
 
 STOPPED_EARLY = "stopped while it was starting"
 
@@ -37,7 +38,7 @@ _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 10.0
 _SPAWN_AGAIN_S = 1.0
 _STOP_GRACE_S = 5.0
-_ONE_REQUEST_S = 0.1
+ONE_REQUEST_S = 0.1
 """Signals so close to each other are one request to stop; a person's second Ctrl-C comes later."""
 _SCHEDULER_RESTARTS = 5
 _SCHEDULER_WINDOW_S = 60.0
@@ -76,9 +77,11 @@ class Supervision:
         plan: what runs.
         feeder: whether files are fed: a feeder process sends them, and the run ends with it.
         roles: the kinds of children.
+        succeeds: the run is a new version of one that serves: ready means that it can take over from that.
     """
 
-    def __init__(self, plan: Plan, *, feeder: bool, roles: Sequence[Role] = ROLES) -> None:
+    def __init__(self, plan: Plan, *, feeder: bool, roles: Sequence[Role] = ROLES, succeeds: bool = False) -> None:
+        self._succeeds = succeeds
         self._plan = plan
         self._feeder = feeder
         self._roles = roles
@@ -99,6 +102,7 @@ class Supervision:
         self._give_up_at: float | None = None
         #: When the signal came that a later one may only repeat.
         self._interrupted_at: float | None = None
+        self._abandoned = False
         #: 0 finished, 1 some requests failed or something died, 3 could not start.
         self.exit_code = 0
         #: Why it could not start; for people.
@@ -120,7 +124,7 @@ class Supervision:
         if child is None:
             return []
         child.ready = True
-        if self.phase is Phase.STARTING and all(c.ready for c in self.children.values() if c.role.gates_ready):
+        if self.phase is Phase.STARTING and all(c.ready for c in self.children.values() if self.gates(c)):
             self.phase = Phase.RUNNING
             return [Log("info", "ready")]
         return []
@@ -200,15 +204,11 @@ class Supervision:
             now: when it came, monotonic seconds.
             hangup: it is a SIGHUP, which is never taken for a second one; nor is one within 0.1 s of the first.
         """
-        again = not hangup and self._interrupted_at is not None and now - self._interrupted_at >= _ONE_REQUEST_S
+        again = not hangup and self._interrupted_at is not None and now - self._interrupted_at >= ONE_REQUEST_S
         if not hangup and self._interrupted_at is None:
             self._interrupted_at = now
         if again:
-            self.exit_code = self.exit_code or 1
-            self.phase = Phase.STOPPING
-            self._respawns.clear()
-            self._end_without_children()
-            return [Log("warning", "stopping at once"), *map(Kill, self.children)]
+            return self.interrupted_again()
         if self.phase is Phase.STARTING:
             # Nothing was served; but files that should have been run have no answers.
             return [Log("info", STOPPED_EARLY), *self._stop(1 if self._run_enders() else 0)]
@@ -221,6 +221,31 @@ class Supervision:
         # These children finish first, then the scheduler: either may take long.
         self._give_up_at = now + 2 * self._plan.drain_s
         return [Log("note", "finishing what is under way; once more to stop at once"), *map(Interrupt, enders)]
+
+    def interrupted_again(self) -> list[Instruction]:
+        """The second of such signals, here or at the root."""
+        return self._kill_all(Log("warning", "stopping at once"))
+
+    def abandoned(self) -> list[Instruction]:
+        """The program that has started the run is gone, or wants it to end now: it stops at once, whatever it does."""
+        if self._abandoned:
+            return []
+        self._abandoned = True
+        why = "the program that has started this run is gone, or has let go of it"
+        return self._kill_all(Log("info", f"{why}; stopping at once"))
+
+    def replaced(self, successor: str, now: float) -> list[Instruction]:
+        """A new version has taken over: clients are sent to the folder `successor`, and the run drains.
+
+        Args:
+            successor: see `Drain`.
+            now: monotonic seconds.
+        """
+        if self.phase is not Phase.RUNNING:
+            return []
+        # Their requests would keep it from its end, and it need not be known any more whether it is ready.
+        probes = [child.address for child in self.children.values() if child.role.restart is Restart.SOON]
+        return [*map(Kill, probes), *self._drain(now, successor)]
 
     def drained(self, unfinished: Sequence[UnfinishedStatus], now: float) -> list[Instruction]:
         """The scheduler has no request inside any more. `unfinished`: those that it did not wait for."""
@@ -250,6 +275,8 @@ class Supervision:
                 instructions += map(Kill, self.children)
         if self.phase in (Phase.RUNNING, Phase.DRAINING):
             due = [child for when, child in self._respawns if when <= now]
+            if self.phase is Phase.DRAINING:
+                due = [child for child in due if child.role.restart is not Restart.SOON]
             self._respawns = [respawn for respawn in self._respawns if respawn[0] > now]
             for child in due:
                 instructions.append(self._spawn(child))
@@ -289,6 +316,11 @@ class Supervision:
         self.children[child.address] = child
         return Spawn(child)
 
+    def gates(self, child: Child) -> bool:
+        """Whether the run, which starts, waits for this child."""
+        role = child.role
+        return self.phase is Phase.STARTING and (role.gates_ready or (self._succeeds and role.gates_takeover))
+
     def _run_enders(self) -> list[Address]:
         return [child.address for child in self.children.values() if child.role.ends_run]
 
@@ -307,13 +339,21 @@ class Supervision:
             return instructions + self._stop(self.exit_code)
         return instructions + self._drain(now)
 
-    def _drain(self, now: float) -> list[Instruction]:
+    def _drain(self, now: float, successor: str = "") -> list[Instruction]:
         self.phase = Phase.DRAINING
         # The scheduler gives up first, and tells every client; this is in case it does not.
         self._give_up_at = now + self._plan.drain_s + _STOP_GRACE_S
         if SCHEDULER in self.children:
-            return [Tell(SCHEDULER, Drain(int((now + self._plan.drain_s) * 1e9)))]
+            return [Tell(SCHEDULER, Drain(int((now + self._plan.drain_s) * 1e9), successor))]
         return []
+
+    def _kill_all(self, log: Log) -> list[Instruction]:
+        """End the run now, with what is under way in it."""
+        self.exit_code = self.exit_code or 1
+        self.phase = Phase.STOPPING
+        self._respawns.clear()
+        self._end_without_children()
+        return [log, *map(Kill, self.children)]
 
     def _stop(self, exit_code: int, now: float | None = None) -> list[Instruction]:
         """Tell every child to stop; at a failed start kill them, since they may not listen yet."""
@@ -333,6 +373,7 @@ class Supervision:
     def _end_without_children(self) -> None:
         if not self.children and self.phase is Phase.STOPPING:
             self.phase = Phase.STOPPED
+            self._give_up_at = None
 
     # -- deaths ---------------------------------------------------------------------------------
 
@@ -344,6 +385,8 @@ class Supervision:
             return self._retired(child, exit)
         if restart is Restart.STAGE:
             return self._worker_died(child, exit, now)
+        if restart is Restart.SOON and self.phase is Phase.DRAINING:
+            return []
         if restart is Restart.SOON:
             self._respawns.append((now + _FIRST_DELAY_S, self._successor(child)))
             return [Log("warning", f"the {child.title} died ({exit.how}); started again")]

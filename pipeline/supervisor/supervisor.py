@@ -6,12 +6,9 @@ what they print, and leaves nothing behind. It touches no request.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import resource
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,37 +17,50 @@ from typing import Any
 from pipeline.errors import StartError, WireError
 from pipeline.graph.plan import Plan
 from pipeline.interpreter import NO_MATRICES, python_command
+from pipeline.lifeline import StarterWatch
 from pipeline.processes.child import Boot
-from pipeline.streams import say
-from pipeline.supervisor.capsule import write_capsule
 from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell
 from pipeline.supervisor.last_words import LastWords
+from pipeline.supervisor.limits import raise_file_limit
 from pipeline.supervisor.memory_kills import MemoryKills, out_of_memory_kills
 from pipeline.supervisor.orphans import MARK, Orphans
 from pipeline.supervisor.process import ChildProcess
 from pipeline.supervisor.roles import FEEDER, ROLES, Role
-from pipeline.supervisor.segments import damage_of, make_segments, unlink_segments
+from pipeline.supervisor.run_log import RunLog
+from pipeline.supervisor.segments import damage_of, make_segments, make_segments_in_time, unlink_segments
 from pipeline.supervisor.signals import StopSignals
+from pipeline.supervisor.succession import Launch
+from pipeline.supervisor.successors import Root, Successors
 from pipeline.supervisor.supervision import STOPPED_EARLY, Exit, Phase, Supervision
 from pipeline.topology.refusals import refusal_of
 from pipeline.wire.address import SCHEDULER, SUPERVISOR, Address
 from pipeline.wire.links import Outbox, connect, forget, listen
-from pipeline.wire.messages import Drained, Failed, Keep, Kept, PoolAddress, Ready, Reset
+from pipeline.wire.messages import (
+    Drained,
+    Failed,
+    HandOver,
+    Interrupted,
+    Keep,
+    Kept,
+    PoolAddress,
+    Ready,
+    Reload,
+    ReloadStep,
+    Reset,
+)
 from pipeline.wire.run_dir import RunFolder, remove_dead_runs
 from pipeline.worker.recorder import Recorder
-from shm.errors import OwnerAlive, ShmError
+from shm.errors import NotInGroup, OwnerAlive
 from shm.segment import Segment
-from stages.request import RequestInfo
 
 __all__ = ["supervise"]
 
 _TICK_S = 0.5
 _SHORTEST_TICK_S = 0.005
 _WHOLE_S = 1.0
-#: Programs that a stage starts may close every number up to the limit one by one, so it is not the largest there is.
-_MOST_FILES = 65_536
-_ROOM_S = 10.0
-"""How long the memory of the epoch before may take to be freed, if there is not enough for both."""
+_LAST_WORDS_MS = 50
+"""How long what a process has said before its end may be on its way."""
+_FILES = "it runs files: only a pipeline that serves can be reloaded"
 
 
 def supervise(
@@ -60,8 +70,13 @@ def supervise(
     log: Callable[[str, str], None],
     on_ready: Callable[[Path], None] | None = None,
     roles: Sequence[Role] = ROLES,
+    launch: Launch | None = None,
+    root: Root | None = None,
+    starter: StarterWatch | None = None,
 ) -> int:
     """Run a pipeline until its feeder is done, or until it is told to stop; the exit code.
+
+    If new versions have taken over (`pipeline reload`), until those are told to stop, and their exit code.
 
     Args:
         plan: what to run.
@@ -69,45 +84,35 @@ def supervise(
         log: (level, text) -> for people.
         on_ready: called with the run's folder once every stage is ready.
         roles: the kinds of children that the run has.
+        launch: how the run was started, so that it can be reloaded; None: it cannot.
+        root: the run is a new version, which that supervisor has started.
+        starter: the program whose end ends the run at once.
 
     Raises:
         StartError: it could not be started; nothing is left running or in /dev/shm.
     """
-    _raise_file_limit()
-    with StopSignals() as signals:
-        for dead in remove_dead_runs():
-            log("info", f"removed what {dead.name} left, a run that is dead")
-        folder = RunFolder(plan.name)
+    raise_file_limit()
+    with StopSignals() as signals, RunLog(log) as kept:
+        for dead in remove_dead_runs(plan.segment_dir):
+            kept("info", f"removed what {dead.name} left, a run that is dead")
+        folder = RunFolder(plan.name, None if root is None else root.folder, plan.group, plan.segment_dir)
+        kept.open(folder.path.name)
         made: list[Segment] = []
         try:
+            if root is not None:
+                root.started(folder.path)
             for _ in make_segments(plan, folder.path, made, recorder=True):
                 if signals.received:
-                    log("info", STOPPED_EARLY)
-                    return 0 if feeder is None else 1
-            shell = _SupervisorShell(plan, folder, made, feeder, log, on_ready, roles, signals)
+                    kept("info", STOPPED_EARLY)
+                    return kept.ended(0 if feeder is None else 1)
+            shell = _SupervisorShell(plan, folder, made, feeder, kept, on_ready, roles, signals, launch, root, starter)
             try:
-                return shell.run()
+                return kept.ended(shell.run())
             finally:
                 shell.close()
         finally:
             unlink_segments(made)
             folder.remove()
-
-
-def _raise_file_limit() -> None:
-    """Raise the limit of descriptors as far as allowed: each client takes four of the scheduler's."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _say(log: Callable[[str, str], None], level: str, text: str) -> None:
-    """Tell the user, if there is one: a terminal that was closed must not cut short the end of the run that it has
-    asked for."""
-    with contextlib.suppress(OSError, ValueError):
-        log(level, text)
 
 
 class _SupervisorShell:
@@ -117,10 +122,13 @@ class _SupervisorShell:
         folder: RunFolder,
         made: list[Segment],
         feeder: dict[str, Any] | None,
-        log: Callable[[str, str], None],
+        log: RunLog,
         on_ready: Callable[[Path], None] | None,
         roles: Sequence[Role],
         signals: StopSignals,
+        launch: Launch | None,
+        root: Root | None,
+        starter: StarterWatch | None,
     ) -> None:
         self._plan = plan
         self._folder = folder
@@ -129,14 +137,18 @@ class _SupervisorShell:
         self._made = made
         #: Values that only children of this role are told at birth.
         self._extra = {FEEDER.title: feeder or {}}
-        self._log = partial(_say, log)
+        self._log = log
         self._on_ready = on_ready
-        self._supervision = Supervision(plan, feeder=feeder is not None, roles=roles)
+        self._supervision = Supervision(plan, feeder=feeder is not None, roles=roles, succeeds=root is not None)
         self._processes: dict[Address, ChildProcess] = {}
         self._outboxes: dict[Address, Outbox] = {}
         self._inbox = listen(self._run_dir, SUPERVISOR)
         self._signals = signals
+        self._starter = starter
         self._orphans = Orphans()
+        why_not = _FILES if root is None else f"it is a later version of the run in {root.folder}: reload that"
+        own, hand_over = launch if root is None else None, partial(self._hand_over, self._run_dir.name)
+        self._successors = Successors(folder, own, why_not, self._log, self._orphans, hand_over)
         self._last_words = LastWords()
         #: Children that could not be spawned, and why.
         self._unborn: list[tuple[Address, str]] = []
@@ -155,30 +167,52 @@ class _SupervisorShell:
         self._tick_s = min([_TICK_S, *(max(_SHORTEST_TICK_S, timeout / 4) for timeout in timeouts)])
 
     def run(self) -> int:
-        """The loop: returns when no child is left."""
-        supervision = self._supervision
+        """The loop: returns when no child is left, nor any later version."""
+        supervision, successors = self._supervision, self._successors
         try:
             self._carry_out(supervision.start())
             while supervision.phase is not Phase.STOPPED:
                 self._step()
+            successors.own_run_ended(supervision.exit_code)
+            if not successors.over:
+                self._become_parent()
+            while not successors.over:
+                self._step()
         except BaseException:
             for process in self._processes.values():
                 process.send_signal(signal.SIGKILL)
+            successors.kill()
             raise
         if supervision.failure is not None:
             raise StartError(supervision.failure)
-        return supervision.exit_code
+        return supervision.exit_code if successors.exit_code is None else successors.exit_code
+
+    def _become_parent(self) -> None:
+        """The own run has ended: nothing of it is kept but its folder, which leads to the versions that live."""
+        unlink_segments(self._made)
+        self._made.clear()
+        self._folder.mark_ended()
+        self._tick_s = _TICK_S
+
+    def _hand_over(self, successor: str) -> None:
+        """Another version has taken over: clients are sent to the folder of that name, and the run drains."""
+        self._carry_out(self._supervision.replaced(successor, time.monotonic()))
 
     def _step(self) -> None:
         supervision = self._supervision
         now = time.monotonic()
-        wake = supervision.wake_at
-        wait = self._tick_s if wake is None else min(self._tick_s, max(0.0, wake - now))
+        wakes = [at for at in (supervision.wake_at, self._successors.wake_at) if at is not None]
+        wait = max(0.0, min(self._tick_s, *(at - now for at in wakes)) if wakes else self._tick_s)
         readable = self._inbox.wait([self._signals.descriptor, *self._outputs], int(wait * 1000))
         if self._signals.descriptor in readable:
             self._signals.clear()
+        if self._starter is not None and self._starter.gone:
+            # Before the signal that comes with it, which alone would be a request to finish what is under way.
+            self._carry_out(supervision.abandoned())
+            self._successors.abandoned()
         while self._signals.received:
             number, at = self._signals.received.popleft()
+            self._successors.interrupted(number, at)
             self._carry_out(supervision.interrupted(at, hangup=number == signal.SIGHUP))
         for fd in readable & self._outputs.keys():
             self._pass_on(self._outputs[fd])
@@ -191,6 +225,7 @@ class _SupervisorShell:
             self._look_after_folder()
             self._memory_kills.note(out_of_memory_kills())
         self._carry_out(supervision.tick(time.monotonic()))
+        self._successors.tick(time.monotonic())
         ready = supervision.phase is Phase.RUNNING
         if ready is not self._folder.ready:
             self._folder.mark_ready(ready)
@@ -218,6 +253,18 @@ class _SupervisorShell:
             self._carry_out(supervision.drained(message.status.unfinished, time.monotonic()))
         elif isinstance(message, Keep):
             self._keep(message)
+        elif isinstance(message, Reload):
+            self._successors.reload(message, able=supervision.phase is Phase.RUNNING, now=time.monotonic())
+        elif isinstance(message, ReloadStep):
+            self._successors.told(message)
+        elif isinstance(message, Interrupted):
+            # The first of the root is never the second here, whatever has come before: as a hangup.
+            now = time.monotonic()
+            again = message.again
+            self._carry_out(supervision.interrupted_again() if again else supervision.interrupted(now, hangup=True))
+        elif isinstance(message, HandOver):
+            self._folder.replace(message.successor)
+            self._hand_over(message.successor)
         elif isinstance(message, WireError):
             self._log("warning", f"refused a message: {message}")
 
@@ -229,16 +276,10 @@ class _SupervisorShell:
 
     def _keep(self, keep: Keep) -> None:
         """Write the capsule of a request that killed its workers; its slots wait until then."""
-        path, request = "", RequestInfo.parse(keep.label)
-        try:
-            path = write_capsule(self._plan, keep, self._made[:-1])
-        except (OSError, ShmError) as error:
-            self._log("warning", f"the capsule of request {request} could not be written: {error}")
-        if path:
-            name = self._plan.stages[keep.stage].name
-            killed = f"request {request} killed its workers in stage {name}"
-            self._log("error", f"{killed}; kept in {path}: pipeline replay {path}")
-        self._tell(Tell(SCHEDULER, Kept(keep.request, path)))
+        # Here: it loads numpy, which a supervisor needs for nothing else.
+        from pipeline.supervisor.capsule import keep_capsule
+
+        self._tell(Tell(SCHEDULER, Kept(keep.request, keep_capsule(self._plan, keep, self._made[:-1], self._log))))
 
     def _look_for_damage(self) -> None:
         """Whether a segment was truncated or removed from outside: no process could attach it any more."""
@@ -252,7 +293,7 @@ class _SupervisorShell:
         """Make anew what was removed from the run's folder; children do so with their own sockets and locks."""
         try:
             renewed = [*self._folder.renew(), *self._inbox.renew()]
-        except (OSError, StartError, OwnerAlive) as error:
+        except (OSError, StartError, OwnerAlive, NotInGroup) as error:
             if not self._folder_is_lost:
                 self._folder_is_lost = True
                 lost = "the run's folder was removed and cannot be made anew; no client finds the run"
@@ -278,7 +319,7 @@ class _SupervisorShell:
         title = child.title if child else str(address)
         for line in process.read():
             if (shown := self._last_words.shown(title.partition("/")[0], address, line)) is not None:
-                say(f"{title} | {shown}")
+                self._log.pass_on(f"{title} | {shown}")
         if process.output is None and fd is not None:
             del self._outputs[fd]
 
@@ -309,7 +350,13 @@ class _SupervisorShell:
             self._carry_out(self._supervision.exited(address, exit, time.monotonic()))
             for post in child.posts:
                 forget(self._run_dir, Address.worker(post.number))
-        self._orphans.sweep({process.pid for process in self._processes.values()})
+        self._successors.bury(self._take_last_words)
+        self._orphans.sweep({process.pid for process in self._processes.values()} | self._successors.pids)
+
+    def _take_last_words(self) -> None:
+        self._inbox.wait((), _LAST_WORDS_MS)
+        for message in self._inbox.receive():
+            self._take(message)
 
     def _exit_of(self, child: Child, process: ChildProcess, status: int) -> Exit:
         out_of_memory = self._memory_kills.struck(out_of_memory_kills())
@@ -347,7 +394,7 @@ class _SupervisorShell:
         recorder = damage_of(records) is not None
         # The old names are removed first: their memory is freed as soon as workers and clients unmap it.
         unlink_segments(self._made if recorder else old)
-        fresh = self._new_segments(recorder=recorder)
+        fresh = make_segments_in_time(self._plan, self._run_dir, recorder=recorder, make_room=self._make_room)
         self._made[:] = fresh if recorder else [*fresh, records]
         if recorder:
             # A worker cannot be told of another flight record while it runs: the workers are started again with it.
@@ -356,34 +403,10 @@ class _SupervisorShell:
         for worker in self._recorders:
             self._tell(Tell(worker, Reset(epoch, pools)))
 
-    def _new_segments(self, *, recorder: bool) -> list[Segment]:
-        """One for each pool, perhaps one for the flight records.
-
-        If there is no room beside the old ones, the processes that still map them go first.
-
-        Raises:
-            StartError: there was no room in time.
-        """
-        end = time.monotonic() + _ROOM_S
-        waiting = False
-        while True:
-            fresh: list[Segment] = []
-            try:
-                deque(make_segments(self._plan, self._run_dir, fresh, recorder=recorder), maxlen=0)
-                return fresh
-            except StartError as error:
-                unlink_segments(fresh)
-                if time.monotonic() >= end:
-                    raise
-                if not waiting:
-                    waiting = True
-                    self._log("warning", f"no room beside the old segments, so every worker starts again: {error}")
-                    # Clients let go by themselves, as soon as they learn of the scheduler's death.
-                    self._kill_workers()
-                time.sleep(_SHORTEST_TICK_S)
-            except BaseException:
-                unlink_segments(fresh)
-                raise
+    def _make_room(self, error: StartError) -> None:
+        self._log("warning", f"no room beside the old segments, so every worker starts again: {error}")
+        # Clients let go by themselves, as soon as they learn of the scheduler's death.
+        self._kill_workers()
 
     def _kill_workers(self) -> None:
         for worker in self._recorders:
@@ -393,6 +416,8 @@ class _SupervisorShell:
         # It binds its socket there.
         self._look_after_folder()
         extra = self._extra.get(child.role.title, {})
+        if child.role.gates_takeover:
+            extra = {**extra, "gates": self._supervision.gates(child)}
         env = NO_MATRICES
         if child.posts:
             recorders = self._recorders[child.address] = {}
@@ -456,7 +481,10 @@ class _SupervisorShell:
             while process.exit_status() is None and time.monotonic() < deadline:
                 time.sleep(0.01)
             process.close()
+        self._successors.close()
         self._orphans.close()
+        # Now that no process of theirs is left to make it anew.
+        self._successors.remove_left()
         for outbox in self._outboxes.values():
             outbox.close()
         for recorders in self._recorders.values():

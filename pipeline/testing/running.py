@@ -8,39 +8,38 @@ ids and the exit code.
 from __future__ import annotations
 
 import os
-import select
-import signal
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pipeline.client.client import Client
 from pipeline.errors import StartError
-from pipeline.interpreter import python_command
+from pipeline.repository.log import Kept
+from pipeline.repository.run import StartedRun
 
 __all__ = ["RunningPipeline", "running"]
 
-#: Seconds to drain after a test that failed, and again to stop.
+#: Seconds to drain after a test that failed.
 _GRACE_S = 5.0
 
 
 class RunningPipeline:
     """A pipeline that serves. Made by `running`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], run_dir: Path, log: IO[bytes]) -> None:
-        self._process = process
-        self._log = log
-        #: The run's folder, which `Client.connect` takes.
-        self.run_dir = run_dir
+    def __init__(self, run: StartedRun) -> None:
+        self._run = run
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's folder, which `Client.connect` takes."""
+        return self._run.run_dir
 
     @property
     def pid(self) -> int:
         """Process id of the supervisor."""
-        return self._process.pid
+        return self._run.pid
 
     def client(self, name: str = "test") -> Client:
         """A new connected client; the caller closes it."""
@@ -62,7 +61,7 @@ class RunningPipeline:
 
     def log(self) -> str:
         """What the run has printed to stderr so far, its stages' own output included."""
-        return _read(self._log)
+        return self._run.log()
 
     def wait(self, timeout_s: float = 30.0) -> int:
         """The exit code, negative for a signal.
@@ -70,16 +69,7 @@ class RunningPipeline:
         Raises:
             TimeoutError: it still runs after `timeout_s` seconds.
         """
-        stdout = self._process.stdout
-        assert stdout is not None
-        if self._process.poll() is None:
-            # The process prints nothing more, and no other one has this pipe: it becomes readable when the process
-            # ends, which is noticed at once. `Popen.wait` would look every 50 ms.
-            select.select([stdout], [], [], timeout_s)
-        try:
-            return self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise TimeoutError(f"the pipeline still runs after {timeout_s:g} s; it printed:\n{self.log()}") from None
+        return self._run.wait(timeout_s)
 
     def stop(self, timeout_s: float = 30.0) -> int:
         """Drain the pipeline, as SIGTERM does, and return the exit code. If it has ended already: its exit code.
@@ -87,15 +77,14 @@ class RunningPipeline:
         Raises:
             TimeoutError: it still runs after `timeout_s` seconds.
         """
-        self._process.send_signal(signal.SIGTERM)
-        return self.wait(timeout_s)
+        return self._run.stop(timeout_s)
 
 
 @contextmanager
 def running(
     config: str | os.PathLike[str], assignments: Sequence[str] = (), *, timeout_s: float = 60.0
 ) -> Iterator[RunningPipeline]:
-    """Serve the pipeline of a config while the block runs.
+    """Serve the pipeline of a config while the block runs; it ends with this program, too, however that ends.
 
     Args:
         config: path of the YAML file.
@@ -105,47 +94,18 @@ def running(
     Raises:
         StartError: the pipeline ended, or was not ready in time; the message has what it printed.
     """
-    command = [*python_command("pipeline.__main__"), "run", os.fspath(config), "--serve"]
-    for assignment in assignments:
-        command += ["--set", assignment]
-    with tempfile.TemporaryFile() as log:
-        # In a session of its own: Ctrl-C ends the tests, and the block below ends the pipeline.
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
-        )
-        try:
-            pipeline = RunningPipeline(process, _run_dir(process, log, timeout_s), log)
-            _wait_until_staffed(pipeline, timeout_s)
-            yield pipeline
-            pipeline.stop(timeout_s)
-        finally:
-            # One signal drains; if that takes too long, a second one stops at once, and it still cleans up.
-            for _ in range(2):
-                if process.poll() is None:
-                    process.send_signal(signal.SIGTERM)
-                    with suppress(subprocess.TimeoutExpired):
-                        process.wait(_GRACE_S)
-            # Its children end too: their lifelines close.
-            process.kill()
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
-
-
-def _run_dir(process: subprocess.Popen[bytes], log: IO[bytes], timeout_s: float) -> Path:
-    """The folder out of the line "serving NAME in FOLDER", which says that the pipeline is ready."""
-    assert process.stdout is not None
-    printed = bytearray()
-    end = time.monotonic() + timeout_s
-    while not printed.endswith(b"\n"):
-        readable, _, _ = select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))
-        if not readable:
-            raise StartError(f"the pipeline was not ready within {timeout_s:g} s; it printed:\n{_read(log)}")
-        chunk = os.read(process.stdout.fileno(), 4096)
-        if not chunk:
-            raise StartError(f"the pipeline ended with exit code {process.wait()}; it printed:\n{_read(log)}")
-        printed += chunk
-    return Path(printed.decode().strip().partition(" in ")[2])
+    run = StartedRun(config, assignments, Kept())
+    try:
+        run.await_ready(timeout_s)
+        pipeline = RunningPipeline(run)
+        _wait_until_staffed(pipeline, timeout_s)
+        yield pipeline
+        pipeline.stop(timeout_s)
+    finally:
+        if run.alive:
+            with suppress(TimeoutError):
+                run.stop(_GRACE_S)
+        run.end()
 
 
 def _wait_until_staffed(pipeline: RunningPipeline, timeout_s: float) -> None:
@@ -155,8 +115,3 @@ def _wait_until_staffed(pipeline: RunningPipeline, timeout_s: float) -> None:
         if time.monotonic() > end:
             raise StartError(f"the scheduler did not hear of every worker within {timeout_s:g} s")
         time.sleep(0.01)
-
-
-def _read(log: IO[bytes]) -> str:
-    # The child writes through the same open file, so its position must not change.
-    return os.pread(log.fileno(), os.fstat(log.fileno()).st_size, 0).decode(errors="replace")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.topology.cgroups import CgroupLimits
 
-__all__ = ["MemoryLimits", "read_memory_limits"]
+__all__ = ["MemoryLimits", "disk_under", "free_in", "read_memory_limits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class MemoryLimits:
     """Bytes, unless said otherwise; None: no limit, or unknown."""
 
     shm_free: int | None = None
-    """Bytes that are free in the tmpfs at /dev/shm; None if there is none."""
+    """Bytes that are free in the tmpfs at /dev/shm, or where else the segments will be files; None if there is none."""
     available: int | None = None
     """The kernel's estimate of what can be allocated without swapping (MemAvailable)."""
     cgroup_headroom: int | None = None
@@ -82,6 +82,37 @@ def read_memory_limits(
         sysv_segment=_number(root / "proc/sys/kernel/shmmax"),
         sysv_total=None if shmall is None else shmall * resource.getpagesize(),
     )
+
+
+def free_in(folder: str) -> int | None:
+    """Bytes that are free in a folder, or, if it is missing, in the nearest one above it that is not; None: unknown."""
+    path = Path(folder)
+    while True:
+        try:
+            found = os.statvfs(path)
+        except FileNotFoundError:
+            path = path.parent
+        except OSError:
+            return None
+        else:
+            return found.f_bavail * found.f_frsize
+
+
+def disk_under(folder: str, root: Path = Path("/")) -> str | None:
+    """The kind of the file system that a folder is on, such as "ext4", if it is not one in memory; None too if unknown.
+
+    Args:
+        root: the folder that contains /proc.
+    """
+    try:
+        device = os.stat(folder).st_dev
+        mounts = (root / "proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return None
+    number = f"{os.major(device)}:{os.minor(device)}"
+    # proc(5): the device is the third field, and the kind the first one after a lone dash.
+    kind = next((line.partition(" - ")[2].split()[0] for line in mounts if f" {number} " in line), None)
+    return None if kind in ("tmpfs", "ramfs", "hugetlbfs", "devtmpfs") else kind
 
 
 def _threads_of(proc: Path, uid: int) -> int:

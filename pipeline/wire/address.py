@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["CLIENT", "CLIENTS", "SCHEDULER", "SOCKET_SUFFIX", "SUPERVISOR", "WORKER", "Address"]
+__all__ = ["CLIENT", "CLIENTS", "RING_SUFFIX", "SCHEDULER", "SOCKET_SUFFIX", "SUPERVISOR", "WORKER", "Address"]
 
 CLIENTS = "clients"
 """The folder within a run's folder that holds what clients make."""
@@ -22,7 +22,10 @@ CLIENT = "client"
 """The kind of a client's address."""
 
 SOCKET_SUFFIX = ".sock"
-"""How the names of all sockets end."""
+"""How the names of all sockets of ZeroMQ end."""
+
+RING_SUFFIX = ".ring"
+"""How the names of all sockets end by which rings are handed over."""
 
 
 class Address(NamedTuple):

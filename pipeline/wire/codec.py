@@ -61,7 +61,7 @@ def encode(message: Sent) -> bytes:
     try:
         return _encoder.encode(body)
     except UnicodeEncodeError:
-        frame: bytes = _lenient_packer.pack(msgspec.to_builtins(body))
+        frame: bytes = _lenient_packer.pack(msgspec.to_builtins(body, builtin_types=(bytes,)))
         return frame
 
 

@@ -7,6 +7,7 @@ commands may hold what no client may read, such as an API key: a client may run 
 from __future__ import annotations
 
 from pipeline.wire.records import Record
+from shm.handle import BYTES
 from stages.spec import TensorSpec
 
 __all__ = ["Axis", "Interface", "Tensor"]
@@ -27,6 +28,8 @@ class Tensor(Record, frozen=True):
     name: str
     dtype: str
     axes: tuple[Axis, ...]
+    """Those of the shape. Of dtype "bytes" there is one more at the end, whose name is `bytes`: how many bytes all
+    elements take, as in `TensorSpec.stored_shape`."""
 
     @property
     def spec(self) -> TensorSpec:
@@ -36,12 +39,14 @@ class Tensor(Record, frozen=True):
             SpecMismatch: no pipeline of this version has such a tensor.
         """
         shape = tuple([axis.name or axis.most for axis in self.axes])
+        if self.dtype == BYTES:
+            shape = shape[:-1]
         return TensorSpec(self.name, self.dtype, shape, {axis.name: axis.most for axis in self.axes if axis.name})
 
     @staticmethod
     def of(name: str, spec: TensorSpec) -> Tensor:
         """The tensor that a pipeline calls `name`, of that dtype and shape."""
-        axes = [Axis("", each) if isinstance(each, int) else Axis(each, spec.max[each]) for each in spec.shape]
+        axes = [Axis("", each) if isinstance(each, int) else Axis(each, spec.max[each]) for each in spec.stored_shape]
         return Tensor(name, spec.dtype, tuple(axes))
 
 
@@ -58,6 +63,10 @@ class Interface(Record, frozen=True):
     """What an answer carries, in this order."""
     stages: tuple[str, ...]
     """The names of the stages, in the order in which an answer's trace numbers them."""
+    max_batch_size: int = 0
+    """Rows of the largest request that a gateway takes for it; 0: its tensors have no batch axis there."""
+    in_parts: bool = False
+    """Whether an answer may come in parts."""
 
     @property
     def specs(self) -> dict[str, TensorSpec]:

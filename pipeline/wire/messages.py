@@ -6,6 +6,8 @@
     scheduler ──Orders, Fences, PeerGone, Retire──▶ worker ──Orders──▶ worker
     supervisor ──WorkerGone, StageBroken, Kept, Retire, Drain, Stop──▶ scheduler ──Ready, Keep, Drained──▶ supervisor
     supervisor ──Reset, Stop──▶ worker ──Ready, Failed──▶ supervisor
+    `pipeline reload` ──Reload──▶ supervisor ──ReloadStep──▶ `pipeline reload`
+    supervisor ──HandOver, Interrupted──▶ supervisor of a later version ──ReloadStep──▶ supervisor
 
 On the wire a message is one MessagePack array: [tag, field, field, ...], where the tag is PROTOCOL * 256 + kind; a
 record inside a message (`records`) is the array of its fields. All fields are written. If the last ones of an array are
@@ -31,11 +33,14 @@ from pipeline.wire.records import (
     Copied,
     Fence,
     Hop,
+    Known,
     Notice,
     Order,
+    Passed,
     PoolAddress,
     Record,
     SlotRef,
+    Spread,
     Submission,
     Trace,
 )
@@ -64,21 +69,28 @@ __all__ = [
     "Fenced",
     "Fences",
     "Gone",
+    "HandOver",
     "Hello",
     "Hop",
     "Interface",
+    "Interrupted",
     "Keep",
     "Kept",
+    "Known",
     "Loan",
     "Message",
+    "Milestone",
     "Notice",
     "Notices",
     "Order",
     "Orders",
+    "Passed",
     "PeerGone",
     "PoolAddress",
     "Ready",
     "Refused",
+    "Reload",
+    "ReloadStep",
     "Reset",
     "Retire",
     "SlotRef",
@@ -94,7 +106,7 @@ __all__ = [
     "WorkerReport",
 ]
 
-PROTOCOL = 6
+PROTOCOL = 8
 
 #: In place of the number of an ask, in the refusal of a hello. The refusal goes another way than the welcome, and may
 #: come after it.
@@ -204,13 +216,17 @@ class Answers(Message, frozen=True, tag=_tag(5)):
     grants: tuple[SlotRef, ...]
     settled: int
     """The latest ask that did not wait and is decided by now; 0: there was none yet."""
+    successor: str = ""
+    """The run has been replaced: the name of the folder, beside this run's own, that leads to the run which has taken
+    over. The scheduler still does what the client asks for, but a client that has nothing under way goes there."""
 
 
 class Bye(Message, frozen=True, tag=_tag(6)):
     """The client leaves; whatever it still holds comes back, but for `kept`.
 
-    Those are slots of answers that arrays of its process still read. The client names each in a `Submit` when it is
-    no longer read, and says goodbye once more after the last of them.
+    Those are slots of answers that arrays of its process still read, and slots that it was granted and that a thread of
+    it may still write. The client names each in a `Submit` when no array is on it any more, and says goodbye once more
+    after the last of them.
     """
 
     client: int
@@ -273,6 +289,8 @@ class Notices(Message, frozen=True, tag=_tag(21)):
     epoch: int
     worker: int
     notices: tuple[Notice, ...]
+    passed: tuple[Passed, ...] = ()
+    """What went as the plan says; taken in before `notices`."""
 
 
 class Fences(Message, frozen=True, tag=_tag(22)):
@@ -317,6 +335,10 @@ class WorkerReport(Message, frozen=True, tag=_tag(25)):
     refused: int
     """Frames and handles that were refused."""
     copies: tuple[Copied, ...]
+    sizes: tuple[int, ...] = ()
+    """Batches by their size (see `metrics.buckets.ROWS`); below: what rows waited for theirs, and what those took."""
+    queue: Spread = Spread((), 0)
+    compute: Spread = Spread((), 0)
 
 
 # -- supervisor and its children ----------------------------------------------------------------
@@ -369,6 +391,9 @@ class Drain(Message, frozen=True, tag=_tag(44)):
 
     until: int
     """Whatever is not finished by then fails."""
+    successor: str = ""
+    """The run has been replaced, see `Answers.successor`: clients are sent there, and until they have gone, or `until`
+    has come, nothing is refused."""
 
 
 class Drained(Message, frozen=True, tag=_tag(45)):
@@ -409,6 +434,62 @@ class Kept(Message, frozen=True, tag=_tag(49)):
 
 class Stop(Message, frozen=True, tag=_tag(46)):
     """Finish what runs, tear the stage down, exit 0."""
+
+
+# -- supervisors, and what asks them to reload --------------------------------------------------
+
+
+class Reload(Message, frozen=True, tag=_tag(50)):
+    """Start a new version of the pipeline beside this one, and let it take over. Answered by `ReloadStep`s."""
+
+    client: int
+    """Who asks: its inbox is where clients have theirs."""
+    config: str
+    """Path of the YAML file; empty: as the version that serves was started, with `assignments` behind its own."""
+    assignments: tuple[str, ...]
+    """As `--set` takes them."""
+    limit_s: float
+    """After so many seconds without success the new version is given up."""
+
+
+class Milestone:
+    """How far a reload is, as `ReloadStep.step` has it; in this order. The last two are each the last of a reload."""
+
+    BEGUN = "begun"
+    STARTED = "started"
+    READY = "ready"
+    TOOK_OVER = "took over"
+    DRAINED = "drained"
+    FAILED = "failed"
+
+
+class ReloadStep(Message, frozen=True, tag=_tag(51)):
+    """How far a reload is. From the supervisor of the new version to that which has started it, and from there to the
+    process that has asked."""
+
+    version: int
+    """Which start of a new version; the first is 1. 0: none was started."""
+    step: str
+    """A `Milestone`."""
+    text: str
+    """For people. "failed": why."""
+    folder: str = ""
+    """The path of the new version's run folder, once that is there."""
+
+
+class HandOver(Message, frozen=True, tag=_tag(52)):
+    """The receiver's run has been replaced: it must send its clients to `successor`, drain, and end."""
+
+    successor: str
+    """As in `Answers`."""
+
+
+class Interrupted(Message, frozen=True, tag=_tag(53)):
+    """A signal that asks to stop has come to the root. It is not passed on as a signal: the supervisor may have got the
+    same one itself, as systemd sends it to all processes, and would take the other one for a second request."""
+
+    again: bool
+    """It is the second one: the receiver must stop at once."""
 
 
 #: Every message by its kind.

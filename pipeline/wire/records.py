@@ -21,11 +21,14 @@ __all__ = [
     "Copied",
     "Fence",
     "Hop",
+    "Known",
     "Notice",
     "Order",
+    "Passed",
     "PoolAddress",
     "Record",
     "SlotRef",
+    "Spread",
     "Submission",
     "Trace",
 ]
@@ -71,6 +74,14 @@ class Trace(NamedTuple):
     """Bytes that were copied for the batch, divided by its requests."""
 
 
+class Known(NamedTuple):
+    """A tensor that is there already."""
+
+    tensor: int
+    """Its number."""
+    handle: TensorHandle
+
+
 class Hop(Record, frozen=True):
     """One stage's part of an order."""
 
@@ -82,10 +93,10 @@ class Hop(Record, frozen=True):
     slot: int
     generation: int
     awaited: bool
-    """Whether the scheduler waits for this hop's notice though the order goes on; else it may come late."""
+    """Whether the scheduler waits for this hop's notice even if the order goes on; else it may come late."""
     inputs: tuple[TensorHandle | int, ...]
-    """In the order of the stage's inputs. An int is the number of a tensor that an earlier hop of
-    this order makes, and puts here before it forwards the order; MISSING: no stage makes it."""
+    """In the order of the stage's inputs. MISSING: no stage makes it. Another int is the number of a tensor that is
+    not there, and should be: the worker fails the request."""
     lengths: tuple[int, ...]
     """If the stage takes many: for each input how many of `inputs` are its, one after the other; -1 for an
     input that takes one. Empty: every input takes one. See `pipeline.wire.flattening`."""
@@ -101,9 +112,10 @@ class Order(Record, frozen=True):
     """0: none."""
     group: int
     """0: batched freely. Else: batched only with orders of the same group (see quarantine)."""
-    hops: tuple[Hop, ...]
-    trace: tuple[Trace, ...]
-    """What the hops of this order did that are finished."""
+    hop: Hop
+    """The part of the worker that receives it."""
+    trace: bytes
+    """What the hops of this order did that are finished (see `traces`)."""
     label: str
     """How the request is called (see `stages.request`)."""
     stream: int = 0
@@ -114,6 +126,19 @@ class Order(Record, frozen=True):
     """As in `Submission`."""
     traceparent: str = ""
     """As in `Submission`."""
+    route: bytes = b""
+    """The hops behind `hop` (see `route`)."""
+    known: tuple[Known, ...] = ()
+    """Tensors that hops of `route` read, and the hop right before them does not make."""
+
+
+class Passed(Record, frozen=True):
+    """In place of a notice: a worker has finished its part of an order, and its outputs lie where the plan says."""
+
+    request: int
+    attempt: int
+    trace: bytes
+    """As in `Notice`."""
 
 
 class Notice(Record, frozen=True):
@@ -126,8 +151,8 @@ class Notice(Record, frozen=True):
     message: str
     outputs: tuple[TensorHandle, ...]
     """In the order of the stage's fields of one tensor; empty if it failed."""
-    trace: tuple[Trace, ...]
-    """Of every hop of the order so far, this one last."""
+    trace: bytes
+    """Of every hop of the order so far, this one last; of this one alone if the scheduler does not wait for it."""
     children: tuple[tuple[TensorHandle, ...], ...]
     """For each of the stage's fields of many tensors: all of them, in order."""
     conditions: int
@@ -194,7 +219,8 @@ class Answer(Record, frozen=True):
     outputs: tuple[TensorHandle | int, ...]
     """In the order of the pipeline's outputs; MISSING if the stage that makes it was skipped. The slots are
     borrowed until `Submit.releases` names them."""
-    trace: tuple[Trace, ...]
+    trace: bytes
+    """Of every stage that ran (see `traces`)."""
     traceback: str
     """As in `Notice`."""
     last: bool = True
@@ -202,6 +228,14 @@ class Answer(Record, frozen=True):
     part: int = 0
     """Of a part its number, from 0, or the child's, if each child is answered by itself: those come as they are done.
     Of the last answer how many parts there were."""
+
+
+class Spread(Record, frozen=True):
+    """Durations of a worker, as a histogram (see `metrics.buckets.SECONDS`)."""
+
+    buckets: tuple[int, ...]
+    """How many fell into each bucket, and above all of them; empty: none fell into any."""
+    sum_us: int
 
 
 class Copied(Record, frozen=True):

@@ -1,15 +1,29 @@
 """Run folders: where a run keeps its sockets and locks, and how others find it.
 
-    <home>/<pipeline>-<pid>/        0700; held (flock) by the supervisor for as long as it lives
-        owner.lock                  held by the supervisor, too; segments name it
+    <home>/<pipeline>-<pid>/        0700; held (flock) by the supervisor for as long as it lives       0710
+        owner.lock                  held by the supervisor, too; segments name it                      0640
         ready                       there while the run is ready
-        supervisor.sock scheduler.sock w<number>.sock
-        scheduler.lock              held by the scheduler; clients watch it
-        clients/<id>.lock           held by each client for as long as it lives
-        clients/<id>.sock
+        segments                    the folder of the segments, if they are files
+        supervisor.sock w<number>.sock w<number>.ring
+        scheduler.sock scheduler.ring                                                                  0660
+        scheduler.lock              held by the scheduler; clients watch it                            0640
+        clients/                                                                                       3730
+            <id>.lock               held by each client for as long as it lives                        0640
+            <id>.sock <id>.ring                                                                        0660
+        root                        a link, in the folder of a run that has been started by a reload: to the folder of
+                                    the supervisor that was started first
+        successor                   a link, once the run has been replaced: in the root's folder to that of the run
+                                    which serves now, in any other one to the root's
+        ended                       the run has ended, and its supervisor lives on as the root of those that serve
 
 The home is $TRTLAB_RUN_DIR, else $XDG_RUNTIME_DIR/trtlab, else <tmp>/trtlab-<uid>. Containers of one
-pod share it as a volume, beside /dev/shm.
+pod share it as a volume, beside that of the segments.
+
+All is this user's alone (0700, 0600), unless the run has a group: then the right column says what its members may do.
+What is made in `clients/` is of its group too, so that the scheduler can open it; it is sticky, so that a client
+removes its own files only; and it cannot be listed: a client's number is that client's and the scheduler's to know.
+The process id in the name means nothing to others, and two containers may have the same: then the second run takes a
+number that no process has.
 
 The lock on the folder itself keeps systemd-tmpfiles from it, which passes over a folder that is locked, with all
 that is in it (tmpfiles.d(5), "Age"). Others that clean do not ask: what they remove, each process makes anew.
@@ -17,56 +31,69 @@ that is in it (tmpfiles.d(5), "Age"). Others that clean do not ask: what they re
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
+import secrets
 import shutil
-import tempfile
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import StartError, Unavailable
-from pipeline.wire.address import CLIENTS, SOCKET_SUFFIX, SUPERVISOR, Address
+from pipeline.wire.absence import nothing_runs
+from pipeline.wire.address import CLIENTS, SCHEDULER, SOCKET_SUFFIX, SUPERVISOR, Address
+from pipeline.wire.folder_lock import held, is_held
+from pipeline.wire.home import OWN_HOME, folders_in, make_home, named_folder, runs_home
 from shm import leftovers
-from shm.errors import OwnerAlive
+from shm.errors import NotInGroup, OwnerAlive
 from shm.owner import Alive, Dead, OwnerLock, probe
+from shm.permissions import open_to, why_closed
 
 __all__ = [
     "LOCK",
     "READY",
+    "SEGMENTS",
     "Run",
     "RunFolder",
     "find_run",
+    "has_ended",
+    "living_runs",
     "lock_path",
     "make_run_dir",
     "pipeline_of",
     "preferred",
     "remove_dead_runs",
+    "root_of",
+    "run_in",
     "runs",
     "runs_home",
+    "segment_dirs",
+    "serving",
+    "successor_of",
+    "why_none",
 ]
 
 LOCK = "owner.lock"
 
 READY = "ready"
 
-_OWN_HOME = "set TRTLAB_RUN_DIR to a folder of yours"
+#: How the names end of folders that are being removed.
+_DEAD = ".dead"
 
-#: Another process may hold a folder for a moment, to ask whether we do.
-_HOLD_ATTEMPTS = 20
-_HOLD_PAUSE_S = 0.01
+SEGMENTS = "segments"
 
+#: Of a run with a group: its folder can be entered, and what clients make is made in `clients`.
+_ENTERED, _SHARED = 0o710, 0o3730
 
-def runs_home() -> Path:
-    """The folder that holds the run folders, as an absolute path: segments name a lock in it for readers anywhere."""
-    if configured := os.environ.get("TRTLAB_RUN_DIR"):
-        return Path(configured).absolute()
-    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        return Path(runtime).absolute() / "trtlab"
-    return Path(tempfile.gettempdir()).absolute() / f"trtlab-{os.getuid()}"
+#: Above every process id that Linux gives (PID_MAX_LIMIT), for runs whose id is taken.
+_MOST_PIDS = 1 << 22
+_ROOT = "root"
+_SUCCESSOR = "successor"
+_ENDED = "ended"
+
+#: A replaced run leads to its root, and that to the run that serves; a third step is for a hand-over in between.
+_MOST_STEPS = 4
 
 
 def lock_path(run_dir: Path, address: Address) -> Path:
@@ -74,36 +101,55 @@ def lock_path(run_dir: Path, address: Address) -> Path:
     return run_dir / (LOCK if address == SUPERVISOR else f"{address.file}.lock")
 
 
-def make_run_dir(pipeline: str) -> Path:
-    """A fresh folder for a run of this process, for this user alone.
+def make_run_dir(pipeline: str, group: int | None = None) -> Path:
+    """A fresh folder for a run of this process, for this user alone, or for the members of a group too.
 
     Raises:
-        StartError: it cannot be made, the home belongs to another user, or a living run has the same name.
+        StartError: it cannot be made, or given to the group, or the home belongs to another user.
     """
     home = runs_home()
     try:
-        _make_home(home)
-        run_dir = home / f"{pipeline}-{os.getpid()}"
-        if run_dir.exists():
-            # Our own pid in its name, so the process that made it is dead, or lives in another pid namespace.
-            if isinstance(probe(run_dir / LOCK), Alive) or _is_held(run_dir):
-                raise StartError(
-                    f"the run in {run_dir} is alive; set TRTLAB_RUN_DIR to a folder of this container's own"
-                )
-            shutil.rmtree(run_dir)
-        run_dir.mkdir(mode=0o700)
-        (run_dir / CLIENTS).mkdir(mode=0o700)
+        make_home(home, group)
+        run_dir = _made(home, pipeline)
+        try:
+            _make_clients(run_dir, group)
+            if group is not None:
+                # Last: no member of the group finds it half made.
+                open_to(group, run_dir, _ENTERED)
+        except BaseException:
+            shutil.rmtree(run_dir, ignore_errors=True)
+            raise
+    except NotInGroup as error:
+        raise StartError(str(error)) from error
     except OSError as error:
         raise StartError(
-            f"cannot make a folder for the run in {home}: {error}; {_OWN_HOME}"
+            f"cannot make a folder for the run in {home}: {error}; {OWN_HOME}"
         ) from error
     return run_dir
 
 
-def _make_home(home: Path) -> None:
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if home.stat().st_uid != os.getuid():
-        raise StartError(f"{home} belongs to another user; {_OWN_HOME}")
+def _made(home: Path, pipeline: str) -> Path:
+    """An empty folder of this process's."""
+    run_dir = home / f"{pipeline}-{os.getpid()}"
+    while True:
+        try:
+            run_dir.mkdir(mode=0o700)
+            return run_dir
+        except FileExistsError:
+            # The number is that of this process, so the one that made it is dead, or lives in another pid namespace,
+            # perhaps as another user. It may be about to take its lock, so only what is proven dead is removed.
+            is_ours = run_dir.stat().st_uid == os.getuid()
+            if is_ours and isinstance(probe(run_dir / LOCK), Dead) and not is_held(run_dir):
+                shutil.rmtree(run_dir)
+            else:
+                run_dir = home / f"{pipeline}-{_MOST_PIDS + secrets.randbelow(_MOST_PIDS)}"
+
+
+def _make_clients(run_dir: Path, group: int | None) -> None:
+    clients = run_dir / CLIENTS
+    clients.mkdir(mode=0o700)
+    if group is not None:
+        open_to(group, clients, _SHARED)
 
 
 class RunFolder:
@@ -113,13 +159,31 @@ class RunFolder:
         StartError: it cannot be made.
     """
 
-    def __init__(self, pipeline: str) -> None:
-        self.path = make_run_dir(pipeline)
+    def __init__(
+        self, pipeline: str, root: Path | None = None, group: int | None = None, segment_dir: str = ""
+    ) -> None:
+        """
+        Args:
+            pipeline: the name of what runs there.
+            root: the folder of the supervisor that has started this one, by a reload.
+            group: whose members may be clients; None: this user alone.
+            segment_dir: the folder of its segments, if they are files: others find what it leaves by it.
+        """
+        self._group = group
+        self._segment_dir = segment_dir
+        self.path = make_run_dir(pipeline, group)
         #: Whether it is marked as ready.
         self.ready = False
+        #: Whether the run has ended, and its supervisor has not.
+        self.ended = False
+        #: The links in it, by name: the names of folders beside it. Relative, since others may see them elsewhere.
+        self._links: dict[str, str] = {}
         try:
-            self._fd = _held(self.path)
-            self._lock = OwnerLock.acquire(self.path / LOCK)
+            if root is not None:
+                self._link(_ROOT, root.name)
+            self._fd = held(self.path)
+            self._lock = OwnerLock.acquire(self.path / LOCK, group)
+            self._note_segments()
         except OSError as error:
             shutil.rmtree(self.path, ignore_errors=True)
             raise StartError(f"cannot lock {self.path / LOCK}: {error}") from error
@@ -133,12 +197,42 @@ class RunFolder:
             else:
                 (self.path / READY).unlink(missing_ok=True)
 
+    def _note_segments(self) -> bool:
+        """Say where the segments are, if that is not said yet; whether it was not."""
+        note = self.path / SEGMENTS
+        if not self._segment_dir or note.exists():
+            return False
+        note.touch(mode=0o600)
+        note.write_text(self._segment_dir)
+        return True
+
+    def replace(self, successor: str) -> None:
+        """The run has been replaced: processes that look for it are sent to the folder of this name beside this one."""
+        with suppress(OSError):
+            self._link(_SUCCESSOR, successor)
+
+    def mark_ended(self) -> None:
+        """The run has ended: this folder is no run's any more, but the root's of those that serve."""
+        self.ended = True
+        self.mark_ready(False)
+        with suppress(OSError):
+            (self.path / _ENDED).touch(mode=0o600)
+
+    def _link(self, name: str, folder: str) -> None:
+        self._links[name] = folder
+        fresh = self.path / f"{name}.new"
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(Path("..") / folder)
+        # At once: others follow it at any time.
+        fresh.rename(self.path / name)
+
     def renew(self) -> list[str]:
         """Make anew what of it was removed, apart from sockets and locks of others; the names of what was.
 
         Raises:
             OSError: it cannot be made anew.
             StartError: its home belongs to another user by now.
+            NotInGroup: it cannot be given to its group any more.
             OwnerAlive: another living run has made a folder of that name.
         """
         gone = []
@@ -147,13 +241,22 @@ class RunFolder:
             gone.append("the folder")
         clients = self.path / CLIENTS
         if not clients.is_dir():
-            clients.mkdir(mode=0o700)
+            _make_clients(self.path, self._group)
             gone.append(CLIENTS)
         if self._lock.renew():
             gone.append(LOCK)
+        if self._note_segments():
+            gone.append(SEGMENTS)
         if self.ready and not (self.path / READY).exists():
             self.mark_ready(True)
             gone.append(READY)
+        if self.ended and not (self.path / _ENDED).exists():
+            self.mark_ended()
+            gone.append(_ENDED)
+        for name, folder in self._links.items():
+            if not (self.path / name).is_symlink():
+                self._link(name, folder)
+                gone.append(name)
         return gone
 
     def _is_there(self) -> bool:
@@ -163,17 +266,19 @@ class RunFolder:
             return False
 
     def _make_again(self) -> None:
-        _make_home(self.path.parent)
+        make_home(self.path.parent, self._group)
         # Held before it has its name: it is never found without an owner. Of the name of no run meanwhile.
         fresh = self.path.with_name(f"{self.path.name}.new")
         fresh.mkdir(mode=0o700, exist_ok=True)
-        fd = _held(fresh)
+        fd = held(fresh)
         try:
             if self.path.exists():
                 # Another process has made one: it is taken, if it is empty and no living run's.
-                if self.path.stat().st_uid != os.getuid() or _is_held(self.path):
+                if self.path.stat().st_uid != os.getuid() or is_held(self.path):
                     raise OwnerAlive(f"{self.path}: another run has made a folder of this name")
                 shutil.rmtree(self.path)
+            if self._group is not None:
+                open_to(self._group, fresh, _ENTERED)
             fresh.rename(self.path)
         except BaseException:
             os.close(fd)
@@ -201,37 +306,6 @@ class RunFolder:
         os.close(self._fd)
 
 
-def _held(folder: Path) -> int:
-    """A descriptor of the folder that holds its lock, if its file system has such locks."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    for _ in range(_HOLD_ATTEMPTS):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            time.sleep(_HOLD_PAUSE_S)
-        except OSError:
-            break  # Its file system knows none for folders, as NFS does not; `owner.lock` remains.
-    return fd
-
-
-def _is_held(folder: Path) -> bool:
-    """Whether a living process holds the folder; False too if that cannot be told."""
-    try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return False
-
-
 class Run(NamedTuple):
     """A living run, as others see it."""
 
@@ -246,6 +320,40 @@ class Run(NamedTuple):
     def pipeline(self) -> str:
         """The name of what runs there."""
         return pipeline_of(self.folder)
+
+
+def successor_of(folder: Path) -> Path | None:
+    """The folder that leads to the run which has replaced the one in `folder`; None if none has."""
+    return _linked(folder, _SUCCESSOR)
+
+
+def root_of(folder: Path) -> Path:
+    """The folder of the supervisor that was started first, of the run in `folder` and all that have replaced it."""
+    return _linked(folder, _ROOT) or folder
+
+
+def serving(folder: Path) -> Path:
+    """The folder of the run that serves in place of the one in `folder`: that itself, unless it has been replaced."""
+    for _ in range(_MOST_STEPS):
+        if (successor := successor_of(folder)) is None:
+            break
+        folder = successor
+    return folder
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether the run in `folder` has ended, although its supervisor lives: it is the root of those that serve."""
+    return (folder / _ENDED).exists()
+
+
+def _linked(folder: Path, name: str) -> Path | None:
+    # First, since a gateway asks at each call: an error would cost ten times as much.
+    if not os.access(f"{folder}/{name}", os.F_OK, follow_symlinks=False):
+        return None
+    try:
+        return folder.parent / os.path.basename(os.readlink(folder / name))
+    except OSError:
+        return None
 
 
 def pipeline_of(folder: Path) -> str:
@@ -264,27 +372,26 @@ def runs(pipeline: str | None = None) -> list[Path]:
     Raises:
         Unavailable: the folder of all runs may not be read.
     """
-    return [run.folder for run in _living(pipeline)]
+    return [run.folder for run in living_runs(pipeline)]
 
 
-def _living(pipeline: str | None) -> list[Run]:
+def living_runs(pipeline: str | None = None) -> list[Run]:
+    """As `runs`, with what else others see of them."""
     home = runs_home()
     try:
-        found = [run for folder in _folders(home) if (run := _run_of(folder, pipeline)) is not None]
+        found = [run for folder in folders_in(home) if (run := run_in(folder, pipeline)) is not None]
     except OSError as error:
-        raise Unavailable(f"cannot look for runs in {home}: {error}; {_OWN_HOME}") from error
+        raise Unavailable(f"cannot look for runs in {home}: {error}; {OWN_HOME}") from error
     return preferred(found)
 
 
-def _folders(home: Path) -> Iterator[Path]:
-    with suppress(FileNotFoundError, NotADirectoryError):
-        yield from home.iterdir()
-
-
-def _run_of(folder: Path, pipeline: str | None) -> Run | None:
+def run_in(folder: Path, pipeline: str | None = None) -> Run | None:
+    """The living run in this folder; None if there is none, or if neither it nor its pipeline has that name."""
     name, _, pid = folder.name.rpartition("-")
     lock = folder / LOCK
-    if not pid.isdigit() or pipeline not in (None, name) or not isinstance(probe(lock), Alive):
+    if not pid.isdigit() or pipeline not in (None, name, folder.name) or not isinstance(probe(lock), Alive):
+        return None
+    if has_ended(folder):
         return None
     started = made_ns = 0
     # It may have ended since.
@@ -296,53 +403,98 @@ def _run_of(folder: Path, pipeline: str | None) -> Run | None:
 
 
 def find_run(pipeline: str | Path | None = None) -> Path:
-    """The folder of a living run: by path, by the pipeline's name, or the only one there is.
+    """The folder of a living run: by path, by its id, by the pipeline's name, or the only one there is.
 
-    Of several runs of one pipeline it is the newest that is ready; if none is, the newest.
+    If the run with this path or id has been replaced, it is that of the run that serves in its place. Of several runs
+    of one pipeline it is the newest that is ready; if none is, the newest.
 
     Raises:
         Unavailable: none is alive, or several pipelines are and none was named.
     """
-    if pipeline is not None and os.sep in str(pipeline):
-        return Path(pipeline)
-    found = _living(None if pipeline is None else str(pipeline))
+    name = None if pipeline is None else str(pipeline)
+    if name is not None and (folder := named_folder(name)) is not None:
+        return serving(folder)
+    found = living_runs(name)
     if not found:
-        what = f"pipeline {pipeline!r}" if pipeline is not None else "pipeline"
-        raise Unavailable(
-            f"no {what} is running here (looked in {runs_home()}); start one with: pipeline run CONFIG --serve"
-        )
+        raise Unavailable(why_none(name))
     if pipeline is None and len({run.pipeline for run in found}) > 1:
         names = ", ".join(run.folder.name for run in found)
         raise Unavailable(f"several pipelines are running ({names}); name one")
     return found[0].folder
 
 
-def remove_dead_runs() -> list[Path]:
+def why_none(pipeline: str | None) -> str:
+    """Why no run of a pipeline is found, or none at all: there is none, or this process may not see it."""
+    home = runs_home()
+    if (why := why_closed(home)) is not None:
+        return f"cannot look for runs in {home}: {why}"
+    with suppress(OSError):
+        for folder in folders_in(home):
+            if pipeline in (None, pipeline_of(folder)) and (why := why_closed(folder)) is not None:
+                return f"cannot see whether the run in {folder} is alive: {why}"
+    return nothing_runs(pipeline, [run.pipeline for run in living_runs()])
+
+
+def segment_dirs() -> list[str]:
+    """The folders in which the segments of this user's runs are files, as the runs' own folders say."""
+    found = []
+    with suppress(OSError):
+        for folder in folders_in(runs_home()):
+            with suppress(OSError, ValueError):
+                note = folder / SEGMENTS
+                if note.stat().st_uid == os.geteuid():
+                    found.append(note.read_text())
+    return list(dict.fromkeys(found))
+
+
+def remove_dead_runs(segment_dir: str = "") -> list[Path]:
     """Remove what runs whose owner is proven dead have left: segments and folders; the folders.
 
     Segments of dead owners are removed even if their folder is gone.
+
+    Args:
+        segment_dir: where their segments may be files, too, beside the folders that the runs' own folders name.
 
     Raises:
         StartError: the folder of all runs may not be read.
     """
     home = runs_home()
     try:
-        dead = [folder for folder in _folders(home) if _is_dead(folder)]
+        found = list(folders_in(home))
+        dead = [folder for folder in found if folder.suffix != _DEAD and _is_dead(folder)]
+        half_removed = [folder for folder in found if folder.suffix == _DEAD and _is_own(folder)]
     except OSError as error:
-        raise StartError(f"cannot look for dead runs in {home}: {error}; {_OWN_HOME}") from error
+        raise StartError(f"cannot look for dead runs in {home}: {error}; {OWN_HOME}") from error
     # Segments first, folders looked up before: the lock in the folder proves both dead, and goes with the segments.
-    leftovers.collect()
+    leftovers.collect([*segment_dirs(), *([segment_dir] if segment_dir else ())])
     for folder in dead:
+        # First of another name: if this process is killed in the middle of it, what is left of the folder, which may
+        # have neither lock nor socket, is still known to be dead.
+        with suppress(OSError):
+            folder = folder.rename(folder.with_name(f".{folder.name}{_DEAD}"))
+        shutil.rmtree(folder, ignore_errors=True)
+    for folder in half_removed:
         shutil.rmtree(folder, ignore_errors=True)
     return dead
 
 
+def _is_own(folder: Path) -> bool:
+    """Whether this user made it: in a home that users share, each removes its own."""
+    try:
+        return folder.stat().st_uid == os.geteuid()
+    except OSError:
+        return False  # another process has removed it since
+
+
 def _is_dead(folder: Path) -> bool:
-    # Whatever was removed of it: while its supervisor lives, it holds the folder.
-    if _is_held(folder):
+    if not _is_own(folder):
         return False
-    # Sockets are made after the lock and removed before it. If they are without one, a process with
-    # another home has collected the dead run's segments, and the lock with them. Looked at in this
-    # order, a run that starts or ends meanwhile is never taken for dead.
-    has_sockets = any(folder.glob(f"*{SOCKET_SUFFIX}"))
-    return isinstance(probe(folder / LOCK), Dead) or (has_sockets and not (folder / LOCK).exists())
+    # Whatever was removed of it: while its supervisor lives, it holds the folder.
+    if is_held(folder):
+        return False
+    # Sockets and the scheduler's lock are made after the lock and removed before it. If they are without one, a process
+    # with another home has collected the dead run's segments, and the lock with them; or a child that lived on for a
+    # moment made its own anew. Looked at in this order, a run that starts or ends meanwhile is never taken for dead.
+    scheduler = probe(lock_path(folder, SCHEDULER))
+    has_files = isinstance(scheduler, Dead) or any(folder.glob(f"*{SOCKET_SUFFIX}"))
+    return isinstance(probe(folder / LOCK), Dead) or (has_files and not (folder / LOCK).exists())

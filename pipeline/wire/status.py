@@ -10,9 +10,11 @@ from typing import Any
 from pipeline.wire.records import Record
 
 __all__ = [
+    "NO_VALUES",
     "ClientStatus",
     "CopyStatus",
     "FailureStatus",
+    "HistogramStatus",
     "PipelineStatus",
     "PoolStatus",
     "StageStatus",
@@ -20,6 +22,19 @@ __all__ = [
     "WorkerStatus",
     "plain",
 ]
+
+
+class HistogramStatus(Record, frozen=True):
+    """How values are spread over buckets (see `pipeline.metrics.buckets`), since the scheduler began."""
+
+    buckets: tuple[int, ...]
+    """How many fell into each bucket, and above all of them; empty: none fell into any."""
+    sum: float
+    """Of all values."""
+
+
+NO_VALUES = HistogramStatus((), 0.0)
+"""A histogram of nothing."""
 
 
 class WorkerStatus(Record, frozen=True):
@@ -76,6 +91,12 @@ class StageStatus(Record, frozen=True):
     workers: tuple[WorkerStatus, ...]
     failures: tuple[FailureStatus, ...]
     """By kind, the one that was seen last first."""
+    queue_s: HistogramStatus = NO_VALUES
+    """What requests, and children, waited in its workers, in seconds. Those that ran again count again."""
+    compute_s: HistogramStatus = NO_VALUES
+    """What their batches took there, in seconds."""
+    sizes: HistogramStatus = NO_VALUES
+    """Rows of its batches."""
 
 
 class PoolStatus(Record, frozen=True):
@@ -140,6 +161,14 @@ class PipelineStatus(Record, frozen=True):
     clients: tuple[ClientStatus, ...]
     copies: tuple[CopyStatus, ...]
     unfinished: tuple[UnfinishedStatus, ...]
+    drain_s: float
+    """Seconds that what is under way may take once it is told to stop, or was replaced."""
+    link: str = "zmq"
+    """What carries its messages: "zmq" or "ring"."""
+    request_s: HistogramStatus = NO_VALUES
+    """What requests that were answered without an error took, from their submission to their answer, in seconds."""
+    load_ratio: HistogramStatus = NO_VALUES
+    """How many times as long as their computation they took (see `pipeline.scheduler.timings`)."""
 
 
 def plain(status: Any) -> Any:

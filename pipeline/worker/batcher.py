@@ -29,7 +29,7 @@ _MAX_FENCES = 65_536
 
 
 class Closed(NamedTuple):
-    """A batch that is to run now."""
+    """A batch whose turn has come."""
 
     rows: list[Waiting]
     reason: str

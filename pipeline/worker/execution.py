@@ -14,20 +14,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
+from pipeline.graph.compiled import CompiledStage
 from pipeline.graph.plan import StagePlan
 from pipeline.graph.slots import slot_bytes
 from pipeline.wire.flattening import parts, position_of
-from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Copied, Hop, Notice, Order, Trace
+from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Copied, Hop, Notice, Order, Passed
+from pipeline.worker.abandonment import Abandoned, all_wanted
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.failures import Failures, Home, examine, message_of
 from pipeline.worker.filling import Filling
 from pipeline.worker.grouping import arrays_of
+from pipeline.worker.onward import Onward
+from pipeline.worker.times import Times
+from shm.elements import Elements
 from shm.errors import HandleRefused
-from shm.handle import JSON, TensorHandle
+from shm.handle import BYTES, JSON, TensorHandle
 from shm.layout import round_up
 from shm.view import SegmentTable
 from stages.declared import declared
-from stages.errors import BadInput, StageBroken
+from stages.errors import AnsweredError, StageBroken
 from stages.request import RequestInfo
 from stages.stage import Array, Batch, Stage
 
@@ -55,9 +60,9 @@ class Outcome:
 
     def __init__(self) -> None:
         #: For the scheduler, now.
-        self.notices: list[Notice] = []
+        self.notices: list[Notice | Passed] = []
         #: For the scheduler, later: the order goes on without it.
-        self.late: list[Notice] = []
+        self.late: list[Notice | Passed] = []
         #: Orders for the workers of the next hops, by worker number.
         self.forwards: dict[int, list[Order]] = {}
 
@@ -105,7 +110,9 @@ class Execution:
         clock: monotonic nanoseconds.
         sized: whether the stage's slots are of several sizes.
         raised: called with each exception that makes a row fail; what it raises itself ends the run.
+        stages: all of the pipeline, so that orders can go on to them. Empty: every order ends here.
         tell: takes the notices of parts of answers, as soon as they are made. None: they are kept for the outcome.
+        unwanted: asked after each part for the places of the rows that need no more of them.
     """
 
     def __init__(
@@ -120,24 +127,28 @@ class Execution:
         sized: bool = False,
         raised: Callable[[Exception], None] | None = None,
         tell: Callable[[Sequence[Notice]], None] | None = None,
+        stages: Sequence[CompiledStage] = (),
+        unwanted: Callable[[Sequence[Waiting]], Sequence[int]] = all_wanted,
     ) -> None:
         self._name = plan.name
-        self._raised = raised
-        self._tell = tell
+        self._raised, self._tell, self._unwanted = raised, tell, unwanted
         #: Whether the stage gives its outputs in parts.
         self.parted = declared(stage).parted
-        self._index = index
+        self.times = Times(index)
         self._base = base
-        self._stage = stage
-        self._table = table
-        self._clock = clock
+        self._stage, self._table, self._clock = stage, table, clock
         self._inputs = tuple(spec.name for spec in plan.inputs)
+        #: The inputs of dtype "bytes", with their index.
+        self._of_bytes = tuple((number, spec.name) for number, spec in enumerate(plan.inputs) if spec.dtype == BYTES)
         self._fields = {field.spec.name: field for field in plan.fields}
         #: Bytes of the stage's largest slots, if its slots are of several sizes; else 0.
         self._largest = slot_bytes(plan.fields) if sized else 0
         self._outputs = {field.spec.name: field.spec for field in plan.fields}
         self._singles = tuple(field.spec.name for field in plan.fields if field.spec.many is None)
         self._manies = tuple(field.spec.name for field in plan.fields if field.spec.many is not None)
+        #: Whether outputs lie where the plan says, so that they need not be told.
+        self._planned = bool(stages) and stages[index].made is not None and not self.parted and not asked
+        self._onward = Onward(stages, base, len(plan.fields))
         self._asked = tuple((1 << position, plan.fields[position].spec) for position in asked)
         #: The first input that the stage may take as one array of all rows.
         self._leading = next((number for number, _ in arrays_of(plan)), None)
@@ -146,8 +157,7 @@ class Execution:
         #: Handles that named no bytes here; each one failed its row.
         self.refused = 0
         self._home = Home.of(stage)
-        #: What the stage did not mean to raise.
-        self.failures = Failures(clock)
+        self.failures = Failures(clock)  # what the stage did not mean to raise
         #: The rows that the stage has in its hands at this moment.
         self.under_way: Sequence[Waiting] = ()
 
@@ -236,7 +246,10 @@ class Execution:
                 self._settle(outcome, row, began, began, 1, 0, _Result("DeadlineExceeded", f"{late:.1f} ms late"))
                 continue
             try:
-                views.append(self._views(order.hops[0]))
+                found = self._views(order.hop)
+                if self._of_bytes:
+                    self._as_elements(order.hop, found)
+                views.append(found)
             except HandleRefused as error:
                 self.refused += 1
                 why = f"stage {self._name}: {type(error).__name__}: {error}"
@@ -247,7 +260,7 @@ class Execution:
 
     def _address(self, row: Waiting) -> tuple[int, int, int]:
         """Where a row's first array lies; its output, if it has none."""
-        hop = row.order.hops[0]
+        hop = row.order.hop
         if self._leading is not None:
             handle = hop.inputs[position_of(self._leading, hop.lengths)]
             if isinstance(handle, TensorHandle):
@@ -270,11 +283,21 @@ class Execution:
             raise HandleRefused(f"tensor {handle} was not filled in by the stage before")
         return self._table.view(handle)  # type: ignore[arg-type]
 
+    def _as_elements(self, hop: Hop, views: list[Any]) -> None:
+        """Give the views of dtype "bytes" the shapes of their elements."""
+        for index, _ in self._of_bytes:
+            first, found = position_of(index, hop.lengths), views[index]
+            if isinstance(found, list):
+                views[index] = [_elements(view, hop.inputs[first + at]) for at, view in enumerate(found)]
+            else:
+                views[index] = _elements(found, hop.inputs[first])
+
     def _flight(self, rows: Sequence[Waiting], views: Sequence[Sequence[Any]]) -> Flight:
         filling = Filling(self._table, self._fields, self._largest, rows, self.parted)
         inputs = {name: [of_row[index] for of_row in views] for index, name in enumerate(self._inputs)}
+        elements = {name: inputs.pop(name) for _, name in self._of_bytes} if self._of_bytes else None
         batch = Batch(
-            len(rows), inputs, self._outputs, filling.allocate, filling.allocate_many, filling.requests
+            len(rows), inputs, self._outputs, filling.allocate, filling.allocate_many, filling.requests, elements
         )
         return Flight(rows, views, filling, batch, self._clock())
 
@@ -301,8 +324,10 @@ class Execution:
         try:
             for yielded in self._stage.process(flight.batch):  # type: ignore[union-attr]
                 self._give(outcome, flight, flight.batch.part(yielded), given)
+                for number in self._unwanted(flight.rows):
+                    flight.batch.fail(number, Abandoned("not wanted any more"))
                 if len(flight.batch.failed) == len(flight.rows):
-                    # Nothing that it yields from here on is of use, and it may have no end.
+                    # What it yields from here on is of no use, and it may have no end. Leaving the loop closes it.
                     break
             flight.batch.end_parts()
         except StageBroken:
@@ -324,7 +349,7 @@ class Execution:
             order, made = flight.rows[number].order, flight.filling.take_part(number)
             outputs = tuple([made[name] for name in self._singles])
             notices.append(
-                Notice(order.request, order.attempt, OK, "", outputs, (), (), 0, 0, 0, "", False, True)  # type: ignore[arg-type]
+                Notice(order.request, order.attempt, OK, "", outputs, b"", (), 0, 0, 0, "", False, True)  # type: ignore[arg-type]
             )
         if self._tell is None:
             outcome.notices += notices
@@ -378,7 +403,7 @@ class Execution:
             before = len(outcome.notices)
             for row, of_row in zip(flight.rows, flight.views):
                 self._run(outcome, [row], [of_row])
-            if all(notice.code == OK for notice in outcome.notices[before:]):
+            if all(isinstance(said, Passed) or said.code == OK for said in outcome.notices[before:]):
                 self._only_together(flight, error)
         else:
             failed = self._blame(error, flight.rows[0])
@@ -429,38 +454,29 @@ class Execution:
     ) -> None:
         order = row.order
         code, message, outputs, children, conditions, nbytes, traceback, parted = result
-        trace = (
-            *order.trace,
-            Trace(self._index, (began - row.arrived) // 1000, (ended - began) // 1000, size, copied),
-        )
-        goes_on = code == OK and len(order.hops) > 1
-        bytes_in = sum(h.nbytes for h in order.hops[0].inputs if isinstance(h, TensorHandle)) if self._largest else 0
-        notice = Notice(
-            order.request, order.attempt, code, message, outputs, trace, children, conditions, bytes_in, nbytes,
-            traceback, True, parted,
-        )  # fmt: skip
-        (outcome.late if goes_on and not order.hops[0].awaited else outcome.notices).append(notice)
-        if goes_on:
-            rest = order.hops[1:]
-            if outputs:
-                rest = tuple([self._given(hop, outputs) for hop in rest])
-            # Without its group: a request that this stage has survived is no suspect for the next.
-            forward = Order(
-                order.request, order.attempt, order.deadline, 0, rest, trace, order.label, order.stream, order.sequence,
-                order.started, order.traceparent,
+        own = self.times.trace(max(0, began - row.arrived) // 1000, (ended - began) // 1000, size, copied)
+        trace = order.trace + own
+        goes_on = code == OK and bool(order.route)
+        late = goes_on and not order.hop.awaited
+        told = own if late else trace
+        said: Notice | Passed
+        if self._planned and code == OK:
+            said = Passed(order.request, order.attempt, told)
+        else:
+            handles = [h for h in order.hop.inputs if isinstance(h, TensorHandle)] if self._largest else []
+            said = Notice(
+                order.request, order.attempt, code, message, outputs, told, children, conditions,
+                sum([h.nbytes for h in handles]), nbytes, traceback, True, parted,
             )  # fmt: skip
-            outcome.forwards.setdefault(rest[0].worker, []).append(forward)
-
-    def _given(self, hop: Hop, outputs: tuple[TensorHandle, ...]) -> Hop:
-        """A later hop, with this stage's outputs in place of their numbers."""
-        base, end = self._base, self._base + len(outputs)
-        inputs = tuple([outputs[t - base] if type(t) is int and base <= t < end else t for t in hop.inputs])
-        # In place of `_replace`, which takes twice as long.
-        return Hop(hop.stage, hop.worker, hop.segment, hop.slot, hop.generation, hop.awaited, inputs, hop.lengths)
+        (outcome.late if late else outcome.notices).append(said)
+        if not goes_on:
+            return
+        forward = self._onward.order(order, outputs, trace)
+        outcome.forwards.setdefault(forward.hop.worker, []).append(forward)
 
     def _failure(self, error: BaseException, row: Waiting) -> _Result:
-        if isinstance(error, BadInput):
-            return _Result("BadInput", message_of(error))
+        if isinstance(error, AnsweredError):
+            return _Result(error.code, message_of(error))
         story = examine(error, self._home)
         self.failures.add(story, f"request {RequestInfo.parse(row.order.label)}", self._name)
         return _Result("StageFailed", f"stage {self._name}: {story.message}", traceback=story.traceback)
@@ -471,6 +487,12 @@ class Execution:
         hint = " (each of its rows was computed again alone, and none failed: is process right for several rows?)"
         together = story._replace(kind=f"together {story.kind}", message=story.message + hint)
         self.failures.add(together, f"a batch of {len(flight.rows)}", self._name)
+
+
+def _elements(view: Array | None, handle: TensorHandle | int) -> Elements | None:
+    if view is None or not isinstance(handle, TensorHandle):
+        return None
+    return Elements(view, handle.shape[:-1])
 
 
 def _slot_bytes_of(handles: Iterable[TensorHandle]) -> int:

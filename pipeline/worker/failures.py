@@ -53,7 +53,8 @@ _AGAIN_NS = 5_000_000_000
 #: Frames of these are the runtime's, between a stage and what it has called, or the other way round.
 _RUNTIME_PACKAGES = ("pipeline", "shm")
 _RUNTIME_MODULES = (
-    "stages.conversion", "stages.function", "stages.loading", "stages.spec", "stages.stage", "stages.testing",
+    "stages.batch", "stages.conversion", "stages.function", "stages.loading", "stages.spec", "stages.stage",
+    "stages.testing",
 )  # fmt: skip
 
 _NUMBER = re.compile(r"\d+")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from pipeline.graph.plan import Field
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.packing import Packing, SlotTooSmall
-from shm.handle import JSON, TensorHandle, itemsize
+from shm.handle import BYTES, TensorHandle, nbytes_of, numpy_dtype
 from shm.view import SegmentTable
 from stages.errors import SpecMismatch
 from stages.request import RequestInfo
@@ -57,16 +56,17 @@ class Filling:
     def allocate(self, row: int, name: str, shape: tuple[int, ...]) -> Array:
         """The place of one row's output."""
         field = self._fields[name]
-        hop = self._rows[row].order.hops[0]
+        hop = self._rows[row].order.hop
         offset = field.offset
         if self._parted:
-            place = self._place_part(row, hop.segment, field, itemsize(field.spec.dtype) * math.prod(shape))
+            place = self._place_part(row, hop.segment, field, nbytes_of(field.spec.dtype, shape))
             if place is None:
                 # Its row has failed. The others go on, so the stage is given memory to write to.
-                return np.empty(shape, np.uint8 if field.spec.dtype == JSON else field.spec.dtype)
+                dtype = field.spec.dtype
+                return np.empty(shape[-1:] if dtype == BYTES else shape, numpy_dtype(dtype))
             offset = place
         elif self._largest:
-            offset = self._offset_of(row, hop.segment, field, itemsize(field.spec.dtype) * math.prod(shape))
+            offset = self._offset_of(row, hop.segment, field, nbytes_of(field.spec.dtype, shape))
         handle = TensorHandle(hop.segment, hop.slot, hop.generation, offset, field.spec.dtype, shape)
         view = self._table.view(handle, writable=True)
         self.handles[row][name] = handle
@@ -75,10 +75,10 @@ class Filling:
     def allocate_many(self, row: int, name: str, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
         """The places of one row's output of many tensors."""
         field = self._fields[name]
-        hop = self._rows[row].order.hops[0]
+        hop = self._rows[row].order.hop
         offsets = field.spec.offsets(shapes)
-        width = itemsize(field.spec.dtype)
-        nbytes = max([at + width * math.prod(shape) for at, shape in zip(offsets, shapes)], default=0)
+        dtype = field.spec.dtype
+        nbytes = max([at + nbytes_of(dtype, shape) for at, shape in zip(offsets, shapes)], default=0)
         start = self._offset_of(row, hop.segment, field, nbytes) if self._largest else field.offset
         made = tuple(
             [
@@ -91,8 +91,10 @@ class Filling:
 
     def requests(self) -> list[RequestInfo]:
         """The request of each row."""
-        orders = [row.order for row in self._rows]
-        return [RequestInfo.parse(each.label)._replace(stream=each.stream, sequence=each.sequence) for each in orders]
+        return [
+            RequestInfo.parse(each.label)._replace(stream=each.stream, sequence=each.sequence, deadline=each.deadline)
+            for each in [row.order for row in self._rows]
+        ]
 
     def take_part(self, row: int) -> dict[str, TensorHandle | tuple[TensorHandle, ...]]:
         """The outputs of a row's part that is over; outputs that are asked for from now on are of the next part."""

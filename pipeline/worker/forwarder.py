@@ -14,11 +14,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.wire.address import SCHEDULER, Address
-from pipeline.wire.links import Outbox, connect
-from pipeline.wire.messages import Message, Order, Orders
+from pipeline.wire.links import Inbox, Outbox, connect
+from pipeline.wire.messages import Message, Notice, Notices, Order, Orders, Passed
 from pipeline.worker.batcher import Batcher
 
-__all__ = ["Forwarder"]
+__all__ = ["Forwarder", "notices_of"]
+
+
+def notices_of(epoch: int, worker: int, said: Sequence[Notice | Passed]) -> Notices:
+    """What a worker says of its orders, in one message."""
+    passed = tuple([each for each in said if type(each) is Passed])
+    if len(passed) == len(said):
+        return Notices(epoch, worker, (), passed)
+    return Notices(epoch, worker, tuple([each for each in said if type(each) is Notice]), passed)
 
 
 class Forwarder:
@@ -27,12 +35,14 @@ class Forwarder:
     Args:
         run_dir: the folder of the run's sockets.
         epoch: the life of the scheduler whose orders they have.
+        inbox: of the process.
     """
 
-    def __init__(self, run_dir: Path, epoch: int) -> None:
+    def __init__(self, run_dir: Path, epoch: int, inbox: Inbox | None = None) -> None:
         self.epoch = epoch
         self._run_dir = run_dir
-        self._scheduler = connect(run_dir, SCHEDULER)
+        self._inbox = inbox
+        self._scheduler = connect(run_dir, SCHEDULER, inbox)
         self._here: dict[int, Batcher] = {}
         self._peers: dict[int, Outbox] = {}
         #: Workers elsewhere that have died. What is for them is dropped: the scheduler orders it again.
@@ -60,7 +70,7 @@ class Forwarder:
                 continue
             peer = self._peers.get(number)
             if peer is None:
-                peer = self._peers[number] = connect(self._run_dir, Address.worker(number))
+                peer = self._peers[number] = connect(self._run_dir, Address.worker(number), self._inbox)
             # False: it is dead. The scheduler knows or will know, and orders again.
             peer.send(Orders(self.epoch, tuple(orders)))
 

@@ -11,7 +11,7 @@ Made out of the plan, for the worker's batcher:
     slot 2                                                       many tensors a slot: the neighbour is what follows
     |element....|element....|element....|element...
 
-JSON and inputs of many tensors count for neither form nor place: no stage takes them as one array.
+JSON, elements of bytes and inputs of many tensors count for neither form nor place: no stage takes them as one array.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipeline.wire.flattening import position_of
 from pipeline.wire.messages import Order
 from pipeline.worker.batcher import Batcher
 from pipeline.worker.candidates import Place
-from shm.handle import JSON, TensorHandle, itemsize
+from shm.handle import ENCODED, TensorHandle, itemsize
 from shm.layout import round_up
 from stages.spec import TensorSpec
 
@@ -56,7 +56,7 @@ def form_of(stage: StagePlan) -> Callable[[Order], Hashable] | None:
     pad = stage.pad
 
     def form(order: Order) -> Hashable:
-        hop = order.hops[0]
+        hop = order.hop
         shapes: list[tuple[int, ...] | None] = []
         for index, spec in counted:
             handle = hop.inputs[position_of(index, hop.lengths)]
@@ -71,7 +71,7 @@ def form_of(stage: StagePlan) -> Callable[[Order], Hashable] | None:
 
 def place_of(plan: Plan, stage: StagePlan) -> Callable[[Order], Place] | None:
     """Where the tensors of an order of `stage` lie; None if no two orders can be neighbours, or none need be."""
-    fills = any(field.spec.dtype != JSON and field.spec.many is None for field in stage.fields)
+    fills = any(field.spec.dtype not in ENCODED and field.spec.many is None for field in stage.fields)
     # For each input: its index, and the bytes of an element if it is one of many in a slot, else 0.
     counted = [
         (i, itemsize(spec.dtype) if plan.output_spec(stage.edges[i]).many is not None else 0)
@@ -81,7 +81,7 @@ def place_of(plan: Plan, stage: StagePlan) -> Callable[[Order], Place] | None:
         return None
 
     def place(order: Order) -> Place:
-        hop = order.hops[0]
+        hop = order.hop
         start: list[int] = []
         after: list[int] = []
         for index, width in counted:
@@ -106,4 +106,4 @@ def place_of(plan: Plan, stage: StagePlan) -> Callable[[Order], Place] | None:
 
 def arrays_of(stage: StagePlan) -> list[tuple[int, TensorSpec]]:
     """The inputs that a stage may take as one array, with their index."""
-    return [(i, spec) for i, spec in enumerate(stage.inputs) if spec.dtype != JSON and spec.many is None]
+    return [(i, spec) for i, spec in enumerate(stage.inputs) if spec.dtype not in ENCODED and spec.many is None]

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Sequence
 from itertools import chain
 from pathlib import Path
 
 from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.plan import Plan, Post, producer_of
-from pipeline.wire.messages import Fenced, Fences, Notice, Notices, Order, WorkerReport
+from pipeline.metrics.buckets import ROWS
+from pipeline.wire.messages import Fenced, Fences, Notice, Notices, Order, Passed, WorkerReport
 from pipeline.wire.records import CLOSE_REASONS
+from pipeline.worker.abandonment import unwanted
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution, Flight, Outcome
 from pipeline.worker.failures import Home, examine
-from pipeline.worker.forwarder import Forwarder
+from pipeline.worker.forwarder import Forwarder, notices_of
 from pipeline.worker.grouping import batcher_of
 from pipeline.worker.overdue import Overdue
 from pipeline.worker.recorder import Recorder
@@ -50,12 +53,15 @@ class Replica:
         recorder: its own flight record.
         table: every segment of the run.
         forwarder: of its process.
+        came: the messages that have come while this worker computes, and are still to be handled.
     """
 
     def __init__(
-        self, plan: Plan, post: Post, replica: int, recorder: Recorder, table: SegmentTable, forwarder: Forwarder
-    ) -> None:
+        self, plan: Plan, post: Post, replica: int, recorder: Recorder, table: SegmentTable, forwarder: Forwarder,
+        came: Callable[[], Collection[object]] = tuple,
+    ) -> None:  # fmt: skip
         self.number, self.stage = post.number, post.stage
+        self._came = came
         self._plan = plan
         self._mine = mine = plan.stages[post.stage]
         self._replica = replica
@@ -75,7 +81,7 @@ class Replica:
         self.concurrency = 1
         #: Notices of forwarded orders: the scheduler learns the same from the order's last notice, and needs these only
         #: to know sooner what is free, and which worker had what when one dies.
-        self.late: list[Notice] = []
+        self.late: list[Notice | Passed] = []
         self._late_at = 0
         self._late_limit = max(1, mine.credits // 4)
         #: Failures whose first line has been printed.
@@ -85,6 +91,7 @@ class Replica:
         self._report_at = time.monotonic_ns() + _BUSY_REPORT_NS
         self._rows = 0
         self._closed = dict.fromkeys(CLOSE_REASONS, 0)
+        self._sizes = [0] * (len(ROWS) + 1)
         #: Messages for this process that were refused; those of handles are counted by the execution.
         self.refused = 0
         #: It has finished every order, and will get no more of them.
@@ -116,11 +123,13 @@ class Replica:
         self._stage = stage
         # Read once more: the stage may have found it out in its setup.
         self.concurrency = declared(stage).concurrency
-        current = CompiledPlan.of(self._plan).stages[self.stage]
+        compiled = CompiledPlan.of(self._plan).stages
+        current = compiled[self.stage]
         sized = len(current.pools) > 1
         self._execution = Execution(
-            plan, self.stage, current.base, stage, self._table, current.asked, sized=sized, tell=self._tell_parts
-        )
+            plan, self.stage, current.base, stage, self._table, current.asked, sized=sized, tell=self._tell_parts,
+            stages=compiled, unwanted=self._unwanted,
+        )  # fmt: skip
 
     def touches(self, pool: str) -> bool:
         """Whether the stage reads or fills slots of that pool."""
@@ -188,6 +197,7 @@ class Replica:
             return moved
         self._idle = False
         self._closed[batch.reason] += 1
+        self._sizes[bisect_left(ROWS, len(batch.rows))] += 1
         self._compute(batch.rows)
         if now >= self._report_at:
             # A worker that is always busy has no idle moment for it.
@@ -281,16 +291,21 @@ class Replica:
         if outcome.notices:
             self.tell_late(outcome.notices)
 
-    def tell_late(self, also: Sequence[Notice] = ()) -> None:
+    def tell_late(self, also: Sequence[Notice | Passed] = ()) -> None:
         """Send the notices that were held back, together with those that are due."""
-        notices, self.late = (*self.late, *also), []
-        for start in range(0, len(notices), MOST_NOTICES):
-            part = notices[start : start + MOST_NOTICES]
-            self._forwarder.tell_scheduler(Notices(self._forwarder.epoch, self.number, part))
+        said, self.late = [*self.late, *also], []
+        for start in range(0, len(said), MOST_NOTICES):
+            part = said[start : start + MOST_NOTICES]
+            self._forwarder.tell_scheduler(notices_of(self._forwarder.epoch, self.number, part))
 
     def _tell_parts(self, notices: Sequence[Notice]) -> None:
         """Send parts of answers, while their batch is still computed."""
         self._forwarder.tell_scheduler(Notices(self._forwarder.epoch, self.number, tuple(notices)))
+
+    def _unwanted(self, rows: Sequence[Waiting]) -> Sequence[int]:
+        """The places of the rows of a batch that are not wanted any more."""
+        came = self._came()
+        return unwanted(rows, came, self.number, self._forwarder.epoch) if came else ()
 
     def under_way(self) -> tuple[str, list[str]]:
         """The stage, and the labels of the requests that it has in its hands; "" and none if it has none."""
@@ -322,6 +337,9 @@ class Replica:
                     tuple(self._closed[reason] for reason in CLOSE_REASONS),
                     self.refused + self._execution.refused,
                     self._execution.copies,
+                    tuple(self._sizes),
+                    self._execution.times.queue(),
+                    self._execution.times.compute(),
                 )
             )
 

@@ -2,6 +2,7 @@
 
     posix   a file in /dev/shm; the default
     sysv    System V shared memory, for hosts whose /dev/shm is small (64 MiB in many containers)
+    file    a file in a folder of your choice, which processes of other users and containers can share
     local   memory of one process: tests, and pipelines that run in a single process
 """
 
@@ -9,13 +10,16 @@ from __future__ import annotations
 
 from shm.errors import SegmentError
 from shm.segment import Segment, SegmentAddress, SegmentSpec
+from shm.segments.file import FileSegment
 from shm.segments.local import LocalSegment
 from shm.segments.posix import PosixSegment
 from shm.segments.sysv import SysvSegment
 
 __all__ = ["DEFAULT", "KINDS", "attach", "create"]
 
-_IMPLEMENTATIONS: dict[str, type[Segment]] = {cls.kind: cls for cls in (PosixSegment, SysvSegment, LocalSegment)}
+_IMPLEMENTATIONS: dict[str, type[Segment]] = {
+    cls.kind: cls for cls in (PosixSegment, SysvSegment, FileSegment, LocalSegment)
+}
 
 KINDS = tuple(_IMPLEMENTATIONS)
 """Every kind that `create` and `attach` know."""
@@ -32,14 +36,19 @@ def create(kind: str, spec: SegmentSpec) -> Segment:
     return _implementation(kind).create(spec)
 
 
-def attach(address: SegmentAddress | tuple[str, str]) -> Segment:
+def attach(
+    address: SegmentAddress | tuple[str, str], *, writable: bool = True, foreign: bool = False
+) -> Segment:
     """Map the segment at that address.
+
+    Args:
+        writable, foreign: as for `Segment.attach`.
 
     Raises:
         SegmentError: no such kind, nothing there, or not a segment of ours (see `shm.errors`).
     """
     kind, name = address
-    return _implementation(kind).attach(name)
+    return _implementation(kind).attach(name, writable=writable, foreign=foreign)
 
 
 def _implementation(kind: str) -> type[Segment]:

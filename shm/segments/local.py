@@ -38,14 +38,15 @@ class LocalSegment(Segment):
         return cls(name, memoryview(mapping), layout, created=True)
 
     @classmethod
-    def attach(cls, name: str) -> LocalSegment:
+    def attach(cls, name: str, *, writable: bool = True, foreign: bool = False) -> LocalSegment:
         try:
             mapping = _LINKED[name]
         except KeyError:
             raise SegmentNotFound(f"{name}: there is no segment of that name in this process") from None
         layout = SegmentLayout.parse(mapping[:HEADER_BYTES], name)
         layout.validate(len(mapping), name)
-        return cls(name, memoryview(mapping), layout, created=False)
+        view = memoryview(mapping)
+        return cls(name, view if writable else view.toreadonly(), layout, created=False)
 
     def _remove(self) -> None:
         _LINKED.pop(self.address.name, None)

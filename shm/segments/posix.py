@@ -5,18 +5,15 @@ Its name is "/trtlab.<run>.<pool>.<number>", which is also how `shm.leftovers` f
 
 from __future__ import annotations
 
-import errno
-import mmap
-import os
 import re
 from contextlib import suppress
 
 import posix_ipc
 
-from shm.errors import NoRoom, SegmentCorrupt, SegmentError, SegmentExists, SegmentNotFound
-from shm.layout import HEADER_BYTES, SegmentLayout
+from shm.errors import NoRoom, SegmentError, SegmentExists, SegmentForbidden, SegmentNotFound
 from shm.placement import room
 from shm.segment import Segment, SegmentSpec
+from shm.segments.descriptor import NO_ROOM, fill, map_checked
 
 __all__ = ["PREFIX", "PosixSegment"]
 
@@ -24,7 +21,6 @@ PREFIX = "trtlab."
 """How the names of all our segments begin."""
 
 _NAME = re.compile(rf"/{re.escape(PREFIX)}[A-Za-z0-9._-]{{1,240}}")
-_NO_ROOM = (errno.ENOSPC, errno.ENOMEM, errno.EFBIG)
 
 
 class PosixSegment(Segment):
@@ -45,10 +41,10 @@ class PosixSegment(Segment):
         except OSError as error:
             raise SegmentError(f"{name}: cannot be made in /dev/shm: {error}") from error
         try:
-            mapping = _fill(shared.fd, layout)
+            mapping = fill(shared.fd, layout)
         except BaseException as error:
             posix_ipc.unlink_shared_memory(name)
-            if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
                 raise NoRoom(
                     f"{name}: {spec.slots} slots of {layout.slot_bytes} B and a header need {layout.size} B; {room()}"
                 ) from error
@@ -58,37 +54,25 @@ class PosixSegment(Segment):
         return cls(name, memoryview(mapping), layout, created=True)
 
     @classmethod
-    def attach(cls, name: str) -> PosixSegment:
+    def attach(cls, name: str, *, writable: bool = True, foreign: bool = False) -> PosixSegment:
         # Some names crash posix_ipc 1.3.2 instead of being refused by it.
         if not _NAME.fullmatch(name):
             raise SegmentNotFound(f"{name!r}: expected a name such as /{PREFIX}run.pool.0badcafe")
         try:
-            shared = posix_ipc.SharedMemory(name)
+            shared = posix_ipc.SharedMemory(name, read_only=not writable)
         except posix_ipc.ExistentialError:
             raise SegmentNotFound(f"{name}: not in /dev/shm: it was never made, or is unlinked") from None
         except posix_ipc.PermissionsError:
-            raise SegmentError(f"{name}: belongs to another user; run both sides as one user") from None
+            raise SegmentForbidden(
+                f"{name}: belongs to another user; run both sides as one user, or give the pipeline a folder and a "
+                f"group (segments: {{dir: ..., group: ...}})"
+            ) from None
         try:
-            size = os.fstat(shared.fd).st_size
-            layout = SegmentLayout.parse(os.pread(shared.fd, HEADER_BYTES, 0), name)
-            layout.validate(size, name)
-            mapping = mmap.mmap(shared.fd, size)
-        except OSError as error:
-            raise SegmentCorrupt(f"{name}: cannot be read: {error}") from error
+            mapping, layout = map_checked(shared.fd, name, writable)
         finally:
             shared.close_fd()
-        return cls(name, memoryview(mapping), layout, created=False)
+        return cls(name, mapping, layout, created=False)
 
     def _remove(self) -> None:
         with suppress(posix_ipc.ExistentialError):
             posix_ipc.unlink_shared_memory(self.address.name)
-
-
-def _fill(fd: int, layout: SegmentLayout) -> mmap.mmap:
-    # The header first: reserving the rest takes seconds for gigabytes, and if the creator is killed
-    # meanwhile, what it leaves can still be recognised as ours.
-    if os.pwrite(fd, layout.pack(), 0) != HEADER_BYTES:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    # Now and not at the first touch: a full tmpfs is an error here, and SIGBUS there.
-    os.posix_fallocate(fd, 0, layout.size)
-    return mmap.mmap(fd, layout.size)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import sysv_ipc
 
-from shm.errors import NoRoom, SegmentCorrupt, SegmentError, SegmentExists, SegmentNotFound
+from shm.errors import NoRoom, SegmentCorrupt, SegmentError, SegmentExists, SegmentForbidden, SegmentNotFound
 from shm.layout import HEADER_BYTES, SegmentLayout, ceil_div
 from shm.segment import Segment, SegmentSpec
 
@@ -53,15 +53,16 @@ class SysvSegment(Segment):
         return cls(name, mapping, layout, created=True)
 
     @classmethod
-    def attach(cls, name: str) -> SysvSegment:
+    def attach(cls, name: str, *, writable: bool = True, foreign: bool = False) -> SysvSegment:
         try:
-            # Once a segment is removed its key is gone, though its memory may live on in mappings.
-            shared = sysv_ipc.SharedMemory(_key(name))
+            # Once a segment is removed its key is gone, though its memory may live on in mappings. The module attaches
+            # it read-only if the mode has no permission to write.
+            shared = sysv_ipc.SharedMemory(_key(name), mode=0o600 if writable else 0o400)
         except sysv_ipc.ExistentialError:
             raise SegmentNotFound(f"{name}: no System V segment: it was never made, or is removed") from None
         except sysv_ipc.PermissionsError:
-            raise SegmentError(f"{name}: belongs to another user; run both sides as one user") from None
-        mapping = _map(shared)
+            raise SegmentForbidden(f"{name}: belongs to another user; run both sides as one user") from None
+        mapping = _map(shared) if writable else _map(shared).toreadonly()
         if shared.size < HEADER_BYTES:
             raise SegmentCorrupt(f"{name}: truncated; expected a header of {HEADER_BYTES} B, found {shared.size} B")
         layout = SegmentLayout.parse(mapping[:HEADER_BYTES], name)

@@ -33,6 +33,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from shm.handle import BFLOAT16
 from stages.engines.signature import NO_SHAPES, ModelSpecs, Shapes, quotient
 from stages.errors import BadInput, ModelError, SpecMismatch
 from stages.spec import TensorSpec
@@ -346,7 +347,7 @@ class Engine(abc.ABC):
         source = np.random.default_rng(0)
         inputs = {
             spec.name: source.random((size, *spec.max_shape)).astype(spec.dtype)
-            if spec.dtype.startswith("float")
+            if spec.dtype.startswith("float") or spec.dtype == BFLOAT16
             else np.zeros((size, *spec.max_shape), spec.dtype)
             for spec in self.specs.inputs
         }

@@ -6,6 +6,7 @@ not copied on its way through the model.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,26 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from shm.handle import BFLOAT16, numpy_dtype
 from stages.engines.engine import Engine
 from stages.engines.signature import NO_SHAPES, ModelSpecs, Shapes, TensorAxes, model_specs
 from stages.errors import BadInput, ModelError, StageBroken
 from stages.stage import Array
 
-__all__ = ["OnnxRuntime", "declared_outputs", "metadata"]
+__all__ = ["DTYPES", "OnnxRuntime", "declared_outputs", "element_type", "metadata"]
 
-_DTYPES = {
+DTYPES = {
     "tensor(float)": "float32",
+    "tensor(bfloat16)": BFLOAT16,
     "tensor(double)": "float64",
     "tensor(float16)": "float16",
     "tensor(bool)": "bool",
     **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
+"""The types that onnxruntime names and a slot can hold."""
 
+#: onnx.TensorProto.BFLOAT16: onnxruntime does not know numpy's, and takes the number of a type from 1.20 on.
+_BFLOAT16_NUMBER = 16
 
 #: Parts of onnxruntime's messages if it gets no memory, and if a node or its first check refuses the inputs.
 _NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
@@ -71,7 +77,7 @@ class OnnxRuntime(Engine):
             if not array.flags.c_contiguous:
                 # It gets an address, and would read the wrong bytes.
                 raise StageBroken(f"{self.path}: input {name!r} came as an array with gaps")
-            binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+            binding.bind_input(name, "cpu", 0, element_type(array), array.shape, array.ctypes.data)
         for spec in self.specs.outputs:
             into = outputs.get(spec.name)
             if into is None:
@@ -79,13 +85,13 @@ class OnnxRuntime(Engine):
             else:
                 # onnxruntime compares this shape with the computed one, and refuses before it writes.
                 shape = into.shape[1:] if spec.name in self.specs.whole else into.shape
-                binding.bind_output(spec.name, "cpu", 0, into.dtype, shape, into.ctypes.data)
+                binding.bind_output(spec.name, "cpu", 0, element_type(into), shape, into.ctypes.data)
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise self._failure(error) from error
         values = zip(self.specs.outputs, binding.get_outputs())
-        made = {spec.name: value.numpy() for spec, value in values if spec.name not in outputs}
+        made = {spec.name: _array_of(value, spec.dtype) for spec, value in values if spec.name not in outputs}
         return {name: array[np.newaxis] if name in self.specs.whole else array for name, array in made.items()}
 
     def _failure(self, error: Exception) -> BadInput | ModelError:
@@ -100,6 +106,22 @@ class OnnxRuntime(Engine):
         if any(sign in text for sign in _REFUSED):
             return BadInput(f"{self.path.name} cannot compute this input: {text}")
         return ModelError(f"{self.path.name}: onnxruntime {ort.__version__} failed: {text}")
+
+
+def element_type(array: Array) -> Any:
+    """What onnxruntime calls the type of an array's elements."""
+    return _BFLOAT16_NUMBER if array.dtype.name == BFLOAT16 else array.dtype
+
+
+def _array_of(value: ort.OrtValue, dtype: str) -> Array:
+    """An output for which there was no place."""
+    if dtype != BFLOAT16:
+        array: Array = value.numpy()
+        return array
+    shape = tuple(value.shape())
+    array = np.empty(shape, np.uint16)
+    ctypes.memmove(array.ctypes.data, value.data_ptr(), array.nbytes)
+    return array.view(numpy_dtype(dtype))
 
 
 def declared_outputs(path: Path) -> list[TensorAxes]:
@@ -157,12 +179,32 @@ def _axes(path: Path, node: Any, leave_out: Collection[str] | None = None) -> Te
     if leave_out and node.name in leave_out:
         # It may be of any type, for only its name is used. A sequence has no shape.
         return TensorAxes(node.name, "uint8", ())
-    dtype = _DTYPES.get(node.type)
+    dtype = DTYPES.get(node.type)
+    what = "input" if leave_out is None else "output"
     if dtype is None:
-        what = "input" if leave_out is None else "output"
         remedy = "expected a tensor of plain numbers" + (
             "" if leave_out is None else f"; leave it out: leave_out: [{', '.join(sorted({*leave_out, node.name}))}]"
         )
-        raise ModelError(f"{path}: {what} {node.name} is a {node.type}, which cannot lie in shared memory; {remedy}")
+        raise ModelError(f"{path}: {what} {node.name} is a {node.type}, which the engine does not take; {remedy}")
+    if dtype == BFLOAT16:
+        _check_bfloat16(path, f"{what} {node.name}")
     # An axis without a name is None, "" or a made-up name, depending on version and file. 0 is a number.
     return TensorAxes(node.name, dtype, tuple(None if axis == "" else axis for axis in node.shape))
+
+
+def _check_bfloat16(path: Path, what: str) -> None:
+    """Refuse a tensor of bfloat16 before anything starts, if it could not be run.
+
+    Raises:
+        ModelError: onnxruntime is too old, or ml_dtypes is missing.
+    """
+    try:
+        numpy_dtype(BFLOAT16)
+    except TypeError as error:
+        raise ModelError(f"{path}: {what}: {error}") from None
+    # It came together with the number of a type in place of numpy's.
+    if not hasattr(ort.OrtValue, "ortvalue_from_numpy_with_onnx_type"):
+        raise ModelError(
+            f"{path}: {what} is a tensor(bfloat16), which onnxruntime takes from 1.20 on; found {ort.__version__}: "
+            f"pip install 'onnxruntime>=1.20'"
+        )

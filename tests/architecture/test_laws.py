@@ -85,6 +85,17 @@ def test_a_client_and_a_child_process_load_no_heavy_library(module: str) -> None
     assert loaded(f"import {module}", *heavy) == []
 
 
+@pytest.mark.parametrize("module", ["pipeline.processes.scheduler", "pipeline.supervisor.supervisor", "pipeline.cli.run"])
+def test_a_process_that_looks_at_no_tensor_does_not_load_numpy(module: str) -> None:
+    """It takes longer than all else that they load."""
+    assert loaded(f"import {module}", "numpy") == []
+
+
+def test_the_supervisor_loads_nothing_of_what_its_exporter_renders_metrics_with() -> None:
+    loads = ("prometheus_client", "psutil", "http.server")
+    assert loaded("import pipeline.supervisor.supervisor, pipeline.processes.scheduler", *loads) == []
+
+
 def test_a_command_does_not_load_what_only_others_need() -> None:
     others = ("onnxruntime", "rich", "psutil", "prometheus_client", "pdb", "onnx")
     assert loaded("from pipeline.cli.main import make_app; make_app(['run'])", *others) == []
@@ -198,6 +209,14 @@ def test_nothing_names_a_machine_or_a_package_index() -> None:
         if machine.search(line)
     ]
     assert found == []
+
+
+def test_a_mark_of_a_whole_module_stands_in_the_module() -> None:
+    """Not in the text of a script that a test runs, for example, where it marks nothing."""
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        if re.search(r"^pytestmark\b", path.read_text(), re.MULTILINE):
+            targets = [target for node in tree_of(path).body if isinstance(node, ast.Assign) for target in node.targets]
+            assert any(isinstance(target, ast.Name) and target.id == "pytestmark" for target in targets), path
 
 
 def test_every_stage_that_a_config_or_a_page_names_exists() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import signal
 import subprocess
 import sys
 import warnings
@@ -21,12 +22,29 @@ from shm.layout import HEADER_BYTES, SegmentLayout
 from shm.segment import Segment, SegmentAddress, SegmentSpec
 from shm.segments import KINDS, attach, create
 
-BETWEEN_PROCESSES = ("posix", "sysv")
+BETWEEN_PROCESSES = ("posix", "sysv", "file")
+FILES = ("posix", "file")
 RUN = f"conformance-{os.getpid()}"
+FOLDER = f"/dev/shm/{RUN}"
 
 
 def spec(**changes: object) -> SegmentSpec:
-    return replace(SegmentSpec(run=RUN, pool="frames", slot_bytes=1000, slots=5), **changes)  # type: ignore[arg-type]
+    made = SegmentSpec(run=RUN, pool="frames", slot_bytes=1000, slots=5, folder=FOLDER)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def path_of(address: SegmentAddress) -> Path:
+    """The file of a segment that is one."""
+    return Path(f"/dev/shm{address.name}" if address.kind == "posix" else address.name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder() -> Iterator[Path]:
+    """That of the segments that are files, and nothing is left in it."""
+    made = Path(FOLDER)
+    made.mkdir(mode=0o700)
+    yield made
+    made.rmdir()
 
 
 @pytest.fixture(params=KINDS)
@@ -124,8 +142,8 @@ def test_a_second_process_keeps_an_unlinked_segment_and_no_other_one_gets_it(seg
 
 @pytest.mark.parametrize("kind", BETWEEN_PROCESSES, indirect=True)
 def test_only_this_user_may_open_it(segment: Segment, kind: str) -> None:
-    if kind == "posix":
-        assert os.stat(f"/dev/shm{segment.address.name}").st_mode & 0o7777 == 0o600
+    if kind in FILES:
+        assert path_of(segment.address).stat().st_mode & 0o7777 == 0o600
     else:
         rows = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
         assert [row[2] for row in rows if int(row[0]) == int(segment.address.name, 16)] == ["600"]
@@ -133,8 +151,8 @@ def test_only_this_user_may_open_it(segment: Segment, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", BETWEEN_PROCESSES, indirect=True)
 def test_all_its_memory_is_reserved_at_creation(segment: Segment, kind: str) -> None:
-    if kind == "posix":
-        reserved = os.stat(f"/dev/shm{segment.address.name}").st_blocks * 512
+    if kind in FILES:
+        reserved = path_of(segment.address).stat().st_blocks * 512
     else:
         rows = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
         reserved = next(int(row[14]) for row in rows if int(row[0]) == int(segment.address.name, 16))
@@ -178,7 +196,7 @@ def test_only_its_creator_may_unlink(segment: Segment) -> None:
 
 def test_a_name_that_no_segment_has_is_not_found(kind: str) -> None:
     with pytest.raises(SegmentNotFound):
-        attach((kind, {"sysv": "0x7ffffff1"}.get(kind, "/trtlab.no.such.segment")))
+        attach((kind, {"sysv": "0x7ffffff1", "file": f"{FOLDER}/trtlab.none"}.get(kind, "/trtlab.no.such.segment")))
 
 
 @pytest.mark.parametrize("name", ["", "/", "/../../etc/passwd", "no such\x00name", "0xffffffffffffffffffffffff", "x" * 300])
@@ -188,7 +206,7 @@ def test_a_name_that_makes_no_sense_is_not_found(kind: str, name: str) -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(SegmentError, match="expected one of posix, sysv, local"):
+    with pytest.raises(SegmentError, match="expected one of posix, sysv, file, local"):
         attach(("floppy", "a:"))
 
 
@@ -218,9 +236,10 @@ def test_what_is_damaged_is_refused_with_what_was_expected_and_found(
 
 
 @pytest.mark.parametrize("length", [0, 10, HEADER_BYTES - 1, HEADER_BYTES, 4096])
-def test_a_posix_file_that_was_truncated_is_refused(length: int) -> None:
-    with create("posix", spec(slots=9)) as segment:
-        os.truncate(f"/dev/shm{segment.address.name}", length)
+@pytest.mark.parametrize("kind", FILES, indirect=True)
+def test_a_file_that_was_truncated_is_refused(kind: str, length: int) -> None:
+    with create(kind, spec(slots=9)) as segment:
+        os.truncate(path_of(segment.address), length)
         with pytest.raises(SegmentCorrupt, match="truncated"):
             attach(segment.address)
 
@@ -255,7 +274,7 @@ def test_a_view_outlives_close_and_unlink(segment: Segment) -> None:
 def test_the_mapping_goes_with_its_last_view(segment: Segment) -> None:
     def mapped() -> int:
         maps = Path("/proc/self/maps").read_text()
-        if segment.address.kind == "posix":
+        if segment.address.kind in FILES:
             return maps.count(segment.address.name)
         return maps.count(f"/SYSV{segment.address.name[2:]}")
 
@@ -291,9 +310,39 @@ def test_what_cannot_fit_is_no_room_at_creation_and_leaves_nothing(kind: str) ->
         create(kind, spec(slots=1 << 10, slot_bytes=1 << 37))
 
 
-def test_more_than_dev_shm_has_is_refused_with_the_sums() -> None:
-    with pytest.raises(NoRoom, match=r"slots of \d+ B and a header need \d+ B; /dev/shm has \d+ B free of \d+ B"):
-        create("posix", spec(slots=1 << 10, slot_bytes=1 << 37))
+@pytest.mark.parametrize("kind", FILES, indirect=True)
+def test_more_than_the_file_system_has_is_refused_with_the_sums(kind: str) -> None:
+    place = {"posix": "/dev/shm", "file": FOLDER}[kind]
+    with pytest.raises(NoRoom, match=rf"slots of \d+ B and a header need \d+ B; {place} has \d+ B free of \d+ B"):
+        create(kind, spec(slots=1 << 10, slot_bytes=1 << 37))
+
+
+def test_what_is_attached_for_reading_only_can_be_read_and_not_be_written(segment: Segment) -> None:
+    segment.slot(3)[:4] = b"data"
+    segment.generations[3] = 7
+    with attach(segment.address, writable=False) as reader:
+        assert bytes(reader.slot(3)[:4]) == b"data"
+        assert reader.generations[3] == 7
+        assert reader.buffer.readonly
+        for write in (lambda: reader.slot(3).__setitem__(0, 1), lambda: reader.generations.__setitem__(3, 9)):
+            with pytest.raises(TypeError, match="read-only"):
+                write()
+        with pytest.raises(ValueError, match="read-only"):
+            np.frombuffer(reader.slot(3), np.uint8)[0] = 1
+        segment.slot(3)[:4] = b"more"
+        assert bytes(reader.slot(3)[:4]) == b"more"
+
+
+@pytest.mark.parametrize("kind", BETWEEN_PROCESSES, indirect=True)
+def test_the_kernel_itself_keeps_a_reader_from_writing(segment: Segment) -> None:
+    done = in_another_process(
+        "import ctypes, sys; from shm.segments import attach; import numpy as np\n"
+        "s = attach(tuple(sys.argv[1:]), writable=False)\n"
+        "ctypes.memset(np.frombuffer(s.slot(0), np.uint8).ctypes.data, 1, 1)\n",
+        segment.address,
+    )
+    assert done.returncode == -signal.SIGSEGV
+    assert segment.slot(0)[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
+BFLOAT16, FLOAT, INT64, STRING = TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
 TWO = numpy_helper.from_array(np.float32(2), "two")
 TABLE = numpy_helper.from_array(np.arange(4, dtype=np.float32) * 10, "table")
 LAST = numpy_helper.from_array(np.array([1]), "last")
@@ -47,6 +47,13 @@ def main() -> None:
         [("y", FLOAT, [2, "length"])],
         [TWO],
     )
+    # Few operators know bfloat16 on the CPU.
+    half = [
+        ("Cast", ["x"], ["wide"], {"to": FLOAT}),
+        ("Mul", ["wide", "two"], ["doubled"], {}),
+        ("Cast", ["doubled"], ["y"], {"to": BFLOAT16}),
+    ]
+    save("double_bfloat16", half, [("x", BFLOAT16, ["N", "length"])], [("y", BFLOAT16, ["N", "length"])], [TWO])
     save("double_unnamed", double, [("x", FLOAT, ["N", None])], [("y", FLOAT, ["N", None])], [TWO])
     half = numpy_helper.from_array(np.array([2]), "by_two")
     start, end, axis = (

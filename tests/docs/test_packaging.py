@@ -14,6 +14,11 @@ PACKAGES = ("pipeline", "shm", "stages")
 #: Imported, but not declared.
 BROUGHT = {
     "pydantic_core": "pydantic requires exactly the one that it fits",
+    "google": "protobuf: only with the extra serve",
+    "grpc": "grpcio: only with the extra serve",
+    "starlette": "only with the extra serve",
+    "h11": "only with the extra serve",
+    "uvicorn": "only with the extra serve",
     "onnx": "only to convert a model when it is pulled, where pip fetches it, and for pipeline build --uint8",
     "pycuda": "only where there is a GPU: the extra gpu",
     "pynvml": "only where there is a GPU: the extra gpu",

@@ -30,8 +30,8 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_the_readme_names_every_command(command: str) -> None:
-    assert f"pipeline {command}" in (ROOT / "README.md").read_text()
+def test_the_page_of_commands_names_every_command(command: str) -> None:
+    assert f"pipeline {command}" in (ROOT / "docs/commands.md").read_text()
 
 
 def test_the_page_of_the_yaml_is_the_schemas() -> None:
@@ -42,6 +42,11 @@ def test_the_page_of_the_yaml_is_the_schemas() -> None:
 def test_the_page_of_the_stages_is_the_classes() -> None:
     script = runpy.run_path(str(ROOT / "docs/make_stages.py"))
     assert (ROOT / "docs/stages.md").read_text() == script["render"](), "run: python docs/make_stages.py"
+
+
+def test_the_page_of_the_metrics_is_the_catalogue() -> None:
+    script = runpy.run_path(str(ROOT / "docs/make_metrics.py"))
+    assert (ROOT / "docs/metrics.md").read_text() == script["render"](), "run: python docs/make_metrics.py"
 
 
 def test_every_stage_of_a_config_is_on_the_page_of_stages() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import yaml
+
+from tests.faults.callers import Caller
+from tests.faults.versions import Versions
+from tests.links import LINK
 
 HERE = Path(__file__).parent
 
@@ -27,6 +31,7 @@ class Folder:
             "inputs": [{"name": "data", "dtype": "uint8", "shape": ["bytes"], "max": {"bytes": 1024}}],
             "stages": [_stage(number, dict(stage)) for number, stage in enumerate(stages)],
             "capsules": {"folder": str(self.capsules)},
+            **LINK,
             **fields,
         }
         path = self.path / f"{name}.yaml"
@@ -58,3 +63,24 @@ def child_of() -> Callable[[int, str], psutil.Process | None]:
         return None
 
     return child_of
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Versions:
+    return Versions(tmp_path)
+
+
+@pytest.fixture
+def callers() -> Iterator[Callable[..., Caller]]:
+    made: list[Caller] = []
+
+    def call(run: str | Path, most: int, kind: type[Caller] = Caller) -> Caller:
+        caller = kind(run, most)
+        made.append(caller)
+        caller.start()
+        return caller
+
+    yield call
+    for caller in made:
+        caller.enough.set()
+        caller.join()

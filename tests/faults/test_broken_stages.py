@@ -37,7 +37,7 @@ def test_a_stage_whose_setup_fails_at_every_restart_is_given_up_and_says_so(
         assert shown.code == 1
         assert "not ready" in shown.out
         assert "broken" in shown.out
-        assert pipeline.log().count("s1/0 could not start again: RuntimeError: the model file is gone") == 3
+        until(lambda: pipeline.log().count("s1/0 could not start again: RuntimeError: the model file is gone") == 3)
         assert pipeline.stop() == 0
 
 

@@ -16,7 +16,7 @@ PRIVATE = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size="$0" tmpfs 
 
 #: Fills what is left of /dev/shm, has a worker and the scheduler killed, and asks for answers.
 FILLED = """\
-import os, signal, sys
+import os, signal, sys, time
 import psutil
 from pipeline.errors import Unavailable
 from pipeline.testing import running
@@ -42,7 +42,8 @@ with running(sys.argv[1]) as pipeline, pipeline.client() as client:
                         client.pump(1.0)
                 except Unavailable:
                     client.reconnect(30)
-    assert "no room beside the old segments" in pipeline.log()
+    while "no room beside the old segments" not in pipeline.log():
+        time.sleep(0.01)
     assert client.status()["epoch"] == 1
     os.unlink("/dev/shm/filler")
     assert pipeline.stop() == 0

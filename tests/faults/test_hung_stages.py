@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.errors import StageCrashed
 from pipeline.testing import running
+from tests.faults.load import until
 
 
 @pytest.mark.parametrize("deed", [b"sleep", b"hold"])
@@ -25,7 +26,7 @@ def test_a_request_that_hangs_fails_alone_and_its_batch_mates_are_answered(folde
             else:
                 with future.get() as result:
                     assert result["data"].tobytes() == each
-        assert "s1/0 has been computing one batch for" in pipeline.log()
+        until(lambda: "s1/0 has been computing one batch for" in pipeline.log())
         assert client.status()["reasons"] == {}
         assert pipeline.stop() == 0
 

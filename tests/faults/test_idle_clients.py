@@ -134,6 +134,7 @@ def test_an_answer_is_not_lost_to_a_signal_whose_handler_raises(folder: Any) -> 
     assert cuts > 20
 
 
+@pytest.mark.foreign
 def test_the_slots_of_a_client_come_back_although_its_forked_child_lives(
     folder: Any, started: Callable[..., subprocess.Popen[Any]]
 ) -> None:
@@ -166,6 +167,7 @@ time.sleep(600)
                 os.kill(int(child), signal.SIGKILL)
 
 
+@pytest.mark.foreign
 def test_connect_waits_for_a_pipeline_that_is_not_there_yet(
     folder: Any, started: Callable[..., subprocess.Popen[Any]]
 ) -> None:

@@ -70,5 +70,5 @@ def test_a_worker_killed_while_idle_and_again_while_it_starts_is_replaced(folder
         with future.get(30) as result:
             assert result["data"].tobytes() == b"patient"
         assert not {first, second.pid} & set(pipeline.worker_pids("s0"))
-        assert pipeline.log().count("s0/0 died (killed by signal 9 (SIGKILL)") == 2
+        until(lambda: pipeline.log().count("s0/0 died (killed by signal 9 (SIGKILL)") == 2)
         assert pipeline.stop() == 0

@@ -53,6 +53,7 @@ def test_a_deadly_request_fails_alone_after_few_deaths(folder: Any, deed: bytes,
         assert pipeline.stop() == 0
 
 
+@pytest.mark.foreign
 def test_deadly_requests_one_after_the_other_do_not_break_a_stage_that_works(folder: Any) -> None:
     config = folder.config({"with.deadly": True, "restart": {"max": 2}})
     with running(config) as pipeline, pipeline.client() as client:

@@ -39,7 +39,9 @@ def is_whole(run_dir: Path, workers: int) -> bool:
     )
 
 
-@pytest.mark.parametrize("gone", [".", "*.lock", "*.sock", "clients", READY, "clients/*"])
+@pytest.mark.parametrize(
+    "gone", [".", *[pytest.param(each, marks=pytest.mark.foreign) for each in ("*.lock", "*.sock", "clients", READY, "clients/*")]]
+)
 def test_what_is_removed_is_made_again_and_connected_processes_do_not_notice(folder: Any, gone: str) -> None:
     config = folder.config({"replicas": 2}, {})
     with running(config) as pipeline, pipeline.client() as client:

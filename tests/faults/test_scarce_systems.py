@@ -71,7 +71,7 @@ def shared(folder: Any) -> Iterator[Path]:
     subprocess.run(["rm", "-rf", path], check=True)
 
 
-@pytest.mark.parametrize("files", [6, 8, 12, 20, 34, 40, 64])
+@pytest.mark.parametrize("files", [6, 20, 40, *[pytest.param(each, marks=pytest.mark.foreign) for each in (8, 12, 34, 64)]])
 def test_with_few_descriptors_it_runs_or_names_the_limit(folder: Any, files: int) -> None:
     (folder.path / "a.bin").write_bytes(b"x")
     code, err = run(*COMMAND, "run", folder.config({}), folder.path / "a.bin", limit=(resource.RLIMIT_NOFILE, files))
@@ -125,7 +125,7 @@ def test_more_clients_than_there_are_descriptors_for_wait_and_no_other_client_no
 
 
 @as_root
-@pytest.mark.parametrize("processes", [1, 2, 4, 8, 12])
+@pytest.mark.parametrize("processes", [1, 8, *[pytest.param(each, marks=pytest.mark.foreign) for each in (2, 4, 12)]])
 def test_with_few_processes_it_names_the_limit(shared: Path, folder: Any, processes: int) -> None:
     # The limit counts all processes of that user, and does not apply to root.
     (shared / "a.bin").write_bytes(b"x")
@@ -165,7 +165,9 @@ def test_a_user_without_a_home_runs_what_needs_no_models(shared: Path, folder: A
     ("arguments", "code"),
     [(["run", "faulty.yaml", "a.bin"], 3), (["check", "faulty.yaml", "--pages"], 3), (["status"], 1), (["shm", "gc"], 0)],
 )  # fmt: skip
-@pytest.mark.parametrize("home", ["of-root", "of-root/below", "a.bin/below", "/proc/none"])
+@pytest.mark.parametrize(
+    "home", ["of-root", *[pytest.param(each, marks=pytest.mark.foreign) for each in ("of-root/below", "a.bin/below", "/proc/none")]]
+)
 def test_another_users_folder_for_runs_is_refused_in_one_line(
     shared: Path, folder: Any, arguments: list[str], code: int, home: str
 ) -> None:
@@ -255,7 +257,7 @@ def test_the_log_says_that_the_kernel_killed_a_worker_for_want_of_memory(
 
 def test_a_group_that_is_too_small_for_the_processes_is_refused(folder: Any, small_group: tuple[Path, str]) -> None:
     group, limit = small_group
-    (group / limit).write_text("64M")
+    (group / limit).write_text("48M")
     code, err = run(*in_group(group, *COMMAND, "check", hungry(folder)))
     assert code == 3, err
     assert re.match(r"cgroup memory left: at least 36\.\d MiB are needed .* 18\.0 MiB for each of 2 processes", err), err

@@ -14,11 +14,13 @@ import zmq
 from msgspec.structs import replace
 
 from pipeline.errors import WireError
+from pipeline.wire.address import Address
 from pipeline.wire.codec import decode, encode
+from pipeline.wire.group import hold_lock, socket_mode
 from pipeline.wire.messages import Answer, Answers, Hello, Loan, Message, SlotRef, Submission, Submit, Welcome
 from shm import segments
 from shm.handle import TensorHandle
-from shm.owner import OwnerLock
+from shm.permissions import open_to
 from shm.view import SegmentTable
 
 __all__ = ["RawClient"]
@@ -29,10 +31,14 @@ class RawClient:
 
     def __init__(self, run_dir: Path) -> None:
         self.number = secrets.randbits(60)
-        self._lock = OwnerLock.acquire(run_dir / "clients" / f"{self.number:x}.lock")
+        address = Address.client(self.number)
+        self._lock = hold_lock(run_dir, address)
         context = zmq.Context.instance()
         self._inbox = context.socket(zmq.PULL)
-        self._inbox.bind(f"ipc://{run_dir}/clients/{self.number:x}.sock")
+        path = run_dir / "clients" / f"{self.number:x}.sock"
+        self._inbox.bind(f"ipc://{path}")
+        group, mode = socket_mode(run_dir, address)
+        open_to(group, path, mode)
         self._scheduler = context.socket(zmq.PUSH)
         self._scheduler.connect(f"ipc://{run_dir}/scheduler.sock")
         self.table = SegmentTable()
@@ -90,7 +96,7 @@ class RawClient:
         welcome = self.message(Welcome)
         self._ingress = []
         for address in (*welcome.ingress, *welcome.answers):
-            segment = segments.attach((address.kind, address.name))
+            segment = segments.attach((address.kind, address.name), writable=address in welcome.ingress, foreign=True)
             self.table.add(segment)
             if address in welcome.ingress:
                 self._ingress.append(segment)

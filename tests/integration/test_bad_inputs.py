@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-MNIST = ROOT / "configs" / "mnist.yaml"
+MNIST = ROOT / "configs" / "digits.yaml"
 DIGITS = ROOT / "photos" / "digits"
 
 
@@ -49,7 +49,7 @@ def test_every_bad_file_fails_alone_and_is_named(cli: Callable[..., Any], photos
         str(tmp_path / "missing.jpg"): ("InvalidRequest", "No such file"),
         str(tmp_path / "fifo.jpg"): ("InvalidRequest", "expected a file"),
         str(tmp_path / "loop.jpg"): ("InvalidRequest", "cannot be read"),
-        made("large.jpg", bytes(2**20 + 1)): ("InvalidRequest", "takes at most 1048576; raise its max in mnist.yaml"),
+        made("large.jpg", bytes(2**20 + 1)): ("InvalidRequest", "takes at most 1048576; raise its max in digits.yaml"),
     }
     good = [str(DIGITS / f"{digit}.png") for digit in range(10)]
     files = [*good[:3], *bad, *good[3:]]
@@ -58,8 +58,8 @@ def test_every_bad_file_fails_alone_and_is_named(cli: Callable[..., Any], photos
     config = yaml.safe_load(MNIST.read_text())
     config["inputs"][0]["max"]["bytes"] = config["stages"][0]["with"]["max_bytes"] = 2**20
     config["stages"][1]["with"]["model"] = str(ROOT / "models" / "mnist.onnx")
-    (tmp_path / "mnist.yaml").write_text(yaml.safe_dump(config))
-    code, out, err = cli("run", tmp_path / "mnist.yaml", *files, "--output", output)
+    (tmp_path / "digits.yaml").write_text(yaml.safe_dump(config))
+    code, out, err = cli("run", tmp_path / "digits.yaml", *files, "--output", output)
     assert (code, err) == (1, "")
     records = {record["input"]: record for record in map(json.loads, output.read_text().splitlines())}
     assert list(records) == files

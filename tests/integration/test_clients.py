@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -54,14 +55,9 @@ def test_a_client_that_fills_no_draft_it_took_starves_no_other_client(folder: An
 
 def test_a_client_that_keeps_its_results_starves_no_other_client(folder: Any) -> None:
     with running(folder.config({}, {})) as pipeline, pipeline.client("greedy") as greedy:
-        kept = []
-        # Until it gets no slot any more: a result that is not released keeps its slot.
-        while (draft := _draft(greedy, 3000)) is not None:
-            future = draft.submit()
-            if not future.wait(1.0):
-                break
-            kept.append(future.get())
-        assert kept
+        # More than there are slots: the first ones keep theirs, the others are copies.
+        kept = [greedy.submit(data=b"g" * 3000).get(10) for _ in range(100)]
+        assert greedy.status()["clients"][0]["borrowed"] > 0
         try:
             with pipeline.client("modest") as modest, modest.submit(data=b"m", timeout_s=3).get(3) as result:
                 assert result["data"].tobytes() == b"m"
@@ -69,7 +65,6 @@ def test_a_client_that_keeps_its_results_starves_no_other_client(folder: Any) ->
         finally:
             while kept:
                 kept.pop().release()
-            del draft, future
         with greedy.submit(data=b"again", timeout_s=10).get(10) as result:
             assert result["data"].tobytes() == b"again"
         assert pipeline.stop() == 0
@@ -144,3 +139,16 @@ def test_with_input_faster_than_the_slowest_stage_memory_stays_flat(
         found = sizes[f"pipeline[flat] {name}"]
         quarter = len(found) // 4
         assert max(found[-quarter:]) - min(found[quarter : 2 * quarter]) < 4 * MEBI, (name, found)
+
+
+def test_a_client_may_write_the_segments_of_requests_and_only_read_those_of_answers(folder: Any) -> None:
+    with running(folder.config({}, {})) as pipeline, pipeline.client() as client:
+        with client.submit(data=b"x").get(10) as result:
+            assert result["data"].tobytes() == b"x"
+        run = pipeline.run_dir.name
+        found = {}
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            if f"/trtlab.{run}." in line:
+                found[line.split("/trtlab.")[1].split(".")[1]] = line.split()[1]
+        assert found == {"ingress-0": "rw-s", "s1": "r--s"}
+        assert pipeline.stop() == 0

@@ -86,6 +86,7 @@ LOUDER = {
 }
 
 
+@pytest.mark.foreign
 def test_the_workers_of_a_stage_that_hosts_another_are_replicas_of_both(folder: Any) -> None:
     config = folder.config({"replicas": 2, "with": {"seconds": 0.002}}, {"colocate": True}, {})
     with running(config) as pipeline, pipeline.client() as client:
@@ -123,6 +124,7 @@ def test_a_new_scheduler_finds_every_worker_of_a_process(
         assert pipeline.stop() == 0
 
 
+@pytest.mark.foreign
 def test_stages_with_several_batches_in_flight_share_a_process(tmp_path: Path) -> None:
     # By another name: Work would take a second for b"slow".
     (tmp_path / "later.py").write_text(STAGE.replace("4096", "65536").replace("slow", "tardy"))

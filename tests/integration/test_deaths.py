@@ -17,7 +17,6 @@ import pytest
 from pipeline.client import Client
 from pipeline.errors import StageCrashed, Unavailable
 from pipeline.testing import RunningPipeline, running
-from pipeline.wire.run_dir import remove_dead_runs
 from shm import leftovers
 from shm.owner import Dead
 
@@ -104,8 +103,8 @@ def test_a_worker_killed_under_load_costs_no_request_and_no_answer_comes_twice(f
         after = pipeline.worker_pids("s0")
         assert before[0] not in after
         assert before[1] in after
-        assert "s0/0" in pipeline.log()
-        assert "SIGKILL" in pipeline.log()
+        until(lambda: "s0/0" in pipeline.log())
+        until(lambda: "SIGKILL" in pipeline.log())
         with client.submit(data=b"after").get() as result:
             assert result["data"].tobytes() == b"after"
         assert pipeline.stop() == 0
@@ -137,7 +136,7 @@ def test_a_client_that_is_killed_gives_back_every_slot_it_held(
                 return sum(pool["slots"] - pool["free"] for pool in client.status()["pools"])
 
             assert {entry["name"] for entry in client.status()["clients"]} == {"holder", "test"}
-            assert in_use() >= 4
+            assert in_use() >= 3
             holder.kill()
             until(lambda: in_use() == 0)
             status = client.status()
@@ -170,8 +169,8 @@ def test_clients_of_a_pipeline_that_is_killed_are_told(folder: Any) -> None:
             future.get(20)
         with pytest.raises(Unavailable):
             client.submit(data=b"x")
-    # Remove the rest of that run, as the next start would.
-    assert remove_dead_runs() == [pipeline.run_dir]
+    # As the next start of a pipeline would, `running` has removed what was left.
+    assert not pipeline.run_dir.exists()
 
 
 def test_connecting_to_nothing_says_what_to_start(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def run_in_shell(arguments: str, tmp_path: Path, **env: str) -> subprocess.Compl
 def test_an_answer_that_cannot_be_written_fails_alone(made: Any, cli: Any, tmp_path: Path) -> None:
     picture = {"name": "picture", "dtype": "uint8", "shape": [2, 2, "colours"], "max": {"colours": 4}}
     config = made("odd", picture, run={"pictures": ["picture"]})
-    code, out, err = cli("run", config, *files(tmp_path, 1, 2, 3), "-o", f"{tmp_path}/out/")
+    code, out, err = cli("run", config, *files(tmp_path, 1, 2, 3), "-o", f"{tmp_path}/out/", "--in-process")
     assert (code, err) == (1, "")
     found = records(tmp_path / "out" / "index.jsonl")
     assert [record["status"] for record in found] == ["ok", "error", "ok"]
@@ -102,6 +102,7 @@ def test_an_answer_that_cannot_be_written_fails_alone(made: Any, cli: Any, tmp_p
     assert "3 requests, 1 failed" in out
 
 
+@pytest.mark.foreign
 def test_scores_that_are_not_finite_are_shown_and_written(made: Any, cli: Any, tmp_path: Path) -> None:
     config = made("nan", {"name": "labels", "dtype": "int64", "shape": [2]}, {"name": "scores", "dtype": "float32", "shape": [2]})
     output = tmp_path / "out.jsonl"
@@ -124,12 +125,13 @@ ARRAYS = (
 # latter takes a quarter of the time.
 
 
+@pytest.mark.foreign
 def test_every_dtype_has_a_form_on_stdout_in_a_file_and_in_a_folder(
     made: Any, cli: Any, cli_here: Any, tmp_path: Path
 ) -> None:
     config = made("arrays", *ARRAYS, run={"pictures": ["image"]})
     (file,) = files(tmp_path, 3)
-    code, _, err = cli("run", config, file, "-o", tmp_path / "out.jsonl")
+    code, _, err = cli("run", config, file, "-o", tmp_path / "out.jsonl", "--in-process")
     assert (code, err) == (0, "")
     (record,) = records(tmp_path / "out.jsonl")
     assert record["outputs"] == {"image": [[3] * 5] * 4, "spectrum": [[1.0, 2.0], [None, 0.0]], "long": [1.5]}
@@ -164,6 +166,7 @@ def test_names_that_are_no_utf8_are_escapes_on_stdout_and_in_the_file(made: Any,
     assert (done.returncode, b"0 requests, 0 failed, 3 answered before" in done.stdout) == (0, True)
 
 
+@pytest.mark.foreign
 @pytest.mark.parametrize(
     "env", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
 )
@@ -190,6 +193,7 @@ def test_a_closed_stream_ends_nothing(made: Any, tmp_path: Path, redirections: s
     assert [record["outputs"]["n"] for record in records(tmp_path / "o.jsonl")] == [1, 2, 3]
 
 
+@pytest.mark.foreign
 def test_answers_on_stdout_do_not_go_with_the_reader_of_what_failed(made: Any, tmp_path: Path) -> None:
     made("size", SIZE)
     files(tmp_path, 1, 2, 3)
@@ -198,6 +202,7 @@ def test_answers_on_stdout_do_not_go_with_the_reader_of_what_failed(made: Any, t
     assert [json.loads(line)["outputs"].get("n") for line in done.stdout.splitlines()] == [None, 1, 2, 3]
 
 
+@pytest.mark.foreign
 def test_a_reader_that_goes_away_ends_a_run_only_if_the_run_has_no_other_output(made: Any, tmp_path: Path) -> None:
     made("text", {"name": "answer", **JSON})
     (tmp_path / "f").mkdir()
@@ -211,6 +216,7 @@ def test_a_reader_that_goes_away_ends_a_run_only_if_the_run_has_no_other_output(
     assert len(records(tmp_path / "out.jsonl")) == 600
 
 
+@pytest.mark.foreign
 def test_a_folder_of_any_length_of_names_is_run(made: Any, cli: Any, tmp_path: Path) -> None:
     # Together more than 16 MiB, which was once the limit of a line to a child.
     config = made("size", SIZE)
@@ -218,11 +224,12 @@ def test_a_folder_of_any_length_of_names_is_run(made: Any, cli: Any, tmp_path: P
     for number in range(300):
         os.close(os.open(tmp_path / "f" / f"{number:04}{'x' * 240}.bin", os.O_CREAT | os.O_WRONLY))
     named = [f"{tmp_path}/f"] * 230
-    code, out, err = cli("run", config, *named, "--limit", "2", "-q")
+    code, out, err = cli("run", config, *named, "--limit", "2", "-q", "--in-process")
     assert (code, err) == (0, "")
     assert "2 requests, 0 failed" in out
 
 
+@pytest.mark.foreign
 def test_what_holds_no_file_is_named_and_the_others_are_answered(made: Any, cli: Any, tmp_path: Path) -> None:
     config = made("size", SIZE)
     first, second = files(tmp_path, 1, 2)
@@ -234,6 +241,7 @@ def test_what_holds_no_file_is_named_and_the_others_are_answered(made: Any, cli:
     assert "4 requests, 1 failed" in out
 
 
+@pytest.mark.foreign
 def test_inputs_of_a_config_in_a_folder_with_brackets_are_found(made: Any, cli: Any, tmp_path: Path) -> None:
     inner = tmp_path / "data [v2]"
     inner.mkdir()
@@ -241,7 +249,7 @@ def test_inputs_of_a_config_in_a_folder_with_brackets_are_found(made: Any, cli: 
     made("size", SIZE, run={"inputs": ["*.bin"]}).rename(inner / "size.yaml")
     (inner / "a.bin").write_bytes(b"abc")
     (inner / ".hidden.bin").write_bytes(b"abc")
-    code, out, err = cli("run", "data [v2]/size.yaml", cwd=tmp_path)
+    code, out, err = cli("run", "data [v2]/size.yaml", "--in-process", cwd=tmp_path)
     assert (code, err) == (0, "")
     assert out.startswith('data [v2]/a.bin  {"n": 3}\n')
     assert "1 request, 0 failed" in out
@@ -253,7 +261,7 @@ def test_a_run_goes_on_behind_what_was_answered_and_overwrites_only_when_told(
     config = made("size", SIZE)
     paths = files(tmp_path, 1, 2, 3)
     output = tmp_path / "out.jsonl"
-    assert cli("run", config, *paths[:2], tmp_path / "gone.bin", "-o", output).code == 1
+    assert cli("run", config, *paths[:2], tmp_path / "gone.bin", "-o", output, "--in-process").code == 1
     before = output.read_bytes()
     code, out, err = cli_here("run", config, *paths, "-o", output)
     assert (code, out) == (2, "")
@@ -272,6 +280,7 @@ def test_a_run_goes_on_behind_what_was_answered_and_overwrites_only_when_told(
     assert [record["outputs"]["n"] for record in records(output)] == [1, 2, 3]
 
 
+@pytest.mark.foreign
 def test_a_full_disk_behind_stdout_is_told_in_one_line(made: Any, tmp_path: Path) -> None:
     made("size", SIZE)
     files(tmp_path, 1)
@@ -337,6 +346,7 @@ def test_a_program_that_waits_for_each_answer_before_it_sends_more_gets_it(made:
     assert process.wait(30) == 1
 
 
+@pytest.mark.foreign
 def test_options_that_are_too_large_for_a_plan_are_refused(made: Any, cli_here: Any, tmp_path: Path) -> None:
     config = made("size", SIZE)
     (tmp_path / "s.py").write_text("def size(file, text):\n    return len(text)\n")

@@ -144,8 +144,9 @@ def compare(cli: Callable[..., Any], folder: Path, *arguments: object) -> list[t
     return here[1]
 
 
+@pytest.mark.foreign
 def test_digits_are_read_as_in_every_run(cli: Callable[..., Any], tmp_path: Path) -> None:
-    found = compare(cli, tmp_path, ROOT / "configs/mnist.yaml", ROOT / "photos/digits", tmp_path / "missing.png")
+    found = compare(cli, tmp_path, ROOT / "configs/digits.yaml", ROOT / "photos/digits", tmp_path / "missing.png")
     assert [record[3]["labels"][0] for record in found[:-1]] == list("0123456789")
     assert found[-1][2] == {"type": "InvalidRequest", "message": "cannot be read: No such file or directory"}
 
@@ -162,6 +163,7 @@ def test_the_repositorys_configs_answer_as_in_every_run(
     assert compare(cli, tmp_path, ROOT / f"configs/{config}.yaml", photo)[0][1] == "ok"
 
 
+@pytest.mark.foreign
 def test_fan_out_joins_and_conditions_are_those_of_every_run(cli: Callable[..., Any], tmp_path: Path) -> None:
     shutil.copy(HERE / "chain_stages.py", tmp_path)
     config = tmp_path / "graph.yaml"
@@ -270,6 +272,7 @@ def test_a_stage_that_ends_the_process_ends_the_run_with_a_message(
     assert out.endswith("torn down\n")
 
 
+@pytest.mark.foreign
 def test_memory_that_is_not_available_is_reported(cli: Callable[..., Any], tmp_path: Path) -> None:
     huge = {"name": "tensor", "dtype": "uint8", "shape": [1 << 43]}
     config = tmp_path / "huge.yaml"
@@ -295,6 +298,7 @@ def test_leaving_the_debugger_ends_the_run_without_a_traceback(shown: Callable[.
     assert done.stderr == "error: left in the debugger; the files from here on are not run\n"
 
 
+@pytest.mark.foreign
 def test_post_mortem_has_the_frames_of_the_exception(shown: Callable[..., list[str]]) -> None:
     # The pdb of Python 3.13.0 takes the program's options for its own.
     mark = ["--"] if sys.version_info[:3] == (3, 13, 0) else []
@@ -304,6 +308,7 @@ def test_post_mortem_has_the_frames_of_the_exception(shown: Callable[..., list[s
     assert "('secret', 42)" in done.stdout
 
 
+@pytest.mark.foreign
 def test_a_profiler_sees_the_stage(shown: Callable[..., list[str]]) -> None:
     done = ask([sys.executable, "-m", "cProfile", "-m", "pipeline", *shown("fine", "fine")], "")
     assert done.returncode == 0, done.stderr
@@ -357,7 +362,7 @@ def test_env_of_stages_holds_and_a_contradiction_is_told(cli: Callable[..., Any]
 
 
 def test_it_serves_no_clients(cli: Callable[..., Any]) -> None:
-    code, out, err = cli("run", ROOT / "configs/mnist.yaml", "--serve", "--in-process")
+    code, out, err = cli("run", ROOT / "configs/digits.yaml", "--serve", "--in-process")
     assert (code, out) == (2, "")
     assert "--in-process runs files" in err
 

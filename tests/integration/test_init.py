@@ -15,6 +15,9 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
+#: It takes minutes beside the other tests: `make test-foreign`.
+pytestmark = pytest.mark.foreign
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests/data/models"
 FLOAT, INT = TensorProto.FLOAT, TensorProto.INT64
@@ -65,8 +68,14 @@ def of_bytes(path: Path) -> Path:
     return save(path, nodes, takes, [("sum", FLOAT, ["N"])], last=np.array([1]))
 
 
-def follow(cli: Callable[..., Any], model: object, folder: Path, *options: str) -> dict[str, Any]:
-    """Make the folder, run its sample and its tests, of which one runs the pipeline in its own processes; its YAML."""
+def follow(
+    cli: Callable[..., Any], model: object, folder: Path, *options: str, tests: bool = False
+) -> dict[str, Any]:
+    """Make the folder and run its sample; its YAML.
+
+    Args:
+        tests: run its tests, too, of which one runs the pipeline in its own processes. They are the same for all models.
+    """
     code, out, err = cli("init", model, folder, *options)
     assert (code, err) == (0, ""), err
     files = [Path(line) for line in out.partition("\n\n")[0].splitlines()]
@@ -75,16 +84,21 @@ def follow(cli: Callable[..., Any], model: object, folder: Path, *options: str) 
     code, out, err = cli("run", config, sample, "--in-process")
     assert (code, err) == (0, ""), err
     assert out.startswith(f"{sample}  {{")
-    tests = subprocess.run(
+    if tests:
+        pass_tests(folder)
+    document: dict[str, Any] = yaml.safe_load(config.read_text())
+    return document
+
+
+def pass_tests(folder: Path) -> None:
+    done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
         capture_output=True, text=True, timeout=100, check=False, cwd=folder,
         # What else is installed beside pytest, such as hypothesis, takes longer to import than the tests to run.
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )  # fmt: skip
-    assert tests.returncode == 0, tests.stdout
-    assert "3 passed" in tests.stdout
-    document: dict[str, Any] = yaml.safe_load(config.read_text())
-    return document
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
 
 
 def inference(document: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +108,7 @@ def inference(document: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_models_file_is_named_relative_to_the_yaml(cli: Callable[..., Any], tmp_path: Path) -> None:
     tmp_path.joinpath("mnist.onnx").write_bytes((ROOT / "models/mnist.onnx").read_bytes())
-    document = follow(cli, tmp_path / "mnist.onnx", tmp_path / "deep/folder")
+    document = follow(cli, tmp_path / "mnist.onnx", tmp_path / "deep/folder", tests=True)
     assert inference(document)["with"] == {"model": "../../mnist.onnx"}
     assert inference(document)["batch"]["max_size"] == 4
     assert document["inputs"] == [{"name": "Input3", "dtype": "float32", "shape": [1, 28, 28]}]
@@ -111,7 +125,7 @@ def test_the_commands_that_it_names_work(cli: Callable[..., Any], tmp_path: Path
 
 
 def test_several_tensors_and_tokens_of_any_length(cli: Callable[..., Any], tmp_path: Path) -> None:
-    document = follow(cli, tokens(tmp_path / "tokens.onnx"), tmp_path / "made", "--max", "sequence=40")
+    document = follow(cli, tokens(tmp_path / "tokens.onnx"), tmp_path / "made", "--max", "sequence=40", tests=True)
     assert [tensor["name"] for tensor in document["inputs"]] == ["input_ids", "attention_mask"]
     assert inference(document)["with"] == {"model": "../tokens.onnx", "max": {"sequence": 40}}
 
@@ -128,7 +142,7 @@ def test_dimensions_with_names_of_a_converter_get_others(cli: Callable[..., Any]
 
 
 def test_a_model_of_bytes_runs_a_file_as_it_lies_on_disk(cli: Callable[..., Any], tmp_path: Path) -> None:
-    follow(cli, of_bytes(tmp_path / "bytes.onnx"), tmp_path / "made")
+    follow(cli, of_bytes(tmp_path / "bytes.onnx"), tmp_path / "made", tests=True)
     assert tmp_path.joinpath("made/bytes-sample.bin").read_bytes() == b"\1" * 64
 
 
@@ -144,7 +158,7 @@ def test_a_model_of_the_catalogue_is_named(
     cli: Callable[..., Any], pulled: Callable[[str], Path], tmp_path: Path, model: str
 ) -> None:
     pulled(model)
-    assert inference(follow(cli, model, tmp_path / "made"))["with"]["model"] == model
+    assert inference(follow(cli, model, tmp_path / "made", tests=True))["with"]["model"] == model
 
 
 def test_without_a_folder_it_is_one_of_the_models_name_here(cli: Callable[..., Any], tmp_path: Path) -> None:
@@ -167,7 +181,7 @@ def test_existing_files_are_never_overwritten_and_nothing_is_written_beside_them
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ([TINY / "strings.onnx"], 3, "input 'x' is a tensor(string): a slot holds numbers"),
+        ([TINY / "strings.onnx"], 3, "input 'x' is a tensor(string): engines take numbers"),
         ([TINY / "nothing.onnx"], 3, "no file"),
         (["imagenet"], 2, "a set of labels"),
         ([TINY / "add.onnx", "--max", "H=3"], 2, "--max H: no free dimension of the model; it has: none"),

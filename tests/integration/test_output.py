@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
-MNIST = ROOT / "configs" / "mnist.yaml"
+MNIST = ROOT / "configs" / "digits.yaml"
 DIGITS = ROOT / "photos" / "digits"
 
 
@@ -42,6 +44,7 @@ def test_output_has_one_object_a_request_in_the_order_of_the_files(cli: Callable
     assert (failed["outputs"], failed["stages"]) == ({}, {})
 
 
+@pytest.mark.foreign
 def test_a_pipe_gets_plain_lines(cli: Callable[..., Any]) -> None:
     # The delay is long enough for batches of several, whose rows of 40 bytes do not fill their slots.
     code, out, err = cli("run", MNIST, "--set", "inference.batch.max_delay_ms=500", cwd=ROOT)
@@ -70,6 +73,7 @@ def test_a_pipe_gets_plain_lines(cli: Callable[..., Any]) -> None:
     assert [line.split()[1] for line in out.splitlines()[:10]] == list("0123456789")
 
 
+@pytest.mark.foreign
 def test_the_reasons_of_the_summary_count_every_batch(cli: Callable[..., Any], tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     code, out, _ = cli("run", MNIST, DIGITS, "--output", output)

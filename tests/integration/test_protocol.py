@@ -233,6 +233,7 @@ def test_the_requests_of_a_stream_come_to_one_worker_in_their_order(config: Any)
         assert found[7][0][1] != found[8][0][1]
 
 
+@pytest.mark.foreign
 def test_the_stream_of_a_dead_worker_fails_and_another_one_can_be_begun(config: Any) -> None:
     with running(config({"own": "Count"})) as pipeline, RawClient(pipeline.run_dir) as client:
         client.join()
@@ -276,6 +277,7 @@ def test_a_worker_that_is_retired_finishes_what_it_has_and_leaves(config: Any, t
 # -- the client ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.foreign
 def test_the_parts_of_an_answer_are_read_one_by_one_and_get_says_how(config: Any) -> None:
     pieces = {"use": "stages.pieces:Pieces", "with": {"size": 2, "max_bytes": 65536}}
     with running(config(pieces)) as pipeline, pipeline.client() as client:
@@ -290,6 +292,7 @@ def test_the_parts_of_an_answer_are_read_one_by_one_and_get_says_how(config: Any
         assert [bytes(part["piece"]) for part in client.submit(data=b"x").results(10)] == [b"x"]
 
 
+@pytest.mark.foreign
 def test_a_future_that_is_cancelled_fails_with_cancelled(config: Any, tmp_path: Path) -> None:
     slow = {"own": "Slow", "with": {"path": str(tmp_path / "seen.txt"), "wait_s": 0.5}}
     with running(config(slow)) as pipeline, pipeline.client() as client:
@@ -302,6 +305,7 @@ def test_a_future_that_is_cancelled_fails_with_cancelled(config: Any, tmp_path: 
         assert bytes(futures[0].get()["data"]) == b"a"
 
 
+@pytest.mark.foreign
 def test_children_are_read_as_they_are_done_and_their_parts_say_which_they_are(config: Any, tmp_path: Path) -> None:
     wait = {"own": "Wait", "with": {"folder": str(tmp_path)}, "replicas": 2}
     with running(config({"own": "Split"}, wait, answer_each_child=True)) as pipeline, pipeline.client() as client:

@@ -10,6 +10,7 @@ from typing import Any
 
 import zmq
 
+from pipeline.supervisor.run_log import log_path
 from pipeline.testing import running
 from pipeline.wire.codec import decode, encode
 from pipeline.wire.messages import OK, AskStatus, Bye, Hello, Loan, Message, Submission, Submit
@@ -94,3 +95,6 @@ def test_a_secret_of_a_stage_reaches_no_client_no_status_and_no_segment(
         assert len(memory) >= 3
         assert [path for path in memory if SECRET.encode() in path.read_bytes()] == []
         assert SECRET not in pipeline.log()
+        log = log_path(pipeline.run_dir.name)
+        assert log is not None
+        assert SECRET not in log.read_text()

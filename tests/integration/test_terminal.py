@@ -121,7 +121,7 @@ def test_a_terminal_shows_that_it_starts_until_it_is_ready(terminal: Callable[..
 
 def test_a_terminal_shows_labels_probabilities_and_failures(terminal: Callable[..., Terminal], folder: Any) -> None:
     bad = folder.file("bad.png", b"no picture at all")
-    run = terminal("run", "configs/mnist.yaml", "photos/digits", bad)
+    run = terminal("run", "configs/digits.yaml", "photos/digits", bad)
     text = run.read_until(None)
     assert run.process.wait(10) == 1
     assert re.search(r"file +top label +probability", text)

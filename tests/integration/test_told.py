@@ -74,6 +74,7 @@ def test_a_stage_knows_its_requests_and_the_log_names_them(
         assert f"s0/0 | INFO told_stages [s0 {record['request']} ({file})]: at {file.stem}\n" in err
 
 
+@pytest.mark.foreign
 def test_a_child_knows_its_request_and_its_place_also_in_a_shared_process(
     cli: Callable[..., Any], told: Any, tmp_path: Path
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_child_knows_its_request_and_its_place_also_in_a_shared_process(
         assert f"INFO told_stages [s1 {record['request']}/2 ({page})]: at three\n" in err
 
 
+@pytest.mark.foreign
 def test_the_traceback_of_a_child_comes_with_the_failure_of_its_request(
     cli: Callable[..., Any], told: Any, tmp_path: Path
 ) -> None:
@@ -100,6 +102,7 @@ def test_the_traceback_of_a_child_comes_with_the_failure_of_its_request(
     assert f"request {record['request']}/1 (" in err
 
 
+@pytest.mark.foreign
 @pytest.mark.parametrize(("word", "line"), [("breakpoint", "breakpoint()"), ("pdb", 'print("never reached')])
 def test_a_breakpoint_in_a_worker_says_where_one_works(
     cli: Callable[..., Any], told: Any, word: str, line: str
@@ -111,6 +114,7 @@ def test_a_breakpoint_in_a_worker_says_where_one_works(
     assert "2 requests, 1 failed" in out
 
 
+@pytest.mark.foreign
 def test_the_traceback_of_a_stage_that_exits_is_shown_once(
     cli: Callable[..., Any], told: Any, tmp_path: Path
 ) -> None:
@@ -142,7 +146,7 @@ def test_a_client_gets_the_traceback_and_the_id_that_stands_in_the_log(told: Any
             future.get(30)
         assert failed.value.request == future.request
         assert "json.decoder.JSONDecodeError" in failed.value.traceback
-        assert f"request {future.request} (from a test) failed in stage s0" in pipeline.log()
+        until(lambda: f"request {future.request} (from a test) failed in stage s0" in pipeline.log())
         (kind,) = pipeline.status()["stages"][0]["failures"]
         assert kind["request"] == f"{future.request} from a test"
         assert (kind["count"], kind["traceback"]) == (1, failed.value.traceback)
@@ -152,6 +156,7 @@ def rows_of(pipeline: RunningPipeline) -> list[tuple[int, int]]:
     return [(worker["replica"], worker["rows"]) for worker in pipeline.status()["stages"][0]["workers"]]
 
 
+@pytest.mark.foreign
 def test_status_counts_what_each_worker_has_done_since_it_started(told: Any, cli: Callable[..., Any]) -> None:
     with running(told.config(stage())) as pipeline, pipeline.client() as client:
         for _ in range(5):
@@ -182,6 +187,6 @@ def test_a_request_that_kills_its_workers_is_named_in_the_log_and_by_replay(
         with pipeline.client() as client:
             future = client.submit(data=b"die", name="deadly.bin")
             future.wait(30)
-        assert f"request {future.request} (deadly.bin) killed its workers in stage s0" in pipeline.log()
+        until(lambda: f"request {future.request} (deadly.bin) killed its workers in stage s0" in pipeline.log())
     (capsule,) = (told.path / "capsules").glob("*.cap")
     assert f"request {future.request} (deadly.bin)\n" in cli("replay", capsule).out

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shm.handle import BFLOAT16
 from stages.engines.calibration import Calibration
 from stages.engines.cuda import Device, device_name
 from stages.engines.onnxruntime import declared_outputs
@@ -267,7 +268,8 @@ def _axes(model: Path, trt: Any, tensor: tensorrt.ITensor) -> TensorAxes:
     if -1 in shape:
         raise ModelError(f"{model}: the shape of output {tensor.name} depends on the data, {list(shape)}: no plan can")
     try:
-        dtype = {"UINT8": "uint8"}.get(tensor.dtype.name) or trt.nptype(tensor.dtype)().dtype.name
+        # TensorRT's own table has no names for these.
+        dtype = {"UINT8": "uint8", "BF16": BFLOAT16}.get(tensor.dtype.name) or trt.nptype(tensor.dtype)().dtype.name
     except TypeError as error:
         why = f"{tensor.name} is a {tensor.dtype.name}, which cannot lie in shared memory"
         raise ModelError(f"{model}: {why}") from error

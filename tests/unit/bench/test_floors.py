@@ -73,9 +73,9 @@ def test_every_request_comes_back_checked_with_one_and_with_many_in_flight(make:
         floor.setup(NBYTES, 4)
         assert len(floor.latency(0.02)) >= 1
         for window in (1, 4):
-            requests, seconds = floor.throughput(0.02, window)
-            assert requests >= window
-            assert seconds >= 0.02
+            flow = floor.throughput(0.02, window)
+            assert flow.requests >= window
+            assert flow.seconds >= 0.02
         assert len(floor.pids()) == 3
     finally:
         floor.close()

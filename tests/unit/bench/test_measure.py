@@ -111,6 +111,22 @@ def test_a_load_can_be_read_only_after_its_block() -> None:
     assert load().seconds >= 0.01
 
 
+def test_the_cpu_of_groups_of_processes_is_told_apart() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        with metered({"mine": [os.getpid()], "its": [child.pid], "none": []}) as load:
+            end = time.thread_time() + 0.05
+            while time.thread_time() < end:
+                pass
+    finally:
+        child.communicate(b"\n")
+    groups = load().groups_s
+    assert list(groups) == ["mine", "its", "none"]
+    assert groups["mine"] > 0.04
+    assert groups["none"] == 0.0
+    assert sum(groups.values()) == load().own_s
+
+
 class Diary:
     """A subject that writes down what it is asked, and fails where it is told to."""
 
@@ -156,6 +172,29 @@ def test_latency_is_percentiles_and_throughput_a_rate() -> None:
 
 def test_a_window_of_one_is_measured_once() -> None:
     assert [cell.window for cell in measure([lambda: Diary("a", [])], 4096, [1], rounds=1, seconds=0.0)] == [1]
+
+
+def test_subjects_may_have_windows_of_their_own() -> None:
+    windows = {"a": [4], "b": [16, 64], "c": [1]}
+    cells = measure([lambda: Diary("a", []), lambda: Diary("b", [])], 4096, windows, rounds=1, seconds=0.0)
+    assert [(cell.subject, cell.window) for cell in cells] == [("a", 1), ("a", 4), ("b", 1), ("b", 16), ("b", 64)]
+
+
+class Timed(Diary):
+    """A subject that measures its calls, and has its processes in groups."""
+
+    def throughput(self, seconds: float, window: int) -> Flow:
+        return Flow(20, 0.5, [1.0, 2.0, 6.0])
+
+    def pids(self) -> dict[str, list[int]]:  # type: ignore[override]
+        return {"caller": super().pids(), "others": []}
+
+
+def test_a_flow_whose_calls_were_measured_has_percentiles_too() -> None:
+    _, flow = measure([lambda: Timed("a", [])], 4096, [16], rounds=1, seconds=0.0)
+    (repeat,) = flow.repeats
+    assert (repeat.rate, repeat.p50_us, repeat.p99_us) == (40.0, 2.0, pytest.approx(5.92))
+    assert repeat.groups_us == {"caller": repeat.cpu_us, "others": 0.0}
 
 
 def test_a_subject_that_fails_is_closed_and_ends_the_run() -> None:

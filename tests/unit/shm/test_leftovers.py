@@ -170,3 +170,116 @@ def test_half_a_segment_of_a_dead_owner_is_collected(owner: subprocess.Popen[str
     owner.wait()
     os.truncate(f"/dev/shm{ours()[0].address.name}", HEADER_BYTES)
     assert len([leftover for leftover in collect() if leftover.run == RUN]) == 2
+
+
+# -- segments that are files of other folders -------------------------------------------------------
+
+FILES = """
+import os, sys, time
+from shm.owner import OwnerLock
+from shm.segment import SegmentSpec
+from shm.segments import create
+run, path, folder = sys.argv[1:]
+lock = OwnerLock.acquire(path)
+made = [create("file", SegmentSpec(run, pool, 1000, 4, lock_path=path, folder=folder)) for pool in ("open", "own")]
+made[0].open_to(os.getgid(), 0o660)
+print("made", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def files(lock_path: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process with two segments in the folder "files", one of which its group may write."""
+    (tmp_path / "files").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(Path(shm.__file__).parents[1])}
+    with subprocess.Popen(
+        [sys.executable, "-c", FILES, RUN, lock_path, str(tmp_path / "files")],
+        env=environment, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "made\n"
+        yield process
+        process.kill()
+
+
+def in_files(folder: Path) -> dict[str, Leftover]:
+    return {leftover.pool: leftover for leftover in scan([folder, folder, folder / "none"]) if leftover.run == RUN}
+
+
+def test_a_folder_that_is_named_is_searched_once_and_what_a_killed_run_left_there_is_collected(
+    files: subprocess.Popen[str], lock_path: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "files"
+    found = in_files(folder)
+    assert {pool: leftover.state for pool, leftover in found.items()} == dict.fromkeys(("open", "own"), Alive(lock_path))
+    assert found["own"].address == ("file", str(next(folder.glob("*.own.*"))))
+    assert not [leftover for leftover in collect([folder]) if leftover.run == RUN]
+    assert ours() == []
+    files.kill()
+    files.wait()
+    assert len([leftover for leftover in collect([folder]) if leftover.run == RUN]) == 2
+    assert list(folder.iterdir()) == []
+    assert not os.path.exists(lock_path)
+
+
+def test_a_header_that_others_can_write_decides_nothing(
+    files: subprocess.Popen[str], lock_path: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "files"
+    dead = tmp_path / "dead.lock"
+    dead.write_text("pid 1 start 1\n")
+    path = Path(in_files(folder)["open"].name)
+    content = bytearray(path.read_bytes())
+    # A member of the group says that the owner is another one, who is dead, and that it is another run's.
+    content[200:1024] = os.fsencode(dead).ljust(824, b"\0")
+    content[72:136] = b"other-1".ljust(64, b"\0")
+    path.write_bytes(content)
+    assert in_files(folder)["open"].state == Alive(lock_path)
+    collect([folder])
+    assert path.exists()
+    assert dead.exists()
+    # Nor can it keep what a dead owner has left.
+    files.kill()
+    files.wait()
+    with OwnerLock.acquire(tmp_path / "alive.lock") as alive:
+        content[200:1024] = os.fsencode(alive.path).ljust(824, b"\0")
+        path.write_bytes(content)
+        assert len(collect([folder])) == 2
+
+
+def test_a_segment_that_others_can_write_and_of_whose_run_no_other_is_left_is_unknown(tmp_path: Path) -> None:
+    with create("file", SegmentSpec(RUN, "open", 64, 1, lock_path=str(tmp_path / "x"), folder=str(tmp_path))) as segment:
+        segment.open_to(os.getgid(), 0o660)
+        (found,) = in_files(tmp_path).values()
+        assert isinstance(found.state, Unknown)
+        assert "others can write its header" in found.state.reason
+
+
+def test_dev_shm_is_searched_once_whatever_it_is_called(owner: subprocess.Popen[str]) -> None:
+    names = [leftover.name for leftover in scan(["/dev/shm", "/dev/../dev/shm/"]) if leftover.run == RUN]
+    assert len(names) == 2
+
+
+def test_segments_of_another_user_are_not_looked_into_even_by_root(files: subprocess.Popen[str], tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a file of another user")
+    folder = tmp_path / "files"
+    for path in folder.iterdir():
+        os.chown(path, 61002, -1)
+    files.kill()
+    files.wait()
+    assert in_files(folder) == {}
+    assert collect([folder]) == []
+    for path in folder.iterdir():
+        os.chown(path, os.geteuid(), -1)
+    assert len(collect([folder])) == 2
+
+
+def test_each_segment_of_a_folder_is_listed_once_however_often_that_is_named(
+    files: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to("files")
+    found = [leftover.name for leftover in scan([tmp_path / "files", tmp_path / "link", tmp_path / "files"])]
+    assert len(found) == len(set(found))
+    assert len([name for name in found if RUN in name and "trtlab" in name]) == 2

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 
 import shm
 from shm.errors import OwnerAlive
-from shm.owner import Alive, Dead, OwnerLock, OwnerWatch, Unknown, probe, start_ticks
+from shm.owner import Alive, Dead, OwnerLock, OwnerWatch, Unknown, probe, start_ticks, written_in
 
 OWNER = """
 import sys, time
@@ -74,7 +75,7 @@ def test_only_one_claims_a_dead_owner_and_the_file_goes_with_the_claim(owner: su
 
 def test_the_file_says_who_and_is_this_users_alone(path: str) -> None:
     with OwnerLock.acquire(path):
-        assert Path(path).read_text() == f"pid {os.getpid()} start {start_ticks()}\n"
+        assert Path(path).read_text() == f"pid {os.getpid()} start {start_ticks()} strong\n"
         assert os.stat(path).st_mode & 0o777 == 0o600
     assert not os.path.exists(path)
 
@@ -192,7 +193,7 @@ def test_a_lock_whose_file_was_removed_is_made_anew_and_held(path: str) -> None:
         assert isinstance(probe(path), Unknown)
         assert lock.renew()
         assert probe(path) == Alive(path)
-        assert Path(path).read_text() == f"pid {os.getpid()} start {start_ticks()}\n"
+        assert Path(path).read_text() == f"pid {os.getpid()} start {start_ticks()} strong\n"
     assert not os.path.exists(path)
     assert not lock.renew()
     assert not os.path.exists(path)
@@ -226,6 +227,35 @@ def test_a_watched_owner_is_alive_until_it_dies_whatever_becomes_of_its_file(
         assert not watch.alive
 
 
+def test_a_watched_owner_is_not_the_next_process_that_takes_the_same_file(path: str) -> None:
+    left = b"pid 1 start 1\n"
+    Path(path).write_bytes(left)
+    held = os.open(path, os.O_RDWR)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    watch = OwnerWatch(path)
+    assert watch.alive
+    fcntl.flock(held, fcntl.LOCK_UN)
+    with OwnerLock.acquire(path):
+        assert Path(path).read_bytes() != left
+        # Nothing was looked at in between.
+        assert not watch.alive
+    os.close(held)
+    watch.close()
+
+
+def test_an_owner_that_has_not_written_yet_which_process_it_is_is_known_later(path: str) -> None:
+    lock = OwnerLock.acquire(path)
+    written = Path(path).read_bytes()
+    os.truncate(path, 0)
+    watch = OwnerWatch(path)
+    assert watch.alive
+    Path(path).write_bytes(written)
+    assert watch.alive
+    Path(path).write_bytes(b"pid 1 start 1\n")
+    assert not watch.alive
+    lock.release()
+
+
 def test_a_watched_owner_may_renew_its_lock_and_release_it(path: str) -> None:
     lock = OwnerLock.acquire(path)
     watch = OwnerWatch(path)
@@ -249,3 +279,85 @@ def test_watching_does_not_keep_an_owner_from_its_lock(path: str) -> None:
     with pytest.raises(FileNotFoundError):
         OwnerWatch(path)
     watch.close()
+
+
+# -- a lock that others may read --------------------------------------------------------------------
+
+
+def reader_locks(path: str) -> int:
+    """What a process can do that may only read the file: the descriptor that has both of the locks it can get."""
+    fd = os.open(path, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    record = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, record)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    return fd
+
+
+def test_a_reader_cannot_make_a_dead_owner_look_alive_nor_keep_the_next_one_out(
+    owner: subprocess.Popen[str], path: str
+) -> None:
+    watch = OwnerWatch(path)
+    owner.kill()
+    owner.wait()
+    reader = reader_locks(path)
+    assert probe(path) == Dead(path)
+    assert not watch.alive
+    with OwnerLock.acquire(path):
+        assert probe(path) == Alive(path)
+    os.close(reader)
+
+
+def test_a_reader_cannot_keep_a_lock_from_being_made_anew(path: str) -> None:
+    with OwnerLock.acquire(path) as lock:
+        os.unlink(path)
+        Path(path).write_text("pid 1 start 1 strong\n")
+        reader = reader_locks(path)
+        assert lock.renew()
+        assert probe(path) == Alive(path)
+        os.close(reader)
+
+
+def test_an_owner_of_an_earlier_version_is_seen_by_the_lock_that_it_has(path: str) -> None:
+    Path(path).write_text("pid 1 start 1\n")
+    fd = os.open(path, os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    assert probe(path) == Alive(path)
+    with pytest.raises(OwnerAlive, match="pid 1 start 1"):
+        OwnerLock.acquire(path)
+    os.close(fd)
+    assert probe(path) == Dead(path)
+
+
+def test_a_kernel_without_the_strong_lock_has_the_other_one(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shm.owner._OFD_SETLK", None)
+    monkeypatch.setattr("shm.owner._OFD_GETLK", None)
+    with OwnerLock.acquire(path):
+        assert not Path(path).read_text().endswith("strong\n")
+        assert probe(path) == Alive(path)
+        with pytest.raises(OwnerAlive):
+            OwnerLock.acquire(path)
+    Path(path).write_text("pid 1 start 1\n")
+    assert probe(path) == Dead(path)
+
+
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_a_group_may_read_the_lock_whatever_the_umask_is(path: str, umask: int) -> None:
+    before = os.umask(umask & 0o077)
+    try:
+        with OwnerLock.acquire(path, os.getgid()) as lock:
+            assert os.stat(path).st_mode & 0o7777 == 0o640
+            os.unlink(path)
+            assert lock.renew()
+            assert os.stat(path).st_mode & 0o7777 == 0o640
+    finally:
+        os.umask(before)
+
+
+def test_a_lock_file_says_who_has_made_it(path: str) -> None:
+    with OwnerLock.acquire(path):
+        assert written_in(path) == (os.getpid(), start_ticks())
+    assert written_in(path) is None
+    Path(path).write_text("something else\n")
+    assert written_in(path) is None

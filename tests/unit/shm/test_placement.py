@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,10 @@ SLOTS, SLOT_BYTES = 4, 3 * 4096
 
 @pytest.fixture(params=KINDS)
 def segment(request: pytest.FixtureRequest) -> Iterator[Segment]:
-    with create(request.param, SegmentSpec("placement", "pool", SLOT_BYTES, SLOTS)) as made:
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as folder,
+        create(request.param, SegmentSpec("placement", "pool", SLOT_BYTES, SLOTS, folder=folder)) as made,
+    ):
         yield made
 
 

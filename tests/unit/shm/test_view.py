@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
+from shm.elements import Elements, fill, stored_shape
 from shm.errors import ForeignHandle, HandleOutOfBounds, HandleRefused, SegmentExists, StaleHandle
-from shm.handle import TensorHandle
+from shm.handle import _ITEMSIZES, TensorHandle, itemsize, numpy_dtype
 from shm.pool import SlotPool
 from shm.segment import Segment, SegmentSpec
 from shm.segments import attach, create
@@ -61,6 +63,56 @@ def test_json_is_bytes(segment: Segment, table: SegmentTable, handle: TensorHand
     segment.slot(0)[:2] = b"{}"
     view = table.view(handle._replace(dtype="json", shape=(2,)))
     assert (view.dtype, view.tobytes()) == (np.uint8, b"{}")
+
+
+def test_elements_of_bytes_are_seen_as_their_encoding(table: SegmentTable, handle: TensorHandle) -> None:
+    array = np.array([[b"ab", b""]], object)
+    view = table.view(handle._replace(dtype="bytes", shape=stored_shape(array)), writable=True)
+    assert (view.dtype, view.shape) == (np.uint8, (10,))
+    fill(view, array)
+    assert Elements(table.view(handle._replace(dtype="bytes", shape=(1, 2, 10))), (1, 2)).decode().tolist() == array.tolist()
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(), (-1,), (3,) * 2, (2, 7), (-1, 8), (1 << 60, 8), (SLOT_BYTES + 1,), (1, SLOT_BYTES + 1), ("a", 8), (1, "8"), (1, 8.0), (None, 8)],
+    ids=str,
+)  # fmt: skip
+def test_a_shape_that_no_elements_of_bytes_have_is_refused(
+    table: SegmentTable, handle: TensorHandle, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(HandleOutOfBounds):
+        table.view(handle._replace(dtype="bytes", shape=shape))
+
+
+@given(data=st.data())
+@settings(deadline=None)
+@pytest.mark.parametrize("dtype", sorted({*_ITEMSIZES, "bfloat16"} - {"json", "bytes"}))
+def test_numbers_of_every_dtype_come_back_bit_by_bit(dtype: str, data: st.DataObject) -> None:
+    shape = data.draw(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=2))
+    wanted = np.frombuffer(data.draw(st.binary(min_size=itemsize(dtype) * 8, max_size=itemsize(dtype) * 8)), np.uint8)
+    with create("local", SegmentSpec("run", "pool", SLOT_BYTES, 1)) as segment:
+        handle = TensorHandle(segment.number, *SlotPool(segment).loan(), 0, dtype, shape)
+        table = SegmentTable()
+        table.add(attach(segment.address))
+        bits = wanted[: handle.nbytes]
+        table.view(handle, writable=True)[...] = bits.view(numpy_dtype(dtype)).reshape(shape)
+        found = table.view(TensorHandle(*handle))
+        assert (found.dtype.name, found.shape) == (dtype, shape)
+        if np.dtype(dtype).kind not in "bc" and itemsize(dtype) < 16:
+            assert segment.slot(0)[: handle.nbytes].tobytes() == bits.tobytes()
+        assert found.tobytes() == bits.view(numpy_dtype(dtype)).reshape(shape).tobytes() or itemsize(dtype) >= 16
+        del found
+        table.close()
+
+
+def test_an_empty_tensor_may_have_extents_that_its_slot_could_not_hold(table: SegmentTable, handle: TensorHandle) -> None:
+    """A slot of a smaller size is given for what takes no bytes."""
+    shape = (0, 64 * SLOT_BYTES, 3)
+    view = table.view(handle._replace(shape=shape, dtype="float32"), writable=True)
+    assert view.shape == shape
+    view[...] = 1
+    assert np.stack([view, view]).shape == (2, *shape)
 
 
 def test_the_same_handle_gives_the_same_array_again(table: SegmentTable, handle: TensorHandle) -> None:
@@ -242,6 +294,15 @@ def test_a_view_speaks_dlpack_without_copying(table: SegmentTable, handle: Tenso
 
 
 # -- side by side -------------------------------------------------------------------------------
+
+
+def test_empty_rows_are_one_array_or_none_but_never_an_error(segment: Segment, pool: SlotPool, table: SegmentTable) -> None:
+    rows = [table.view(handle._replace(shape=(0, 3))) for handle in handles(segment, pool, 3)]
+    stacked = side_by_side(rows)
+    assert stacked is not None
+    assert stacked.shape == (3, 0, 3)
+    # Many empty tensors of one slot have one place.
+    assert side_by_side([rows[0]] * 2) is None
 
 
 def handles(segment: Segment, pool: SlotPool, n: int) -> list[TensorHandle]:

@@ -71,6 +71,27 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         catalogue.asset("zzz")
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("models/mnst.onnx", r"catalogue \(did you mean models/mnist\.onnx\?\)$"),
+        ("models/nope.onnx", r"catalogue; .*/models has mnist\.onnx; the catalogue has open-nsfw, [a-z0-9, -]+-rec$"),
+        ("models/nope.txt", r"catalogue; the catalogue has imagenet$"),
+        ("nowhere/nope.onnx", r"catalogue; the catalogue has open-nsfw, .*-rec$"),
+        ("open-nsf", r"catalogue \(did you mean open-nsfw\?\)$"),
+        ("zzz", r"catalogue; the catalogue has open-nsfw, .*, imagenet$"),
+    ],
+)
+def test_what_is_no_file_is_answered_with_the_files_and_models_that_there_are(
+    tmp_path: Path, name: str, expected: str
+) -> None:
+    (tmp_path / "models").mkdir()
+    for file in ("mnist.onnx", "README.md"):
+        (tmp_path / "models" / file).touch()
+    with pytest.raises(ModelError, match=expected):
+        catalogue.find(name, tmp_path)
+
+
 def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRTLAB_MODELS", "/models")
     assert catalogue.cache_dir() == Path("/models")

@@ -3,9 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from shm.handle import itemsize
 from stages.conversion import encoded
 from stages.errors import SpecMismatch
 from stages.spec import TensorSpec
+
+itemsize("bfloat16")  # from then on numpy knows it by its name
 
 
 @pytest.mark.parametrize(
@@ -24,6 +27,10 @@ from stages.spec import TensorSpec
         ("int64", np.uint64([0, (1 << 63) - 1])),
         ("float32", np.ma.array([1.0, 2.0], mask=False)),
         ("complex64", [1.5, 2]),
+        ("bfloat16", [1.5, -2]),
+        ("bfloat16", np.float32([0.5, np.inf])),
+        ("bfloat16", np.int64([256, 1 << 40])),
+        ("float32", np.array([1.5, 3], "bfloat16")),
     ],
 )
 def test_a_cast_that_loses_nothing_is_made(dtype: str, value: object) -> None:
@@ -51,6 +58,9 @@ def test_a_cast_that_loses_nothing_is_made(dtype: str, value: object) -> None:
         ("int64", np.uint64([0, 1 << 63]), "uint64 values that do not fit into int64, such as 9223372036854775808"),
         ("uint64", np.int64([0, -1]), "int64 values that do not fit into uint64, such as -1"),
         ("float32", [1j, 1], "expected dtype float32, found complex128"),
+        ("bfloat16", [1.0, 1e39], "float64 values that do not fit into bfloat16, such as 1e\\+39"),
+        ("bfloat16", np.int64([0, 257]), "int64 values that do not fit into bfloat16, such as 257"),
+        ("int32", np.array([1, 2], "bfloat16"), "expected dtype int32, found bfloat16"),
         ("complex64", [1e39, 1], "float64 values that do not fit into complex64"),
         ("float32", np.ma.array([1.0, 2.0], mask=[False, True]), "a masked array has hidden values"),
         ("int64", np.array(["2026-01-01", "2026-01-02"], "M8[D]"), "expected dtype int64, found datetime64"),
@@ -83,3 +93,13 @@ def test_a_document_is_compact_and_in_utf_8() -> None:
 def test_none_is_no_number() -> None:
     with pytest.raises(SpecMismatch, match="output 'y': expected float32 values, found None"):
         encoded(TensorSpec("y", "float32", (2,)), None)
+
+
+def test_elements_are_bytes_and_texts_of_any_length() -> None:
+    spec = TensorSpec("y", "bytes", ("n",), {"n": 4, "bytes": 99})
+    made = encoded(spec, ["ü", b"\0"])
+    assert (made.dtype, made.tolist()) == (object, [b"\xc3\xbc", b"\0"])
+    with pytest.raises(SpecMismatch, match=r"output 'y': expected an array of bytes: expected elements of bytes.* found int"):
+        encoded(spec, [1])
+    with pytest.raises(SpecMismatch, match="output 'y': expected bytes values, found None"):
+        encoded(spec, None)

@@ -105,9 +105,9 @@ def test_imagenet_knows_a_cat(imagenet: Pipeline, photos: Path) -> None:
 
 
 def test_every_digit_is_read() -> None:
-    mnist = Pipeline("mnist")
+    digits = Pipeline("digits")
     files = sorted((ROOT / "photos" / "digits").glob("*.png"))
-    done = mnist(files)
+    done = digits(files)
     assert len(files) == 10
     assert [done.result(row, "labels")[0] for row in range(10)] == [file.stem for file in files]
     assert min(done.result(row, "scores")[0] for row in range(10)) > 0.5

@@ -134,3 +134,68 @@ def test_what_an_edge_lets_through_always_fits(
 def test_a_spec_survives_being_written_down(shape: list[int | str], most: int) -> None:
     spec = TensorSpec("x", "float32", tuple(shape), {e: most for e in shape if isinstance(e, str)})
     assert TensorSpec.from_dict(spec.to_dict()) == spec
+
+
+NAMES = TensorSpec("names", "bytes", ("n",), {"n": 4, "bytes": 40})
+
+
+def test_elements_of_bytes_are_bounded_by_the_bytes_of_all_of_them() -> None:
+    assert (NAMES.max_nbytes, NAMES.max_shape, NAMES.is_static) == (40, (4,), False)
+    assert NAMES.stored_shape == ("n", "bytes")
+    assert str(NAMES) == "names bytes[n<=4] in bytes<=40"
+    assert TensorSpec.from_dict(NAMES.to_dict()) == NAMES
+    one = TensorSpec("name", "bytes", (), {"bytes": 9})
+    assert (one.is_static, one.stored_shape, one.max_nbytes) == (False, ("bytes",), 9)
+    assert TensorSpec("x", "uint8", ("n", 2), {"n": 3}).stored_shape == ("n", 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "why"),
+    [
+        ((4, 40), None),
+        ((0, 0), None),
+        ((5, 40), "expected at most 4 for 'n'"),
+        ((4, 41), "expected at most 40 for 'bytes' of [n<=4] in bytes<=40, found 41"),
+        ((4, 15), "[4] elements take at least 16 bytes with their lengths, found 15"),
+        ((40,), "expected 1 dimensions [n<=4] in bytes<=40, found []"),
+        ((1, 1, 40), "expected 1 dimensions [n<=4] in bytes<=40, found [1, 1]"),
+    ],
+)
+def test_elements_of_bytes_fit_by_their_shape_and_their_bytes(shape: tuple[int, ...], why: str | None) -> None:
+    found = NAMES.misfit("bytes", shape)
+    assert found == why if why is None else found is not None and found.startswith(why)
+
+
+def test_elements_of_bytes_need_a_bound_of_a_name_of_its_own() -> None:
+    with pytest.raises(SpecMismatch, match=r"of any length; .* so give the most: max: \{bytes: \.\.\.\}"):
+        TensorSpec("x", "bytes", ("n",), {"n": 4})
+    with pytest.raises(SpecMismatch, match="give the dimension another name"):
+        TensorSpec("x", "bytes", ("bytes",), {"bytes": 4})
+    with pytest.raises(SpecMismatch, match="max names 'bytes', not in its shape"):
+        TensorSpec("x", "uint8", ("n",), {"n": 4, "bytes": 4})
+
+
+def test_an_edge_of_elements_fits_if_all_of_them_have_room() -> None:
+    wide = TensorSpec("names", "bytes", ("m",), {"m": 4, "bytes": 41})
+    assert wide.misfit_of_edge(NAMES) is None
+    assert NAMES.misfit_of_edge(wide) == "up to 41 of [m<=4] in bytes<=41 into bytes<=40"
+    assert NAMES.misfit_of_edge(TensorSpec("x", "uint8", ("n",), {"n": 4})) == "dtype uint8 into bytes"
+
+
+def test_many_tensors_of_bytes_lie_one_after_the_other_by_what_they_take() -> None:
+    many = TensorSpec("names", "bytes", ("n",), {"n": 4, "bytes": 100}, many=3, many_bytes=256)
+    assert many.offsets([(2, 8), (1, 70), (1, 60)]) == [192, 64, 0]
+    with pytest.raises(SpecMismatch, match="3 tensors of 384 bytes in all, expected at most 256"):
+        many.offsets([(1, 100), (1, 100), (1, 100)])
+
+
+def test_an_empty_tensor_fits_a_free_dimension() -> None:
+    """0 is an extent like any other up to the maximum, as it is for numpy."""
+    spec = TensorSpec("x", "float32", ("n", 3), {"n": 5})
+    assert spec.misfit("float32", (0, 3)) is None
+    assert spec.misfit("float32", (0, 2)) is not None
+    assert TensorSpec("x", "float32", (5, 3)).misfit("float32", (0, 3)) is not None
+
+
+def test_bfloat16_takes_two_bytes() -> None:
+    assert TensorSpec("x", "bfloat16", (3, 5)).max_nbytes == 30

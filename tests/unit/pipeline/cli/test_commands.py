@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -83,6 +84,17 @@ def test_check_shows_the_plan_and_starts_nothing(run: Run, config: Path) -> None
         assert line in lines
     assert sum(line.startswith(("one/0 ", "two/0 ", "two/1 ")) for line in lines) == 3
     assert "\x1b" not in out
+
+
+def test_check_shows_the_link_and_why_it_is_another_one(
+    run: Run, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "link: zmq" in rows(run("check", str(config))[1])
+    assert "link: ring" in rows(run("check", str(config), "--set", "link=ring")[1])
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    lines = rows(run("check", str(config), "--set", "link=ring")[1])
+    assert "link: zmq" in lines
+    assert "link: zmq in place of ring: its processors do not order memory" in " ".join(lines)
 
 
 def test_check_tells_what_a_stage_wants_known_and_refuses_larger_batches_than_it_takes(run: Run, tmp_path: Path) -> None:
@@ -204,7 +216,7 @@ def test_the_schema_is_json_that_describes_the_yaml(run: Run, tmp_path: Path) ->
     assert document["required"] == ["inputs", "stages"]
     assert set(document["properties"]) == {
         "name", "inputs", "stages", "outputs", "ingress", "segments", "drain_s", "run",
-        "deadline_ms", "queue", "canary", "capsules", "answer_each_child",
+        "deadline_ms", "queue", "canary", "capsules", "answer_each_child", "serve", "link", "metrics",
     }  # fmt: skip
     assert run("schema", "--output", str(tmp_path / "schema.json")) == (0, "", "")
     assert (tmp_path / "schema.json").read_text() == out

@@ -65,6 +65,6 @@ def test_the_readme_shows_what_it_prints(capsys: pytest.CaptureFixture[str], pul
     assert code == 0
     # How many replicas there are is the machine's; the page shows those of two cores.
     shown, printed = (
-        re.sub(r"<br/>\d+ replicas", "", text) for text in ((ROOT / "README.md").read_text(encoding="utf-8"), out)
+        re.sub(r"<br/>\d+ replicas", "", text) for text in ((ROOT / "docs/tour.md").read_text(encoding="utf-8"), out)
     )
     assert f"```mermaid\n{printed}```\n" in shown

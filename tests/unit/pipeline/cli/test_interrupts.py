@@ -28,7 +28,7 @@ def restored() -> Iterator[None]:
 
 
 # `end_before_start` is for a run that imports its own modules: test_stop_signals.py.
-@pytest.mark.parametrize(("command", "library"), [("run", "typer"), ("check", "typer"), ("check", "numpy")])
+@pytest.mark.parametrize(("command", "library"), [("run", "typer"), ("check", "typer"), ("check", "yaml")])
 def test_ctrl_c_during_an_import_ends_quietly(
     started: Callable[..., subprocess.Popen[Any]], tmp_path: Path, library: str, command: str
 ) -> None:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.client.shared import SharedClient
 from pipeline.graph.plan import Plan
+from tests.unit.pipeline.client.direct import Direct
 from tests.unit.pipeline.client.loopback import Client, ClientInbox, Pipeline, owner_lock
+from tests.unit.pipeline.client.served import Served
 from tests.unit.pipeline.scheduler.graphs import make_plan
 
 
@@ -48,3 +51,32 @@ def pipeline(start: Callable[..., Pipeline]) -> Pipeline:
 def client(pipeline: Pipeline, run_dir: Path) -> Iterator[Client]:
     with Client.connect(run_dir) as client:
         yield client
+
+
+@pytest.fixture
+def direct() -> Iterator[Direct]:
+    """A client that is let in."""
+    direct = Direct()
+    direct.start()
+    direct.connect()
+    yield direct
+    direct.close()
+
+
+@pytest.fixture
+def served(pipeline: Pipeline) -> Iterator[Served]:
+    """A pipeline that works by itself."""
+    # Otherwise it works when an inbox of a client is looked at.
+    ClientInbox.running = None
+    with Served(pipeline) as served:
+        yield served
+    pipeline.die()
+
+
+@pytest.fixture
+def shared(served: Served, run_dir: Path, request: pytest.FixtureRequest) -> Iterator[SharedClient]:
+    """A client of it that threads share."""
+    with SharedClient.connect(run_dir, name="shared", pending=4) as client:
+        yield client
+    # pytest keeps it until the test is over; the descriptor of its bell is closed when it is gone.
+    request.node.funcargs.clear()

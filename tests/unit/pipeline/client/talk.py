@@ -41,7 +41,7 @@ def submission(tag: int, granted: SlotRef) -> Submission:
 
 
 def ok(tag: int) -> Answer:
-    return Answer(tag, OK, "", (OUT,), (), "")
+    return Answer(tag, OK, "", (OUT,), b"", "")
 
 
 class Owner:

@@ -256,7 +256,7 @@ def test_a_time_limit_may_be_of_any_size_and_must_be_a_number(client: Client) ->
 def test_who_holds_its_own_drafts_is_told_so(pipeline: Pipeline, run_dir: Path) -> None:
     with ImpatientClient.connect(run_dir) as client:
         drafts = [client.draft(timeout_s=10, x=(16,), y=(16,)) for _ in range(6)]
-        with pytest.raises(Overloaded, match="this client keeps 0 slots of earlier results and 6 drafts"):
+        with pytest.raises(Overloaded, match="this client keeps 0 slots of earlier results and 6 drafts or loans"):
             client.draft(x=(16,), y=(16,))
         drafts.clear()
         client.draft(timeout_s=10, x=(16,), y=(16,)).discard()
@@ -376,6 +376,7 @@ def test_a_client_that_leaves_leaves_nothing(client: Client, pipeline: Pipeline,
         unsent.get()
     with pytest.raises(ValueError, match="read-only"):
         draft.inputs["x"][...] = 1
+    del draft
     # What was answered can still be read.
     assert answered.get()["z"].tobytes() == expected_answer(pipeline.plan, {"x": X, "y": Y})["z"]
     del answered
@@ -384,6 +385,25 @@ def test_a_client_that_leaves_leaves_nothing(client: Client, pipeline: Pipeline,
     for call in (lambda: client.submit(x=X, y=Y), client.pump, client.status, lambda: client.draft(x=(16,), y=(16,))):
         with pytest.raises(ClientMisuse, match="this client is closed; connect again"):
             call()
+
+
+def test_a_slot_that_another_thread_still_writes_is_no_other_clients_after_the_end(
+    client: Client, pipeline: Pipeline, run_dir: Path
+) -> None:
+    draft = client.draft(x=(16,), y=(16,))
+    part = draft.inputs["x"][:8]  # what a thread writes, such as a decoder
+    client.close()
+    del draft
+    arrived_without_client(pipeline, lambda: sum(pipeline.in_use) == 1)
+    with Client.connect(run_dir) as other:
+        drafts = [other.draft(x=(16,), y=(16,)) for _ in range(3)]
+        for each in drafts:
+            each.inputs["x"][...] = 7
+        part[...] = 1
+        assert all((each.inputs["x"] == 7).all() for each in drafts)
+        del each, drafts
+    del part
+    arrived_without_client(pipeline, lambda: sum(pipeline.in_use) == 0)
 
 
 # -- the scheduler's death --------------------------------------------------------------------------
@@ -458,5 +478,5 @@ def test_a_pipeline_that_stopped_or_never_gets_ready_is_not_waited_for(
         Client.connect(run_dir, timeout_s=0.05)
     (run_dir / "owner.lock").unlink()
     with pytest.raises(Unavailable, match="no pipeline runs in"):
-        Client.connect(run_dir, timeout_s=10)
+        Client.connect(run_dir, timeout_s=0.1)
     assert list((run_dir / "clients").iterdir()) == []

@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.errors import ClientMisuse, PipelineError
 from tests.unit.pipeline.client.loopback import Client, Pipeline, arrived, arrived_without_client
+from tests.unit.pipeline.scheduler.graphs import make_plan
 
 X = bytes(range(1, 17))
 
@@ -58,11 +59,13 @@ def test_every_call_of_another_thread_is_refused_and_hurts_nothing(client: Clien
     draft.submit().get(10).release()
 
 
-def test_the_last_array_may_be_dropped_in_any_thread(client: Client, pipeline: Pipeline) -> None:
-    arrays = [client.submit(x=X, y=X).get(10)["z"] for _ in range(3)]
-    arrived(client, pipeline, lambda: pipeline.in_use[-1] == 3)
-    in_thread(arrays.clear)
-    arrived_without_client(pipeline, lambda: pipeline.in_use[-1] == 0)
+def test_the_last_array_may_be_dropped_in_any_thread(start: Callable[..., Pipeline], run_dir: Path) -> None:
+    pipeline = start(make_plan("early outputs", slots=24, credits=4))
+    with Client.connect(run_dir) as client:
+        arrays = [client.submit(x=X, y=X).get(10)["z"] for _ in range(3)]
+        arrived(client, pipeline, lambda: pipeline.in_use[-1] == 3)
+        in_thread(arrays.clear)
+        arrived_without_client(pipeline, lambda: pipeline.in_use[-1] == 0)
 
 
 def test_a_client_that_is_dropped_without_close_gives_everything_back(run_dir: Path, pipeline: Pipeline) -> None:
@@ -88,6 +91,24 @@ def test_a_client_in_a_circle_is_closed_by_the_collector_in_whatever_thread(run_
     assert len(list((run_dir / "clients").glob("*.lock"))) == 1
     del kept
     arrived_without_client(pipeline, lambda: not any(pipeline.in_use))
+    assert list((run_dir / "clients").iterdir()) == []
+
+
+def test_a_closed_client_goes_with_the_last_of_its_answers_though_the_collector_frees_both_at_once(
+    run_dir: Path, pipeline: Pipeline
+) -> None:
+    client = Client.connect(run_dir)
+    future = client.submit(x=X, y=X)
+    assert future.wait(10)
+    client.close()
+    circle: list[Any] = [future]
+    circle.append(circle)
+    gc.collect()
+    # Bytes of that slot may still be read.
+    assert len(pipeline.scheduler.ingress.clients) == 1
+    del client, future, circle
+    gc.collect()
+    arrived_without_client(pipeline, lambda: not pipeline.scheduler.ingress.clients and not any(pipeline.in_use))
     assert list((run_dir / "clients").iterdir()) == []
 
 
@@ -124,3 +145,16 @@ def test_a_child_of_a_fork_is_told_to_connect_and_holds_no_lock(
     assert future.get(10)["z"].nbytes == kept.nbytes
     assert client.submit(x=X, y=X).get(10)["z"].tobytes() == kept.tobytes()
     assert len(list((run_dir / "clients").iterdir())) == 2
+
+
+def test_what_was_held_back_goes_on_while_no_other_thread_sends(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, seen = client._exchange.there, []
+    monkeypatch.setattr(
+        there._scheduler, "proceed", lambda: seen.append((there._mutex.locked(), there._holder)), raising=True
+    )
+    there.proceed()
+    assert seen == [(True, threading.get_ident())]
+    assert not there._mutex.locked()
+    assert client.submit(x=X, y=X).get(10)["z"].nbytes == 16

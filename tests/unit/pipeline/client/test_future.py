@@ -52,7 +52,7 @@ def test_a_future_whose_error_was_raised_gives_its_slots_back_when_it_is_dropped
     talk.said()
     talk.answered(replace(ok(1), last=False))
     if way == "answer":
-        talk.answered(Answer(1, "BadInput", "no", (), (), "", part=1))
+        talk.answered(Answer(1, "BadInput", "no", (), b"", "", part=1))
     else:
         talk.session.close(talk.now)
     parts: list[Any] = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.client.leases import Lease, Leases
@@ -43,6 +45,35 @@ def test_a_lease_that_is_gone_is_said_at_once_if_nothing_is_under_way() -> None:
     assert leases.said == [Submit(ME, 0, (), (slot(0),))]
     assert leases.count == 0
     assert leases.empty
+
+
+class Unread:
+    """So many answers are still to be read."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def are(self, count: int) -> bool:
+        return self.count >= count
+
+
+def test_a_caller_that_reads_a_row_of_answers_says_so_in_few_messages_and_keeps_back_no_more_than_it_still_holds() -> None:
+    leases = Reporting()
+    leases.unread = unread = Unread(16)
+    rows = [lease_of(leases, number) for number in range(16)]
+    while rows:
+        unread.count -= 1
+        del rows[0]
+        assert len(leases._epoch.dropped) <= unread.count
+    assert [len(message.releases) for message in leases.said] == [9, 4, 2, 1]
+
+
+def test_while_a_caller_waits_for_a_slot_each_is_said_at_once() -> None:
+    leases = Reporting()
+    leases.unread, leases.short = Unread(16), True
+    lease = lease_of(leases, 0)
+    del lease
+    assert len(leases.said) == 1
 
 
 def test_while_something_is_under_way_it_goes_with_the_next_message() -> None:
@@ -125,3 +156,52 @@ def test_a_lease_in_a_circle_is_given_back_by_the_collector(turn: int) -> None:
     del circle
     gc.collect()
     assert leases.said == [Submit(ME, 0, (), (slot(turn),))]
+
+
+def arrays_over(*memories: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """As an application gets them: each a view of the array that is made for its input."""
+    return [memory.view()[...] for memory in memories]
+
+
+def test_a_slot_that_may_be_written_is_kept_until_the_last_array_on_it_is_gone() -> None:
+    leases = Reporting()
+    x, y = arrays_over(np.ndarray(8, np.uint8, bytearray(8)), np.ndarray(8, np.uint8, bytearray(8)))
+    leases.keep(slot(0), [x, y])
+    assert leases.goodbye() == Bye(ME, (slot(0),))
+    part = y[2:4][1:]
+    del x, y
+    assert (leases.said, leases.empty) == ([], False)
+    del part
+    assert (leases.said, leases.empty) == ([Submit(ME, 0, (), (slot(0),))], True)
+
+
+def test_a_slot_whose_arrays_are_all_gone_is_given_back_at_once() -> None:
+    leases = Reporting()
+    leases.keep(slot(0), arrays_over(np.ndarray(8, np.uint8, bytearray(8))))
+    assert leases.said == [Submit(ME, 0, (), (slot(0),))]
+
+
+def test_arrays_with_equal_elements_are_told_apart() -> None:
+    leases = Reporting()
+    arrays = arrays_over(np.ndarray(8, np.uint8, bytearray(8)), np.ndarray(8, np.uint8, bytearray(8)))
+    for number, array in enumerate(arrays):
+        leases.keep(slot(number), [array])
+    del array
+    arrays.pop(0)
+    assert leases.said == [Submit(ME, 0, (), (slot(0),))]
+
+
+@pytest.mark.parametrize(("slots", "most"), [(0, 1), (8, 1), (15, 1), (16, 2), (64, 8)])
+def test_results_are_on_an_eighth_of_the_slots_at_most_and_on_one_at_least(slots: int, most: int) -> None:
+    leases = Leases(ME)
+    leases.limit_reading(slots)
+    held = []
+    for number in range(most):
+        assert not leases.reads_enough
+        held.append(lease_of(leases, number))
+        # Answers that were not read do not count.
+        lease_of(leases, 100 + number)
+        held[-1].read = True
+    assert leases.reads_enough
+    held.pop()
+    assert not leases.reads_enough

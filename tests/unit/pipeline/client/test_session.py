@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
@@ -16,6 +17,7 @@ from pipeline.wire.messages import (
     Answer,
     Answers,
     AskStatus,
+    Bye,
     Cancel,
     Gone,
     Hello,
@@ -186,7 +188,7 @@ def test_a_draft_that_was_submitted_is_closed_and_has_no_slot(talk: Talk) -> Non
 
 def test_an_error_finishes_a_request_too(talk: Talk) -> None:
     pending = talk.submit(slot(0))
-    talk.answered(Answer(1, "BadInput", "no", (), (), ""))
+    talk.answered(Answer(1, "BadInput", "no", (), b"", ""))
     assert isinstance(pending.error(), RequestRefused)
 
 
@@ -194,7 +196,7 @@ def test_a_request_is_cancelled_behind_what_was_kept_back_and_only_while_it_is_u
     pending = talk.session.submit(talk.draft(slot(0)), 0, 0, "", talk.pending)
     talk.session.cancel(pending.tag)
     assert [type(message) for message in talk.said()] == [Submit, Cancel]
-    talk.answered(Answer(pending.tag, "Cancelled", "", (), (), ""))
+    talk.answered(Answer(pending.tag, "Cancelled", "", (), b"", ""))
     talk.session.cancel(pending.tag)
     assert talk.said() == []
 
@@ -285,7 +287,7 @@ def test_a_slot_that_is_read_no_more_goes_at_once_if_nothing_is_under_way_and_el
 
 
 def test_a_status_is_asked_for_and_kept(talk: Talk) -> None:
-    earlier, latest = (PipelineStatus("demo", epoch, True, {}, 0, {}, {}, (), (), (), (), ()) for epoch in (1, 2))
+    earlier, latest = (PipelineStatus("demo", epoch, True, {}, 0, {}, {}, (), (), (), (), (), 10.0) for epoch in (1, 2))
     talk.session.statuses.append(earlier)
     talk.session.ask_status()
     assert talk.said() == [AskStatus(ME)]
@@ -314,6 +316,16 @@ def test_a_gap_in_the_numbers_is_asked_for_once_and_nothing_behind_it_is_taken_i
     assert talk.said() == [Again(ME, 0)]
     assert talk.session.grant(SMALL) is None
     assert talk.leases.seen == 0
+
+
+def test_what_was_confirmed_meanwhile_is_not_asked_for_again(talk: Talk) -> None:
+    talk.session.mend()
+    (asked,) = [message for message in talk.session.to_send() if isinstance(message, Again)]
+    talk.session.there.seen += 1
+    (asks,) = [message for message in talk.session.to_send() if isinstance(message, Again)]
+    assert asks == Again(asked.client, asked.seen + 1)
+    talk.session.sent(asks)
+    assert [message for message in talk.session.to_send() if isinstance(message, Again)] == []
 
 
 def test_a_silent_scheduler_is_asked_every_half_second_and_one_that_speaks_is_not(talk: Talk) -> None:
@@ -353,7 +365,7 @@ def test_mending_asks_for_what_was_lost_and_settles_what_was_asked(talk: Talk) -
 def test_a_message_that_was_taken_in_half_is_taken_in_once_more(talk: Talk) -> None:
     first, second = talk.submit(slot(1)), talk.submit(slot(0))
     talk.said()
-    message = Answers(3, (ok(1), Answer(2, OK, "", (OUT._replace(slot=1),), (), "")), (slot(5),), 0)
+    message = Answers(3, (ok(1), Answer(2, OK, "", (OUT._replace(slot=1),), b"", "")), (slot(5),), 0)
     arm, armed = talk.leases.arm, []
 
     def cut(lease: Any) -> None:
@@ -424,6 +436,21 @@ def test_a_scheduler_that_does_not_know_the_client_is_another_one(talk: Talk, ep
     assert (talk.session.lost is not None) == lost
 
 
+def test_a_client_that_is_let_go_of_says_no_hello_under_its_number_and_names_what_it_still_uses(talk: Talk) -> None:
+    pending, draft = talk.submit(slot(1)), talk.draft(slot(0))
+    written = draft.inputs.setdefault("x", np.zeros(16, np.uint8))[:]
+    talk.said()
+    talk.session.receive(Gone(-1, "let go of"), talk.now)
+    assert str(pending.error()) == "let go of; ask again in a moment"
+    assert not draft.open
+    assert talk.session.moving
+    talk.session.wake(talk.now + 10 * SECOND)
+    assert talk.said() == []
+    assert talk.session.there.goodbye() == Bye(ME, (slot(0),))
+    del written, draft
+    assert talk.session.there.goodbye() == Bye(ME, ())
+
+
 def test_slots_of_a_dead_scheduler_are_not_given_to_the_next(talk: Talk) -> None:
     pending = talk.submit(slot(0))
     talk.said()
@@ -441,6 +468,13 @@ def test_a_client_that_is_closed_fails_what_is_under_way_and_closes_its_drafts(t
     talk.session.close(talk.now)
     assert str(pending.error()) == "this client was closed before the request was answered"
     assert not draft.open
+
+
+def test_a_client_that_is_closed_and_still_referred_to_maps_no_segment(talk: Talk) -> None:
+    mapped = talk.session.table
+    talk.session.close(talk.now)
+    assert talk.session.table is not mapped
+    assert len(talk.session.table) == 0
 
 
 @pytest.mark.parametrize("message", [Hello(1, "another"), Loan(1, 1, 1, True), Unavailable("no message"), None])

@@ -79,7 +79,7 @@ def test_every_node_has_its_place(tmp_path: Path) -> None:
         ("a: !!int x\n", "a.yaml:1:4: the tag !!int is not allowed for 'x'; remove it"),
         ("a: !mine {b: 1}\n", "a.yaml:1:4: the tag !mine is not allowed; remove it"),
         ("a: {<<: 5}\n", "a.yaml:1:9: expected a mapping, or a list of mappings, to merge"),
-        (b"a: \xff\n", "a.yaml: expected UTF-8 text, found byte 0xff at offset 3"),
+        (b"a: \xff\n", "a.yaml: expected a YAML file, which is UTF-8 text; found byte 0xff at offset 3"),
         ("a: \x00\n", "a.yaml: not YAML: unacceptable character #x0000: special characters are not allowed in \"<unicode string>\", position 3"),
     ],
 )
@@ -109,6 +109,12 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_or_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.yaml: there is no such file"):
         read_document(tmp_path / "nothing.yaml")
+    with pytest.raises(ConfigError, match=r"gone/nothing\.yaml: there is no such file$"):
+        read_document(tmp_path / "gone/nothing.yaml")
+    for name in ("resnet.yaml", "other.yaml", "resnt.jpg"):
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match=rf"resnt\.yaml: there is no such file \(did you mean {tmp_path}/resnet.yaml\?\)$"):
+        read_document(tmp_path / "resnt.yaml")
     with pytest.raises(ConfigError, match="expected a YAML file, found a directory"):
         read_document(tmp_path)
     (tmp_path / "loop").symlink_to("loop")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.loader import LoadedConfig, load_config
+from pipeline.config.schema import SegmentsConfig
 from stages.spec import TensorSpec
 
 Load = Callable[..., LoadedConfig]
@@ -36,6 +37,13 @@ def test_what_is_left_out_has_its_default(load: Load) -> None:
     assert (decode.options, decode.inputs, decode.after, decode.env) == ({}, None, (), {})
     assert (decode.batch.max_size, decode.batch.max_delay_ms) == (1, 0.0)
     assert loaded.inputs == (TensorSpec("image", "uint8", ("bytes",), {"bytes": 16 << 20}),)
+
+
+def test_segments_may_be_files_of_a_folder(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHARED", "/run/trtlab")
+    segments = load(MINIMAL + "segments: {dir: '${SHARED}//shm/', group: 2000}\n").config.segments
+    assert segments == SegmentsConfig(dir="/run/trtlab/shm", group=2000)
+    assert load(MINIMAL + "segments: {dir: /shm}\n").config.segments == SegmentsConfig(dir="/shm", group=None)
 
 
 def test_what_is_given_is_taken(load: Load) -> None:
@@ -175,10 +183,16 @@ def test_a_mistake_in_a_stage_is_found_at_its_place(complaints: Complaints, line
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("name: My Net", "demo.yaml:6:7: name: expected 1 to 40 characters of a-z, 0-9 and -, found 'My Net'"),
+        ("name: My Net", "demo.yaml:6:7: name: expected 1 to 40 characters of a-z, 0-9, _ and -, found 'My Net'"),
         ("name: 5", "demo.yaml:6:7: name: expected text, found 5; put it in quotes"),
         ("segments: posx", "demo.yaml:6:11: segments: expected 'posix' or 'sysv', found 'posx' (did you mean posix?)"),
         ("segments: 1", "demo.yaml:6:11: segments: expected 'posix' or 'sysv', found 1"),
+        (
+            "segments: {dir: shm}",
+            "demo.yaml:6:17: segments.dir: expected the absolute path of a folder, such as /run/trtlab/shm, found 'shm'",
+        ),
+        ("segments: {dir: /shm, grup: 1}", "demo.yaml:6:23: segments.grup: unknown field (did you mean group?)"),
+        ("segments: {dir: /shm, group: staff}", "demo.yaml:6:30: segments.group: expected a whole number, found 'staff'"),
         ("drain_s: -1", "demo.yaml:6:10: drain_s: expected at least 0, found -1"),
         ("outputs: [decode]", "demo.yaml:6:11: outputs[0]: expected producer.tensor, such as ingress.image, found 'decode'"),
         ("output: []", "demo.yaml:6:1: output: unknown field (did you mean outputs?)"),
@@ -199,7 +213,7 @@ def test_a_mistake_at_the_top_is_found_at_its_place(complaints: Complaints, line
         ("{name: x, dtype: uint8, shape: [-1]}", "demo.yaml:1:42: inputs[0].shape[0]: expected a number of at least 0, or the name of a free dimension such as H, found -1"),
         ("{name: x, dtype: uint8, shape: [N], max: {N: lots}}", "demo.yaml:1:55: inputs[0].max.N: expected bytes, such as 4096, \"608KiB\" (powers of 1024) or \"10MB\" (powers of 1000), found 'lots'"),
         ("{name: x, dtype: uint8, shape: [N]}", "demo.yaml:1:10: inputs[0]: tensor 'x': free dimension 'N' has no maximum; slots are sized from it, so give one: max: {N: ...}"),
-        ("{name: x, dtype: object, shape: [1]}", "demo.yaml:1:10: inputs[0]: tensor 'x': dtype 'object' cannot lie in shared memory; expected a numpy name of a plain number such as 'uint8' or 'float32', or 'json'"),
+        ("{name: x, dtype: object, shape: [1]}", "demo.yaml:1:10: inputs[0]: tensor 'x': dtype 'object' cannot lie in shared memory; expected a numpy name of a plain number such as 'uint8', 'float32' or 'bfloat16', or 'bytes' or 'json'"),
         ("{name: '', dtype: uint8, shape: [1]}", "demo.yaml:1:17: inputs[0].name: expected at least one character, found none"),
     ],
 )

@@ -44,7 +44,7 @@ def overlap(a: Frame, b: Frame) -> bool:
     )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(diagrams())
 def test_nothing_lies_on_anything_else(diagram: Diagram) -> None:
     layout = place(diagram)
@@ -55,7 +55,7 @@ def test_nothing_lies_on_anything_else(diagram: Diagram) -> None:
         assert not overlap(a, b)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(diagrams())
 def test_a_frame_holds_its_own_boxes_and_no_others(diagram: Diagram) -> None:
     layout = place(diagram)
@@ -69,7 +69,7 @@ def test_a_frame_holds_its_own_boxes_and_no_others(diagram: Diagram) -> None:
                 assert not overlap(frame, inside)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(diagrams())
 def test_every_arrow_goes_down_from_its_source_to_its_target_through_its_label(diagram: Diagram) -> None:
     layout = place(diagram)
@@ -86,7 +86,7 @@ def test_every_arrow_goes_down_from_its_source_to_its_target_through_its_label(d
         assert any(abs(x - middle) < 0.01 for x, _ in route.points)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(diagrams())
 def test_everything_is_in_the_picture(diagram: Diagram) -> None:
     layout = place(diagram)
@@ -112,7 +112,7 @@ def test_branches_that_need_not_cross_do_not() -> None:
     assert (layout.boxes["for-a"].x < layout.boxes["for-b"].x) == left_first
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(diagrams())
 def test_the_picture_is_xml_with_every_box_and_arrow(diagram: Diagram) -> None:
     root = ElementTree.fromstring(to_svg(diagram))

@@ -169,7 +169,102 @@ def test_arrays_may_come_as_nested_lists_by_the_names_of_the_inputs() -> None:
     assert json.loads(both["request"].tobytes()) == {"k": "v"}
     free = TensorSpec("x", "float32", ("N", 2), {"N": 5})
     with pytest.raises(InvalidRequest, match="expected 2 dimensions"):
-        arrays_of_json(b"[]", [free])
+        arrays_of_json(b"[1]", [free])
+
+
+@pytest.mark.parametrize(
+    ("shape", "text", "wanted"),
+    [
+        (("N", 2), b"[]", (0, 2)),
+        (("N", "M"), b"[]", (0, 0)),
+        (("N", "M", 3), b"[[], []]", (2, 0, 3)),
+        (("N", "M"), b"[[], []]", (2, 0)),
+        (("N",), b"[]", (0,)),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "bytes"])
+def test_an_empty_array_has_the_axes_that_json_cannot_show(
+    dtype: str, shape: tuple[int | str, ...], text: bytes, wanted: tuple[int, ...]
+) -> None:
+    most = {extent: 5 for extent in shape if isinstance(extent, str)} | ({"bytes": 64} if dtype == "bytes" else {})
+    assert arrays_of_json(text, [TensorSpec("x", dtype, shape, most)])["x"].shape == wanted
+    with pytest.raises(InvalidRequest):
+        arrays_of_json(text, [TensorSpec("x", dtype, (5, 2), {"bytes": 64} if dtype == "bytes" else {})])
+
+
+NAMES = TensorSpec("names", "bytes", ("n", "m"), {"n": 4, "m": 3, "bytes": 64})
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("chunk", [1 << 20, 7, 1])
+def test_texts_and_bytes_of_a_file_are_elements(monkeypatch: pytest.MonkeyPatch, order: str, chunk: int) -> None:
+    monkeypatch.setattr("pipeline.feeding.arrays._CHUNK_BYTES", chunk)
+    values = [["a", "ü"], ["", "long er"], ["\0x", "z"]]
+    wanted = [[text.encode() for text in row] for row in values]
+    assert read_arrays(npy(np.array(values, order=order)), [NAMES])["names"].tolist() == wanted
+    assert read_arrays(npy(np.array(wanted, order=order)), [NAMES])["names"].tolist() == wanted
+    big_endian = np.array(values).astype(">U7")
+    assert read_arrays(npy(big_endian), [NAMES])["names"].tolist() == wanted
+    for empty in (np.empty((0, 2), "S5"), np.empty((2, 0), "U0")):
+        assert read_arrays(npy(empty), [NAMES])["names"].shape == empty.shape
+
+
+@pytest.mark.parametrize(
+    ("array", "why"),
+    [
+        (np.array([["a"] * 4]), "expected at most 3 for 'm'"),
+        (np.array([[b"a" * 65]]), "expected at most 64 bytes in all, found elements of up to 65"),
+        (np.array([[b"a" * 30] * 2]), "expected at most 64 bytes in all, with 4 for each length; found more"),
+        (np.array([["\ud800"]]), "surrogates not allowed"),
+        (np.array([b"a"]), "expected 2 dimensions"),
+        (np.zeros((1, 1)), "expected dtype bytes, found float64"),
+    ],
+)
+def test_elements_of_a_file_that_do_not_fit_are_refused(array: np.ndarray, why: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"input 'names': .*{why}"):
+        read_arrays(npy(array), [NAMES])
+
+
+def test_objects_are_not_unpickled_and_a_cut_file_is_told() -> None:
+    stream = io.BytesIO()
+    np.save(stream, np.array([[b"a"]], object), allow_pickle=True)
+    stream.seek(0)
+    with pytest.raises(InvalidRequest, match="found Python objects; of elements of bytes make an array of 'S'"):
+        read_arrays(stream, [NAMES])
+    cut = io.BytesIO(npy(np.array([[b"abc", b"d"]])).getvalue()[:-2])
+    with pytest.raises(InvalidRequest, match="the file is cut: 4 of 6 bytes"):
+        read_arrays(cut, [NAMES])
+
+
+def test_a_file_that_claims_to_have_endless_elements_costs_no_memory() -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|S64", "fortran_order": False, "shape": (4, 1 << 50)})
+    header.seek(0)
+    with pytest.raises(InvalidRequest, match="expected at most 3 for 'm'"):
+        read_arrays(header, [NAMES])
+
+
+def test_bfloat16_comes_as_numbers_in_json_and_as_numpy_writes_it() -> None:
+    spec = TensorSpec("x", "bfloat16", (3,))
+    numbers = np.array([0.5, -2, 100], "bfloat16")
+    assert read_arrays(npy(numbers), [spec])["x"].tolist() == numbers.tolist()
+    assert arrays_of_json(b"[0.5, -2, 100]", [spec])["x"].tobytes() == numbers.tobytes()
+    for wrong, why in ((b"[true, false, true]", "expected numbers"), (b"[1e39, 0, 0]", "numbers that bfloat16 can hold")):
+        with pytest.raises(InvalidRequest, match=why):
+            arrays_of_json(wrong, [spec])
+    with pytest.raises(InvalidRequest, match="expected dtype bfloat16, found float16"):
+        read_arrays(npy(np.zeros(3, np.float16)), [spec])
+    with pytest.raises(InvalidRequest, match="expected dtype bfloat16, found void16"):
+        read_arrays(npy(np.zeros(3, [("a", "u1"), ("b", "u1")])), [spec])
+
+
+def test_texts_in_json_are_elements_and_numbers_are_none() -> None:
+    assert arrays_of_json(b'[["a", "\\u00fc"]]', [NAMES])["names"].tolist() == [[b"a", b"\xc3\xbc"]]
+    both = arrays_of_json(b'{"names": [["a"]], "x": [1, 2]}', [NAMES, X])
+    assert both["names"].tolist() == [[b"a"]]
+    for wrong, why in ((b"[[1]]", "found int"), (b'[["a"], ["b", "c"]]', "found list"), (b'["a"]', "expected 2 dim")):
+        with pytest.raises(InvalidRequest, match=why):
+            arrays_of_json(wrong, [NAMES])
 
 
 @pytest.mark.parametrize(

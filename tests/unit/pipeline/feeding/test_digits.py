@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline.feeding.digits import fewest_digits
+from shm.handle import itemsize
 
+itemsize("bfloat16")  # from then on numpy knows it by its name
 DTYPES = st.sampled_from(["float16", "float32"])
 
 
@@ -34,6 +36,17 @@ def test_every_float16_has_at_most_five_digits() -> None:
     for number in found.tolist():
         digits = repr(number).lower().partition("e")[0].replace("-", "").replace(".", "").strip("0")
         assert len(digits) <= 5
+
+
+def test_every_bfloat16_has_at_most_four_digits() -> None:
+    array = np.arange(1 << 16, dtype=np.uint16).view("bfloat16")
+    assert np.isfinite(fewest_digits(array)).sum() == 2 * 255 * 128
+    array = array[array.view(np.uint16) & 0x7F80 != 0x7F80]
+    found = fewest_digits(array)
+    assert found.astype("bfloat16").tobytes() == array.tobytes()
+    for number in found[(np.abs(found) > 1e-16) & (np.abs(found) < 1e22)].tolist():
+        digits = repr(number).lower().partition("e")[0].replace("-", "").replace(".", "").strip("0")
+        assert len(digits) <= 4, number
 
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 16777216.0, 1e-20, 3.4028235e38, 1e-45, 1e22, 1e23])

@@ -75,6 +75,23 @@ def test_a_pipe_gets_one_line_a_request_then_the_summary() -> None:
     assert "\x1b" not in text
 
 
+@pytest.mark.parametrize("rich", [True, False])
+def test_if_no_stage_has_run_there_is_no_table(rich: bool) -> None:
+    summary = Summary.of(["infer"])
+    summary.add(bad("nope.jpg"))
+    stream = io.StringIO()
+    console = Console(file=stream, width=100, force_terminal=rich)
+    with (TerminalDisplay(console, "pets", 1) if rich else PlainDisplay(console, False)) as display:
+        display.finish(summary)
+    assert "1 request, 1 failed" in stream.getvalue()
+    assert "infer" not in stream.getvalue()
+    # A stage that has only failed has run.
+    summary.closed = {"infer": {"full": 1, "delay": 0}}
+    with PlainDisplay(console, False) as plain:
+        plain.finish(summary)
+    assert "full 1" in stream.getvalue()
+
+
 def test_what_was_copied_is_a_table_by_edge_and_without_copies_one_word() -> None:
     still = Record("a.jpg", latency_ms=1.0, stages={"infer": {**STAGE, "copied_bytes": 0}})
     assert re.search(r"p99 \S+ +copied: nothing$", in_pipe([still]), re.MULTILINE)

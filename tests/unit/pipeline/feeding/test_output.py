@@ -25,6 +25,8 @@ from pipeline.feeding.output import (
     refuse_output,
 )
 from pipeline.feeding.record import Record
+from shm.elements import Elements
+from shm.handle import numpy_dtype
 
 
 def answer(output: Output, number: int, name: str, **outputs: Any) -> Record:
@@ -226,6 +228,23 @@ def test_where_there_is_no_room_for_an_array_no_part_of_it_is_left(tmp_path: Pat
         output.take(1, "a", {"x": np.zeros(10_000)})
     output.close()
     assert os.listdir(tmp_path) == ["index.jsonl"]
+
+
+def test_elements_and_bfloat16_are_in_the_file_bit_by_bit(tmp_path: Path) -> None:
+    names = np.array([[b"a\0", b"\xff"]], object)
+    numbers = np.array([0.1, np.nan], np.float32).astype(numpy_dtype("bfloat16"))
+    output, _ = open_output(f"{tmp_path}/")
+    record = answer(output, 1, "a", names=names, numbers=numbers, none=np.empty((0, 3), object), zero=np.zeros((0, 2)))
+    output.close()
+    found = json.loads(record.outputs)
+    assert {name: (entry["dtype"], entry["shape"]) for name, entry in found.items()} == {
+        "names": ("bytes", [1, 2]), "numbers": ("bfloat16", [2]), "none": ("bytes", [0, 3]), "zero": ("float64", [0, 2]),
+    }  # fmt: skip
+    with np.load(tmp_path / found["names"]["file"], allow_pickle=False) as arrays:
+        assert Elements(arrays["names"], (1, 2)).decode().tolist() == names.tolist()
+        assert Elements(arrays["none"], (0, 3)).decode().shape == (0, 3)
+        assert arrays["numbers"].view(numbers.dtype).tobytes() == numbers.tobytes()
+        assert arrays["zero"].shape == (0, 2)
 
 
 def test_appending_to_a_folder_keeps_its_files(tmp_path: Path) -> None:

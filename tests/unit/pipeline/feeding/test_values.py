@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline.feeding.values import brief_text, headline_of, json_text
+from shm.handle import itemsize
+
+itemsize("bfloat16")  # from then on numpy knows it by its name
 
 
 def in_json(value: Any) -> tuple[Any, dict[str, int]]:
@@ -150,3 +153,25 @@ def test_a_headline_reads_a_few_elements_of_a_large_array() -> None:
 )
 def test_a_brief_text_is_json_as_far_as_it_goes(value: Any, expected: str) -> None:
     assert brief_text(value) == expected
+
+
+def test_bfloat16_has_its_own_digits() -> None:
+    assert in_json(np.array([0.1, 3, np.nan, -np.inf], np.float32).astype("bfloat16")) == (
+        [0.1, 3.0, None, None], {"NaN": 1, "-Infinity": 1},
+    )  # fmt: skip
+    assert in_json(np.array(1.5, "bfloat16"))[0] == 1.5
+
+
+def test_elements_are_texts_and_those_that_are_none_are_null_and_counted() -> None:
+    array = np.array([[b"a", b"\xc3\xbc"], [b"\xff", b"\0"]], object)
+    assert in_json(array) == ([["a", "ü"], [None, "\0"]], {"not UTF-8": 1})
+    assert in_json(np.array(b"one", object)) == ("one", {})
+    assert in_json(np.empty((0, 2), object)) == ([], {})
+
+
+def test_elements_and_bfloat16_in_short() -> None:
+    assert brief_text({"x": np.array([b"a", b"\xff"], object)}) == '{"x": ["a", "\\\\xff"]}'
+    assert brief_text(np.array([b"a" * 1000], object))[:5] == '["aaa'
+    assert brief_text(np.array([0.5, np.nan], "bfloat16")) == "[0.5, NaN]"
+    labels = np.array([b"cat"], object)
+    assert headline_of({"labels": labels, "scores": np.array([0.5], "bfloat16")}) == ("cat", "0.5000")

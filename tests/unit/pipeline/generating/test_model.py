@@ -22,6 +22,15 @@ def test_tensors_and_shapes_are_the_files_own() -> None:
     assert model.run({"x": np.zeros((2, 5), np.float32)}) == {"y": (2, 5), "total": (2,)}
 
 
+def test_a_model_of_bfloat16_is_run_like_others() -> None:
+    model = ProbedModel(TINY / "double_bfloat16.onnx")
+    assert str(model.inputs[0]) == "x bfloat16[N, length]"
+    numbers = numbers_for("x", "bfloat16", (2, 5))
+    assert numbers.dtype.name == "bfloat16"
+    assert len(np.unique(numbers.astype(np.float32))) > 5
+    assert model.run({"x": numbers}) == {"y": (2, 5)}
+
+
 def test_what_the_model_does_not_compute_is_said_in_a_line() -> None:
     model = ProbedModel(TINY / "double.onnx")
     with pytest.raises(ValueError, match=r"^[^\n]*invalid dimensions[^\n]*$"):

@@ -144,3 +144,11 @@ def test_slots_that_do_not_fit_are_told_beside_what_else_does_not() -> None:
     message = refusal(STAFFED, MemoryLimits(shm_free=1, threads=1)).splitlines()
     assert message[0] == "the pipeline's shared memory of 72.0 MiB does not fit:"
     assert message[-1].startswith("processes and threads left: at least 18 are needed")
+
+
+def test_files_of_a_folder_are_held_against_what_that_has() -> None:
+    plan = replace(PLAN, segment_kind="file", segment_dir="/run/shm")
+    make_budget(plan, MemoryLimits(shm_free=TOTAL)).refuse()
+    said = refusal(plan, MemoryLimits(shm_free=60 * MIB))
+    assert "  free in /run/shm: 72.0 MiB are needed, 60.0 MiB allowed\n" in said
+    assert said.endswith("or give the volume more (emptyDir: sizeLimit: 145Mi; a tmpfs: mount -o remount,size=145m)")

@@ -4,7 +4,7 @@ from pipeline.graph.copying import PossibleCopy, edge_name, order_of, possible_c
 from pipeline.graph.plan import BatchPlan, Edge, Plan, PoolPlan, StagePlan
 from pipeline.graph.slots import fields_of, slot_bytes
 from shm.pool import RING, STACK
-from stages.copies import GAPS, GATHERED, INPUT, OUTPUT, PADDED, SCATTERED, SHAPE_UNKNOWN
+from stages.copies import DECODED, ENCODED, GAPS, GATHERED, INPUT, OUTPUT, PADDED, SCATTERED, SHAPE_UNKNOWN
 from stages.spec import TensorSpec
 
 FILE = TensorSpec("file", "uint8", ("bytes",), {"bytes": 128})
@@ -96,6 +96,15 @@ def test_elements_of_one_slot_are_without_gaps_where_each_fills_its_lines() -> N
 def test_documents_and_lists_are_never_copied() -> None:
     plan = plan_of(stage("crop", {"ingress": FILE}, (LINES, LABELS), size=4, ragged=True), stage("join", {"crop": LINES}, (LABELS,), size=4))
     assert found(plan) == []
+
+
+def test_elements_are_decoded_and_encoded_whether_or_not_there_are_batches() -> None:
+    names = TensorSpec("names", "bytes", ("n",), {"n": 4, "bytes": 64})
+    plan = plan_of(stage("cut", {"ingress": FILE}, (names,)), stage("read", {"cut": names}, (LABELS,), size=4))
+    assert possible_copies(plan) == (
+        PossibleCopy("cut.names", ENCODED, "whenever the stage gives it"),
+        PossibleCopy("cut.names -> read.names", DECODED, "whenever the stage reads it"),
+    )
 
 
 def test_pools_are_rings_if_a_stage_wants_neighbours() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.graph.interface import interface_of, welcome_of
+from pipeline.graph.interface import READS, WRITES, clients_may, interface_of, welcome_of
 from pipeline.graph.plan import Edge, PoolPlan
 from pipeline.wire.codec import decode, encode
 from pipeline.wire.interface import Axis, Interface, Tensor
@@ -55,3 +55,10 @@ def test_nothing_of_how_a_stage_computes_is_told() -> None:
     first = replace(first, use=f"{secret}:Stage", options={"key": secret}, workers=(worker,))
     plan = replace(plan, stages=(first, *others), config_path=f"/{secret}.yaml", base_dir=f"/{secret}")
     assert secret.encode() not in encode(welcome_of(plan, [], 0))
+
+
+def test_clients_write_the_pools_of_requests_read_those_of_answers_and_touch_no_other() -> None:
+    plan = make_plan("early outputs", slots=8, credits=4)
+    plan = replace(plan, outputs=(("x", Edge("ingress", "x")), ("q", Edge("a", "q"))))
+    may = {pool: clients_may(plan, pool) for pool in ("ingress/0", "ingress/1", "b", "a", "a/1", "c")}
+    assert may == {"ingress/0": WRITES, "ingress/1": WRITES, "b": None, "a": READS, "a/1": READS, "c": None}

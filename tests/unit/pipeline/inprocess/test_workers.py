@@ -52,7 +52,8 @@ def test_orders_are_computed_and_each_client_has_its_own_answers(workers: LocalW
         assert isinstance(answer.outputs[0], TensorHandle)
         assert workers.table.view(answer.outputs[0]).tolist() == [10 * client + 1]
     workers.report()
-    assert workers.scheduler.status().stages[0].rows == 2
+    (stage,) = workers.scheduler.status().stages
+    assert (stage.rows, stage.sizes.buckets[0], sum(stage.queue_s.buckets), sum(stage.compute_s.buckets)) == (2, 2, 2, 2)
 
 
 def test_a_stage_has_the_memory_of_its_inputs_and_of_its_outputs(workers: LocalWorkers) -> None:

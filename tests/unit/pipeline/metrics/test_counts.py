@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.metrics.counts import Counts
+from pipeline.metrics.counts import ANSWERED, Counts, answered_and_failed
 
 
 def test_an_answer_is_counted_under_its_name_and_by_its_code() -> None:
@@ -28,3 +28,8 @@ def test_what_is_no_answer_is_counted_by_its_name_alone() -> None:
     assert counts["refused_loans"] == 3
     assert counts["retries"] == 0
     assert counts.answers == {"OK": 0}
+
+
+def test_answers_are_those_without_an_error_and_all_others() -> None:
+    assert answered_and_failed({ANSWERED: 5, "BadInput": 2, "Overloaded": 1}) == (5, 3)
+    assert answered_and_failed({}) == (0, 0)

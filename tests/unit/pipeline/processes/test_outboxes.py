@@ -58,7 +58,7 @@ def peer(run_dir: Path) -> Iterator[Peer]:
 
 @pytest.mark.parametrize(
     ("receiver", "message"),
-    [(SUPERVISOR, Drained(PipelineStatus("demo", 0, True, {}, 0, {}, {}, (), (), (), (), ()))), (Address.worker(3), PeerGone(1))],
+    [(SUPERVISOR, Drained(PipelineStatus("demo", 0, True, {}, 0, {}, {}, (), (), (), (), (), 10.0))), (Address.worker(3), PeerGone(1))],
     ids=["supervisor", "worker"],
 )
 def test_what_is_for_the_supervisor_or_a_worker_is_sent(
@@ -128,7 +128,69 @@ def test_a_line_for_people_is_printed(outboxes: Outboxes, capsys: pytest.Capture
 def test_there_are_descriptors_for_so_many_clients() -> None:
     # 16 of its own, 3 segments, 3 for each of 2 workers; a quarter is left; 4 a client.
     assert limits_of(1024, 2, 3).clients == (1024 - 16 - 3 - 6) * 3 // 4 // 4 == 187
+    # In a run with a group, the file of its socket too.
+    assert limits_of(1024, 2, 3, ring=True).clients == (1024 - 16 - 3 - 18) * 3 // 4 // 10 == 74
+    assert limits_of(1024, 2, 3, group=True).clients == (1024 - 16 - 3 - 6) * 3 // 4 // 5 == 149
     # One at least; and no more than there are sockets for.
     assert limits_of(30, 2, 3).clients == 1
     assert limits_of(1 << 20, 2, 3).clients == MOST_SOCKETS - 2 - 40
     assert [limits_of(files, 2, 3).strangers for files in (30, 256, 1 << 20)] == [2, 8, 32]
+
+
+def test_what_a_dead_client_has_left_is_removed(outboxes: Outboxes, run_dir: Path) -> None:
+    dead, alive = Peer(run_dir, 0xDE), Peer(run_dir, 0xA1)
+    outboxes.deliver([(SHELL, Connect(0xDE)), (SHELL, Connect(0xA1))])
+    kill(dead)
+    assert outboxes.dead(SECOND) == [0xDE]
+    for number in (0xDE, 0xA1):
+        outboxes.deliver([(SHELL, Disconnect(Address.client(number), 0))])
+    assert sorted(path.name for path in (run_dir / "clients").iterdir()) == ["a1.lock", "a1.sock"]
+    dead.inbox.close()
+    alive.close()
+
+
+def test_what_died_before_it_was_let_in_is_swept_up_and_nothing_else(outboxes: Outboxes, run_dir: Path, peer: Peer) -> None:
+    dead = Peer(run_dir, 0xDE)
+    kill(dead)
+    for name in ("starting.lock", "5.lock", "notes.txt"):
+        (run_dir / "clients" / name).touch()
+    outboxes.dead(10 * SECOND)
+    assert sorted(path.name for path in (run_dir / "clients").iterdir()) == [
+        "5.lock", "ab.lock", "ab.sock", "notes.txt", "starting.lock",
+    ]  # fmt: skip
+    dead.inbox.close()
+    # And not at every step.
+    dead = Peer(run_dir, 0xDF)
+    kill(dead)
+    outboxes.dead(11 * SECOND)
+    assert (run_dir / "clients" / "df.lock").exists()
+    outboxes.dead(16 * SECOND)
+    assert not (run_dir / "clients" / "df.lock").exists()
+    dead.inbox.close()
+
+
+@pytest.mark.parametrize("name", ["0xab", "0ab", "AB", "a_b", " ab", "+ab"])
+def test_a_dead_lock_whose_name_is_another_spelling_of_a_clients_number_costs_that_client_nothing(
+    outboxes: Outboxes, run_dir: Path, peer: Peer, name: str
+) -> None:
+    (run_dir / "clients" / f"{name}.lock").write_text("pid 1 start 1\n")
+    outboxes.dead(10 * SECOND)
+    assert (run_dir / "clients" / "ab.lock").exists()
+    assert (run_dir / "clients" / "ab.sock").exists()
+
+
+def test_a_folder_with_any_number_of_files_is_swept_a_part_at_a_time_and_whole(outboxes: Outboxes, run_dir: Path) -> None:
+    folder = run_dir / "clients"
+    for number in range(200):
+        (folder / f"{number:x}.lock").write_text("pid 1 start 1\n")
+    left = []
+    for turn in range(4):
+        outboxes.dead(10 * SECOND + turn * SECOND // 4)
+        left.append(len(list(folder.iterdir())))
+    assert left == [200 - 64, 200 - 128, 200 - 192, 0]
+
+
+def kill(peer: Peer) -> None:
+    """As if its process was killed: the lock is free, and all files are there."""
+    os.close(peer.lock._fd)
+    peer.lock._fd = -1

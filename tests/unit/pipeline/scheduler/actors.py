@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pipeline.wire.messages import Notice, SlotRef
+from pipeline.wire.messages import Notice, Passed, SlotRef
 from pipeline.worker.batcher import Batcher
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution
@@ -36,7 +36,7 @@ class Worker:
     rows: list[Waiting] = field(default_factory=list)
     read: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
     wrote: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
-    late: list[Notice] = field(default_factory=list)
+    late: list[Notice | Passed] = field(default_factory=list)
     #: The scheduler has told it to leave.
     retired: bool = False
 
@@ -78,6 +78,8 @@ class Client:
     seen: int = 0
     #: It has said goodbye, and reads what it holds.
     leaving: bool = False
+    #: It knows that another run has taken over.
+    sent_away: bool = False
     #: The sequence number of the last request of each of its streams.
     streams: dict[int, int] = field(default_factory=lambda: {1: 0, 2: 0})
 

@@ -171,6 +171,7 @@ class Clientele:
                 self.network.send(client.peer, SCHEDULER, Again(client.number, client.seen))
             return
         client.seen = message.number
+        client.sent_away = client.sent_away or bool(message.successor)
         client.granted += message.grants
         for answer in message.answers:
             self._answer(client, answer)
@@ -295,14 +296,22 @@ class Clientele:
         return True
 
     def _leave(self, client: Client, *, keep: bool) -> None:
-        """A client says goodbye, at once or as soon as it has read its answers."""
+        """A client says goodbye, at once or as soon as it has read its answers, and written the slots in its hand."""
         client.leaving = True
-        client.granted.clear()
         client.waiting.clear()
-        if not keep:
+        if keep:
+            client.held += [[self._half_written(client, slot)] for slot in client.granted]
+        else:
             client.held.clear()
+        client.granted.clear()
         client.alive = bool(client.held)
         self.network.send(client.peer, SCHEDULER, Bye(client.number, _slots_of(client.held)))
+
+    def _half_written(self, client: Client, slot: SlotRef) -> tuple[TensorHandle, bytes]:
+        """What a thread of a client that is closed writes into a slot meanwhile."""
+        handle, data = TensorHandle(*slot, 0, "uint8", (TENSOR_BYTES,)), client.number.to_bytes(TENSOR_BYTES, "little")
+        self.table.view(handle, writable=True)[...] = np.frombuffer(data, np.uint8)
+        return handle, data
 
     def kill_client(self) -> bool:
         """A client dies, and some of what it sent last is lost. The scheduler will see it by the client's lock."""

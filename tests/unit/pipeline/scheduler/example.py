@@ -47,6 +47,8 @@ from pipeline.wire.messages import (
     Trace,
     WorkerGone,
 )
+from pipeline.wire.route import hops_of
+from pipeline.wire.traces import packed
 from shm import segments
 from shm.handle import TensorHandle
 from shm.pool import SlotPool
@@ -148,7 +150,7 @@ class Example:
             # Two of each that is many.
             children = tuple((handle, handle) for handle, field in zip(made, fields) if field.spec.many is not None)
         notice = Notice(
-            request, order.attempt, code, "" if code == OK else "why", outputs, (Trace(hop.stage, 1, 2, 1, 0),), children,
+            request, order.attempt, code, "" if code == OK else "why", outputs, packed(Trace(hop.stage, 1, 2, 1, 0)), children,
             0, TENSOR_BYTES, TENSOR_BYTES, "",
         )  # fmt: skip
         return msgspec.structs.replace(notice, **more)
@@ -227,9 +229,10 @@ class Example:
         return [f"{who}: {type(message).__name__}"]
 
     def _ordered(self, order: Order) -> str:
-        for hop in order.hops:
+        hops = [order.hop, *[Hop(hop[0], *hop[2:], False, (), ()) for hop in hops_of(order.route)]]
+        for hop in hops:
             self._hops[hop.worker, order.request] = order, hop
-        stages = ">".join(self.plan.stages[hop.stage].name for hop in order.hops)
+        stages = ">".join(self.plan.stages[hop.stage].name for hop in hops)
         group = f" group {order.group}" if order.group else ""
         return f"order {_attempt(order.request, order.attempt)} {stages}{group}"
 

@@ -34,6 +34,10 @@ class Network:
         """The next message of a connection."""
         return self._connections[connection].popleft()
 
+    def coming(self, connection: Connection) -> list[Message]:
+        """What is on its way on a connection."""
+        return list(self._connections[connection])
+
     def lose(self, connection: Connection) -> None:
         """The receiver drops the next message of a connection, if there is one."""
         if queue := self._connections[connection]:

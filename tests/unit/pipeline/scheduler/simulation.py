@@ -38,13 +38,16 @@ from pipeline.wire.messages import (
     Notices,
     Order,
     Orders,
+    Passed,
     PeerGone,
     Ready,
     Retire,
+    Submit,
     Welcome,
     WorkerGone,
 )
 from pipeline.worker.execution import Execution
+from pipeline.worker.forwarder import notices_of
 from pipeline.worker.grouping import batcher_of
 from shm import segments
 from shm.handle import TensorHandle
@@ -113,6 +116,8 @@ class Simulation(Clientele):
         #: Processes that were asked to retire, by the number of their first worker.
         self._retiring: set[int] = set()
         self.draining = False
+        #: Whether a new version has taken over, to which clients are sent.
+        self.replaced = False
         self.drained = False
         self.answered = 0
         self._next_worker = 0
@@ -182,10 +187,21 @@ class Simulation(Clientele):
     def decide(self) -> None:
         """The scheduler decides, and its messages are sent."""
         for receiver, message in self.scheduler.decide(self.now):
+            if isinstance(message, Drained) and self.replaced and not self.draining:
+                self._check_that_nothing_comes()
             # Connections are not modelled: every process can always reach every other one.
             if receiver.kind in PEERS and not isinstance(message, (Connect, Disconnect, Log, PeerGone, Welcome)):
                 self.network.send(SCHEDULER, PEERS[receiver.kind](receiver.number), message)
         self.check()
+
+    def _check_that_nothing_comes(self) -> None:
+        """The run is about to end: no client has a slot to fill, nor has it sent one that is still on its way."""
+        for client in self._connected():
+            assert not client.granted, f"client {client.number} has {client.granted}, and the run ends"
+            coming = self.network.coming((client.peer, SCHEDULER))
+            # What was sent twice was answered the first time.
+            sent = [s.tag for message in coming if isinstance(message, Submit) for s in message.submissions]
+            assert not set(sent).intersection(client.waiting), f"{sent} of client {client.number} comes too late"
 
     def tick(self) -> None:
         """Time passes."""
@@ -213,7 +229,8 @@ class Simulation(Clientele):
                 replica,
                 batcher_of(self.plan, stage),
                 Execution(
-                    plan, stage, current.base, stage_of(plan), self.table, current.asked, lambda: self.now, len(current.pools) > 1
+                    plan, stage, current.base, stage_of(plan), self.table, current.asked, lambda: self.now, len(current.pools) > 1,
+                    stages=self.scheduler.compiled.stages,
                 ),
             )
             self.network.send(("w", number), SCHEDULER, Ready(number, stage, replica, 1000 + process, EPOCH))
@@ -260,7 +277,7 @@ class Simulation(Clientele):
                 self._comes_too_late(worker, message)
                 return
             for order in message.orders:
-                assert order.hops[0].worker == worker.number
+                assert order.hop.worker == worker.number
                 worker.batcher.add(order, self.now)
             assert len(worker.batcher) <= self.plan.stages[worker.stage].credits, "more was ordered than credits allow"
         else:
@@ -292,7 +309,7 @@ class Simulation(Clientele):
             assert len(batch.rows) <= self.plan.stages[worker.stage].batch.max_size or batch.rows[0].order.group
             for row in batch.rows:
                 self._check_stream(worker, row.order)
-                hop = row.order.hops[0]
+                hop = row.order.hop
                 for handle in hop.inputs:
                     if handle == MISSING:
                         continue
@@ -351,13 +368,14 @@ class Simulation(Clientele):
         self._send_notices(late[self.choose(len(late))], [])
         return True
 
-    def _send_notices(self, worker: Worker, notices: list[Notice]) -> None:
-        for notice in [notice for notice in notices if not notice.last]:
+    def _send_notices(self, worker: Worker, notices: list[Notice | Passed]) -> None:
+        parts = [notice for notice in notices if isinstance(notice, Notice) and not notice.last]
+        for notice in parts:
             # One message each, so that any number of them may be lost with their worker.
             self.network.send(worker.peer, SCHEDULER, Notices(EPOCH, worker.number, (notice,)))
-        notices = worker.late + [notice for notice in notices if notice.last]
+        said = worker.late + [notice for notice in notices if notice not in parts]
         worker.late = []
-        self.network.send(worker.peer, SCHEDULER, Notices(EPOCH, worker.number, tuple(notices)))
+        self.network.send(worker.peer, SCHEDULER, notices_of(EPOCH, worker.number, said))
 
     def kill_worker(self) -> bool:
         """A worker dies, whatever it is doing, and some of what it sent is lost. The supervisor tells the scheduler."""
@@ -420,6 +438,11 @@ class Simulation(Clientele):
             self._deliver(ready[self.choose(len(ready))], decide=True)
             moved = True
         self.probe()
+        for client in self._connected():
+            # It goes there once it has all its answers.
+            if client.sent_away and not client.waiting:
+                self._leave(client, keep=True)
+                moved = True
         for client in [client for client in self.clients.values() if client.alive]:
             while client.held:
                 self._release(client, 0)
@@ -439,6 +462,14 @@ class Simulation(Clientele):
             return False
         self.draining = True
         self.network.send(SUPERVISOR, SCHEDULER, Drain(self.now + 3_600_000 * MS))
+        return True
+
+    def replace(self) -> bool:
+        """A new version has taken over."""
+        if self.draining or self.replaced:
+            return False
+        self.replaced = True
+        self.network.send(SUPERVISOR, SCHEDULER, Drain(self.now + 3_600_000 * MS, "demo-2"))
         return True
 
     def _turned(self, items: list[Any]) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.scheduler.answers import LONGEST_MESSAGE
 from pipeline.scheduler.door import ClientGone
 from pipeline.wire.messages import MISSING, Answer, Answers, Cancel, Fenced, Fences, SlotRef, Submit, Trace
+from pipeline.wire.traces import packed, traces_in
 from shm.handle import TensorHandle
 from tests.unit.pipeline.scheduler.actors import MS
 from tests.unit.pipeline.scheduler.example import Example
@@ -28,7 +29,7 @@ def test_the_answer_refers_to_the_slots_of_its_outputs_which_the_client_holds_un
         scheduler.finish(worker, 1)
     assert scheduler.decide() == ["client 1: 1 OK"]
     outputs = (TensorHandle(103, 0, 1, 0, "uint8", (16,)),)
-    traces = tuple(Trace(stage, 1, 2, 1, 0) for stage in range(3))
+    traces = b"".join(packed(Trace(stage, 1, 2, 1, 0)) for stage in range(3))
     number = scheduler.decided[0][1].number  # type: ignore[union-attr]
     assert scheduler.decided == [(("client", 1), Answers(number, (Answer(1, "", "", outputs, traces, ""),), (), 3))]
     assert scheduler.free("c") == scheduler.plan.pools[3].slots - 1
@@ -139,7 +140,7 @@ def test_each_part_is_an_answer_and_the_last_answer_says_how_many_there_were(exa
     assert (first.last, first.part, last.last, last.part) == (False, 0, True, 3)
     assert isinstance(first.outputs[0], TensorHandle)
     assert last.outputs == (MISSING,)
-    assert len(last.trace) == 3
+    assert len(traces_in(last.trace)) == 3
 
 
 def test_an_answer_may_have_no_part_at_all(example: Make) -> None:

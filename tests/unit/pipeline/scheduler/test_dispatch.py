@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from pipeline.wire.messages import Hop, Order, Orders
+from pipeline.wire.route import packed
 from shm.handle import TensorHandle
 from tests.unit.pipeline.scheduler.example import Example
-from tests.unit.pipeline.scheduler.graphs import make_plan
+from tests.unit.pipeline.scheduler.graphs import GRAPHS, make_plan
 
 Make = Callable[..., Example]
 
@@ -18,13 +21,23 @@ def test_an_order_has_all_that_its_workers_need(example: Make) -> None:
     scheduler.submit(1)
     scheduler.decide()
     x = TensorHandle(100, 0, 1, 0, "uint8", (16,))
-    # Tensor 1 is what `a` is going to make, 2 is that of `b`. The notice of `c` is waited for: it is the answer.
-    hops = (
-        Hop(0, 0, 101, 0, 1, False, (x,), ()),
-        Hop(1, 1, 102, 0, 1, False, (1,), ()),
-        Hop(2, 2, 103, 0, 1, True, (2,), ()),
-    )
-    assert scheduler.decided == [(("worker", 0), Orders(0, (Order(1, 0, 0, 0, hops, (), "00001-1"),)))]
+    # That `b` reads what `a` makes, and `c` that, is in the plan.
+    hop = Hop(0, 0, 101, 0, 1, False, (x,), ())
+    route = packed(1, 0, 1, 102, 0, 1) + packed(2, 0, 2, 103, 0, 1)
+    assert scheduler.decided == [(("worker", 0), Orders(0, (Order(1, 0, 0, 0, hop, b"", "00001-1", route=route),)))]
+
+
+@pytest.mark.parametrize(("inputs", "orders"), [(16, "a>b>c"), (17, "a")])
+def test_a_stage_with_more_inputs_than_a_route_can_say_begins_an_order(
+    example: Make, monkeypatch: pytest.MonkeyPatch, inputs: int, orders: str
+) -> None:
+    stages = {"a": ("ingress.x", "t"), "b": (" ".join(["a.t"] * inputs), "t"), "c": ("b.t", "t")}
+    monkeypatch.setitem(GRAPHS, "wide", (("x",), stages, {"t": "c.t"}))
+    scheduler = example("wide")
+    scheduler.submit(1)
+    assert scheduler.decide() == [f"worker 0: order 1 {orders}"]
+    scheduler.finish(0, 1)
+    assert scheduler.decide() == ([] if inputs == 16 else ["worker 1: order 1 b>c"])
 
 
 def test_a_worker_has_no_more_orders_than_credits(example: Make) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pipeline.scheduler import door
-from pipeline.scheduler.ingress import Client, Ingress
+from pipeline.scheduler.ingress import RIDE_NS, Client, Ingress
 from pipeline.scheduler.reception import LOST
 from pipeline.wire.address import Address
 from pipeline.wire.messages import Again, Answers, Gone, Hello, Loan, SlotRef
@@ -35,7 +34,8 @@ def ingress_of() -> Iterator[Callable[[int], Ingress]]:
 
 
 def granted(ingress: Ingress) -> list[tuple[str, SlotRef]]:
-    return [(client.name, lease) for client, lease in ingress.grants()]
+    """What is granted if every client is sent a message anyway."""
+    return [(client.name, lease) for client, lease in ingress.grants(0, ingress.clients)]
 
 
 def names(ingress: Ingress) -> list[str]:
@@ -135,6 +135,55 @@ def test_a_client_with_more_under_way_has_its_slot_renewed_as_soon_as_it_is_read
     assert names(ingress) == ["feeder"]
 
 
+def test_what_is_granted_unasked_rides_with_the_next_message_and_waits_for_it_no_longer_than_a_tick(
+    ingress_of: Callable[[int], Ingress],
+) -> None:
+    ingress = ingress_of(16)
+    client, other = ingress.join(1, "feeder"), ingress.join(2, "other")
+    leases = [lease for _ in range(3) for lease in ask(ingress, client)]
+    for number, lease in enumerate(leases):
+        submit(ingress, client, lease, number)
+    read(ingress, client, leases[0])
+    assert ingress.grants(1000) == []
+    # A message to another client carries nothing of it.
+    assert ingress.grants(1001, {other.number}) == []
+    read(ingress, client, leases[1])
+    assert [to.name for to, _ in ingress.grants(1002, {client.number})] == ["feeder", "feeder"]
+    read(ingress, client, leases[2])
+    assert ingress.grants(2000) == ingress.grants(2000 + RIDE_NS - 1) == []
+    # A client that waits for its user, say, gets it all the same.
+    assert [to.name for to, _ in ingress.grants(2000 + RIDE_NS)] == ["feeder"]
+    assert ingress.grants(3000 + 2 * RIDE_NS) == []
+
+
+def test_what_is_granted_unasked_rides_with_what_is_asked_for(ingress_of: Callable[[int], Ingress]) -> None:
+    ingress = ingress_of(16)
+    client = ingress.join(1, "feeder")
+    leases = [lease for _ in range(2) for lease in ask(ingress, client)]
+    for number, lease in enumerate(leases):
+        submit(ingress, client, lease, number)
+    read(ingress, client, leases[0])
+    assert ingress.grants(1000) == []
+    assert ingress.ask(client, SEGMENT, 1, True)
+    assert len(ingress.grants(1001)) > 1
+
+
+def test_after_its_last_answer_a_client_has_one_slot_in_hand_however_many_it_has_read(
+    ingress_of: Callable[[int], Ingress],
+) -> None:
+    ingress = ingress_of(32)
+    client = ingress.join(1, "feeder")
+    leases = [lease for _ in range(3) for lease in ask(ingress, client)]
+    for number, lease in enumerate(leases):
+        submit(ingress, client, lease, number)
+    for lease in leases[:2]:
+        read(ingress, client, lease)
+    assert ingress.grants(1000) == []
+    for number in range(len(leases)):
+        answer(ingress, client, number)
+    assert names(ingress) == ["feeder"]
+
+
 def test_one_request_after_the_other_gets_the_next_slot_with_the_answer(ingress_of: Callable[[int], Ingress]) -> None:
     ingress = ingress_of(16)
     client = ingress.join(1, "loop")
@@ -159,7 +208,7 @@ def test_however_many_clients_are_idle_most_slots_are_there_for_others(
         submit(ingress, client, lease, number)
         read(ingress, client, lease)
         answer(ingress, client, number)
-        ingress.grants()
+        ingress.grants(0, ingress.clients)
     assert sum(len(client.granted) for client in ingress.clients.values()) == idle == ingress.in_hand[SEGMENT]
     # A busy client then has as much as if it was alone.
     busy = ingress.join(-1, "busy")
@@ -204,7 +253,7 @@ def test_what_is_confirmed_is_kept_no_longer() -> None:
 def test_a_client_that_lost_what_it_has_confirmed_or_confirms_nothing_is_let_go_of() -> None:
     simulation = Simulation(make_plan("chain"), lambda count: 0)
     scheduler, now = simulation.scheduler, simulation.now
-    let_go = [(Address.client(666), Gone(-1, LOST)), (door.SHELL, door.Disconnect(Address.client(666), 1000))]
+    let_go = [(Address.client(666), Gone(-1, LOST))]
 
     def letters() -> list[int]:
         return [message.number for _, message in scheduler.decide(now) if isinstance(message, Answers)]
@@ -220,11 +269,11 @@ def test_a_client_that_lost_what_it_has_confirmed_or_confirms_nothing_is_let_go_
     assert scheduler.decide(now) == []
     # It has confirmed number 1, which is not kept any more.
     scheduler.handle(Again(666, 0), now)
-    assert scheduler.decide(now)[-2:] == let_go
+    assert scheduler.decide(now)[-1:] == let_go
     scheduler.handle(Hello(666, "confused"), now)
     for number in range(5000):
         scheduler.handle(Loan(666, simulation.ingress_segments[0], 10 + number, False), now)
-        if scheduler.decide(now)[-2:] == let_go:
+        if scheduler.decide(now)[-1:] == let_go:
             break
     assert number == 4096
     simulation.close()
@@ -254,6 +303,33 @@ def test_a_client_that_is_alone_leaves_a_quarter_of_the_requests_that_may_be_ins
             read(ingress, alone, lease)
     assert len(alone.requests) == 12 == ingress.share()
     assert alone.out == {SEGMENT: 0}
+
+
+def test_active_clients_have_equal_parts_of_the_requests_that_may_be_inside(ingress_of: Callable[[int], Ingress]) -> None:
+    ingress = ingress_of(16)
+    a, b = ingress.join(1, "a"), ingress.join(2, "b")
+    b.requests.add(99)
+    for number in range(20):
+        for at, lease in enumerate(ask(ingress, a)):
+            submit(ingress, a, lease, 100 * number + at)
+            read(ingress, a, lease)
+    assert len(a.requests) == 8 == ingress.share()
+
+
+def test_active_clients_have_equal_parts_of_a_segment_also_of_what_is_granted_unasked(
+    ingress_of: Callable[[int], Ingress],
+) -> None:
+    ingress = ingress_of(16)
+    a, b = ingress.join(1, "a"), ingress.join(2, "b")
+    b.requests.add(99)
+    leases = [lease for _ in range(20) for lease in ask(ingress, a)]
+    assert len(leases) == 8 == ingress.quota(SEGMENT)
+    for number, lease in enumerate(leases):
+        submit(ingress, a, lease, number)
+    # A slot would go with its last answer, but all of its part are still out: the stages read them.
+    for number in range(len(leases)):
+        answer(ingress, a, number)
+    assert names(ingress) == []
 
 
 def test_answers_that_a_client_keeps_count_as_requests_that_are_inside(ingress_of: Callable[[int], Ingress]) -> None:

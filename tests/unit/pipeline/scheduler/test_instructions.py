@@ -4,13 +4,14 @@ from pipeline.scheduler.answers import LONGEST_MESSAGE
 from pipeline.scheduler.instructions import letters_of
 from pipeline.wire.codec import MAX_FRAME_BYTES, encode
 from pipeline.wire.messages import Answer, Answers, SlotRef, Trace
+from pipeline.wire.traces import packed
 from pipeline.worker.failures import LONGEST_TRACEBACK
 
 GRANTS = [SlotRef(1, 2, 3), SlotRef(1, 4, 5)]
 
 
 def answer(tag: int, message: str = "", traceback: str = "") -> Answer:
-    return Answer(tag, "StageFailed", message, (), (Trace(0, 1, 2, 3, 4),) * 64, traceback)
+    return Answer(tag, "StageFailed", message, (), packed(Trace(0, 1, 2, 3, 4)) * 64, traceback)
 
 
 def test_what_a_client_is_told_is_one_message() -> None:

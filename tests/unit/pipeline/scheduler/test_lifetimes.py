@@ -20,11 +20,11 @@ from tests.unit.pipeline.scheduler.test_simulation import walk
 def test_no_request_waits_for_the_collector() -> None:
     counts: Counter[str] = Counter()
     # Walks with children of children, deaths, and fences that outlive their request.
-    for seed in range(24):
+    for seed in range(10):
         counts += walk(seed).scheduler.counts
         assert [known for known in gc.get_objects() if type(known) is Request] == [], f"seed {seed}"
-    assert counts["answered"] > 200
-    assert counts["worker_deaths"] > 20
+    assert counts["answered"] > 80
+    assert counts["worker_deaths"] > 8
 
 
 def test_a_client_that_comes_back_under_its_number_owes_nothing_of_its_last_life() -> None:

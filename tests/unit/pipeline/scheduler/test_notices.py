@@ -57,7 +57,7 @@ def test_what_a_stage_says_went_wrong_is_the_answer_and_what_followed_is_fenced(
     scheduler.decide()
     scheduler.finish(0, 1, "BadInput")
     assert scheduler.decide() == ["worker 1: fence 1", "worker 2: fence 1", "client 1: 1 BadInput"]
-    assert scheduler.answers[1, 1] == Answer(1, "BadInput", "why", (), (), "")
+    assert scheduler.answers[1, 1] == Answer(1, "BadInput", "why", (), b"", "")
 
 
 def test_what_an_earlier_life_of_the_scheduler_ordered_counts_for_nothing(example: Make) -> None:

@@ -191,6 +191,34 @@ def test_what_a_client_still_reads_when_it_says_goodbye_it_keeps(example: Make) 
     assert scheduler.scheduler.counts["client_deaths"] == 0
 
 
+def test_a_slot_that_a_closed_client_may_still_write_is_no_other_clients_until_it_says_so(example: Make) -> None:
+    scheduler = example()
+    written, *others = scheduler.granted[1]
+    scheduler.handle(Bye(1, (written,)))
+    scheduler.decide()
+    assert scheduler.free("ingress/0") == len(others)
+    scheduler.joins(2)
+    assert written.slot not in {slot.slot for slot in scheduler.granted[2]}
+    # It sends no request any more, so that a run that is replaced need not wait for it.
+    scheduler.handle(Bye(2, ()))
+    assert not scheduler.scheduler._reception.may_still_send
+    scheduler.handle(Submit(1, 0, (), (written,)))
+    scheduler.handle(Bye(1, ()))
+    assert scheduler.free("ingress/0") == len(others) + 1
+    assert scheduler.scheduler.ingress.clients == {}
+
+
+def test_a_slot_that_was_written_comes_back_when_the_process_of_its_client_dies(example: Make) -> None:
+    scheduler = example()
+    slots = scheduler.granted[1]
+    scheduler.handle(Bye(1, tuple(slots)))
+    scheduler.decide()
+    assert scheduler.free("ingress/0") == 0
+    scheduler.handle(ClientGone(1))
+    scheduler.decide()
+    assert scheduler.free("ingress/0") == len(slots)
+
+
 def test_a_client_that_says_hello_again_starts_anew(example: Make) -> None:
     scheduler = example()
     scheduler.submit(1)
@@ -218,10 +246,30 @@ def test_a_client_that_lost_what_it_has_confirmed_is_let_go_of(example: Make) ->
     scheduler = example()
     scheduler.handle(Submit(1, 2, (), ()))
     scheduler.handle(Again(1, 0))
-    assert scheduler.decide()[-2:] == ["client 1: Gone", "disconnect client 1"]
-    assert scheduler.decided[-2:] == [(Address.client(1), Gone(-1, LOST)), (SHELL, Disconnect(Address.client(1), 1000))]
-    assert scheduler.free("ingress/0") == 3
+    scheduler.decide()
+    assert scheduler.decided[-1] == (Address.client(1), Gone(-1, LOST))
+    # Its process lives, and may be writing the slots that it was granted.
+    assert scheduler.free("ingress/0") < 3
     assert scheduler.scheduler.counts["lost_clients"] == 1
+    scheduler.handle(Again(1, 0))
+    assert scheduler.decide() == ["client 1: Gone"], "it has not heard so"
+    assert scheduler.scheduler.counts["lost_clients"] == 1
+    scheduler.handle(Bye(1, ()))
+    assert scheduler.decide() == ["disconnect client 1"]
+    assert scheduler.free("ingress/0") == 3
+
+
+def test_a_client_that_is_let_go_of_and_has_nothing_is_forgotten_at_once(example: Make) -> None:
+    scheduler = example()
+    scheduler.joins(2)
+    scheduler.decide()
+    known = scheduler.scheduler.ingress.clients[2]
+    scheduler.handle(Submit(2, known.sent, (), tuple(known.granted)))
+    scheduler.decide()
+    known.unread.append(Answers(known.sent + 1, (), (), 0))
+    scheduler.handle(Again(2, 0))
+    scheduler.decide()
+    assert scheduler.decided[-2:] == [(Address.client(2), Gone(-1, LOST)), (SHELL, Disconnect(Address.client(2), 1000))]
 
 
 def test_every_client_is_told_that_the_scheduler_ends(example: Make) -> None:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from pipeline.errors import OtherProtocol, WireError
 from pipeline.scheduler.door import SHELL, Decided, Log, stranger
+from pipeline.scheduler.reception import COMPLAINTS, COMPLAINTS_S
 from pipeline.wire.address import Address
 from pipeline.wire.codec import decode, encode
 from pipeline.wire.messages import PROTOCOL, Bye, Cancel, Gone, Hello, Loan, Refused, Submission, Submit
@@ -185,3 +186,23 @@ def test_a_stranger_that_cancels_is_told_that_it_is_one(example: Make) -> None:
     scheduler.handle(Cancel(9, (1,)))
     scheduler.decide()
     assert scheduler.decided == [(stranger(9), Gone(4))]
+
+
+# -- a flood ----------------------------------------------------------------------------------------
+
+
+def test_a_flood_of_garbage_is_counted_and_does_not_fill_the_log(example: Make) -> None:
+    scheduler = example()
+    for _ in range(COMPLAINTS + 100):
+        scheduler.handle(WireError("garbage"))
+    scheduler.decide()
+    shown = [message.text for receiver, message in scheduler.decided if receiver == SHELL and isinstance(message, Log)]
+    assert shown == ["refused a message: garbage"] * COMPLAINTS + [
+        f"refused more than {COMPLAINTS} messages; for {COMPLAINTS_S} s they are counted and not shown"
+    ]
+    assert scheduler.scheduler.counts["refused_frames"] == COMPLAINTS + 100
+    scheduler.decided.clear()
+    scheduler.now += COMPLAINTS_S * 1_000_000_000
+    scheduler.handle(WireError("garbage"))
+    scheduler.decide()
+    assert scheduler.decided == [complaint(WireError("garbage"))]

@@ -11,18 +11,24 @@ from pipeline.errors import WireError
 from pipeline.scheduler.door import SUPERVISOR
 from pipeline.wire.address import Address
 from pipeline.wire.messages import (
+    Again,
+    Answers,
+    Bye,
     Copied,
     Drain,
     Drained,
     Failed,
     Fence,
     Fences,
+    Hello,
     Orders,
     PeerGone,
     Ready,
     StageBroken,
+    Submit,
     WorkerReport,
 )
+from pipeline.wire.records import Spread
 from pipeline.wire.status import UnfinishedStatus
 from tests.unit.pipeline.scheduler.actors import MS
 from tests.unit.pipeline.scheduler.example import Example
@@ -73,6 +79,8 @@ def test_a_worker_that_does_not_belong_here_is_not_taken_in_and_nothing_is_sent_
         (WorkerReport(0, 0, 1 << 63, 7, (0, 0, 0, 0, 0), 0, ()), "unexpected_messages", []),
         (WorkerReport(0, 0, 1, -1, (0, 0, 0, 0, 0), 0, ()), "unexpected_messages", []),
         (WorkerReport(0, 0, 1, 1, (0, 0, 0, 0, 0), 0, (Copied("in", "x", "y", 1 << 60, 1),)), "unexpected_messages", []),
+        (WorkerReport(0, 0, 1, 1, (0, 0, 0, 0, 0), 0, (), (-1,)), "unexpected_messages", []),
+        (WorkerReport(0, 0, 1, 1, (0, 0, 0, 0, 0), 0, (), (1,), Spread((1,), 1 << 60)), "unexpected_messages", []),
     ],
 )
 def test_what_no_process_should_send_is_counted(example: Make, message: Any, count: str, said: list[str]) -> None:
@@ -105,6 +113,67 @@ def test_a_drain_does_not_wait_for_ever_and_says_what_was_left(example: Make) ->
     assert receiver == SUPERVISOR
     assert isinstance(drained, Drained)
     assert drained.status.unfinished == (UnfinishedStatus(1, "client 1", ("b", "c")),)
+
+
+def away(scheduler: Example) -> list[tuple[int, str]]:
+    """Which clients the last decision has sent away, and where."""
+    return [
+        (receiver.number, message.successor)
+        for receiver, message in scheduler.decided
+        if isinstance(message, Answers) and message.successor
+    ]
+
+
+def test_a_run_that_was_replaced_says_so_to_every_client_once_and_in_every_message_after(example: Make) -> None:
+    scheduler = example(slots=8)
+    scheduler.joins(2)
+    scheduler.submit(1)
+    scheduler.decide()
+    scheduler.handle(Drain(scheduler.now + 1000 * MS, "demo-7"))
+    scheduler.decide()
+    assert away(scheduler) == [(1, "demo-7"), (2, "demo-7")]
+    scheduler.decide()
+    assert away(scheduler) == []
+    scheduler.finish(2, 1)
+    assert scheduler.decide() == ["client 1: 1 OK"]
+    assert away(scheduler) == [(1, "demo-7")]
+    # It is numbered as every other message, so it comes again if it was lost.
+    scheduler.handle(Again(2, 3))
+    scheduler.decide()
+    assert away(scheduler) == [(2, "demo-7")]
+    scheduler.handle(Hello(3, "late"))
+    assert scheduler.decide() == ["connect client 3", "client 3: Welcome"]
+    assert away(scheduler) == [(3, "demo-7")]
+
+
+def test_a_run_that_was_replaced_refuses_nothing_and_ends_when_no_client_may_still_send(example: Make) -> None:
+    scheduler = example(slots=8)
+    scheduler.joins(2, slots=0)
+    scheduler.handle(Drain(scheduler.now + 1000 * MS, "demo-7"))
+    # Client 1 has slots: what it fills may be on its way.
+    assert scheduler.decide() == []
+    scheduler.submit(1)
+    assert scheduler.decide() == ["worker 0: order 1 a>b>c"]
+    scheduler.asks(2, wait=True)
+    assert scheduler.decide() == ["client 2: a slot"]
+    scheduler.finish(2, 1)
+    assert "client 1: 1 OK" in scheduler.decide()
+    scheduler.handle(Submit(1, 9, (), tuple(scheduler.granted[1])))
+    assert scheduler.decide() == []
+    scheduler.handle(Bye(2, ()))
+    assert scheduler.decide() == ["disconnect client 2", "supervisor: Drained"]
+    assert scheduler.decide() == []
+
+
+def test_clients_that_stay_too_long_at_a_replaced_run_are_refused_as_in_any_drain(example: Make) -> None:
+    scheduler = example()
+    scheduler.handle(Drain(scheduler.now + 100 * MS, "demo-7"))
+    assert scheduler.decide(after_ms=99) == []
+    assert scheduler.scheduler.status().reasons[""].startswith("replaced by a new version")
+    assert scheduler.decide(after_ms=1) == ["supervisor: Drained"]
+    scheduler.submit(1)
+    assert scheduler.decide() == ["client 1: 1 Unavailable"]
+    assert scheduler.scheduler.status().reasons[""] == "stopping"
 
 
 def test_reports_count_for_the_stage_of_their_worker(example: Make) -> None:

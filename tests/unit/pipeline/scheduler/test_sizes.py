@@ -50,7 +50,7 @@ class Bench:
 
     def ran(self, taken: int, needed: int, code: str = OK) -> None:
         """The stage has run for inputs of so many bytes, and its outputs take, or would take, so many of a slot."""
-        self.sizes.learn(self.stage, Notice(1, 0, code, "", (), (), (), 0, taken, needed, ""))
+        self.sizes.learn(self.stage, Notice(1, 0, code, "", (), b"", (), 0, taken, needed, ""))
 
     def size_for(self, request: Request) -> int | None:
         """The slots of the pool that it is given, in bytes."""
@@ -189,7 +189,7 @@ def test_a_request_whose_slot_was_too_small_runs_again_with_a_larger_one(two: tu
     assert pool_of(simulation, request) == small
     step = request.steps[0]
     assert step is not None
-    notice = Notice(request.id, request.attempt, TOO_SMALL, "", (), (), (), 0, 16, SMALL + 1, "")
+    notice = Notice(request.id, request.attempt, TOO_SMALL, "", (), b"", (), 0, 16, SMALL + 1, "")
     scheduler.handle(Notices(EPOCH, step.worker, (notice,)), simulation.now)
     assert (request.sizes, request.attempt, request.steps[0]) == ({0: 1}, 1, None)
     simulation.decide()

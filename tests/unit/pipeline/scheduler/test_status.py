@@ -54,6 +54,28 @@ def test_with_a_canary_readiness_goes_stale_when_no_request_has_passed_for_three
     assert set(reasons(scheduler)) == {"b", "c"}
 
 
+def test_a_stage_that_does_not_reach_what_it_asks_is_not_ready_for_ten_seconds_or_until_a_request_passes(
+    example: Make,
+) -> None:
+    scheduler = example()
+    scheduler.submit(1, 2)
+    scheduler.decide()
+    scheduler.finish(0, 1)
+    scheduler.finish(1, 1, "Unavailable")
+    scheduler.decide(after_ms=9_999)
+    assert reasons(scheduler) == {"b": "why"}
+    scheduler.decide(after_ms=1)
+    assert reasons(scheduler) == {}
+    scheduler.finish(0, 2)
+    scheduler.finish(1, 2, "Unavailable")
+    scheduler.submit(3)
+    scheduler.decide()
+    scheduler.finish(0, 3)
+    assert reasons(scheduler) == {"b": "why"}
+    scheduler.finish(1, 3)
+    assert reasons(scheduler) == {}
+
+
 def test_what_is_inside_is_shown_by_stage_pool_and_client(example: Make) -> None:
     scheduler = example(credits=1)
     scheduler.submit(1, 2)

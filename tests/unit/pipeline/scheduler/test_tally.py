@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pipeline.scheduler.tally import Tally
 from pipeline.wire.messages import Copied, WorkerReport
+from pipeline.wire.records import Spread
 from stages.copies import GATHERED, INPUT, OUTPUT, RETURNED
 
 IN = (INPUT, "x", GATHERED)
@@ -9,7 +10,7 @@ OUT = (OUTPUT, "y", RETURNED)
 
 
 def report(worker: int, batches: int, *copies: Copied, stage: int = 1) -> WorkerReport:
-    return WorkerReport(worker, stage, batches, 3 * batches, (batches, 0, 1, 0, 0), 2, copies)
+    return WorkerReport(worker, stage, batches, 3 * batches, (batches, 0, 1, 0, 0), 2, copies, (0, batches), Spread((batches,), 5), Spread((0, batches), 7))
 
 
 def test_the_last_report_of_each_worker_stands_for_all_of_its_own() -> None:
@@ -22,6 +23,9 @@ def test_the_last_report_of_each_worker_stands_for_all_of_its_own() -> None:
     assert (total.batches, total.rows, total.refused, total.deaths) == (6, 18, 4, 0)
     assert total.closed == {"full": 6, "delay": 0, "drained": 2, "deadline": 0, "slots": 0}
     assert total.copies == {IN: (41, 5), OUT: (7, 2)}
+    assert total.sizes == [0, 6, *[0] * 8]
+    assert (total.queue, total.queue_us) == ([6, *[0] * 16], 10)
+    assert (total.compute, total.compute_us) == ([0, 6, *[0] * 15], 14)
     assert (tally.of(0).batches, tally.of(0).copies) == (9, {})
 
 
@@ -58,3 +62,9 @@ def test_asking_changes_nothing() -> None:
     tally.of(1).copies.clear()
     assert [tally.of(1).copies for _ in range(2)] == [{IN: (41, 5)}] * 2
     assert tally.of(1).closed["full"] == 5
+
+
+def test_batches_of_a_size_that_no_bucket_is_for_are_not_counted() -> None:
+    tally = Tally(2)
+    tally.report(WorkerReport(5, 1, 1, 1, (1, 0, 0, 0, 0), 0, (), (1,) * 11))
+    assert tally.of(1).sizes == [1] * 10

@@ -117,3 +117,29 @@ def test_a_child_that_could_not_be_started_does_not_hold_up_the_end() -> None:
     assert supervision.phase is Phase.STOPPING
     assert supervision.unborn(spawn.child.address, "why", 8.0) == []
     assert supervision.phase is Phase.STOPPED
+
+
+@pytest.mark.parametrize("drains", [False, True])
+def test_a_run_whose_starter_is_gone_stops_at_once_even_in_a_drain(drains: bool) -> None:
+    supervision = running()
+    if drains:
+        supervision.interrupted(1.0)
+    children = sorted(supervision.children)
+    instructions = supervision.abandoned()
+    assert sorted(kill.child for kill in said(instructions, Kill)) == children
+    # The signal that comes with it is no second request, and it is told once.
+    assert supervision.interrupted(1.05) == []
+    assert supervision.abandoned() == []
+    for child in children:
+        supervision.exited(child, KILLED, 2.0)
+    assert (supervision.phase, supervision.exit_code, supervision.failure) == (Phase.STOPPED, 1, None)
+
+
+def test_a_start_whose_starter_is_gone_stops_at_once() -> None:
+    supervision = Supervision(PLAN, feeder=False)
+    supervision.start()
+    children = sorted(supervision.children)
+    assert sorted(kill.child for kill in said(supervision.abandoned(), Kill)) == children
+    for child in children:
+        supervision.exited(child, KILLED, 2.0)
+    assert (supervision.phase, supervision.failure) == (Phase.STOPPED, None)

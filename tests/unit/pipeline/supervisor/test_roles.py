@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.graph.plan import CanaryPlan, Post
+from pipeline.graph.plan import CanaryPlan, MetricsPlan, Post
 from pipeline.supervisor.instructions import Interrupt, Kill, Log, Spawn, Tell
 from pipeline.supervisor.roles import ROLES, Place, Restart, Role
 from pipeline.supervisor.supervision import Exit, Phase, Supervision
@@ -55,6 +55,9 @@ def test_the_rows_say_which_children_a_plan_has() -> None:
     assert [place.title for place in found["worker"]] == ["a+c/0", "a+c/1", "b/0"]
     assert found["worker"][1] == Place("a+c/1", (Post(0, 0, 2), Post(1, 2, 3)), 1)
     assert (found["scheduler"], found["feeder"], found["canary"]) == ([Place("scheduler")], [], [Place("canary")])
+    assert found["exporter"] == []
+    exported = replace(PLAN, metrics=MetricsPlan(0))
+    assert [[place.title for role in ROLES[-1:] for place in role.places(exported, fed)] for fed in (False, True)] == [["exporter"], []]
     fed = {role.title: role.places(replace(PLAN, canary=CanaryPlan("x")), True) for role in ROLES}
     assert (fed["feeder"], fed["canary"]) == ([Place("feeder")], [])
 

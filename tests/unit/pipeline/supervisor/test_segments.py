@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StartError
-from pipeline.graph.plan import Plan, PoolPlan
+from pipeline.graph.plan import Edge, Plan, PoolPlan
 from pipeline.supervisor import segments as module
 from pipeline.supervisor.segments import damage_of, make_segments, unlink_segments
 from shm import segments
@@ -97,3 +97,50 @@ def test_what_the_system_refuses_a_segment_is_an_error_of_the_start_and_what_was
         list(make_segments(plan, tmp_path, made, recorder=False))
     assert [segment.layout.pool for segment in made] == ["a"]
     unlink_segments(made)
+
+
+# -- files of a folder, and their group -------------------------------------------------------------
+
+POOLS = (PoolPlan("ingress/0", 64, 2), PoolPlan("a", 64, 2), PoolPlan("b", 64, 2))
+
+
+def plan_of(folder: Path, group: int | None) -> Plan:
+    outputs = (("y", Edge("b", "y")),)
+    return Plan(
+        "demo", "demo.yaml", ".", (), (), outputs, POOLS, segment_kind="file", segment_dir=str(folder), group=group
+    )
+
+
+def made_of(plan: Plan, run_dir: Path) -> Iterator[list[Segment]]:
+    made: list[Segment] = []
+    with OwnerLock.acquire(run_dir / "owner.lock"):
+        try:
+            for _ in make_segments(plan, run_dir, made, recorder=False):
+                # A process that is killed now leaves headers behind that no other user has written.
+                assert {os.stat(segment.address.name).st_mode & 0o777 for segment in made} == {0o600}
+            yield made
+        finally:
+            unlink_segments(made)
+
+
+def test_clients_of_the_group_write_requests_and_read_answers_once_all_are_made(tmp_path: Path) -> None:
+    folder = tmp_path / "shm"
+    for group, modes in ((None, [0o600] * 3), (os.getgid(), [0o660, 0o600, 0o640])):
+        for made in made_of(plan_of(folder, group), tmp_path):
+            assert [os.stat(segment.address.name).st_mode & 0o777 for segment in made] == modes
+        folder_mode = folder.stat().st_mode & 0o777
+        assert folder_mode == (0o700 if group is None else 0o710)
+        assert list(folder.iterdir()) == []
+        folder.rmdir()
+
+
+def test_a_folder_that_is_closed_to_the_group_says_how_to_open_it(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    with pytest.raises(StartError, match=rf"segments.dir: .* is closed to group {os.getgid()}, .* chmod g\+x"):
+        list(make_segments(plan_of(tmp_path, os.getgid()), tmp_path, [], recorder=False))
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartError, match=r"segments.dir: cannot make .*/file/shm: Not a directory; mount a volume there"):
+        list(make_segments(plan_of(tmp_path / "file" / "shm", None), tmp_path, [], recorder=False))

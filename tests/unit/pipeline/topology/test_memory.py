@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipeline.topology.cgroups import CgroupLimits
-from pipeline.topology.memory import MemoryLimits, read_memory_limits
+from pipeline.topology.memory import MemoryLimits, disk_under, free_in, read_memory_limits
 
 Tree = Callable[[Mapping[str, str]], Path]
 
@@ -94,3 +94,21 @@ def test_root_is_held_to_its_cgroup_alone(tree: Tree) -> None:
     assert threads_left(root, most=10, uid=0, cgroup=4) == 4
     assert threads_left(root, most=10, uid=7, cgroup=2) == 2
     assert threads_left(root, most=10, uid=7, cgroup=5) == 3
+
+
+def test_the_room_of_a_folder_that_is_missing_is_that_of_the_one_above_it(tmp_path: Path) -> None:
+    found = os.statvfs("/dev/shm")
+    assert free_in("/dev/shm/none/nor/this") == found.f_bavail * found.f_frsize == free_in("/dev/shm")
+    (tmp_path / "file").touch()
+    assert free_in(str(tmp_path / "file" / "below")) is None
+
+
+def test_a_folder_on_a_disk_is_told_from_one_in_memory(tree: Tree, tmp_path: Path) -> None:
+    assert disk_under("/dev/shm") is None
+    device = os.stat(tmp_path).st_dev
+    line = f"22 1 {os.major(device)}:{os.minor(device)} / / rw,relatime shared:1 - KIND /dev/sda1 rw"
+    for kind, said in (("ext4", "ext4"), ("tmpfs", None)):
+        root = tree({"proc/self/mountinfo": line.replace("KIND", kind)})
+        assert disk_under(str(tmp_path), root) == said
+    assert disk_under(str(tmp_path), tree({"proc/self/mountinfo": ""})) is None
+    assert disk_under("/none") is None

@@ -33,6 +33,7 @@ _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(-(2**63), 2**64 - 1),
     bool: st.booleans(),
     str: st.text(max_size=20),
+    bytes: st.binary(max_size=50),
     float: st.floats(allow_nan=False),
     type(None): st.none(),
 }
@@ -100,14 +101,14 @@ def head(cls: type[Any]) -> list[int]:
 
 
 @given(ANY_MESSAGE)
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_msgpack_reads_what_is_encoded_and_what_it_packs_is_decoded(message: Message) -> None:
     assert msgpack.unpackb(encode(message)) == plain(message)
     assert same(decode(msgpack.packb(plain(message))), message)
 
 
 @given(ANY_MESSAGE)
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_what_is_encoded_is_decoded_with_every_type(message: Message) -> None:
     assert same(decode(encode(message)), message)
 
@@ -194,7 +195,7 @@ def test_only_the_last_fields_that_have_defaults_may_be_missing_and_are_the_defa
 def test_a_record_with_more_fields_than_it_has_is_refused() -> None:
     body = body_of(least(Orders))
     body[2][0].append(0)
-    assert refusal(body) == "Orders.orders[0]: expected array of at most length 11, found 12"
+    assert refusal(body) == "Orders.orders[0]: expected array of at most length 13, found 14"
     body = body_of(least(Submit))
     body[4][0].append(0)
     assert refusal(body) == "Submit.releases[0]: expected array of length 3, found 4"
@@ -248,7 +249,8 @@ def test_a_field_of_another_type_is_refused(cls: type[Any], path: tuple[int, ...
 
 def _python_types(hint: Any) -> set[type]:
     if hint in _SCALARS:
-        return {float, int} if hint is float else {hint}
+        # msgspec takes a text for bytes, too: those that it stands for in base64.
+        return {float: {float, int}, bytes: {bytes, str}}.get(hint, {hint})
     if typing.get_origin(hint) is dict:
         return {dict}
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
@@ -260,8 +262,8 @@ def _python_types(hint: Any) -> set[type]:
 def test_the_refusal_names_the_record_and_the_field() -> None:
     assert refusal([PROTOCOL, 1, True, "name"]) == "Hello.client: expected int, found bool"
     order = body_of(least(Orders))
-    order[2][0][4][0][0] = "x"
-    assert refusal(order) == "Orders.orders[0].hops[0].stage: expected int, found str"
+    order[2][0][4][0] = "x"
+    assert refusal(order) == "Orders.orders[0].hop.stage: expected int, found str"
 
 
 # -- other versions ---------------------------------------------------------------------------------
@@ -367,13 +369,13 @@ def decoded_or_refused(frame: bytes) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_random_bytes_are_refused_and_nothing_else_happens(frame: bytes) -> None:
     decoded_or_refused(frame)
 
 
 @given(st.data(), ANY_MESSAGE)
-@settings(max_examples=400)
+@settings(max_examples=160)
 def test_a_damaged_frame_is_a_message_or_refused_and_nothing_else_happens(data: st.DataObject, message: Message) -> None:
     frame = bytearray(encode(message))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -398,6 +400,6 @@ _JUNK = st.recursive(
 
 
 @given(st.sampled_from(sorted(MESSAGES)), st.lists(_JUNK, max_size=6))
-@settings(max_examples=400)
+@settings(max_examples=160)
 def test_any_document_of_a_known_kind_is_a_message_or_refused(kind: int, fields: list[Any]) -> None:
     decoded_or_refused(msgpack.packb([*head(MESSAGES[kind]), *fields]))

@@ -17,6 +17,9 @@ from stages.spec import TensorSpec
         TensorSpec("t", "uint8", ("H", 7, "W"), {"H": 48, "W": 64}),
         TensorSpec("t", "uint8", ("n", "n"), {"n": 5}),
         TensorSpec.json("t", 100),
+        TensorSpec("t", "bytes", ("n", 2), {"n": 5, "bytes": 100}),
+        TensorSpec("t", "bytes", (), {"bytes": 100}),
+        TensorSpec("t", "bfloat16", (3,)),
     ],
     ids=str,
 )
@@ -32,3 +35,5 @@ def test_the_specs_of_an_interface_are_its_inputs_by_name_and_in_their_order() -
 def test_a_tensor_that_no_pipeline_has_is_refused() -> None:
     with pytest.raises(SpecMismatch):
         _ = Tensor("t", "no dtype", ()).spec
+    with pytest.raises(SpecMismatch):
+        _ = Tensor("t", "bytes", ()).spec

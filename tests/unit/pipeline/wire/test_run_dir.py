@@ -13,22 +13,31 @@ import pytest
 
 from pipeline.errors import StartError, Unavailable
 from pipeline.wire.address import SCHEDULER, SUPERVISOR, Address
+from pipeline.wire.group import group_of
 from pipeline.wire.run_dir import (
     LOCK,
     READY,
+    SEGMENTS,
     Run,
     RunFolder,
     find_run,
+    has_ended,
     lock_path,
     make_run_dir,
     preferred,
     remove_dead_runs,
+    root_of,
     runs,
     runs_home,
+    segment_dirs,
+    serving,
+    successor_of,
 )
 from pipeline.wire.zeromq import endpoint_of
 from shm.errors import OwnerAlive
 from shm.owner import Alive, OwnerLock, probe
+from shm.segment import SegmentSpec
+from shm.segments import create
 
 
 @pytest.fixture(autouse=True)
@@ -77,11 +86,95 @@ def test_what_a_dead_run_of_the_same_name_left_is_replaced(home: Path) -> None:
     assert sorted(entry.name for entry in make_run_dir("demo").iterdir()) == ["clients"]
 
 
-def test_a_living_run_of_the_same_name_is_not_touched(home: Path) -> None:
+def test_beside_a_living_run_of_the_same_name_there_is_another_with_a_number_that_no_process_has(home: Path) -> None:
     # Another container of the pod, with a pid namespace of its own and the folder in common.
-    with OwnerLock.acquire(make_run_dir("demo") / LOCK), pytest.raises(StartError, match="is alive"):
-        make_run_dir("demo")
+    with OwnerLock.acquire(make_run_dir("demo") / LOCK):
+        other = make_run_dir("demo")
+        assert int(other.name.removeprefix("demo-")) >= 1 << 22
+        with OwnerLock.acquire(other / LOCK):
+            assert set(runs("demo")) == {home / f"demo-{os.getpid()}", other}
     assert (home / f"demo-{os.getpid()}" / "clients").is_dir()
+
+
+def test_a_folder_of_the_same_name_that_is_not_proven_dead_is_left_alone(home: Path) -> None:
+    # Its owner has not taken its lock yet.
+    starting = make_run_dir("demo")
+    assert make_run_dir("demo") != starting
+    assert (starting / "clients").is_dir()
+
+
+# -- runs with a group ------------------------------------------------------------------------------
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("umask", [0, 0o077])
+def test_a_group_enters_the_folder_makes_files_in_clients_and_lists_none(home: Path, umask: int) -> None:
+    group, before = os.getgid(), os.umask(umask)
+    try:
+        folder = RunFolder("demo", group=group, segment_dir="/run/shm")
+    finally:
+        os.umask(before)
+    try:
+        assert [mode(path) for path in (home, folder.path, folder.path / "clients")] == [0o750, 0o710, 0o3730]
+        assert [mode(folder.path / name) for name in (LOCK, SEGMENTS)] == [0o640, 0o600]
+        assert group_of(folder.path) == group
+        shutil.rmtree(folder.path)
+        assert folder.renew() == ["the folder", "clients", LOCK, SEGMENTS]
+        assert [mode(path) for path in (folder.path, folder.path / "clients")] == [0o710, 0o3730]
+        assert mode(folder.path / LOCK) == 0o640
+        assert segment_dirs() == ["/run/shm"]
+    finally:
+        folder.remove()
+    assert list(home.iterdir()) == []
+
+
+def test_a_home_that_is_closed_to_the_group_says_how_to_open_it(home: Path) -> None:
+    home.mkdir(mode=0o700)
+    with pytest.raises(StartError, match=rf"is closed to group {os.getgid()}, which clients are in: chgrp .* && chmod g\+rx"):
+        make_run_dir("demo", os.getgid())
+
+
+def test_a_home_of_another_user_is_taken_only_if_it_is_the_groups(home: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to another user")
+    home.mkdir()
+    os.chown(home, 61009, 62000)
+    home.chmod(0o2777)
+    with pytest.raises(StartError, match="belongs to another user; set TRTLAB_RUN_DIR"):
+        make_run_dir("demo")
+    with pytest.raises(StartError, match="belongs to another user and to group 62000, and the pipeline's group is 62001"):
+        make_run_dir("demo", 62001)
+    assert make_run_dir("demo", 62000).parent == home
+
+
+def test_dead_runs_of_another_user_are_left_to_that_user(home: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to another user")
+    half_removed = dead(home, "demo-2").rename(home / ".demo-2.dead")
+    for folder in (dead(home, "demo-1"), half_removed):
+        os.chown(folder, 61009, -1)
+    assert remove_dead_runs() == []
+    assert half_removed.exists()
+
+
+def test_the_segments_of_a_dead_run_are_found_in_the_folder_that_its_own_folder_names(home: Path, tmp_path: Path) -> None:
+    folder = dead(home, "demo-1")
+    (folder / SEGMENTS).write_text(str(tmp_path))
+    for name, lock in (("named", folder / LOCK), ("other", dead(home, "demo-2") / LOCK)):
+        spec = SegmentSpec("demo-1", name, 64, 1, lock_path=str(lock), folder=str(tmp_path))
+        create("file", spec).close()
+    assert set(remove_dead_runs()) == {home / "demo-1", home / "demo-2"}
+    assert list(tmp_path.glob("trtlab.*")) == []
+
+
+def test_a_folder_of_segments_can_be_named_too(home: Path, tmp_path: Path) -> None:
+    spec = SegmentSpec("demo-1", "x", 64, 1, lock_path=str(dead(home, "demo-1") / LOCK), folder=str(tmp_path))
+    create("file", spec).close()
+    remove_dead_runs(str(tmp_path))
+    assert list(tmp_path.glob("trtlab.*")) == []
 
 
 def test_a_home_that_is_a_file_says_what_to_set(home: Path) -> None:
@@ -128,11 +221,41 @@ def test_dead_runs_are_removed_and_living_and_unknown_ones_stay(home: Path) -> N
     assert sorted(entry.name for entry in home.iterdir()) == ["demo-2", "starting-3"]
 
 
+def test_a_folder_of_which_a_dying_scheduler_has_made_its_lock_anew_is_that_of_a_dead_run(home: Path) -> None:
+    folder = make_run_dir("demo")
+    lock = OwnerLock.acquire(lock_path(folder, SCHEDULER))
+    assert remove_dead_runs() == []
+    os.close(lock._fd)
+    lock._fd = -1
+    assert remove_dead_runs() == [folder]
+    assert not folder.exists()
+
+
 def test_a_folder_with_sockets_whose_lock_was_collected_from_elsewhere_is_that_of_a_dead_run(home: Path) -> None:
     gone = dead(home, "demo-1")
     (gone / LOCK).unlink()
     assert remove_dead_runs() == [gone]
     assert not gone.exists()
+
+
+def test_a_folder_whose_removal_was_cut_short_is_removed_by_the_next_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead(home, "demo-1")
+
+    def killed(folder: Path, **_: object) -> None:
+        for entry in folder.iterdir():
+            if entry.is_file():
+                entry.unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove_dead_runs()
+    assert list(home.iterdir()) != []
+    assert remove_dead_runs() == []
+    assert list(home.iterdir()) == []
 
 
 def test_a_path_too_long_for_a_socket_says_what_to_set() -> None:
@@ -264,8 +387,7 @@ def test_the_folder_of_a_living_run_is_not_removed_whatever_is_missing_in_it(
     (folder.path / "scheduler.sock").touch()
     removed(folder, *gone)
     assert remove_dead_runs() == []
-    with pytest.raises(StartError, match="is alive"):
-        make_run_dir("demo")
+    shutil.rmtree(make_run_dir("demo"))
     assert (folder.path / "scheduler.sock").exists()
 
 
@@ -308,3 +430,64 @@ def test_cleaners_that_ask_for_a_lock_pass_over_a_living_run(folder: RunFolder) 
     with pytest.raises(BlockingIOError):
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(fd)
+
+
+# -- runs that replace each other -------------------------------------------------------------------
+
+
+@pytest.fixture
+def versions(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[RunFolder, RunFolder]]:
+    """The folder of the root, and that of a later version."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 101)
+        root = RunFolder("demo")
+        patch.setattr(os, "getpid", lambda: 102)
+        later = RunFolder("demo", root.path)
+    yield root, later
+    later.remove()
+    root.remove()
+
+
+def test_a_run_that_was_replaced_leads_to_the_one_that_serves(versions: tuple[RunFolder, RunFolder]) -> None:
+    root, later = versions
+    assert (root_of(root.path), root_of(later.path)) == (root.path, root.path)
+    assert successor_of(root.path) is None
+    assert serving(root.path) == find_run(root.path) == root.path
+    root.replace(later.path.name)
+    assert serving(root.path) == find_run(root.path) == later.path
+    # Later versions lead to the root, which knows the newest.
+    later.replace(root.path.name)
+    root.replace("demo-103")
+    assert serving(later.path).name == "demo-103"
+    assert os.readlink(root.path / "successor") == "../demo-103", "relative: others may see the folder elsewhere"
+
+
+def test_folders_that_lead_to_each_other_lead_nowhere_for_ever(versions: tuple[RunFolder, RunFolder]) -> None:
+    root, later = versions
+    root.replace(later.path.name)
+    later.replace(root.path.name)
+    assert serving(root.path) in (root.path, later.path)
+
+
+def test_a_root_whose_own_run_has_ended_is_no_run_and_is_not_removed(versions: tuple[RunFolder, RunFolder]) -> None:
+    root, later = versions
+    root.mark_ready(True)
+    root.replace(later.path.name)
+    assert sorted(runs("demo")) == [root.path, later.path]
+    root.mark_ended()
+    assert has_ended(root.path)
+    assert runs("demo") == [later.path]
+    assert not (root.path / READY).exists()
+    assert remove_dead_runs() == []
+    assert root.path.exists()
+
+
+def test_what_was_removed_of_a_root_is_made_anew(versions: tuple[RunFolder, RunFolder]) -> None:
+    root, later = versions
+    root.replace(later.path.name)
+    root.mark_ended()
+    shutil.rmtree(root.path)
+    assert set(root.renew()) == {"the folder", "clients", LOCK, "ended", "successor"}
+    assert serving(root.path) == later.path
+    (later.path / "root").unlink()
+    assert later.renew() == ["root"]

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import json
 
-from pipeline.wire.status import PipelineStatus, PoolStatus, StageStatus, UnfinishedStatus, WorkerStatus, plain
+from pipeline.wire.status import (
+    HistogramStatus,
+    PipelineStatus,
+    PoolStatus,
+    StageStatus,
+    UnfinishedStatus,
+    WorkerStatus,
+    plain,
+)
 
 STATUS = PipelineStatus(
     pipeline="demo", epoch=3, ready=False, reasons={"a": "no worker is ready"}, inside=1, counts={"requests": 2},
@@ -13,9 +21,11 @@ STATUS = PipelineStatus(
         StageStatus(
             name="a", replicas=2, waiting=0, given_up=None, deaths=1, batches=4, rows=9, closed={"full": 4}, refused=0,
             last_ok_s=0.5, workers=(WorkerStatus(7, "a/1", 1, 100, 2, 14, 1, 3),), failures=(),
+            sizes=HistogramStatus((2, 1), 9.0),
         ),
     ),
     pools=(PoolStatus("a", 4, 3),), clients=(), copies=(), unfinished=(UnfinishedStatus(1, "app", ("a", "b")),),
+    drain_s=10.0,
 )  # fmt: skip
 
 
@@ -23,7 +33,7 @@ def test_a_status_as_plain_values_has_the_names_of_its_fields_and_is_what_json_g
     found = plain(STATUS)
     assert list(found) == [
         "pipeline", "epoch", "ready", "reasons", "inside", "counts", "answers", "stages", "pools", "clients", "copies",
-        "unfinished",
+        "unfinished", "drain_s", "link", "request_s", "load_ratio",
     ]  # fmt: skip
     assert found["stages"] == [
         {
@@ -36,6 +46,8 @@ def test_a_status_as_plain_values_has_the_names_of_its_fields_and_is_what_json_g
                 }
             ],
             "failures": [],
+            "queue_s": {"buckets": [], "sum": 0.0}, "compute_s": {"buckets": [], "sum": 0.0},
+            "sizes": {"buckets": [2, 1], "sum": 9.0},
         }
     ]  # fmt: skip
     assert found["unfinished"] == [{"request": 1, "client": "app", "stages": ["a", "b"]}]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pipeline.wire.messages import Order
+from pipeline.wire.messages import Hop, Order
 from pipeline.wire.records import CLOSE_REASONS
 from pipeline.worker import batcher as batcher_module
 from pipeline.worker.batcher import Batcher, Closed
@@ -17,9 +17,11 @@ from pipeline.worker.candidates import Place
 ROOT = Path(__file__).parents[4]
 MS = 1_000_000
 
+NOWHERE = Hop(0, 0, 0, 0, 0, False, (), ())
+
 
 def order(request: int, *, attempt: int = 0, deadline: int = 0, group: int = 0) -> Order:
-    return Order(request, attempt, deadline, group, (), (), "")
+    return Order(request, attempt, deadline, group, NOWHERE, b"", "")
 
 
 def taken(closed: Closed | None) -> tuple[list[int], str] | None:

@@ -3,10 +3,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.wire.messages import Order
+from pipeline.wire.messages import Hop, Order
 from pipeline.worker.candidates import NEVER, Candidates, Place, Waiting
 
 MOST = 4
+
+NOWHERE = Hop(0, 0, 0, 0, 0, False, (), ())
 
 
 def place(order: Order) -> Place:
@@ -17,7 +19,7 @@ def place(order: Order) -> Place:
 def peers_of(slots: list[int], *, deadlines: dict[int, int] | None = None) -> Candidates:
     candidates = Candidates(place)
     for number, slot in enumerate(slots):
-        candidates.add(number, Waiting(Order(slot, 0, (deadlines or {}).get(slot, 0), 0, (), (), ""), 0))
+        candidates.add(number, Waiting(Order(slot, 0, (deadlines or {}).get(slot, 0), 0, NOWHERE, b"", ""), 0))
     return candidates
 
 
@@ -69,7 +71,7 @@ def test_runs_are_all_of_them_in_rows_that_lie_side_by_side(left: list[int]) -> 
 def test_if_the_stage_does_not_care_for_places_it_is_first_come_first_served() -> None:
     candidates = Candidates(None)
     for number in range(6):
-        candidates.add(number, Waiting(Order(number, 0, 0, 0, (), (), ""), 0))
+        candidates.add(number, Waiting(Order(number, 0, 0, 0, NOWHERE, b"", ""), 0))
     assert [slots_of(candidates.take(MOST)), slots_of(candidates.take(MOST))] == [[0, 1, 2, 3], [4, 5]]
 
 
@@ -86,6 +88,6 @@ def test_one_is_urgent_halfway_to_its_deadline_and_none_any_more_once_it_has_gon
 def test_of_two_in_one_place_both_are_taken() -> None:
     candidates = Candidates(lambda order: Place((0,), (1,)))
     for number in range(6):
-        candidates.add(number, Waiting(Order(number, 0, 0, 0, (), (), ""), 0))
+        candidates.add(number, Waiting(Order(number, 0, 0, 0, NOWHERE, b"", ""), 0))
     taken = [*slots_of(candidates.take(MOST)), *slots_of(candidates.take(MOST))]
     assert sorted(taken) == list(range(6))

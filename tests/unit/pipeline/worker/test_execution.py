@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace as replace_fields
 from typing import Any
 
 import numpy as np
 import pytest
-from msgspec.structs import replace
 
+from pipeline.graph.compiled import CompiledPlan, CompiledStage
 from pipeline.graph.plan import BatchPlan, Edge, StagePlan, WorkerPlan
 from pipeline.graph.slots import fields_of, slot_bytes
 from pipeline.wire.codec import decode, encode
 from pipeline.wire.messages import OK, Copied, Hop, Notice, Notices, Order, Trace, WorkerReport
+from pipeline.wire.route import packed as packed_hop
+from pipeline.wire.traces import packed, traces_in
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution, Outcome
 from shm.handle import TensorHandle
@@ -26,11 +29,15 @@ from stages.errors import BadInput, StageBroken
 from stages.request import RequestInfo
 from stages.spec import TensorSpec
 from stages.stage import Batch
+from tests.unit.pipeline.scheduler.graphs import make_plan
 
 INPUT = TensorSpec("x", "int32", (4,))
 OUTPUTS = (TensorSpec("y", "int32", (4,)), TensorSpec("n", "int64", ("N",), {"N": 8}))
 INDEX, BASE = 3, 10
 NOW = 1_000_000_000
+
+#: To worker 8 of the stage behind.
+ROUTE = packed_hop(INDEX + 1, 0, 8, 0, 0, 0)
 
 Process = Callable[[Batch], Any]
 
@@ -80,9 +87,18 @@ class Bench:
             outputs=OUTPUTS, fields=fields, batch=BatchPlan(4), credits=8, workers=(WorkerPlan("middle", 0),),
         )  # fmt: skip
         self.now = NOW
+        #: Where the plan says that the outputs lie; None: nowhere.
+        self.made: tuple[tuple[int, str, tuple[int, ...]], ...] | None = None
+
+    def stages(self) -> tuple[CompiledStage, ...]:
+        """The stage, and the one behind it, which reads all that it makes."""
+        (any_,) = [stage for stage in CompiledPlan.of(make_plan("chain")).stages if not stage.index]
+        sources = tuple(range(BASE, BASE + len(self.plan.fields)))
+        behind = replace_fields(any_, index=INDEX + 1, sources=sources)
+        return (*[any_] * INDEX, replace_fields(any_, index=INDEX, base=BASE, made=self.made), behind)
 
     def run(self, stage: Stage, *rows: Waiting) -> Outcome:
-        execution = Execution(self.plan, INDEX, BASE, stage, self.table, clock=self.clock)
+        execution = Execution(self.plan, INDEX, BASE, stage, self.table, clock=self.clock, stages=self.stages())
         outcome = execution.run(rows)
         self.refused = execution.refused
         self.said = execution.failures.take(everything=True)
@@ -99,10 +115,14 @@ class Bench:
         self.table.view(handle, writable=True)[...] = values
         return handle
 
-    def order(self, request: int, given: TensorHandle | int, *rest: Hop, deadline: int = 0, awaited: bool = False) -> Waiting:
+    def order(
+        self, request: int, given: TensorHandle | int, route: bytes = b"", *, deadline: int = 0, awaited: bool = False
+    ) -> Waiting:
         slot, generation = self.pools[1].loan()
         hop = Hop(INDEX, 5, self.segments[1].number, slot, generation, awaited, (given,), ())
-        return Waiting(Order(request, 2, deadline, 0, (hop, *rest), (Trace(0, 1, 2, 3, 4),), f"00abc-{request} {request}.jpg"), NOW - 5_000_000)
+        trace = packed(Trace(0, 1, 2, 3, 4))
+        label = f"00abc-{request} {request}.jpg"
+        return Waiting(Order(request, 2, deadline, 0, hop, trace, label, route=route), NOW - 5_000_000)
 
     def read(self, notice: Notice) -> dict[str, list[int]]:
         assert (notice.code, notice.message) == (OK, "")
@@ -153,7 +173,7 @@ def test_one_bad_row_fails_alone_and_its_mates_succeed(bench: Bench) -> None:
     assert outcome.notices[1].outputs == ()
     assert bench.read(outcome.notices[2])["y"][0] == 8
     assert stage.batches == [3, 1, 1, 1]
-    assert {notice.trace[-1].batch for notice in outcome.notices} == {1}
+    assert {traces_in(notice.trace)[-1].batch for notice in outcome.notices} == {1}
 
 
 def test_a_row_that_the_stage_fails_itself_costs_no_second_run(bench: Bench) -> None:
@@ -323,7 +343,7 @@ def test_a_tensor_that_was_not_filled_in_fails_its_row(bench: Bench) -> None:
 
 def test_a_slot_that_was_given_to_another_request_is_not_written(bench: Bench) -> None:
     late = bench.order(1, bench.handle(1, 1, 1, 1))
-    hop = late.order.hops[0]
+    hop = late.order.hop
     bench.pools[1].abandon(hop.slot, hop.generation)
     slot, generation = bench.pools[1].loan()
     assert slot == hop.slot
@@ -349,39 +369,6 @@ def test_a_row_that_is_late_is_not_computed(bench: Bench) -> None:
     assert stage.batches == [1]
 
 
-def test_an_order_goes_on_with_what_this_stage_made(bench: Bench) -> None:
-    other = bench.handle(0, 0, 0, 0)
-    second = Hop(4, 8, 1, 2, 3, True, (BASE + 1, other, BASE, BASE + 2, BASE - 1), ())
-    third = Hop(5, 9, 1, 2, 3, True, (BASE + 2, BASE), ())
-    row = bench.order(1, bench.handle(1, 2, 3, 4), second, third, deadline=NOW + 10**12)
-    outcome = bench.run(Stage(fill), row)
-    assert outcome.notices == []
-    (notice,) = outcome.late
-    y, n = notice.outputs
-    (forward,) = outcome.forwards.pop(8)
-    assert not outcome.forwards
-    # Tensors of other stages stay as they are: numbers are global.
-    hops = (replace(second, inputs=(n, other, y, BASE + 2, BASE - 1)), replace(third, inputs=(BASE + 2, y)))
-    assert forward == replace(row.order, hops=hops, trace=notice.trace)
-    assert decode(encode(Notices(0, 5, (notice,)))) == Notices(0, 5, (notice,))
-
-
-def test_a_notice_that_is_waited_for_is_not_late(bench: Bench) -> None:
-    outcome = bench.run(Stage(fill), bench.order(1, bench.handle(1, 1, 1, 1), Hop(4, 8, 1, 2, 3, True, (), ()), awaited=True))
-    assert [notice.request for notice in outcome.notices] == [1]
-    assert outcome.late == []
-    assert list(outcome.forwards) == [8]
-
-
-def test_a_row_that_failed_goes_no_further(bench: Bench) -> None:
-    on = Hop(4, 8, 1, 2, 3, True, (BASE,), ())
-    outcome = bench.run(
-        Stage(refuse_negative), bench.order(1, bench.handle(-1, 0, 0, 0), on), bench.order(2, bench.handle(1, 0, 0, 0), on)
-    )
-    assert codes(outcome) == {1: "BadInput"}
-    assert [order.request for order in outcome.forwards[8]] == [2]
-
-
 def test_the_trace_says_how_long_how_many_and_how_much_was_copied(bench: Bench) -> None:
     def returns(batch: Batch) -> dict[str, Any]:
         return {"y": batch.stack("x") + 1, "n": [np.array([1], np.int64)] * len(batch)}
@@ -390,9 +377,10 @@ def test_the_trace_says_how_long_how_many_and_how_much_was_copied(bench: Bench) 
     del c  # a gap between the rows
     outcome = bench.run(Stage(returns), bench.order(1, a), bench.order(2, d), bench.order(3, b))
     for notice in outcome.notices:
-        assert notice.trace[0] == Trace(0, 1, 2, 3, 4)
+        before, *own = traces_in(notice.trace)
+        assert before == Trace(0, 1, 2, 3, 4)
         # Gathered, since one row lies apart: 16 B. Returned: 16 B of y and 8 B of n.
-        assert notice.trace[1:] == (Trace(INDEX, 7_000, 1_000, 3, 16 + 16 + 8),)
+        assert own == [Trace(INDEX, 7_000, 1_000, 3, 16 + 16 + 8)]
     assert bench.copies == (
         Copied(copies.INPUT, "x", GATHERED, 3 * 16, 1),
         Copied(OUTPUT, "y", RETURNED, 3 * 16, 1),
@@ -435,7 +423,7 @@ def test_rows_side_by_side_are_one_view_in_whatever_order_they_came(bench: Bench
     a, b, c = (bench.handle(n, n, n, n) for n in (1, 2, 3))
     outcome = bench.run(Stage(looks), bench.order(1, c), bench.order(2, a), bench.order(3, b))
     # Nothing gathered; returned: 16 B of y and 8 B of n. And each row's own answer.
-    assert {notice.trace[1].copied for notice in outcome.notices} == {16 + 8}
+    assert {traces_in(notice.trace)[1].copied for notice in outcome.notices} == {16 + 8}
     assert [notice.code for notice in outcome.notices] == [OK] * 3
 
 
@@ -447,9 +435,9 @@ def test_a_stage_without_bytes_of_its_own_answers_without_handles(bench: Bench) 
         name="relay", use="m:C", options={}, inputs=plan.inputs, edges=plan.edges, after=(), outputs=(),
         fields=(), batch=plan.batch, credits=8, workers=plan.workers,
     )  # fmt: skip
-    outcome = bench.run(stage, bench.order(1, bench.handle(1, 1, 1, 1), Hop(4, 8, 0, 0, 0, True, (BASE,), ())))
+    outcome = bench.run(stage, bench.order(1, bench.handle(1, 1, 1, 1), ROUTE))
     assert [(notice.code, notice.outputs) for notice in outcome.late] == [(OK, ())]
-    assert outcome.forwards[8][0].hops[0].inputs == (BASE,)
+    assert outcome.forwards[8][0].hop.inputs == ()
 
 
 class LaterStage(Stage):

@@ -15,7 +15,7 @@ from pipeline.wire.messages import Hop, Order, Orders
 from pipeline.worker.forwarder import Forwarder
 
 EPOCH, WORKER = 3, 5
-ORDER = Order(1, 0, 0, 0, (Hop(1, WORKER, 9, 0, 1, False, (), ()),), (), "")
+ORDER = Order(1, 0, 0, 0, Hop(1, WORKER, 9, 0, 1, False, (), ()), b"", "")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from stages.spec import TensorSpec
 PAGE = TensorSpec("page", "uint8", ("H", "W", 3), {"H": 96, "W": 96})
 THUMB = TensorSpec("thumb", "uint8", (8, 8, 3))
 NOTE = TensorSpec.json("note", 64)
+NAMES = TensorSpec("names", "bytes", ("n",), {"n": 4, "bytes": 64})
 LINES = TensorSpec("lines", "float32", (4, "W"), {"W": 32}, many=5)
 SCORE = TensorSpec("score", "float32", (2,))
 
@@ -37,7 +38,7 @@ def plan_of(
 
 
 def order(*inputs: TensorHandle | int, lengths: tuple[int, ...] = (), slot: int = 0, request: int = 0) -> Order:
-    return Order(request, 0, 0, 0, (Hop(1, 2, 9, slot, 1, False, inputs, lengths),), (), "")
+    return Order(request, 0, 0, 0, Hop(1, 2, 9, slot, 1, False, inputs, lengths), b"", "")
 
 
 def handle(slot: int, *shape: int, offset: int = 0, dtype: str = "uint8") -> TensorHandle:
@@ -49,11 +50,12 @@ def handle(slot: int, *shape: int, offset: int = 0, dtype: str = "uint8") -> Ten
     [
         plan_of([THUMB]),
         plan_of([THUMB, NOTE]),
+        plan_of([THUMB, NAMES]),
         plan_of([LINES]),
         plan_of([PAGE], ragged=True),
         plan_of([PAGE], size=1),
     ],
-    ids=["static", "documents", "lists", "ragged", "batches of one"],
+    ids=["static", "documents", "elements of bytes", "lists", "ragged", "batches of one"],
 )
 def test_where_shapes_cannot_differ_or_may_differ_there_is_no_form(plan: Plan) -> None:
     assert form_of(plan.stages[1]) is None
@@ -125,7 +127,7 @@ def test_elements_of_one_slot_are_neighbours_where_one_follows_the_other() -> No
 
 def test_where_no_row_is_part_of_an_array_there_is_no_place() -> None:
     ragged = plan_of([THUMB], ragged=True)
-    for plan in (plan_of([NOTE], [NOTE]), plan_of([LINES], [LINES]), plan_of([THUMB], size=1), ragged):
+    for plan in (plan_of([NOTE], [NOTE]), plan_of([NAMES], [NAMES]), plan_of([LINES], [LINES]), plan_of([THUMB], size=1), ragged):
         assert place_of(plan, plan.stages[1]) is None
 
 

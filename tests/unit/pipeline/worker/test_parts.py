@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.wire.messages import OK, Notice
+from pipeline.wire.traces import traces_in
+from pipeline.worker.abandonment import all_wanted
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution, Outcome
 from shm.pool import SlotPool
@@ -43,9 +45,17 @@ def bench() -> Bench:
     return made
 
 
-def run(bench: Bench, parts: Parts, *rows: Waiting, tell: Callable[[Sequence[Notice]], None] | None = None) -> Outcome:
-    execution = Execution(bench.plan, INDEX, BASE, Streaming(parts), bench.table, clock=bench.clock, tell=tell)
-    return execution.run(rows)
+def run(
+    bench: Bench,
+    parts: Parts,
+    *rows: Waiting,
+    tell: Callable[[Sequence[Notice]], None] | None = None,
+    unwanted: Callable[[Sequence[Waiting]], Sequence[int]] = all_wanted,
+) -> Outcome:
+    stage = Streaming(parts)
+    return Execution(
+        bench.plan, INDEX, BASE, stage, bench.table, clock=bench.clock, tell=tell, unwanted=unwanted
+    ).run(rows)
 
 
 def counted(batch: Batch, most: int = 2) -> Iterator[Any]:
@@ -71,8 +81,8 @@ def test_each_part_is_a_notice_and_the_last_notice_brings_no_outputs(bench: Benc
     found = [bench.read(notice) for notice in outcome.notices if not notice.last]
     assert found == [{"y": [1, 0, 0, 0], "n": [0]}, {"y": [2, 0, 0, 0], "n": [0]}, {"y": [3, 1, 1, 1], "n": [1]}]
     ends = [notice for notice in outcome.notices if notice.last]
-    assert [(end.outputs, len(end.trace)) for end in ends] == [((), 2), ((), 2)]
-    assert [notice.trace for notice in outcome.notices if not notice.last] == [(), (), ()]
+    assert [(end.outputs, len(traces_in(end.trace))) for end in ends] == [((), 2), ((), 2)]
+    assert [notice.trace for notice in outcome.notices if not notice.last] == [b"", b"", b""]
 
 
 def test_parts_lie_one_after_the_other_so_that_a_later_one_leaves_an_earlier_one_as_it_is(bench: Bench) -> None:
@@ -142,3 +152,28 @@ def test_a_request_whose_parts_do_not_fit_its_slot_fails_alone_and_says_what_to_
     assert code == "StageFailed"
     assert "the parts of one answer lie in one slot, which has" in message
     assert "raise the output's `max`" in message
+
+
+def test_a_row_that_is_not_wanted_any_more_has_no_further_part_and_the_others_go_on(bench: Bench) -> None:
+    rows = [bench.order(7, bench.handle(2, 0, 0, 0)), bench.order(8, bench.handle(2, 0, 0, 0))]
+    outcome = run(bench, counted, *rows, unwanted=lambda batch: [0])
+    assert [(notice.request, notice.code, notice.last) for notice in outcome.notices] == [
+        (7, OK, False), (8, OK, False), (8, OK, False), (7, "Cancelled", True), (8, OK, True),
+    ]  # fmt: skip
+
+
+def test_a_stage_without_an_end_is_left_when_no_row_is_wanted_any_more(bench: Bench) -> None:
+    left: list[str] = []
+
+    def parts(batch: Batch) -> Iterator[Any]:
+        try:
+            while True:
+                yield {}
+        finally:
+            left.append("left")
+
+    answers = iter([(), (0,), (0, 1)])
+    rows = [bench.order(7, bench.handle(9, 0, 0, 0)), bench.order(8, bench.handle(9, 0, 0, 0))]
+    outcome = run(bench, parts, *rows, unwanted=lambda batch: next(answers))
+    assert left == ["left"]
+    assert ends_of(outcome) == {7: ("Cancelled", "not wanted any more"), 8: ("Cancelled", "not wanted any more")}

@@ -21,6 +21,7 @@ from pipeline.wire.messages import (
     Fenced,
     Fences,
     Hop,
+    Known,
     Message,
     Notice,
     Notices,
@@ -29,6 +30,7 @@ from pipeline.wire.messages import (
     PeerGone,
     WorkerReport,
 )
+from pipeline.wire.route import packed
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Flight
 from pipeline.worker.failures import LONGEST_MESSAGE, LONGEST_TRACEBACK
@@ -85,8 +87,9 @@ class Process:
     def order(self, request: int, *workers: int, group: int = 0) -> Order:
         slot, generation = self.pool.loan()
         handle = TensorHandle(self.segment.number, slot, generation, 0, "uint8", (8,))
-        hops = tuple(Hop(worker - 4, worker, 0, 0, 0, False, (handle,), ()) for worker in workers)
-        return Order(request, 0, 0, group, hops, (), "")
+        hop = Hop(workers[0] - 4, workers[0], 0, 0, 0, False, (handle,), ())
+        route = b"".join([packed(1, 0, worker, 0, 0, 0) for worker in workers[1:]])
+        return Order(request, 0, 0, group, hop, b"", "", route=route, known=(Known(0, handle),))
 
     def said(self) -> list[Message]:
         # Messages of one sender keep their order: what was sent before the mark is here once the mark is.
@@ -118,14 +121,13 @@ def test_an_order_goes_from_one_worker_of_a_process_to_the_next_without_a_messag
     process.a.add([process.order(7, 4, 5)])
     assert process.a.step(now())
     (waiting,) = process.b.batcher.take(now()).rows  # type: ignore[union-attr]
-    assert [hop.worker for hop in waiting.order.hops] == [5]
+    assert (waiting.order.hop.worker, waiting.order.route) == (5, b"")
     assert process.said() == []
     assert process.elsewhere.receive() == []
 
 
 def test_an_order_for_a_worker_elsewhere_is_sent_there(process: Process) -> None:
-    order = process.order(7, 4, 5)
-    process.a.add([replace(order, hops=(order.hops[0], replace(order.hops[1], worker=9)))])
+    process.a.add([process.order(7, 4, 9)])
     process.a.step(now())
     (orders,) = process.elsewhere.receive(5000)
     assert isinstance(orders, Orders)
@@ -140,16 +142,19 @@ def test_each_worker_says_what_it_has_done_under_its_own_number(process: Process
     # The notices of a do not hurry: they may come with others.
     (notices,) = process.said()
     assert isinstance(notices, Notices)
-    assert (notices.worker, [notice.request for notice in notices.notices]) == (5, [7, 8])
+    assert (notices.worker, [passed.request for passed in notices.passed]) == (5, [7, 8])
     process.a.step(now() + LATE_NS)
     (late,) = process.said()
     assert isinstance(late, Notices)
-    assert (late.worker, [notice.request for notice in late.notices]) == (4, [7, 8])
+    assert (late.worker, [passed.request for passed in late.passed]) == (4, [7, 8])
     for replica in process.replicas:
         replica.report()
         replica.report()
     reports = process.said()
     assert [astuple(report)[:4] for report in reports if isinstance(report, WorkerReport)] == [(4, 0, 1, 2), (5, 1, 1, 2)]
+    told = [report for report in reports if isinstance(report, WorkerReport)]
+    assert [report.sizes[:3] for report in told] == [(0, 1, 0)] * 2  # a batch of two
+    assert [(sum(report.queue.buckets), sum(report.compute.buckets)) for report in told] == [(2, 2)] * 2
     assert [record.done for record in process.records] == [1, 1]
 
 
@@ -185,6 +190,26 @@ def test_a_fence_holds_for_an_order_that_is_still_with_the_worker_before(process
     process.a.step(now())
     (waiting,) = process.b.batcher.take(now()).rows  # type: ignore[union-attr]
     assert waiting.order.request == 8
+
+
+def test_a_batch_in_parts_without_an_end_ends_when_what_has_come_meanwhile_cancels_it(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Endless:
+        def process(self, batch: Batch) -> Iterator[Any]:
+            while True:
+                yield {}
+
+    monkeypatch.setattr(process.a._execution, "_stage", Endless())
+    monkeypatch.setattr(process.a._execution, "parted", True)
+    came: list[Message] = []
+    looks = iter([(), (Fences(1, 5, (Fence(7, 0),)),), (Fences(1, 4, (Fence(7, 0),)),)])
+    monkeypatch.setattr(process.a, "_came", lambda: [came.extend(next(looks)), came][1])
+    process.a.add([process.order(7, 4)])
+    assert process.a.step(now())
+    assert len(came) == 2
+    (said,) = [each for each in process.said() if isinstance(each, Notices)]
+    assert [(notice.request, notice.code) for notice in said.notices] == [(7, "Cancelled")]
 
 
 def test_what_another_scheduler_ordered_is_forgotten(process: Process) -> None:
@@ -301,7 +326,7 @@ def test_memory_is_shown_to_the_stages_that_touch_it(process: Process) -> None:
 def flight_of(group: int) -> Flight:
     """A batch in flight of one row."""
     batch = Batch(1, {}, {}, lambda *_: pytest.fail("allocated"), lambda *_: pytest.fail("allocated"))
-    rows = [Waiting(Order(0, 0, 0, group, (), (), ""), 0)]
+    rows = [Waiting(Order(0, 0, 0, group, Hop(0, 0, 0, 0, 0, False, (), ()), b"", ""), 0)]
     return Flight(rows, (), Filling(SegmentTable(), {}, 0, rows), batch, 0)
 
 
@@ -329,7 +354,7 @@ def test_suspects_are_computed_with_nothing_beside_them(
 
 def test_very_many_notices_are_several_messages_of_which_each_fits_a_frame(process: Process) -> None:
     text, traceback = "\U0001f4a5" * (LONGEST_MESSAGE + 100), "\U0001f4a5" * (LONGEST_TRACEBACK + 100)
-    notices = [Notice(number, 0, "StageFailed", text, (), (), (), 0, 0, 0, traceback) for number in range(300)]
+    notices = [Notice(number, 0, "StageFailed", text, (), b"", (), 0, 0, 0, traceback) for number in range(300)]
     process.a.tell_late(notices)
     said = process.said()
     assert [notice for message in said for notice in message.notices] == notices  # type: ignore[union-attr]

@@ -88,7 +88,7 @@ class Bench:
         self.table.view(given, writable=True)[...] = size
         slot, generation = self.pools[pool].loan()
         hop = Hop(0, 5, self.segments[pool].number, slot, generation, False, (given,), ())
-        return Waiting(Order(request, 1, 0, 0, (hop,), (), ""), 0)
+        return Waiting(Order(request, 1, 0, 0, hop, b"", ""), 0)
 
     def run(self, stage: Stage, *rows: Waiting) -> dict[int, Notice]:
         execution = Execution(self.plan, 0, 0, stage, self.table, sized=True)

@@ -253,8 +253,36 @@ def test_a_model_that_was_cut_short_is_refused(tmp_path: Path, tiny_models: Path
         OnnxRuntime(path, {})
 
 
-def test_strings_cannot_travel(tiny_models: Path) -> None:
-    with pytest.raises(ModelError, match=r"input x is a tensor\(string\), which cannot lie in shared memory"):
+def test_bfloat16_is_computed_in_place_and_out_of_place(load: Load) -> None:
+    engine = load("double_bfloat16", length=4)
+    x = np.array([[0.5, 3, -0.0]], np.float32).astype("bfloat16")
+    y = np.zeros_like(x)
+    assert engine.run({"x": x}, {"y": y}) == {}
+    assert y.tolist() == [[1.0, 6.0, 0.0]]
+    made = engine.run({"x": x}, {})["y"]
+    assert made.dtype == y.dtype
+    assert made.tolist() == y.tolist()
+    assert engine.run({"x": x[:, :0]}, {})["y"].shape == (1, 0)
+    engine.warm_up([1, 2])
+
+
+def test_bfloat16_is_refused_before_it_runs_if_onnxruntime_is_too_old(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type")
+    with pytest.raises(ModelError, match=r"input x is a tensor\(bfloat16\), which onnxruntime takes from 1\.20 on"):
+        OnnxRuntime.describe(tiny_models / "double_bfloat16.onnx", {"length": 4})
+
+
+def test_a_tensor_without_elements_is_computed(load: Load) -> None:
+    engine = load("double_any_length", length=4)
+    y = np.zeros((2, 0), np.float32)
+    made = engine.run({"x": np.zeros((2, 0), np.float32)}, {"y": y})
+    assert made["total"].tolist() == [0, 0]
+
+
+def test_strings_are_refused_with_what_is_expected(tiny_models: Path) -> None:
+    with pytest.raises(ModelError, match=r"input x is a tensor\(string\), which the engine does not take; expected a "):
         OnnxRuntime(tiny_models / "strings.onnx", {})
 
 

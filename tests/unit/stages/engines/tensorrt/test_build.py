@@ -112,6 +112,16 @@ def test_a_free_dimension_is_built_within_its_range(tiny_models: Path, capsys: p
 
 
 @needs_rtx
+def test_a_plan_may_take_and_give_bfloat16(tiny_models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny_models / "double_bfloat16.onnx"
+    code, said = build(capsys, model, "--batch", "2", "--precision", "fp32", "--range", "length=1:4:8")
+    assert code == 0, said
+    (plan,) = plans_of("double_bfloat16")
+    assert [(tensor.name, tensor.dtype) for tensor in plan.inputs + plan.outputs] == [("x", "bfloat16"), ("y", "bfloat16")]
+    assert TensorRt(model, {"length": 8}).specs.inputs == (TensorSpec("x", "bfloat16", ("length",), {"length": 8}),)
+
+
+@needs_rtx
 def test_the_least_of_a_range_may_be_less_than_the_model_can_take(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,39 @@
+"""Environments: where `make` puts the servers and clients that ours is held against. Each is a folder of build/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = [
+    "ANALYZER", "KSERVE", "MLSERVER", "MOSEC", "TRITON", "TRITON_CLIENT", "MissingEnvironment", "python_of", "required",
+]  # fmt: skip
+
+_BUILD = Path(__file__).resolve().parents[2] / "build"
+
+TRITON = _BUILD / "triton"
+TRITON_CLIENT = _BUILD / "tritonclient"
+ANALYZER = _BUILD / "perf-analyzer"
+MOSEC = _BUILD / "mosec"
+MLSERVER = _BUILD / "mlserver"
+KSERVE = _BUILD / "kserve"
+
+
+class MissingEnvironment(RuntimeError):
+    """An environment was not made."""
+
+
+def required(folder: Path) -> Path:
+    """The folder.
+
+    Raises:
+        MissingEnvironment: `make` has not filled it, or not to its end.
+    """
+    if not (folder / ".there").exists():
+        name = folder.relative_to(_BUILD.parent)
+        raise MissingEnvironment(f"there is no {name}: `make {name}/.there` makes it, or says why it cannot")
+    return folder
+
+
+def python_of(folder: Path) -> str:
+    """The interpreter of an environment. Raises as `required`."""
+    return str(required(folder) / "bin/python")

@@ -1,0 +1,102 @@
+"""Reloading: asks the supervisor of a running pipeline to replace it by a new version, and waits for what comes of it.
+
+`pipeline reload` does, and so does whatever manages pipelines from Python. See docs/reload.md.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipeline.errors import ReloadFailed, Unavailable
+from pipeline.wire.absence import no_run_in
+from pipeline.wire.address import SUPERVISOR, Address
+from pipeline.wire.links import Inbox, connect, listen
+from pipeline.wire.messages import Milestone, Reload, ReloadStep
+from pipeline.wire.run_dir import LOCK, find_run, lock_path, root_of
+from shm.owner import OwnerLock, OwnerWatch
+
+__all__ = ["START_S", "reload"]
+
+START_S = 600.0
+"""How long a new version may take by default until it is ready: a large model is loaded for minutes."""
+
+_LOOK_MS = 250
+_PLEASE_ANSWER_S = 10.0
+
+
+def reload(
+    run: str | Path | None = None,
+    config: str | Path | None = None,
+    assignments: Sequence[str] = (),
+    *,
+    limit_s: float = START_S,
+    on_step: Callable[[str, str], None] | None = None,
+) -> Path:
+    """Replace a running pipeline by a new version, without losing a request; the run folder of that.
+
+    The new version is started beside the one that serves, and takes over when every stage is ready and its canary, if
+    it has one, was answered. The call returns when the old version has answered everything that it had. If it is
+    interrupted, the reload goes on.
+
+    Args:
+        run: the pipeline's name, a run's id or the path of its folder, or None for the only one running.
+        config: the YAML file of the new version; None: the same as before, read anew.
+        assignments: what `--set` takes: "inference.replicas=2". Without `config`, those of the version that serves stay
+            in force.
+        limit_s: seconds after which a new version that is not ready is given up.
+        on_step: called with (step, text) for each step: "begun", "started", "ready", "took over", "drained".
+
+    Raises:
+        ReloadFailed: the new version did not start, with the reason; the old one serves on, and noticed nothing.
+        ValueError: `limit_s` is no positive number.
+        Unavailable: no such pipeline is running, or it has ended in the middle of it.
+    """
+    if not limit_s > 0:
+        raise ValueError(f"limit_s={limit_s}: expected a number of seconds above 0")
+    root = root_of(find_run(run))
+    number = secrets.randbits(63)
+    asked = Reload(number, "" if config is None else str(Path(config).absolute()), tuple(assignments), float(limit_s))
+    try:
+        owner = OwnerWatch(root / LOCK)
+        lock = OwnerLock.acquire(lock_path(root, Address.client(number)))
+    except OSError as error:
+        raise Unavailable(no_run_in(root, error)) from error
+    inbox = listen(root, Address.client(number))
+    supervisor = connect(root, SUPERVISOR)
+    try:
+        supervisor.send(asked)
+        return _await(root, inbox, owner, on_step)
+    finally:
+        supervisor.close()
+        inbox.close()
+        lock.release()
+        owner.close()
+
+
+def _await(root: Path, inbox: Inbox, owner: OwnerWatch, on_step: Callable[[str, str], None] | None) -> Path:
+    folder = Path()
+    heard = False
+    end = time.monotonic() + _PLEASE_ANSWER_S
+    while True:
+        messages = inbox.receive(_LOOK_MS)
+        for message in messages:
+            if not isinstance(message, ReloadStep):
+                continue
+            heard = True
+            if message.step == Milestone.FAILED:
+                raise ReloadFailed(message.text)
+            if message.version:
+                folder = Path(message.folder)
+            if on_step is not None:
+                on_step(message.step, message.text)
+            if message.step == Milestone.DRAINED:
+                return folder
+        if messages:
+            continue
+        if not owner.alive:
+            raise Unavailable(f"the supervisor in {root} has ended in the middle of the reload")
+        if not heard and time.monotonic() >= end:
+            raise Unavailable(f"the supervisor in {root} does not answer")

@@ -1,0 +1,38 @@
+"""Journal: what the gateway prints for people, as its log settings say; and the trace settings."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping
+
+from pipeline.kserve.settings import LOG_SETTINGS, TRACE_SETTINGS
+from pipeline.streams import say
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """Lines on stderr."""
+
+    def __init__(self) -> None:
+        self.settings: Mapping[str, bool | int | str] = LOG_SETTINGS
+        self.trace: Mapping[str, str | list[str]] = TRACE_SETTINGS
+
+    def info(self, text: str) -> None:
+        if self.settings["log_info"]:
+            say(f"info: {text}")
+
+    def fault(self, what: str, error: BaseException) -> None:
+        """A request has met a fault of ours."""
+        if self.settings["log_error"]:
+            say(f"error: {what}: {''.join(traceback.format_exception(error)).rstrip()}")
+
+    def request(self, what: str, status: int | str, begun_ns: int) -> None:
+        """A request is over; told from log_verbose_level 1 on.
+
+        Args:
+            begun_ns: of time.perf_counter_ns.
+        """
+        if int(self.settings["log_verbose_level"]):
+            say(f"verbose: {what}: {status}, {(time.perf_counter_ns() - begun_ns) / 1e6:.2f} ms")

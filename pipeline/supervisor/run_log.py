@@ -1,0 +1,203 @@
+"""Run log: what a run prints to stderr, kept in a file beside it, for `pipeline logs` and for after its end.
+
+    <logs home>/<run>.log        0600; the newest lines, each behind the time at which the supervisor had it, in UTC
+    <logs home>/<run>.log.1      the lines before them
+
+The supervisor alone writes it: its own lines, and those of its children that it passes on. A line costs one write(2)
+without a wait for the disk, and no process that serves requests writes any. A file has at most 1 MiB, and then becomes
+the second one, in place of what that was: a run keeps its last 1 to 2 MiB. Of the runs of a pipeline that have ended,
+the last five are kept, for 30 days. The supervisor holds the lock (flock) of the newest file, so others see which run
+has ended, in whatever home of runs it was.
+
+A log is no reason to fail: if there is no place for it, or the disk is full, the run goes on without it, and says so.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+
+from pipeline.errors import StartError
+from pipeline.streams import say
+from pipeline.wire.home import logs_home
+
+__all__ = ["ENDED", "LogFile", "RunLog", "log_path", "logged_runs"]
+
+ENDED = "ended with exit code "
+"""How the text of the last line begins, of a run that was not killed."""
+
+_BOUND = 1 << 20
+_KEPT_RUNS = 5
+_KEPT_S = 30 * 86_400.0
+_SUFFIX = ".log"
+_BEFORE = ".1"
+
+
+def log_path(run: str) -> Path | None:
+    """The newest file of the log of a run with this id, whether it is there or not; None: this user has no place."""
+    home = logs_home()
+    return None if home is None else home / f"{run}{_SUFFIX}"
+
+
+def logged_runs(pipeline: str) -> list[str]:
+    """The ids of the runs of a pipeline that have a log, those that have ended too, the one that wrote last first."""
+    home = logs_home()
+    found = [] if home is None else _logs_in(home)
+    return [path.name.removesuffix(_SUFFIX) for _, path in found if _pipeline_of(path) == pipeline]
+
+
+def _logs_in(home: Path) -> list[tuple[float, Path]]:
+    """The newest files of all runs, with the times at which they were written last; the last one first."""
+    found: list[tuple[float, Path]] = []
+    with suppress(OSError):
+        for path in home.iterdir():
+            if re.fullmatch(rf".+-\d+{re.escape(_SUFFIX)}", path.name):
+                with suppress(OSError):
+                    found.append((path.stat().st_mtime, path))
+    return sorted(found, reverse=True)
+
+
+def _pipeline_of(log: Path) -> str:
+    return log.name.rpartition("-")[0]
+
+
+def _remove_old(home: Path) -> None:
+    """Remove the logs of runs that ended long ago, or before the last ones of their pipeline."""
+    ended: Counter[str] = Counter()
+    for written, path in _logs_in(home):
+        with suppress(OSError), path.open("rb") as file:
+            # A supervisor that lives has it.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ended[_pipeline_of(path)] += 1
+            if ended[_pipeline_of(path)] > _KEPT_RUNS or written < time.time() - _KEPT_S:
+                path.with_name(path.name + _BEFORE).unlink(missing_ok=True)
+                path.unlink()
+
+
+class LogFile:
+    """A file of lines that becomes its own predecessor when it is full.
+
+    Args:
+        path: of the newest file. What is there already is taken for the lines before.
+        bound: bytes that a file has at most, apart from its last line.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, path: Path, bound: int = _BOUND) -> None:
+        self.path = path
+        self._bound = bound
+        self._lost = 0
+        with suppress(FileNotFoundError):
+            self._turn_over()
+        self._fd = self._made()
+
+    def write(self, line: str) -> None:
+        """Add a line. If that is not possible now, it is lost, and the next one that is added says so."""
+        try:
+            if self._fd < 0:
+                self._fd = self._made()
+            found = os.fstat(self._fd)
+            if found.st_nlink == 0 or found.st_size >= self._bound:
+                if found.st_nlink:
+                    self._turn_over()
+                self.close()
+                self._fd = self._made()
+            if self._lost:
+                self._add(f"warning: {self._lost} lines are missing here: they could not be written")
+                self._lost = 0
+            self._add(line)
+        except OSError:
+            self._lost += 1
+
+    def close(self) -> None:
+        """A second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _turn_over(self) -> None:
+        self.path.rename(self.path.with_name(self.path.name + _BEFORE))
+
+    def _made(self) -> int:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return fd
+
+    def _add(self, line: str) -> None:
+        now = datetime.fromtimestamp(time.time(), timezone.utc)
+        text = f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03}Z {line}\n".encode(errors="backslashreplace")
+        # A disk that is full takes a part of it, perhaps: the end of the line must not be missing for good.
+        written = os.write(self._fd, text)
+        if written < len(text):
+            os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
+            raise OSError("no room")
+
+
+class RunLog:
+    """What a supervisor says, to people and to the run's log.
+
+    Args:
+        log: (level, text) -> for people. A terminal that was closed must not cut short the end of the run that it has
+            asked for: what `log` raises for that is no error.
+    """
+
+    def __init__(self, log: Callable[[str, str], None]) -> None:
+        self._log = log
+        self._file: LogFile | None = None
+
+    def open(self, run: str) -> None:
+        """From now on lines are kept, as those of the run with this id; what older runs have left is bounded."""
+        path = log_path(run)
+        if path is None:
+            return
+        try:
+            self._file = LogFile(path)
+        except OSError as error:
+            self("info", f"no log is kept: {path}: {error.strerror}")
+            return
+        self._keep(f"info: began as process {os.getpid()}")
+        _remove_old(path.parent)
+
+    def __call__(self, level: str, text: str) -> None:
+        """A line of the supervisor's own."""
+        with suppress(OSError, ValueError):
+            self._log(level, text)
+        self._keep(f"{level}: {text}")
+
+    def pass_on(self, line: str) -> None:
+        """A line that a child has printed."""
+        say(line)
+        self._keep(line)
+
+    def ended(self, code: int) -> int:
+        """The run has ended with this exit code, which is returned."""
+        self._keep(f"info: {ENDED}{code}")
+        return code
+
+    def _keep(self, line: str) -> None:
+        if self._file is not None:
+            self._file.write(line)
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # The process prints it when nothing of the run is left.
+        if isinstance(error, StartError):
+            self._keep(f"error: {error}")
+        if self._file is not None:
+            self._file.close()

@@ -1,0 +1,298 @@
+"""Successors: the supervisors of later versions, as children of the root. The thin shell around `succession`.
+
+    root ──boot document, then the lifeline──▶ successor     its stdin; it cannot outlive the root
+         ──HandOver, Interrupted──▶ successor ──ReloadStep──▶ root        by their inboxes
+         ──ReloadStep──▶ `pipeline reload`
+
+A successor (`pipeline.cli.successor`) prints to the root's own stdout and stderr. It leads a session of its own: Ctrl-C
+reaches the root, which passes it on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from pipeline.errors import StartError
+from pipeline.interpreter import python_command
+from pipeline.supervisor.instructions import Log
+from pipeline.supervisor.orphans import MARK, Orphans
+from pipeline.supervisor.process import ChildProcess, describe_exit
+from pipeline.supervisor.succession import (
+    Begin,
+    HandOverTo,
+    Instruction,
+    Launch,
+    LookHere,
+    PassOn,
+    ReportStep,
+    Signal,
+    Succession,
+    Version,
+)
+from pipeline.topology.refusals import refusal_of
+from pipeline.wire.address import SUPERVISOR, Address
+from pipeline.wire.links import Outbox, connect
+from pipeline.wire.messages import HandOver, Interrupted, Milestone, Reload, ReloadStep
+from pipeline.wire.run_dir import RunFolder, pipeline_of, remove_dead_runs
+
+__all__ = ["Origin", "Root", "Successors"]
+
+_LEFT_S = 5.0
+"""How long after the death of a version something of it is looked for."""
+
+_LAST_STEP_MS = 1000
+"""How long the last word to another process may take to leave this one."""
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """What a successor is told at birth: its boot document."""
+
+    config: str
+    assignments: tuple[str, ...]
+    name: str
+    """Of the pipeline: the new version must have it too."""
+    version: int
+    root: str
+    """The path of the root's run folder."""
+    parent: int
+    """The pid of the root."""
+
+    def line(self) -> bytes:
+        """The line that `read` reads."""
+        # Not the JSON of msgspec: the path of a file need not be Unicode.
+        return json.dumps(msgspec.to_builtins(self)).encode() + b"\n"
+
+    @staticmethod
+    def read(line: bytes | bytearray) -> Origin:
+        """The reverse of `line`.
+
+        Raises:
+            msgspec.ValidationError: it is no such document of this version.
+        """
+        return msgspec.convert(json.loads(line), Origin)
+
+
+class Root:
+    """The root, as a successor sees it.
+
+    Args:
+        folder: the root's run folder.
+        version: which one the successor is.
+    """
+
+    def __init__(self, folder: Path, version: int) -> None:
+        self.folder = folder
+        self._version = version
+        self._outbox = connect(folder, SUPERVISOR)
+        self._own = ""
+
+    def started(self, folder: Path) -> None:
+        """The run's folder is there, and its children start."""
+        self._own = str(folder)
+        self._tell(Milestone.STARTED, f"it starts in {folder}")
+
+    def ready(self, text: str) -> None:
+        """From now on the run can take over."""
+        self._tell(Milestone.READY, text)
+
+    def failed(self, why: str) -> None:
+        """The run cannot start; this process ends."""
+        self._tell(Milestone.FAILED, why)
+
+    def _tell(self, step: str, text: str) -> None:
+        self._outbox.send(ReloadStep(self._version, step, text, self._own))
+
+    def close(self) -> None:
+        """Nothing more is said; what was, has a second to leave this process."""
+        self._outbox.close(_LAST_STEP_MS)
+
+
+class Successors:
+    """The processes of the later versions.
+
+    Args:
+        folder: of the root.
+        own: how the root's own run was started; None: it is never replaced.
+        why_not: if `own` is None: why.
+        log: (level, text) -> for people.
+        orphans: what a dead successor leaves is killed by it.
+        replaced: called when the root's own run must hand over.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        own: Launch | None,
+        why_not: str,
+        log: Callable[[str, str], None],
+        orphans: Orphans,
+        replaced: Callable[[], None],
+    ) -> None:
+        self._folder = folder
+        self._log = log
+        self._orphans = orphans
+        self._replaced = replaced
+        self._succession = Succession(own, why_not)
+        self._processes: dict[int, ChildProcess] = {}
+        #: To the processes that have asked for a reload which is not over.
+        self._askers: dict[int, Outbox] = {}
+        #: Until when what a killed version has left is looked for: monotonic seconds; 0: none was killed.
+        self._killed_until = 0.0
+
+    # -- what is known ----------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """Whether neither the root's own run nor another version is left."""
+        return self._succession.over
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of the version that served last; None: that was the root's own run."""
+        return self._succession.exit_code
+
+    @property
+    def wake_at(self) -> float | None:
+        """When `tick` has something to do: monotonic seconds."""
+        return self._succession.wake_at
+
+    @property
+    def pids(self) -> set[int]:
+        """Of the processes that live, or whose exit status was not collected yet."""
+        return {process.pid for process in self._processes.values()}
+
+    # -- events -----------------------------------------------------------------------------------
+
+    def reload(self, asked: Reload, *, able: bool, now: float) -> None:
+        """See `Succession.reload`."""
+        self._carry_out(self._succession.reload(asked, able=able, now=now))
+
+    def told(self, step: ReloadStep) -> None:
+        """See `Succession.told`."""
+        self._carry_out(self._succession.told(step))
+
+    def interrupted(self, number: int, now: float) -> None:
+        """Pass a signal on."""
+        self._carry_out(self._succession.interrupted(number, now))
+
+    def abandoned(self) -> None:
+        """See `Succession.abandoned`."""
+        self._carry_out(self._succession.abandoned())
+
+    def own_run_ended(self, code: int) -> None:
+        """See `Succession.own_run_ended`."""
+        self._carry_out(self._succession.own_run_ended(code))
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        self._carry_out(self._succession.tick(now))
+
+    def bury(self, last_words: Callable[[], None]) -> None:
+        """Collect the exit status of those that have ended.
+
+        Args:
+            last_words: takes in the messages that have come: one that has failed has said why before it ended.
+        """
+        for number, process in list(self._processes.items()):
+            if (status := process.exit_status()) is None:
+                continue
+            last_words()
+            del self._processes[number]
+            process.close()
+            self._orphans.died(process.pid, self._mark_of(number))
+            if status < 0:
+                self._killed_until = time.monotonic() + _LEFT_S
+            self._carry_out(self._succession.exited(number, status, describe_exit(status)))
+
+        if time.monotonic() < self._killed_until:
+            self.remove_left()
+
+    def remove_left(self) -> None:
+        """Remove what versions that were killed have left, their folders and segments: nothing else may be started here
+        for long. The children of such a version live for a moment longer, and may make anew what is removed of it."""
+        if self._killed_until:
+            with suppress(StartError):
+                for dead in remove_dead_runs():
+                    self._log("info", f"removed what {dead.name} left")
+
+    # -- what is done -----------------------------------------------------------------------------
+
+    def _carry_out(self, instructions: Sequence[Instruction]) -> None:
+        for instruction in instructions:
+            if isinstance(instruction, Begin):
+                self._begin(instruction.version)
+            elif isinstance(instruction, HandOverTo):
+                self._hand_over(instruction.version)
+            elif isinstance(instruction, LookHere):
+                self._folder.replace(Path(instruction.folder).name)
+            elif isinstance(instruction, Signal):
+                if (process := self._processes.get(instruction.version)) is not None:
+                    process.send_signal(instruction.number)
+            elif isinstance(instruction, PassOn):
+                self._tell(instruction.version, Interrupted(instruction.again))
+            elif isinstance(instruction, ReportStep):
+                self._report(instruction)
+            elif isinstance(instruction, Log):
+                self._log(instruction.level, instruction.text)
+
+    def _begin(self, version: Version) -> None:
+        root = self._folder.path
+        origin = Origin(
+            version.launch.config, version.launch.assignments, pipeline_of(root), version.number, str(root), os.getpid()
+        )
+        env = {MARK: self._mark_of(version.number)}
+        command = python_command("pipeline.cli.successor")
+        try:
+            process = ChildProcess(command, origin.line(), env, own_terminal=True, own_session=True)
+        except OSError as error:
+            self._carry_out(self._succession.unborn(version.number, refusal_of(error)))
+            return
+        self._processes[version.number] = process
+        self._orphans.born(process.pid)
+
+    def _hand_over(self, number: int) -> None:
+        if number not in self._succession.versions:
+            self._replaced()
+            return
+        self._tell(number, HandOver(self._folder.path.name))
+
+    def _tell(self, number: int, message: HandOver | Interrupted) -> None:
+        outbox = connect(Path(self._succession.versions[number].folder), SUPERVISOR)
+        outbox.send(message)
+        outbox.close(_LAST_STEP_MS)
+
+    def _report(self, report: ReportStep) -> None:
+        outbox = self._askers.get(report.client)
+        if outbox is None:
+            outbox = self._askers[report.client] = connect(self._folder.path, Address.client(report.client))
+        # One that has gone meanwhile is not waited for: the reload goes on without it.
+        outbox.send(report.step)
+        if report.step.step in (Milestone.DRAINED, Milestone.FAILED):
+            self._askers.pop(report.client).close(_LAST_STEP_MS)
+
+    def _mark_of(self, number: int) -> str:
+        return f"{self._folder.path.name}/version-{number}"
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        """Kill those that live; their children end by their lifelines."""
+        for process in self._processes.values():
+            process.send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill and collect those that are left, and let go of what was opened."""
+        self.kill()
+        for process in self._processes.values():
+            process.wait()
+            process.close()
+        for outbox in self._askers.values():
+            outbox.close(_LAST_STEP_MS)

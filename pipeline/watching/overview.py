@@ -1,0 +1,177 @@
+"""Overview: the runs of this user on this host, as `pipeline ps` lists them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from pipeline.client.status import ask_status
+from pipeline.errors import PipelineError, Unavailable
+from pipeline.metrics.counts import answered_and_failed
+from pipeline.watching.owner import Owner, owner_of
+from pipeline.watching.processes import uses_of
+from pipeline.watching.rates import Sample
+from pipeline.wire.records import Record
+from pipeline.wire.run_dir import READY, Run, living_runs, successor_of
+from pipeline.wire.status import PipelineStatus
+
+__all__ = ["RunRow", "overview", "owned_runs", "row_of", "sample_of"]
+
+#: Schedulers that are asked at one time; one that hangs must not keep the others waiting.
+_AT_A_TIME = 8
+
+
+class RunRow(Record, frozen=True):
+    """A run; with --json, each field is a key."""
+
+    id: str
+    """As commands take it in place of a name: detect-29227."""
+    pipeline: str
+    pid: int | None
+    """Of its supervisor; None: it is in another container, or it cannot be proven which process it is."""
+    state: str
+    """"ready", "not ready", "starting", "replaced", or "no answer"."""
+    reasons: dict[str, str]
+    """Why it is not ready, by stage ("" is the whole pipeline)."""
+    stages: tuple[str, ...]
+    age_s: float | None
+    answered: int | None
+    """Requests that were answered without an error, since its scheduler began; None: it does not answer."""
+    failed: int | None
+    """Requests that were answered with one."""
+    inside: int | None
+    """Requests without an answer yet."""
+    clients: int | None
+    memory: int | None
+    """Bytes of its processes, which see each byte that several have in common as shared out among them."""
+    folder: str
+
+
+def owned_runs() -> list[Run]:
+    """The living runs of this user, those that were replaced and finish what they have too, by pipeline and age.
+
+    Raises:
+        Unavailable: the folder of all runs may not be read.
+    """
+    own = []
+    for run in living_runs():
+        with suppress(OSError):  # one that has just ended
+            if run.folder.stat().st_uid == os.geteuid():
+                own.append(run)
+    return sorted(own, key=lambda run: (run.pipeline, run.started, run.made_ns))
+
+
+def overview() -> list[RunRow]:
+    """All of them, each asked by a thread.
+
+    Raises:
+        Unavailable: as `owned_runs`.
+    """
+    found = owned_runs()
+    owners = {run.folder: owner_of(run.folder) for run in found}
+    apart = [owner.pid for owner in owners.values() if owner is not None]
+
+    def look(run: Run) -> RunRow:
+        status, why = _ask(run.folder)
+        owner = owners[run.folder]
+        memory = None if owner is None else sum(use.memory for use in uses_of(owner.pid, apart))
+        after = successor_of(run.folder)
+        return row_of(
+            run.folder, None if owner is None else owner.pid, status, why, _age_of(owner), memory,
+            marked=(run.folder / READY).exists(), successor="" if after is None else after.name,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        return list(pool.map(look, found))
+
+
+def row_of(
+    folder: Path,
+    pid: int | None,
+    status: PipelineStatus | None,
+    why: str,
+    age_s: float | None,
+    memory: int | None,
+    *,
+    marked: bool,
+    successor: str,
+) -> RunRow:
+    """What is shown of a run. Pure.
+
+    Args:
+        folder: its folder.
+        pid: of its supervisor.
+        status: as its scheduler tells it; None: it does not answer.
+        why: the reason for that.
+        age_s: seconds since its supervisor started.
+        memory: bytes of its processes.
+        marked: whether it was ready when its supervisor looked last.
+        successor: the name of the folder that leads to the run which has replaced it; empty: none has.
+    """
+    reasons = {"": why} if status is None else dict(status.reasons)
+    if successor:
+        state, reasons = "replaced", {"": f"by {successor}; it finishes what it has"}
+    elif status is None:
+        state = "no answer" if marked else "starting"
+    elif status.ready and marked:
+        state = "ready"
+    else:
+        # Until the supervisor has said that all is ready, the scheduler alone knows only its own part of it.
+        state = "not ready" if status.reasons else "starting"
+    answered, failed = (None, None) if status is None else answered_and_failed(status.answers)
+    return RunRow(
+        id=folder.name,
+        pipeline=folder.name.rpartition("-")[0],
+        pid=pid,
+        state=state,
+        reasons=reasons,
+        stages=() if status is None else tuple(stage.name for stage in status.stages),
+        age_s=age_s,
+        answered=answered,
+        failed=failed,
+        inside=None if status is None else status.inside,
+        clients=None if status is None else len(status.clients),
+        memory=memory,
+        folder=str(folder),
+    )
+
+
+def sample_of(folder: Path, apart: Collection[int] | None = None) -> Sample:
+    """The run in this folder now, for `pipeline top`.
+
+    Args:
+        folder: its folder.
+        apart: pids of other runs' supervisors; None: they are looked for.
+    """
+    status, why = _ask(folder)
+    owner = owner_of(folder)
+    uses = [] if owner is None else uses_of(owner.pid, _supervisors() if apart is None else apart)
+    return Sample(time.monotonic(), folder.name, status, why, uses, _age_of(owner))
+
+
+def _supervisors() -> list[int]:
+    with suppress(Unavailable):
+        return [owner.pid for run in owned_runs() if (owner := owner_of(run.folder)) is not None]
+    return []
+
+
+def _ask(folder: Path) -> tuple[PipelineStatus | None, str]:
+    """The status, or why there is none."""
+    try:
+        return ask_status(folder), ""
+    except (PipelineError, OSError) as error:
+        # One run of which nothing can be learned must not keep others from being listed.
+        return None, str(error)
+
+
+def _age_of(owner: Owner | None) -> float | None:
+    if owner is not None:
+        with suppress(psutil.Error):
+            return max(0.0, time.time() - psutil.Process(owner.pid).create_time())
+    return None

@@ -1,0 +1,23 @@
+"""How a command ends whose target cannot be asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.cli.measured import asking
+from pipeline.errors import ClientMisuse, ConfigError, InvalidRequest, Unavailable
+
+
+@pytest.mark.parametrize("error", [Unavailable("it is gone"), ClientMisuse("it is closed")])
+def test_a_target_that_is_not_there_ends_the_program_with_its_reason(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended, asking():
+        raise error
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_inputs_that_do_not_fit_are_a_wrong_command_line() -> None:
+    with pytest.raises(ConfigError, match="no such input"), asking():
+        raise InvalidRequest("no such input")

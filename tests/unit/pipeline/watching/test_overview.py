@@ -1,0 +1,50 @@
+"""What `pipeline ps` says of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.watching.overview import RunRow, row_of
+from pipeline.wire.status import PipelineStatus
+
+READY = PipelineStatus("detect", 1, True, {}, 3, {}, {"OK": 8, "Overloaded": 2}, (), (), (), (), (), 10.0)
+WITHOUT = PipelineStatus("detect", 1, False, {"a": "no worker"}, 0, {}, {}, (), (), (), (), (), 10.0)
+BEGINS = PipelineStatus("detect", 1, False, {}, 0, {}, {}, (), (), (), (), (), 10.0)
+
+
+def row(status: PipelineStatus | None, *, marked: bool = True, successor: str = "", **fields: Any) -> RunRow:
+    given = {"pid": 7, "why": "", "age_s": 5.0, "memory": 9, **fields}
+    return row_of(Path("/runs/de-tect-7"), status=status, marked=marked, successor=successor, **given)
+
+
+@pytest.mark.parametrize(
+    ("status", "marked", "successor", "state", "reasons"),
+    [
+        (READY, True, "", "ready", {}),
+        (WITHOUT, True, "", "not ready", {"a": "no worker"}),
+        (WITHOUT, False, "", "not ready", {"a": "no worker"}),
+        (READY, False, "", "starting", {}),
+        (BEGINS, False, "", "starting", {}),
+        (None, False, "", "starting", {"": "it hangs"}),
+        (None, True, "", "no answer", {"": "it hangs"}),
+        (READY, False, "de-tect-9", "replaced", {"": "by de-tect-9; it finishes what it has"}),
+    ],
+)
+def test_the_state_of_a_run(
+    status: PipelineStatus | None, marked: bool, successor: str, state: str, reasons: dict[str, str]
+) -> None:
+    found = row(status, marked=marked, successor=successor, why="it hangs")
+    assert (found.state, found.reasons) == (state, reasons)
+
+
+def test_answers_with_an_error_are_counted_apart() -> None:
+    found = row(READY)
+    assert (found.id, found.pipeline, found.answered, found.failed, found.inside) == ("de-tect-7", "de-tect", 8, 2, 3)
+
+
+def test_what_is_not_known_is_not_zero() -> None:
+    found = row(None, pid=None, age_s=None, memory=None)
+    assert [found.pid, found.age_s, found.answered, found.failed, found.inside, found.clients, found.memory] == [None] * 7

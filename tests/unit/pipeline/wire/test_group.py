@@ -1,0 +1,91 @@
+"""What the members of a run's group reach, and what they are told if they are none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import StartError
+from pipeline.wire.address import SCHEDULER, SUPERVISOR, Address
+from pipeline.wire.group import group_of, hold_lock, no_place, socket_mode
+from pipeline.wire.home import make_home
+from pipeline.wire.run_dir import make_run_dir
+from shm.errors import NotInGroup
+from tests.unit.shm.users import as_user
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home that every user can reach."""
+    with tempfile.TemporaryDirectory(prefix="trt-group-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        monkeypatch.setenv("TRTLAB_RUN_DIR", f"{folder}/home")
+        yield Path(folder) / "home"
+
+
+def test_of_the_sockets_the_group_reaches_the_schedulers_and_those_of_clients(home: Path) -> None:
+    addresses = (SCHEDULER, Address.client(5), SUPERVISOR, Address.worker(0), Address("feeder"))
+    assert {socket_mode(make_run_dir("alone"), address) for address in addresses} == {(None, 0o600)}
+    home.chmod(0o750)
+    folder, group = make_run_dir("demo", os.getgid()), os.getgid()
+    assert [socket_mode(folder, address) for address in addresses] == [(group, 0o660)] * 2 + [(None, 0o600)] * 3
+
+
+def test_a_folder_that_no_group_can_enter_or_that_is_gone_has_none(home: Path) -> None:
+    folder = make_run_dir("demo")
+    assert group_of(folder) is None
+    shutil.rmtree(folder)
+    assert group_of(folder) is None
+
+
+def test_a_folder_that_a_group_can_read_and_not_enter_has_none(home: Path) -> None:
+    folder = make_run_dir("demo")
+    for mode, group in ((0o740, None), (0o760, None), (0o710, os.getgid())):
+        folder.chmod(mode)
+        assert group_of(folder) == group
+
+
+def test_the_lock_of_a_process_may_be_read_by_the_group_if_there_is_one(home: Path) -> None:
+    for group, mode in ((None, 0o600), (os.getgid(), 0o640)):
+        folder = make_run_dir(f"demo-{mode}", group)
+        for address in (SCHEDULER, Address.client(5)):
+            with hold_lock(folder, address) as lock:
+                assert stat.S_IMODE(os.stat(lock.path).st_mode) == mode
+        home.chmod(0o750)
+
+
+def test_a_client_without_a_place_is_told_why(home: Path) -> None:
+    folder = make_run_dir("demo")
+    assert str(no_place(folder, FileNotFoundError("gone"))) == f"no pipeline runs in {folder}: gone"
+    said = str(no_place(folder, NotInGroup("the group")))
+    assert said == f"the pipeline in {folder} lets no client of this user in: the group"
+    if os.geteuid() == 0:
+        os.chown(home, -1, 62000)
+        home.chmod(0o750)
+        code = f"from pipeline.wire.group import no_place; print(no_place(__import__('pathlib').Path({str(folder)!r}), OSError()))"
+        assert f"lets no client of this user in: {home} is open to user 0 and to group 62000" in as_user(61002, [], code)
+        assert f"lets no client of this user in: {folder} is open to user 0 alone" in as_user(61002, [62000], code)
+        home.chmod(0o755)
+        folder.chmod(0o755)
+        os.chown(folder / "clients", -1, 62000)
+        assert f"lets no client of this user in: {folder}/clients is open to user 0 alone" in as_user(61002, [], code)
+
+
+def test_a_home_that_is_not_the_groups_must_be_open_to_all(home: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to a group that it is not in")
+    home.mkdir(mode=0o755)
+    os.chown(home, -1, 62000)
+    for mode, closed in ((0o755, False), (0o750, True), (0o705, False)):
+        home.chmod(mode)
+        if closed:
+            with pytest.raises(StartError, match="is closed to group 62001"):
+                make_home(home, 62001)
+        else:
+            make_home(home, 62001)
