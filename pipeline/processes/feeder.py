@@ -11,7 +11,7 @@ import gc
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,38 +54,51 @@ class _Presenter:
         #: For how long records may be kept back.
         self._flush_s = flush_s
         self._flushed = time.monotonic()
+        #: Whether drawing has failed. What a display draws next depends on what it has drawn.
+        self._unheard = False
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """Within the block the display is shown. A terminal draws at its begin and at its end too."""
+        self._show(self._display.__enter__)
+        try:
+            yield
+        finally:
+            self._show(lambda: self._display.__exit__(None, None, None))
 
     def add(self, record: Record) -> None:
         self._output.add(record)
-        with self._heard():
-            self._display.add(record)
+        self._show(lambda: self._display.add(record))
 
     def tick(self) -> None:
         now = time.monotonic()
         if now - self._flushed >= self._flush_s:
             self._flushed = now
             self._output.flush()
-        with self._heard():
-            self._display.tick()
+        self._show(self._display.tick)
 
     def finish(self, summary: Summary) -> None:
-        with self._heard():
-            self._display.finish(summary)
+        self._show(lambda: self._display.finish(summary))
 
-    @contextmanager
-    def _heard(self) -> Iterator[None]:
-        """If nothing can be shown any more, the run ends if that was its purpose."""
+    def _show(self, draw: Callable[[], object]) -> None:
+        """If nothing can be shown any more, the run ends if that was its purpose; otherwise nothing is drawn again."""
+        if self._unheard:
+            return
         try:
-            yield
+            draw()
         except BrokenPipeError:
-            silence(self._shown_on)
+            self._silence()
             if self._only_shown:
                 raise _Gone from None
         except OSError as error:
-            silence(self._shown_on)
+            self._silence()
             if self._only_shown:
                 raise OutputBroken(f"stdout: {error.strerror or error}") from error
             say(f"warning: stdout: {error.strerror or error}; nothing more is shown")
+
+    def _silence(self) -> None:
+        self._unheard = True
+        silence(self._shown_on)
 
 
 def _run(boot: Boot) -> int:
@@ -123,15 +136,15 @@ def feed(client: Client, wanted: dict[str, Any], config: str, *, plain: bool = F
         to_stdout = target == STDOUT
         total = sources.total
         quiet = wanted["quiet"] or to_stdout
-        display = stack.enter_context(make_display(interface.name, total, quiet=quiet, plain=plain, stderr=to_stdout))
         # The reader of stdout may wait for an answer before it sends more.
         presenter = _Presenter(
             output,
-            display,
+            make_display(interface.name, total, quiet=quiet, plain=plain, stderr=to_stdout),
             shown_on=2 if to_stdout else 1,
             only_shown=target is None,
             flush_s=0.0 if to_stdout else _FLUSH_S,
         )
+        stack.enter_context(presenter.showing())
         began = time.monotonic()
         try:
             for record in feed.run(presenter.tick):

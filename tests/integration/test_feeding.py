@@ -295,6 +295,19 @@ def test_a_full_disk_behind_stdout_is_told_in_one_line(made: Any, tmp_path: Path
     assert (done.returncode, len(records(tmp_path / "out.jsonl"))) == (0, 1)
 
 
+def test_a_terminal_that_cannot_be_drawn_on_from_the_begin_is_told_as_one_that_fails_later(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a progress bar is drawn before the first answer
+    made("size", SIZE)
+    files(tmp_path, 1)
+    done = run_in_shell("run size.yaml 1.bin >/dev/full", tmp_path)
+    assert (done.returncode, done.stderr) == (1, b"error: stdout: No space left on device\n")
+    done = run_in_shell("run size.yaml 1.bin -o out.jsonl >/dev/full", tmp_path)
+    assert (done.returncode, len(records(tmp_path / "out.jsonl"))) == (0, 1)
+    assert done.stderr == b"warning: stdout: No space left on device; nothing more is shown\n"
+
+
 def test_json_comes_from_files_lines_and_stdin(made: Any, tmp_path: Path) -> None:
     made("echo", {"name": "answer", **JSON}, inputs=[{"name": "request", **JSON}])
     (tmp_path / "one.json").write_text('{"a": [1, "ä"]}')

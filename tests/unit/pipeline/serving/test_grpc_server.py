@@ -30,9 +30,16 @@ def run(servers: list[Any], main: Any) -> None:
 
 
 async def asked(port: int) -> bytes:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        found: bytes = await channel.unary_unary("/echo/Call")(b"x", wait_for_ready=True, timeout=20)
-        return found
+    """The answer of the server that lasts: what reaches the one that ends, before its port is closed, is not answered."""
+    while True:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            try:
+                found: bytes = await channel.unary_unary("/echo/Call")(b"x", wait_for_ready=True, timeout=20)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+            else:
+                return found
 
 
 def test_a_server_that_ends_by_itself_is_replaced_on_its_port(capsys: pytest.CaptureFixture[str]) -> None:
