@@ -26,24 +26,9 @@ from __future__ import annotations
 
 from pipeline.wire.interface import Interface
 from pipeline.wire.records import (
-    MISSING,
-    OK,
-    TOO_SMALL,
-    Answer,
-    Copied,
-    Fence,
-    Hop,
-    Known,
-    Notice,
-    Order,
-    Passed,
-    PoolAddress,
-    Record,
-    SlotRef,
-    Spread,
-    Submission,
-    Trace,
-)
+    MISSING, OK, TOO_SMALL, Answer, Copied, Fence, Hop, Known, Notice, Order, Passed, PoolAddress, Record, SlotRef,
+    Spread, Submission, Trace,
+)  # fmt: skip
 from pipeline.wire.status import PipelineStatus
 from shm.handle import TensorHandle
 
@@ -106,7 +91,7 @@ __all__ = [
     "WorkerReport",
 ]
 
-PROTOCOL = 8
+PROTOCOL = 9
 
 #: In place of the number of an ask, in the refusal of a hello. The refusal goes another way than the welcome, and may
 #: come after it.
@@ -377,6 +362,9 @@ class WorkerGone(Message, frozen=True, tag=_tag(42)):
     """A SIGKILL of another process of the host, as far as can be told: not a sign of what it was computing."""
     beside: bool
     """Other workers of the same process were computing too, who may as well be to blame."""
+    row: int = -1
+    """Which row of the one request in `running` it was computing, if that was a suspect of several rows, whose rows run
+    one by one; -1: that is not known."""
 
 
 class StageBroken(Message, frozen=True, tag=_tag(43)):
@@ -422,6 +410,8 @@ class Keep(Message, frozen=True, tag=_tag(48)):
     """As in `Hop`; their slots wait for `Kept`."""
     lengths: tuple[int, ...]
     """As in `Hop`."""
+    rows: int = 1
+    """How many rows `inputs` have; 1: they have no axis of rows."""
 
 
 class Kept(Message, frozen=True, tag=_tag(49)):
