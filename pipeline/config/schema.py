@@ -280,9 +280,7 @@ class IngressConfig(Node):
 
     slots: SlotCount = Field(default=AUTO, description="Requests that may be inside the pipeline at once.")
     rows: int | None = Field(
-        default=None,
-        ge=1,
-        le=4096,
+        default=None, ge=1, le=4096,
         description="Rows that one request may carry in a slot, if all tensors are of fixed shapes; a larger batch is "
         "several requests. Default: 1; with `serve.batched` its largest batch, as far as slots stay below 256 KiB.",
     )

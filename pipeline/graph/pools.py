@@ -33,9 +33,9 @@ The rules, and why:
   slot that is too small is found out only when the stage has run (see `pipeline.scheduler.sizes`). With 16 slots of
   up to 16 MiB these are 8 x 1 MiB + 4 x 4 MiB + 4 x 16 MiB = 88 MiB instead of 256.
 * **Requests of several rows** (`pipeline.graph.rows`) have a second pool of each producer, with slots for as many rows
-  as one may carry. A request takes all its slots from one of the two: so each kind counts as if the other were not there,
-  and neither can wait for what only the other gives back. As many rows fit into these ingress slots as into the others,
-  in four slots at least. With 16 slots of 3 KiB and 8 rows these are 4 x 24 KiB beside 48 KiB.
+  as one may carry. A request takes all its slots from one of the two: so each kind counts as if the other were not
+  there, and neither can wait for what only the other gives back. As many rows fit into these ingress slots as into the
+  others, in four slots at least. With 16 slots of 3 KiB and 8 rows these are 4 x 24 KiB beside 48 KiB.
 * **One size only** for slots that a client, a join or a request may hold while it waits for more of the same, for then
   there must be a slot for each: what is answered, since a client may want all answers before it lets go of one; what
   children give to a

@@ -119,7 +119,6 @@ class Admission:
             request.claimed |= 1 << stage
             state.queue(request, compiled.stages[stage])
         state.counts["requests"] += 1
-        state.counts["rows"] += submission.rows
 
     def _refusal(self, client: Client, lease: SlotRef, submission: Submission) -> tuple[str, str] | None:
         """(code, message) if the request is not let in, None otherwise."""

@@ -9,8 +9,8 @@ deadly request among n costs at most ceil(log2 n) + 1 further deaths, and only i
                                                             alone: it may try once more -> StageCrashed
 
 The rows of a request of several lie in one slot, and share its answer: so it fails if one of them kills. But people
-want to know which one, so a suspect that is alone has its rows computed one by one. The flight record names the row, and
-one death finds what halves would need several for; if a row kills only in company, the request is answered after all.
+want to know which one, so a suspect that is alone has its rows computed one by one. The flight record names the row,
+and one death finds what halves would need several for. If a row kills only in company, the request is answered.
 
 A SIGKILL from outside says little about what was being computed: it counts for less.
 

@@ -108,7 +108,7 @@ def test_elements_and_bfloat16_are_laid_out_by_what_they_take_and_written_there(
     arrays = arrays_of(specs, {"names": ["ü", b"a\0"], "x": np.ones(2, "bfloat16")})
     shapes = stored_shapes(arrays)
     assert shapes == {"names": (2, 12), "x": (2,)}
-    assert lay_out(specs, shapes) == ([(0, "bytes", (2, 12)), (64, "bfloat16", (2,))], 128)
+    assert lay_out(specs, shapes) == ([(0, "bytes", (2, 12)), (64, "bfloat16", (2,))], 128, 0)
     views = {"names": np.zeros(12, np.uint8), "x": np.zeros(2, "bfloat16")}
     fill_in(views, arrays)
     assert Elements(views["names"], (2,)).decode().tolist() == [b"\xc3\xbc", b"a\0"]
@@ -125,7 +125,7 @@ def test_numbers_in_the_other_order_of_bytes_are_taken_and_others_are_not() -> N
 @pytest.mark.parametrize("shape", [(2, 4), (2, 3, 1), (3, 2)])
 def test_another_shape_than_that_of_a_static_input_is_refused(shape: tuple[int, ...]) -> None:
     specs = {"x": TensorSpec("x", "float32", (2, 3))}
-    assert lay_out_arrays(specs, {"x": np.ones((2, 3), np.float32)}) == ([(0, "float32", (2, 3))], 64)
+    assert lay_out_arrays(specs, {"x": np.ones((2, 3), np.float32)}) == ([(0, "float32", (2, 3))], 64, 0)
     with pytest.raises(InvalidRequest, match="input 'x': expected"):
         lay_out_arrays(specs, {"x": np.ones(shape, np.float32)})
 
@@ -133,7 +133,7 @@ def test_another_shape_than_that_of_a_static_input_is_refused(shape: tuple[int, 
 def test_empty_inputs_take_no_bytes() -> None:
     specs = {"names": NAMES, "x": TensorSpec("x", "float32", ("n", 3), {"n": 2})}
     arrays = arrays_of(specs, {"names": [], "x": np.zeros((0, 3), np.float32)})
-    assert lay_out(specs, stored_shapes(arrays)) == ([(0, "bytes", (0, 0)), (0, "float32", (0, 3))], 0)
+    assert lay_out(specs, stored_shapes(arrays)) == ([(0, "bytes", (0, 0)), (0, "float32", (0, 3))], 0, 0)
 
 
 @pytest.mark.parametrize(
