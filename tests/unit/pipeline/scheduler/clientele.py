@@ -141,7 +141,7 @@ class Clientele:
         sequence = client.streams.get(stream, 0)
         expected = client.waiting[client.tags]
         expected.stream, expected.sequence = stream, sequence
-        expected.children = expected_children(self.plan, inputs)
+        expected.children = expected_children(self.plan, inputs[0])
         return Submission(client.tags, slot, tuple(handles), deadline, priority, "", stream, sequence, rows=rows)
 
     def cancel(self) -> bool:
