@@ -275,3 +275,32 @@ def test_a_memoryview_of_any_layout_is_taken_or_refused() -> None:
     memory.release()
     with pytest.raises(InvalidRequest, match="'data': expected dtype uint8, found object"):
         arrays_of(specs, {"data": memory, "x": x})
+
+
+ROW = TensorSpec("x", "float32", (2, 3))
+OTHER = TensorSpec("n", "int64", ())
+
+
+def test_the_rows_of_each_input_lie_one_after_the_other_if_a_request_may_carry_several() -> None:
+    specs = {"x": ROW, "n": OTHER}
+    layout = lay_out(specs, {"x": (5, 2, 3), "n": (5,)}, 8)
+    assert layout == ([(0, "float32", (5, 2, 3)), (128, "int64", (5,))], 192, 5)
+    assert lay_out(specs, {"x": (2, 3), "n": ()}, 8).rows == 0
+    # A batch of one row has the axis all the same.
+    assert lay_out(specs, {"x": (1, 2, 3), "n": (1,)}, 8).rows == 1
+
+
+@pytest.mark.parametrize(
+    ("shapes", "most", "why"),
+    [
+        ({"x": (9, 2, 3), "n": (9,)}, 8, "expected 1 to 8 rows, which one request of this pipeline may carry, found 9"),
+        ({"x": (0, 2, 3), "n": (0,)}, 8, "expected 1 to 8 rows, .* found 0"),
+        ({"x": (4, 2, 3), "n": (5,)}, 8, "same number of rows, and 'x' has 4, 'n' has 5"),
+        ({"x": (4, 3, 2), "n": (4,)}, 8, "input 'x': in each row, expected "),
+        ({"x": (4, 2, 3), "n": ()}, 8, "input 'x': expected 2 dimensions"),
+        ({"x": (4, 2, 3), "n": (4,)}, 1, "input 'x': expected 2 dimensions"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(shapes: dict[str, tuple[int, ...]], most: int, why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why):
+        lay_out({"x": ROW, "n": OTHER}, shapes, most)

@@ -205,3 +205,18 @@ def test_results_are_on_an_eighth_of_the_slots_at_most_and_on_one_at_least(slots
     assert leases.read_enough()
     held.pop()
     assert not leases.read_enough()
+
+
+def test_results_of_several_rows_have_an_eighth_of_their_own_slots() -> None:
+    leases = Leases(ME)
+    leases.limit_reading([16, 4], by_rows=True)
+    one = lease_of(leases, 0)
+    one.read = one.several = True
+    assert leases.read_enough(True)
+    assert not leases.read_enough(False)
+    others = [lease_of(leases, number) for number in (1, 2)]
+    for lease in others:
+        lease.read = True
+    assert leases.read_enough(False)
+    del one
+    assert not leases.read_enough(True)
