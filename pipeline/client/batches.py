@@ -18,6 +18,7 @@ from pipeline.client.inputs import arrays_of, lay_out_arrays
 from pipeline.errors import InvalidRequest, RequestError
 from pipeline.wire.interface import Interface, Tensor
 from shm.handle import BYTES, ENCODED, JSON
+from shm.layout import ceil_div
 from shm.view import rows_of
 from stages.spec import TensorSpec
 
@@ -118,7 +119,7 @@ def of_row(error: RequestError, row: int, rows: int) -> RequestError:
 
 def evenly(rows: int, most: int) -> list[int]:
     """So many rows in as few requests of at most `most` rows as can be, the numbers of which differ by one at most."""
-    requests = -(-rows // most)
+    requests = ceil_div(rows, most)
     least, more = divmod(rows, requests)
     return [least + (number < more) for number in range(requests)]
 

@@ -372,7 +372,7 @@ class ServeConfig(Node):
 
     batched: bool = Field(
         default=False,
-        description="Whether clients of the gateway see a batch axis before the axes of every tensor: `ingress.rows`.",
+        description="Whether clients of the gateway see a batch axis in front. See `ingress.rows`.",
     )
     max_batch_size: int | None = Field(
         default=None,
