@@ -1,8 +1,8 @@
 """Rows: what a row costs in a request of several rows, beside the same rows in requests of one.
 
-Two runs of one config, `ingress.rows=1` and `ingress.rows=N`, take turns: a block of batches each, so that whatever else the
-machine does hits both. Counted are the rows a second and the CPU time of everything that has a part in it: the client's
-process, the run's, and the gateway's if requests go through one.
+Two runs of one config, `ingress.rows=1` and `ingress.rows=N`, take turns: a block of batches each, so that whatever else
+the machine does hits both. Counted are the rows a second and the CPU time of everything that has a part in it: the
+client's process, the run's, and the gateway's if requests go through one.
 
     python -m bench.rows [--rows 8] [--rounds 12] [--batches 150] [--in-flight 4] [--gateway] [CONFIG]
 """

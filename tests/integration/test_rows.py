@@ -81,7 +81,7 @@ def test_a_request_of_several_rows_is_written_in_place(pipeline: RunningPipeline
         draft.inputs["x"][...] = xs(3)
         with draft.submit().get(30) as result:
             assert (result["z"] == (xs(3) + 1) * 2).all()
-        with pytest.raises(InvalidRequest, match="expected 1 to 8 rows, .* found 9"):
+        with pytest.raises(InvalidRequest, match=r"expected 1 to 8 rows, .* found 9"):
             client.submit(x=xs(9))
 
 
