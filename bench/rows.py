@@ -1,7 +1,7 @@
 """Rows: what a row costs in a request of several rows, beside the same rows in requests of one.
 
-Two runs of one config, `ingress.rows=1` and `ingress.rows=N`, take turns: a block of batches each, so that whatever else
-the machine does hits both. Counted are the rows a second and the CPU time of everything that has a part in it: the
+Two runs of one config, `ingress.rows=1` and `ingress.rows=N`, take turns: a block of batches each, so that whatever
+else the machine does hits both. Counted are the rows a second and the CPU time of everything that has a part in it: the
 client's process, the run's, and the gateway's if requests go through one.
 
     python -m bench.rows [--rows 8] [--rounds 12] [--batches 150] [--in-flight 4] [--gateway] [CONFIG]
@@ -10,11 +10,13 @@ client's process, the run's, and the gateway's if requests go through one.
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
+import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,8 @@ import psutil
 
 from pipeline.client.runner import InferRunner
 from pipeline.client.shared import SharedClient
-from pipeline.kserve.values import InferRequest
+from pipeline.remote.models import RemoteInferenceManager
 from pipeline.testing import running
-from tests.integration.gateways import Http, serving, tensor
 
 __all__ = ["main"]
 
@@ -34,34 +35,42 @@ ROOT = Path(__file__).parents[1]
 
 Send = Callable[[Any], Any]
 
+_WHERE = re.compile(r"http://[^ ,]+")
+
 
 @contextmanager
-def opened(config: Path, rows: int, gateway: bool, threads: ThreadPoolExecutor) -> Iterator[tuple[Send, list[int]]]:
+def opened(config: Path, rows: int, gateway: bool) -> Iterator[tuple[Send, list[int]]]:
     """What sends a batch and returns a future, and the processes that have a part in it beside this one."""
     with ExitStack() as stack:
         name = f"rows{rows}"
         overrides = [f"name={name}", f"ingress.rows={rows}", "serve.batched=true", "serve.max_batch_size=64"]
         pipeline = stack.enter_context(running(config, overrides))
         roots = [pipeline.pid]
-        if not gateway:
+        runner: Any
+        if gateway:
+            url, pid = stack.enter_context(_served(name))
+            roots.append(pid)
+            server = stack.enter_context(RemoteInferenceManager(url))
+            runner = server.infer_runner(name)
+        else:
             runner = InferRunner(stack.enter_context(SharedClient.connect(pipeline.run_dir)))
-            (spec,) = runner.input_specs()
-            yield (lambda batch: runner.infer({spec: batch})), roots
-            return
-        served = stack.enter_context(serving(name))
-        roots.append(served.process.pid)
-        clients: deque[Http] = deque(Http(served) for _ in range(16))
-        with SharedClient.connect(pipeline.run_dir) as client:
-            (spec,) = client.specs
+        (spec,) = runner.input_specs()
+        yield (lambda batch: runner.infer({spec: batch})), roots
 
-        def ask(batch: Any) -> Any:
-            http = clients.popleft()
-            try:
-                return http.infer(InferRequest(name, "", (tensor(spec, batch),)))
-            finally:
-                clients.append(http)
 
-        yield (lambda batch: threads.submit(ask, batch)), roots
+@contextmanager
+def _served(name: str) -> Iterator[tuple[str, int]]:
+    """A gateway of the pipeline of that name: its URL and its pid."""
+    command = [sys.executable, "-m", "pipeline", "serve", name]
+    ports = [text for kind in ("http", "grpc", "metrics") for text in (f"--{kind}-port", "0")]
+    with subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            found = _WHERE.search(line := process.stdout.readline())
+            assert found is not None, line
+            yield found[0], process.pid
+        finally:
+            process.terminate()
 
 
 def cpu_s(roots: list[int]) -> float:
@@ -102,10 +111,7 @@ def main() -> None:
     parser.add_argument("--gateway", action="store_true")
     options = parser.parse_args()
     with ExitStack() as stack:
-        threads = stack.enter_context(ThreadPoolExecutor(options.in_flight))
-        ways = [
-            stack.enter_context(opened(options.config, rows, options.gateway, threads)) for rows in (1, options.rows)
-        ]
+        ways = [stack.enter_context(opened(options.config, rows, options.gateway)) for rows in (1, options.rows)]
         with SharedClient.connect(f"rows{options.rows}") as client:
             (spec,) = client.interface.specs.values()
         batch = (np.random.default_rng(0).random((options.rows, *spec.max_shape)) * 100).astype(spec.dtype)
