@@ -14,6 +14,7 @@ from pipeline.client.carrier import ALIVE_CHECK_MS, LAST_WORDS_MS, LOOK_MS, Carr
 from pipeline.client.session import Session
 from pipeline.client.slots import Ask, Grant
 from pipeline.errors import NotInTime, PipelineError, Unavailable
+from pipeline.wire.codec import Sent
 from pipeline.wire.status import PipelineStatus
 
 __all__ = ["Exchange"]
@@ -259,6 +260,12 @@ class Exchange(Carrier):
             self.pump(min(max(left, 0.0), _STEP_S))
             if not ask.done:
                 self._wake()
+
+    def tell(self, message: Sent) -> None:
+        """Send the scheduler something, behind the requests that were kept back."""
+        self.session.flush()
+        self.session.tell(message)
+        self.send()
 
     def status(self, timeout_s: float) -> PipelineStatus:
         """The scheduler's status.

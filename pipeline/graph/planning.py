@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.config.findings import Findings
 from pipeline.config.loader import LoadedConfig
 from pipeline.config.schema import PipelineConfig, SegmentsConfig, StageConfig, hosts_of
+from pipeline.graph.cameras import cameras_of, in_flight_of
 from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.description import StageDescription
 from pipeline.graph.placement import place_workers
@@ -46,7 +47,8 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
     stages = tuple(
         _stage(by_name[name], descriptions[name], wiring, workers[name], by_name[hosts[name]]) for name in wiring.order
     )
-    slots = ingress_slots(config.ingress.slots, stages)
+    cameras = cameras_of(config.sources, loaded.inputs, findings)
+    slots = ingress_slots(config.ingress.slots, stages, in_flight_of(cameras))
     plan = Plan(
         name=config.name,
         config_path=str(loaded.path),
@@ -66,6 +68,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         metrics=None if config.metrics is None else MetricsPlan(config.metrics.port, config.metrics.host),
         capsules=CapsulePlan(**config.capsules.model_dump()),
         max_batch_size=_max_batch_size(config),
+        cameras=cameras,
         in_parts=config.answer_each_child or any(description.parted for description in descriptions.values()),
     )
     if config.serve.max_batch_size and not config.serve.batched:

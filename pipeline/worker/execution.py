@@ -454,7 +454,8 @@ class Execution:
     ) -> None:
         order = row.order
         code, message, outputs, children, conditions, nbytes, traceback, parted = result
-        own = self.times.trace(max(0, began - row.arrived) // 1000, (ended - began) // 1000, size, copied)
+        age = (ended - order.started) // 1000 if order.started else 0
+        own = self.times.trace(max(0, began - row.arrived) // 1000, (ended - began) // 1000, size, copied, age)
         trace = order.trace + own
         goes_on = code == OK and bool(order.route)
         late = goes_on and not order.hop.awaited
