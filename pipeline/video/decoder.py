@@ -77,6 +77,7 @@ class Decoder:
         Raises:
             CameraFailed: it gives nothing more, for another reason than its end.
         """
+        last = 0.0
         try:
             # The packets first, then an empty one that has the decoder give out what it has kept.
             for packet in self._container.demux(self._stream):
@@ -90,8 +91,11 @@ class Decoder:
                     if frame.is_corrupt:
                         yield None, 0.0
                     else:
-                        at = frame.time if self._has_times and frame.time is not None else time.monotonic()
-                        yield Decoded(frame, self._scaler), at
+                        if not self._has_times:
+                            last = time.monotonic()
+                        elif frame.time is not None:
+                            last = frame.time
+                        yield Decoded(frame, self._scaler), last
         except Exception as error:  # of a camera that sends anything at all
             raise _failure(error) from None
 
@@ -111,7 +115,7 @@ def open_camera(target: Target, plan: CameraPlan) -> Decoder:
     av.logging.set_level(av.logging.PANIC)
     options = {"protocol_whitelist": _PROTOCOLS[target.kind]}
     if target.kind is Kind.RTSP:
-        options |= {"rtsp_transport": plan.transport, "allowed_media_types": "video", "fflags": "nobuffer"}
+        options |= {"rtsp_transport": plan.transport, "allowed_media_types": "video"}
     asked: dict[str, Any] = {}
     if target.kind is Kind.DEVICE:
         asked["format"] = "v4l2"
