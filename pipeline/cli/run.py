@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from pipeline.feeding.paths import STDIN, STDOUT, expand, is_same_file, relative
 from pipeline.lifeline import StarterWatch
 from pipeline.models.pull import pull
 from pipeline.prepare.cameras import refuse_cameras
-from pipeline.prepare.preparation import prepare_loaded
+from pipeline.prepare.preparation import Preparation, prepare_loaded
 from pipeline.streams import above_announcement, announce, say, settle_streams, unannounce, unheard
 from pipeline.supervisor.succession import Launch
 from pipeline.supervisor.successors import Root
@@ -184,12 +185,7 @@ def run_in_processes(
         refuse_cameras(plan)
     if cameras:
         plan = replace(plan, ends_with_cameras=True, camera_output=_made(output))
-    for name, note in prepared.notes:
-        if name == "link":
-            log("warning", f"link: {note}")
-    if not isinstance(segments, str) and (disk := disk_under(segments.dir)) is not None:
-        why = f"{segments.dir} is on {disk}, a disk, to which the kernel writes each slot"
-        log("warning", f"segments.dir: {why}; mount a tmpfs there")
+    _warn(prepared, log)
 
     def on_ready(run_dir: Path) -> None:
         unannounce()
@@ -205,6 +201,17 @@ def run_in_processes(
         plan, feeder=feeder, log=log, on_ready=on_ready, launch=launch if serve else None, root=root,
         starter=starter,
     )  # fmt: skip
+
+
+def _warn(prepared: Preparation, log: Callable[[str, str], None]) -> None:
+    """Say what is other than the config says, or slower than it need be."""
+    for name, note in prepared.notes:
+        if name == "link":
+            log("warning", f"link: {note}")
+    segments = prepared.loaded.config.segments
+    if not isinstance(segments, str) and (disk := disk_under(segments.dir)) is not None:
+        why = f"{segments.dir} is on {disk}, a disk, to which the kernel writes each slot"
+        log("warning", f"segments.dir: {why}; mount a tmpfs there")
 
 
 def _named(loaded: LoadedConfig, inputs: list[str], output: str | None) -> dict[str, Any]:

@@ -32,45 +32,53 @@ def cameras_of(
     for index, source in enumerate(sources):
         path: NodePath = ("sources", index)
         if source.name in seen:
-            text = f"{source.name!r} is the name of sources[{seen[source.name]}] already"
-            findings.add((*path, "name"), text)
+            findings.add((*path, "name"), f"{source.name!r} is the name of sources[{seen[source.name]}] already")
         seen.setdefault(source.name, index)
-        if has_password(source.url):
-            findings.add(
-                (*path, "url"),
-                "a password in it: write ${NAME}, without a default, and set that environment variable, or name a "
-                "password_file",
-            )
-        if source.password_file is not None and not user_of(source.url):
-            findings.add((*path, "password_file"), "expected a user in url, such as rtsp://admin@10.0.0.7/live")
-        if source.size is not None and not any(isinstance(extent, str) for extent in inputs[0].shape[:2]):
-            findings.add((*path, "size"), f"the input's shape {list(inputs[0].shape)} says it already: leave it out")
         try:
             kind = kind_of(source.url)
         except ValueError as error:
             findings.add((*path, "url"), str(error))
             continue
-        never = source.drop == "never" or (source.drop is None and kind is Kind.FILE)
-        if source.drop == "never" and kind is not None and not kind.waits:
-            findings.add((*path, "drop"), f"{kind.value} does not wait: expected oldest, found never")
-        if source.loop and kind not in (Kind.FILE, None):
-            findings.add((*path, "loop"), "only a file can begin again: leave it out")
-        cameras.append(
-            CameraPlan(
-                name=source.name,
-                url=source.url,
-                password_file=source.password_file or "",
-                fps=source.fps or 0.0,
-                size=source.size or (),
-                drop="never" if never else "oldest",
-                in_flight=source.in_flight or (_IN_FLIGHT_OF_FILES if never else _IN_FLIGHT),
-                loop=source.loop,
-                transport=source.transport,
-                decoder=source.decoder,
-                timeout_s=source.timeout_s,
-            )
-        )
+        _check(source, kind, inputs[0], path, findings)
+        cameras.append(_camera(source, kind))
     return tuple(cameras)
+
+
+def _check(source: SourceConfig, kind: Kind | None, spec: TensorSpec, path: NodePath, findings: Findings) -> None:
+    """Find fields that contradict each other.
+
+    Args:
+        kind: None: it is not known before the source starts.
+        spec: of the pipeline's input.
+    """
+    if has_password(source.url):
+        why = "write ${NAME}, without a default, and set that environment variable, or name a password_file"
+        findings.add((*path, "url"), f"a password in it: {why}")
+    if source.password_file is not None and not user_of(source.url):
+        findings.add((*path, "password_file"), "expected a user in url, such as rtsp://admin@10.0.0.7/live")
+    if source.size is not None and not any(isinstance(extent, str) for extent in spec.shape[:2]):
+        findings.add((*path, "size"), f"the input's shape {list(spec.shape)} says it already: leave it out")
+    if source.drop == "never" and kind is not None and not kind.waits:
+        findings.add((*path, "drop"), f"{kind.value} does not wait: expected oldest, found never")
+    if source.loop and kind not in (Kind.FILE, None):
+        findings.add((*path, "loop"), "only a file can begin again: leave it out")
+
+
+def _camera(source: SourceConfig, kind: Kind | None) -> CameraPlan:
+    never = source.drop == "never" or (source.drop is None and kind is Kind.FILE)
+    return CameraPlan(
+        name=source.name,
+        url=source.url,
+        password_file=source.password_file or "",
+        fps=source.fps or 0.0,
+        size=source.size or (),
+        drop="never" if never else "oldest",
+        in_flight=source.in_flight or (_IN_FLIGHT_OF_FILES if never else _IN_FLIGHT),
+        loop=source.loop,
+        transport=source.transport,
+        decoder=source.decoder,
+        timeout_s=source.timeout_s,
+    )
 
 
 def in_flight_of(cameras: Sequence[CameraPlan]) -> int:

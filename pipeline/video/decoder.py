@@ -32,6 +32,9 @@ _PROTOCOLS = {
     Kind.DEVICE: "file",
 }
 
+#: Each camera has a process, and the cores are the stages'. Before PyAV 17 there is no such argument, and one thread.
+_ONE_THREAD: dict[str, Any] = {"threads": 1} if "threads" in (VideoReformatter.reformat.__doc__ or "") else {}
+
 
 class CameraFailed(Exception):
     """A camera cannot be opened, or read any more. The message holds no secret."""
@@ -54,8 +57,7 @@ class Decoded:
     def write(self, pixels: Pixels) -> int:
         """Scale it, and copy it into the slot: FFmpeg's scaler makes a frame of its own, and takes no array."""
         height, width = pixels.shape[:2]
-        # One thread: each camera has a process, and the cores are the stages'.
-        scaled = self._scaler.reformat(self._frame, width, height, "rgb24", threads=1)
+        scaled = self._scaler.reformat(self._frame, width, height, "rgb24", **_ONE_THREAD)
         plane = scaled.planes[0]
         # Lines may be longer than the picture is wide.
         pixels[...] = np.ndarray((height, width, 3), np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1))

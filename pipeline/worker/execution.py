@@ -470,10 +470,9 @@ class Execution:
                 sum([h.nbytes for h in handles]), nbytes, traceback, True, parted,
             )  # fmt: skip
         (outcome.late if late else outcome.notices).append(said)
-        if not goes_on:
-            return
-        forward = self._onward.order(order, outputs, trace)
-        outcome.forwards.setdefault(forward.hop.worker, []).append(forward)
+        if goes_on:
+            forward = self._onward.order(order, outputs, trace)
+            outcome.forwards.setdefault(forward.hop.worker, []).append(forward)
 
     def _failure(self, error: BaseException, row: Waiting) -> _Result:
         if isinstance(error, AnsweredError):

@@ -34,7 +34,8 @@ def test_a_source_killed_under_load_is_started_again_and_leaves_no_slot(tmp_path
             assert source is not None
             before = cameras(pipeline)
             source.kill()
-            until(lambda: cameras(pipeline)["door"]["answered"] > before["door"]["answered"] + 5)
+            enough = before["door"]["answered"] + 5
+            until(lambda enough=enough: cameras(pipeline)["door"]["answered"] > enough)
             now = cameras(pipeline)
             # Counts go on over the deaths of its sources.
             assert now["door"]["frames"] > before["door"]["frames"]

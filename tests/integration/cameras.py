@@ -7,6 +7,7 @@ import io
 import socket
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from PIL import Image
 
 from pipeline.video.frame import Size
 from pipeline.video.scene import Drawn, Scene
+
+SMALL = Size(64, 48)
 
 STAGES = '''
 import time
@@ -59,13 +62,13 @@ def config_of(folder: Path, sources: list[dict[str, Any]], *, seconds: float = 0
     return path
 
 
-def picture(number: int, size: Size = Size(64, 48), seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def picture(number: int, size: Size = SMALL, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
     pixels = np.zeros((size.height, size.width, 3), np.uint8)
     Drawn(Scene(size, 25.0, 0, seed), number).write(pixels)
     return pixels
 
 
-def clip(path: Path, frames: int, *, fps: int = 25, size: Size = Size(64, 48), codec: str = "mpeg4") -> Path:
+def clip(path: Path, frames: int, *, fps: int = 25, size: Size = SMALL, codec: str = "mpeg4") -> Path:
     """A file of so many frames, each of another picture."""
     import av
 
@@ -123,7 +126,7 @@ class JpegServer(ThreadingHTTPServer):
 
     def __init__(self, port: int = 0, user: str = "", password: str = "") -> None:
         self.gone, self.frozen, self.garbage = threading.Event(), threading.Event(), threading.Event()
-        self.size = Size(64, 48)
+        self.size = SMALL
         self.asked: list[str] = []
         self.login = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode() if user else ""
         self._sockets: list[socket.socket] = []
@@ -151,9 +154,7 @@ class JpegServer(ThreadingHTTPServer):
         self.gone.set()
         self.shutdown()
         for each in self._sockets:
-            try:
+            with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
         self.server_close()
         self._thread.join()
