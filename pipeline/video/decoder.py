@@ -20,7 +20,7 @@ from av.video.reformatter import VideoReformatter
 
 from pipeline.config.camera_urls import Kind, Target
 from pipeline.graph.plan import CameraPlan
-from pipeline.video.frame import Pixels, Size
+from pipeline.video.frame import Pixels, Read, Size
 
 __all__ = ["CameraFailed", "Decoded", "Decoder", "open_camera"]
 
@@ -65,7 +65,7 @@ class Decoded:
 
 
 class Decoder:
-    """An open camera. Iterating gives (picture, presentation time), or (None, 0.0) in place of one that is damaged."""
+    """An open camera. Iterating gives something for each packet, so that it is looked at whether it goes on."""
 
     def __init__(self, container: Any, stream: Any, kind: Kind) -> None:
         self._container = container
@@ -74,7 +74,7 @@ class Decoder:
         self._has_times = kind in (Kind.FILE, Kind.RTSP)
         self._scaler = VideoReformatter()
 
-    def __iter__(self) -> Iterator[tuple[Decoded | None, float]]:
+    def __iter__(self) -> Iterator[Read]:
         """
         Raises:
             CameraFailed: it gives nothing more, for another reason than its end.
@@ -87,17 +87,19 @@ class Decoder:
                     frames = packet.decode()
                 except av.FFmpegError:
                     # This packet alone; the next key frame is whole again.
-                    yield None, 0.0
+                    yield Read(damaged=True)
                     continue
+                if not frames:
+                    yield Read()
                 for frame in frames:
                     if frame.is_corrupt:
-                        yield None, 0.0
+                        yield Read(damaged=True)
                     else:
                         if not self._has_times:
                             last = time.monotonic()
                         elif frame.time is not None:
                             last = frame.time
-                        yield Decoded(frame, self._scaler), last
+                        yield Read(Decoded(frame, self._scaler), last)
         except Exception as error:  # of a camera that sends anything at all
             raise _failure(error) from None
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Frame", "Picture", "Pixels", "Size", "fit", "place", "slot_size"]
+__all__ = ["Frame", "Picture", "Pixels", "Read", "Size", "fit", "place", "slot_size"]
 
 Pixels = NDArray[np.uint8]
 
@@ -45,6 +45,16 @@ class Frame(NamedTuple):
     """Monotonic nanoseconds: when it was decoded, which is where its age begins."""
     at: float
     """Its presentation time in seconds, by the stream's own clock."""
+
+
+class Read(NamedTuple):
+    """What a packet of a camera has brought."""
+
+    picture: Picture | None = None
+    at: float = 0.0
+    """The picture's presentation time in seconds, by the stream's own clock."""
+    damaged: bool = False
+    """There was one, and it cannot be shown. If there was none, the decoder waits for more packets."""
 
 
 def slot_size(shape: tuple[int | str, ...], most: Mapping[str, int], wanted: Size | None, own: Size) -> Size:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from pipeline.config.camera_urls import Kind, Target
 from pipeline.graph.plan import CameraPlan
 from pipeline.video.counts import Counts
-from pipeline.video.frame import Frame, Picture
+from pipeline.video.frame import Frame, Read
 from pipeline.video.pacing import Pacing
 from pipeline.video.reconnection import Reconnection
 from pipeline.video.scene import Drawn, Scene
@@ -31,7 +31,7 @@ _LOOK_S = 0.2
 
 
 class _Opened(Protocol):
-    def __iter__(self) -> Iterator[tuple[Picture | None, float]]: ...
+    def __iter__(self) -> Iterator[Read]: ...
 
     def close(self) -> None: ...
 
@@ -42,10 +42,10 @@ class _OpenScene:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
 
-    def __iter__(self) -> Iterator[tuple[Picture | None, float]]:
+    def __iter__(self) -> Iterator[Read]:
         number = 0
         while not self._scene.frames or number < self._scene.frames:
-            yield Drawn(self._scene, number), number / self._scene.fps
+            yield Read(Drawn(self._scene, number), number / self._scene.fps)
             number += 1
 
     def close(self) -> None:
@@ -167,16 +167,16 @@ class Reading:
     def _frozen(self) -> bool:
         return self.connection.frozen(time.monotonic())
 
-    def _read(self, opened: Iterable[tuple[Picture | None, float]], *, paced: bool) -> None:
+    def _read(self, opened: Iterable[Read], *, paced: bool) -> None:
         pacing = Pacing(self._plan.fps)
         began: tuple[float, float] | None = None
-        for picture, at in opened:
-            if paced and picture is not None:
+        for read in opened:
+            if paced and read.picture is not None:
                 # A file in place of a camera gives its frames when the camera would have.
-                began = began or (time.monotonic(), at)
-                if not self._sleep_until(began[0] + at - began[1]):
+                began = began or (time.monotonic(), read.at)
+                if not self._sleep_until(began[0] + read.at - began[1]):
                     return
-            if not self._add(picture, at, pacing) or self._frozen():
+            if not self._add(read, pacing) or self._frozen():
                 return
 
     def _sleep_until(self, when: float) -> bool:
@@ -186,22 +186,22 @@ class Reading:
                 self.changed.wait_for(lambda: self._stop.is_set(), min(left, _LOOK_S))
             return not self._stop.is_set()
 
-    def _add(self, picture: Picture | None, at: float, pacing: Pacing) -> bool:
-        """A frame was decoded, or was damaged; whether to go on."""
+    def _add(self, read: Read, pacing: Pacing) -> bool:
+        """A packet was decoded; whether to go on."""
         with self.changed:
             counts = self.counts
-            counts.frames += 1
-            if picture is None:
-                counts.dropped[Drop.UNDECODABLE] += 1
+            counts.frames += read.damaged or read.picture is not None
+            counts.dropped[Drop.UNDECODABLE] += read.damaged
+            if read.picture is None:
                 return not self._stop.is_set()
             counts.last_frame = time.monotonic_ns()
             self.connection.frame(counts.last_frame / 1e9)
-            if not pacing.wants(at):
+            if not pacing.wants(read.at):
                 counts.dropped[Drop.RATE] += 1
                 return not self._stop.is_set()
             self.changed.wait_for(lambda: self._stop.is_set() or not self.waiting.full)
             if not self._stop.is_set():
-                self.waiting.add(Frame(counts.frames, picture, counts.last_frame, at))
+                self.waiting.add(Frame(counts.frames, read.picture, counts.last_frame, read.at))
                 self.changed.notify_all()
             return not self._stop.is_set()
 

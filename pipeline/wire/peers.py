@@ -20,11 +20,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.errors import WireError
-from pipeline.wire.messages import Again, AskStatus, AskStory, Bye, CameraReport, Cancel, Hello, Loan, Message, Submit
+from pipeline.wire.messages import Again, AskStatus, AskStory, Bye, Cancel, Hello, Loan, Message, Submit
 
 __all__ = ["Peers", "SchedulersOnly"]
 
-_OF_CLIENTS = (Hello, Loan, Submit, Cancel, Again, Bye, AskStatus, AskStory, CameraReport)
+_OF_CLIENTS = (Hello, Loan, Submit, Cancel, Again, Bye, AskStatus, AskStory)
 
 #: Numbers whose user is remembered; more than there can be clients.
 _REMEMBERED = 4096

@@ -11,7 +11,7 @@ from pipeline.wire.peers import Peers, SchedulersOnly
 OWN, APP, OTHER = 1001, 1002, 1003
 CLIENTS = {7: APP, 8: OTHER}
 
-OF_CLIENTS = {"Hello", "Loan", "Submit", "Cancel", "Again", "Bye", "AskStatus", "AskStory", "CameraReport"}
+OF_CLIENTS = {"Hello", "Loan", "Submit", "Cancel", "Again", "Bye", "AskStatus", "AskStory"}
 
 
 def peer(user: int) -> str:
