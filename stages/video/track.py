@@ -22,13 +22,11 @@ from stages.video.events import Events
 from stages.video.frame import frame_of
 from stages.video.geometry import foot, inside
 from stages.video.options import fraction, mapping_of, number
+from stages.video.streams import Streams
 from stages.video.tracker import Detection, Tracker, TrackerOptions
 from stages.video.tracker import Track as Tracked
 
 __all__ = ["Track"]
-
-_MOST_CAMERAS = 256
-"""Whose tracks are kept at one time; the camera that has been silent longest is forgotten."""
 
 _MOST_UNTOLD = 1000
 """Reports of one camera that wait for room in an answer."""
@@ -36,15 +34,11 @@ _MOST_UNTOLD = 1000
 _LEAST_BYTES = 4096
 """Of an answer: with less, a single report might never have room."""
 
-_MOST_NAME = 64
-"""Characters of a camera's name: ids of events contain it, so each of them takes room."""
-
 
 class _Watch:
     """One camera during one stream."""
 
-    def __init__(self, stream: int, name: str, camera: Camera, options: TrackerOptions) -> None:
-        self.stream = stream
+    def __init__(self, name: str, camera: Camera, options: TrackerOptions) -> None:
         self.name = name
         self.camera = camera
         self.tracker = Tracker(options)
@@ -137,8 +131,7 @@ class Track:
             for name, value in mapping_of("cameras", cameras).items()
         }
         self._max_bytes = max_bytes
-        #: By the camera's name, the one with the latest frame last.
-        self._watches: dict[str, _Watch] = {}
+        self._watches = Streams(self._begun)
         self._now: Callable[[], float] = time.time
         # Rows of one batch are taken one after the other, whatever each of them has.
         self.ragged = True
@@ -177,11 +170,11 @@ class Track:
             BadInput: it is no frame of a camera, or its tracks are more than an answer has room for.
         """
         name, taken = frame_of(request.name)
-        if not request.stream:
-            raise BadInput("the request is of no stream; expected the frames of each camera as a stream of its own")
-        if len(name) > _MOST_NAME:
-            raise BadInput(f"a camera's name of {len(name)} characters; expected at most {_MOST_NAME}")
-        watch = self._watch(request.stream, name)
+        watch, before = self._watches.of(request, name)
+        if before is not None:
+            # What had no room before the stream ended is told as well.
+            before.tell(before.events.close(before.time), before.time)
+            watch.untold, watch.dropped = before.untold, before.dropped
         # A frame's time may be that of another clock; for a track no time goes backwards.
         watch.time = taken = max(self._now() if taken is None else taken, watch.time)
         detections = None if found is None else [one for one in found if _counts(one, watch.camera)]
@@ -206,18 +199,8 @@ class Track:
         document["events"] = watch.told(room)
         return document
 
-    def _watch(self, stream: int, name: str) -> _Watch:
-        watch = self._watches.pop(name, None)
-        if watch is None or watch.stream != stream:
-            before, watch = watch, _Watch(stream, name, self._cameras.get(name, self._default), self._options)
-            if before is not None:
-                # What had no room before the stream ended is told as well.
-                before.tell(before.events.close(before.time), before.time)
-                watch.untold, watch.dropped = before.untold, before.dropped
-        self._watches[name] = watch
-        if len(self._watches) > _MOST_CAMERAS:
-            del self._watches[next(iter(self._watches))]
-        return watch
+    def _begun(self, name: str) -> _Watch:
+        return _Watch(name, self._cameras.get(name, self._default), self._options)
 
     def _detection(self, row: Array) -> Detection:
         kind = int(row[0])

@@ -150,14 +150,6 @@ def test_reports_beyond_a_thousand_are_dropped_and_counted(monkeypatch: pytest.M
     assert [event["rule"] for event in told["events"]] == ["enter"] * 3
 
 
-def test_the_camera_that_was_silent_longest_is_forgotten_if_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.video.track._MOST_CAMERAS", 2)
-    stage = Track(LABELS)
-    for stream, camera in enumerate(("a", "b", "a", "c"), 1):
-        take(stage, (request(camera, stream=1 if camera == "a" else stream), PERSON))
-    assert list(stage._watches) == ["a", "c"]
-
-
 @pytest.mark.parametrize(
     ("info", "detections", "count", "said"),
     [

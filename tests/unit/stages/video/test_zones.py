@@ -49,7 +49,6 @@ def test_a_foot_that_trembles_at_the_edge_neither_enters_nor_leaves() -> None:
     assert presence.of(1) == {}
     left_by(presence, [0.4, 0.4], start=10.0)
     assert left_by(presence, [0.51, 0.49] * 5, start=12.0) == []
-    # It was last at the left edge's side when it stayed there.
     assert list(presence.of(1)) == ["left"]
 
 
