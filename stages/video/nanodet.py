@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shm.layout import ceil_div
 from stages import catalogue
 from stages.errors import BadOption
 from stages.hints import did_you_mean
@@ -116,7 +117,7 @@ def centres_of(size: int, strides: Sequence[int]) -> tuple[Array, Array]:
     """y and x of the middle of each cell, float32 (cells, 2), and its stride, (cells,); in pixels."""
     centres, of_cells = [], []
     for stride in strides:
-        side = (np.arange(-(-size // stride), dtype=np.float32) + 0.5) * stride
+        side = (np.arange(ceil_div(size, stride), dtype=np.float32) + 0.5) * stride
         y, x = np.meshgrid(side, side, indexing="ij")
         centres.append(np.column_stack([y.ravel(), x.ravel()]))
         of_cells.append(np.full(y.size, stride, np.float32))

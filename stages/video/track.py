@@ -51,7 +51,7 @@ class _Watch:
         self.dropped = 0
 
     def tell(self, reports: Sequence[Report], time: float) -> None:
-        """Keep what is to be told of a frame of that time."""
+        """Keep the reports of a frame of that time, until an answer has room for them."""
         self.untold += [(report, time) for report in reports]
         while len(self.untold) > _MOST_UNTOLD:
             self.untold.popleft()

@@ -39,6 +39,15 @@ def test_of_too_many_cameras_the_one_that_was_silent_longest_is_forgotten(stream
     assert streams.of(frame(2), "2")[0] is not kept[2]
 
 
+def test_a_stream_is_of_one_camera(streams: Streams[list[str]]) -> None:
+    streams.of(frame(1), "door")
+    with pytest.raises(BadInput, match="a frame of the camera 'door-2' in the stream of the camera 'door'"):
+        streams.of(frame(1), "door-2")
+    # The number of a stream that is over says nothing any more.
+    streams.of(frame(2), "door")
+    assert streams.of(frame(1), "yard") == (["yard"], None)
+
+
 @pytest.mark.parametrize(("stream", "camera", "said"), [(0, "door", "of no stream"), (1, "d" * 65, "65 characters")])
 def test_what_is_no_frame_of_a_camera_is_refused_and_not_kept(
     streams: Streams[list[str]], stream: int, camera: str, said: str
