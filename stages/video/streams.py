@@ -51,7 +51,7 @@ class Streams(Generic[Kept]):
         if (other := self._cameras.get(request.stream, camera)) != camera:
             raise BadInput(
                 f"a frame of the camera {camera!r} in the stream of the camera {other!r}; expected requests that are "
-                "called camera, or camera@seconds"
+                "called camera, camera-number or camera@seconds"
             )
         stream, kept = self._kept.pop(camera, (0, None))
         before = None
