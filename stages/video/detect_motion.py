@@ -56,7 +56,7 @@ class DetectMotion:
         area: float = 0.002,
         linger_s: float = 3.0,
         every_s: float = 60.0,
-        settle_s: float = 5.0,
+        settle_s: float = 1.0,
         masks: Mapping[str, Any] | None = None,
         off: tuple[str, ...] | list[str] = (),
     ) -> None:

@@ -137,7 +137,9 @@ class Events:
                     wanted[_Cause(index, 0)] = Event("", rule.kind, time, zone=rule.zone, count=len(there))
             elif rule.kind != _LEAVE:
                 for track, since in there:
-                    if time - since >= rule.seconds:
+                    # While a thing is out of sight it may be gone; in frames that are not looked at it is there.
+                    until = track.seen if track.unseen_s else time
+                    if until - since >= rule.seconds:
                         wanted[_Cause(index, track.number)] = self._of_thing(rule.kind, track, rule.zone, since)
         return wanted
 

@@ -49,7 +49,7 @@ class GateOptions:
     """For how long frames are looked at after the last movement."""
     every_s: float = 60.0
     """After so long without a look, frames are looked at as if something had moved."""
-    settle_s: float = 5.0
+    settle_s: float = 1.0
     """The time in which the background takes over about two thirds of what is new and stays."""
     masks: tuple[Polygon, ...] = ()
     """Cells whose middle is in one of these do not count."""

@@ -127,6 +127,16 @@ def test_a_thing_loiters_once_it_has_been_there_long_enough() -> None:
     assert step(events, [track(IN)], 11.0) == []
 
 
+def test_a_thing_that_is_out_of_sight_does_not_begin_to_loiter() -> None:
+    events = rules(Rule("loiter", "porch", seconds=3))
+    for second in range(3):
+        step(events, [track(IN)], second)
+    unseen = replace(track(IN), seen=2.0)
+    assert events.step([replace(unseen, unseen_s=2.0)], [], 4.0, 4) == []
+    # In a frame that was not looked at it has not been missed.
+    assert told(events.step([unseen], [], 5.0, 5)) == [("begin", "loiter")]
+
+
 def test_a_thing_that_comes_back_has_not_been_there_in_between() -> None:
     events = rules(Rule("loiter", "porch", seconds=10))
     for second, x in enumerate([IN] * 6 + [OUT] * 2 + [IN] * 10):

@@ -39,6 +39,25 @@ def test_a_frame_in_which_something_moves_is_looked_at_and_those_after_it_for_a_
     assert looks(gate, [with_thing(5)] * 6, start=0.75, every=0.25) == [True] * 3 + [False] * 3
 
 
+def test_a_thing_that_has_stopped_is_looked_at_for_a_few_seconds_more() -> None:
+    gate = opened()
+    looked = looks(gate, [with_thing(5)] * 60)
+    # Two seconds until the background has it, and three seconds after that.
+    assert 20 < sum(looked) < 30
+    assert looked == sorted(looked, reverse=True)
+
+
+def test_a_thing_that_creeps_is_looked_at_all_the_time() -> None:
+    # A cell, a thirtieth of the picture's width, in three seconds.
+    cells = [EMPTY.copy() for _ in range(150)]
+    for number, picture in enumerate(cells):
+        whole, part = divmod(number / 15, 1)
+        picture[8:14, 5 + int(whole) : 8 + int(whole)] = 200
+        picture[8:14, 5 + int(whole)] = 200 - 100 * part
+        picture[8:14, 8 + int(whole)] = 100 + 100 * part
+    assert all(looks(opened(), cells))
+
+
 def test_a_thing_that_moves_on_and_on_is_looked_at_all_the_time() -> None:
     assert all(looks(opened(linger_s=0), [with_thing(column) for column in range(25)]))
 
