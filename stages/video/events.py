@@ -137,9 +137,8 @@ class Events:
                     wanted[_Cause(index, 0)] = Event("", rule.kind, time, zone=rule.zone, count=len(there))
             elif rule.kind != _LEAVE:
                 for track, since in there:
-                    # While a thing is out of sight it may be gone; in frames that are not looked at it is there.
-                    until = track.seen if track.unseen_s else time
-                    if until - since >= rule.seconds:
+                    # While a thing is out of sight it may be gone already.
+                    if track.seen - since >= rule.seconds:
                         wanted[_Cause(index, track.number)] = self._of_thing(rule.kind, track, rule.zone, since)
         return wanted
 

@@ -67,7 +67,7 @@ class Track:
     began: float
     """The time of its first detection."""
     seen: float
-    """The time of its last one."""
+    """The time of its last one, or of a later frame that was not looked at since nothing moved."""
     hits: int = 1
     """How many detections it has had."""
     unseen_s: float = 0.0
@@ -107,6 +107,8 @@ class Tracker:
         elapsed = 0.0 if self._time is None else min(max(time - self._time, 0.0), _LONGEST_STEP_S)
         self._time = time
         if detections is None:
+            # What was there a moment ago is there, since nothing has moved.
+            self.tracks = tuple(track if track.unseen_s else replace(track, seen=time) for track in self.tracks)
             return []
         moved = [replace(track, motion=predicted(track.motion, elapsed)) for track in self.tracks]
         matched = self._matched(moved, detections)

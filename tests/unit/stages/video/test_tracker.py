@@ -116,8 +116,14 @@ def test_frames_that_are_not_looked_at_age_nothing(tracker: Tracker) -> None:
     assert follow(tracker, [None] * 100, start=0.6) == []
     assert numbers(tracker) == [1]
     assert x_of(tracker.tracks[0]) == pytest.approx(0.5)
+    assert tracker.tracks[0].seen == pytest.approx(20.4)
     # The first look afterwards counts as one frame, not as 20 seconds.
     assert follow(tracker, [[]], start=20.6) == []
+
+
+def test_what_was_out_of_sight_is_not_seen_by_not_looking(tracker: Tracker) -> None:
+    follow(tracker, [[thing(0.5)]] * 3 + [[]] + [None] * 5)
+    assert tracker.tracks[0].seen == 0.4
 
 
 def test_after_an_hour_without_frames_nothing_has_been_unseen_for_an_hour(tracker: Tracker) -> None:
