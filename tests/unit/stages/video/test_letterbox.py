@@ -22,12 +22,15 @@ def test_a_frame_fills_the_square_from_the_upper_left_and_the_rest_is_black() ->
     assert (square[20:] == 0).all()
 
 
-def test_what_another_request_left_in_the_slot_is_overwritten() -> None:
+@pytest.mark.parametrize(("height", "width"), [(200, 100), (100, 200)])
+def test_what_another_request_left_in_the_slot_is_overwritten(height: int, width: int) -> None:
     stage = Letterbox(size=40)
-    batch = batch_of(stage, image=[frame(200, 100)])
+    batch = batch_of(stage, image=[frame(height, width)])
     batch.out(0, "image")[...] = 255
     batch.take(stage.process(batch))
     square = batch.result(0, "image")
+    if width > height:
+        square = square.transpose(1, 0, 2)
     assert (square[:, :20] == (10, 20, 30)).all()
     assert (square[:, 20:] == 0).all()
 

@@ -152,6 +152,27 @@ def test_things_of_two_kinds_at_one_place_are_two(tracker: Tracker) -> None:
     assert [(track.label, track.hits) for track in tracker.tracks] == [("person", 4), ("bicycle", 4)]
 
 
+def test_a_thing_of_another_kind_does_not_stand_in_for_one_that_is_missing(tracker: Tracker) -> None:
+    follow(tracker, [[thing(0.5)]] * 3 + [[thing(0.5, label="car")]])
+    assert [(track.label, track.hits) for track in tracker.tracks] == [("person", 3), ("car", 1)]
+
+
+def test_a_thing_that_was_found_takes_no_second_detection_beside_it(tracker: Tracker) -> None:
+    follow(tracker, [[thing(0.5)]] * 3 + [[thing(0.5), thing(0.58)]])
+    assert [(track.number, track.hits) for track in tracker.tracks] == [(1, 4), (2, 1)]
+    assert x_of(tracker.tracks[0]) == pytest.approx(0.5, abs=0.001)
+
+
+def test_one_detection_is_of_one_thing(tracker: Tracker) -> None:
+    follow(tracker, [[thing(0.46), thing(0.54)]] * 3 + [[thing(0.5)]])
+    assert sorted(track.hits for track in tracker.tracks) == [3, 4]
+
+
+def test_a_thing_that_comes_back_in_time_has_all_the_time_again(tracker: Tracker) -> None:
+    assert follow(tracker, [[thing(0.5)]] * 3 + ([[]] * 8 + [[thing(0.5)]]) * 3) == []
+    assert numbers(tracker) == [1]
+
+
 def test_no_more_are_followed_than_allowed_and_those_left_out_are_counted() -> None:
     tracker = Tracker(TrackerOptions(most=2))
     follow(tracker, [[thing(0.1), thing(0.5), thing(0.9)]] * 3)
