@@ -10,7 +10,7 @@ from stages.errors import BadInput, BadOption
 from stages.spec import TensorSpec
 from stages.stage import Batch
 from stages.video.frame import frame_of
-from stages.video.motion import Gate, GateOptions, cells_of
+from stages.video.motion import MotionDetector, MotionOptions, cells_of
 from stages.video.options import fraction, mapping_of, number, polygons_of
 from stages.video.streams import Streams
 
@@ -73,7 +73,7 @@ class DetectMotion:
             "every_s": number("every_s", every_s, above=0),
             "settle_s": number("settle_s", settle_s, above=0),
         }
-        self._gates = Streams(self._gate)
+        self._motions = Streams(self._begun)
         self._now: Callable[[], float] = time.time
         self.ragged = True
         self.inputs = (TensorSpec("image", "uint8", ("H", "W", 3), {"H": max_height, "W": max_width}),)
@@ -88,13 +88,13 @@ class DetectMotion:
                 batch.fail(row, f"a frame without pixels: {frame.shape[0]}x{frame.shape[1]}")
                 continue
             try:
-                gate, _ = self._gates.of(request, camera)
+                motion, _ = self._motions.of(request, camera)
             except BadInput as error:
                 batch.fail(row, error)
                 continue
-            look, share = gate.step(cells_of(frame, self._columns), self._now() if taken is None else taken)
+            look, share = motion.step(cells_of(frame, self._columns), self._now() if taken is None else taken)
             batch.out(row, "look")[...] = look or camera in self._off
             batch.out(row, "share")[...] = share
 
-    def _gate(self, camera: str) -> Gate:
-        return Gate(GateOptions(**self._options, masks=self._masks.get(camera, ())))
+    def _begun(self, camera: str) -> MotionDetector:
+        return MotionDetector(MotionOptions(**self._options, masks=self._masks.get(camera, ())))

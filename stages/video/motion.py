@@ -1,6 +1,6 @@
 """Motion: whether something moves in a camera's picture, so that a detector need not look at each frame. Pure.
 
-    frame ──▶ cells_of ──▶ 64 or so cells across, the mean brightness of each ──▶ Gate.step ──▶ Movement
+    frame ──▶ cells_of ──▶ 64 or so cells across, the mean brightness of each ──▶ MotionDetector.step ──▶ Movement
 
 The cells are compared with those of a background that follows them slowly. If all of the picture becomes brighter or
 darker, as under a cloud or by the camera's exposure, nothing has moved.
@@ -19,7 +19,7 @@ import numpy as np
 from stages.stage import Array
 from stages.video.geometry import Polygon, inside
 
-__all__ = ["Gate", "GateOptions", "Movement", "cells_of"]
+__all__ = ["MotionDetector", "MotionOptions", "Movement", "cells_of"]
 
 _SAMPLES = 4
 """Pixels of a cell along each axis that are looked at."""
@@ -38,7 +38,7 @@ class Movement(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class GateOptions:
+class MotionOptions:
     """When a frame should be looked at."""
 
     threshold: float = 12.0
@@ -76,10 +76,10 @@ def _places(extent: int, cells: int) -> Array:
     return ((np.arange(cells * _SAMPLES) + 0.5) * extent / (cells * _SAMPLES)).astype(np.intp)
 
 
-class Gate:
+class MotionDetector:
     """Which frames of one camera should be looked at."""
 
-    def __init__(self, options: GateOptions) -> None:
+    def __init__(self, options: MotionOptions) -> None:
         self._options = options
         self._background: Array | None = None
         self._counts: Array | None = None
