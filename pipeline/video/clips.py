@@ -11,6 +11,7 @@ comes after it: if the process is killed, the next one gives the clip that it wa
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -51,7 +52,7 @@ class Clip:
         template: the stream of the camera from which the packets come.
 
     Raises:
-        OSError: it cannot be made. (The errors of FFmpeg are among them.)
+        OSError, av.FFmpegError: it cannot be made, or cannot have the camera's codec.
     """
 
     def __init__(self, path: Path, template: Any) -> None:
@@ -61,12 +62,16 @@ class Clip:
         try:
             self._container = av.open(self._file, "w", format="mp4", options=_FRAGMENTED)
             self._stream = self._container.add_stream_from_template(template)
-        except BaseException:
+        except BaseException as error:
             self._file.close()
             self._part.unlink()
+            if type(error) is ValueError:
+                # PyAV's own word for a codec that a file of this format cannot have.
+                raise OSError(errno.EOPNOTSUPP, str(error)) from None
             raise
         self._first: int | None = None
         self._last = -1
+        self._written = 0
         #: Packets that are not in it, since their times do not rise.
         self.left_out = 0
 
@@ -74,7 +79,7 @@ class Clip:
         """Add a packet of PyAV.
 
         Raises:
-            OSError: it cannot be written.
+            OSError, av.FFmpegError: it cannot be written.
         """
         # The packet's own fields stay: a later clip may begin with it too.
         copy = av.Packet(bytes(packet))
@@ -91,18 +96,22 @@ class Clip:
         copy.duration = packet.duration
         copy.stream = self._stream
         self._container.mux(copy)
+        self._written += 1
 
     def close(self) -> None:
-        """The clip is whole, and gets its name.
+        """The clip is whole, and gets its name; one without a packet is removed.
 
         Raises:
-            OSError: what was left could not be written.
+            OSError, av.FFmpegError: what was left could not be written.
         """
         try:
             self._container.close()
         finally:
             self._file.close()
-            self._part.replace(self._path)
+            if self._written:
+                self._part.replace(self._path)
+            else:
+                self._part.unlink()
 
 
 class Recorder:
@@ -188,12 +197,12 @@ class Recorder:
         for instruction in instructions:
             try:
                 self._carry_out(instruction)
-            except OSError as error:
+            except (OSError, av.FFmpegError) as error:
                 self._say(f"a clip cannot be written: {_why(error)}")
                 # What is there of it can be played; its other packets are left out.
                 if self._clip is not None:
                     (clip, _), self._clip = self._clip, None
-                    with suppress(OSError):
+                    with suppress(OSError, av.FFmpegError):
                         clip.close()
             if isinstance(instruction, Close) and now is not None:
                 self._delete(now)
@@ -263,5 +272,5 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError | av.FFmpegError) -> str:
     return error.strerror or type(error).__name__

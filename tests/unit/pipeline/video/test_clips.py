@@ -173,6 +173,26 @@ def test_a_clip_that_cannot_be_written_is_told_and_the_next_one_is_tried(tmp_pat
     assert len(said) == 1
 
 
+def test_a_camera_whose_codec_no_clip_can_have_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    film = tmp_path / "raw.nut"
+    with av.open(str(film), "w") as container:
+        stream: Any = container.add_stream("rawvideo", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+    said: list[str] = []
+    made = recorder(tmp_path / "clips", said)
+    with av.open(str(film)) as container:
+        made.opened(container.streams.video[0])
+        for number, packet in enumerate(container.demux(video=0)):
+            made.packet(packet, 1000.0 + number)
+            if not number:
+                tell(made, 1000.0, event(1, "begin"))
+    made.ended()
+    assert said == ["a clip cannot be written: 'mp4' format does not support 'rawvideo' codec"]
+    assert list((tmp_path / "clips").iterdir()) == []
+
+
 def test_files_that_are_too_old_are_deleted_when_a_clip_is_whole_and_nothing_else_is(
     tmp_path: Path, source: Any
 ) -> None:
