@@ -68,8 +68,7 @@ class Exit:
     """For each of its stages the batches that all workers have finished so far, dead ones included."""
     out_of_memory: bool = False
     """The kernel killed a process because memory was short, while this one lived."""
-    rows: Mapping[int, int] = field(default_factory=dict)
-    """By stage, which row of its one request it was computing alone (see `WorkerGone.row`)."""
+    rows: Mapping[int, int] = field(default_factory=dict)  #: By stage, `WorkerGone.row`.
 
 
 class Supervision:
@@ -404,10 +403,8 @@ class Supervision:
 
     def _retired(self, child: Child, exit: Exit) -> list[Instruction]:
         """A worker process has left as it was asked to, or has died before."""
-        log = Log("info", f"{child.title} has retired")
-        if exit.code:
-            log = Log("warning", f"{child.title} died before it had retired ({exit.how})")
-        instructions: list[Instruction] = [log]
+        died = f"{child.title} died before it had retired ({exit.how})"
+        instructions: list[Instruction] = [Log("warning", died) if exit.code else Log("info", f"{child.title} has retired")]
         for post in reversed(child.posts):
             running = exit.running.get(post.stage, ())
             beside = len(exit.running) > bool(running)
