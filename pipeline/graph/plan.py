@@ -291,6 +291,11 @@ class Plan:
     """The run ends once all of its cameras have ended; otherwise it goes on to serve clients."""
     camera_output: str = ""
     """The file to which the sources append the answers, a line of JSON each; empty: to none."""
+    rows: int = 1
+    """How many rows one request may carry in its slots; above 1, each producer has two pools, the second for requests
+    of several rows."""
+    why_rows: str = ""
+    """Why not more; for a person."""
 
     def stage(self, name: str) -> StagePlan:
         """The stage of that name.

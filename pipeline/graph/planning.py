@@ -18,6 +18,7 @@ from pipeline.graph.description import StageDescription
 from pipeline.graph.placement import place_workers
 from pipeline.graph.plan import BatchPlan, CanaryPlan, CapsulePlan, MetricsPlan, Plan, StagePlan, WorkerPlan
 from pipeline.graph.pools import credits_of, ingress_slots, pools_of
+from pipeline.graph.rows import rows_of
 from pipeline.graph.slots import fields_of
 from pipeline.graph.wiring import Wiring, wire
 from pipeline.topology.machine import Machine
@@ -49,6 +50,10 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
     )
     cameras = cameras_of(config.sources, loaded.inputs, findings)
     slots = ingress_slots(config.ingress.slots, stages, in_flight_of(cameras))
+    in_parts = config.answer_each_child or any(description.parted for description in descriptions.values())
+    rows = rows_of(config.ingress.rows, _max_batch_size(config), loaded.inputs, stages, in_parts)
+    if rows.most < (config.ingress.rows or 1):
+        findings.add(("ingress", "rows"), f"a request of this pipeline has one row: {rows.why}; leave it out")
     plan = Plan(
         name=config.name,
         config_path=str(loaded.path),
@@ -58,7 +63,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         outputs=wiring.outputs,
         sources=wiring.output_sources,
         answer_each_child=config.answer_each_child,
-        pools=pools_of(loaded.inputs, stages, wiring, slots),
+        pools=pools_of(loaded.inputs, stages, wiring, slots, rows.most),
         **_segments(config.segments),
         link=config.link,
         drain_s=config.drain_s,
@@ -69,7 +74,9 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         capsules=CapsulePlan(**config.capsules.model_dump()),
         max_batch_size=_max_batch_size(config),
         cameras=cameras,
-        in_parts=config.answer_each_child or any(description.parted for description in descriptions.values()),
+        in_parts=in_parts,
+        rows=rows.most,
+        why_rows=rows.why,
     )
     if config.serve.max_batch_size and not config.serve.batched:
         findings.add(

@@ -340,6 +340,7 @@ class Reception:
             if all(step is None for member in request.family() for step in member.steps):
                 self._answering.finish(request, Unavailable.code, "its client has gone")
         known.requests.clear()
+        known.several.clear()
         state.streams.client_gone(number)
         state.cameras.client_gone(number, state.now)
         for request in state.requests.values():

@@ -68,6 +68,8 @@ class Exit:
     """For each of its stages the batches that all workers have finished so far, dead ones included."""
     out_of_memory: bool = False
     """The kernel killed a process because memory was short, while this one lived."""
+    rows: Mapping[int, int] = field(default_factory=dict)
+    """By stage, which row of its one request it was computing alone (see `WorkerGone.row`)."""
 
 
 class Supervision:
@@ -339,7 +341,6 @@ class Supervision:
         return instructions + self._drain(now)
 
     def _done(self, child: Child, exit: Exit, now: float) -> list[Instruction]:
-        """A child has ended that has done all that it had to: the run may end with the last one."""
         if self.phase not in (Phase.STARTING, Phase.RUNNING) or not self._plan.ends_with_cameras:
             return []
         self.exit_code = max(self.exit_code, DONE[exit.code])
@@ -402,10 +403,8 @@ class Supervision:
 
     def _retired(self, child: Child, exit: Exit) -> list[Instruction]:
         """A worker process has left as it was asked to, or has died before."""
-        log = Log("info", f"{child.title} has retired")
-        if exit.code:
-            log = Log("warning", f"{child.title} died before it had retired ({exit.how})")
-        instructions: list[Instruction] = [log]
+        log = ("warning", f"died before it had retired ({exit.how})") if exit.code else ("info", "has retired")
+        instructions: list[Instruction] = [Log(log[0], f"{child.title} {log[1]}")]
         for post in reversed(child.posts):
             running = exit.running.get(post.stage, ())
             beside = len(exit.running) > bool(running)
@@ -428,7 +427,8 @@ class Supervision:
         for post in reversed(child.posts):
             running = exit.running.get(post.stage, ())
             beside = len(exit.running) > bool(running)
-            instructions.append(Tell(SCHEDULER, WorkerGone(post.number, how, running, outside, beside)))
+            row = exit.rows.get(post.stage, -1)
+            instructions.append(Tell(SCHEDULER, WorkerGone(post.number, how, running, outside, beside, row)))
         first = child.posts[0].stage
         plan = self._plan.stages[first]
         deaths = self._deaths[first]
