@@ -285,17 +285,17 @@ class Plan:
     """Rows of the largest request that a gateway takes; 0: it shows no batch axis."""
     in_parts: bool = False
     """Whether an answer may come in parts."""
+    rows: int = 1
+    """How many rows one request may carry in its slots; above 1, each producer has two pools, the second for requests
+    of several rows."""
+    why_rows: str = ""
+    """Why not more; for a person."""
     cameras: tuple[CameraPlan, ...] = ()
     """Those whose frames it takes while no files are run."""
     ends_with_cameras: bool = False
     """The run ends once all of its cameras have ended; otherwise it goes on to serve clients."""
     camera_output: str = ""
     """The file to which the sources append the answers, a line of JSON each; empty: to none."""
-    rows: int = 1
-    """How many rows one request may carry in its slots; above 1, each producer has two pools, the second for requests
-    of several rows."""
-    why_rows: str = ""
-    """Why not more; for a person."""
 
     def stage(self, name: str) -> StagePlan:
         """The stage of that name.

@@ -454,12 +454,12 @@ class Execution:
                 return
             began, ended, size, copied, result = joint.began, joint.ended, joint.size, joint.copied, joint.result()
         code, message, outputs, children, conditions, nbytes, traceback, parted = result
-        waited, age = max(0, began - row.arrived) // 1000, order.started and (ended - order.started) // 1000
-        own = self.times.trace(waited, (ended - began) // 1000, size, copied, order.rows, age)
+        age = (ended - order.started) // 1000 if order.started else 0
+        waited, took = max(0, began - row.arrived) // 1000, (ended - began) // 1000
+        own = self.times.trace(waited, took, size, copied, age, order.rows)
         trace = order.trace + own
         goes_on = code == OK and bool(order.route)
-        late = goes_on and not order.hop.awaited
-        told = own if late else trace
+        told = own if (late := goes_on and not order.hop.awaited) else trace
         said: Notice | Passed
         if self._planned and code == OK:
             said = Passed(order.request, order.attempt, told)

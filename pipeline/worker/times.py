@@ -37,7 +37,7 @@ class Times:
         self._bucket = 0
 
     def trace(
-        self, waited_us: int, took_us: int, size: int, copied: int, rows: int = 1, age_us: int = 0
+        self, waited_us: int, took_us: int, size: int, copied: int, age_us: int = 0, rows: int = 1
     ) -> bytes:
         """Count the rows of an order; its trace.
 
