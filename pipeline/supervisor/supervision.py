@@ -340,7 +340,6 @@ class Supervision:
         return instructions + self._drain(now)
 
     def _done(self, child: Child, exit: Exit, now: float) -> list[Instruction]:
-        """A child has ended that has done all that it had to: the run may end with the last one."""
         if self.phase not in (Phase.STARTING, Phase.RUNNING) or not self._plan.ends_with_cameras:
             return []
         self.exit_code = max(self.exit_code, DONE[exit.code])
