@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+from pipeline.logs.telling import tell
 from pipeline.scheduler.door import (
     STRANGER,
     SUPERVISOR,
@@ -76,7 +76,7 @@ class Outboxes:
             elif isinstance(message, Disconnect):
                 self._disconnect(message.receiver, message.linger_ms)
             elif isinstance(message, Log):
-                print(message.text, file=sys.stderr)
+                tell("warning", message.text)
             elif (outbox := self._open.get(receiver)) is not None:
                 outbox.send(message)
             elif receiver.kind == WORKER:
