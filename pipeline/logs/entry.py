@@ -13,10 +13,13 @@ from typing import NamedTuple
 
 from stages.request import RequestInfo
 
-__all__ = ["LEVELS", "LONGEST_TEXT", "MARK", "Entry", "entries_in", "level_of_number"]
+__all__ = ["LEVELS", "LONGEST_TEXT", "MARK", "RAW_MARK", "Entry", "entries_in", "level_of_number"]
 
 MARK = "\x1d"
 """Begins the line of an entry. A program's own text does not have it: it is ASCII's group separator."""
+
+RAW_MARK = "\x1c"
+"""Begins a line that is written to the log as it is: those of `pipeline.logs.access`."""
 
 LONGEST_TEXT = 16_000
 """Characters of an entry's text; of a longer one the end is left out."""
@@ -64,6 +67,8 @@ class Entry(NamedTuple):
     """It is a line that a stage or a library has printed: nothing says how grave it is."""
     last: bool = False
     """A worker says why it ends; the worker that is started in its place may say it again."""
+    raw: bool = False
+    """It has its form already."""
     total: int = 1
     """Of `requests` those that it is about, if that is more than are named."""
 
@@ -94,6 +99,8 @@ def entries_in(line: str, process: str) -> list[Entry]:
         line: without its newline.
         process: the title of the child.
     """
+    if line.startswith(RAW_MARK):
+        return [Entry("info", line.removeprefix(RAW_MARK), process, raw=True)]
     printed, mark, said = line.partition(MARK)
     found = [Entry("info", printed, process, printed=True)] if printed or not mark else []
     if mark:
@@ -104,7 +111,7 @@ def entries_in(line: str, process: str) -> list[Entry]:
 def _read(said: str, process: str) -> Entry | None:
     """The entry that a child has said; None if this is none, such as two that came from two programs at once."""
     try:
-        level, text, _, stage, requests, logger, traceback, printed, last, total = json.loads(said)
+        level, text, _, stage, requests, logger, traceback, printed, last, _, total = json.loads(said)
     except (ValueError, TypeError):
         return None
     texts = (level, text, stage, logger, traceback)
@@ -112,4 +119,5 @@ def _read(said: str, process: str) -> Entry | None:
         return None
     if not all(isinstance(each, str) for each in (*texts, *requests)):
         return None
-    return Entry(level, text, process, stage, tuple(requests), logger, traceback, printed is True, last is True, total)
+    printed, last = printed is True, last is True
+    return Entry(level, text, process, stage, tuple(requests), logger, traceback, printed, last, total=total)

@@ -67,7 +67,7 @@ class OperatorLog:
     def take(self, entry: Entry) -> None:
         """Write an entry, if it is grave enough. Of records of a stage's own `logging` the worker has decided. What
         stages print has no level, and is always written: the trace that a crash in C leaves is among it."""
-        if LEVELS[entry.level] < LEVELS[self.least] and not (entry.printed or entry.logger):
+        if LEVELS[entry.level] < LEVELS[self.least] and not (entry.printed or entry.logger or entry.raw):
             return
         with self._lock:
             for line in self._formed(entry):
@@ -93,6 +93,8 @@ class OperatorLog:
                     self._outlet.write(f"{self._time()}{pipeline} | {line}")
 
     def _formed(self, entry: Entry) -> list[str]:
+        if entry.raw:
+            return [entry.text]
         if self.settings.format == "json":
             return [json_of(entry, self._clock(), self._pipeline, self.run)]
         lines = [f"{self._time()}{line}" for line in text_of(entry)]

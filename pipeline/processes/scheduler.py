@@ -53,7 +53,7 @@ class _SchedulerShell:
         self._lock = hold_lock(boot.run_dir, SCHEDULER)
         self._inbox = listen(boot.run_dir, SCHEDULER, link=plan.link)
         self._outboxes = Outboxes(boot.run_dir, self._inbox)
-        #: The stages that are not ready ("" is the whole pipeline), as was told; None: it was never ready.
+        #: The stages that are not ready, as was told; None: it was never ready.
         self._reasons: set[str] | None = None
 
     def run(self) -> None:
@@ -94,8 +94,11 @@ class _SchedulerShell:
     def _tell_readiness(self) -> None:
         """Tell each change, and not each reason: that a request has not passed for 6 s is no news after 5 s."""
         reasons = self._scheduler.readiness()
+        if "" in reasons:
+            # It drains, which the supervisor tells.
+            return
         if self._reasons is not None and reasons.keys() != self._reasons:
-            told = ", ".join(f"{stage}: {why}" if stage else why for stage, why in reasons.items())
+            told = ", ".join(f"{stage}: {why}" for stage, why in reasons.items())
             tell("warning" if reasons else "info", f"not ready: {told}" if reasons else "ready again")
         # Before it was ready for the first time it starts, which the supervisor tells.
         if self._reasons is not None or not reasons:

@@ -27,7 +27,9 @@ class Journal:
         """A request has met a fault of ours."""
         if self.settings["log_error"]:
             text = f"{what}: {type(error).__name__}: {error}"
-            tell("error", text, traceback="".join(traceback.format_exception(error)).rstrip())
+            # One that was never raised has no traceback.
+            lines = traceback.format_exception(error) if error.__traceback__ else ()
+            tell("error", text, traceback="".join(lines).rstrip())
 
     def request(self, what: str, status: int | str, begun_ns: int) -> None:
         """A request is over; told from log_verbose_level 1 on.

@@ -22,6 +22,9 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any, cast
+
+import msgspec
 
 from pipeline.errors import StartError
 from pipeline.logs.entry import LEVELS, Entry
@@ -163,6 +166,11 @@ class RunLog:
         """The least level of what children say: the run's log has it from "info" on, whatever is shown."""
         return self.log.settings.level or "info"
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it is written, as `LogSettings` by field: for the child that writes lines of its own form."""
+        return cast("dict[str, Any]", msgspec.to_builtins(self.log.settings))
+
     def open(self, run: str) -> None:
         """From now on lines are kept, as those of the run with this id; what older runs have left is bounded."""
         self.log.run = run
@@ -184,8 +192,8 @@ class RunLog:
     def pass_on(self, entry: Entry) -> None:
         """The supervisor or a child says something."""
         self.log.take(entry)
-        # Kept from "info" on, also of a run of files, of which less is shown.
-        if entry.level != "debug" or LEVELS[self.log.least] <= LEVELS["debug"]:
+        # Kept from "info" on, also of a run of files, of which less is shown; but not a line for each request.
+        if not entry.raw and (entry.level != "debug" or LEVELS[self.log.least] <= LEVELS["debug"]):
             self._keep(entry)
 
     def phase(self, now: str) -> None:

@@ -244,7 +244,8 @@ class Supervision:
         if self.phase is not Phase.RUNNING:
             return []
         # Their requests would keep it from its end, and it need not be known any more whether it is ready.
-        probes = [child.address for child in self.children.values() if child.role.restart is Restart.SOON]
+        roles = ((child.address, child.role) for child in self.children.values())
+        probes = [address for address, role in roles if role.restart is Restart.SOON and not role.listens]
         return [*map(Kill, probes), *self._drain(now, successor)]
 
     def drained(self, unfinished: Sequence[UnfinishedStatus], now: float) -> list[Instruction]:

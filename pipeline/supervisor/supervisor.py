@@ -27,7 +27,7 @@ from pipeline.supervisor.limits import raise_file_limit
 from pipeline.supervisor.memory_kills import MemoryKills, out_of_memory_kills
 from pipeline.supervisor.orphans import MARK, Orphans
 from pipeline.supervisor.process import ChildProcess
-from pipeline.supervisor.roles import FEEDER, ROLES, Role
+from pipeline.supervisor.roles import ACCESS, FEEDER, ROLES, Role
 from pipeline.supervisor.run_log import RunLog
 from pipeline.supervisor.segments import damage_of, make_segments, make_segments_in_time, unlink_segments
 from pipeline.supervisor.signals import StopSignals
@@ -94,6 +94,7 @@ def supervise(
         StartError: it could not be started; nothing is left running or in /dev/shm.
     """
     raise_file_limit()
+    roles = (*roles, ACCESS) if log.settings.access else roles
     with StopSignals() as signals, RunLog(log) as kept:
         for dead in remove_dead_runs(plan.segment_dir):
             kept("info", f"removed what {dead.name} left, a run that is dead")
@@ -138,7 +139,7 @@ class _SupervisorShell:
         self._run_dir = folder.path
         self._made = made  # for each pool of the plan, and the flight records as the last; the caller unlinks them
         #: Values that only children of this role are told at birth.
-        self._extra = {FEEDER.title: feeder or {}}
+        self._extra = {FEEDER.title: feeder or {}, ACCESS.title: log.settings}
         self._log = log
         self._on_ready = on_ready
         self._supervision = Supervision(plan, feeder=feeder is not None, roles=roles, succeeds=root is not None)
@@ -152,8 +153,7 @@ class _SupervisorShell:
         own, hand_over = launch if root is None else None, partial(self._hand_over, self._run_dir.name)
         self._successors = Successors(folder, own, why_not, self._log, self._orphans, hand_over)
         self._last_words = LastWords()
-        #: Children that could not be spawned, and why.
-        self._unborn: list[tuple[Address, str]] = []
+        self._unborn: list[tuple[Address, str]] = []  # children that could not be spawned, and why
         self._outputs: dict[int, Address] = {}
         #: Of each worker process, by the stage whose worker writes it.
         self._recorders: dict[Address, dict[int, Recorder]] = {}
