@@ -164,7 +164,7 @@ class Keeper:
             self._served(self._settings, self._line())
             self._begin(self._watch_models())
             await self._stop.wait()
-            self._log("info", "draining: what is under way is finished, and no new request is taken")
+            self._log("note", "draining: what is under way is finished, and no new request is taken")
             await self._or_at_once(self._end())
             ended = not self._at_once.is_set()
             if not ended:

@@ -19,14 +19,17 @@ from pipeline.logs.forms import time_of
 from pipeline.logs.settings import LogSettings
 from pipeline.logs.telling import tell
 from pipeline.processes.child import Boot, boot
-from pipeline.wire.address import Address
+from pipeline.wire.address import SCHEDULER, Address
 from pipeline.wire.messages import Observed, Stop
+from pipeline.wire.run_dir import lock_path
+from shm.owner import Alive, probe
 
 __all__ = ["lines_of", "main"]
 
 _EVERY_S = 0.1
-#: For the scheduler's last word, once the run ends.
-_LAST_S = 1.0
+_LAST_LOOK_S = 0.5
+#: For the scheduler's last word, once the run ends; the supervisor waits for 5 s.
+_LAST_S = 4.0
 
 
 def lines_of(found: Observed, boot_: Boot, settings: LogSettings, now: float, now_ns: int) -> list[str]:
@@ -65,7 +68,9 @@ def main() -> None:
     with Observer(boot_.run_dir, [Address("access")]) as observer:
         while stop_at is None or time.monotonic() < stop_at:
             observer.ask()
-            answers, others = observer.take(_EVERY_S)
+            # Asked first: what it has said is read after it has ended.
+            over = stop_at is not None and not isinstance(probe(lock_path(boot_.run_dir, SCHEDULER)), Alive)
+            answers, others = observer.take(_LAST_LOOK_S if over else _EVERY_S)
             for answer in answers:
                 if answer.lost:
                     tell("warning", f"{answer.lost} requests are missing here: the log was too slow for them")
@@ -74,7 +79,9 @@ def main() -> None:
                     return
             if stop_at is None and any(isinstance(other, Stop) for other in others):
                 stop_at = time.monotonic() + _LAST_S
-            if answers and not answers[-1].ended:
+            if over and not answers:
+                return
+            if answers and not answers[-1].ended and stop_at is None:
                 time.sleep(_EVERY_S)
 
 

@@ -199,7 +199,8 @@ class RunLog:
     def phase(self, now: str) -> None:
         """The run is in this phase of its life (see `supervision.Phase`), which is told when it begins."""
         if now != self._phase and (text := _PHASES.get(now)):
-            self("info", text)
+            # Of a run that serves it is the answer to a signal; a run of files goes through it by itself.
+            self("note" if now == "draining" and self.log.least != "note" else "info", text)
         self._phase = now
 
     def reopen(self) -> None:

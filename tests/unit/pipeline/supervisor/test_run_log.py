@@ -88,7 +88,7 @@ def test_a_phase_is_told_when_it_begins() -> None:
         for phase in ("starting", "running", "draining", "draining", "stopping", "stopped"):
             log.phase(phase)
     assert [line.partition(",")[0] for line in lines_of(log_path("detect-7"))[1:]] == [
-        "info: draining: what is under way is finished", "info: stopping",
+        "note: draining: what is under way is finished", "info: stopping",
     ]  # fmt: skip
 
 
