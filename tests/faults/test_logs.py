@@ -16,7 +16,7 @@ from tests.faults.conftest import Folder
 
 
 def ask(client: Client, count: int) -> None:
-    waiting = [client.submit(data=np.zeros(1, np.uint8)) for _ in range(count)]
+    waiting = [client.submit(data=np.zeros(1, np.uint8), name="y" * 200) for _ in range(count)]
     for future in waiting:
         future.get()
 
@@ -85,9 +85,9 @@ def test_a_reader_of_the_log_that_reads_nothing_holds_no_request_up_and_no_worke
     )  # fmt: skip
     os.close(writer)
     serving(run)
-    with Client.connect("faulty", name="x" * 100) as client:
-        # The pipe and what the supervisor keeps for it take a megabyte; a line has 150 bytes and more.
-        for _ in range(180):
+    with Client.connect("faulty", name="x" * 190) as client:
+        # The pipe and what the supervisor keeps for it take a megabyte; a line has 480 bytes.
+        for _ in range(60):
             ask(client, 50)
         os.kill(client.status()["stages"][0]["workers"][0]["pid"], 9)
         ask(client, 50)
