@@ -137,13 +137,15 @@ def _ended(request: Request, client: str, code: str, message: str, now: int) -> 
 
 
 def _steps(request: Request) -> list[Step]:
-    """Which worker did what of a request, or child; of those of its stages whose notice was taken in."""
+    """Which worker did what of a request, or child."""
     worker: dict[int, int] = {}
     steps = []
+    child = -1 if request.parent is None else request.position
     for when, what in request.events:
         if isinstance(what, int):
-            steps.append(Step(what, worker.get(what, -1), -1 if request.parent is None else request.position, when))
+            steps.append(Step(what, worker.pop(what, -1), child, when))
         elif not isinstance(what, str):
             worker[what.hop.stage] = what.hop.worker
             worker.update((hop[0], hop[2]) for hop in hops_of(what.route))
-    return steps
+    # A worker whose notice may come late has perhaps not told yet, though the one behind it has.
+    return [*steps, *[Step(stage, number, child, 0) for stage, number in worker.items() if request.done >> stage & 1]]

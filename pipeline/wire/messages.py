@@ -58,7 +58,7 @@ __all__ = [
     "Submission", "Submit", "Trace", "Welcome", "WorkerGone", "WorkerReport",
 ]  # fmt: skip
 
-PROTOCOL = 8
+PROTOCOL = 9
 
 #: In place of the number of an ask, in the refusal of a hello. The refusal goes another way than the welcome, and may
 #: come after it.

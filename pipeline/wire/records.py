@@ -74,6 +74,8 @@ class Trace(NamedTuple):
     """How many requests the batch had."""
     copied: int
     """Bytes that were copied for the batch, divided by its requests."""
+    began: int = 0
+    """When the batch began: monotonic nanoseconds."""
 
 
 class Known(NamedTuple):
@@ -241,7 +243,8 @@ class Step(NamedTuple):
     child: int
     """The position of the child; -1: the request itself."""
     at: int
-    """When the scheduler was told: monotonic nanoseconds. It may be told late of a stage that another follows."""
+    """When the scheduler was told: monotonic nanoseconds. It may be told late of a stage that another follows; 0: it was
+    not told before the request ended."""
 
 
 class Ended(Record, frozen=True):

@@ -453,7 +453,8 @@ class Execution:
     ) -> None:
         order = row.order
         code, message, outputs, children, conditions, nbytes, traceback, parted = result
-        own = self.times.trace(max(0, began - row.arrived) // 1000, (ended - began) // 1000, size, copied)
+        waited_us, took_us = max(0, began - row.arrived) // 1000, (ended - began) // 1000
+        own = self.times.trace(waited_us, took_us, size, copied, began=began)
         trace = order.trace + own
         goes_on = code == OK and bool(order.route)
         late = goes_on and not order.hop.awaited

@@ -36,14 +36,14 @@ class Times:
         self._last_us = -1
         self._bucket = 0
 
-    def trace(self, waited_us: int, took_us: int, size: int, copied: int) -> bytes:
+    def trace(self, waited_us: int, took_us: int, size: int, copied: int, *, began: int = 0) -> bytes:
         """Count a row; its trace.
 
         Args:
             waited_us: from the order's arrival to the beginning of its batch.
             took_us: what its batch took; 0: it was not computed, and counts only as one that has waited.
             size: of the batch.
-            copied: as in `Trace`.
+            copied, began: as in `Trace`.
         """
         self._queue[bisect_left(_BOUNDS_US, waited_us)] += 1
         self._queue_us += waited_us
@@ -53,7 +53,7 @@ class Times:
                 self._bucket = bisect_left(_BOUNDS_US, took_us)
             self._compute[self._bucket] += 1
             self._compute_us += took_us
-        return packed(Trace(self._stage, waited_us, took_us, size, copied))
+        return packed(Trace(self._stage, waited_us, took_us, size, copied, began))
 
     def queue(self) -> Spread:
         """How long rows have waited."""

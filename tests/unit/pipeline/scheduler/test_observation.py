@@ -46,6 +46,17 @@ def test_what_ends_is_kept_from_the_first_question_on_and_told_once(example: Mak
     assert observed(scheduler, seen=2).ended == ()
 
 
+def test_a_worker_that_has_not_told_yet_when_the_one_behind_it_has_is_known_all_the_same(example: Make) -> None:
+    scheduler = example()
+    observed(scheduler)
+    scheduler.submit(7)
+    scheduler.decide()
+    scheduler.finish(2, 1)
+    (ended,) = observed(scheduler, seen=1).ended
+    steps = {(step.stage, step.worker, bool(step.at)) for step in ended.steps}
+    assert steps == {(0, 0, False), (1, 1, False), (2, 2, True)}
+
+
 def test_an_answer_that_was_lost_comes_again_as_it_was(example: Make) -> None:
     scheduler = example()
     observed(scheduler)
