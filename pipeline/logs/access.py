@@ -45,6 +45,8 @@ def access_text(ended: Ended, stages: Sequence[str]) -> str:
     ]
     if told:
         text += f"; {', '.join(told)}"
+    if ended.rows > 1:
+        text += f"; rows: {ended.rows}"
     if ended.attempt > 1:
         text += f"; attempts: {ended.attempt}"
     if ended.traceparent:
@@ -77,6 +79,8 @@ def access_json(ended: Ended, stages: Sequence[str], now: float, pipeline: str, 
         stage: {"queue_us": trace.queue_us, "compute_us": trace.compute_us, "batch": trace.batch}
         for stage, trace in _of_stages(ended, stages).items()
     }
+    if ended.rows > 1:
+        found["rows"] = ended.rows
     if ended.attempt > 1:
         found["attempts"] = ended.attempt
     if ended.traceparent:

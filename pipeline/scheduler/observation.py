@@ -97,7 +97,7 @@ class Observation:
         """A request was not let in."""
         ended = Ended(
             label, client, code, message[:_LONGEST_MESSAGE], now, now, submission.started, 0,
-            submission.traceparent[:LONGEST_TRACEPARENT], b"", (),
+            submission.traceparent[:LONGEST_TRACEPARENT], b"", (), submission.rows,
         )  # fmt: skip
         for observer in self._wanting(now):
             observer.kept.append(ended)
@@ -132,7 +132,7 @@ def _ended(request: Request, client: str, code: str, message: str, now: int) -> 
     said = "" if code == OK else without_last_lines(message)[:_LONGEST_MESSAGE]
     return Ended(
         request.label, client, code, said, request.submitted, now, request.started, request.attempt,
-        request.traceparent, traces, tuple(steps[:_MOST_STEPS]),
+        request.traceparent, traces, tuple(steps[:_MOST_STEPS]), request.rows,
     )  # fmt: skip
 
 

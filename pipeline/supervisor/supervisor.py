@@ -160,8 +160,7 @@ class _SupervisorShell:
         self._retired = [0] * len(plan.stages)  # batches that the dead workers of each stage had finished
         self._memory_kills = MemoryKills(out_of_memory_kills())
         timeouts = [stage.timeout_ms / 1000 for stage in plan.stages if stage.timeout_ms is not None]
-        #: Whether the folder was removed and could not be made anew so far.
-        self._folder_is_lost = False
+        self._folder_is_lost = False  # it was removed, and could not be made anew so far
         self._whole_until = 0.0  # when the segments and the folder are looked at again
         #: A hung worker is noticed at most a quarter of its `timeout_ms` late.
         self._tick_s = min([_TICK_S, *(max(_SHORTEST_TICK_S, timeout / 4) for timeout in timeouts)])
@@ -367,14 +366,15 @@ class _SupervisorShell:
         out_of_memory = self._memory_kills.struck(out_of_memory_kills())
         running: dict[int, tuple[int, ...]] = {}
         finished: dict[int, int] = {}
+        rows: dict[int, int] = {}
         for stage, recorder in self._recorders.pop(child.address, {}).items():
             self._retired[stage] += recorder.done
             alive = sum(others[stage].done for others in self._recorders.values() if stage in others)
             finished[stage] = self._retired[stage] + alive
             if recorder.running:
-                running[stage] = recorder.running
+                running[stage], rows[stage] = recorder.running, recorder.row
             recorder.close()
-        return Exit(process.story(out_of_memory), status, running, finished, out_of_memory)
+        return Exit(process.story(out_of_memory), status, running, finished, out_of_memory, rows)
 
     def _mark_of(self, child: Address) -> str:
         return f"{self._run_dir.name}/{child.kind}-{child.number}"

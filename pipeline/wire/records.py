@@ -134,6 +134,8 @@ class Order(Record, frozen=True):
     """The hops behind `hop` (see `route`)."""
     known: tuple[Known, ...] = ()
     """Tensors that hops of `route` read, and the hop right before them does not make."""
+    rows: int = 1
+    """As in `Submission`: of all tensors that its hops read and make."""
 
 
 class Passed(Record, frozen=True):
@@ -212,6 +214,9 @@ class Submission(Record, frozen=True):
     """When the client began with it, which may be long before it was sent; 0: the client does not say."""
     traceparent: str = ""
     """The trace that it is part of, as W3C Trace Context writes it (see `traceparent`); empty: of none."""
+    rows: int = 1
+    """How many rows it carries. Above 1, each tensor has one axis more than its spec, in front, of so many rows, and
+    so has each tensor of the answer; `slot` is of the pool for such requests."""
 
 
 class Answer(Record, frozen=True):
@@ -243,8 +248,8 @@ class Step(NamedTuple):
     child: int
     """The position of the child; -1: the request itself."""
     at: int
-    """When the scheduler was told: monotonic nanoseconds. It may be told late of a stage that another follows; 0: it was
-    not told before the request ended."""
+    """When the scheduler was told: monotonic nanoseconds. It may be told late of a stage that another follows; 0: only
+    after the request had ended."""
 
 
 class Ended(Record, frozen=True):
@@ -270,6 +275,8 @@ class Ended(Record, frozen=True):
     """As `Answer.trace`; of a request with very many children a part."""
     steps: tuple[Step, ...]
     """In the order in which the scheduler was told; of a request with very many children a part."""
+    rows: int = 1
+    """As in `Submission`."""
 
 
 class Spread(Record, frozen=True):

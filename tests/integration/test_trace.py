@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ def test_each_process_is_a_track_and_each_request_flows_through_the_batches_that
     # A worker computes one batch after the other, so the times are right.
     for process in ("s0/0", "s1/0"):
         mine = sorted((each["ts"], each["dur"]) for each in batches if tracks[each["pid"]] == process)
-        assert all(begin + took <= later + 1 for (begin, took), (later, _) in zip(mine, mine[1:]))
-        # 1.0: what a microsecond cuts off.
+        # 1: what is cut off of a microsecond.
+        assert all(begin + took <= later + 1 for (begin, took), (later, _) in pairwise(mine))
         assert len({each["tid"] for each in batches if tracks[each["pid"]] == process}) == 1
     flowing = {event["id"] for event in events if event["ph"] == "t"}
     assert flowing == set(range(1, document["otherData"]["requests"] + 1))

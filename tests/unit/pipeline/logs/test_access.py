@@ -39,13 +39,13 @@ def test_a_request_is_one_line_with_what_each_stage_did() -> None:
 
 def test_what_went_wrong_and_whose_trace_it_is_are_told_if_there_is_anything_to_tell() -> None:
     failed = ended(
-        label="3fa9c-17", client="", code="StageCrashed", message="killed\nby 9", attempt=2, traceparent=PARENT
+        label="3fa9c-17", client="", code="StageCrashed", message="killed\nby 9", attempt=2, traceparent=PARENT, rows=3
     )  # fmt: skip
     assert access_text(failed, STAGES) == (
-        f"access | 3fa9c-17 of a client that has gone: StageCrashed in 12.00 ms; attempts: 2; {PARENT}; killed by 9"
+        f"access | 3fa9c-17 of a client that has gone: StageCrashed in 12.00 ms; rows: 3; attempts: 2; {PARENT}; killed by 9"
     )
     found = json.loads(access_json(failed, STAGES, 0.0, "demo", "demo-7"))
-    assert (found["code"], found["message"], found["attempts"]) == ("StageCrashed", "killed\nby 9", 2)
+    assert (found["code"], found["message"], found["attempts"], found["rows"]) == ("StageCrashed", "killed\nby 9", 2, 3)
     assert (found["traceparent"], found["stages"], "name" in found) == (PARENT, {}, False)
 
 
