@@ -43,8 +43,12 @@ class Observer:
             self._lock = hold_lock(run_dir, own)
         except (OSError, NotInGroup) as error:
             raise no_place(run_dir, error) from error
-        self._inbox = listen(run_dir, own, *also)
-        self._outbox = connect(run_dir, SCHEDULER)
+        try:
+            self._inbox = listen(run_dir, own, *also)
+            self._outbox = connect(run_dir, SCHEDULER)
+        except BaseException:
+            self._lock.release()
+            raise
         #: The number of the last answer that was taken in.
         self._seen = 0
         self._asked_at = float("-inf")
