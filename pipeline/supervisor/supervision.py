@@ -25,7 +25,7 @@ from signal import SIGKILL
 from pipeline.errors import without_last_lines
 from pipeline.graph.plan import Plan
 from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell
-from pipeline.supervisor.roles import ROLES, Place, Restart, Role
+from pipeline.supervisor.roles import DONE, ROLES, Place, Restart, Role
 from pipeline.wire.address import SCHEDULER, Address
 from pipeline.wire.messages import Drain, Retire, StageBroken, Stop, WorkerGone
 from pipeline.wire.status import UnfinishedStatus
@@ -151,6 +151,8 @@ class Supervision:
         instructions: list[Instruction] = []
         if child.role.ends_run:
             instructions = self._client_ended(child, exit, now)
+        elif child.role.ends and exit.code in DONE:
+            instructions = self._done(child, exit, now)
         elif self.phase is Phase.STARTING:
             if self.failure is None:
                 self.failure = f"{child.title} died while it was starting: {exit.how}"
@@ -246,20 +248,16 @@ class Supervision:
         if self.phase is not Phase.RUNNING:
             return []
         # Their requests would keep it from its end, and it need not be known any more whether it is ready.
-        roles = ((child.address, child.role) for child in self.children.values())
-        probes = [address for address, role in roles if role.restart is Restart.SOON and not role.listens]
-        return [*map(Kill, probes), *self._drain(now, successor)]
+        soon = [child for child in self.children.values() if child.role.restart is Restart.SOON]
+        return [*[Kill(child.address) for child in soon if not child.role.listens], *self._drain(now, successor)]
 
     def drained(self, unfinished: Sequence[UnfinishedStatus], now: float) -> list[Instruction]:
         """The scheduler has no request inside any more. `unfinished`: those that it did not wait for."""
         instructions: list[Instruction] = []
         for request in unfinished:
             self.exit_code = self.exit_code or 1
-            text = (
-                f"not finished within {self._plan.drain_s:g} s: request {request.request} of {request.client}, "
-                f"which waited for {', '.join(request.stages)}"
-            )
-            instructions.append(Log("warning", text))
+            which = f"request {request.request} of {request.client}, which waited for {', '.join(request.stages)}"
+            instructions.append(Log("warning", f"not finished within {self._plan.drain_s:g} s: {which}"))
         return [*instructions, *self._stop(self.exit_code, now)]
 
     def tick(self, now: float) -> list[Instruction]:
@@ -290,10 +288,7 @@ class Supervision:
     @property
     def wake_at(self) -> float | None:
         """When `tick` has something to do: monotonic seconds."""
-        times = [respawn[0] for respawn in self._respawns]
-        if self._give_up_at is not None:
-            times.append(self._give_up_at)
-        return min(times, default=None)
+        return min([at for at in (self._give_up_at, *[at for at, _ in self._respawns]) if at is not None], default=None)
 
     # -- steps ----------------------------------------------------------------------------------
 
@@ -342,6 +337,15 @@ class Supervision:
             return instructions + self._stop(self.exit_code)
         return instructions + self._drain(now)
 
+    def _done(self, child: Child, exit: Exit, now: float) -> list[Instruction]:
+        """A child has ended that has done all that it had to: the run may end with the last one."""
+        if self.phase not in (Phase.STARTING, Phase.RUNNING) or not self._plan.ends_with_cameras:
+            return []
+        self.exit_code = max(self.exit_code, DONE[exit.code])
+        if any(left.role.ends for left in (*self.children.values(), *[child for _, child in self._respawns])):
+            return []
+        return self._stop(self.exit_code) if self.phase is Phase.STARTING else self._drain(now)
+
     def _drain(self, now: float, successor: str = "") -> list[Instruction]:
         self.phase = Phase.DRAINING
         # The scheduler gives up first, and tells every client; this is in case it does not.
@@ -388,18 +392,17 @@ class Supervision:
             return self._retired(child, exit)
         if restart is Restart.STAGE:
             return self._worker_died(child, exit, now)
-        if restart is Restart.SOON and self.phase is Phase.DRAINING:
+        if restart is not Restart.SOON:
+            return [Log("error", f"the {child.title} died: {exit.how}")]
+        if self.phase is Phase.DRAINING:
             return []
-        if restart is Restart.SOON:
-            self._respawns.append((now + _FIRST_DELAY_S, self._successor(child)))
-            return [Log("warning", f"the {child.title} died ({exit.how}); started again")]
-        return [Log("error", f"the {child.title} died: {exit.how}")]
+        self._respawns.append((now + _FIRST_DELAY_S, self._successor(child)))
+        return [Log("warning", f"the {child.title} died ({exit.how}); started again")]
 
     def _retired(self, child: Child, exit: Exit) -> list[Instruction]:
-        """A worker process has left as it was asked to, which is no death; or it has died before."""
-        if exit.code == 0:
-            log = Log("info", f"{child.title} has retired")
-        else:
+        """A worker process has left as it was asked to, or has died before."""
+        log = Log("info", f"{child.title} has retired")
+        if exit.code:
             log = Log("warning", f"{child.title} died before it had retired ({exit.how})")
         instructions: list[Instruction] = [log]
         for post in reversed(child.posts):

@@ -1,6 +1,6 @@
 """Every message that passes between processes, field by field. No tensor is ever among them.
 
-    client ──Hello, Loan, Submit, Cancel, Again, AskStatus, AskStory, Observe, Bye──▶ scheduler
+    client ──Hello, Loan, Submit, Cancel, Again, AskStatus, AskStory, Observe, CameraReport, Bye──▶ scheduler
     scheduler ──Welcome, Refused, Answers, Status, Story, Observed, Gone──▶ client
     worker ──Ready, Notices, Fenced, WorkerReport──▶ scheduler
     scheduler ──Orders, Fences, PeerGone, Retire──▶ worker ──Orders──▶ worker
@@ -24,6 +24,7 @@ Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a host share.
 
 from __future__ import annotations
 
+from pipeline.wire.camera import CameraCounts
 from pipeline.wire.interface import Interface
 from pipeline.wire.records import (
     MISSING,
@@ -35,6 +36,7 @@ from pipeline.wire.records import (
     Fence,
     Hop,
     Known,
+    Milestone,
     Notice,
     Order,
     Passed,
@@ -51,11 +53,11 @@ from shm.handle import TensorHandle
 
 __all__ = [
     "HELLO", "MESSAGES", "MISSING", "OK", "PROTOCOL", "TOO_SMALL", "Again", "Answer", "Answers", "AskStatus",
-    "AskStory", "Bye", "Cancel", "Copied", "Drain", "Drained", "Ended", "Failed", "Fence", "Fenced", "Fences", "Gone",
-    "HandOver", "Hello", "Hop", "Interface", "Interrupted", "Keep", "Kept", "Known", "Loan", "Message", "Milestone",
-    "Notice", "Notices", "Observe", "Observed", "Order", "Orders", "Passed", "PeerGone", "PoolAddress", "Ready",
-    "Refused", "Reload", "ReloadStep", "Reset", "Retire", "SlotRef", "StageBroken", "Status", "Step", "Stop", "Story",
-    "Submission", "Submit", "Trace", "Welcome", "WorkerGone", "WorkerReport",
+    "AskStory", "Bye", "CameraReport", "Cancel", "Copied", "Drain", "Drained", "Ended", "Failed", "Fence", "Fenced",
+    "Fences", "Gone", "HandOver", "Hello", "Hop", "Interface", "Interrupted", "Keep", "Kept", "Known", "Loan",
+    "Message", "Milestone", "Notice", "Notices", "Observe", "Observed", "Order", "Orders", "Passed", "PeerGone",
+    "PoolAddress", "Ready", "Refused", "Reload", "ReloadStep", "Reset", "Retire", "SlotRef", "StageBroken", "Status",
+    "Step", "Stop", "Story", "Submission", "Submit", "Trace", "Welcome", "WorkerGone", "WorkerReport",
 ]  # fmt: skip
 
 PROTOCOL = 9
@@ -148,6 +150,13 @@ class Cancel(Message, frozen=True, tag=_tag(13)):
     tags: tuple[int, ...]
 
 
+class CameraReport(Message, frozen=True, tag=_tag(15)):
+    """How a client's camera is: now and then, and when its state changes."""
+
+    client: int
+    counts: CameraCounts
+
+
 class Again(Message, frozen=True, tag=_tag(10)):
     """The client has lost what it was receiving, for example by an exception that a signal's handler raises: every
     `Answers` after number `seen` is sent once more."""
@@ -221,7 +230,7 @@ class Story(Message, frozen=True, tag=_tag(14)):
     """None: the request is not known, or not any more."""
 
 
-class Observe(Message, frozen=True, tag=_tag(15)):
+class Observe(Message, frozen=True, tag=_tag(16)):
     """As `AskStatus`: which requests have ended since the same number asked last. The scheduler keeps them from the
     first such message on, until there was none for three seconds."""
 
@@ -230,7 +239,7 @@ class Observe(Message, frozen=True, tag=_tag(15)):
     """The number of the last `Observed` that it has taken in, which is sent again otherwise; 0: there was none."""
 
 
-class Observed(Message, frozen=True, tag=_tag(16)):
+class Observed(Message, frozen=True, tag=_tag(17)):
     """The answer to `Observe`; what is left may fill another one."""
 
     number: int
@@ -427,17 +436,6 @@ class Reload(Message, frozen=True, tag=_tag(50)):
     """After so many seconds without success the new version is given up."""
 
 
-class Milestone:
-    """How far a reload is, as `ReloadStep.step` has it; in this order. The last two are each the last of a reload."""
-
-    BEGUN = "begun"
-    STARTED = "started"
-    READY = "ready"
-    TOOK_OVER = "took over"
-    DRAINED = "drained"
-    FAILED = "failed"
-
-
 class ReloadStep(Message, frozen=True, tag=_tag(51)):
     """How far a reload is. From the supervisor of the new version to that which has started it, and from there to the
     process that has asked."""
@@ -469,6 +467,4 @@ class Interrupted(Message, frozen=True, tag=_tag(53)):
 #: Every message by its kind.
 MESSAGES: dict[int, type[Message]] = {}
 for _cls in Message.__subclasses__():
-    _number = _cls.__struct_config__.tag
-    assert isinstance(_number, int)
-    MESSAGES[_number % 256] = _cls
+    MESSAGES[int(_cls.__struct_config__.tag or 0) % 256] = _cls

@@ -30,7 +30,7 @@ def request(tag: int, submitted: int, ended: int, *traces: Trace, **more: Any) -
 
 
 def ran(stage: int, began_ms: int, took_ms: int, batch: int = 1, queue_ms: int = 0) -> Trace:
-    return Trace(stage, queue_ms * 1000, took_ms * 1000, batch, 0, began_ms * MS)
+    return Trace(stage, queue_ms * 1000, took_ms * 1000, batch, 0, 0, began_ms * MS)
 
 
 def checked(*ended: Ended) -> list[dict[str, Any]]:

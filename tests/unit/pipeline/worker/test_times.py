@@ -17,9 +17,14 @@ def filled(found: Spread) -> dict[float, int]:
 def test_each_row_counts_once_and_has_its_trace() -> None:
     times = Times(3)
     made = [times.trace(waited, 900, 2, 7, began=5) for waited in (100, 101)]
-    assert traces_in(b"".join(made)) == [Trace(3, 100, 900, 2, 7, 5), Trace(3, 101, 900, 2, 7, 5)]
+    assert traces_in(b"".join(made)) == [Trace(3, 100, 900, 2, 7, 0, 5), Trace(3, 101, 900, 2, 7, 0, 5)]
     assert (filled(times.queue()), times.queue().sum_us) == ({0.0001: 1, 0.00025: 1}, 201)
     assert (filled(times.compute()), times.compute().sum_us) == ({0.001: 2}, 1800)
+
+
+def test_a_trace_has_the_age_of_its_request_if_that_is_known() -> None:
+    times = Times(3)
+    assert traces_in(times.trace(100, 900, 2, 7, 41_000)) == [Trace(3, 100, 900, 2, 7, 41_000)]
 
 
 def test_batches_that_take_unlike_times_fall_into_buckets_of_their_own() -> None:
