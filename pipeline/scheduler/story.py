@@ -3,6 +3,7 @@
 A request notes what is decided about it. No text is made of the notes before a person asks:
 
     (time, order)    ordered, so far ahead
+    (time, way)      the same of a common order: the stages and their workers
     (time, stage)    a stage has finished with it; its index
     (time, text)     anything rarer
 
@@ -19,7 +20,7 @@ from pipeline.wire.route import hops_of
 
 __all__ = ["Event", "Stories", "line", "note"]
 
-Event = tuple[int, Order | int | str]
+Event = tuple[int, Order | tuple[tuple[int, int], ...] | int | str]
 """When, in monotonic nanoseconds, and what."""
 
 _MOST_EVENTS = 64
@@ -70,12 +71,15 @@ class Stories:
         said = [line(submitted, when, self._text(what)) for when, what in events]
         return [line(submitted, submitted, "came"), *said]
 
-    def _text(self, what: Order | int | str) -> str:
+    def _text(self, what: Order | tuple[tuple[int, int], ...] | int | str) -> str:
         if isinstance(what, str):
             return what
         if isinstance(what, int):
             return f"{self._stages[what]} has finished"
-        hops = [(what.hop.stage, what.hop.worker), *[(hop[0], hop[2]) for hop in hops_of(what.route)]]
+        if isinstance(what, tuple):
+            hops = list(what)
+        else:
+            hops = [(what.hop.stage, what.hop.worker), *[(hop[0], hop[2]) for hop in hops_of(what.route)]]
         return "ordered: " + ", then ".join(f"{self._stages[stage]} from worker {worker}" for stage, worker in hops)
 
 

@@ -24,6 +24,7 @@ Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a host share.
 
 from __future__ import annotations
 
+from pipeline.wire.columns import Columns, PassedColumns
 from pipeline.wire.interface import Interface
 from pipeline.wire.records import (
     MISSING,
@@ -106,7 +107,7 @@ __all__ = [
     "WorkerReport",
 ]
 
-PROTOCOL = 8
+PROTOCOL = 9
 
 #: In place of the number of an ask, in the refusal of a hello. The refusal goes another way than the welcome, and may
 #: come after it.
@@ -114,11 +115,7 @@ HELLO = -1
 
 
 class Message(Record, frozen=True):
-    """What one process sends another.
-
-    The number of each kind stands at its class, and is never
-    used again for something else.
-    """
+    """What one process sends another. The number of each kind stands at its class, and is never used again."""
 
 
 def _tag(kind: int) -> int:
@@ -281,6 +278,7 @@ class Orders(Message, frozen=True, tag=_tag(20)):
     epoch: int
     """Which life of the scheduler they are from; workers drop those of an earlier one."""
     orders: tuple[Order, ...]
+    columns: tuple[Columns, ...] = ()
 
 
 class Notices(Message, frozen=True, tag=_tag(21)):
@@ -291,6 +289,7 @@ class Notices(Message, frozen=True, tag=_tag(21)):
     notices: tuple[Notice, ...]
     passed: tuple[Passed, ...] = ()
     """What went as the plan says; taken in before `notices`."""
+    columns: tuple[PassedColumns, ...] = ()
 
 
 class Fences(Message, frozen=True, tag=_tag(22)):

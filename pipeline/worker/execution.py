@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from pipeline.graph.compiled import CompiledStage
 from pipeline.graph.plan import StagePlan
 from pipeline.graph.slots import slot_bytes
+from pipeline.wire.columns import Columns, PassedColumns
 from pipeline.wire.flattening import parts, position_of
 from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Copied, Hop, Notice, Order, Passed
 from pipeline.worker.abandonment import Abandoned, all_wanted
@@ -56,15 +57,17 @@ class _Result(NamedTuple):
 class Outcome:
     """The outcome of one batch."""
 
-    __slots__ = ("forwards", "late", "notices")
+    __slots__ = ("columns", "forwards", "late", "notices")
 
     def __init__(self) -> None:
         #: For the scheduler, now.
-        self.notices: list[Notice | Passed] = []
+        self.notices: list[Notice | Passed | PassedColumns] = []
         #: For the scheduler, later: the order goes on without it.
-        self.late: list[Notice | Passed] = []
+        self.late: list[Notice | Passed | PassedColumns] = []
         #: Orders for the workers of the next hops, by worker number.
         self.forwards: dict[int, list[Order]] = {}
+        #: The same of common orders.
+        self.columns: dict[int, list[Columns]] = {}
 
 
 class Flight:
@@ -203,7 +206,7 @@ class Execution:
         self.under_way = ()
         if failed is None:
             return outcome, flight
-        self._come_to(outcome, flight, failed)
+        self.come_to(outcome, flight, failed)
         failed = None
         return outcome, None
 
@@ -225,7 +228,7 @@ class Execution:
             raise
         except Exception as error:
             failed = error
-        self._come_to(outcome, flight, failed)
+        self.come_to(outcome, flight, failed)
         # Else the exception and this frame, which it refers to, would wait for the collector.
         failed = None
         return outcome
@@ -246,7 +249,7 @@ class Execution:
                 self._settle(outcome, row, began, began, 1, 0, _Result("DeadlineExceeded", f"{late:.1f} ms late"))
                 continue
             try:
-                found = self._views(order.hop)
+                found = self.views(order.hop)
                 if self._of_bytes:
                     self._as_elements(order.hop, found)
                 views.append(found)
@@ -267,7 +270,7 @@ class Execution:
                 return handle.segment, handle.slot, handle.offset
         return hop.segment, hop.slot, 0
 
-    def _views(self, hop: Hop) -> list[Any]:
+    def views(self, hop: Hop) -> list[Any]:
         """The inputs of one row: an array for each, a list if it takes many, None if it is missing."""
         if not hop.lengths:
             return [self._view(handle) for handle in hop.inputs]
@@ -314,7 +317,7 @@ class Execution:
             raise
         except Exception as error:
             failed = error
-        self._come_to(outcome, flight, failed)
+        self.come_to(outcome, flight, failed)
         # Else the exception and this frame, which it refers to, would wait for the collector.
         failed = None
 
@@ -358,7 +361,7 @@ class Execution:
 
     def _end_parts(self, outcome: Outcome, flight: Flight, given: Sequence[int], error: Exception | None) -> None:
         """No further part will come. Rows of a failed batch that have none run again alone; the others fail."""
-        self._count(flight.batch)
+        self.count(flight.batch)
         size, ended, copied = len(flight.rows), self._clock(), flight.batch.bytes_copied // len(flight.rows)
         for number, row in enumerate(flight.rows):
             if (own := flight.batch.failed.get(number)) is not None:
@@ -378,7 +381,7 @@ class Execution:
             self._raised(error)
         return self._failure(error, row)
 
-    def _come_to(self, outcome: Outcome, flight: Flight, failed: Exception | None) -> None:
+    def come_to(self, outcome: Outcome, flight: Flight, failed: Exception | None) -> None:
         """Settle a batch that is over. Not called while its exception is handled: that would be the context of what its
         rows raise alone."""
         if failed is None:
@@ -388,7 +391,7 @@ class Execution:
         self.under_way = ()
 
     def _recover(self, outcome: Outcome, flight: Flight, error: Exception) -> None:
-        self._count(flight.batch)
+        self.count(flight.batch)
         if too_small := flight.too_small:
             # The rows at fault are known, and the others are not to blame: those go on together.
             ended = self._clock()
@@ -403,7 +406,7 @@ class Execution:
             before = len(outcome.notices)
             for row, of_row in zip(flight.rows, flight.views):
                 self._run(outcome, [row], [of_row])
-            if all(isinstance(said, Passed) or said.code == OK for said in outcome.notices[before:]):
+            if not any(isinstance(said, Notice) and said.code != OK for said in outcome.notices[before:]):
                 self._only_together(flight, error)
         else:
             failed = self._blame(error, flight.rows[0])
@@ -411,7 +414,7 @@ class Execution:
 
     def _conclude(self, outcome: Outcome, flight: Flight) -> None:
         began, ended = flight.began, self._clock()
-        self._count(flight.batch)
+        self.count(flight.batch)
         size, handles = len(flight.rows), flight.filling.handles
         failed: Mapping[int, BaseException] = flight.batch.failed
         copied = flight.batch.bytes_copied // size
@@ -428,7 +431,8 @@ class Execution:
                 result = self._success(handles[number])
             self._settle(outcome, row, began, ended, size, copied, result)
 
-    def _count(self, batch: Batch) -> None:
+    def count(self, batch: Batch) -> None:
+        """Count what was copied for a batch."""
         for key, nbytes in batch.copies.items():
             before, batches = self._copies.get(key, (0, 0))
             self._copies[key] = before + nbytes, batches + 1
