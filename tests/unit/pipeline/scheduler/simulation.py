@@ -87,8 +87,9 @@ class Simulation(Clientele):
         self.choose = choose
         self.now = 1_000 * MS
         made = [
-            segments.create("local", SegmentSpec("sim", pool.name.replace("/", "-"), pool.slot_bytes, pool.slots))
-            for pool in plan.pools
+            # Numbers of its own, since batches are put in their order: the same walk is the same each time.
+            segments.create("local", SegmentSpec("sim", pool.name.replace("/", "-"), pool.slot_bytes, pool.slots, number=100 + at))
+            for at, pool in enumerate(plan.pools)
         ]
         self._made = made
         self.table = SegmentTable()
