@@ -76,12 +76,7 @@ class Flight:
     __slots__ = ("batch", "began", "filling", "requests", "rows", "token", "views")
 
     def __init__(
-        self,
-        rows: Sequence[Waiting],
-        views: Sequence[Sequence[Any]],
-        filling: Filling,
-        batch: Batch,
-        began: int,
+        self, rows: Sequence[Waiting], views: Sequence[Sequence[Any]], filling: Filling, batch: Batch, began: int
     ) -> None:
         self.rows = rows
         #: Their numbers.

@@ -67,12 +67,9 @@ def test_whatever_is_rare_about_a_request_makes_its_orders_no_common_ones(exampl
     assert not is_common(request)
 
 
-@pytest.mark.parametrize("graph", ["fan", "sizes", "when"])
-def test_stages_of_free_shapes_conditions_and_lists_have_no_common_orders(example: Make, graph: str) -> None:
-    from tests.unit.pipeline.scheduler.graphs import GRAPHS
-
-    name = next(each for each in GRAPHS if each.startswith(graph))
-    scheduler = example(name)
+@pytest.mark.parametrize("graph", ["fan out", "sizes", "either or"])
+def test_stages_that_fan_out_are_asked_or_have_free_shapes_have_no_common_orders(example: Make, graph: str) -> None:
+    scheduler = example(graph)
     scheduler.submit(1)
     orders, columns = sent(scheduler)
     assert (len(orders), columns) == (1, [])

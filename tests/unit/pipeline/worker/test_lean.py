@@ -6,12 +6,13 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from pipeline.graph.compiled import CompiledPlan
 from pipeline.wire.columns import Columns, HopColumn, PassedColumns, TensorColumn, integers, longs, trace_of
-from pipeline.wire.messages import OK, Notice, Order, Passed
+from pipeline.wire.messages import Notice, Order, Passed
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution, Outcome
 from pipeline.worker.lean import Lean
@@ -40,8 +41,6 @@ class Stage:
 
     def __init__(self, process: Callable[[Batch], Any]) -> None:
         self.process = process
-        self.sizes: list[int] = []
-        self.labels: list[Any] = []
 
 
 class Bench:
@@ -156,8 +155,6 @@ def test_a_row_whose_slot_has_come_back_fails_and_its_mates_go_on(bench: Bench) 
 
 
 def test_a_tensor_that_does_not_fit_its_slot_fails_every_row(bench: Bench) -> None:
-    import msgspec
-
     columns = bench.columns(1, 2)
     hostile = msgspec.structs.replace(columns.tensors[0], offset=60)
     lean = bench.lean(msgspec.structs.replace(columns, tensors=(hostile,)))
@@ -196,8 +193,6 @@ def test_an_output_that_was_forgotten_fails_its_rows(bench: Bench) -> None:
 
 
 def test_what_goes_to_different_workers_is_computed_row_by_row(bench: Bench) -> None:
-    import msgspec
-
     first, second = bench.columns(1), bench.columns(2, first=2)
     hop = msgspec.structs.replace(second.hops[1], worker=6)
     lean = bench.lean(first, msgspec.structs.replace(second, hops=(second.hops[0], hop)))
@@ -231,4 +226,3 @@ def test_only_a_stage_of_fixed_shapes_is_able() -> None:
         table = SegmentTable()
         execution = Execution(plan.stages[0], 0, stages[0].base, made, table, stages=stages)
         assert Lean(plan.stages[0], 0, made, table, stages, execution).able is able
-    assert OK == ""
