@@ -33,17 +33,19 @@ from pipeline.client.calls import CALLS, NESTED, is_within
 from pipeline.client.draft import Draft, HeldDraft, parts_of
 from pipeline.client.exchange import Exchange
 from pipeline.client.future import Future
-from pipeline.client.inputs import arrays_of, fill_in, given_of, lay_out, limit_of, misfit_of, stored_shapes
+from pipeline.client.inputs import Layout, arrays_of, fill_in, given_of, lay_out, limit_of, misfit_of, stored_shapes
 from pipeline.client.program import program
 from pipeline.client.result import COPIED_BYTES, Result
 from pipeline.client.session import Session
 from pipeline.client.slots import Grant
 from pipeline.errors import ClientMisuse, InvalidRequest, NotInTime, PipelineError, Unavailable
 from pipeline.wire.address import Address
+from pipeline.wire.camera import CameraCounts
 from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
 from pipeline.wire.links import Inbox, link_of, listen
-from pipeline.wire.messages import Answer
+from pipeline.wire.messages import Answer, CameraReport, Submit
+from pipeline.wire.records import NO_ORIGIN, Origin
 from pipeline.wire.status import plain
 from shm.errors import ShmError
 
@@ -245,8 +247,9 @@ class Client:
 
         Args:
             inputs: shapes by input name, beside those by keyword; see `submit`.
-            shapes: the shape of each input, a tuple of ints; of a "json" input the bytes of its text, and of a "bytes"
-                input with one extent more, the bytes of all elements and their lengths (see `shm.elements`).
+            shapes: the shape of each input, a tuple of ints, of a batch as in `submit`; of a "json" input the bytes of
+                its text, and of a "bytes" input with one extent more, the bytes of all elements and their lengths (see
+                `shm.elements`).
 
         Raises:
             InvalidRequest: a shape does not fit the pipeline's inputs.
@@ -275,8 +278,8 @@ class Client:
         self, inputs: Mapping[str, tuple[int, ...]] | None, shapes: dict[str, Any]
     ) -> Draft | None:
         specs = self._session.specs
-        layout, nbytes = lay_out(specs, given_of(specs, inputs, shapes))
-        grant = self._exchange.slot_now(nbytes)
+        layout = lay_out(specs, given_of(specs, inputs, shapes), self._session.interface.rows)
+        grant = self._exchange.slot_now(layout)
         return None if grant is None else self._make_draft(grant, layout, HeldDraft)
 
     def _connected(self, timeout_s: float | None, call: Callable[[], T]) -> T:
@@ -292,15 +295,13 @@ class Client:
                     raise
 
     def _draft(self, shapes: Mapping[str, tuple[int, ...]], timeout_s: float | None, kind: type[Draft]) -> Draft:
-        layout, nbytes = lay_out(self._session.specs, shapes)
+        layout = lay_out(self._session.specs, shapes, self._session.interface.rows)
         limit = None if timeout_s is None else limit_of(timeout_s)
-        return self._make_draft(self._exchange.slot(nbytes, limit), layout, kind)
+        return self._make_draft(self._exchange.slot(layout, limit), layout, kind)
 
-    def _make_draft(
-        self, grant: Grant, layout: list[tuple[int, str, tuple[int, ...]]], kind: type[Draft]
-    ) -> Draft:
-        handles, views = parts_of(self._session.table, self._session.specs, grant.slot, layout)
-        grant.draft = draft = kind(self, grant.slot, handles, views)
+    def _make_draft(self, grant: Grant, layout: Layout, kind: type[Draft]) -> Draft:
+        handles, views = parts_of(self._session.table, self._session.specs, grant.slot, layout.places)
+        grant.draft = draft = kind(self, grant.slot, handles, views, layout.rows)
         return draft
 
     @_call
@@ -332,7 +333,8 @@ class Client:
         **more: Any,
     ) -> Future:
         """Send one request: arrays or bytes by input name, a JSON value for a "json" input, an array or nested lists
-        of `bytes` or texts for a "bytes" input.
+        of `bytes` or texts for a "bytes" input. If all arrays have one axis more than their inputs, in front, they are
+        the rows of a batch, as many as one request may carry (`interface.rows`), and so are the arrays of its answer.
 
         Args:
             inputs: the inputs by name, whatever they are called; also as `inputs=`, unless an input is called that.
@@ -377,14 +379,15 @@ class Client:
 
     @_call
     def submit_draft(
-        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool, name: object
+        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool, name: object, origin: Origin
     ) -> Future:
         """Called by `Draft.submit`."""
-        return self._submit_draft(draft, deadline_ms, priority, flush, name)
+        return self._submit_draft(draft, deadline_ms, priority, flush, name, origin)
 
     def _submit_draft(
-        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool, name: object
-    ) -> Future:
+        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool, name: object,
+        origin: Origin = NO_ORIGIN,
+    ) -> Future:  # fmt: skip
         if not draft.open:
             raise InvalidRequest("this draft was submitted or discarded before; make another one")
         session = self._session
@@ -401,7 +404,7 @@ class Client:
         def make(tag: int) -> Future:
             return Future(tag, self, session.there, session.table, session.interface, now)
 
-        future = session.submit(draft, deadline, int(priority), short_name(name), make)
+        future = session.submit(draft, deadline, int(priority), short_name(name), make, origin)
         if flush:
             self._exchange.flush()
         return future
@@ -410,6 +413,19 @@ class Client:
     def flush(self) -> None:
         """Send what was kept back: submissions, and slots that are not needed any more."""
         self._exchange.flush()
+
+    @_call
+    def end_stream(self, stream: int) -> None:
+        """No more requests of this stream will come (see `Draft.submit`); the scheduler forgets it."""
+        if self._session.lost is None:
+            place = self._session.there
+            self._exchange.tell(Submit(place.number, place.seen, (), (), (stream,)))
+
+    @_call
+    def report_camera(self, counts: CameraCounts) -> None:
+        """Tell the scheduler how the camera is whose frames this client sends, for status and metrics."""
+        if self._session.lost is None:
+            self._exchange.tell(CameraReport(self._session.there.number, counts))
 
     # -- answers --------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.client.future import Future
 from pipeline.errors import InvalidRequest, PipelineError
 from pipeline.wire.messages import SlotRef
+from pipeline.wire.records import NO_ORIGIN, Origin
 from shm.handle import TensorHandle
 from shm.view import SegmentTable
 
@@ -21,7 +22,7 @@ Array = NDArray[Any]
 
 class _Owner(Protocol):
     def submit_draft(
-        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool, name: object
+        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool, name: object, origin: Origin
     ) -> Future: ...
 
     def discard_draft(self, draft: Draft) -> None: ...
@@ -32,10 +33,14 @@ class _Owner(Protocol):
 class Filling:
     """A slot that is being filled: one writable array for each input."""
 
-    __slots__ = ("__weakref__", "handles", "inputs", "open", "slot")
+    __slots__ = ("__weakref__", "handles", "inputs", "open", "rows", "slot")
 
-    def __init__(self, slot: SlotRef, handles: tuple[TensorHandle, ...], views: Mapping[str, Array]) -> None:
+    def __init__(
+        self, slot: SlotRef, handles: tuple[TensorHandle, ...], views: Mapping[str, Array], rows: int = 0
+    ) -> None:
         self.slot = slot
+        #: How many rows of a batch it is for (see `inputs.Layout`).
+        self.rows = rows
         self.handles = handles
         #: name -> writable view; "json" inputs are their UTF-8 bytes, "bytes" inputs their encoding
         #: (see `shm.elements`). Read-only once it is submitted: the slot is then
@@ -43,6 +48,14 @@ class Filling:
         self.inputs = views
         #: Neither submitted nor discarded.
         self.open = True
+
+    @property
+    def as_sent(self) -> tuple[TensorHandle, ...]:
+        """The handles of the submission. One row has none with an axis of rows: it is sent as what is no batch, and its
+        answer gets the axis when it is read."""
+        if self.rows != 1:
+            return self.handles
+        return tuple([handle._replace(shape=handle.shape[1:]) for handle in self.handles])
 
     def close(self) -> None:
         """Called by the client: the slot is not this draft's any more."""
@@ -82,15 +95,25 @@ class Draft(Filling):
     __slots__ = ("_owner",)
 
     def __init__(
-        self, owner: _Owner, slot: SlotRef, handles: tuple[TensorHandle, ...], views: Mapping[str, Array]
-    ) -> None:
-        super().__init__(slot, handles, views)
+        self, owner: _Owner, slot: SlotRef, handles: tuple[TensorHandle, ...], views: Mapping[str, Array],
+        rows: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(slot, handles, views, rows)
         self._owner = owner
 
     def submit(
-        self, *, deadline_ms: float | None = None, priority: int = 0, flush: bool = True, name: object = ""
+        self,
+        *,
+        deadline_ms: float | None = None,
+        priority: int = 0,
+        flush: bool = True,
+        name: object = "",
+        origin: Origin = NO_ORIGIN,
     ) -> Future:
         """Send the request; see `Client.submit`. A draft is submitted, or discarded, once.
+
+        Args:
+            origin: the stream that it is part of, when the client began with it, and its trace.
 
         Raises:
             InvalidRequest: it was submitted or discarded before.
@@ -99,7 +122,7 @@ class Draft(Filling):
         """
         if not self.open:
             raise InvalidRequest("this draft was submitted or discarded before; make another one")
-        return self._owner.submit_draft(self, deadline_ms, priority, flush, name)
+        return self._owner.submit_draft(self, deadline_ms, priority, flush, name, origin)
 
     def discard(self) -> None:
         """Give the slot back unused. A second call does nothing."""

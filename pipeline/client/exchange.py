@@ -11,9 +11,11 @@ from contextlib import suppress
 
 from pipeline.client.access import Access
 from pipeline.client.carrier import ALIVE_CHECK_MS, LAST_WORDS_MS, LOOK_MS, Carrier
+from pipeline.client.inputs import Layout
 from pipeline.client.session import Session
 from pipeline.client.slots import Ask, Grant
 from pipeline.errors import NotInTime, PipelineError, Unavailable
+from pipeline.wire.codec import Sent
 from pipeline.wire.status import PipelineStatus
 
 __all__ = ["Exchange"]
@@ -205,8 +207,8 @@ class Exchange(Carrier):
 
     # -- waiting --------------------------------------------------------------------------------
 
-    def slot(self, nbytes: int, timeout_s: float | None) -> Grant:
-        """A slot that holds this many bytes; waits for one, at most `timeout_s` seconds.
+    def slot(self, layout: Layout, timeout_s: float | None) -> Grant:
+        """A slot for such a request; waits for one, at most `timeout_s` seconds.
 
         Raises:
             InvalidRequest: no slot is large enough.
@@ -215,7 +217,7 @@ class Exchange(Carrier):
             Unavailable: the pipeline has stopped or died.
         """
         session = self.session
-        segment = session.slots.segment_for(nbytes)
+        segment = session.slots.segment_for(layout.nbytes, layout.rows)
         if (grant := session.grant(segment)) is not None:
             return grant
         try:
@@ -233,7 +235,7 @@ class Exchange(Carrier):
                 self._until_over(session.give_up(segment, time.monotonic_ns()))
             raise
 
-    def slot_now(self, nbytes: int) -> Grant | None:
+    def slot_now(self, layout: Layout) -> Grant | None:
         """As `slot`, but None if no slot is free now.
 
         Raises:
@@ -241,7 +243,7 @@ class Exchange(Carrier):
             Unavailable: the pipeline has stopped or died.
         """
         session = self.session
-        segment = session.slots.segment_for(nbytes)
+        segment = session.slots.segment_for(layout.nbytes, layout.rows)
         if (grant := session.grant(segment)) is not None:
             return grant
         ask = session.ask_now(segment, time.monotonic_ns())
@@ -259,6 +261,12 @@ class Exchange(Carrier):
             self.pump(min(max(left, 0.0), _STEP_S))
             if not ask.done:
                 self._wake()
+
+    def tell(self, message: Sent) -> None:
+        """Send the scheduler something, behind the requests that were kept back."""
+        self.session.flush()
+        self.session.tell(message)
+        self.send()
 
     def status(self, timeout_s: float) -> PipelineStatus:
         """The scheduler's status.

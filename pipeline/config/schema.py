@@ -24,6 +24,8 @@ from pydantic import (
 from pipeline.config.exporter import MetricsConfig
 from pipeline.config.node import Node, Port
 from pipeline.config.quantities import parse_bytes
+from pipeline.config.sources import SourceConfig
+from pipeline.config.tls import TlsConfig
 
 __all__ = [
     "ANCHORS",
@@ -40,6 +42,7 @@ __all__ = [
     "RunConfig",
     "SegmentsConfig",
     "ServeConfig",
+    "SourceConfig",
     "StageConfig",
     "TlsConfig",
     "as_references",
@@ -278,8 +281,11 @@ class StageConfig(Node):
 class IngressConfig(Node):
     """The entry of requests: between the clients and the first stages."""
 
-    slots: SlotCount = Field(
-        default=AUTO, description="Requests that may be inside the pipeline at once."
+    slots: SlotCount = Field(default=AUTO, description="Requests that may be inside the pipeline at once.")
+    rows: int | None = Field(
+        default=None, ge=1, le=4096,
+        description="Rows that one request may carry in a slot, if all tensors are of fixed shapes; a larger batch is "
+        "several requests. Default: 1; with `serve.batched` its largest batch, as far as slots stay below 256 KiB.",
     )
 
 
@@ -348,18 +354,6 @@ class SegmentsConfig(Node):
     )
 
 
-class TlsConfig(Node):
-    """TLS of the gateway's two fronts. Paths are relative to this file."""
-
-    certificate: str = Field(description="The PEM file of the server's certificate, with those that lead to its root.")
-    key: str = Field(description="The PEM file of its private key.")
-    client_ca: str | None = Field(
-        default=None,
-        description="Mutual TLS: the PEM file of the root whose certificates clients must have. Default: they need "
-        "none.",
-    )
-
-
 class ServeConfig(Node):
     """What `pipeline serve` says of this pipeline, and how it serves (docs/serving.md).
 
@@ -369,8 +363,7 @@ class ServeConfig(Node):
 
     batched: bool = Field(
         default=False,
-        description="Whether clients of the gateway see a batch axis before the axes of every tensor. A request of n "
-        "rows is n requests of the pipeline.",
+        description="Whether clients of the gateway see a batch axis in front. See `ingress.rows`.",
     )
     max_batch_size: int | None = Field(
         default=None,
@@ -431,6 +424,9 @@ class PipelineConfig(Node):
     )
     stages: Annotated[tuple[StageConfig, ...], Field(strict=False, min_length=1)] = Field(
         description="The stages, in any order."
+    )
+    sources: Annotated[tuple[SourceConfig, ...], Field(strict=False)] = Field(
+        default=(), description="Cameras whose frames the pipeline's one input takes, while no files are run."
     )
     outputs: References | None = Field(
         default=None,

@@ -1,11 +1,12 @@
 """Lean: the common orders of one decision, as columns. Pure.
 
-An order is common if nothing about it is rare: its request is no child, of no stream, has no deadline, is suspected of
-nothing, and its client has said neither when it began nor which trace it is part of; and every stage of its way takes
-and makes tensors of fixed shapes, in slots of one size, and is run for every request. All other orders go as they are.
+An order is common if nothing about it is rare: its request has one row, is no child and of no stream, has no deadline,
+is suspected of nothing, and its client has said neither when it began nor which trace it is part of; and every stage of
+its way takes and makes tensors of fixed shapes, in slots of one size, and is run for every request. All other orders go
+as they are.
 
-    dispatch ──order──▶ add ──▶ rows of one way to one worker ──columns_of──▶ Orders.columns
-                         └─ False: it is not common
+    dispatch ──order──▶ add ──▶ rows of one way ──take──▶ Orders.columns
+                         └─ None: it is not common
 """
 
 from __future__ import annotations
@@ -141,6 +142,7 @@ def is_common(request: Request) -> bool:
         or request.traceparent
         or request.stream is not None
         or request.parent is not None
+        or request.rows > 1
     )
 
 

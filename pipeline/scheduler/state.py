@@ -11,6 +11,7 @@ from pipeline.graph.compiled import CompiledPlan, CompiledStage
 from pipeline.graph.plan import Plan
 from pipeline.metrics.counts import Counts
 from pipeline.scheduler.backlog import Backlog
+from pipeline.scheduler.cameras import Cameras
 from pipeline.scheduler.failures import Failures
 from pipeline.scheduler.ingress import Client, Ingress
 from pipeline.scheduler.instructions import Instructions
@@ -51,7 +52,8 @@ class State:
         self.segments = segments
         self._pool_of_segment = dict(zip(segments, pools))
         ingress = {segments[index]: pools[index] for index in self.compiled.ingress_pools}
-        self.ingress = Ingress(ingress, self.compiled.slots_of_answer)
+        several = [segments[index] for index in self.compiled.several_pools]
+        self.ingress = Ingress(ingress, self.compiled.slots_of_answer, several)
         #: What stages with several classes of slots need.
         self.sizes = Sizes(len(plan.stages), pools)
         self.requests: dict[int, Request] = {}
@@ -66,6 +68,8 @@ class State:
         #: The requests that wait for each stage.
         self.backlogs = [Backlog(current.quantum) for current in self.compiled.stages]
         self.streams = Streams(plan, epoch)
+        #: What the sources tell of their cameras.
+        self.cameras = Cameras([camera.name for camera in plan.cameras], [stage.name for stage in plan.stages])
         # Numbers of an earlier epoch never come again, so that a late message cannot hit a new request.
         self._next_request = (epoch << 40) + 1
         #: Stages whose dead workers are not started again, and why.

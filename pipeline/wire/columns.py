@@ -4,7 +4,7 @@ What is the same for all rows stands once; what differs is packed, one integer o
 
     requests      | u64 | u64 | u64 | ...        attempts     | u32 | u32 | u32 | ...
     slots         | u32 | u32 | u32 | ...        generations  | u64 | u64 | u64 | ...
-    a trace       | 22 bytes | 22 bytes | ...    (see `traces`), one such column for each stage that is done
+    a trace       | of a row | of a row | ...    (see `traces`), one such column for each stage that is done
 
 Both ends are on one host, so integers have its byte order. Only common orders travel so (`pipeline.scheduler.lean`);
 `pipeline.worker.unpacking` makes the orders of them that they stand for.

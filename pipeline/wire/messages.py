@@ -1,6 +1,6 @@
 """Every message that passes between processes, field by field. No tensor is ever among them.
 
-    client ──Hello, Loan, Submit, Cancel, Again, AskStatus, AskStory, Bye──▶ scheduler
+    client ──Hello, Loan, Submit, Cancel, Again, AskStatus, AskStory, CameraReport, Bye──▶ scheduler
     scheduler ──Welcome, Refused, Answers, Status, Story, Gone──▶ client
     worker ──Ready, Notices, Fenced, WorkerReport──▶ scheduler
     scheduler ──Orders, Fences, PeerGone, Retire──▶ worker ──Orders──▶ worker
@@ -24,6 +24,7 @@ Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a host share.
 
 from __future__ import annotations
 
+from pipeline.wire.camera import CameraCounts
 from pipeline.wire.columns import Columns, PassedColumns
 from pipeline.wire.interface import Interface
 from pipeline.wire.records import (
@@ -35,6 +36,7 @@ from pipeline.wire.records import (
     Fence,
     Hop,
     Known,
+    Milestone,
     Notice,
     Order,
     Passed,
@@ -61,6 +63,7 @@ __all__ = [
     "AskStatus",
     "AskStory",
     "Bye",
+    "CameraReport",
     "Cancel",
     "Copied",
     "Drain",
@@ -109,8 +112,7 @@ __all__ = [
 
 PROTOCOL = 9
 
-#: In place of the number of an ask, in the refusal of a hello. The refusal goes another way than the welcome, and may
-#: come after it.
+#: In place of an ask's number, in the refusal of a hello, which goes another way than the welcome and may come later.
 HELLO = -1
 
 
@@ -174,10 +176,8 @@ class Loan(Message, frozen=True, tag=_tag(3)):
 
 
 class Submit(Message, frozen=True, tag=_tag(4)):
-    """Requests, and slots that the client has finished with: outputs, or grants it does not need.
-
-    A submission whose tag is not above those that came before was sent before, and is not let in again.
-    """
+    """Requests, and slots that the client has finished with: outputs, or grants it does not need. If a submission's tag
+    is not above those that came before, it was sent before, and is not let in again."""
 
     client: int
     seen: int
@@ -194,6 +194,13 @@ class Cancel(Message, frozen=True, tag=_tag(13)):
 
     client: int
     tags: tuple[int, ...]
+
+
+class CameraReport(Message, frozen=True, tag=_tag(15)):
+    """How a client's camera is: now and then, and when its state changes."""
+
+    client: int
+    counts: CameraCounts
 
 
 class Again(Message, frozen=True, tag=_tag(10)):
@@ -376,6 +383,8 @@ class WorkerGone(Message, frozen=True, tag=_tag(42)):
     """A SIGKILL of another process of the host, as far as can be told: not a sign of what it was computing."""
     beside: bool
     """Other workers of the same process were computing too, who may as well be to blame."""
+    row: int = -1
+    """Of the one request in `running` the row that it was computing alone, as a suspect's are; -1: none is known."""
 
 
 class StageBroken(Message, frozen=True, tag=_tag(43)):
@@ -421,6 +430,7 @@ class Keep(Message, frozen=True, tag=_tag(48)):
     """As in `Hop`; their slots wait for `Kept`."""
     lengths: tuple[int, ...]
     """As in `Hop`."""
+    rows: int = 1  # Of `inputs`; 1: they have no axis of rows.
 
 
 class Kept(Message, frozen=True, tag=_tag(49)):
@@ -451,17 +461,6 @@ class Reload(Message, frozen=True, tag=_tag(50)):
     """After so many seconds without success the new version is given up."""
 
 
-class Milestone:
-    """How far a reload is, as `ReloadStep.step` has it; in this order. The last two are each the last of a reload."""
-
-    BEGUN = "begun"
-    STARTED = "started"
-    READY = "ready"
-    TOOK_OVER = "took over"
-    DRAINED = "drained"
-    FAILED = "failed"
-
-
 class ReloadStep(Message, frozen=True, tag=_tag(51)):
     """How far a reload is. From the supervisor of the new version to that which has started it, and from there to the
     process that has asked."""
@@ -477,10 +476,9 @@ class ReloadStep(Message, frozen=True, tag=_tag(51)):
 
 
 class HandOver(Message, frozen=True, tag=_tag(52)):
-    """The receiver's run has been replaced: it must send its clients to `successor`, drain, and end."""
+    """The receiver's run has been replaced: it must send its clients to `successor` (`Answers`), drain, and end."""
 
     successor: str
-    """As in `Answers`."""
 
 
 class Interrupted(Message, frozen=True, tag=_tag(53)):
@@ -494,6 +492,4 @@ class Interrupted(Message, frozen=True, tag=_tag(53)):
 #: Every message by its kind.
 MESSAGES: dict[int, type[Message]] = {}
 for _cls in Message.__subclasses__():
-    _number = _cls.__struct_config__.tag
-    assert isinstance(_number, int)
-    MESSAGES[_number % 256] = _cls
+    MESSAGES[int(_cls.__struct_config__.tag or 0) % 256] = _cls

@@ -19,8 +19,9 @@ from pipeline.graph.compiled import CompiledStage
 from pipeline.graph.plan import Field, StagePlan
 from pipeline.wire.columns import Columns, PassedColumns, TensorColumn, integers, joined, longs, picked
 from pipeline.worker.candidates import Waiting
-from pipeline.worker.execution import Execution, Flight, Outcome
+from pipeline.worker.execution import Execution
 from pipeline.worker.filling import Filling
+from pipeline.worker.flight import Flight, Outcome
 from pipeline.worker.grouping import arrays_of
 from pipeline.worker.unpacking import handles_of, orders_of
 from shm.errors import HandleRefused

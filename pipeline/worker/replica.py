@@ -21,9 +21,10 @@ from pipeline.wire.columns import Columns, PassedColumns, longs
 from pipeline.wire.messages import Fenced, Fences, Notice, Notices, Order, WorkerReport
 from pipeline.wire.records import CLOSE_REASONS
 from pipeline.worker.abandonment import unwanted
-from pipeline.worker.candidates import Waiting
-from pipeline.worker.execution import Execution, Flight, Outcome
+from pipeline.worker.candidates import Waiting, rows_in
+from pipeline.worker.execution import Execution
 from pipeline.worker.failures import Home, examine
+from pipeline.worker.flight import Flight, Outcome
 from pipeline.worker.forwarder import Forwarder, Said, notices_of
 from pipeline.worker.grouping import batcher_of
 from pipeline.worker.lean import Lean
@@ -128,10 +129,9 @@ class Replica:
         self.concurrency = declared(stage).concurrency
         self._compiled = compiled = CompiledPlan.of(self._plan).stages
         current = compiled[self.stage]
-        sized = len(current.pools) > 1
         self._execution = Execution(
-            plan, self.stage, current.base, stage, self._table, current.asked, sized=sized, tell=self._tell_parts,
-            stages=compiled, unwanted=self._unwanted,
+            plan, self.stage, current.base, stage, self._table, current.asked, sized=current.sized,
+            tell=self._tell_parts, stages=compiled, unwanted=self._unwanted, piece=self._begin_piece,
         )  # fmt: skip
         self._lean = Lean(plan, self.stage, stage, self._table, compiled, self._execution)
         self.batcher.lean = self._lean.able and self.concurrency == 1
@@ -236,7 +236,7 @@ class Replica:
         self._pass_on(outcome)
 
     def _compute(self, rows: list[Waiting]) -> None:
-        self._began(len(rows))
+        self._began(rows_in(rows))
         if self.concurrency > 1:
             self._launch(rows)
             return
@@ -253,8 +253,14 @@ class Replica:
             self._recorder.end(self._flying(), self._oldest(now))
         else:
             self.flights.append(flight)
-            self.batcher.flying += len(flight.rows)
+            self.batcher.flying += flight.size
         self._pass_on(outcome)
+
+    def _begin_piece(self, row: int) -> None:
+        """The next piece of an order of many rows is computed; which row it is, if it is one alone."""
+        now = time.monotonic_ns()
+        # Beside other batches none is a suspect's, and the time is that of the oldest.
+        self._recorder.piece(row, self._oldest(now) if len(self.flights) > 1 else now)
 
     def _land(self) -> bool:
         """Settle batches that are over; whether there was one.
@@ -288,7 +294,7 @@ class Replica:
         if flight is self.flights[0]:
             self._oldest_ended = time.monotonic_ns()
         self.flights.remove(flight)
-        self.batcher.flying -= len(flight.rows)
+        self.batcher.flying -= flight.size
         self._recorder.end(self._flying(), self._oldest(0))
         self._pass_on(outcome)
         return True
@@ -343,7 +349,7 @@ class Replica:
         if self._stage is not None and self._lean.labels:
             return self._mine.name, list(self._lean.labels)
         rows = self._execution.under_way if self._stage is not None else ()
-        return (self._mine.name, [row.order.label for row in rows]) if rows else ("", [])
+        return (self._mine.name, list(dict.fromkeys([row.order.label for row in rows]))) if rows else ("", [])
 
     def story(self, error: BaseException) -> str:
         """What to say of an exception of the stage: its line, and the traceback."""

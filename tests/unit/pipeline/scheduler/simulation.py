@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.graph.plan import Plan
+from pipeline.graph.slots import places_of
 from pipeline.scheduler import door
 from pipeline.scheduler.door import Connect, Disconnect, Log
 from pipeline.scheduler.scheduler import Scheduler
@@ -45,7 +46,7 @@ from pipeline.wire.messages import (
     Welcome,
     WorkerGone,
 )
-from pipeline.worker.candidates import Waiting
+from pipeline.worker.candidates import Waiting, rows_in
 from pipeline.worker.execution import Execution
 from pipeline.worker.forwarder import Said, notices_of
 from pipeline.worker.grouping import batcher_of
@@ -287,7 +288,8 @@ class Simulation(Clientele):
                 assert columns.hops[0].worker == worker.number
                 assert misfit(columns, worker.stage, self.scheduler.compiled.stages) is None
                 worker.batcher.add_columns(columns, self.now)
-            assert len(worker.batcher) <= self.plan.stages[worker.stage].credits, "more was ordered than credits allow"
+            most = self.plan.stages[worker.stage].credits + self.plan.rows - 1
+            assert len(worker.batcher) <= most, "more was ordered than credits allow"
         else:
             assert isinstance(message, Fences)
             for fence in message.fences:
@@ -319,7 +321,8 @@ class Simulation(Clientele):
                 Waiting(order, came) for came, part in batch.columns for order in orders_of(part, stages)
             ]
             self.rows_in_columns += len(worker.rows) if batch.columns else 0
-            assert len(worker.rows) <= self.plan.stages[worker.stage].batch.max_size or batch.rows[0].order.group
+            most = self.plan.stages[worker.stage].batch.max_size
+            assert rows_in(worker.rows) <= most or worker.rows[0].order.group or len(worker.rows) == 1
             for row in worker.rows:
                 self._check_stream(worker, row.order)
                 hop = row.order.hop
@@ -328,11 +331,11 @@ class Simulation(Clientele):
                         continue
                     assert isinstance(handle, TensorHandle), f"{handle} was not filled in by the hop before"
                     worker.read.append((handle, self.table.view(handle).tobytes()))
-                for place in self.plan.stages[worker.stage].fields:
+                for offset in places_of(self.plan.stages[worker.stage].fields, row.order.rows):
                     # If there are many outputs, into the first.
-                    if place.offset + TENSOR_BYTES > self.table.slot_bytes(hop.segment):
+                    if offset + TENSOR_BYTES > self.table.slot_bytes(hop.segment):
                         continue
-                    handle = TensorHandle(hop.segment, hop.slot, hop.generation, place.offset, "uint8", (TENSOR_BYTES,))
+                    handle = TensorHandle(hop.segment, hop.slot, hop.generation, offset, "uint8", (TENSOR_BYTES,))
                     mark = mark_of(worker.number, row.order.request, row.order.attempt)
                     self.table.view(handle, writable=True)[: TENSOR_BYTES // 2] = np.frombuffer(mark, np.uint8)
                     worker.wrote.append((handle, mark))
@@ -415,7 +418,9 @@ class Simulation(Clientele):
             self.network.dies(mate.peer, self.choose)
             mine = running.get(mate.number, ())
             beside = len(running) > bool(mine)
-            gone = WorkerGone(mate.number, "killed by signal 11 (SIGSEGV)", mine, outside, beside)
+            alone = mate.rows[0].order if len(mate.rows) == 1 else None
+            row = self.choose(alone.rows) if alone is not None and alone.group and alone.rows > 1 else -1
+            gone = WorkerGone(mate.number, "killed by signal 11 (SIGSEGV)", mine, outside, beside, row)
             self.network.send(SUPERVISOR, SCHEDULER, gone)
 
     # -- what must always hold ----------------------------------------------------------------------

@@ -56,7 +56,7 @@ def test_a_suspect_is_ordered_alone_and_in_columns_again_once_it_is_acquitted(ex
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("deadline", 1), ("deaths", 1), ("group", 1), ("skipped", 1), ("started", 1), ("traceparent", "00-1-2-01")],
+    [("deadline", 1), ("deaths", 1), ("group", 1), ("skipped", 1), ("started", 1), ("rows", 2), ("traceparent", "00-1-2-01")],
 )
 def test_whatever_is_rare_about_a_request_makes_its_orders_no_common_ones(example: Make, field: str, value: Any) -> None:
     scheduler = example()

@@ -14,7 +14,8 @@ from pipeline.graph.compiled import CompiledPlan
 from pipeline.wire.columns import Columns, HopColumn, PassedColumns, TensorColumn, integers, longs, trace_of
 from pipeline.wire.messages import Notice, Order, Passed
 from pipeline.worker.candidates import Waiting
-from pipeline.worker.execution import Execution, Outcome
+from pipeline.worker.execution import Execution
+from pipeline.worker.flight import Outcome
 from pipeline.worker.lean import Lean
 from pipeline.worker.unpacking import orders_of
 from shm.pool import SlotPool

@@ -6,6 +6,7 @@ from pipeline.graph.compiled import CompiledPlan
 from pipeline.wire.columns import TensorColumn
 from pipeline.wire.messages import Hop, Known, Order
 from pipeline.wire.route import packed
+from pipeline.wire.traces import TRACE_BYTES
 from pipeline.worker.unpacking import handles_of, misfit, orders_of
 from shm.handle import TensorHandle
 from tests.unit.pipeline.scheduler.graphs import make_plan
@@ -18,7 +19,7 @@ def test_each_row_is_the_order_that_it_stands_for() -> None:
     first, second = orders_of(columns(3, 7), STAGES)
     x = TensorHandle(8, 7, 15, 0, "uint8", (16,))
     hop = Hop(0, 4, 9, 7, 15, STAGES[0].notifies_at_once, (x,), ())
-    trace = bytes([7]) * 22
+    trace = bytes([7]) * TRACE_BYTES
     # The stage behind reads what this one makes.
     assert second == Order(7, 8, 0, 0, hop, trace, "r-7", route=packed(1, 0, 5, 0, 0, 0))
     assert (first.request, first.attempt, first.label, first.hop.slot) == (3, 4, "r-3", 3)
