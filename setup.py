@@ -24,7 +24,7 @@ COMPILED = [
     *(
         f"pipeline/worker/{name}.py"
         for name in ("batcher", "candidates", "execution", "filling", "flight", "forwarder", "grouping", "joint",
-            "onward", "packing", "replica",
+            "lean", "onward", "packing", "replica", "unpacking",
         )
     ),
     "pipeline/graph/compiled.py",

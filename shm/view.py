@@ -137,6 +137,17 @@ class SegmentTable:
             self._views[key] = view
         return view
 
+    def are_current(self, number: int, slots: Sequence[int], generations: Sequence[int]) -> bool:
+        """Whether each slot of a segment is out, at that generation. False also if there is no such slot."""
+        known = self._segments.get(number)
+        if known is None:
+            return False
+        count, current, _ = known
+        for slot, generation in zip(slots, generations):
+            if not 0 <= slot < count or current[slot] != generation or not generation & 1:
+                return False
+        return True
+
     def slot_bytes(self, number: int) -> int:
         """Bytes of a slot of a segment.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from pipeline.client.copies import KEPT, UNREAD
 from pipeline.client.future import Pending
@@ -73,7 +74,8 @@ def _result(pending: Pending, copied_bytes: int, part: Answer | None, reason: st
     assert table is not None
     interface = pending.interface
     names = tuple([tensor.name for tensor in interface.outputs])
-    stages = traces_of(answer, interface.stages)
+    # What the stages did is taken apart if it is asked for.
+    stages = partial(traces_of, answer.trace, interface.stages)
     number = None if part is None else part.part
     outputs = answer.outputs
     if pending.rows == 1:
@@ -117,10 +119,15 @@ def stages_of(rows: Sequence[Result]) -> dict[str, dict[str, float]]:
     return stages
 
 
-def traces_of(answer: Answer, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """For each stage that ran: queue_ms, compute_ms, batch, copied_bytes, runs (see `Result.stages`)."""
+def traces_of(traces: bytes, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """For each stage that ran: queue_ms, compute_ms, batch, copied_bytes, runs (see `Result.stages`).
+
+    Args:
+        traces: as `Answer.trace`.
+        names: of the pipeline's stages.
+    """
     stages: dict[str, dict[str, float]] = {}
-    for trace in traces_in(answer.trace):
+    for trace in traces_in(traces):
         if trace.stage >= len(names):
             continue  # of no stage of this pipeline
         stage = stages.setdefault(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -84,7 +85,7 @@ class Result(Mapping[str, Any]):
         leases: Mapping[SlotRef, Lease],
         table: SegmentTable,
         borrowed: Leases,
-        stages: Mapping[str, Mapping[str, float]],
+        stages: Callable[[], Mapping[str, Mapping[str, float]]],
         copied: int = COPIED_BYTES,
         part: int | None = None,
         reason: str | None = None,
@@ -93,6 +94,7 @@ class Result(Mapping[str, Any]):
         Args:
             names: of the outputs, in the order of `handles`.
             leases: those of the slots that `handles` name.
+            stages: gives the property of that name; called once, if that is asked for.
             copied: outputs of up to this many bytes are copied.
             part: its number, if it is one part of an answer.
             reason: why all outputs are copied; None: they are not.
@@ -108,9 +110,7 @@ class Result(Mapping[str, Any]):
         #: Bytes that were copied out of slots, and why the larger outputs were; None: those are views.
         self.copied_bytes = 0
         self.copied_since = reason
-        #: For each stage that ran: queue_ms (the longest), compute_ms (of all runs), batch (the largest),
-        #: copied_bytes, runs (more than one behind a stage that fans out).
-        self.stages = stages
+        self._stages = stages
         #: Of one part of an answer its number from 0, or the child's, if each child is answered by itself. None: it is
         #: the whole answer.
         self.part = part
@@ -156,10 +156,16 @@ class Result(Mapping[str, Any]):
             names: of all outputs.
             values: as `batches.stacked` makes them.
         """
-        result = cls(names, (), {}, SegmentTable(), Leases(0), stages)
+        result = cls(names, (), {}, SegmentTable(), Leases(0), lambda: stages)
         result._values = values
         result.copied_bytes = copied_bytes
         return result
+
+    @cached_property
+    def stages(self) -> Mapping[str, Mapping[str, float]]:
+        """For each stage that ran: queue_ms (the longest), compute_ms (of all runs), batch (the largest),
+        copied_bytes, runs (more than one behind a stage that fans out)."""
+        return self._stages()
 
     def __getitem__(self, name: str) -> Any:
         try:

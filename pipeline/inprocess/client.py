@@ -36,7 +36,7 @@ class LocalResult(Mapping[str, Any]):
         self._values = {name: _value(name, pipeline.table, handle) for name, handle in handles.items()}
         self._slots = list({SlotRef(*handle[:3]) for handle in handles.values()})
         #: As of `pipeline.client.result.Result`.
-        self.stages = traces_of(answer, interface.stages)
+        self.stages = traces_of(answer.trace, interface.stages)
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]

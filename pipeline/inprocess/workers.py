@@ -67,7 +67,8 @@ class LocalWorkers:
         #: Of each pool the segment's number.
         self.numbers = [segment.number for segment in self._made]
         addresses = [PoolAddress(*segment.address, pool.name) for segment, pool in zip(self._made, plan.pools)]
-        self.scheduler = Scheduler(plan, self.pools, self.numbers, epoch, addresses)
+        # One request at a time: there are no batches that could travel as columns.
+        self.scheduler = Scheduler(plan, self.pools, self.numbers, epoch, addresses, lean=False)
         self._executions = []
         for index, (mine, stage) in enumerate(zip(plan.stages, stages)):
             current = self.scheduler.compiled.stages[index]

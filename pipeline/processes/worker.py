@@ -237,12 +237,15 @@ class _Process:
         kind = type(message)
         if kind is Orders:
             assert isinstance(message, Orders)
-            if message.epoch == self._forwarder.epoch and message.orders:
-                replica = self._by_number.get(message.orders[0].hop.worker)
+            if message.epoch == self._forwarder.epoch and (message.orders or message.columns):
+                first = message.orders[0].hop if message.orders else message.columns[0].hops[0]
+                replica = self._by_number.get(first.worker)
                 if replica is None:
-                    self._refuse(f"did not expect orders for w{message.orders[0].hop.worker}")
-                else:
-                    replica.add(message.orders)
+                    self._refuse(f"did not expect orders for w{first.worker}")
+                    return
+                replica.add(message.orders)
+                if message.columns and not replica.add_columns(message.columns):
+                    self._refuse(f"did not expect such orders for w{first.worker}")
         elif isinstance(message, Fences):
             if message.epoch == self._forwarder.epoch and message.worker in self._by_number:
                 self._by_number[message.worker].fence(message)

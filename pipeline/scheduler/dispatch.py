@@ -8,8 +8,11 @@ comes next is known only when that stage has run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pipeline.graph.compiled import NO_POOL, CompiledStage
 from pipeline.scheduler.backlog import Backlog, due
+from pipeline.scheduler.lean import Lean, Way
 from pipeline.scheduler.ledger import Request, Step, Worker
 from pipeline.scheduler.recovery import Recovery
 from pipeline.scheduler.state import NO_WORKER, State
@@ -25,11 +28,13 @@ class Dispatch:
 
     Args:
         recovery: says of a request that is suspected of deaths, before it is ordered, whether it may still run.
+        lean: takes in the common orders.
     """
 
-    def __init__(self, state: State, recovery: Recovery) -> None:
+    def __init__(self, state: State, recovery: Recovery, lean: Lean) -> None:
         self._state = state
         self._recovery = recovery
+        self._lean = lean
 
     def orders(self) -> None:
         """Order as much as there are credits and slots for."""
@@ -129,11 +134,8 @@ class Dispatch:
     def _order(self, request: Request, stage: CompiledStage, worker: Worker, pool: int) -> None:
         state = self._state
         stages, sizes = state.compiled.stages, state.sizes
-        number = worker.number
         key = (request.id, request.attempt)
-        hop: Hop | None = None
-        route: list[bytes] = []
-        known: dict[int, TensorHandle] = {}
+        way: list[Way] = []
         sender = NO_WORKER
         ahead = request.done
         while True:
@@ -149,14 +151,7 @@ class Dispatch:
             if request.stream is not None:
                 request.stream.workers.setdefault(stage.index, worker.number)
             request.steps[stage.index] = Step(worker.number, request.attempt, lease, sender)
-            if hop is None:
-                inputs, lengths = request.inputs_of(stage)
-                awaited = stage.notifies_at_once
-                hop = Hop(stage.index, worker.number, segment, slot, generation, awaited, inputs, lengths)
-            else:
-                missing = request.missing_of(stage) if request.skipped & stage.may_miss else 0
-                known.update(request.known_of(stage))
-                route.append(packed(stage.index, missing, worker.number, segment, slot, generation))
+            way.append((stage.index, worker.number, segment, slot, generation))
             if stage.ends_order:
                 break
             ahead |= stage.bit
@@ -179,12 +174,31 @@ class Dispatch:
                     break
             else:
                 break
-        order = Order(
+        if (common := self._lean.add(request, way)) is not None:
+            request.events.append((state.now, common))
+            return
+        order = self._order_of(request, way)
+        request.events.append((state.now, order))
+        state.out.orders[order.hop.worker].append(order)
+
+    def _order_of(self, request: Request, way: Sequence[Way]) -> Order:
+        """The order of a request that goes this way."""
+        stages = self._state.compiled.stages
+        first = stages[way[0][0]]
+        inputs, lengths = request.inputs_of(first)
+        known: dict[int, TensorHandle] = {}
+        route: list[bytes] = []
+        for index, worker, segment, slot, generation in way[1:]:
+            stage = stages[index]
+            missing = request.missing_of(stage) if request.skipped & stage.may_miss else 0
+            known.update(request.known_of(stage))
+            route.append(packed(index, missing, worker, segment, slot, generation))
+        return Order(
             request.id,
             request.attempt,
             request.deadline,
             request.group,
-            hop,
+            Hop(*way[0], first.notifies_at_once, inputs, lengths),
             b"",
             request.label,
             0 if request.stream is None else request.stream.number,
@@ -195,5 +209,3 @@ class Dispatch:
             tuple([Known(tensor, handle) for tensor, handle in known.items()]),
             request.rows,
         )
-        request.events.append((state.now, order))
-        state.out.orders[number].append(order)

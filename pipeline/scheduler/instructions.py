@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from pipeline.scheduler.door import SHELL, SUPERVISOR, Decided, Disconnect
 from pipeline.wire.address import Address
+from pipeline.wire.columns import Columns
 from pipeline.wire.messages import Answer, Answers, Fence, Fences, Message, Order, Orders, PeerGone, SlotRef
 
 __all__ = ["Instructions", "letters_of"]
@@ -29,6 +30,8 @@ class Instructions:
     """Sent before all others, in this order: connections opened and closed, and what is answered at once."""
     orders: dict[int, list[Order]] = field(default_factory=lambda: defaultdict(list))
     """By worker number."""
+    columns: dict[int, list[Columns]] = field(default_factory=dict)
+    """As `orders`: the common ones."""
     fences: dict[int, list[Fence]] = field(default_factory=lambda: defaultdict(list))
     """By worker number."""
     answers: dict[int, list[Answer]] = field(default_factory=lambda: defaultdict(list))
@@ -48,8 +51,9 @@ class Instructions:
     def for_workers(self, epoch: int, living: Iterable[int]) -> list[Decided]:
         """Orders, then fences, which may name an order of the same decision; then the deaths, to the `living`."""
         decided: list[Decided] = []
-        for number, orders in self.orders.items():
-            decided.append((Address.worker(number), Orders(epoch, tuple(orders))))
+        for number in dict.fromkeys([*self.orders, *self.columns]):
+            orders, columns = self.orders.get(number, ()), self.columns.get(number, ())
+            decided.append((Address.worker(number), Orders(epoch, tuple(orders), tuple(columns))))
         for number, fences in self.fences.items():
             decided.append((Address.worker(number), Fences(epoch, number, tuple(fences))))
         for number in self.gone:

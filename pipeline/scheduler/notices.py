@@ -18,8 +18,9 @@ from pipeline.scheduler.ledger import Request, Step, Worker
 from pipeline.scheduler.progress import Progress
 from pipeline.scheduler.state import State
 from pipeline.scheduler.story import note
-from pipeline.wire.messages import OK, TOO_SMALL, Notice, Passed
-from pipeline.wire.traces import parts_of
+from pipeline.wire.columns import PassedColumns, integers, longs, trace_of
+from pipeline.wire.messages import OK, TOO_SMALL, Notice
+from pipeline.wire.traces import TRACE_BYTES, parts_of
 from shm.handle import TensorHandle
 
 __all__ = ["Noticing"]
@@ -63,10 +64,23 @@ class Noticing:
         self._note_traces(request, notice.trace)
         self._is_done(request, stage)
 
-    def passed(self, number: int, passed: Passed) -> None:
-        """A worker has finished a step, and what the stage made lies where the plan says. As `notice`, and quicker."""
+    def columns(self, number: int, columns: PassedColumns) -> None:
+        """A worker has finished steps, side by side: as `passed` for each row."""
+        traces = columns.traces
+        for row, (request, attempt) in enumerate(zip(longs(columns.requests), integers(columns.attempts))):
+            self.passed(number, request, attempt, trace_of(traces, row) if traces else b"")
+
+    def passed(self, number: int, order: int, attempt: int, trace: bytes) -> None:
+        """A worker has finished a step, and what the stage made lies where the plan says. As `notice`, and quicker.
+
+        Args:
+            number: of the worker.
+            order: the number of the request.
+            attempt: as in `Passed`.
+            trace: as in `Passed`.
+        """
         state = self._state
-        if (finished := self._finished(state.workers.get(number), passed.request, passed.attempt)) is None:
+        if (finished := self._finished(state.workers.get(number), order, attempt)) is None:
             return
         request, stage, step = finished
         lease = step.lease
@@ -80,7 +94,7 @@ class Noticing:
             request.values[stage.base : stage.base + stage.fields] = [
                 TensorHandle(segment, slot, generation, offset, dtype, shape) for offset, dtype, shape in made
             ]
-        self._note_traces(request, passed.trace)
+        self._note_traces(request, trace)
         self._is_done(request, stage)
 
     def _finished(
@@ -125,6 +139,9 @@ class Noticing:
 
     def _note_traces(self, request: Request, traces: bytes) -> None:
         noted = request.root.traces
+        if len(traces) == TRACE_BYTES and request.parent is None:
+            noted[traces[0] | traces[1] << 8] = traces
+            return
         for stage, trace in parts_of(traces):
             if request.parent is None:
                 noted[stage] = trace

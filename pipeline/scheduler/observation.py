@@ -14,9 +14,9 @@ from collections import deque
 
 from pipeline.errors import without_last_lines
 from pipeline.scheduler.ledger import Request
+from pipeline.scheduler.story import ordered
 from pipeline.wire.messages import Observed
 from pipeline.wire.records import OK, Ended, Step, Submission
-from pipeline.wire.route import hops_of
 from pipeline.wire.traceparent import LONGEST as LONGEST_TRACEPARENT
 from pipeline.wire.traces import TRACE_BYTES
 
@@ -145,7 +145,6 @@ def _steps(request: Request) -> list[Step]:
         if isinstance(what, int):
             steps.append(Step(what, worker.pop(what, -1), child, when))
         elif not isinstance(what, str):
-            worker[what.hop.stage] = what.hop.worker
-            worker.update((hop[0], hop[2]) for hop in hops_of(what.route))
+            worker.update(ordered(what))
     # A worker whose notice may come late has perhaps not told yet, though the one behind it has.
     return [*steps, *[Step(stage, number, child, 0) for stage, number in worker.items() if request.done >> stage & 1]]

@@ -39,6 +39,7 @@ from pipeline.scheduler.fences import Fencing
 from pipeline.scheduler.ingress import Ingress
 from pipeline.scheduler.instructions import Instructions
 from pipeline.scheduler.invariants import violations
+from pipeline.scheduler.lean import Lean
 from pipeline.scheduler.ledger import Request, Worker
 from pipeline.scheduler.notices import Noticing
 from pipeline.scheduler.progress import Progress
@@ -93,12 +94,14 @@ class Scheduler:
         epoch: int,
         addresses: Sequence[PoolAddress] = (),
         limits: Limits = NO_LIMITS,
+        lean: bool = True,
     ) -> None:
         """As `State`, and
 
         Args:
             addresses: of the pools, which clients are told.
             limits: how many connections the process has room for.
+            lean: whether common orders travel as columns. For tests, which compare both ways.
         """
         self._state = state = State(plan, pools, segments, epoch)
         # Each is built on those that were made before it.
@@ -108,7 +111,8 @@ class Scheduler:
         self._progress = Progress(state, fencing, promises, self._answering)
         self._noticing = Noticing(state, fencing, self._answering, self._progress)
         self._recovery = Recovery(state, fencing, self._answering, self._progress)
-        self._dispatch = Dispatch(state, self._recovery)
+        self._lean = Lean(plan, state.compiled, lean)
+        self._dispatch = Dispatch(state, self._recovery, self._lean)
         self._admission = Admission(state, self._dispatch)
         self._reception = Reception(state, self._admission, self._answering, addresses, limits)
         self._drain_until = 0
@@ -161,6 +165,7 @@ class Scheduler:
         self._expire()
         self._progress.open_waiting()
         self._dispatch.orders()
+        state.out.columns = self._lean.take()
         self._dispatch.grants()
         if (state.draining or state.successor) and not self._drained and self._nothing_left():
             self._drained = True
@@ -180,8 +185,10 @@ class Scheduler:
 
     def _noticed(self, message: Notices) -> None:
         if message.epoch == self._state.epoch:
+            for columns in message.columns:
+                self._noticing.columns(message.worker, columns)
             for passed in message.passed:
-                self._noticing.passed(message.worker, passed)
+                self._noticing.passed(message.worker, passed.request, passed.attempt, passed.trace)
             for notice in message.notices:
                 self._noticing.notice(message.worker, notice)
 

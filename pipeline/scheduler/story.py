@@ -3,6 +3,7 @@
 A request notes what is decided about it. No text is made of the notes before a person asks:
 
     (time, order)    ordered, so far ahead
+    (time, way)      the same of a common order: the stages and their workers
     (time, stage)    a stage has finished with it; its index
     (time, text)     anything rarer
 
@@ -17,9 +18,9 @@ from collections.abc import Iterable, Sequence
 from pipeline.wire.messages import OK, Order
 from pipeline.wire.route import hops_of
 
-__all__ = ["Event", "Stories", "line", "note"]
+__all__ = ["Event", "Stories", "line", "note", "ordered"]
 
-Event = tuple[int, Order | int | str]
+Event = tuple[int, Order | tuple[tuple[int, int], ...] | int | str]
 """When, in monotonic nanoseconds, and what."""
 
 _MOST_EVENTS = 64
@@ -70,13 +71,20 @@ class Stories:
         said = [line(submitted, when, self._text(what)) for when, what in events]
         return [line(submitted, submitted, "came"), *said]
 
-    def _text(self, what: Order | int | str) -> str:
+    def _text(self, what: Order | tuple[tuple[int, int], ...] | int | str) -> str:
         if isinstance(what, str):
             return what
         if isinstance(what, int):
             return f"{self._stages[what]} has finished"
-        hops = [(what.hop.stage, what.hop.worker), *[(hop[0], hop[2]) for hop in hops_of(what.route)]]
-        return "ordered: " + ", then ".join(f"{self._stages[stage]} from worker {worker}" for stage, worker in hops)
+        hops = [f"{self._stages[stage]} from worker {worker}" for stage, worker in ordered(what)]
+        return f"ordered: {', then '.join(hops)}"
+
+
+def ordered(what: Order | tuple[tuple[int, int], ...]) -> Sequence[tuple[int, int]]:
+    """Each stage of an order, with its worker."""
+    if isinstance(what, tuple):
+        return what
+    return [(what.hop.stage, what.hop.worker), *[(hop[0], hop[2]) for hop in hops_of(what.route)]]
 
 
 def line(submitted: int, when: int, text: str) -> str:

@@ -146,6 +146,9 @@ def _complaint(cls: type[Message], text: str, found: int) -> str:
     """
     what, _, path = text.partition(" - at `$")
     if not path:
+        if text.startswith("expected"):
+            # A record's own check, such as of columns that are not of one length.
+            return f"{cls.__name__}: {text}"
         # How msgspec counts here depends on whether the tag is one of them.
         return f"{cls.__name__}: expected array of length {len(cls.__struct_fields__)}, found {found}"
     where, annotation = cls.__name__, cls

@@ -25,6 +25,7 @@ Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a host share.
 from __future__ import annotations
 
 from pipeline.wire.camera import CameraCounts
+from pipeline.wire.columns import Columns, PassedColumns
 from pipeline.wire.interface import Interface
 from pipeline.wire.records import (
     MISSING,
@@ -67,11 +68,7 @@ HELLO = -1
 
 
 class Message(Record, frozen=True):
-    """What one process sends another.
-
-    The number of each kind stands at its class, and is never
-    used again for something else.
-    """
+    """What one process sends another. The number of each kind stands at its class, and is never used again."""
 
 
 def _tag(kind: int) -> int:
@@ -262,6 +259,7 @@ class Orders(Message, frozen=True, tag=_tag(20)):
     epoch: int
     """Which life of the scheduler they are from; workers drop those of an earlier one."""
     orders: tuple[Order, ...]
+    columns: tuple[Columns, ...] = ()
 
 
 class Notices(Message, frozen=True, tag=_tag(21)):
@@ -272,6 +270,7 @@ class Notices(Message, frozen=True, tag=_tag(21)):
     notices: tuple[Notice, ...]
     passed: tuple[Passed, ...] = ()
     """What went as the plan says; taken in before `notices`."""
+    columns: tuple[PassedColumns, ...] = ()
 
 
 class Fences(Message, frozen=True, tag=_tag(22)):

@@ -20,11 +20,14 @@ them, so nothing starves. With `gather`, and more rows of a form than fit, neigh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import NamedTuple
 
+from pipeline.graph.compiled import CompiledStage
+from pipeline.wire.columns import Columns, integers, longs
 from pipeline.wire.messages import Order
 from pipeline.worker.candidates import Candidates, Place, Run, Waiting, rows_in
+from pipeline.worker.unpacking import orders_of
 
 __all__ = ["Batcher", "Closed"]
 
@@ -36,6 +39,8 @@ class Closed(NamedTuple):
 
     rows: list[Waiting]
     reason: str
+    columns: Sequence[tuple[int, Columns]] = ()
+    """In place of `rows`: columns, and when they came."""
 
 
 class Batcher:
@@ -48,6 +53,7 @@ class Batcher:
         form: of an order; those of equal forms may share a batch. None: all may.
         place: of an order. None: the stage does not care.
         gather: rows that do not lie side by side may share a batch. False needs `place`.
+        stages: of the pipeline, to take columns apart.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class Batcher:
         form: Callable[[Order], Hashable] | None = None,
         place: Callable[[Order], Place] | None = None,
         gather: bool = True,
+        stages: Sequence[CompiledStage] = (),
     ) -> None:
         self._max_size = max_size
         self._max_delay = max_delay
@@ -66,6 +73,11 @@ class Batcher:
         self._form = form
         self._place = place
         self._gather = gather or place is None
+        self._stages = stages
+        #: Columns that wait whole, and when they came: only while all that waits is columns, and fits into a batch.
+        self._columns: list[tuple[int, Columns]] = []
+        #: Whether the worker can compute columns; otherwise they are taken apart when they come.
+        self.lean = False
         #: What may share a batch: by form, and by the order's own group if it has one.
         self._groups: dict[Hashable, Candidates] = {}
         self._added = 0
@@ -87,6 +99,8 @@ class Batcher:
         """Take in one order; False if it was fenced before it came."""
         if self._fences and (order.request, order.attempt) in self._fences:
             return False
+        if self._columns:
+            self._take_apart()
         key = self._key(order)
         candidates = self._groups.get(key)
         if candidates is None:
@@ -96,8 +110,55 @@ class Batcher:
         self._count += order.rows
         return True
 
+    def add_columns(self, columns: Columns, now: int) -> None:
+        """Take in common orders."""
+        count = len(columns)
+        if (
+            not self.lean
+            or self._groups
+            or self._form is not None
+            or not self._gather
+            or self._count + count > self._max_size
+            or (self._fences and self._is_fenced(columns))
+        ):
+            self._take_apart()
+            for order in orders_of(columns, self._stages):
+                self.add(order, now)
+            return
+        self._columns.append((now, columns))
+        self._count += count
+
+    def _is_fenced(self, columns: Columns) -> bool:
+        fences = self._fences
+        return not fences.keys().isdisjoint(zip(longs(columns.requests), integers(columns.attempts)))
+
+    def _take_apart(self) -> None:
+        """From now on all that waits is single orders."""
+        waiting, self._columns = self._columns, []
+        for arrived, columns in waiting:
+            self._count -= len(columns)
+            for order in orders_of(columns, self._stages):
+                self.add(order, arrived)
+
+    def _take_columns(self, now: int) -> Closed | None:
+        """As `take`, if all that waits is columns."""
+        overdue = now - self._columns[0][0] >= self._max_delay
+        full, here = self._count >= self._max_size, self._count + self.flying >= self._credits
+        if not (overdue or full or self.draining or here):
+            return None
+        if full:
+            reason = "full"
+        elif not self._max_delay or self.draining:
+            reason = "drained"
+        else:
+            reason = "slots" if here else "delay"
+        columns, self._columns = self._columns, []
+        self._count = 0
+        return Closed([], reason, columns)
+
     def fence(self, request: int, attempt: int) -> None:
         """Forget an order, whether it is here or still on its way from another worker."""
+        self._take_apart()
         fenced = (request, attempt)
         # A copy may still come out of the socket buffer of a worker that is dead by now. Once this many younger fences
         # have come, it has come too; what is older still is caught by the slot's generation.
@@ -113,6 +174,7 @@ class Batcher:
     def clear(self) -> None:
         """Forget everything: the scheduler that ordered it is gone."""
         self._groups.clear()
+        self._columns.clear()
         self._fences.clear()
         self._count = 0
 
@@ -120,6 +182,8 @@ class Batcher:
         """The next batch, if one closes now."""
         if not self._count:
             return None
+        if self._columns:
+            return self._take_columns(now)
         # Groups that could be a batch, each led by its oldest row. With `gather` a group may have more rows than one
         # batch takes.
         batches: Collection[Candidates | Run] = self._groups.values()
@@ -142,6 +206,8 @@ class Batcher:
         """When `take` must be called again though no order came; None: not before an order comes."""
         if not self._count:
             return None
+        if self._columns:
+            return self._columns[0][0] + self._max_delay
         return min([min(_arrival(group) + self._max_delay, group.hurry_at) for group in self._groups.values()])
 
     def _choose(

@@ -106,8 +106,7 @@ class Execution:
         self.refused = 0
         self._home = Home.of(stage)
         self.failures = Failures(clock)  # what the stage did not mean to raise
-        #: The rows that the stage has in its hands at this moment.
-        self.under_way: Sequence[Waiting] = ()
+        self.under_way: Sequence[Waiting] = ()  # the rows that the stage has in its hands at this moment
 
     @property
     def copies(self) -> tuple[Copied, ...]:
@@ -163,7 +162,7 @@ class Execution:
             self.under_way = ()
             if failed is None:
                 return flight
-            self._come_to(outcome, flight, failed)
+            self.come_to(outcome, flight, failed)
             failed = None
         return None
 
@@ -185,7 +184,7 @@ class Execution:
             raise
         except Exception as error:
             failed = error
-        self._come_to(outcome, flight, failed)
+        self.come_to(outcome, flight, failed)
         # Else the exception and this frame, which it refers to, would wait for the collector.
         failed = None
         if flight.ahead and (following := self._begin(outcome, flight.ahead, True)) is not None:
@@ -227,7 +226,7 @@ class Execution:
                 if order.rows > 1:
                     self._admit_rows(row, alive, views)
                     continue
-                found = self._views(order.hop)
+                found = self.views(order.hop)
                 if self._of_bytes:
                     self._as_elements(order.hop, found)
                 views.append(found)
@@ -261,7 +260,7 @@ class Execution:
                 return handle.segment, handle.slot, handle.offset
         return hop.segment, hop.slot, 0
 
-    def _views(self, hop: Hop) -> list[Any]:
+    def views(self, hop: Hop) -> list[Any]:
         """The inputs of one row: an array for each, a list if it takes many, None if it is missing."""
         if not hop.lengths:
             return [self._view(handle) for handle in hop.inputs]
@@ -308,7 +307,7 @@ class Execution:
             raise
         except Exception as error:
             failed = error
-        self._come_to(outcome, flight, failed)
+        self.come_to(outcome, flight, failed)
         # Else the exception and this frame, which it refers to, would wait for the collector.
         failed = None
 
@@ -352,7 +351,7 @@ class Execution:
 
     def _end_parts(self, outcome: Outcome, flight: Flight, given: Sequence[int], error: Exception | None) -> None:
         """No further part will come. Rows of a failed batch that have none run again alone; the others fail."""
-        self._count(flight.batch)
+        self.count(flight.batch)
         size, ended, copied = len(flight.rows), self._clock(), flight.batch.bytes_copied // len(flight.rows)
         for number, row in enumerate(flight.rows):
             if (own := flight.batch.failed.get(number)) is not None:
@@ -372,7 +371,7 @@ class Execution:
             self._raised(error)
         return self._failure(error, row)
 
-    def _come_to(self, outcome: Outcome, flight: Flight, failed: Exception | None) -> None:
+    def come_to(self, outcome: Outcome, flight: Flight, failed: Exception | None) -> None:
         """Settle a batch that is over. Not called while its exception is handled: that would be the context of what its
         rows raise alone."""
         if failed is None:
@@ -382,7 +381,7 @@ class Execution:
         self.under_way = ()
 
     def _recover(self, outcome: Outcome, flight: Flight, error: Exception) -> None:
-        self._count(flight.batch)
+        self.count(flight.batch)
         if too_small := flight.too_small:
             # The rows at fault are known, and the others are not to blame: those go on together.
             ended = self._clock()
@@ -397,7 +396,7 @@ class Execution:
             before = len(outcome.notices)
             for row, of_row in zip(flight.rows, flight.views):
                 self._run(outcome, [row], [of_row])
-            if all(isinstance(said, Passed) or said.code == OK for said in outcome.notices[before:]):
+            if not any(isinstance(said, Notice) and said.code != OK for said in outcome.notices[before:]):
                 self._only_together(flight, error)
         else:
             failed = self._blame(error, flight.rows[0])
@@ -405,7 +404,7 @@ class Execution:
 
     def _conclude(self, outcome: Outcome, flight: Flight) -> None:
         began, ended = flight.began, self._clock()
-        self._count(flight.batch)
+        self.count(flight.batch)
         size, handles = len(flight.rows), flight.filling.handles
         failed: Mapping[int, BaseException] = flight.batch.failed
         copied = flight.batch.bytes_copied // size
@@ -422,7 +421,8 @@ class Execution:
                 result = self._success(handles[number])
             self._settle(outcome, row, began, ended, size, copied, result)
 
-    def _count(self, batch: Batch) -> None:
+    def count(self, batch: Batch) -> None:
+        """Count what was copied for a batch."""
         for key, nbytes in batch.copies.items():
             before, batches = self._copies.get(key, (0, 0))
             self._copies[key] = before + nbytes, batches + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.wire.columns import Columns, PassedColumns
 from pipeline.wire.messages import Notice, Order, Passed
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.filling import Filling
@@ -19,15 +20,17 @@ Piece = tuple[list[Waiting], list[list[Any]]]
 class Outcome:
     """The outcome of one batch."""
 
-    __slots__ = ("forwards", "late", "notices")
+    __slots__ = ("columns", "forwards", "late", "notices")
 
     def __init__(self) -> None:
         #: For the scheduler, now.
-        self.notices: list[Notice | Passed] = []
+        self.notices: list[Notice | Passed | PassedColumns] = []
         #: For the scheduler, later: the order goes on without it.
-        self.late: list[Notice | Passed] = []
+        self.late: list[Notice | Passed | PassedColumns] = []
         #: Orders for the workers of the next hops, by worker number.
         self.forwards: dict[int, list[Order]] = {}
+        #: The same of common orders.
+        self.columns: dict[int, list[Columns]] = {}
 
 
 class Flight:

@@ -14,19 +14,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.wire.address import SCHEDULER, Address
+from pipeline.wire.columns import Columns, PassedColumns
 from pipeline.wire.links import Inbox, Outbox, connect
 from pipeline.wire.messages import Message, Notice, Notices, Order, Orders, Passed
 from pipeline.worker.batcher import Batcher
 
-__all__ = ["Forwarder", "notices_of"]
+__all__ = ["Forwarder", "Said", "notices_of"]
+
+NO_COLUMNS: Mapping[int, Sequence[Columns]] = {}
 
 
-def notices_of(epoch: int, worker: int, said: Sequence[Notice | Passed]) -> Notices:
+Said = Notice | Passed | PassedColumns
+"""What a worker says of an order, or of several."""
+
+
+def notices_of(epoch: int, worker: int, said: Sequence[Said]) -> Notices:
     """What a worker says of its orders, in one message."""
+    columns = tuple([each for each in said if type(each) is PassedColumns])
     passed = tuple([each for each in said if type(each) is Passed])
-    if len(passed) == len(said):
-        return Notices(epoch, worker, (), passed)
-    return Notices(epoch, worker, tuple([each for each in said if type(each) is Notice]), passed)
+    if len(passed) + len(columns) == len(said):
+        return Notices(epoch, worker, (), passed, columns)
+    return Notices(epoch, worker, tuple([each for each in said if type(each) is Notice]), passed, columns)
 
 
 class Forwarder:
@@ -56,14 +64,19 @@ class Forwarder:
         """Send the scheduler something."""
         self._scheduler.send(message)
 
-    def forward(self, forwards: Mapping[int, Sequence[Order]]) -> None:
-        """Hand orders to the workers of their next hops, by their numbers."""
-        for number, orders in forwards.items():
+    def forward(
+        self, forwards: Mapping[int, Sequence[Order]], common: Mapping[int, Sequence[Columns]] = NO_COLUMNS
+    ) -> None:
+        """Hand orders, and `common` ones, to the workers of their next hops, by their numbers."""
+        for number in dict.fromkeys([*forwards, *common]):
+            orders, columns = forwards.get(number, ()), common.get(number, ())
             batcher = self._here.get(number)
             if batcher is not None:
                 now = time.monotonic_ns()
                 for order in orders:
                     batcher.add(order, now)
+                for each in columns:
+                    batcher.add_columns(each, now)
                 continue
             if number in self._gone:
                 # It was ordered before the worker died. A connection that is made now would never be closed.
@@ -72,7 +85,7 @@ class Forwarder:
             if peer is None:
                 peer = self._peers[number] = connect(self._run_dir, Address.worker(number), self._inbox)
             # False: it is dead. The scheduler knows or will know, and orders again.
-            peer.send(Orders(self.epoch, tuple(orders)))
+            peer.send(Orders(self.epoch, tuple(orders), tuple(columns)))
 
     def peer_gone(self, number: int) -> None:
         """A worker elsewhere has died."""

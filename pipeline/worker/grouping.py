@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable
 
+from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.plan import Plan, StagePlan
 from pipeline.wire.flattening import position_of
 from pipeline.wire.messages import Order
@@ -42,6 +43,7 @@ def batcher_of(plan: Plan, index: int) -> Batcher:
         form=form_of(stage),
         place=place_of(plan, stage),
         gather=batch.gather,
+        stages=CompiledPlan.of(plan).stages,
     )
 
 

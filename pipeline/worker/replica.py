@@ -18,17 +18,20 @@ from pipeline.graph.plan import Plan, Post, producer_of
 from pipeline.logs.entry import Entry
 from pipeline.logs.telling import tell_entry
 from pipeline.metrics.buckets import ROWS
-from pipeline.wire.messages import Fenced, Fences, Notice, Notices, Order, Passed, WorkerReport
+from pipeline.wire.columns import Columns, PassedColumns, longs
+from pipeline.wire.messages import Fenced, Fences, Notice, Notices, Order, WorkerReport
 from pipeline.wire.records import CLOSE_REASONS
 from pipeline.worker.abandonment import unwanted
 from pipeline.worker.candidates import Waiting, rows_in
 from pipeline.worker.execution import Execution
 from pipeline.worker.failures import Home, Story, examine
 from pipeline.worker.flight import Flight, Outcome
-from pipeline.worker.forwarder import Forwarder, notices_of
+from pipeline.worker.forwarder import Forwarder, Said, notices_of
 from pipeline.worker.grouping import batcher_of
+from pipeline.worker.lean import Lean
 from pipeline.worker.overdue import Overdue
 from pipeline.worker.recorder import Recorder
+from pipeline.worker.unpacking import misfit
 from shm.view import SegmentTable
 from stages.declared import declared
 from stages.loading import load_stage
@@ -83,8 +86,8 @@ class Replica:
         self.concurrency = 1
         #: Notices of forwarded orders: the scheduler learns the same from the order's last notice, and needs these only
         #: to know sooner what is free, and which worker had what when one dies.
-        self.late: list[Notice | Passed] = []
-        self._late_at = 0
+        self.late: list[Said] = []
+        self._late_at = self._late_rows = 0
         self._late_limit = max(1, mine.credits // 4)
         #: Failures whose first line has been printed.
         self._said = 0
@@ -125,12 +128,14 @@ class Replica:
         self._stage = stage
         # Read once more: the stage may have found it out in its setup.
         self.concurrency = declared(stage).concurrency
-        compiled = CompiledPlan.of(self._plan).stages
+        self._compiled = compiled = CompiledPlan.of(self._plan).stages
         current = compiled[self.stage]
         self._execution = Execution(
             plan, self.stage, current.base, stage, self._table, current.asked, sized=current.sized,
             tell=self._tell_parts, stages=compiled, unwanted=self._unwanted, piece=self._begin_piece,
         )  # fmt: skip
+        self._lean = Lean(plan, self.stage, stage, self._table, compiled, self._execution)
+        self.batcher.lean = self._lean.able and self.concurrency == 1
 
     def touches(self, pool: str) -> bool:
         """Whether the stage reads or fills slots of that pool."""
@@ -146,6 +151,7 @@ class Replica:
         """Another scheduler has come: forget what the last one ordered."""
         self.batcher.clear()
         self.late.clear()
+        self._late_rows = 0
         # The next scheduler has heard nothing of what was done so far.
         self.reported = 0
 
@@ -176,6 +182,15 @@ class Replica:
         for order in orders:
             self.batcher.add(order, now)
 
+    def add_columns(self, parts: Sequence[Columns]) -> bool:
+        """Take in common orders; False: they are none of this worker's stage."""
+        now = time.monotonic_ns()
+        for columns in parts:
+            if columns.hops[0].worker != self.number or misfit(columns, self.stage, self._compiled) is not None:
+                return False
+            self.batcher.add_columns(columns, now)
+        return True
+
     def fence(self, message: Fences) -> None:
         """Forget orders, and answer that this worker does not write for them any more."""
         self.land_all()
@@ -193,24 +208,38 @@ class Replica:
         flights = self.flights
         moved = bool(flights) and self._land()
         batch = self.batcher.take(now) if may_begin and len(flights) < self.concurrency else None
-        if self.late and (len(self.late) >= self._late_limit or now >= self._late_at):
+        if self.late and (self._late_rows >= self._late_limit or now >= self._late_at):
             self.tell_late()
         if batch is None:
             self._idle = not moved
             return moved
         self._idle = False
         self._closed[batch.reason] += 1
-        self._sizes[bisect_left(ROWS, rows_in(batch.rows))] += 1
-        self._compute(batch.rows)
+        if batch.columns:
+            self._compute_columns(batch.columns)
+        else:
+            self._compute(batch.rows)
         if now >= self._report_at:
             # A worker that is always busy has no idle moment for it.
             self._report_at = now + _BUSY_REPORT_NS
             self.report()
         return True
 
-    def _compute(self, rows: list[Waiting]) -> None:
+    def _began(self, rows: int) -> None:
         self.batches += 1
-        self._rows += rows_in(rows)
+        self._rows += rows
+        self._sizes[bisect_left(ROWS, rows)] += 1
+
+    def _compute_columns(self, batch: Sequence[tuple[int, Columns]]) -> None:
+        requests = longs(b"".join([columns.requests for _, columns in batch]))
+        self._began(len(requests))
+        self._recorder.begin(requests, time.monotonic_ns())
+        outcome = self._lean.run(batch)
+        self._recorder.end()
+        self._pass_on(outcome)
+
+    def _compute(self, rows: list[Waiting]) -> None:
+        self._began(rows_in(rows))
         if self.concurrency > 1:
             self._launch(rows)
             return
@@ -291,18 +320,20 @@ class Replica:
             self._said = self._execution.failures.count
             _tell(self._execution.failures.take())
         # Forward first: the next stage can begin while the scheduler is told.
-        if outcome.forwards:
-            self._forwarder.forward(outcome.forwards)
+        if outcome.forwards or outcome.columns:
+            self._forwarder.forward(outcome.forwards, outcome.columns)
         if outcome.late:
             if not self.late:
                 self._late_at = time.monotonic_ns() + LATE_NS
             self.late += outcome.late
+            self._late_rows += sum([len(said) if isinstance(said, PassedColumns) else 1 for said in outcome.late])
         if outcome.notices:
             self.tell_late(outcome.notices)
 
-    def tell_late(self, also: Sequence[Notice | Passed] = ()) -> None:
+    def tell_late(self, also: Sequence[Said] = ()) -> None:
         """Send the notices that were held back, together with those that are due."""
         said, self.late = [*self.late, *also], []
+        self._late_rows = 0
         for start in range(0, len(said), MOST_NOTICES):
             part = said[start : start + MOST_NOTICES]
             self._forwarder.tell_scheduler(notices_of(self._forwarder.epoch, self.number, part))
@@ -318,6 +349,8 @@ class Replica:
 
     def under_way(self) -> tuple[str, list[str]]:
         """The stage, and the labels of the requests that it has in its hands; "" and none if it has none."""
+        if self._stage is not None and self._lean.labels:
+            return self._mine.name, list(self._lean.labels)
         rows = self._execution.under_way if self._stage is not None else ()
         return (self._mine.name, list(dict.fromkeys([row.order.label for row in rows]))) if rows else ("", [])
 

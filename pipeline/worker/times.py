@@ -58,6 +58,10 @@ class Times:
             self._compute_us += took_us * rows
         return packed(Trace(self._stage, waited_us, took_us, size, copied, age_us, began))
 
+    def traces(self, waited_us: int, took_us: int, size: int, copied: int, rows: int, *, began: int = 0) -> bytes:
+        """As `trace`, of so many rows that have come together: one trace for each of them, all the same."""
+        return self.trace(waited_us, took_us, size, copied, rows=rows, began=began) * rows
+
     def queue(self) -> Spread:
         """How long rows have waited."""
         return Spread(tuple(self._queue), self._queue_us)

@@ -388,3 +388,15 @@ def test_the_joined_array_keeps_the_memory_alive() -> None:
     gc.collect()
     assert stacked is not None
     assert stacked[1, 0, 0] == 5
+
+
+def test_slots_are_current_while_all_are_out_at_their_generations(table: SegmentTable, segment: Segment, pool: SlotPool) -> None:
+    loans = [pool.loan() for _ in range(2)]
+    slots, generations = [slot for slot, _ in loans], [generation for _, generation in loans]
+    assert table.are_current(segment.number, slots, generations)
+    assert not table.are_current(segment.number + 1, slots, generations)
+    assert not table.are_current(segment.number, [SLOTS, slots[1]], generations)
+    pool.abandon(*loans[1])
+    assert not table.are_current(segment.number, slots, generations)
+    assert not table.are_current(segment.number, slots, [generations[0], generations[1] + 1])
+    assert table.are_current(segment.number, slots[:1], generations[:1])

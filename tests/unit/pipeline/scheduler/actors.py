@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.wire.messages import Notice, Passed, SlotRef
+from pipeline.wire.columns import Columns
+from pipeline.wire.messages import SlotRef
 from pipeline.worker.batcher import Batcher
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution
+from pipeline.worker.forwarder import Said
+from pipeline.worker.lean import Lean
 from shm.handle import TensorHandle
 
 __all__ = ["EPOCH", "MS", "SCHEDULER", "SUPERVISOR", "Client", "Expected", "Peer", "Worker", "mark_of"]
@@ -31,12 +35,15 @@ class Worker:
     replica: int
     batcher: Batcher
     execution: Execution
+    lean: Lean
     alive: bool = True
     #: The batch that is computed, and what its inputs and generations were when it began.
     rows: list[Waiting] = field(default_factory=list)
     read: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
     wrote: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
-    late: list[Notice | Passed] = field(default_factory=list)
+    late: list[Said] = field(default_factory=list)
+    #: The same batch, if it came as columns.
+    columns: Sequence[tuple[int, Columns]] = ()
     #: The scheduler has told it to leave.
     retired: bool = False
 

@@ -49,6 +49,7 @@ from pipeline.wire.messages import (
 )
 from pipeline.wire.route import hops_of
 from pipeline.wire.traces import packed
+from pipeline.worker.unpacking import orders_of
 from shm import segments
 from shm.handle import TensorHandle
 from shm.pool import SlotPool
@@ -214,7 +215,9 @@ class Example:
         kind, number = receiver
         who = kind if receiver == SUPERVISOR else f"{kind} {number}"
         if isinstance(message, Orders):
-            return [f"{who}: {self._ordered(order)}" for order in message.orders]
+            stages = self.scheduler.compiled.stages
+            common = [order for columns in message.columns for order in orders_of(columns, stages)]
+            return [f"{who}: {self._ordered(order)}" for order in (*message.orders, *common)]
         if isinstance(message, Fences):
             return [f"{who}: fence {_attempt(*fence)}" for fence in message.fences]
         if isinstance(message, Answers):

@@ -39,7 +39,6 @@ from pipeline.wire.messages import (
     Notices,
     Order,
     Orders,
-    Passed,
     PeerGone,
     Ready,
     Retire,
@@ -47,10 +46,12 @@ from pipeline.wire.messages import (
     Welcome,
     WorkerGone,
 )
-from pipeline.worker.candidates import rows_in
+from pipeline.worker.candidates import Waiting, rows_in
 from pipeline.worker.execution import Execution
-from pipeline.worker.forwarder import notices_of
+from pipeline.worker.forwarder import Said, notices_of
 from pipeline.worker.grouping import batcher_of
+from pipeline.worker.lean import Lean
+from pipeline.worker.unpacking import misfit, orders_of
 from shm import segments
 from shm.handle import TensorHandle
 from shm.pool import SlotPool
@@ -80,22 +81,23 @@ PEERS: dict[str, Callable[[int], Peer]] = {
 
 
 class Simulation(Clientele):
-    """A pipeline of `plan` whose workers are ready; choose(n) is a number 0..n-1."""
+    """A pipeline of `plan` whose workers are ready; choose(n) is a number 0..n-1; `lean`: as `Scheduler`."""
 
-    def __init__(self, plan: Plan, choose: Callable[[int], int]) -> None:
+    def __init__(self, plan: Plan, choose: Callable[[int], int], lean: bool = True) -> None:
         self.plan = plan
         self.choose = choose
         self.now = 1_000 * MS
         made = [
-            segments.create("local", SegmentSpec("sim", pool.name.replace("/", "-"), pool.slot_bytes, pool.slots))
-            for pool in plan.pools
+            # Numbers of its own, since batches are put in their order: the same walk is the same each time.
+            segments.create("local", SegmentSpec("sim", pool.name.replace("/", "-"), pool.slot_bytes, pool.slots, number=100 + at))
+            for at, pool in enumerate(plan.pools)
         ]
         self._made = made
         self.table = SegmentTable()
         for segment in made:
             self.table.add(segment)
         self.pools = [SlotPool(segment) for segment in made]
-        self.scheduler = Scheduler(plan, self.pools, [segment.number for segment in made], EPOCH)
+        self.scheduler = Scheduler(plan, self.pools, [segment.number for segment in made], EPOCH, lean=lean)
         self.segments = [segment.number for segment in made]
         self.ingress_segments = [made[index].number for index in self.scheduler.compiled.ingress_pools]
         self.network = Network()
@@ -122,6 +124,8 @@ class Simulation(Clientele):
         self.replaced = False
         self.drained = False
         self.answered = 0
+        #: How many rows were computed out of columns.
+        self.rows_in_columns = 0
         self._next_worker = 0
         self._mates_of = {stages[0]: stages for stages in plan.processes}
         for first in self._mates_of:
@@ -224,17 +228,15 @@ class Simulation(Clientele):
             number = self._next_worker
             self._next_worker += 1
             current = self.scheduler.compiled.stages[stage]
-            self.workers[number] = Worker(
-                number,
-                process,
-                stage,
-                replica,
-                batcher_of(self.plan, stage),
-                Execution(
-                    plan, stage, current.base, stage_of(plan), self.table, current.asked, lambda: self.now, len(current.pools) > 1,
-                    stages=self.scheduler.compiled.stages,
-                ),
+            made, stages = stage_of(plan), self.scheduler.compiled.stages
+            execution = Execution(
+                plan, stage, current.base, made, self.table, current.asked, lambda: self.now, len(current.pools) > 1,
+                stages=stages,
             )
+            lean = Lean(plan, stage, made, self.table, stages, execution, lambda: self.now)
+            batcher = batcher_of(self.plan, stage)
+            batcher.lean = lean.able
+            self.workers[number] = Worker(number, process, stage, replica, batcher, execution, lean)
             self.network.send(("w", number), SCHEDULER, Ready(number, stage, replica, 1000 + process, EPOCH))
         return True
 
@@ -268,7 +270,8 @@ class Simulation(Clientele):
 
     def _comes_too_late(self, worker: Worker, message: Orders) -> None:
         """Orders reach a worker that was told to leave: all are cancelled ones, which another worker has forwarded."""
-        for order in message.orders:
+        came = [order for columns in message.columns for order in orders_of(columns, self.scheduler.compiled.stages)]
+        for order in (*message.orders, *came):
             assert not worker.batcher.add(order, self.now), "it was told to leave, and is ordered something"
 
     def _worker_takes(self, worker: Worker, message: Message) -> None:
@@ -281,6 +284,10 @@ class Simulation(Clientele):
             for order in message.orders:
                 assert order.hop.worker == worker.number
                 worker.batcher.add(order, self.now)
+            for columns in message.columns:
+                assert columns.hops[0].worker == worker.number
+                assert misfit(columns, worker.stage, self.scheduler.compiled.stages) is None
+                worker.batcher.add_columns(columns, self.now)
             most = self.plan.stages[worker.stage].credits + self.plan.rows - 1
             assert len(worker.batcher) <= most, "more was ordered than credits allow"
         else:
@@ -308,10 +315,15 @@ class Simulation(Clientele):
         for worker in self._turned(self._living()):
             if worker.rows or not self._may_begin(worker) or (batch := worker.batcher.take(self.now)) is None:
                 continue
-            worker.rows = batch.rows
+            stages = self.scheduler.compiled.stages
+            worker.columns = batch.columns
+            worker.rows = batch.rows or [
+                Waiting(order, came) for came, part in batch.columns for order in orders_of(part, stages)
+            ]
+            self.rows_in_columns += len(worker.rows) if batch.columns else 0
             most = self.plan.stages[worker.stage].batch.max_size
-            assert rows_in(batch.rows) <= most or batch.rows[0].order.group or len(batch.rows) == 1
-            for row in batch.rows:
+            assert rows_in(worker.rows) <= most or worker.rows[0].order.group or len(worker.rows) == 1
+            for row in worker.rows:
                 self._check_stream(worker, row.order)
                 hop = row.order.hop
                 for handle in hop.inputs:
@@ -351,10 +363,10 @@ class Simulation(Clientele):
         for handle, mark in worker.wrote:
             found = self.table.view(handle)[: TENSOR_BYTES // 2].tobytes()
             assert found == mark, f"{handle}: another process wrote while worker {worker.number} did"
-        outcome = worker.execution.run(worker.rows)
-        worker.rows, worker.read, worker.wrote = [], [], []
-        for number, orders in outcome.forwards.items():
-            forward = Orders(EPOCH, tuple(orders))
+        outcome = worker.lean.run(worker.columns) if worker.columns else worker.execution.run(worker.rows)
+        worker.rows, worker.columns, worker.read, worker.wrote = [], (), [], []
+        for number in dict.fromkeys([*outcome.forwards, *outcome.columns]):
+            forward = Orders(EPOCH, tuple(outcome.forwards.get(number, ())), tuple(outcome.columns.get(number, ())))
             if self.workers[number].process == worker.process:
                 self._worker_takes(self.workers[number], forward)
             else:
@@ -372,7 +384,7 @@ class Simulation(Clientele):
         self._send_notices(late[self.choose(len(late))], [])
         return True
 
-    def _send_notices(self, worker: Worker, notices: list[Notice | Passed]) -> None:
+    def _send_notices(self, worker: Worker, notices: list[Said]) -> None:
         parts = [notice for notice in notices if isinstance(notice, Notice) and not notice.last]
         for notice in parts:
             # One message each, so that any number of them may be lost with their worker.

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.wire.messages import Hop, Order, Orders
 from pipeline.wire.route import packed
+from pipeline.worker.unpacking import orders_of
 from shm.handle import TensorHandle
 from tests.unit.pipeline.scheduler.example import Example
 from tests.unit.pipeline.scheduler.graphs import GRAPHS, make_plan
@@ -24,7 +25,13 @@ def test_an_order_has_all_that_its_workers_need(example: Make) -> None:
     # That `b` reads what `a` makes, and `c` that, is in the plan.
     hop = Hop(0, 0, 101, 0, 1, False, (x,), ())
     route = packed(1, 0, 1, 102, 0, 1) + packed(2, 0, 2, 103, 0, 1)
-    assert scheduler.decided == [(("worker", 0), Orders(0, (Order(1, 0, 0, 0, hop, b"", "00001-1", route=route),)))]
+    ((receiver, orders),) = scheduler.decided
+    assert receiver == ("worker", 0)
+    assert isinstance(orders, Orders)
+    (columns,) = orders.columns
+    assert orders_of(columns, scheduler.scheduler.compiled.stages) == [
+        Order(1, 0, 0, 0, hop, b"", "00001-1", route=route)
+    ]
 
 
 @pytest.mark.parametrize(("inputs", "orders"), [(16, "a>b>c"), (17, "a")])

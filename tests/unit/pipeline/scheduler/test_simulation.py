@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -13,6 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from pipeline.graph.plan import Plan
+from pipeline.wire.messages import Answer, Message, Orders
+from tests.unit.pipeline.scheduler.actors import Client, Worker
 from tests.unit.pipeline.scheduler.graphs import GRAPHS, make_plan
 from tests.unit.pipeline.scheduler.simulation import Simulation
 
@@ -60,10 +64,10 @@ def plan_of(choice: random.Random) -> Plan:
     )
 
 
-def walk(seed: int, events: int = EVENTS) -> Simulation:
+def walk(seed: int, events: int = EVENTS, make: Callable[..., Simulation] = Simulation) -> Simulation:
     """A random walk and its end; all of it follows from the seed."""
     dice = random.Random(seed)
-    simulation = Simulation(plan_of(dice), dice.randrange)
+    simulation = make(plan_of(dice), dice.randrange)
     # From walks in which almost no process dies to walks in which almost all do.
     trouble = dice.choice([0.02, 0.2, 1.0, 3.0])
     weights = list(accumulate(weight * (trouble if name in TROUBLE else 1) for name, weight in ACTIONS.items()))
@@ -99,6 +103,39 @@ def test_whatever_dies_every_request_is_answered_once_and_rightly_and_every_slot
     assert min(counts["retries"], counts["failed_DeadlineExceeded"], counts["failed_BadInput"]) > SEEDS / 8
     assert counts["resized"] > SEEDS / 80
     assert min(counts["failed_Cancelled"], counts["failed_StreamBroken"], counts["retired_workers"]) > SEEDS / 40
+
+
+class _Told(Simulation):
+    """Notes every answer."""
+
+    def __init__(self, plan: Plan, choose: Callable[[int], int], lean: bool) -> None:
+        self.told: list[tuple[int, Answer]] = []
+        #: Whether a worker was sent columns and single orders at once: the latter are taken in first.
+        self.mixed = False
+        super().__init__(plan, choose, lean)
+
+    def _worker_takes(self, worker: Worker, message: Message) -> None:
+        self.mixed |= isinstance(message, Orders) and bool(message.orders and message.columns)
+        super()._worker_takes(worker, message)
+
+    def _answer(self, client: Client, answer: Answer) -> None:
+        self.told.append((client.number, answer))
+        super()._answer(client, answer)
+
+
+def test_with_and_without_columns_the_same_events_bring_the_same_answers() -> None:
+    in_columns = 0
+    for seed in range(SEEDS, SEEDS + 30):
+        lean = walk(seed, make=partial(_Told, lean=True))
+        general = walk(seed, make=partial(_Told, lean=False))
+        assert isinstance(lean, _Told)
+        assert isinstance(general, _Told)
+        assert not general.rows_in_columns
+        if not lean.mixed:
+            assert lean.told == general.told, f"seed {seed}"
+            assert lean.scheduler.counts == general.scheduler.counts, f"seed {seed}"
+            in_columns += lean.rows_in_columns
+    assert in_columns > 100
 
 
 class SimulationMachine(RuleBasedStateMachine):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -14,6 +15,7 @@ from msgspec.structs import astuple
 from pipeline.errors import OtherProtocol, WireError
 from pipeline.wire import messages, versions
 from pipeline.wire.codec import MAX_FRAME_BYTES, decode, encode
+from pipeline.wire.columns import Columns, HopColumn, PassedColumns, TensorColumn
 from pipeline.wire.messages import (
     MESSAGES,
     PROTOCOL,
@@ -28,6 +30,7 @@ from pipeline.wire.messages import (
     Submission,
     Submit,
 )
+from pipeline.wire.traces import TRACE_BYTES
 
 _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(-(2**63), 2**64 - 1),
@@ -39,10 +42,29 @@ _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
 }
 
 
+def columns_of(rows: int) -> Columns:
+    """Columns are of one length, or they are none."""
+    return Columns(
+        bytes(range(8 * rows)), bytes(4 * rows), ("x",) * rows, (HopColumn(0, 1, 0, b"", b""),),
+        (TensorColumn(0, 1, 2, "uint8", (3,), bytes(4 * rows), bytes(8 * rows)),), (bytes(TRACE_BYTES * rows),),
+    )  # fmt: skip
+
+
+def passed_of(rows: int) -> PassedColumns:
+    """As `columns_of`."""
+    return PassedColumns(bytes(8 * rows), bytes(4 * rows), (bytes(TRACE_BYTES * rows),))
+
+
+#: Records whose fields depend on each other, of so many rows.
+_OF_ROWS: dict[Any, Callable[[int], Any]] = {Columns: columns_of, PassedColumns: passed_of}
+
+
 def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     """Anything that `annotation` allows."""
     if annotation in _SCALARS:
         return _SCALARS[annotation]
+    if annotation in _OF_ROWS:
+        return st.integers(1, 3).map(_OF_ROWS[annotation])
     origin = typing.get_origin(annotation)
     if origin is tuple:
         return st.lists(values_of(typing.get_args(annotation)[0]), max_size=3).map(tuple)
@@ -61,6 +83,8 @@ def least(annotation: Any) -> Any:
     """One valid value, with something in every sequence."""
     if annotation in _SCALARS:
         return annotation()
+    if annotation in _OF_ROWS:
+        return _OF_ROWS[annotation](1)
     origin = typing.get_origin(annotation)
     if origin is tuple:
         return (least(typing.get_args(annotation)[0]),)

@@ -38,3 +38,11 @@ def test_a_row_that_was_not_computed_has_only_waited() -> None:
     times = Times(0)
     times.trace(400, 0, 1, 0)
     assert (filled(times.queue()), filled(times.compute())) == ({0.0005: 1}, {})
+
+
+def test_rows_that_have_come_together_count_one_by_one_and_have_equal_traces() -> None:
+    together, single = Times(3), Times(3)
+    assert together.traces(100, 900, 3, 7, 3) == b"".join([single.trace(100, 900, 3, 7) for _ in range(3)])
+    assert (together.queue(), together.compute()) == (single.queue(), single.compute())
+    together.traces(100, 0, 3, 0, 2)
+    assert sum(together.compute().buckets) == 3

@@ -1,0 +1,159 @@
+"""Lean: the common orders of one decision, as columns. Pure.
+
+An order is common if nothing about it is rare: its request has one row, is no child and of no stream, has no deadline,
+is suspected of nothing, and its client has said neither when it began nor which trace it is part of; and every stage of
+its way takes and makes tensors of fixed shapes, in slots of one size, and is run for every request. All other orders go
+as they are.
+
+    dispatch ──order──▶ add ──▶ rows of one way ──take──▶ Orders.columns
+                         └─ None: it is not common
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+from pipeline.graph.compiled import CompiledPlan, CompiledStage
+from pipeline.graph.plan import Plan, StagePlan
+from pipeline.scheduler.ledger import Request
+from pipeline.wire.columns import Columns, HopColumn, TensorColumn
+from shm.handle import ENCODED, TensorHandle
+
+__all__ = ["Lean", "Rows", "Way"]
+
+Way = tuple[int, int, int, int, int]
+"""One hop: stage, worker, and the slot to fill: segment, slot, generation; generation 0: it fills none."""
+
+
+class Rows:
+    """Orders that take the same way, with the same tensors at the same places of their slots."""
+
+    __slots__ = ("attempts", "hops", "labels", "requests", "slots", "tensors")
+
+    def __init__(self, hops: Sequence[Way], tensors: Sequence[tuple[int, TensorHandle]]) -> None:
+        #: (stage, worker, segment) of each hop.
+        self.hops = [(hop[0], hop[1], hop[2]) for hop in hops]
+        #: (number, segment, offset, dtype, shape) of each tensor that is there.
+        self.tensors = [(number, h.segment, h.offset, h.dtype, h.shape) for number, h in tensors]
+        self.requests: list[int] = []
+        self.attempts: list[int] = []
+        self.labels: list[str] = []
+        #: Slots and generations: of each hop, then of each tensor.
+        self.slots: list[tuple[list[int], list[int]]] = [([], []) for _ in range(len(hops) + len(tensors))]
+
+    def columns(self) -> Columns:
+        """What is sent."""
+        packed = [(array("I", slots).tobytes(), array("Q", gens).tobytes()) for slots, gens in self.slots]
+        count = len(self.hops)
+        return Columns(
+            array("Q", self.requests).tobytes(),
+            array("I", self.attempts).tobytes(),
+            tuple(self.labels),
+            tuple([HopColumn(*hop, *slots) for hop, slots in zip(self.hops, packed)]),
+            tuple([TensorColumn(*tensor, *slots) for tensor, slots in zip(self.tensors, packed[count:])]),
+            (),
+        )
+
+
+class Lean:
+    """Says which orders are common, and puts those side by side.
+
+    Args:
+        enabled: False: none is common. For tests, which compare both ways.
+    """
+
+    def __init__(self, plan: Plan, compiled: CompiledPlan, enabled: bool = True) -> None:
+        self._stages = compiled.stages
+        self._may = [enabled and _may(mine, stage) for mine, stage in zip(plan.stages, compiled.stages)]
+        #: By the stages of a way: the tensors that they read and do not make; None: it is not common.
+        self._reads: dict[tuple[int, ...], tuple[int, ...] | None] = {}
+        self._rows: dict[tuple[object, ...], Rows] = {}
+
+    def add(self, request: Request, way: Sequence[Way]) -> tuple[tuple[int, int], ...] | None:
+        """Take in an order; None: it is not common. Otherwise the stages and workers of its way, for its story."""
+        if not is_common(request):
+            return None
+        stages = tuple([hop[0] for hop in way])
+        if stages not in self._reads:
+            self._reads[stages] = self._reads_of(stages)
+        reads = self._reads[stages]
+        if reads is None:
+            return None
+        tensors: list[tuple[int, TensorHandle]] = []
+        key: list[object] = [hop[1] for hop in way]
+        for number in reads:
+            handle = request.values[number]
+            if type(handle) is not TensorHandle:
+                return None
+            tensors.append((number, handle))
+            key += (handle.segment, handle.offset, handle.shape)
+        whole = tuple(key)
+        rows = self._rows.get(whole)
+        if rows is None:
+            rows = self._rows[whole] = Rows(way, tensors)
+        rows.requests.append(request.id)
+        rows.attempts.append(request.attempt)
+        rows.labels.append(request.label)
+        at = 0
+        for hop in way:
+            if hop[4]:
+                slots, generations = rows.slots[at]
+                slots.append(hop[3])
+                generations.append(hop[4])
+            at += 1
+        for _, handle in tensors:
+            slots, generations = rows.slots[at]
+            slots.append(handle.slot)
+            generations.append(handle.generation)
+            at += 1
+        return tuple([(hop[0], hop[1]) for hop in way])
+
+    def take(self) -> dict[int, list[Columns]]:
+        """What was added since the last call, by the worker that is sent it."""
+        if not self._rows:
+            return {}
+        taken, self._rows = self._rows, {}
+        found: dict[int, list[Columns]] = {}
+        for rows in taken.values():
+            found.setdefault(rows.hops[0][1], []).append(rows.columns())
+        return found
+
+    def _reads_of(self, way: Sequence[int]) -> tuple[int, ...] | None:
+        reads: dict[int, None] = {}
+        made: set[int] = set()
+        for index in way:
+            stage = self._stages[index]
+            if not self._may[index]:
+                return None
+            reads.update(dict.fromkeys([tensor for tensor in stage.sources if tensor not in made]))
+            made.update(range(stage.base, stage.base + stage.fields))
+        return tuple(reads)
+
+
+def is_common(request: Request) -> bool:
+    """Whether nothing about a request is rare."""
+    return not (
+        request.deadline
+        or request.deaths
+        or request.group
+        or request.skipped
+        or request.started
+        or request.traceparent
+        or request.stream is not None
+        or request.parent is not None
+        or request.rows > 1
+    )
+
+
+def _may(mine: StagePlan, stage: CompiledStage) -> bool:
+    """Whether orders of a stage can be common."""
+    fixed = all(spec.is_static and spec.dtype not in ENCODED and spec.many is None for spec in mine.inputs)
+    return (
+        fixed
+        and stage.made is not None
+        and stage.in_route
+        and not (stage.lists or stage.may_miss or stage.ends_order)
+        and stage.when is None
+        and len(stage.pools) <= 1
+    )
