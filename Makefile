@@ -47,7 +47,7 @@ test: $(VENV)/.dev  ## set up what is missing, then pass the test suite
 # What is passed once more with `link: ring` in the configs of the tests.
 OVER_RINGS := $(wildcard $(addprefix tests/faults/test_,aio.py dead_clients.py rings.py idle_clients.py \
 	killed_scheduler.py killed_workers.py removed_run_folders.py shared_clients.py)) \
-	$(addprefix tests/integration/test_,clients.py interrupted_sharing.py shared_clients.py)
+	$(addprefix tests/integration/test_,aio.py clients.py interrupted_sharing.py shared_clients.py)
 # What cannot be fetched (see `make test-build` and FOREIGN) has its tests skipped, and they say so.
 test-foreign: $(VENV)/.dev  ## pass the tests that need a package index (models, TensorRT-RTX, Triton, a browser) or minutes
 	@for part in $(RTX) $(FOREIGN); do \
