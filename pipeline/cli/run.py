@@ -167,9 +167,8 @@ def run_in_processes(
         )
     prepared = prepare_loaded(loaded)
     prepared.budget.refuse()
-    for name, note in prepared.notes:
-        if name == "link":
-            log("warning", f"link: {note}")
+    for level, note in prepared.of_link:
+        log(level, f"link: {note}")
     if not isinstance(segments, str) and (disk := disk_under(segments.dir)) is not None:
         why = f"{segments.dir} is on {disk}, a disk, to which the kernel writes each slot"
         log("warning", f"segments.dir: {why}; mount a tmpfs there")
