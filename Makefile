@@ -89,7 +89,9 @@ KSERVE        := build/kserve
 SCHEMATHESIS  := build/schemathesis
 BROWSER       := build/browser
 PEERS         := build/peers
-FOREIGN       := $(TRITON) $(TRITON_CLIENT) $(ANALYZER) $(MOSEC) $(MLSERVER) $(KSERVE) $(SCHEMATHESIS) $(BROWSER)
+FRIGATE       := build/frigate
+FRIGATE_COMMIT := e3fa70189324e5eb3b1dba756c153f6696f457de
+FOREIGN       := $(TRITON) $(TRITON_CLIENT) $(ANALYZER) $(MOSEC) $(MLSERVER) $(KSERVE) $(SCHEMATHESIS) $(BROWSER) $(FRIGATE)
 PYTHON_3_11    = $(shell for python in python3.11 python3 $(VENV)/bin/python; do \
 	"$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
 	&& { command -v "$$python"; break; }; done)
@@ -232,6 +234,15 @@ $(BROWSER)/.there: | $(VENV)/bin/python
 		[ "$$(id -u)" = 0 ] && command -v apt-get && apt-get update -qq \
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium; } >&2 \
 		|| PYTHONPATH=$(BROWSER) PLAYWRIGHT_BROWSERS_PATH=$(BROWSER) $(VENV)/bin/python -m playwright install chromium
+	@touch $@
+
+# Two files of it: the detector that connects to `pipeline detector`, and its base.
+$(FRIGATE)/.there:
+	@mkdir -p $(FRIGATE)
+	@for file in plugins/zmq_ipc.py detection_api.py; do \
+		curl -fsSL --max-time 60 -o $(FRIGATE)/$${file##*/} \
+			https://raw.githubusercontent.com/blakeblackshear/frigate/$(FRIGATE_COMMIT)/frigate/detectors/$$file || exit; \
+	done
 	@touch $@
 
 $(MLSERVER)/.there: | $(VENV)/bin/python

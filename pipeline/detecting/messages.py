@@ -1,4 +1,4 @@
-"""Messages: the protocol of Frigate's `zmq` detectors (frigate/detectors/plugins/zmq_ipc.py, version 0.17). Pure.
+"""Messages: the protocol of Frigate's `zmq` detectors (frigate/detectors/plugins/zmq_ipc.py, 0.18). Pure.
 
     a detector of Frigate (REQ)                                                          a pipeline (ROUTER)
       ──{"model_request": true, "model_name": "m.onnx"}─────────────────────────────────▶   before the first frame
@@ -10,6 +10,7 @@
 A detector that has waited in vain takes zeros for the detections, connects anew, and asks for the model again. It takes
 zeros without a line in its log. An answer of one frame it takes for the bytes of the table; if their number is wrong it
 logs a warning with that number, takes zeros, and goes on with the same connection. So that is how a request fails here.
+Earlier versions ask for no model.
 """
 
 from __future__ import annotations
