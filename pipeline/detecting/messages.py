@@ -1,4 +1,4 @@
-"""Messages: the protocol of Frigate's `zmq` detectors (frigate/detectors/plugins/zmq_ipc.py, 0.18). Pure.
+"""Messages: the protocol of Frigate's `zmq` detectors (class ZmqIpcDetector of Frigate 0.18). Pure.
 
     a detector of Frigate (REQ)                                                          a pipeline (ROUTER)
       ──{"model_request": true, "model_name": "m.onnx"}─────────────────────────────────▶   before the first frame
