@@ -39,8 +39,8 @@ run-ocr: $(VENV)/.core photos/text/page.png  ## read an invoice and a scanned pa
 sidecar: $(VENV)/.dev  ## an app and its pipeline, as the two containers of a pod, in namespaces of this machine
 	@$(VENV)/bin/python examples/sidecar/run.py $(ARGS)
 
-# Three at a time, even on two cores: tests of processes mostly wait.
-JOBS ?= 3
+# Four at a time, even on two cores: tests of processes mostly wait.
+JOBS ?= 4
 test: $(VENV)/.dev  ## set up what is missing, then pass the test suite
 	@$(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 

@@ -8,6 +8,8 @@
               in flight as the engine takes: one more than contexts
     decoded   clients write decoded pictures into slots -> scheduler -> inference worker -> clients
     jpeg      clients write JPEG files -> DecodeResize -> inference -> clients
+    scaling   decoded, with a worker on each of 1 and of --gpus GPUs by turns, and the ratio of each turn; only if
+              --only names it
     cache     how long plans take to build, with and without a timing cache; only if --only names it
 
 Compare only ratios within one run: the host's clocks and its other users change.
@@ -18,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -63,6 +66,7 @@ stages:
     use: stages.infer:Infer
     with: {{model: {model}, engine: tensorrt, contexts: {contexts}, inputs: {{image: "input:0"}}}}
     batch: {{max_size: {batch}, max_delay_ms: {delay}}}
+    replicas: {gpus}
 """
 
 _JPEG = """\
@@ -243,6 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--slots", default="float32,uint8", help="which of the models")
     parser.add_argument("--batches", type=_numbers, default=(1, 8))
     parser.add_argument("--contexts", type=_numbers, default=(1, 2, 4, 8))
+    parser.add_argument("--gpus", type=int, default=2, help="of scaling")
+    parser.add_argument("--rounds", type=int, default=3, help="of scaling")
     args = parser.parse_args(arguments)
     end_on_sigterm()
     import tensorrt
@@ -269,6 +275,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 model=models["uint8"], contexts=contexts, batch=8, delay=2, slots=256, decoders=decoders
             )
             _pipeline("jpeg", "jpeg", config, 8, contexts, ceiling.get(("uint8", 8, contexts)), 2, args, result)
+    if "scaling" in args.only:
+        _scaling(args, models, result)
     if "cache" in args.only:
         _timing_cache(models["float32"], result)
     if args.json:
@@ -300,10 +308,36 @@ def _decoded(args: Any, models: dict[str, Path], ceiling: dict[tuple[str, int, i
     for dtype, model in models.items():
         for batch, contexts in product(args.batches, args.contexts):
             config = _DECODED.format(
-                dtype=dtype, model=model, contexts=contexts, batch=batch, delay=2 if batch > 1 else 0, slots=512
+                dtype=dtype, model=model, contexts=contexts, batch=batch, delay=2 if batch > 1 else 0, slots=512, gpus=1
             )
             raw = ceiling.get((dtype, batch, contexts))
             _pipeline("decoded", dtype, config, batch, contexts, raw, args.clients, args, result)
+
+
+def _scaling(args: Any, models: dict[str, Path], result: dict[str, Any]) -> None:
+    """As many clients for each GPU; ratios of rates of one turn, since cores and clocks of a host change."""
+    result["scaling"] = []
+    print("\nscaling   slots    batch  contexts   one GPU/s   several/s   ratio   cores of the busiest with several")
+    for dtype, model in models.items():
+        for batch, contexts in product(args.batches, args.contexts):
+            turns = []
+            for _ in range(args.rounds):
+                rates = []
+                shape = {"dtype": dtype, "model": model, "contexts": contexts, "batch": batch}
+                for gpus in (1, args.gpus):
+                    config = _DECODED.format(**shape, delay=2 if batch > 1 else 0, slots=512 * gpus, gpus=gpus)
+                    window = max(64, 4 * batch)
+                    rate, seen = pipeline_rate(config, gpus * args.clients, window, args.seconds, dtype)
+                    rates.append(rate)
+                cores = ", ".join(f"{name} {used}" for name, used in seen["cores"].items() if used >= 0.05)
+                ratio = rates[1] / rates[0]
+                numbers = f"{rates[0]:11,.0f} {rates[1]:11,.0f} {ratio:7.2f}"
+                print(f"          {dtype:8} {batch:5} {contexts:9} {numbers}   {cores}", flush=True)
+                turns.append({"one": rates[0], "several": rates[1], "ratio": ratio, "cores": seen["cores"]})
+            middle = statistics.median(turn["ratio"] for turn in turns)
+            print(f"          {dtype:8} {batch:5} {contexts:9}   median of the ratios {middle:.2f}", flush=True)
+            case = {"slots": dtype, "batch": batch, "contexts": contexts, "gpus": args.gpus, "clients": args.clients}
+            result["scaling"].append({**case, "turns": turns, "ratio": middle})
 
 
 def _timing_cache(model: Path, result: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from pipeline.cli.pages import pages_of_plan, pages_table
 from pipeline.cli.tables import make_console, make_table
 from pipeline.config.quantities import format_bytes
 from pipeline.graph.budget import Budget
+from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.copying import possible_copies
 from pipeline.graph.plan import Plan
 from pipeline.prepare.preparation import Preparation, prepare
@@ -67,6 +68,7 @@ def _show(prepared: Preparation, console: Console) -> None:
         _copies(plan, console),
         _workers(plan, console),
         _pools(prepared.budget, plan.segment_dir or plan.segment_kind, console),
+        _rows(plan),
         _limits(prepared.budget, console),
     ):
         if not console.is_terminal:  # there, the table's own box keeps its distance
@@ -150,6 +152,18 @@ def _pools(budget: Budget, kind: str, console: Console) -> Table:
     table.add_section()
     table.add_row("all", str(sum(line.slots for line in budget.lines)), "", format_bytes(budget.nbytes))
     return table
+
+
+def _rows(plan: Plan) -> Text:
+    """How many rows a request may carry, what memory that takes, and why not more."""
+    if plan.rows == 1:
+        return Text(f"rows: a request carries one ({plan.why_rows}); a batch of n is n requests")
+    several = CompiledPlan.of(plan).several_pools
+    nbytes = sum(plan.pools[at].nbytes for at in several)
+    return Text(
+        f"rows: a request carries up to {plan.rows} ({plan.why_rows}); the slots of those with several take "
+        f"{format_bytes(nbytes)} of {format_bytes(plan.nbytes)}"
+    )
 
 
 def _limits(budget: Budget, console: Console) -> Table:

@@ -61,8 +61,10 @@ def replay(
     for row, error in batch.failed.items():
         print(f"row {row} failed: {type(error).__name__}: {error}")
     for spec in stage.outputs:
-        if spec.alias_of is None and 0 not in batch.failed:
-            print(f"output {spec.name}: {_brief(batch.result(0, spec.name))}")
+        for row in range(found.rows) if spec.alias_of is None else ():
+            if row not in batch.failed:
+                which = f"{spec.name} of row {row}" if found.rows > 1 else spec.name
+                print(f"output {which}: {_brief(batch.result(row, spec.name))}")
     print("it did not crash this time")
 
 
@@ -70,8 +72,8 @@ def _process(stage: Stage, found: Capsule, request: RequestInfo, debugger: bool)
     documents = {spec.name for spec in stage.inputs if spec.dtype == JSON}
     batch = batch_of(
         stage,
-        [request],
-        **{name: [_value(given, name in documents)] for name, given in found.inputs.items()},
+        [request] * found.rows,
+        **{name: _values(given, name in documents, found.rows) for name, given in found.inputs.items()},
     )
     process = stage.process
     if debugger:
@@ -81,6 +83,12 @@ def _process(stage: Stage, found: Capsule, request: RequestInfo, debugger: bool)
         returned = process(batch)
     batch.take(returned)
     return batch
+
+
+def _values(given: Any, document: bool, rows: int) -> list[Any]:
+    """One input as `batch_of` takes it, of each row."""
+    # With the ellipsis a row without dimensions is an array too.
+    return [_value(given, document)] if rows == 1 else [given[row, ...] for row in range(rows)]
 
 
 def _value(given: Any, document: bool) -> Any:

@@ -83,7 +83,8 @@ class AsyncInferRunner(Bindings):
         """
         client = self._client
         await client.ready()
-        requests, is_batch = call_of(client.specs, inputs, more, deadline_ms, priority, name, retries)
+        most = client.interface.rows
+        requests, is_batch = call_of(client.specs, inputs, more, deadline_ms, priority, name, retries, most)
         try:
             futures = client.put(requests, block=block)
             for request, future in zip(requests, futures):
@@ -304,7 +305,7 @@ class AsyncLoan(Lent):
         client = self._client
         await client.ready()
         shapes = given_of(client.specs, *self._given)
-        lay_out(client.specs, shapes)
+        lay_out(client.specs, shapes, client.interface.rows)
         self._request = request_of(client.specs, {}, None, 0, "", shapes=shapes)
         await client.lend(self._request)
         return self

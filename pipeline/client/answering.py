@@ -63,7 +63,7 @@ def result_of(
     moved = pending.moved.get(None if part is None else part.part)
     if moved is not None:
         return moved
-    reason = KEPT if not briefly and pending.borrowed.reads_enough else None
+    reason = KEPT if not briefly and pending.borrowed.read_enough(pending.rows > 1) else None
     return _result(pending, copied_bytes, part, reason)
 
 
@@ -75,8 +75,14 @@ def _result(pending: Pending, copied_bytes: int, part: Answer | None, reason: st
     names = tuple([tensor.name for tensor in interface.outputs])
     stages = traces_of(answer, interface.stages)
     number = None if part is None else part.part
+    outputs = answer.outputs
+    if pending.rows == 1:
+        outputs = tuple([h if isinstance(h, int) else h._replace(shape=(1, *h.shape)) for h in outputs])
+    elif pending.rows:
+        for lease in pending.leases.values():
+            lease.several = True
     return Result(
-        names, answer.outputs, pending.leases, table, pending.borrowed, stages, copied_bytes, number, reason
+        names, outputs, pending.leases, table, pending.borrowed, stages, copied_bytes, number, reason
     )  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 """Batches: which arrays of a call are one request, and which are many; and the answers of many as one. Pure.
 
     input of shape [1, 28, 28]      found (1, 28, 28)       one request
-                                    found (8, 1, 28, 28)    a batch: eight requests, each with one row of every input
+                                    found (8, 1, 28, 28)    a batch: one request, if it may carry so many rows
+                                                            several, as even as can be, if it may carry fewer
+                                                            eight, of one row each, if rows cannot go together
 """
 
 from __future__ import annotations
@@ -16,19 +18,25 @@ from pipeline.client.inputs import arrays_of, lay_out_arrays
 from pipeline.errors import InvalidRequest, RequestError
 from pipeline.wire.interface import Interface, Tensor
 from shm.handle import BYTES, ENCODED, JSON
+from shm.layout import ceil_div
 from shm.view import rows_of
 from stages.spec import TensorSpec
 
-__all__ = ["of_row", "requests_of", "stacked"]
+__all__ = ["evenly", "joined", "of_row", "of_rows", "requests_of", "stacked"]
 
 Array = NDArray[Any]
 
 
-def requests_of(specs: Mapping[str, TensorSpec], given: Mapping[str, Any]) -> tuple[list[dict[str, Array]], bool]:
+def requests_of(
+    specs: Mapping[str, TensorSpec], given: Mapping[str, Any], most: int = 1
+) -> tuple[list[dict[str, Array]], bool]:
     """The requests of a call, each as arrays by input name, and whether they are a batch.
 
     A batch has one dimension more than the spec, in front, in every input; a "json" input of a batch is a list of as
     many values. The rows are views of the caller's arrays.
+
+    Args:
+        most: how many rows one request may carry; if several, the requests of a batch have the dimension too.
 
     Raises:
         InvalidRequest: an input is missing or unknown, a dtype or a shape is another than expected, or the inputs of a
@@ -39,6 +47,15 @@ def requests_of(specs: Mapping[str, TensorSpec], given: Mapping[str, Any]) -> tu
     if count is None:
         lay_out_arrays(specs, arrays)
         return [arrays], False
+    if most > 1:
+        pieces = []
+        start = 0
+        for size in evenly(count, most):
+            pieces.append({name: array[start : start + size] for name, array in arrays.items()})
+            start += size
+        # All rows of an array are of one shape.
+        lay_out_arrays(specs, pieces[0], most)
+        return pieces, True
     rows: list[dict[str, Array]] = [{} for _ in range(count)]
     for name, spec in specs.items():
         column = _values_of(name, given[name], count, spec) if spec.dtype == JSON else rows_of(arrays[name])
@@ -98,6 +115,52 @@ def of_row(error: RequestError, row: int, rows: int) -> RequestError:
     told.__dict__.update(error.__dict__)
     told.__cause__ = error.__cause__
     return told
+
+
+def evenly(rows: int, most: int) -> list[int]:
+    """So many rows in as few requests of at most `most` rows as can be, the numbers of which differ by one at most."""
+    requests = ceil_div(rows, most)
+    least, more = divmod(rows, requests)
+    return [least + (number < more) for number in range(requests)]
+
+
+def of_rows(error: RequestError, number: int, sizes: Sequence[int]) -> RequestError:
+    """The error of one of a batch's requests, as the error of the batch.
+
+    Args:
+        number: of the request.
+        sizes: how many rows each of them carries.
+    """
+    start, size, rows = sum(sizes[:number]), sizes[number], sum(sizes)
+    if size == 1:
+        return of_row(error, start, rows)
+    # "row 2 of 4: ..." is what the request says of its own rows.
+    text = str(error)
+    row, _, rest = text.removeprefix("row ").partition(" of ")
+    count, colon, why = rest.partition(": ")
+    if text.startswith("row ") and row.isdecimal() and count.isdecimal() and colon:
+        told = type(error)(why)
+        told.__dict__.update(error.__dict__)
+        told.__cause__ = error.__cause__
+        return of_row(told, start + int(row), rows)
+    if len(sizes) == 1:
+        return error
+    told = type(error)(f"rows {start} to {start + size - 1} of {rows}: {text}")
+    told.__dict__.update(error.__dict__)
+    told.__cause__ = error.__cause__
+    return told
+
+
+def joined(interface: Interface, results: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], int]:
+    """As `stacked`, of results that have an axis of rows."""
+    values: dict[str, Any] = {}
+    copied = 0
+    for tensor in interface.outputs:
+        array = np.concatenate([result[tensor.name] for result in results])
+        array.flags.writeable = False
+        values[tensor.name] = array
+        copied += array.nbytes
+    return values, copied
 
 
 def stacked(interface: Interface, results: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], int]:

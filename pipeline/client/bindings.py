@@ -96,6 +96,7 @@ def request_of(
     *,
     in_parts: bool = False,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    rows: int = 0,
 ) -> Request:
     """A request of a call's options; see `Request`.
 
@@ -112,7 +113,7 @@ def request_of(
     deadline = 0 if deadline_ms is None else time.monotonic_ns() + int(deadline_ms * 1e6)
     return Request(
         arrays, specs, deadline=deadline, priority=int(priority), name=short_name(name or ""), retries=retries,
-        in_parts=in_parts, shapes=shapes,
+        in_parts=in_parts, shapes=shapes, rows=rows,
     )  # fmt: skip
 
 
@@ -124,12 +125,14 @@ def call_of(
     priority: int,
     name: Any,
     retries: int,
+    most: int = 1,
 ) -> tuple[list[Request], bool]:
     """The requests of one call of `infer`, and whether they are a batch.
 
     Args:
         inputs, more: as the caller has given them; see `given_of`.
         name: of the request, or the value of the input that is called `name`.
+        most: how many rows one request may carry.
 
     Raises:
         InvalidRequest: the inputs do not fit the pipeline's, or an option is not what it must be.
@@ -137,8 +140,12 @@ def call_of(
     given = given_of(specs, inputs, more)
     if name is not None and "name" in specs and "name" not in given:
         given, name = {**given, "name": name}, None
-    rows, is_batch = requests_of(specs, given)
-    return [request_of(specs, row, deadline_ms, priority, name, retries) for row in rows], is_batch
+    made = []
+    arrays, is_batch = requests_of(specs, given, most)
+    for each in arrays:
+        rows = len(next(iter(each.values()))) if is_batch and most > 1 else 0
+        made.append(request_of(specs, each, deadline_ms, priority, name, retries, rows=rows))
+    return made, is_batch
 
 
 def many_of(

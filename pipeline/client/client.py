@@ -33,7 +33,7 @@ from pipeline.client.calls import CALLS, NESTED, is_within
 from pipeline.client.draft import Draft, HeldDraft, parts_of
 from pipeline.client.exchange import Exchange
 from pipeline.client.future import Future
-from pipeline.client.inputs import arrays_of, fill_in, given_of, lay_out, limit_of, misfit_of, stored_shapes
+from pipeline.client.inputs import Layout, arrays_of, fill_in, given_of, lay_out, limit_of, misfit_of, stored_shapes
 from pipeline.client.program import program
 from pipeline.client.result import COPIED_BYTES, Result
 from pipeline.client.session import Session
@@ -245,8 +245,9 @@ class Client:
 
         Args:
             inputs: shapes by input name, beside those by keyword; see `submit`.
-            shapes: the shape of each input, a tuple of ints; of a "json" input the bytes of its text, and of a "bytes"
-                input with one extent more, the bytes of all elements and their lengths (see `shm.elements`).
+            shapes: the shape of each input, a tuple of ints, of a batch as in `submit`; of a "json" input the bytes of
+                its text, and of a "bytes" input with one extent more, the bytes of all elements and their lengths (see
+                `shm.elements`).
 
         Raises:
             InvalidRequest: a shape does not fit the pipeline's inputs.
@@ -275,8 +276,8 @@ class Client:
         self, inputs: Mapping[str, tuple[int, ...]] | None, shapes: dict[str, Any]
     ) -> Draft | None:
         specs = self._session.specs
-        layout, nbytes = lay_out(specs, given_of(specs, inputs, shapes))
-        grant = self._exchange.slot_now(nbytes)
+        layout = lay_out(specs, given_of(specs, inputs, shapes), self._session.interface.rows)
+        grant = self._exchange.slot_now(layout)
         return None if grant is None else self._make_draft(grant, layout, HeldDraft)
 
     def _connected(self, timeout_s: float | None, call: Callable[[], T]) -> T:
@@ -292,15 +293,13 @@ class Client:
                     raise
 
     def _draft(self, shapes: Mapping[str, tuple[int, ...]], timeout_s: float | None, kind: type[Draft]) -> Draft:
-        layout, nbytes = lay_out(self._session.specs, shapes)
+        layout = lay_out(self._session.specs, shapes, self._session.interface.rows)
         limit = None if timeout_s is None else limit_of(timeout_s)
-        return self._make_draft(self._exchange.slot(nbytes, limit), layout, kind)
+        return self._make_draft(self._exchange.slot(layout, limit), layout, kind)
 
-    def _make_draft(
-        self, grant: Grant, layout: list[tuple[int, str, tuple[int, ...]]], kind: type[Draft]
-    ) -> Draft:
-        handles, views = parts_of(self._session.table, self._session.specs, grant.slot, layout)
-        grant.draft = draft = kind(self, grant.slot, handles, views)
+    def _make_draft(self, grant: Grant, layout: Layout, kind: type[Draft]) -> Draft:
+        handles, views = parts_of(self._session.table, self._session.specs, grant.slot, layout.places)
+        grant.draft = draft = kind(self, grant.slot, handles, views, layout.rows)
         return draft
 
     @_call
@@ -332,7 +331,8 @@ class Client:
         **more: Any,
     ) -> Future:
         """Send one request: arrays or bytes by input name, a JSON value for a "json" input, an array or nested lists
-        of `bytes` or texts for a "bytes" input.
+        of `bytes` or texts for a "bytes" input. If all arrays have one axis more than their inputs, in front, they are
+        the rows of a batch, as many as one request may carry (`interface.rows`), and so are the arrays of its answer.
 
         Args:
             inputs: the inputs by name, whatever they are called; also as `inputs=`, unless an input is called that.

@@ -32,10 +32,14 @@ class _Owner(Protocol):
 class Filling:
     """A slot that is being filled: one writable array for each input."""
 
-    __slots__ = ("__weakref__", "handles", "inputs", "open", "slot")
+    __slots__ = ("__weakref__", "handles", "inputs", "open", "rows", "slot")
 
-    def __init__(self, slot: SlotRef, handles: tuple[TensorHandle, ...], views: Mapping[str, Array]) -> None:
+    def __init__(
+        self, slot: SlotRef, handles: tuple[TensorHandle, ...], views: Mapping[str, Array], rows: int = 0
+    ) -> None:
         self.slot = slot
+        #: How many rows of a batch it is for (see `inputs.Layout`).
+        self.rows = rows
         self.handles = handles
         #: name -> writable view; "json" inputs are their UTF-8 bytes, "bytes" inputs their encoding
         #: (see `shm.elements`). Read-only once it is submitted: the slot is then
@@ -43,6 +47,14 @@ class Filling:
         self.inputs = views
         #: Neither submitted nor discarded.
         self.open = True
+
+    @property
+    def as_sent(self) -> tuple[TensorHandle, ...]:
+        """The handles of the submission. One row has none with an axis of rows: it is sent as what is no batch, and its
+        answer gets the axis when it is read."""
+        if self.rows != 1:
+            return self.handles
+        return tuple([handle._replace(shape=handle.shape[1:]) for handle in self.handles])
 
     def close(self) -> None:
         """Called by the client: the slot is not this draft's any more."""
@@ -82,9 +94,10 @@ class Draft(Filling):
     __slots__ = ("_owner",)
 
     def __init__(
-        self, owner: _Owner, slot: SlotRef, handles: tuple[TensorHandle, ...], views: Mapping[str, Array]
-    ) -> None:
-        super().__init__(slot, handles, views)
+        self, owner: _Owner, slot: SlotRef, handles: tuple[TensorHandle, ...], views: Mapping[str, Array],
+        rows: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(slot, handles, views, rows)
         self._owner = owner
 
     def submit(

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from pipeline.client.access import Access
 from pipeline.client.carrier import ALIVE_CHECK_MS, LAST_WORDS_MS, LOOK_MS, Carrier
+from pipeline.client.inputs import Layout
 from pipeline.client.session import Session
 from pipeline.client.slots import Ask, Grant
 from pipeline.errors import NotInTime, PipelineError, Unavailable
@@ -205,8 +206,8 @@ class Exchange(Carrier):
 
     # -- waiting --------------------------------------------------------------------------------
 
-    def slot(self, nbytes: int, timeout_s: float | None) -> Grant:
-        """A slot that holds this many bytes; waits for one, at most `timeout_s` seconds.
+    def slot(self, layout: Layout, timeout_s: float | None) -> Grant:
+        """A slot for such a request; waits for one, at most `timeout_s` seconds.
 
         Raises:
             InvalidRequest: no slot is large enough.
@@ -215,7 +216,7 @@ class Exchange(Carrier):
             Unavailable: the pipeline has stopped or died.
         """
         session = self.session
-        segment = session.slots.segment_for(nbytes)
+        segment = session.slots.segment_for(layout.nbytes, layout.rows)
         if (grant := session.grant(segment)) is not None:
             return grant
         try:
@@ -233,7 +234,7 @@ class Exchange(Carrier):
                 self._until_over(session.give_up(segment, time.monotonic_ns()))
             raise
 
-    def slot_now(self, nbytes: int) -> Grant | None:
+    def slot_now(self, layout: Layout) -> Grant | None:
         """As `slot`, but None if no slot is free now.
 
         Raises:
@@ -241,7 +242,7 @@ class Exchange(Carrier):
             Unavailable: the pipeline has stopped or died.
         """
         session = self.session
-        segment = session.slots.segment_for(nbytes)
+        segment = session.slots.segment_for(layout.nbytes, layout.rows)
         if (grant := session.grant(segment)) is not None:
             return grant
         ask = session.ask_now(segment, time.monotonic_ns())

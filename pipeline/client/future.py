@@ -30,7 +30,7 @@ class Pending:
 
     __slots__ = (
         "__weakref__", "_error", "answer", "answered_ns", "borrowed", "interface", "leases", "moved", "received",
-        "submitted_ns", "table", "tag",
+        "rows", "submitted_ns", "table", "tag",
     )  # fmt: skip
 
     def __init__(self, tag: int, borrowed: Leases, table: SegmentTable, interface: Interface, now: int) -> None:
@@ -55,6 +55,8 @@ class Pending:
         #: Monotonic nanoseconds of the submission and of the answer (0: not yet).
         self.submitted_ns = now
         self.answered_ns = 0
+        #: How many rows of a batch it carries; 0: it is no batch.
+        self.rows = 0
 
     @property
     def request(self) -> str:

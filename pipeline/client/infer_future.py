@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from pipeline.client.batches import of_row
+from pipeline.client.batches import of_rows
 from pipeline.client.io_thread import IOThread
 from pipeline.client.reading import read, read_batch
 from pipeline.client.request import Request
@@ -57,8 +57,8 @@ class InferFuture(ResultFuture):
         if self._over or (error is None and self._left):
             return
         if error is not None and self._is_batch and isinstance(error, RequestError):
-            rows = len(self._requests)
-            error = of_row(error, [each is request for each in self._requests].index(True), rows)
+            sizes = [each.rows or 1 for each in self._requests]
+            error = of_rows(error, [each is request for each in self._requests].index(True), sizes)
         if self._end(error) and error is not None and self._is_batch:
             # An answer that lacks a row is none.
             self._drop()

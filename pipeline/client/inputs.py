@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,16 @@ _ARGUMENTS = ("deadline_ms", "priority", "retries", "block")
 
 Array = NDArray[Any]
 
-Layout = tuple[list[tuple[int, str, tuple[int, ...]]], int]
-"""Where the inputs of a request lie in a slot: (offset, dtype, shape) of each; and the bytes of all of them."""
+
+class Layout(NamedTuple):
+    """Where the inputs of a request lie in a slot."""
+
+    places: list[tuple[int, str, tuple[int, ...]]]
+    """(offset, dtype, shape) of each input."""
+    nbytes: int
+    """Of all of them."""
+    rows: int = 0
+    """How many rows of a batch they are; 0: they are no batch, and have no axis of rows."""
 
 
 def given_of(specs: Mapping[str, TensorSpec], inputs: object, keywords: dict[str, Any]) -> dict[str, Any]:
@@ -187,11 +195,12 @@ def _conversion(expected: str, found: np.dtype[Any], value: object) -> str:
     return f"; write {line}" if np.can_cast(found, expected, "same_kind") else f"; if its values fit, write {line}"
 
 
-def lay_out(specs: Mapping[str, TensorSpec], shapes: Mapping[str, Any]) -> Layout:
-    """Where inputs of these shapes lie in a slot: (offset, dtype, shape) of each, and the bytes of all of them.
+def lay_out(specs: Mapping[str, TensorSpec], shapes: Mapping[str, Any], most: int = 1) -> Layout:
+    """Where inputs of these shapes lie in a slot.
 
     Args:
-        shapes: as `TensorSpec.stored_shape`.
+        shapes: as `TensorSpec.stored_shape`; those of a batch have one axis more, in front.
+        most: how many rows one request may carry.
 
     Raises:
         InvalidRequest: an input is missing or unknown, or a shape does not fit its spec.
@@ -203,25 +212,50 @@ def lay_out(specs: Mapping[str, TensorSpec], shapes: Mapping[str, Any]) -> Layou
             extents[name] = extents_of(shapes[name])
         except SpecMismatch as error:
             raise InvalidRequest(f"input {name!r}: {error}") from None
-    return _lay_out(specs, extents)
+    return _lay_out(specs, extents, most)
 
 
-def lay_out_arrays(specs: Mapping[str, TensorSpec], arrays: Mapping[str, Array]) -> Layout:
+def lay_out_arrays(specs: Mapping[str, TensorSpec], arrays: Mapping[str, Array], most: int = 1) -> Layout:
     """As `lay_out`, of arrays of `arrays_of`."""
     _refuse_other_names(specs, arrays)
-    return _lay_out(specs, stored_shapes(arrays))
+    return _lay_out(specs, stored_shapes(arrays), most)
 
 
-def _lay_out(specs: Mapping[str, TensorSpec], shapes: Mapping[str, tuple[int, ...]]) -> Layout:
+def _lay_out(specs: Mapping[str, TensorSpec], shapes: Mapping[str, tuple[int, ...]], most: int) -> Layout:
     offset = 0
     layout: list[tuple[int, str, tuple[int, ...]]] = []
+    rows = _rows_of(specs, shapes, most) if most > 1 else 0
     for name, spec in specs.items():
         shape = shapes[name]
-        if shape != spec.stored_shape and (why := spec.misfit(spec.dtype, shape)) is not None:
+        if rows:
+            if (why := spec.misfit(spec.dtype, shape[1:])) is not None:
+                raise InvalidRequest(f"input {name!r}: in each row, {why}")
+        elif shape != spec.stored_shape and (why := spec.misfit(spec.dtype, shape)) is not None:
             raise InvalidRequest(f"input {name!r}: {why}")
         layout.append((offset, spec.dtype, shape))
         offset += round_up(nbytes_of(spec.dtype, shape))
-    return layout, offset
+    return Layout(layout, offset, rows)
+
+
+def _rows_of(specs: Mapping[str, TensorSpec], shapes: Mapping[str, tuple[int, ...]], most: int) -> int:
+    """How many rows of a batch these are; 0: they are none, or do not fit.
+
+    Raises:
+        InvalidRequest: more than one request may carry, none, or different numbers.
+    """
+    if not specs or any(len(shapes[name]) != len(spec.shape) + 1 for name, spec in specs.items()):
+        return 0
+    counts = {name: shapes[name][0] for name in specs}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{name!r} has {count}" for name, count in counts.items())
+        raise InvalidRequest(f"the inputs of a batch have the same number of rows, and {told}")
+    rows = next(iter(counts.values()))
+    if not 1 <= rows <= most:
+        raise InvalidRequest(
+            f"expected 1 to {most} rows, which one request of this pipeline may carry, found {rows}: "
+            f"`InferRunner.infer` sends a larger batch as several requests, and `ingress.rows` allows more"
+        )
+    return rows
 
 
 def _refuse_other_names(specs: Mapping[str, TensorSpec], given: Mapping[str, Any]) -> None:

@@ -44,7 +44,7 @@ class _Unread(Protocol):
 class Lease:
     """One borrowed slot of an answer. It is given back when nothing refers to it any more."""
 
-    __slots__ = ("__weakref__", "_leases", "armed", "read", "slot")
+    __slots__ = ("__weakref__", "_leases", "armed", "read", "several", "slot")
 
     def __init__(self, slot: SlotRef, leases: Leases) -> None:
         self.slot = slot
@@ -54,6 +54,8 @@ class Lease:
         self.armed = False
         #: Whether an array of a result is on its slot.
         self.read = False
+        #: Whether it is a slot of a request of several rows.
+        self.several = False
 
 
 class _Ticket(weakref.ref[Lease]):
@@ -115,6 +117,8 @@ class Leases:
         self.seen = 0
         #: How many slots may be under arrays of results before the outputs of further results are copied.
         self.most_read = 1
+        #: The same of requests of several rows, which have slots of their own.
+        self.most_read_of_several = 1
         self.copies = Copies()
         self._epoch = _Epoch()
         self._on_end = _reporter(weakref.ref(self))
@@ -156,17 +160,24 @@ class Leases:
         """Slots of answers that this process still holds."""
         return len(self._epoch.tickets) - len(self._epoch.dropped)
 
-    def limit_reading(self, slots: int) -> None:
-        """Let arrays of results be on an eighth of so many slots, and on one at least; results beyond are copies."""
-        self.most_read = max(1, slots // _READ_PART)
+    def limit_reading(self, slots: Sequence[int], by_rows: bool = False) -> None:
+        """Let arrays of results be on an eighth of the slots, and on one at least; results beyond are copies.
 
-    @property
-    def reads_enough(self) -> bool:
-        """Whether arrays of results are on as many slots as may be."""
-        if self.count < self.most_read:
+        Args:
+            slots: of each segment that the client fills, by rising slot size.
+            by_rows: the last one is for requests of several rows: it counts by itself.
+        """
+        of_several = slots[-1] if by_rows else 0
+        self.most_read = max(1, (sum(slots) - of_several) // _READ_PART)
+        self.most_read_of_several = max(1, of_several // _READ_PART)
+
+    def read_enough(self, several: bool = False) -> bool:
+        """Whether arrays of results are on as many slots as may be: of requests of one row, or of several."""
+        most = self.most_read_of_several if several else self.most_read
+        if self.count < most:
             return False
-        tickets = tuple(self._epoch.tickets)
-        return sum([1 for ticket in tickets if (lease := ticket()) is not None and lease.read]) >= self.most_read
+        leases = [ticket() for ticket in tuple(self._epoch.tickets)]
+        return sum([each is not None and each.read and each.several is several for each in leases]) >= most
 
     @property
     def dropped(self) -> bool:

@@ -107,8 +107,8 @@ class Queue:
         session = self._session
         if not self._is_connected() or self._unplaced or session.holds_back:
             return False
-        layout, nbytes = self._layout_of(request)
-        request.segment = segment = session.slots.segment_for(nbytes)
+        layout = self._layout_of(request)
+        request.segment = segment = session.slots.segment_for(layout.nbytes, layout.rows)
         if self._lines.get(segment) or (grant := session.grant(segment)) is None:
             return False
         request.draft = self._filling(grant, layout)
@@ -290,7 +290,8 @@ class Queue:
                         f"replaced by another one, with other inputs, while this request waited"
                     )
         shapes = request.shapes
-        layout = lay_out_arrays(specs, request.inputs) if shapes is None else lay_out(specs, shapes)
+        most = self._session.interface.rows
+        layout = lay_out_arrays(specs, request.inputs, most) if shapes is None else lay_out(specs, shapes, most)
         request.layout = specs, layout
         return layout
 
@@ -302,8 +303,8 @@ class Queue:
             line = self._unplaced
             request.segment = -1
         else:
-            _, nbytes = self._layout_of(request)
-            request.segment = self._session.slots.segment_for(nbytes)
+            layout = self._layout_of(request)
+            request.segment = self._session.slots.segment_for(layout.nbytes, layout.rows)
             line = self._lines.setdefault(request.segment, deque())
         request.put_at = now
         if request.deadline and (self._soonest == 0 or request.deadline < self._soonest):
@@ -341,8 +342,8 @@ class Queue:
         while self._unplaced:
             request = self._unplaced[0]
             try:
-                _, nbytes = self._layout_of(request)
-                request.segment = self._session.slots.segment_for(nbytes)
+                layout = self._layout_of(request)
+                request.segment = self._session.slots.segment_for(layout.nbytes, layout.rows)
                 self._lines.setdefault(request.segment, deque()).append(request)
             except InvalidRequest as error:
                 self._waiting -= 1
@@ -377,7 +378,7 @@ class Queue:
                 return
             request = line[0]
             try:
-                draft = self._filling(grant, self._layout_of(request)[0])
+                draft = self._filling(grant, self._layout_of(request))
                 if request.shapes is not None:
                     request.draft = draft
                     done.append(request)
@@ -391,7 +392,7 @@ class Queue:
             line.popleft()
             self._waiting -= 1
 
-    def _filling(self, grant: Grant, layout: list[tuple[int, str, tuple[int, ...]]]) -> Filling:
+    def _filling(self, grant: Grant, layout: Layout) -> Filling:
         """A granted slot, to be filled.
 
         Raises:
@@ -399,11 +400,11 @@ class Queue:
         """
         session = self._session
         try:
-            handles, views = parts_of(session.table, session.specs, grant.slot, layout)
+            handles, views = parts_of(session.table, session.specs, grant.slot, layout.places)
         except ShmError as error:
             session.give_back([grant.slot])
             raise Unavailable(f"{error}; the pipeline's memory has changed under this client: send again") from error
-        grant.draft = draft = Filling(grant.slot, handles, views)
+        grant.draft = draft = Filling(grant.slot, handles, views, layout.rows)
         return draft
 
     def _submit(self, request: Request, draft: Filling, now: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.client.answering import result_of, stages_of
-from pipeline.client.batches import of_row, stacked
+from pipeline.client.batches import joined, of_rows, stacked
 from pipeline.client.copies import STACKED
 from pipeline.client.request import Request
 from pipeline.client.result import Result
@@ -41,17 +41,19 @@ def read_batch(session: Session, requests: Sequence[Request]) -> Result:
     Raises:
         RequestError: one has failed; it says which row that is.
     """
-    for row, request in enumerate(requests):
+    for number, request in enumerate(requests):
         try:
             raise_error(request)
         except RequestError as error:
-            raise of_row(error, row, len(requests)) from error.__cause__
+            raise of_rows(error, number, [each.rows or 1 for each in requests]) from error.__cause__
+    if len(requests) == 1 and requests[0].rows:
+        return _read(session, requests[0], None, briefly=False)
     # Not the session's, which may be that of a later version.
     pending = requests[0].pending
     assert pending is not None
     interface = pending.interface
     rows = [_read(session, request, None, briefly=True) for request in requests]
-    values, copied = stacked(interface, rows)
+    values, copied = (joined if requests[0].rows else stacked)(interface, rows)
     session.copies.add(STACKED, copied)
     return Result.of_batch(tuple([tensor.name for tensor in interface.outputs]), values, stages_of(rows), copied)
 

@@ -50,11 +50,12 @@ class Request:
         in_parts: its parts are wanted as they come (`Queue.parted`).
         shapes: by input name, if the slot is lent to the caller, who writes the inputs; then there are none yet.
         owner: whatever the code around the queue keeps with it, such as a future.
+        rows: of a batch that its inputs have, one axis more than their specs, in front; 0: they are none.
     """
 
     __slots__ = (
         "__weakref__", "_error", "deadline", "draft", "in_parts", "inputs", "layout", "name", "number", "owner",
-        "parts_told", "pending", "priority", "put_at", "retries", "segment", "shapes", "specs",
+        "parts_told", "pending", "priority", "put_at", "retries", "rows", "segment", "shapes", "specs",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +70,7 @@ class Request:
         in_parts: bool = False,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         owner: Any = None,
+        rows: int = 0,
     ) -> None:
         self.inputs = inputs
         self.specs = specs
@@ -79,6 +81,7 @@ class Request:
         self.in_parts = in_parts
         self.shapes = shapes
         self.owner = owner
+        self.rows = rows
         #: Its slot, while its inputs are being written there by the caller.
         self.draft: Filling | None = None
         #: Where its inputs lie in a slot of a pipeline with these inputs, once that was asked for.

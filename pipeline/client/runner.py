@@ -82,7 +82,8 @@ class InferRunner(Bindings):
         """
         client = self._client
         client.ready()
-        requests, is_batch = call_of(client.specs, inputs, more, deadline_ms, priority, name, retries)
+        most = client.interface.rows
+        requests, is_batch = call_of(client.specs, inputs, more, deadline_ms, priority, name, retries, most)
         if is_batch:
             return client.send_batch(requests, block=block)
         return client.send(requests, block=block)[0]
@@ -156,5 +157,5 @@ class InferRunner(Bindings):
         client.ready()
         specs = client.specs
         given = given_of(specs, inputs, shapes)
-        lay_out(specs, given)
+        lay_out(specs, given, client.interface.rows)
         return Loan(client, given, timeout_s)

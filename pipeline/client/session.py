@@ -233,7 +233,7 @@ class Session:
         self.interface, self.table, self._epoch, self.successor = interface, table, welcome.epoch, ""
         self.specs = interface.specs
         self.welcome = None
-        self.there.limit_reading(sum([slots for _, _, slots in pools]))
+        self.there.limit_reading([slots for _, _, slots in pools], self.interface.rows > 1)
         # Last: until then hello is said once more, if this is interrupted.
         self.lost = None
 
@@ -400,7 +400,8 @@ class Session:
         tag, self._next_tag = self._next_tag, self._next_tag + 1
         made = future(tag)
         # In this order: `mend` takes the slot of a submission that waits here away from its draft.
-        self._submissions.append(Submission(tag, draft.slot, draft.handles, deadline, priority, name))
+        made.rows, rows = draft.rows, max(1, draft.rows)
+        self._submissions.append(Submission(tag, draft.slot, draft.as_sent, deadline, priority, name, rows=rows))
         draft.close()
         self.slots.remove(draft.slot)
         self.futures[tag] = weakref.ref(made)
@@ -485,8 +486,7 @@ class Session:
                 self.unread.add(future)
                 finished.append(future)
         self.slots.settled = message.settled
-        if message.successor:
-            self.successor = message.successor
+        self.successor = message.successor or self.successor
         leases.seen = message.number
         for tag in tags:
             self.futures.pop(tag, None)

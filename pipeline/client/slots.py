@@ -146,13 +146,13 @@ class Slots:
         #: When (monotonic nanoseconds) an ask for a segment was last in vain, and how much was under way then.
         self._full: dict[int, tuple[int, int]] = {}
 
-    def segment_for(self, nbytes: int) -> int:
-        """The segment with the smallest slots that hold this many bytes.
+    def segment_for(self, nbytes: int, rows: int = 0) -> int:
+        """The segment with the smallest slots that hold this many bytes; for several rows, the one of such requests.
 
         Raises:
             InvalidRequest: no slot does.
         """
-        for slot_bytes, segment, _ in self._pools:
+        for slot_bytes, segment, _ in self._pools[-1:] if rows > 1 else self._pools:
             if nbytes <= slot_bytes:
                 return segment
         raise InvalidRequest(f"the inputs take {nbytes} bytes; the largest slot has {self._pools[-1][0]}")

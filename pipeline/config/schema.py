@@ -278,8 +278,11 @@ class StageConfig(Node):
 class IngressConfig(Node):
     """The entry of requests: between the clients and the first stages."""
 
-    slots: SlotCount = Field(
-        default=AUTO, description="Requests that may be inside the pipeline at once."
+    slots: SlotCount = Field(default=AUTO, description="Requests that may be inside the pipeline at once.")
+    rows: int | None = Field(
+        default=None, ge=1, le=4096,
+        description="Rows that one request may carry in a slot, if all tensors are of fixed shapes; a larger batch is "
+        "several requests. Default: 1; with `serve.batched` its largest batch, as far as slots stay below 256 KiB.",
     )
 
 
@@ -369,8 +372,7 @@ class ServeConfig(Node):
 
     batched: bool = Field(
         default=False,
-        description="Whether clients of the gateway see a batch axis before the axes of every tensor. A request of n "
-        "rows is n requests of the pipeline.",
+        description="Whether clients of the gateway see a batch axis in front. See `ingress.rows`.",
     )
     max_batch_size: int | None = Field(
         default=None,

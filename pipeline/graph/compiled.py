@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pipeline.graph.branches import has_branches, needs_of
 from pipeline.graph.plan import INGRESS, Edge, Plan, StagePlan
 from pipeline.wire.route import MOST_INPUTS
-from shm.handle import ENCODED
+from shm.handle import ENCODED, nbytes_of
+from shm.layout import round_up
 
 __all__ = ["NO_POOL", "CompiledPlan", "CompiledStage", "Scope"]
 
@@ -84,9 +85,28 @@ class CompiledStage:
     the stage finds."""
     guards_last_slot: bool
     """Whether its slots are handed out as `Scope.guards_last_slot` says."""
+    by_rows: bool
+    """Whether its second pool is for requests of several rows; otherwise pools differ by how much the stage makes."""
     credits: int
     quantum: int
     """How many children of one request are served before it is the next request's turn."""
+
+    @property
+    def sized(self) -> bool:
+        """Whether its slots are of several sizes, of which one is guessed."""
+        return len(self.pools) > 1 and not self.by_rows
+
+    def made_of(self, rows: int) -> tuple[tuple[int, str, tuple[int, ...]], ...] | None:
+        """As `made`, in a slot of a request of so many rows."""
+        if rows == 1 or self.made is None:
+            return self.made
+        made = []
+        offset = 0
+        for _, dtype, shape in self.made:
+            whole = (rows, *shape)
+            made.append((offset, dtype, whole))
+            offset = round_up(offset + nbytes_of(dtype, whole))
+        return tuple(made)
 
     @property
     def may_part(self) -> bool:
@@ -147,6 +167,15 @@ class CompiledPlan:
     """Indices of the pools that clients fill, by rising slot size."""
     answered: int
     """Index of the scope that has the outputs: 0, or that of the children, if each is answered by itself."""
+    rows: int
+    """How many rows one request may carry."""
+
+    @property
+    def several_pools(self) -> tuple[int, ...]:
+        """Indices of the pools for requests of several rows."""
+        if self.rows == 1:
+            return ()
+        return (self.ingress_pools[-1], *[stage.pools[-1] for stage in self.stages if stage.pools])
 
     @property
     def slots_of_answer(self) -> int:
@@ -213,6 +242,7 @@ class _Maker:
             output_sources=tuple(self._bit(name) for name in written),
             ingress_pools=self._pools(INGRESS),
             answered=self.paths.index(self.answered),
+            rows=plan.rows,
         )
 
     def _pools(self, producer: str) -> tuple[int, ...]:
@@ -267,8 +297,9 @@ class _Maker:
             must_notify=kept or bool(manies or asked),
             ends_order=bool(manies or asked),
             notifies_at_once=len(followers) > 1 or kept,
-            made=_made(stage, len(pools)),
+            made=_made(stage, 1 if plan.rows > 1 else len(pools)),
             guards_last_slot=scope.guards_last_slot and bool(stage.fields),
+            by_rows=plan.rows > 1 and len(pools) > 1,
             credits=stage.credits,
             quantum=stage.batch.max_size,
         )

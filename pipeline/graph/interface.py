@@ -27,6 +27,7 @@ def interface_of(plan: Plan) -> Interface:
         tuple([stage.name for stage in plan.stages]),
         plan.max_batch_size,
         plan.in_parts,
+        plan.rows,
     )
 
 

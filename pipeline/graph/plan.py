@@ -265,6 +265,11 @@ class Plan:
     """Rows of the largest request that a gateway takes; 0: it shows no batch axis."""
     in_parts: bool = False
     """Whether an answer may come in parts."""
+    rows: int = 1
+    """How many rows one request may carry in its slots; above 1, each producer has two pools, the second for requests
+    of several rows."""
+    why_rows: str = ""
+    """Why not more; for a person."""
 
     def stage(self, name: str) -> StagePlan:
         """The stage of that name.

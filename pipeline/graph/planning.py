@@ -17,6 +17,7 @@ from pipeline.graph.description import StageDescription
 from pipeline.graph.placement import place_workers
 from pipeline.graph.plan import BatchPlan, CanaryPlan, CapsulePlan, MetricsPlan, Plan, StagePlan, WorkerPlan
 from pipeline.graph.pools import credits_of, ingress_slots, pools_of
+from pipeline.graph.rows import rows_of
 from pipeline.graph.slots import fields_of
 from pipeline.graph.wiring import Wiring, wire
 from pipeline.topology.machine import Machine
@@ -47,6 +48,10 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         _stage(by_name[name], descriptions[name], wiring, workers[name], by_name[hosts[name]]) for name in wiring.order
     )
     slots = ingress_slots(config.ingress.slots, stages)
+    in_parts = config.answer_each_child or any(description.parted for description in descriptions.values())
+    rows = rows_of(config.ingress.rows, _max_batch_size(config), loaded.inputs, stages, in_parts)
+    if rows.most < (config.ingress.rows or 1):
+        findings.add(("ingress", "rows"), f"a request of this pipeline has one row: {rows.why}; leave it out")
     plan = Plan(
         name=config.name,
         config_path=str(loaded.path),
@@ -56,7 +61,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         outputs=wiring.outputs,
         sources=wiring.output_sources,
         answer_each_child=config.answer_each_child,
-        pools=pools_of(loaded.inputs, stages, wiring, slots),
+        pools=pools_of(loaded.inputs, stages, wiring, slots, rows.most),
         **_segments(config.segments),
         link=config.link,
         drain_s=config.drain_s,
@@ -66,7 +71,9 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         metrics=None if config.metrics is None else MetricsPlan(config.metrics.port, config.metrics.host),
         capsules=CapsulePlan(**config.capsules.model_dump()),
         max_batch_size=_max_batch_size(config),
-        in_parts=config.answer_each_child or any(description.parted for description in descriptions.values()),
+        in_parts=in_parts,
+        rows=rows.most,
+        why_rows=rows.why,
     )
     if config.serve.max_batch_size and not config.serve.batched:
         findings.add(

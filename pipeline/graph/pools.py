@@ -32,6 +32,10 @@ The rules, and why:
   N/4 of the middle size; two slots in all are of one size. There are more large ones than of the ingress, since a
   slot that is too small is found out only when the stage has run (see `pipeline.scheduler.sizes`). With 16 slots of
   up to 16 MiB these are 8 x 1 MiB + 4 x 4 MiB + 4 x 16 MiB = 88 MiB instead of 256.
+* **Requests of several rows** (`pipeline.graph.rows`) have a second pool of each producer, with slots for as many rows
+  as one may carry. A request takes all its slots from one of the two: so each kind counts as if the other were not
+  there, and neither can wait for what only the other gives back. As many rows fit into these ingress slots as into the
+  others, in four slots at least. With 16 slots of 3 KiB and 8 rows these are 4 x 24 KiB beside 48 KiB.
 * **One size only** for slots that a client, a join or a request may hold while it waits for more of the same, for then
   there must be a slot for each: what is answered, since a client may want all answers before it lets go of one; what
   children give to a
@@ -48,10 +52,11 @@ from pipeline.graph.branches import has_branches, needs_of
 from pipeline.graph.plan import INGRESS, PoolPlan, StagePlan, pool_name
 from pipeline.graph.slots import slot_bytes
 from pipeline.graph.wiring import Wiring
+from pipeline.wire.limits import FEW_SLOTS
 from shm.layout import ALIGNMENT, ceil_div, round_up
 from stages.spec import TensorSpec
 
-__all__ = ["credits_of", "ingress_slots", "pools_of", "size_classes", "sized_stages"]
+__all__ = ["credits_of", "ingress_slots", "input_bytes", "pools_of", "size_classes", "sized_stages"]
 
 ONE_CLASS_BYTES = 1 << 20
 _PAGE = 4096
@@ -83,18 +88,22 @@ def ingress_slots(wanted: int | str, stages: Sequence[StagePlan]) -> int:
 
 
 def pools_of(
-    inputs: Sequence[TensorSpec], stages: Sequence[StagePlan], wiring: Wiring, slots: int
+    inputs: Sequence[TensorSpec], stages: Sequence[StagePlan], wiring: Wiring, slots: int, rows: int = 1
 ) -> tuple[PoolPlan, ...]:
     """All pools: the ingress's, then those of each stage that has bytes of its own.
 
     Args:
-        slots: of the ingress, in all.
+        slots: of the ingress, in all, for requests of one row.
+        rows: how many one request may carry.
     """
+    several = max(FEW_SLOTS, ceil_div(slots, rows))
     answered = {edge.producer for _, edge in wiring.outputs}
     pools = [
         PoolPlan(pool_name(INGRESS, number), size, count)
         for number, (size, count) in enumerate(_ingress_classes(inputs, slots))
     ]
+    if rows > 1:
+        pools.append(PoolPlan(pool_name(INGRESS, 1), input_bytes(inputs, rows), several))
     sized = sized_stages(stages, answered)
     for stage in stages:
         if stage.fields:
@@ -107,7 +116,11 @@ def pools_of(
                 kept = slots * (_children(stage, stages) if stage.scope else 1)
             else:
                 kept = _joined(stage, stages) * (1 if size > _SMALL_BYTES else 2)
-            if stage.name in sized and size > ONE_CLASS_BYTES and held + kept > 2:
+            if rows > 1:
+                few = min(held, several) + (several if stage.name in answered else 0)
+                pools.append(PoolPlan(pool_name(stage.name, 0), size, held + kept))
+                pools.append(PoolPlan(pool_name(stage.name, 1), slot_bytes(stage.fields, rows), few))
+            elif stage.name in sized and size > ONE_CLASS_BYTES and held + kept > 2:
                 classes = size_classes(size, held + kept)
                 pools += [PoolPlan(pool_name(stage.name, number), *of_size) for number, of_size in enumerate(classes)]
             else:
@@ -172,9 +185,14 @@ def _children(stage: StagePlan, stages: Sequence[StagePlan]) -> int:
     return min(field.spec.many for field in fan.fields if field.spec.many is not None)
 
 
+def input_bytes(inputs: Sequence[TensorSpec], rows: int = 1) -> int:
+    """Bytes of the largest inputs of a request of so many rows."""
+    return max(ALIGNMENT, sum(round_up(rows * spec.max_nbytes) for spec in inputs))
+
+
 def _ingress_classes(inputs: Sequence[TensorSpec], slots: int) -> list[tuple[int, int]]:
     """(bytes, count) of each size of ingress slots, by rising size."""
-    most = max(ALIGNMENT, sum(round_up(spec.max_nbytes) for spec in inputs))
+    most = input_bytes(inputs)
     if most <= ONE_CLASS_BYTES or all(spec.is_static for spec in inputs):
         return [(most, slots)]
     largest = max(1, slots // 32)

@@ -11,7 +11,7 @@ from pipeline.graph.plan import Field
 from shm.layout import ALIGNMENT, round_up
 from stages.spec import TensorSpec
 
-__all__ = ["fields_of", "slot_bytes"]
+__all__ = ["fields_of", "places_of", "slot_bytes"]
 
 
 def fields_of(outputs: Sequence[TensorSpec]) -> tuple[Field, ...]:
@@ -25,6 +25,19 @@ def fields_of(outputs: Sequence[TensorSpec]) -> tuple[Field, ...]:
     return tuple(fields)
 
 
-def slot_bytes(fields: Sequence[Field]) -> int:
-    """Bytes of a slot with these fields: a multiple of ALIGNMENT, and never 0."""
-    return max([ALIGNMENT, *(round_up(field.offset + field.spec.room) for field in fields)])
+def places_of(fields: Sequence[Field], rows: int) -> list[int]:
+    """The offset of each field in a slot of so many rows: a tensor's rows lie one after the other, without a gap."""
+    if rows == 1:
+        return [field.offset for field in fields]
+    places = []
+    offset = 0
+    for field in fields:
+        places.append(offset)
+        offset = round_up(offset + rows * field.spec.room)
+    return places
+
+
+def slot_bytes(fields: Sequence[Field], rows: int = 1) -> int:
+    """Bytes of a slot with so many rows of these fields: a multiple of ALIGNMENT, and never 0."""
+    ends = [place + rows * field.spec.room for place, field in zip(places_of(fields, rows), fields)]
+    return max([ALIGNMENT, *(round_up(end) for end in ends)])

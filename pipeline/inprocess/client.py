@@ -130,11 +130,11 @@ class LocalClient:
         """
         if self._waiting is not None:
             return None
-        layout, nbytes = lay_out(self._specs, given_of(self._specs, inputs, shapes))
+        places, nbytes, _ = lay_out(self._specs, given_of(self._specs, inputs, shapes))
         slot = self.pipeline.slot_for(nbytes)
         if slot is None:
             raise InvalidRequest(f"the inputs take {nbytes} bytes, more than the largest slot has")
-        handles = {name: TensorHandle(*slot, *where) for name, where in zip(self._specs, layout)}
+        handles = {name: TensorHandle(*slot, *where) for name, where in zip(self._specs, places)}
         return LocalDraft(self, slot, handles)
 
     def draft(

@@ -192,7 +192,7 @@ def _unhurried(plan: Plan) -> Plan:
     for pool in plan.pools:
         if pool.producer not in largest or pool.slot_bytes > largest[pool.producer].slot_bytes:
             largest[pool.producer] = pool
-    return replace(plan, deadline_ms=None, queue_max=None, pools=tuple(largest.values()))
+    return replace(plan, deadline_ms=None, queue_max=None, rows=1, pools=tuple(largest.values()))
 
 
 def _set_up(stack: ExitStack, plan: StagePlan, stage: Stage, pipeline: LocalPipeline) -> None:

@@ -72,7 +72,7 @@ class LocalWorkers:
         for index, (mine, stage) in enumerate(zip(plan.stages, stages)):
             current = self.scheduler.compiled.stages[index]
             execution = Execution(
-                mine, index, current.base, stage, self.table, current.asked, sized=len(current.pools) > 1,
+                mine, index, current.base, stage, self.table, current.asked, sized=current.sized,
                 raised=partial(raised, mine.name), stages=self.scheduler.compiled.stages,
             )  # fmt: skip
             self._executions.append(execution)

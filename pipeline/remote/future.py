@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from pipeline.client.batches import of_row
+from pipeline.client.batches import of_rows
 from pipeline.client.copies import STACKED, Copies
 from pipeline.client.result import Result
 from pipeline.client.result_future import ResultFuture
@@ -81,26 +81,10 @@ class RemoteFuture(ResultFuture):
             return
         error.request = self._id
         if self._is_batch:
-            error = self._of_rows(error, number)
+            error = of_rows(error, number, self._rows)
         if self._end(error):
             # An answer that lacks a row is none.
             self._drop()
-
-    def _of_rows(self, error: RequestError, number: int) -> RequestError:
-        """The error of a piece as the error of the batch: a server that took the piece as one names the row itself."""
-        rows = sum(self._rows)
-        start = sum(self._rows[:number])
-        text = str(error)
-        if self._rows[number] > 1:
-            # "row 2 of 4: ..." of a gateway of ours is that of the piece.
-            row, _, rest = text.removeprefix("row ").partition(" of ")
-            count, colon, why = rest.partition(": ")
-            if text.startswith("row ") and row.isdecimal() and count.isdecimal() and colon:
-                told = type(error)(why)
-                told.__dict__.update(error.__dict__)
-                return of_row(told, start + int(row), rows)
-            return error if len(self._rows) == 1 else of_row(error, start, rows)
-        return of_row(error, start, rows)
 
     # -- what differs ---------------------------------------------------------------------------------
 

@@ -33,8 +33,11 @@ class Admission:
         self._dispatch = dispatch
         self._deadlines: list[tuple[int, int]] = []
         self._slot_bytes = {number: pool.slot_bytes for number, pool in zip(state.segments, state.plan.pools)}
-        #: Why a handle of this form does not fit, None if it does, by (input, offset, dtype, shape, segment).
-        self._forms: dict[tuple[int, int, str, tuple[int, ...], int], str | None] = {}
+        #: Why a handle of this form does not fit, None if it does, by (input, offset, dtype, shape, segment, rows).
+        self._forms: dict[tuple[int, int, str, tuple[int, ...], int, int], str | None] = {}
+        compiled = state.compiled
+        #: The segment for requests of several rows; -1: they have one.
+        self._several = state.segments[compiled.ingress_pools[-1]] if compiled.rows > 1 else -1
 
     def submit(self, client: Client, submission: Submission) -> None:
         """A client has sent a request: let it in, or answer why not."""
@@ -97,9 +100,12 @@ class Admission:
             priority=submission.priority,
             submitted=state.now,
             label=label_of(client.number, submission.tag, submission.name),
+            rows=submission.rows,
         )
         state.requests[number] = request
         client.requests.add(number)
+        if submission.rows > 1:
+            client.several.add(number)
         if deadline:
             heapq.heappush(self._deadlines, (deadline, number))
             if len(self._deadlines) > 2 * len(state.requests) + _FORGOTTEN_DEADLINES:
@@ -149,14 +155,17 @@ class Admission:
             return f"expected a start time of monotonic nanoseconds, found {submission.started}"
         if submission.traceparent and (why := traceparent.misfit(submission.traceparent)) is not None:
             return why
+        if (why := self._misfit_of_rows(lease, submission)) is not None:
+            return why
+        rows = submission.rows
         for index, handle in enumerate(submission.inputs):
             if (handle.segment, handle.slot, handle.generation) != submission.slot:
                 return f"input {specs[index].name!r} does not lie in the submitted slot"
-            form = (index, handle.offset, handle.dtype, handle.shape, lease.segment)
+            form = (index, handle.offset, handle.dtype, handle.shape, lease.segment, rows)
             if form in self._forms:
                 why = self._forms[form]
             else:
-                why = self._misfit_of(index, handle, self._slot_bytes[lease.segment])
+                why = self._misfit_of(index, handle, self._slot_bytes[lease.segment], rows)
                 if len(self._forms) > _KNOWN_FORMS:
                     self._forms.clear()
                 self._forms[form] = why
@@ -164,9 +173,24 @@ class Admission:
                 return why
         return None
 
-    def _misfit_of(self, index: int, handle: TensorHandle, slot_bytes: int) -> str | None:
+    def _misfit_of_rows(self, lease: SlotRef, submission: Submission) -> str | None:
+        rows, most = submission.rows, self._state.compiled.rows
+        if not 1 <= rows <= most:
+            return f"expected 1 to {most} rows in a request, found {rows}"
+        if (rows > 1) is not (lease.segment == self._several):
+            return f"a request of {rows} rows has no slot of this size: several rows have slots of their own"
+        if rows > 1 and submission.stream:
+            return f"expected one row in a request of a stream, found {rows}"
+        return None
+
+    def _misfit_of(self, index: int, handle: TensorHandle, slot_bytes: int, rows: int) -> str | None:
         spec = self._state.plan.inputs[index]
-        why = spec.misfit(handle.dtype, handle.shape)
+        shape = handle.shape
+        if rows > 1:
+            if shape[:1] != (rows,):
+                return f"input {spec.name!r}: expected {rows} rows, found {list(shape)}"
+            shape = shape[1:]
+        why = spec.misfit(handle.dtype, shape)
         if why is not None:
             return f"input {spec.name!r}: {why}"
         if min(handle.shape, default=0) < 0 or handle.offset < 0 or handle.offset % itemsize(handle.dtype):

@@ -78,6 +78,7 @@ class Answering:
             state.timings.answered(request, state.now)
         if client is not None:
             client.requests.discard(request.id)
+            client.several.discard(request.id)
             if not client.requests:
                 state.ingress.finished(client)
             traces = b"".join(request.traces.values())

@@ -63,7 +63,7 @@ class Dispatch:
         """
         for worker in self._state.stage_workers[stage.index]:
             line = lines.get(worker.number)
-            while line and worker.credits:
+            while line and worker.credits > 0:
                 head = line.peek()
                 if backlog and due(backlog.peek()) < due(head):
                     break
@@ -103,7 +103,7 @@ class Dispatch:
         if number is None:
             return self._idle(stage)
         worker = self._state.workers.get(number)
-        if worker is None or not worker.credits or self._state.streams.line(request, stage):
+        if worker is None or worker.credits <= 0 or self._state.streams.line(request, stage):
             return None
         return worker
 
@@ -143,8 +143,8 @@ class Dispatch:
                 slot, generation = state.pools[pool].loan()
                 segment = state.segments[pool]
                 lease = SlotRef(segment, slot, generation)
-            worker.credits -= 1
-            worker.orders.add(key)
+            worker.credits -= request.rows
+            worker.orders[key] = request.rows
             request.claimed |= stage.bit
             if request.stream is not None:
                 request.stream.workers.setdefault(stage.index, worker.number)
@@ -193,6 +193,7 @@ class Dispatch:
             request.traceparent,
             b"".join(route),
             tuple([Known(tensor, handle) for tensor, handle in known.items()]),
+            request.rows,
         )
         request.events.append((state.now, order))
         state.out.orders[number].append(order)

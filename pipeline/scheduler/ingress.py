@@ -42,7 +42,7 @@ class Client:
 
     __slots__ = (
         "asks", "borrowed", "filled", "granted", "last_tag", "leaving", "name", "number", "out", "requests", "sent",
-        "settled", "unasked", "unasked_until", "unread",
+        "settled", "several", "unasked", "unasked_until", "unread",
     )  # fmt: skip
 
     def __init__(self, number: int, name: str) -> None:
@@ -63,6 +63,8 @@ class Client:
         self.borrowed: set[SlotRef] = set()
         #: Requests that it waits for.
         self.requests: set[int] = set()
+        #: Those of them that are of several rows.
+        self.several: set[int] = set()
         #: The tag of its last submission, and the segment that it filled a slot of.
         self.last_tag = 0
         self.filled = 0
@@ -87,16 +89,19 @@ class Client:
 class Ingress:
     """All clients, and the pools they fill."""
 
-    def __init__(self, pools: Mapping[int, SlotPool], leases_per_answer: int) -> None:
+    def __init__(self, pools: Mapping[int, SlotPool], leases_per_answer: int, several: Container[int] = ()) -> None:
         """
         Args:
             pools: the pools that clients fill, by the numbers of their segments.
             leases_per_answer: how many slots one answer refers to.
+            several: the segments, of clients and of stages, whose slots are for requests of several rows.
         """
+        self._several = several
         self._pools = pools
         self._leases_per_answer = max(1, leases_per_answer)
         self.clients: dict[int, Client] = {}
-        self._slots = sum([pool.slots for pool in pools.values()])
+        #: Those for requests of several rows bound these alone: see `_has_share`.
+        self._slots = sum([pool.slots for segment, pool in pools.items() if segment not in several])
         #: For each segment, the clients whose ask waits, in turn.
         self._waiting: dict[int, deque[Client]] = {segment: deque() for segment in pools}
         #: For each segment, asks that are decided by the next `grants`.
@@ -134,6 +139,19 @@ class Ingress:
 
     def _active(self) -> int:
         return len([client for client in self.clients.values() if client.active])
+
+    def _has_share(self, client: Client, segment: int, share: int) -> bool:
+        """Whether a client has its share of requests inside, of the kind that slots of a segment are for.
+
+        There is a slot for the answer of each request of several rows that can be inside, and for no more of them
+        (`pipeline.graph.pools`): so they have a share of their own, of their own slots.
+        """
+        if segment not in self._several:
+            return self._inside(client) >= share
+        answers = sum([lease.segment in self._several for lease in client.borrowed])
+        granted = sum([lease.segment == segment for lease in client.granted])
+        inside = granted + len(client.several) + ceil_div(answers, self._leases_per_answer)
+        return inside >= _part(self._pools[segment].slots, self._active())
 
     def _inside(self, client: Client) -> int:
         answers = ceil_div(len(client.borrowed), self._leases_per_answer)
@@ -229,7 +247,7 @@ class Ingress:
             client.unasked.clear()
 
     def _may_have(self, client: Client, segment: int, quota: int, share: int) -> bool:
-        return client.out.get(segment, 0) < quota and self._inside(client) < share
+        return client.out.get(segment, 0) < quota and not self._has_share(client, segment, share)
 
     def _may_have_unasked(self, client: Client, segment: int) -> bool:
         slots = self._pools[segment].slots

@@ -21,11 +21,13 @@ def violations(state: State) -> list[str]:
 
 
 def _credits(state: State) -> Iterator[str]:
-    """A credit is either free or stands for an order."""
+    """A credit is either free or stands for a row of an order."""
     for worker in state.workers.values():
         most = state.compiled.stages[worker.stage].credits
-        if worker.credits + len(worker.orders) != most or worker.credits < 0:
-            yield f"worker {worker.number} has {worker.credits} credits and {len(worker.orders)} orders, of {most}"
+        rows = worker.orders.values()
+        # An order goes out if there is one credit for its rows.
+        if worker.credits + sum(rows) != most or worker.credits + max(rows, default=1) <= 0:
+            yield f"worker {worker.number} has {worker.credits} credits and orders of {sum(rows)} rows, of {most}"
         leaves = worker.number in state.retiring or worker.number in state.retired
         if (worker in state.stage_workers[worker.stage]) is leaves:
             yield f"worker {worker.number} {'leaves' if leaves else 'is no worker of'} stage {worker.stage}"

@@ -52,6 +52,7 @@ class Request:
     __slots__ = (
         "answered",
         "attempt",
+        "bad_row",
         "children",
         "claimed",
         "client",
@@ -74,6 +75,7 @@ class Request:
         "priority",
         "promises",
         "readers",
+        "rows",
         "running",
         "scope",
         "sequence",
@@ -106,6 +108,7 @@ class Request:
         label: str = "",
         parent: Request | None = None,
         position: int = 0,
+        rows: int = 1,
     ) -> None:
         self.id = number
         self.scope = scope
@@ -115,6 +118,10 @@ class Request:
         self.deadline = deadline
         self.priority = priority
         self.submitted = submitted
+        #: How many rows it carries.
+        self.rows = rows
+        #: Of several, the one at which its worker has died last; -1: that is not known.
+        self.bad_row = -1
         #: Its name for people (see `stages.request`).
         self.label = label
         #: The stream that it is part of, and its number there.
@@ -272,14 +279,14 @@ class Worker:
         self.replica = replica
         self.pid = pid
         self.credits = credits
-        #: (request, attempt) of every order that it has not finished or given up.
-        self.orders: set[tuple[int, int]] = set()
+        #: (request, attempt) of every order that it has not finished or given up, and its rows, each of which takes a
+        #: credit. An order of several goes out as long as there is one, so credits may be below 0.
+        self.orders: dict[tuple[int, int], int] = {}
 
     def close(self, request: int, attempt: int) -> bool:
-        """One order less, and one credit more; False if it was not ordered, or is closed already."""
+        """One order less, and its credits back; False if it was not ordered, or is closed already."""
         key = (request, attempt)
         if key not in self.orders:
             return False
-        self.orders.remove(key)
-        self.credits += 1
+        self.credits += self.orders.pop(key)
         return True

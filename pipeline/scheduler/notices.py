@@ -40,7 +40,7 @@ class Noticing:
             self._part(number, notice)
             return
         worker = self._state.workers.get(number)
-        if worker is not None and len((stage := self._state.compiled.stages[worker.stage]).pools) > 1:
+        if worker is not None and (stage := self._state.compiled.stages[worker.stage]).sized:
             # Also from a notice that comes after those of later stages, when the step already counts as finished.
             self._state.sizes.learn(stage, notice)
         if worker is not None and notice.code == Unavailable.code:
@@ -70,7 +70,7 @@ class Noticing:
             return
         request, stage, step = finished
         lease = step.lease
-        if stage.made is None:
+        if (made := stage.made_of(request.rows)) is None:
             why = f"stage {stage.name} does not say where its outputs lie"
             self._answering.finish(request, StageFailed.code, why)
             return
@@ -78,7 +78,7 @@ class Noticing:
             segment, slot, generation = lease
             state.pool_of(lease).commit(slot, generation, readers=1)
             request.values[stage.base : stage.base + stage.fields] = [
-                TensorHandle(segment, slot, generation, offset, dtype, shape) for offset, dtype, shape in stage.made
+                TensorHandle(segment, slot, generation, offset, dtype, shape) for offset, dtype, shape in made
             ]
         self._note_traces(request, passed.trace)
         self._is_done(request, stage)

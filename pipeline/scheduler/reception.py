@@ -333,6 +333,7 @@ class Reception:
             if all(step is None for member in request.family() for step in member.steps):
                 self._answering.finish(request, Unavailable.code, "its client has gone")
         known.requests.clear()
+        known.several.clear()
         state.streams.client_gone(number)
         for request in state.requests.values():
             # Also for answered ones, whose slots come back later: a later client may have the same number.

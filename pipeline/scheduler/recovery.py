@@ -8,6 +8,10 @@ deadly request among n costs at most ceil(log2 n) + 1 further deaths, and only i
     a batch of 8 kills   -> two groups of 4 -> one kills -> two of 2 -> one kills -> 1 + 1 -> one kills
                                                             alone: it may try once more -> StageCrashed
 
+The rows of a request of several lie in one slot, and share its answer: so it fails if one of them kills. But people
+want to know which one, so a suspect that is alone has its rows computed one by one. The flight record names the row,
+and one death finds what halves would need several for. If a row kills only in company, the request is answered.
+
 A SIGKILL from outside says little about what was being computed: it counts for less.
 
 If a process of several workers dies, all of them are gone, the worker of the last stage first. A suspect may then have
@@ -27,6 +31,7 @@ from pipeline.scheduler.progress import Progress
 from pipeline.scheduler.state import State
 from pipeline.scheduler.story import note
 from pipeline.wire.messages import Keep, Kept, Retire, StageBroken, WorkerGone
+from shm.handle import TensorHandle, nbytes_of
 
 __all__ = ["Recovery"]
 
@@ -127,7 +132,11 @@ class Recovery:
         # Its slots stay until the supervisor has read them.
         request.root.fences.add((_KEEPER, request.id, 0))
         self._condemned[request.id] = stage
-        keep = Keep(request.id, request.label, stage.index, request.how, *request.inputs_of(stage))
+        inputs, lengths = request.inputs_of(stage)
+        rows = request.rows
+        if rows > 1 and request.bad_row >= 0:
+            inputs, rows = tuple([_row_of(handle, request.bad_row) for handle in inputs]), 1
+        keep = Keep(request.id, request.label, stage.index, request.how, inputs, lengths, rows)
         state.out.supervisor.append(keep)
         return True
 
@@ -139,7 +148,8 @@ class Recovery:
             return
         if not request.answered:
             where = f"; its inputs are in {message.path}: pipeline replay {message.path}" if message.path else ""
-            why = f"stage {stage.name}: {request.how}{where}"
+            row = f"row {request.bad_row} of {request.rows}: " if request.bad_row >= 0 else ""
+            why = f"{row}stage {stage.name}: {request.how}{where}"
             self._state.failures.add(stage.index, why, "", request.label, self._state.now)
             self._answering.finish(request, StageCrashed.code, why)
         self._fencing.lift(request, _KEEPER, 0)
@@ -205,6 +215,8 @@ class Recovery:
     def _quarantine(self, suspects: list[Request], stage: CompiledStage, message: WorkerGone) -> None:
         for request in suspects:
             request.how = message.how
+            if request.rows > 1:
+                request.bad_row = message.row if 0 <= message.row < request.rows and len(suspects) == 1 else -1
             request.suspected = stage.index
             note(request.events, self._state.now, f"suspected: {stage.name} computed it and was {message.how}")
         # Only if it was the whole batch: of a batch of several, a request that is over by now may be guilty.
@@ -221,3 +233,11 @@ class Recovery:
         note(request.events, self._state.now, f"worker {worker} died: {stage.name} runs again")
         self._fencing.take_back(request, stage)
         self._state.counts["retries"] += 1
+
+
+def _row_of(handle: TensorHandle | int, row: int) -> TensorHandle | int:
+    """One row of a tensor of several."""
+    if isinstance(handle, int):
+        return handle
+    shape = handle.shape[1:]
+    return handle._replace(offset=handle.offset + row * nbytes_of(handle.dtype, shape), shape=shape)

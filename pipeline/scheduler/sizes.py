@@ -75,7 +75,10 @@ class Sizes:
             The index of a pool; NO_POOL if the stage fills no slot, None if the request must wait for a slot.
         """
         pools = stage.pools
-        if len(pools) > 1:
+        if stage.by_rows:
+            # The other kind of requests has the other pool to itself (see `pipeline.graph.pools`).
+            pools = pools[1:] if request.rows > 1 else pools[:1]
+        elif len(pools) > 1:
             pools = pools[self._wanted(request, stage) :]
         elif not pools:
             return NO_POOL

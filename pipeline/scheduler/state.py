@@ -51,7 +51,8 @@ class State:
         self.segments = segments
         self._pool_of_segment = dict(zip(segments, pools))
         ingress = {segments[index]: pools[index] for index in self.compiled.ingress_pools}
-        self.ingress = Ingress(ingress, self.compiled.slots_of_answer)
+        several = [segments[index] for index in self.compiled.several_pools]
+        self.ingress = Ingress(ingress, self.compiled.slots_of_answer, several)
         #: What stages with several classes of slots need.
         self.sizes = Sizes(len(plan.stages), pools)
         self.requests: dict[int, Request] = {}

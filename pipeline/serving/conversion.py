@@ -1,10 +1,11 @@
 """Conversion: an admitted request to the arrays of the pipeline's requests, and results to tensors of a response. Pure.
 
-    with a batch axis     n rows ──▶ n requests ──▶ n results ──▶ tensors of n rows
-    without               the request           ──▶ its result ──▶ tensors
+    with a batch axis     n rows ──▶ a request of n rows, or several of fewer ──▶ their results ──▶ tensors of n rows
+                          n rows ──▶ n requests, if a request carries one row ──▶ n results     ──▶ tensors of n rows
+    without               the request                                         ──▶ its result    ──▶ tensors
 
 Arrays of fixed-size elements are views of the request's bytes, and tensors are views of the results' arrays, except for
-those of several rows, which are stacked. Elements of BYTES become objects, and are encoded again.
+those of several results, which are put together. Elements of BYTES become objects, and are encoded again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.client.batches import evenly
 from pipeline.errors import KserveError
 from pipeline.kserve.admission import Admitted, AdmittedInput, elements_in
 from pipeline.kserve.classification import classified
@@ -25,7 +27,7 @@ from pipeline.kserve.values import InferTensor, RequestedOutput
 from pipeline.wire.interface import Tensor
 from shm.handle import JSON, numpy_dtype
 
-__all__ = ["rows_of", "tensors_of"]
+__all__ = ["rows_of", "tensors_of", "together_of"]
 
 Array = NDArray[Any]
 
@@ -45,6 +47,28 @@ def rows_of(admitted: Admitted, data: Mapping[str, memoryview]) -> list[dict[str
         for row, array in zip(rows, _columns_of(entry, admitted.rows, data[name])):
             row[name] = array
     return rows
+
+
+def together_of(
+    admitted: Admitted, data: Mapping[str, memoryview], most: int
+) -> list[tuple[int, dict[str, Array]]]:
+    """As `rows_of`, of requests that carry several rows of fixed shapes: how many each has, and its inputs, with an
+    axis for them in front.
+
+    Args:
+        most: how many rows one request may carry.
+    """
+    whole = {}
+    for entry in admitted.inputs:
+        found, dtype = data[entry.tensor.name], numpy_dtype(entry.tensor.dtype)
+        flat = np.frombuffer(found, dtype) if found.nbytes else np.empty(0, dtype)
+        whole[entry.tensor.name] = flat.reshape(admitted.rows, *entry.shape)
+    pieces = []
+    start = 0
+    for rows in evenly(admitted.rows, most):
+        pieces.append((rows, {name: array[start : start + rows] for name, array in whole.items()}))
+        start += rows
+    return pieces
 
 
 def _columns_of(entry: AdmittedInput, rows: int, data: memoryview) -> list[Array]:
@@ -76,12 +100,13 @@ def _checked_json(element: memoryview, tensor: Tensor) -> memoryview:
 
 
 def tensors_of(
-    model: Model, outputs: Sequence[RequestedOutput], results: Sequence[Mapping[str, Any]]
+    model: Model, outputs: Sequence[RequestedOutput], results: Sequence[Mapping[str, Any]], together: bool = False
 ) -> tuple[InferTensor, ...]:
     """The outputs of a response. One that was skipped for all rows is not among them.
 
     Args:
         results: of each row, the values by name (see `client.result.Result`).
+        together: they are of requests of several rows, and their arrays have an axis for them.
 
     Raises:
         KserveError: rows that are no one tensor: of different shapes, or skipped for some of them (UNIMPLEMENTED).
@@ -98,9 +123,20 @@ def tensors_of(
                 f"which is no tensor: send one row at a time",
                 "UNIMPLEMENTED",
             )
-        tensor = _tensor_of(by_name[output.name], values, batched=bool(model.max_batch_size))
+        if together:
+            tensor = _whole_of(by_name[output.name], values)
+        else:
+            tensor = _tensor_of(by_name[output.name], values, batched=bool(model.max_batch_size))
         tensors.append(classified(tensor, output.classes, bool(model.max_batch_size)) if output.classes else tensor)
     return tuple(tensors)
+
+
+def _whole_of(tensor: Tensor, values: Sequence[Array]) -> InferTensor:
+    """A tensor of all rows, of arrays of some of them each."""
+    whole = np.ascontiguousarray(values[0]) if len(values) == 1 else np.concatenate(values)
+    copied = 0 if len(values) == 1 else whole.nbytes
+    data = whole.reshape(-1).view(np.uint8).data
+    return InferTensor(tensor.name, datatype_of(tensor).name, whole.shape, data, copied=copied)
 
 
 def _tensor_of(tensor: Tensor, values: Sequence[Any], *, batched: bool) -> InferTensor:

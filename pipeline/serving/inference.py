@@ -1,8 +1,8 @@
 """Inference: a decoded request to the pipeline's requests, and their results to a response. The same for both fronts.
 
-    InferRequest ──admit──▶ rows ──▶ client.aio ──▶ results ──▶ InferResponse
-                    │                                  │
-                 regions.read                      regions.write
+    InferRequest ──admit──▶ requests ──▶ client.aio ──▶ results ──▶ InferResponse
+                    │                                      │
+                 regions.read                          regions.write
 
 Whatever ends the call early, such as a caller that hangs up, cancels its requests in the pipeline, and nothing else.
 """
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from pipeline.client.aio import AsyncClient
 from pipeline.client.aio_runner import AsyncParts
-from pipeline.client.batches import of_row
+from pipeline.client.batches import of_rows
 from pipeline.client.bindings import request_of
 from pipeline.client.reading import raise_error
 from pipeline.client.request import Request
@@ -31,7 +31,7 @@ from pipeline.kserve.statuses import error_of_failure
 from pipeline.kserve.values import InferRequest, InferResponse, InferTensor
 from pipeline.metrics.traffic import ELEMENTS, SHARED_IN, SHARED_OUT, STACKED, UNPACKED, Traffic
 from pipeline.serving.catalogue import Catalogue, Served
-from pipeline.serving.conversion import rows_of, tensors_of
+from pipeline.serving.conversion import rows_of, tensors_of, together_of
 from pipeline.serving.regions import Held, Regions
 from pipeline.wire.limits import LOWEST_PRIORITY
 
@@ -145,11 +145,12 @@ class Inference:
             given_ns = time.perf_counter_ns()
             results = await _results(served.client, made)
             answered_ns = time.perf_counter_ns()
-            outputs = self._outputs(model, admitted, held, results)
+            outputs = self._outputs(model, admitted, held, results, together=made[0].rows > 0)
         now = time.perf_counter_ns()
+        rows = [result.stages for each, result in zip(made, results) for _ in range(each.rows or 1)]
         served.tally.answered(
-            [result.stages for result in results], ns=now - begun, input_ns=given_ns - begun,
-            output_ns=now - answered_ns, wall_ms=time.time_ns() // 1_000_000,
+            rows, ns=now - begun, input_ns=given_ns - begun, output_ns=now - answered_ns,
+            wall_ms=time.time_ns() // 1_000_000,
         )  # fmt: skip
         return InferResponse(model.name, model.version, outputs, request.id)
 
@@ -224,19 +225,24 @@ class Inference:
             self.traffic.copy(SHARED_IN, 0 if region is None else found.nbytes)
             if entry.sent.datatype == BYTES:
                 self.traffic.copy(ELEMENTS, found.nbytes)
-        specs = client.specs
+        specs, most = client.specs, client.interface.rows
+        if most > 1 and admitted.rows > 1:
+            return [
+                request_of(specs, arrays, deadline_ms, priority, label, _RETRIES, rows=rows)
+                for rows, arrays in together_of(admitted, data, most)
+            ]
         return [
             request_of(specs, row, deadline_ms, priority, label, 0 if in_parts else _RETRIES, in_parts=in_parts)
             for row in rows_of(admitted, data)
         ]
 
     def _outputs(
-        self, model: Model, admitted: Admitted, held: Held, results: Sequence[Result]
+        self, model: Model, admitted: Admitted, held: Held, results: Sequence[Result], *, together: bool = False
     ) -> tuple[InferTensor, ...]:
         """The outputs of a response, those in shared memory written there."""
         wanted = {output.name: output.region for output in admitted.outputs}
         outputs = []
-        for tensor in tensors_of(model, admitted.outputs, results):
+        for tensor in tensors_of(model, admitted.outputs, results, together):
             region = wanted[tensor.name]
             self.traffic.copy(ELEMENTS if tensor.datatype == BYTES else STACKED, tensor.copied)
             if region is not None:
@@ -259,7 +265,7 @@ async def _results(client: AsyncClient, made: list[Request]) -> list[Result]:
             except RequestError as error:
                 if len(made) == 1:
                     raise
-                raise error_of_failure(of_row(error, number, len(made))) from None
+                raise error_of_failure(of_rows(error, number, [each.rows or 1 for each in made])) from None
         return [client.result(each) for each in made]
     finally:
         for each in made:

@@ -62,6 +62,9 @@ class Capsule:
     inputs: Mapping[str, NDArray[Any] | list[NDArray[Any] | None] | None]
     """By name; a list if the stage takes many, None in place of what a skipped stage would have made. Elements of bytes
     are an array of objects."""
+    rows: int = 1
+    """How many rows the inputs have, one after the other, since it is not known which one has killed; 1: they have no
+    axis of rows. Of a request of several rows usually the one row that has killed is kept."""
 
 
 def keep_capsule(plan: Plan, keep: Keep, segments: Sequence[Segment], log: Callable[[str, str], None]) -> str:
@@ -105,6 +108,7 @@ def write_capsule(plan: Plan, keep: Keep, segments: Sequence[Segment]) -> str:
         "threads": stage.workers[0].threads,
         "how": keep.how,
         "request": keep.label,
+        "rows": keep.rows,
         "time": now.isoformat(timespec="milliseconds"),
         "versions": {"python": platform.python_version(), **_versions()},
         "inputs": _entries([spec.name for spec in stage.inputs], keep),
@@ -208,6 +212,7 @@ def read_capsule(path: Path) -> Capsule:
                 raw["versions"],
                 raw["threads"],
                 inputs,
+                raw.get("rows", 1),
             )
     except OSError as error:
         raise ConfigError(f"{path}: {expected}; it cannot be read: {error.strerror or error}") from None

@@ -68,6 +68,8 @@ class Exit:
     """For each of its stages the batches that all workers have finished so far, dead ones included."""
     out_of_memory: bool = False
     """The kernel killed a process because memory was short, while this one lived."""
+    rows: Mapping[int, int] = field(default_factory=dict)
+    """By stage, which row of its one request it was computing alone (see `WorkerGone.row`)."""
 
 
 class Supervision:
@@ -421,7 +423,8 @@ class Supervision:
         for post in reversed(child.posts):
             running = exit.running.get(post.stage, ())
             beside = len(exit.running) > bool(running)
-            instructions.append(Tell(SCHEDULER, WorkerGone(post.number, how, running, outside, beside)))
+            row = exit.rows.get(post.stage, -1)
+            instructions.append(Tell(SCHEDULER, WorkerGone(post.number, how, running, outside, beside, row)))
         first = child.posts[0].stage
         plan = self._plan.stages[first]
         deaths = self._deaths[first]

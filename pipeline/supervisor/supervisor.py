@@ -362,14 +362,15 @@ class _SupervisorShell:
         out_of_memory = self._memory_kills.struck(out_of_memory_kills())
         running: dict[int, tuple[int, ...]] = {}
         finished: dict[int, int] = {}
+        rows: dict[int, int] = {}
         for stage, recorder in self._recorders.pop(child.address, {}).items():
             self._retired[stage] += recorder.done
             alive = sum(others[stage].done for others in self._recorders.values() if stage in others)
             finished[stage] = self._retired[stage] + alive
             if recorder.running:
-                running[stage] = recorder.running
+                running[stage], rows[stage] = recorder.running, recorder.row
             recorder.close()
-        return Exit(process.story(out_of_memory), status, running, finished, out_of_memory)
+        return Exit(process.story(out_of_memory), status, running, finished, out_of_memory, rows)
 
     def _mark_of(self, child: Address) -> str:
         return f"{self._run_dir.name}/{child.kind}-{child.number}"

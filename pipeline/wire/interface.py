@@ -67,6 +67,9 @@ class Interface(Record, frozen=True):
     """Rows of the largest request that a gateway takes for it; 0: its tensors have no batch axis there."""
     in_parts: bool = False
     """Whether an answer may come in parts."""
+    rows: int = 1
+    """How many rows one request may carry (see `Submission.rows`). Above 1, all inputs and outputs are of fixed
+    shapes."""
 
     @property
     def specs(self) -> dict[str, TensorSpec]:

@@ -106,10 +106,9 @@ __all__ = [
     "WorkerReport",
 ]
 
-PROTOCOL = 8
+PROTOCOL = 9
 
-#: In place of the number of an ask, in the refusal of a hello. The refusal goes another way than the welcome, and may
-#: come after it.
+#: In place of an ask's number, in the refusal of a hello, which goes another way than the welcome and may come later.
 HELLO = -1
 
 
@@ -177,10 +176,8 @@ class Loan(Message, frozen=True, tag=_tag(3)):
 
 
 class Submit(Message, frozen=True, tag=_tag(4)):
-    """Requests, and slots that the client has finished with: outputs, or grants it does not need.
-
-    A submission whose tag is not above those that came before was sent before, and is not let in again.
-    """
+    """Requests, and slots that the client has finished with: outputs, or grants it does not need. If a submission's tag
+    is not above those that came before, it was sent before, and is not let in again."""
 
     client: int
     seen: int
@@ -377,6 +374,8 @@ class WorkerGone(Message, frozen=True, tag=_tag(42)):
     """A SIGKILL of another process of the host, as far as can be told: not a sign of what it was computing."""
     beside: bool
     """Other workers of the same process were computing too, who may as well be to blame."""
+    row: int = -1
+    """Of the one request in `running` the row that it was computing alone, as a suspect's are; -1: none is known."""
 
 
 class StageBroken(Message, frozen=True, tag=_tag(43)):
@@ -422,6 +421,7 @@ class Keep(Message, frozen=True, tag=_tag(48)):
     """As in `Hop`; their slots wait for `Kept`."""
     lengths: tuple[int, ...]
     """As in `Hop`."""
+    rows: int = 1  # Of `inputs`; 1: they have no axis of rows.
 
 
 class Kept(Message, frozen=True, tag=_tag(49)):
@@ -478,10 +478,9 @@ class ReloadStep(Message, frozen=True, tag=_tag(51)):
 
 
 class HandOver(Message, frozen=True, tag=_tag(52)):
-    """The receiver's run has been replaced: it must send its clients to `successor`, drain, and end."""
+    """The receiver's run has been replaced: it must send its clients to `successor` (`Answers`), drain, and end."""
 
     successor: str
-    """As in `Answers`."""
 
 
 class Interrupted(Message, frozen=True, tag=_tag(53)):

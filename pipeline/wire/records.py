@@ -130,6 +130,8 @@ class Order(Record, frozen=True):
     """The hops behind `hop` (see `route`)."""
     known: tuple[Known, ...] = ()
     """Tensors that hops of `route` read, and the hop right before them does not make."""
+    rows: int = 1
+    """As in `Submission`: of all tensors that its hops read and make."""
 
 
 class Passed(Record, frozen=True):
@@ -208,6 +210,9 @@ class Submission(Record, frozen=True):
     """When the client began with it, which may be long before it was sent; 0: the client does not say."""
     traceparent: str = ""
     """The trace that it is part of, as W3C Trace Context writes it (see `traceparent`); empty: of none."""
+    rows: int = 1
+    """How many rows it carries. Above 1, each tensor has one axis more than its spec, in front, of so many rows, and
+    so has each tensor of the answer; `slot` is of the pool for such requests."""
 
 
 class Answer(Record, frozen=True):

@@ -10,6 +10,9 @@ A batch closes for one of these reasons, which are counted, since they tell whic
     deadline   one of its rows would be late if it waited on
     slots      every order that this worker may hold at once is here: waiting cannot bring another
 
+An order of several rows counts as so many, and stays whole: if it does not fit into what is left of a batch, a younger
+one that does goes first, and it leads the next batch.
+
 Rows may share a batch if their *forms* are equal (see `pipeline.worker.grouping`), and, without `gather`, only if they
 lie side by side. Rows that have waited long enough go first, together with their own kind, and full batches only after
 them, so nothing starves. With `gather`, and more rows of a form than fit, neighbours of the oldest go with it.
@@ -21,7 +24,7 @@ from collections.abc import Callable, Collection, Hashable
 from typing import NamedTuple
 
 from pipeline.wire.messages import Order
-from pipeline.worker.candidates import Candidates, Place, Run, Waiting
+from pipeline.worker.candidates import Candidates, Place, Run, Waiting, rows_in
 
 __all__ = ["Batcher", "Closed"]
 
@@ -29,19 +32,19 @@ _MAX_FENCES = 65_536
 
 
 class Closed(NamedTuple):
-    """A batch whose turn has come."""
+    """A batch whose turn has come: orders that have `max_size` rows at most, or one order of more."""
 
     rows: list[Waiting]
     reason: str
 
 
 class Batcher:
-    """Forms batches of at most `max_size` orders that wait at most `max_delay` nanoseconds.
+    """Forms batches of orders that have at most `max_size` rows and wait at most `max_delay` nanoseconds.
 
     Args:
-        max_size: rows of a batch, at most.
+        max_size: rows of a batch, at most; an order of more is a batch by itself.
         max_delay: nanoseconds that the oldest row waits for company, at most; 0: it does not wait.
-        credits: how many orders can be here at once.
+        credits: with so many rows here no further order comes.
         form: of an order; those of equal forms may share a batch. None: all may.
         place: of an order. None: the stage does not care.
         gather: rows that do not lie side by side may share a batch. False needs `place`.
@@ -69,7 +72,7 @@ class Batcher:
         self._count = 0
         self._fences: dict[tuple[int, int], None] = {}
         self.draining = False
-        #: Orders that have left the batcher and are still being computed, if several batches are in flight.
+        #: Rows that have left the batcher and are still being computed, if several batches are in flight.
         self.flying = 0
 
     def __len__(self) -> int:
@@ -90,7 +93,7 @@ class Batcher:
             candidates = self._groups[key] = Candidates(self._place)
         self._added += 1
         candidates.add(self._added, Waiting(order, now))
-        self._count += 1
+        self._count += order.rows
         return True
 
     def fence(self, request: int, attempt: int) -> None:
@@ -165,7 +168,7 @@ class Batcher:
         """These have left their candidates."""
         if not candidates:
             del self._groups[key]
-        self._count -= len(rows)
+        self._count -= rows_in(rows)
         return rows
 
     def _key(self, order: Order) -> Hashable:

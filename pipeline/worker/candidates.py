@@ -19,19 +19,24 @@ from itertools import islice
 from typing import NamedTuple
 
 from pipeline.wire.messages import Order
+from pipeline.worker.joint import Joint
 
-__all__ = ["NEVER", "Candidates", "Place", "Run", "Waiting"]
+__all__ = ["NEVER", "Candidates", "Place", "Run", "Waiting", "rows_in"]
 
 NEVER = 1 << 62
 """In monotonic nanoseconds."""
 
 
 class Waiting(NamedTuple):
-    """One order in the batcher."""
+    """One order in the batcher; for its execution, one row of an order."""
 
     order: Order
     arrived: int
     """Monotonic nanoseconds."""
+    at: int = 0
+    """Which row of the order."""
+    joint: Joint | None = None
+    """What becomes of the order's rows; None if it has one."""
 
 
 class Place(NamedTuple):
@@ -48,12 +53,13 @@ class Candidates:
         place: of an order; None: the stage does not care.
     """
 
-    __slots__ = ("_ends", "_place", "_places", "_starts", "_unplaced", "hurry_at", "rows")
+    __slots__ = ("_count", "_ends", "_place", "_places", "_starts", "_unplaced", "hurry_at", "rows")
 
     def __init__(self, place: Callable[[Order], Place] | None) -> None:
         self._place = place
         #: Oldest first. (A plain dict would search for its first entry past the holes of all that have left before it.)
         self.rows: OrderedDict[int, Waiting] = OrderedDict()
+        self._count = 0
         #: No deadline makes any of them urgent before this time; the first may do so only later.
         self.hurry_at = NEVER
         #: Those that were not looked up yet: if all fit into a batch, no look-up is needed.
@@ -63,7 +69,8 @@ class Candidates:
         self._ends: dict[tuple[int, ...], int] = {}
 
     def __len__(self) -> int:
-        return len(self.rows)
+        """How many rows the orders have."""
+        return self._count
 
     @property
     def oldest(self) -> Waiting:
@@ -73,6 +80,7 @@ class Candidates:
     def add(self, number: int, row: Waiting) -> None:
         """Take in an order."""
         self.rows[number] = row
+        self._count += row.order.rows
         if row.order.deadline:
             self.hurry_at = min(self.hurry_at, _latest_start(row))
         if self._place is not None:
@@ -96,23 +104,31 @@ class Candidates:
                         del self._starts[place.start]
                     if self._ends.get(place.next) == number:
                         del self._ends[place.next]
-        return [self.rows.pop(number) for number in numbers]
+        left = [self.rows.pop(number) for number in numbers]
+        self._count -= rows_in(left)
+        return left
 
     def take(self, most: int) -> list[Waiting]:
         """Let go of a batch: the oldest, its neighbours, and the next oldest, as far as they fit."""
         rows = self.rows
-        if len(rows) <= most:
+        if self._count <= most:
             return self.remove(list(rows))
         if self._place is None:
-            return self.remove(list(islice(rows, most)))
-        self._look_up(self._place)
-        numbers = self._run(next(iter(rows)), most, rows)
-        if len(numbers) < most:
+            if self._count == len(rows):
+                return self.remove(list(islice(rows, most)))
+            numbers = [next(iter(rows))]
+        else:
+            self._look_up(self._place)
+            numbers = self._run(next(iter(rows)), most, rows)
+        room = most - sum([rows[number].order.rows for number in numbers])
+        if room > 0:
             chosen = set(numbers)
-            for number in rows:
-                if number not in chosen:
+            for number, row in rows.items():
+                # An order stays whole: one that has more rows than there is room for waits, and is the oldest soon.
+                if number not in chosen and row.order.rows <= room:
                     numbers.append(number)
-                    if len(numbers) == most:
+                    room -= row.order.rows
+                    if not room:
                         break
         return self.remove(numbers)
 
@@ -142,14 +158,16 @@ class Candidates:
     def _run(self, first: int, most: int, among: Mapping[int, object]) -> list[int]:
         """One, those behind it, and those before it, as far as they fit and are `among` these."""
         run = [first]
+        room = most - self.rows[first].order.rows
         # A row without extent is its own neighbour.
         seen = {first}
         for ahead in (True, False):
             place = self._places[first]
-            while len(run) < most:
+            while room > 0:
                 number = self._starts.get(place.next, first) if ahead else self._ends.get(place.start, first)
                 if number in seen or number not in among:
                     break
+                room -= 1  # An order of several rows has no neighbours, so the others of its run are of one row.
                 run.append(number)
                 seen.add(number)
                 place = self._places[number]
@@ -166,7 +184,8 @@ class Run:
         self._numbers = numbers
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        """How many rows the orders have."""
+        return sum([self._candidates.rows[number].order.rows for number in self._numbers])
 
     @property
     def oldest(self) -> Waiting:
@@ -179,8 +198,13 @@ class Run:
 
     def take(self, most: int) -> list[Waiting]:
         """Let go of them: the oldest, those behind it, those before it."""
-        assert len(self._numbers) <= most
+        assert len(self) <= most or len(self._numbers) == 1
         return self._candidates.remove(self._numbers)
+
+
+def rows_in(orders: Sequence[Waiting]) -> int:
+    """How many rows they have."""
+    return sum([each.order.rows for each in orders])
 
 
 def _latest_start(row: Waiting) -> int:

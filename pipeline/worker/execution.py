@@ -12,18 +12,20 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.graph.compiled import CompiledStage
 from pipeline.graph.plan import StagePlan
-from pipeline.graph.slots import slot_bytes
+from pipeline.graph.slots import places_of, slot_bytes
 from pipeline.wire.flattening import parts, position_of
-from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Copied, Hop, Notice, Order, Passed
+from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Copied, Hop, Notice, Passed
 from pipeline.worker.abandonment import Abandoned, all_wanted
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.failures import Failures, Home, examine, message_of
 from pipeline.worker.filling import Filling
+from pipeline.worker.flight import Flight, Outcome, Piece
 from pipeline.worker.grouping import arrays_of
+from pipeline.worker.joint import Joint, RowResult, rows_of
 from pipeline.worker.onward import Onward
 from pipeline.worker.times import Times
 from shm.elements import Elements
@@ -36,65 +38,7 @@ from stages.errors import AnsweredError, StageBroken
 from stages.request import RequestInfo
 from stages.stage import Array, Batch, Stage
 
-__all__ = ["Execution", "Flight", "Outcome"]
-
-
-class _Result(NamedTuple):
-    """What came of one row: the last fields of its notice."""
-
-    code: str
-    message: str = ""
-    outputs: tuple[TensorHandle, ...] = ()
-    children: tuple[tuple[TensorHandle, ...], ...] = ()
-    conditions: int = 0
-    nbytes: int = 0
-    """What the outputs need of a slot, if slots are of several sizes."""
-    traceback: str = ""
-    parted: bool = False
-
-
-class Outcome:
-    """The outcome of one batch."""
-
-    __slots__ = ("forwards", "late", "notices")
-
-    def __init__(self) -> None:
-        #: For the scheduler, now.
-        self.notices: list[Notice | Passed] = []
-        #: For the scheduler, later: the order goes on without it.
-        self.late: list[Notice | Passed] = []
-        #: Orders for the workers of the next hops, by worker number.
-        self.forwards: dict[int, list[Order]] = {}
-
-
-class Flight:
-    """A batch that the stage has begun and that is not settled."""
-
-    __slots__ = ("batch", "began", "filling", "requests", "rows", "token", "views")
-
-    def __init__(
-        self,
-        rows: Sequence[Waiting],
-        views: Sequence[Sequence[Any]],
-        filling: Filling,
-        batch: Batch,
-        began: int,
-    ) -> None:
-        self.rows = rows
-        #: Their numbers.
-        self.requests = [row.order.request for row in rows]
-        self.views = views
-        self.filling = filling
-        self.batch = batch
-        #: Monotonic nanoseconds.
-        self.began = began
-        #: What the stage's `start` returned.
-        self.token: Any = None
-
-    @property
-    def too_small(self) -> dict[int, int]:
-        """The rows whose slots are too small, and how many bytes those should have had."""
-        return {row: packing.needed for row, packing in self.filling.packings.items() if packing.needed}
+__all__ = ["Execution"]
 
 
 class Execution:
@@ -113,6 +57,7 @@ class Execution:
         stages: all of the pipeline, so that orders can go on to them. Empty: every order ends here.
         tell: takes the notices of parts of answers, as soon as they are made. None: they are kept for the outcome.
         unwanted: asked after each part for the places of the rows that need no more of them.
+        piece: called before each piece of an order that is cut, with the row if it is one alone (a suspect's), else -1.
     """
 
     def __init__(
@@ -129,9 +74,13 @@ class Execution:
         tell: Callable[[Sequence[Notice]], None] | None = None,
         stages: Sequence[CompiledStage] = (),
         unwanted: Callable[[Sequence[Waiting]], Sequence[int]] = all_wanted,
+        piece: Callable[[int], None] | None = None,
     ) -> None:
         self._name = plan.name
-        self._raised, self._tell, self._unwanted = raised, tell, unwanted
+        self._raised, self._tell, self._unwanted, self._piece = raised, tell, unwanted, piece
+        self._most_rows = plan.batch.max_size
+        #: By the rows of an order, where the outputs lie in its slot.
+        self._places: dict[int, dict[str, int]] = {}
         #: Whether the stage gives its outputs in parts.
         self.parted = declared(stage).parted
         self.times = Times(index)
@@ -173,9 +122,11 @@ class Execution:
             StageBroken: the process must not be used any more.
         """
         outcome = Outcome()
-        alive, views = self._admit(outcome, rows)
-        if alive:
-            self._run(outcome, alive, views)
+        pieces = self._pieces(*self._admit(outcome, rows))
+        for piece in pieces:
+            if len(pieces) > 1:
+                self._tell_piece(piece[0])
+            self._run(outcome, *piece)
         return outcome
 
     def start(self, rows: Sequence[Waiting]) -> tuple[Outcome, Flight | None]:
@@ -188,24 +139,34 @@ class Execution:
             StageBroken: the process must not be used any more.
         """
         outcome = Outcome()
-        alive, views = self._admit(outcome, rows)
-        if not alive:
-            return outcome, None
-        flight = self._flight(alive, views)
-        self.under_way = alive
-        failed: Exception | None = None
-        try:
-            flight.token = self._stage.start(flight.batch)  # type: ignore[attr-defined]
-        except StageBroken:
-            raise
-        except Exception as error:
-            failed = error
-        self.under_way = ()
-        if failed is None:
-            return outcome, flight
-        self._come_to(outcome, flight, failed)
-        failed = None
-        return outcome, None
+        pieces = self._pieces(*self._admit(outcome, rows))
+        cut = len(pieces) > 1
+        flight = self._begin(outcome, pieces, cut)
+        if flight is not None and cut:
+            flight.ahead, flight.size = pieces, sum([row.order.rows for row in rows])
+        return outcome, flight
+
+    def _begin(self, outcome: Outcome, pieces: list[Piece], cut: bool) -> Flight | None:
+        """Begin the first of these that the stage begins, which leaves them as those before it do; None: none."""
+        while pieces:
+            rows, views = pieces.pop(0)
+            if cut:
+                self._tell_piece(rows)
+            flight = self._flight(rows, views)
+            self.under_way = rows
+            failed: Exception | None = None
+            try:
+                flight.token = self._stage.start(flight.batch)  # type: ignore[attr-defined]
+            except StageBroken:
+                raise
+            except Exception as error:
+                failed = error
+            self.under_way = ()
+            if failed is None:
+                return flight
+            self._come_to(outcome, flight, failed)
+            failed = None
+        return None
 
     def finish(self, flight: Flight) -> Outcome | None:
         """The outcome of a batch; None while it is computed.
@@ -213,7 +174,7 @@ class Execution:
         Raises:
             StageBroken: the process must not be used any more.
         """
-        outcome = Outcome()
+        outcome = flight.outcome
         self.under_way = flight.rows
         failed: Exception | None = None
         try:
@@ -228,7 +189,25 @@ class Execution:
         self._come_to(outcome, flight, failed)
         # Else the exception and this frame, which it refers to, would wait for the collector.
         failed = None
+        if flight.ahead and (following := self._begin(outcome, flight.ahead, True)) is not None:
+            flight.go_on(following)
+            return None
         return outcome
+
+    def _pieces(self, rows: list[Waiting], views: list[list[Any]]) -> list[Piece]:
+        """What is computed together: all of a batch; of one order less, if it has more rows than a batch may have, or
+        is suspected of a death (see `pipeline.scheduler.recovery`)."""
+        if not rows:
+            return []
+        joint = rows[0].joint
+        if joint is None or rows[-1].joint is not joint:
+            return [(rows, views)]
+        most = 1 if rows[0].order.group else self._most_rows
+        return [(rows[at : at + most], views[at : at + most]) for at in range(0, len(rows), most)]
+
+    def _tell_piece(self, rows: Sequence[Waiting]) -> None:
+        if self._piece is not None:
+            self._piece(rows[0].at if len(rows) == 1 else -1)
 
     def _admit(self, outcome: Outcome, rows: Sequence[Waiting]) -> tuple[list[Waiting], list[list[Any]]]:
         """The rows that can be computed, with their inputs; the others are settled."""
@@ -243,9 +222,12 @@ class Execution:
             order = row.order
             if order.deadline and order.deadline <= began:
                 late = (began - order.deadline) / 1e6
-                self._settle(outcome, row, began, began, 1, 0, _Result("DeadlineExceeded", f"{late:.1f} ms late"))
+                self._settle(outcome, row, began, began, 1, 0, RowResult("DeadlineExceeded", f"{late:.1f} ms late"))
                 continue
             try:
+                if order.rows > 1:
+                    self._admit_rows(row, alive, views)
+                    continue
                 found = self._views(order.hop)
                 if self._of_bytes:
                     self._as_elements(order.hop, found)
@@ -253,10 +235,23 @@ class Execution:
             except HandleRefused as error:
                 self.refused += 1
                 why = f"stage {self._name}: {type(error).__name__}: {error}"
-                self._settle(outcome, row, began, began, 1, 0, _Result("StageFailed", why))
+                self._settle(outcome, row, began, began, 1, 0, RowResult("StageFailed", why))
                 continue
             alive.append(row)
         return alive, views
+
+    def _admit_rows(self, row: Waiting, alive: list[Waiting], views: list[list[Any]]) -> None:
+        """The rows of an order of several, each as one that could be an order's own. Raises as `joint.rows_of`."""
+        order, rows = row.order, row.order.rows
+        columns = [[self._table.view(each) for each in rows_of(handle, rows)] for handle in order.hop.inputs]
+        places = self._places.get(rows)
+        if places is None:
+            fields = list(self._fields.values())
+            places = self._places[rows] = dict(zip(self._fields, places_of(fields, rows)))
+        joint = Joint(order, places)
+        for at in range(rows):
+            alive.append(Waiting(order, row.arrived, at, joint))
+            views.append([column[at] for column in columns])
 
     def _address(self, row: Waiting) -> tuple[int, int, int]:
         """Where a row's first array lies; its output, if it has none."""
@@ -364,7 +359,7 @@ class Execution:
             if (own := flight.batch.failed.get(number)) is not None:
                 result = self._failure(own, row)
             elif error is None:
-                result = _Result(OK, parted=True)
+                result = RowResult(OK, parted=True)
             elif size > 1 and not given[number]:
                 self._run(outcome, [row], [flight.views[number]])
                 continue
@@ -372,7 +367,7 @@ class Execution:
                 result = self._blame(error, row)
             self._settle(outcome, row, flight.began, ended, size, copied, result)
 
-    def _blame(self, error: Exception, row: Waiting) -> _Result:
+    def _blame(self, error: Exception, row: Waiting) -> RowResult:
         """A row fails by what its batch has raised."""
         if self._raised is not None:
             self._raised(error)
@@ -393,7 +388,7 @@ class Execution:
             # The rows at fault are known, and the others are not to blame: those go on together.
             ended = self._clock()
             for number, nbytes in too_small.items():
-                result = _Result(TOO_SMALL, nbytes=nbytes)
+                result = RowResult(TOO_SMALL, nbytes=nbytes)
                 self._settle(outcome, flight.rows[number], flight.began, ended, len(flight.rows), 0, result)
             left = [number for number in range(len(flight.rows)) if number not in too_small]
             if left:
@@ -418,12 +413,12 @@ class Execution:
         too_small = flight.too_small
         for number, row in enumerate(flight.rows):
             if number in too_small:
-                result = _Result(TOO_SMALL, nbytes=too_small[number])
+                result = RowResult(TOO_SMALL, nbytes=too_small[number])
             elif number in failed:
                 result = self._failure(failed[number], row)
             elif len(handles[number]) < len(self._fields):
                 missing = [name for name in self._fields if name not in handles[number]]
-                result = _Result("StageFailed", f"stage {self._name}: process left output {missing[0]!r} unfilled")
+                result = RowResult("StageFailed", f"stage {self._name}: process left output {missing[0]!r} unfilled")
             else:
                 result = self._success(handles[number])
             self._settle(outcome, row, began, ended, size, copied, result)
@@ -433,28 +428,33 @@ class Execution:
             before, batches = self._copies.get(key, (0, 0))
             self._copies[key] = before + nbytes, batches + 1
 
-    def _success(self, filled: Mapping[str, Any]) -> _Result:
+    def _success(self, filled: Mapping[str, Any]) -> RowResult:
         outputs = tuple([filled[name] for name in self._singles])
         children = tuple([filled[name] for name in self._manies])
         nbytes = _slot_bytes_of(chain(outputs, *children)) if self._largest else 0
         if not self._manies and not self._asked:
-            return _Result(OK, "", outputs, nbytes=nbytes)
+            return RowResult(OK, "", outputs, nbytes=nbytes)
         conditions = 0
         for bit, spec in self._asked:
             view = self._table.view(filled[spec.name])
             try:
                 holds = bool(json.loads(view.tobytes())) if spec.dtype == JSON else bool(view.any())
             except ValueError as error:
-                return _Result("StageFailed", f"stage {self._name}: output {spec.name!r} is no JSON document: {error}")
+                why = f"stage {self._name}: output {spec.name!r} is no JSON document: {error}"
+                return RowResult("StageFailed", why)
             conditions |= bit * holds
-        return _Result(OK, "", outputs, children, conditions, nbytes)
+        return RowResult(OK, "", outputs, children, conditions, nbytes)
 
     def _settle(
-        self, outcome: Outcome, row: Waiting, began: int, ended: int, size: int, copied: int, result: _Result
+        self, outcome: Outcome, row: Waiting, began: int, ended: int, size: int, copied: int, result: RowResult
     ) -> None:
-        order = row.order
+        order, joint = row.order, row.joint
+        if joint is not None:
+            if not joint.take(row.at, result, began, ended, size, copied):
+                return
+            began, ended, size, copied, result = joint.began, joint.ended, joint.size, joint.copied, joint.result()
         code, message, outputs, children, conditions, nbytes, traceback, parted = result
-        own = self.times.trace(max(0, began - row.arrived) // 1000, (ended - began) // 1000, size, copied)
+        own = self.times.trace(max(0, began - row.arrived) // 1000, (ended - began) // 1000, size, copied, order.rows)
         trace = order.trace + own
         goes_on = code == OK and bool(order.route)
         late = goes_on and not order.hop.awaited
@@ -474,12 +474,12 @@ class Execution:
         forward = self._onward.order(order, outputs, trace)
         outcome.forwards.setdefault(forward.hop.worker, []).append(forward)
 
-    def _failure(self, error: BaseException, row: Waiting) -> _Result:
+    def _failure(self, error: BaseException, row: Waiting) -> RowResult:
         if isinstance(error, AnsweredError):
-            return _Result(error.code, message_of(error))
+            return RowResult(error.code, message_of(error))
         story = examine(error, self._home)
         self.failures.add(story, f"request {RequestInfo.parse(row.order.label)}", self._name)
-        return _Result("StageFailed", f"stage {self._name}: {story.message}", traceback=story.traceback)
+        return RowResult("StageFailed", f"stage {self._name}: {story.message}", traceback=story.traceback)
 
     def _only_together(self, flight: Flight, error: Exception) -> None:
         """No row has failed alone, so no answer would tell what the batch has raised; and running again costs time."""

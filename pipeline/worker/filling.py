@@ -56,9 +56,12 @@ class Filling:
     def allocate(self, row: int, name: str, shape: tuple[int, ...]) -> Array:
         """The place of one row's output."""
         field = self._fields[name]
-        hop = self._rows[row].order.hop
+        waiting = self._rows[row]
+        hop = waiting.order.hop
         offset = field.offset
-        if self._parted:
+        if waiting.joint is not None:
+            offset = waiting.joint.places[name] + waiting.at * nbytes_of(field.spec.dtype, shape)
+        elif self._parted:
             place = self._place_part(row, hop.segment, field, nbytes_of(field.spec.dtype, shape))
             if place is None:
                 # Its row has failed. The others go on, so the stage is given memory to write to.

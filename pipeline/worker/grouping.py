@@ -82,6 +82,9 @@ def place_of(plan: Plan, stage: StagePlan) -> Callable[[Order], Place] | None:
 
     def place(order: Order) -> Place:
         hop = order.hop
+        if order.rows > 1:
+            # Its rows lie side by side, at another distance than its slot and the next.
+            return Place((-1, order.request, order.attempt), (-2, order.request, order.attempt))
         start: list[int] = []
         after: list[int] = []
         for index, width in counted:

@@ -52,7 +52,7 @@ class Onward:
         # Without its group: a request that this stage has survived is no suspect for the next.
         return Order(
             order.request, order.attempt, order.deadline, 0, hop, trace, order.label, order.stream,
-            order.sequence, order.started, order.traceparent, route, known,
+            order.sequence, order.started, order.traceparent, route, known, order.rows,
         )  # fmt: skip
 
     def _next(self, order: Order, outputs: tuple[TensorHandle, ...]) -> Hop:

@@ -1,15 +1,16 @@
 """Flight recorder: which requests a worker is computing right now, where its death cannot erase it.
 
     slot of the worker in the run's recorder segment
-    0        8        16       24                         24 + 8 * MAX_ROWS
-    +--------+--------+--------+--------+-------- ... ----+
-    | since  | done   | count  | request|                 |   unsigned 64-bit, native order
-    +--------+--------+--------+--------+-------- ... ----+
+    0        8        16       24       32                         32 + 8 * MAX_ROWS
+    +--------+--------+--------+--------+--------+-------- ... ----+
+    | since  | done   | count  | row    | request|                 |   unsigned 64-bit, native order
+    +--------+--------+--------+--------+--------+-------- ... ----+
 
 `since` is the monotonic time at which the batch began, in nanoseconds; 0 while none is computed. It
 is written last and cleared first, so that a reader of a nonzero `since` finds the requests there.
 `done` counts the batches that this worker has finished. If several batches are in flight, the requests are those of all
-of them, the oldest batch first, and `since` is when the oldest began.
+of them, the oldest batch first, and `since` is when the oldest began. `row` is 0, or, of a request of several rows that
+are computed one by one, the number of the row from 1 on.
 
 The worker writes its own slot before and after `process`; the supervisor reads it when the worker
 is dead (who is suspect?) and while it lives (does it overrun its time?).
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 
 __all__ = ["MAX_ROWS", "RECORD_BYTES", "Recorder"]
 
-MAX_ROWS = 509
+MAX_ROWS = 508
 """Requests of a batch that are recorded; later rows of a larger batch are not suspected."""
 
 RECORD_BYTES = 4096
@@ -38,9 +39,20 @@ class Recorder:
         """A batch begins."""
         words = self._words
         kept = array("Q", requests[:MAX_ROWS])
-        words[3 : 3 + len(kept)] = kept
+        words[4 : 4 + len(kept)] = kept
+        words[3] = 0
         words[2] = len(kept)
         words[0] = now
+
+    def piece(self, row: int, since: int) -> None:
+        """Another part of the requests that were recorded is computed.
+
+        Args:
+            row: the one row of it; -1: it is of several.
+            since: when the oldest batch, or its part, began.
+        """
+        self._words[3] = row + 1
+        self._words[0] = since
 
     def end(self, rest: Sequence[int] = (), since: int = 0) -> None:
         """A batch is over.
@@ -55,7 +67,8 @@ class Recorder:
             # requests include those that still run.
             count = min(len(rest), MAX_ROWS)
             for index in range(count):
-                words[3 + index] = rest[index]
+                words[4 + index] = rest[index]
+            words[3] = 0
             words[2] = count
             words[0] = since
         else:
@@ -76,7 +89,12 @@ class Recorder:
         """The requests of the running batch."""
         if not self._words[0]:
             return ()
-        return tuple(self._words[3 : 3 + min(self._words[2], MAX_ROWS)])
+        return tuple(self._words[4 : 4 + min(self._words[2], MAX_ROWS)])
+
+    @property
+    def row(self) -> int:
+        """The row of the running request that is computed alone; -1: none is, or that is not known."""
+        return self._words[3] - 1 if self._words[0] else -1
 
     @property
     def done(self) -> int:

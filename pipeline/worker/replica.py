@@ -20,9 +20,10 @@ from pipeline.metrics.buckets import ROWS
 from pipeline.wire.messages import Fenced, Fences, Notice, Notices, Order, Passed, WorkerReport
 from pipeline.wire.records import CLOSE_REASONS
 from pipeline.worker.abandonment import unwanted
-from pipeline.worker.candidates import Waiting
-from pipeline.worker.execution import Execution, Flight, Outcome
+from pipeline.worker.candidates import Waiting, rows_in
+from pipeline.worker.execution import Execution
 from pipeline.worker.failures import Home, examine
+from pipeline.worker.flight import Flight, Outcome
 from pipeline.worker.forwarder import Forwarder, notices_of
 from pipeline.worker.grouping import batcher_of
 from pipeline.worker.overdue import Overdue
@@ -125,10 +126,9 @@ class Replica:
         self.concurrency = declared(stage).concurrency
         compiled = CompiledPlan.of(self._plan).stages
         current = compiled[self.stage]
-        sized = len(current.pools) > 1
         self._execution = Execution(
-            plan, self.stage, current.base, stage, self._table, current.asked, sized=sized, tell=self._tell_parts,
-            stages=compiled, unwanted=self._unwanted,
+            plan, self.stage, current.base, stage, self._table, current.asked, sized=current.sized,
+            tell=self._tell_parts, stages=compiled, unwanted=self._unwanted, piece=self._begin_piece,
         )  # fmt: skip
 
     def touches(self, pool: str) -> bool:
@@ -197,7 +197,7 @@ class Replica:
             return moved
         self._idle = False
         self._closed[batch.reason] += 1
-        self._sizes[bisect_left(ROWS, len(batch.rows))] += 1
+        self._sizes[bisect_left(ROWS, rows_in(batch.rows))] += 1
         self._compute(batch.rows)
         if now >= self._report_at:
             # A worker that is always busy has no idle moment for it.
@@ -207,7 +207,7 @@ class Replica:
 
     def _compute(self, rows: list[Waiting]) -> None:
         self.batches += 1
-        self._rows += len(rows)
+        self._rows += rows_in(rows)
         if self.concurrency > 1:
             self._launch(rows)
             return
@@ -224,8 +224,14 @@ class Replica:
             self._recorder.end(self._flying(), self._oldest(now))
         else:
             self.flights.append(flight)
-            self.batcher.flying += len(flight.rows)
+            self.batcher.flying += flight.size
         self._pass_on(outcome)
+
+    def _begin_piece(self, row: int) -> None:
+        """The next piece of an order of many rows is computed; which row it is, if it is one alone."""
+        now = time.monotonic_ns()
+        # Beside other batches none is a suspect's, and the time is that of the oldest.
+        self._recorder.piece(row, self._oldest(now) if len(self.flights) > 1 else now)
 
     def _land(self) -> bool:
         """Settle batches that are over; whether there was one.
@@ -259,7 +265,7 @@ class Replica:
         if flight is self.flights[0]:
             self._oldest_ended = time.monotonic_ns()
         self.flights.remove(flight)
-        self.batcher.flying -= len(flight.rows)
+        self.batcher.flying -= flight.size
         self._recorder.end(self._flying(), self._oldest(0))
         self._pass_on(outcome)
         return True
@@ -310,7 +316,7 @@ class Replica:
     def under_way(self) -> tuple[str, list[str]]:
         """The stage, and the labels of the requests that it has in its hands; "" and none if it has none."""
         rows = self._execution.under_way if self._stage is not None else ()
-        return (self._mine.name, [row.order.label for row in rows]) if rows else ("", [])
+        return (self._mine.name, list(dict.fromkeys([row.order.label for row in rows]))) if rows else ("", [])
 
     def story(self, error: BaseException) -> str:
         """What to say of an exception of the stage: its line, and the traceback."""

@@ -36,23 +36,24 @@ class Times:
         self._last_us = -1
         self._bucket = 0
 
-    def trace(self, waited_us: int, took_us: int, size: int, copied: int) -> bytes:
-        """Count a row; its trace.
+    def trace(self, waited_us: int, took_us: int, size: int, copied: int, rows: int = 1) -> bytes:
+        """Count the rows of an order; its trace.
 
         Args:
             waited_us: from the order's arrival to the beginning of its batch.
             took_us: what its batch took; 0: it was not computed, and counts only as one that has waited.
             size: of the batch.
             copied: as in `Trace`.
+            rows: of the order.
         """
-        self._queue[bisect_left(_BOUNDS_US, waited_us)] += 1
-        self._queue_us += waited_us
+        self._queue[bisect_left(_BOUNDS_US, waited_us)] += rows
+        self._queue_us += waited_us * rows
         if took_us:
             if took_us != self._last_us:
                 self._last_us = took_us
                 self._bucket = bisect_left(_BOUNDS_US, took_us)
-            self._compute[self._bucket] += 1
-            self._compute_us += took_us
+            self._compute[self._bucket] += rows
+            self._compute_us += took_us * rows
         return packed(Trace(self._stage, waited_us, took_us, size, copied))
 
     def queue(self) -> Spread:

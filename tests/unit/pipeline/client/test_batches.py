@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.client.batches import of_row, requests_of, stacked
+from pipeline.client.batches import evenly, joined, of_row, of_rows, requests_of, stacked
 from pipeline.errors import BadInput, InvalidRequest, request_error
 from pipeline.wire.interface import Axis, Interface, Tensor
 from stages.spec import TensorSpec
@@ -174,3 +174,49 @@ def test_answers_of_elements_are_one_array_if_their_shape_is_fixed() -> None:
     values, _ = stacked(Interface("demo", "1", (), outputs, ()), answers)
     assert values["names"].tolist() == [[b"a\0", b"b"], [b"", b"c"]]
     assert [array.tolist() for array in values["some"]] == [[b"x"], []]
+
+
+@pytest.mark.parametrize(
+    ("rows", "most", "sizes"), [(1, 8, [1]), (8, 8, [8]), (9, 8, [5, 4]), (20, 8, [7, 7, 6]), (3, 1, [1, 1, 1])]
+)
+def test_rows_go_in_as_few_requests_as_can_be_of_about_as_many_each(rows: int, most: int, sizes: list[int]) -> None:
+    assert evenly(rows, most) == sizes
+
+
+def test_if_a_request_may_carry_several_rows_a_batch_is_cut_into_views_that_keep_their_axis() -> None:
+    images, sizes = f32(9, 1, 28, 28), np.arange(9)
+    pieces, batch = requests_of(specs(IMAGE, SIZE), {"size": sizes, "image": images}, 8)
+    assert batch
+    assert [piece["size"].tolist() for piece in pieces] == [[0, 1, 2, 3, 4], [5, 6, 7, 8]]
+    assert all(np.shares_memory(piece["image"], images) for piece in pieces)
+    single, batch = requests_of(specs(IMAGE, SIZE), {"size": sizes[0], "image": images[0]}, 8)
+    assert (len(single), batch, single[0]["image"].shape) == (1, False, (1, 28, 28))
+    with pytest.raises(InvalidRequest, match=r"input 'image': in each row, expected "):
+        requests_of(specs(IMAGE, SIZE), {"size": sizes, "image": f32(9, 1, 28, 27)}, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "sizes", "told"),
+    [
+        ("row 1 of 4: too dark", 1, [5, 4], "row 6 of 9: too dark"),
+        ("too dark", 1, [5, 4], "rows 5 to 8 of 9: too dark"),
+        ("too dark", 1, [5, 1], "row 5 of 6: too dark"),
+        ("row 3 of 8: too dark", 0, [8], "row 3 of 8: too dark"),
+        ("too dark", 0, [8], "too dark"),
+    ],
+)
+def test_the_failure_of_a_request_of_several_rows_is_told_of_the_row_of_the_batch(
+    text: str, number: int, sizes: list[int], told: str
+) -> None:
+    error = request_error("BadInput", text, "the traceback", "00abc-1")
+    found = of_rows(error, number, sizes)
+    assert (type(found), str(found), found.request) == (BadInput, told, "00abc-1")
+
+
+def test_answers_of_several_rows_are_put_together() -> None:
+    interface = Interface("demo", "1", (), (SCORES,), ())
+    one, other = f32(2, 3), f32(1, 3)
+    values, copied = joined(interface, [{"scores": one}, {"scores": other}])
+    assert (values["scores"] == np.concatenate([one, other])).all()
+    assert not values["scores"].flags.writeable
+    assert copied == one.nbytes + other.nbytes

@@ -108,7 +108,7 @@ def test_elements_and_bfloat16_are_laid_out_by_what_they_take_and_written_there(
     arrays = arrays_of(specs, {"names": ["ü", b"a\0"], "x": np.ones(2, "bfloat16")})
     shapes = stored_shapes(arrays)
     assert shapes == {"names": (2, 12), "x": (2,)}
-    assert lay_out(specs, shapes) == ([(0, "bytes", (2, 12)), (64, "bfloat16", (2,))], 128)
+    assert lay_out(specs, shapes) == ([(0, "bytes", (2, 12)), (64, "bfloat16", (2,))], 128, 0)
     views = {"names": np.zeros(12, np.uint8), "x": np.zeros(2, "bfloat16")}
     fill_in(views, arrays)
     assert Elements(views["names"], (2,)).decode().tolist() == [b"\xc3\xbc", b"a\0"]
@@ -125,7 +125,7 @@ def test_numbers_in_the_other_order_of_bytes_are_taken_and_others_are_not() -> N
 @pytest.mark.parametrize("shape", [(2, 4), (2, 3, 1), (3, 2)])
 def test_another_shape_than_that_of_a_static_input_is_refused(shape: tuple[int, ...]) -> None:
     specs = {"x": TensorSpec("x", "float32", (2, 3))}
-    assert lay_out_arrays(specs, {"x": np.ones((2, 3), np.float32)}) == ([(0, "float32", (2, 3))], 64)
+    assert lay_out_arrays(specs, {"x": np.ones((2, 3), np.float32)}) == ([(0, "float32", (2, 3))], 64, 0)
     with pytest.raises(InvalidRequest, match="input 'x': expected"):
         lay_out_arrays(specs, {"x": np.ones(shape, np.float32)})
 
@@ -133,7 +133,7 @@ def test_another_shape_than_that_of_a_static_input_is_refused(shape: tuple[int, 
 def test_empty_inputs_take_no_bytes() -> None:
     specs = {"names": NAMES, "x": TensorSpec("x", "float32", ("n", 3), {"n": 2})}
     arrays = arrays_of(specs, {"names": [], "x": np.zeros((0, 3), np.float32)})
-    assert lay_out(specs, stored_shapes(arrays)) == ([(0, "bytes", (0, 0)), (0, "float32", (0, 3))], 0)
+    assert lay_out(specs, stored_shapes(arrays)) == ([(0, "bytes", (0, 0)), (0, "float32", (0, 3))], 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -275,3 +275,32 @@ def test_a_memoryview_of_any_layout_is_taken_or_refused() -> None:
     memory.release()
     with pytest.raises(InvalidRequest, match="'data': expected dtype uint8, found object"):
         arrays_of(specs, {"data": memory, "x": x})
+
+
+ROW = TensorSpec("x", "float32", (2, 3))
+OTHER = TensorSpec("n", "int64", ())
+
+
+def test_the_rows_of_each_input_lie_one_after_the_other_if_a_request_may_carry_several() -> None:
+    specs = {"x": ROW, "n": OTHER}
+    layout = lay_out(specs, {"x": (5, 2, 3), "n": (5,)}, 8)
+    assert layout == ([(0, "float32", (5, 2, 3)), (128, "int64", (5,))], 192, 5)
+    assert lay_out(specs, {"x": (2, 3), "n": ()}, 8).rows == 0
+    # A batch of one row has the axis all the same.
+    assert lay_out(specs, {"x": (1, 2, 3), "n": (1,)}, 8).rows == 1
+
+
+@pytest.mark.parametrize(
+    ("shapes", "most", "why"),
+    [
+        ({"x": (9, 2, 3), "n": (9,)}, 8, "expected 1 to 8 rows, which one request of this pipeline may carry, found 9"),
+        ({"x": (0, 2, 3), "n": (0,)}, 8, "expected 1 to 8 rows, .* found 0"),
+        ({"x": (4, 2, 3), "n": (5,)}, 8, "same number of rows, and 'x' has 4, 'n' has 5"),
+        ({"x": (4, 3, 2), "n": (4,)}, 8, "input 'x': in each row, expected "),
+        ({"x": (4, 2, 3), "n": ()}, 8, "input 'x': expected 2 dimensions"),
+        ({"x": (4, 2, 3), "n": (4,)}, 1, "input 'x': expected 2 dimensions"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(shapes: dict[str, tuple[int, ...]], most: int, why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why):
+        lay_out({"x": ROW, "n": OTHER}, shapes, most)

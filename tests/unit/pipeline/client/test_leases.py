@@ -194,14 +194,29 @@ def test_arrays_with_equal_elements_are_told_apart() -> None:
 @pytest.mark.parametrize(("slots", "most"), [(0, 1), (8, 1), (15, 1), (16, 2), (64, 8)])
 def test_results_are_on_an_eighth_of_the_slots_at_most_and_on_one_at_least(slots: int, most: int) -> None:
     leases = Leases(ME)
-    leases.limit_reading(slots)
+    leases.limit_reading([slots])
     held = []
     for number in range(most):
-        assert not leases.reads_enough
+        assert not leases.read_enough()
         held.append(lease_of(leases, number))
         # Answers that were not read do not count.
         lease_of(leases, 100 + number)
         held[-1].read = True
-    assert leases.reads_enough
+    assert leases.read_enough()
     held.pop()
-    assert not leases.reads_enough
+    assert not leases.read_enough()
+
+
+def test_results_of_several_rows_have_an_eighth_of_their_own_slots() -> None:
+    leases = Leases(ME)
+    leases.limit_reading([16, 4], by_rows=True)
+    one = lease_of(leases, 0)
+    one.read = one.several = True
+    assert leases.read_enough(True)
+    assert not leases.read_enough(False)
+    others = [lease_of(leases, number) for number in (1, 2)]
+    for lease in others:
+        lease.read = True
+    assert leases.read_enough(False)
+    del one
+    assert not leases.read_enough(True)

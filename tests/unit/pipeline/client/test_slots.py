@@ -86,3 +86,8 @@ def test_an_ask_in_vain_is_not_repeated_at_once_unless_less_is_under_way() -> No
     assert not mine.looks_full(SMALL, 3, now + 20_000_000)
     assert not mine.looks_full(SMALL, 2, now)
     assert not mine.looks_full(LARGE, 3, now)
+
+
+def test_a_request_of_several_rows_takes_a_slot_of_its_own_kind_however_small_it_is() -> None:
+    assert slots().segment_for(8, rows=2) == LARGE
+    assert slots().segment_for(8, rows=1) == SMALL

@@ -193,3 +193,13 @@ def test_the_plan_says_whether_each_child_is_answered_by_itself(
     plan = make_plan(loaded, {"cut": cut, "say": describe("y uint8 4 -> z uint8 4")}, MACHINE)
     assert plan.answer_each_child
     assert read(plan.to_json()).answer_each_child
+
+
+def test_rows_that_cannot_go_together_are_refused_where_they_are_asked_for(
+    load: Load, describe: Callable[..., StageDescription]
+) -> None:
+    text = "- {name: net, use: m:Net, inputs: [ingress.image]}\noutputs: [net.found]\ningress: {rows: 8}\n"
+    plan = make_plan(load(text), {"net": describe("image uint8 4 -> found float32 9")}, MACHINE)
+    assert (plan.rows, plan.why_rows) == (8, "ingress.rows says so")
+    with pytest.raises(ConfigError, match=r"demo\.yaml:\d+:\d+: .*one row: found of stage net is not of one size"):
+        make_plan(load(text), {"net": describe("image uint8 4 -> found json 30")}, MACHINE)

@@ -118,23 +118,31 @@ class Clientele:
         client.tags += 1
         bad = self.choose(12) == 11
         deadline = 0 if self.choose(4) else self.now + (self.choose(60) - 2) * MS
-        handles, inputs = [], {}
+        several = self.plan.rows > 1 and slot.segment == self.ingress_segments[-1]
+        rows = 2 + self.choose(self.plan.rows - 1) if several else 1
+        guilty = self.choose(rows)
+        handles = []
+        inputs: list[dict[str, bytes]] = [{} for _ in range(rows)]
         for index, spec in enumerate(self.plan.inputs):
-            number = (client.number << 24 | client.tags << 4 | index).to_bytes(7, "little")
-            data = bytes([BAD if bad else 1]) + number + number + b"\0"
-            inputs[spec.name] = data
-            handles.append(TensorHandle(*slot, 64 * index, "uint8", (TENSOR_BYTES,)))
-            self.table.view(handles[-1], writable=True)[...] = np.frombuffer(data, np.uint8)
-        client.waiting[client.tags] = Expected(expected_answer(self.plan, inputs), deadline, bad)
+            for row, each in enumerate(inputs):
+                number = (client.number << 24 | client.tags << 6 | row << 4 | index).to_bytes(7, "little")
+                each[spec.name] = bytes([BAD if bad and row == guilty else 1]) + number + number + b"\0"
+            shape = (rows, TENSOR_BYTES) if several else (TENSOR_BYTES,)
+            handles.append(TensorHandle(*slot, 64 * index, "uint8", shape))
+            data = b"".join([each[spec.name] for each in inputs])
+            self.table.view(handles[-1], writable=True)[...] = np.frombuffer(data, np.uint8).reshape(shape)
+        answers = [expected_answer(self.plan, each) for each in inputs]
+        whole = {name: b"".join([answer[name] for answer in answers]) for name in answers[0]}
+        client.waiting[client.tags] = Expected(whole, deadline, bad)
         priority, stream = self.choose(3), 0
-        if self.streaming and not self.choose(3):
+        if self.streaming and not several and not self.choose(3):
             stream = sorted(client.streams)[self.choose(2)]
             client.streams[stream] += 1
         sequence = client.streams.get(stream, 0)
         expected = client.waiting[client.tags]
         expected.stream, expected.sequence = stream, sequence
-        expected.children = expected_children(self.plan, inputs)
-        return Submission(client.tags, slot, tuple(handles), deadline, priority, "", stream, sequence)
+        expected.children = expected_children(self.plan, inputs[0])
+        return Submission(client.tags, slot, tuple(handles), deadline, priority, "", stream, sequence, rows=rows)
 
     def cancel(self) -> bool:
         """A client no longer wants some of its requests, which may be answered by now."""

@@ -16,7 +16,8 @@ from pipeline.graph.plan import INGRESS, BatchPlan, Edge, Plan, PoolPlan, StageP
 from pipeline.graph.pools import pools_of, size_classes, sized_stages
 from pipeline.graph.slots import fields_of
 from pipeline.graph.wiring import Wiring
-from shm.layout import round_up
+from pipeline.wire.limits import FEW_SLOTS
+from shm.layout import ceil_div, round_up
 from stages.errors import BadInput
 from stages.spec import TensorSpec
 from stages.stage import Batch
@@ -30,10 +31,11 @@ BAD = 0xBB
 #: is answered by itself. An input is "producer.tensor", with "*" if it takes
 #: many, "?" if it is optional. An output is its name, with "=0" if it is an alias of the first input, "*3" if it is up
 #: to 3 tensors, "!" if a condition may ask for it, "~" if its size varies; a graph with an output of varying size has
-#: slots of three sizes wherever it may.
+#: slots of three sizes wherever it may. If the graph's name begins with "rows", its requests may carry `ROWS`.
 Graph = tuple[tuple[str, ...], Mapping[str, tuple[str, ...]], Mapping[str, str]]
 
 MANY = 3
+ROWS = 3
 
 #: The most that a tensor of varying size is, in multiples of TENSOR_BYTES.
 TIMES = 16
@@ -151,6 +153,16 @@ GRAPHS: dict[str, Graph] = {
             "h": ("g.r*? a.t", "z"),
         },
         {"z": "h.z"},
+    ),
+    "rows": (
+        ("x",),
+        {"a": ("ingress.x", "t"), "b": ("a.t", "t"), "c": ("b.t", "t")},
+        {"t": "c.t"},
+    ),
+    "rows of several tensors": (
+        ("x", "y"),
+        {"a": ("ingress.x ingress.y", "t u"), "r": ("a.t", "t=0"), "b": ("r.t a.u ingress.y", "v w")},
+        {"v": "b.v", "w": "b.w", "u": "a.u", "x": "ingress.x"},
     ),
     "parts": (
         ("x",),
@@ -293,14 +305,17 @@ def make_plan(
     after = {stage.name: stage.after for stage in stages}
     wiring = Wiring(tuple(wanted), {stage.name: stage.edges for stage in stages}, after, answer)
     specs = tuple(_spec(name) for name in inputs)
-    pools = pools_of(specs, stages, wiring, slots)
+    rows = ROWS if graph.startswith("rows") else 1
+    pools = pools_of(specs, stages, wiring, slots, rows)
     kept = {edge.producer for _, edge in answer}
     varying = any(not spec.is_static and spec.name != PARTS for spec in gave.values())
     sized = sized_stages(stages, kept) if varying else set()
     if tight:
         joined = {stage.name for stage in stages if stage.scope}
         pools = tuple(
-            pool
+            _at_least(pool, pool.producer in kept, slots)
+            if rows > 1 and pool.producer != INGRESS
+            else pool
             if "/" in pool.name
             else PoolPlan(
                 pool.name,
@@ -321,8 +336,14 @@ def make_plan(
     written_outputs = tuple(source.partition(".")[0] for source in outputs.values())
     return Plan(
         "demo", "demo.yaml", ".", specs, tuple(stages), answer, pools, segment_kind="local", sources=written_outputs,
-        answer_each_child=any(scopes[source] for source in written_outputs),
+        answer_each_child=any(scopes[source] for source in written_outputs), rows=rows,
     )  # fmt: skip
+
+
+def _at_least(pool: PoolPlan, answered: bool, slots: int) -> PoolPlan:
+    """One of the two pools of a stage whose requests may carry several rows, with one slot more than answers hold."""
+    few = slots if pool.name.endswith("/0") else max(FEW_SLOTS, ceil_div(slots, ROWS))
+    return PoolPlan(pool.name, pool.slot_bytes, 1 + few * answered)
 
 
 def _in_sizes(pool: PoolPlan) -> list[PoolPlan]:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.graph.plan import Plan
+from pipeline.graph.slots import places_of
 from pipeline.scheduler import door
 from pipeline.scheduler.door import Connect, Disconnect, Log
 from pipeline.scheduler.scheduler import Scheduler
@@ -46,6 +47,7 @@ from pipeline.wire.messages import (
     Welcome,
     WorkerGone,
 )
+from pipeline.worker.candidates import rows_in
 from pipeline.worker.execution import Execution
 from pipeline.worker.forwarder import notices_of
 from pipeline.worker.grouping import batcher_of
@@ -279,7 +281,8 @@ class Simulation(Clientele):
             for order in message.orders:
                 assert order.hop.worker == worker.number
                 worker.batcher.add(order, self.now)
-            assert len(worker.batcher) <= self.plan.stages[worker.stage].credits, "more was ordered than credits allow"
+            most = self.plan.stages[worker.stage].credits + self.plan.rows - 1
+            assert len(worker.batcher) <= most, "more was ordered than credits allow"
         else:
             assert isinstance(message, Fences)
             for fence in message.fences:
@@ -306,7 +309,8 @@ class Simulation(Clientele):
             if worker.rows or not self._may_begin(worker) or (batch := worker.batcher.take(self.now)) is None:
                 continue
             worker.rows = batch.rows
-            assert len(batch.rows) <= self.plan.stages[worker.stage].batch.max_size or batch.rows[0].order.group
+            most = self.plan.stages[worker.stage].batch.max_size
+            assert rows_in(batch.rows) <= most or batch.rows[0].order.group or len(batch.rows) == 1
             for row in batch.rows:
                 self._check_stream(worker, row.order)
                 hop = row.order.hop
@@ -315,11 +319,11 @@ class Simulation(Clientele):
                         continue
                     assert isinstance(handle, TensorHandle), f"{handle} was not filled in by the hop before"
                     worker.read.append((handle, self.table.view(handle).tobytes()))
-                for place in self.plan.stages[worker.stage].fields:
+                for offset in places_of(self.plan.stages[worker.stage].fields, row.order.rows):
                     # If there are many outputs, into the first.
-                    if place.offset + TENSOR_BYTES > self.table.slot_bytes(hop.segment):
+                    if offset + TENSOR_BYTES > self.table.slot_bytes(hop.segment):
                         continue
-                    handle = TensorHandle(hop.segment, hop.slot, hop.generation, place.offset, "uint8", (TENSOR_BYTES,))
+                    handle = TensorHandle(hop.segment, hop.slot, hop.generation, offset, "uint8", (TENSOR_BYTES,))
                     mark = mark_of(worker.number, row.order.request, row.order.attempt)
                     self.table.view(handle, writable=True)[: TENSOR_BYTES // 2] = np.frombuffer(mark, np.uint8)
                     worker.wrote.append((handle, mark))
@@ -402,7 +406,9 @@ class Simulation(Clientele):
             self.network.dies(mate.peer, self.choose)
             mine = running.get(mate.number, ())
             beside = len(running) > bool(mine)
-            gone = WorkerGone(mate.number, "killed by signal 11 (SIGSEGV)", mine, outside, beside)
+            alone = mate.rows[0].order if len(mate.rows) == 1 else None
+            row = self.choose(alone.rows) if alone is not None and alone.group and alone.rows > 1 else -1
+            gone = WorkerGone(mate.number, "killed by signal 11 (SIGSEGV)", mine, outside, beside, row)
             self.network.send(SUPERVISOR, SCHEDULER, gone)
 
     # -- what must always hold ----------------------------------------------------------------------

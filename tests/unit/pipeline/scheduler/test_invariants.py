@@ -74,7 +74,7 @@ def answer_and_remember(state: State) -> None:
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (lose_a_credit, "worker 0 has 1 credits and 1 orders, of 1"),
+        (lose_a_credit, "worker 0 has 1 credits and orders of 1 rows, of 1"),
         (forget_an_order, "waits for b of worker 1, which has no order of it"),
         (forget_a_waiting_request, "1 requests wait for a, 0 are in its backlog"),
         (forget_the_workers_of_a_stage, "worker 0 is no worker of stage 0"),

@@ -23,7 +23,7 @@ def request(compiled: CompiledPlan) -> Request:
 
 def test_a_worker_has_a_credit_less_for_each_order_and_gets_it_back_once() -> None:
     worker = Worker(1, 0, 0, 100, credits=1)
-    worker.orders.add((7, 0))
+    worker.orders[7, 0] = 1
     assert not worker.close(7, 1)
     assert (worker.close(7, 0), worker.close(7, 0), worker.credits) == (True, False, 2)
 

@@ -13,7 +13,7 @@ from pipeline.kserve.admission import admit
 from pipeline.kserve.datatypes import joined
 from pipeline.kserve.model import Model
 from pipeline.kserve.values import InferRequest, InferTensor, RequestedOutput
-from pipeline.serving.conversion import rows_of, tensors_of
+from pipeline.serving.conversion import rows_of, tensors_of, together_of
 from pipeline.wire.interface import Axis, Interface, Tensor
 from tests.unit.pipeline.kserve.examples import SIMPLE, simple_request
 
@@ -135,3 +135,21 @@ def test_outputs_come_in_the_order_in_which_they_were_asked_for_and_as_classes()
     found = tensors_of(model, wanted, values)
     assert [tensor.name for tensor in found] == ["OUTPUT1", "OUTPUT0"]
     assert (found[1].shape, bytes(found[1].data or b"")) == ((1, 2), joined([b"15:15", b"14:14"]))
+
+
+def test_rows_that_go_together_are_views_of_the_bytes_that_came_and_their_answer_is_no_copy() -> None:
+    request = simple_request(3)
+    data = {tensor.name: tensor.data for tensor in request.inputs}
+    model = Model(SIMPLE, 8)
+    admitted = admit(request, model)
+    ((rows, arrays),) = together_of(admitted, data, 8)  # type: ignore[arg-type]
+    assert (rows, arrays["INPUT1"].tolist()) == (3, np.arange(48).reshape(3, 16).tolist())
+    assert np.shares_memory(arrays["INPUT1"], np.frombuffer(data["INPUT1"], np.int32))  # type: ignore[arg-type]
+    pieces = together_of(admitted, data, 2)  # type: ignore[arg-type]
+    assert [(rows, arrays["INPUT1"].shape) for rows, arrays in pieces] == [(2, (2, 16)), (1, (1, 16))]
+    answer = np.arange(48, dtype=np.int32).reshape(3, 16)
+    (whole,) = tensors_of(model, (RequestedOutput("OUTPUT0"),), [{"OUTPUT0": answer}], True)
+    assert (whole.shape, whole.copied) == ((3, 16), 0)
+    assert np.shares_memory(np.frombuffer(whole.data, np.int32), answer)  # type: ignore[arg-type]
+    (put,) = tensors_of(model, (RequestedOutput("OUTPUT0"),), [{"OUTPUT0": answer[:2]}, {"OUTPUT0": answer[2:]}], True)
+    assert (put.shape, put.copied, bytes(put.data or b"")) == ((3, 16), answer.nbytes, answer.tobytes())

@@ -17,7 +17,8 @@ from pipeline.wire.messages import OK, Copied, Hop, Notice, Notices, Order, Trac
 from pipeline.wire.route import packed as packed_hop
 from pipeline.wire.traces import packed, traces_in
 from pipeline.worker.candidates import Waiting
-from pipeline.worker.execution import Execution, Outcome
+from pipeline.worker.execution import Execution
+from pipeline.worker.flight import Outcome
 from shm.handle import TensorHandle
 from shm.pool import SlotPool
 from shm.segment import SegmentSpec

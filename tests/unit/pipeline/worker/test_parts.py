@@ -12,7 +12,8 @@ from pipeline.wire.messages import OK, Notice
 from pipeline.wire.traces import traces_in
 from pipeline.worker.abandonment import all_wanted
 from pipeline.worker.candidates import Waiting
-from pipeline.worker.execution import Execution, Outcome
+from pipeline.worker.execution import Execution
+from pipeline.worker.flight import Outcome
 from shm.pool import SlotPool
 from shm.segment import SegmentSpec
 from shm.segments import create

@@ -70,3 +70,17 @@ def test_of_several_batches_in_flight_those_that_still_run_stay_recorded(memory:
     assert (recorder.since, recorder.running, recorder.done) == (20, (3,), 1)
     recorder.end()
     assert (recorder.since, recorder.running, recorder.done) == (0, (), 2)
+
+
+def test_which_row_of_its_request_is_computed_alone_is_known_until_the_next_batch(memory: memoryview) -> None:
+    worker, supervisor = Recorder(memory), Recorder(memory)
+    worker.begin([7], 12)
+    assert supervisor.row == -1
+    worker.piece(0, 13)
+    assert (supervisor.row, supervisor.since, supervisor.running) == (0, 13, (7,))
+    worker.piece(5, 14)
+    assert (supervisor.row, supervisor.since) == (5, 14)
+    worker.end()
+    assert supervisor.row == -1
+    worker.begin([8], 15)
+    assert supervisor.row == -1

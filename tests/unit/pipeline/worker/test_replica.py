@@ -32,9 +32,9 @@ from pipeline.wire.messages import (
 )
 from pipeline.wire.route import packed
 from pipeline.worker.candidates import Waiting
-from pipeline.worker.execution import Flight
 from pipeline.worker.failures import LONGEST_MESSAGE, LONGEST_TRACEBACK
 from pipeline.worker.filling import Filling
+from pipeline.worker.flight import Flight
 from pipeline.worker.forwarder import Forwarder
 from pipeline.worker.recorder import RECORD_BYTES, Recorder
 from pipeline.worker.replica import LATE_NS, Replica, may_begin
