@@ -88,10 +88,12 @@ MLSERVER      := build/mlserver
 KSERVE        := build/kserve
 SCHEMATHESIS  := build/schemathesis
 BROWSER       := build/browser
+RTSP_SERVER   := build/rtsp-server
 PEERS         := build/peers
 FRIGATE       := build/frigate
 FRIGATE_COMMIT := e3fa70189324e5eb3b1dba756c153f6696f457de
-FOREIGN       := $(TRITON) $(TRITON_CLIENT) $(ANALYZER) $(MOSEC) $(MLSERVER) $(KSERVE) $(SCHEMATHESIS) $(BROWSER) $(FRIGATE)
+FOREIGN       := $(TRITON) $(TRITON_CLIENT) $(ANALYZER) $(MOSEC) $(MLSERVER) $(KSERVE) $(SCHEMATHESIS) $(BROWSER) \
+	$(RTSP_SERVER) $(FRIGATE)
 PYTHON_3_11    = $(shell for python in python3.11 python3 $(VENV)/bin/python; do \
 	"$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
 	&& { command -v "$$python"; break; }; done)
@@ -225,6 +227,11 @@ $(MOSEC)/.there: | $(VENV)/bin/python
 # Not into .venv: schemathesis is a plugin of pytest's, and would be in every test.
 $(SCHEMATHESIS)/.there: | $(VENV)/bin/python
 	@$(PIP) --target $(SCHEMATHESIS) 'schemathesis>=4'
+	@touch $@
+
+# Serves the files of a folder over RTSP.
+$(RTSP_SERVER)/.there: | $(VENV)/bin/python
+	@$(PIP) --target $(RTSP_SERVER) aio-rtsp-toolkit==0.1.4
 	@touch $@
 
 # A browser of this machine, the distribution's, or playwright's own; and playwright, which drives it.

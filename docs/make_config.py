@@ -39,7 +39,8 @@ after `pipeline schema --output pipeline.schema.json`.
   text becomes the home folder, `${NAME}` is replaced by that environment variable, and so is `$NAME` if it is the first
   part of a path. `${NAME:-default}` has a default if the variable is unset or empty; an unset variable without a
   default is refused; `$${NAME}` stands for `${NAME}` itself. These are the variables of the process `pipeline`, not
-  those that a stage's `env` sets.
+  those that a stage's `env` sets. In a source's `url` only `${NAME}` and `${NAME:-default}` are, and by its process
+  alone: the value is in no plan, status or log ([edge.md](edge.md)).
 * Bytes are numbers, or texts such as `"608KiB"` (powers of 1024) and `"10MB"` (powers of 1000).
 * `--set NAME=VALUE` changes a value from the command line: `--set drain_s=1`, and after a stage's name its fields or
   its options: `--set inference.batch.max_size=16`, `--set postprocess.k=1`.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +18,8 @@ from pipeline.errors import ConfigError, StartError
 from pipeline.feeding.paths import STDIN, STDOUT, expand, is_same_file, relative_to_here
 from pipeline.lifeline import StarterWatch
 from pipeline.models.pull import pull
-from pipeline.prepare.preparation import prepare_loaded
+from pipeline.prepare.cameras import refuse_cameras
+from pipeline.prepare.preparation import Preparation, prepare_loaded
 from pipeline.streams import above_announcement, announce, say, settle_streams, unannounce, unheard
 from pipeline.supervisor.succession import Launch
 from pipeline.supervisor.successors import Root
@@ -63,7 +66,8 @@ def run(
     text: Annotated[bool, typer.Option("--text", help="Lines of stdin (-) are texts, not JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show failures and the summary only.")] = False,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Run no files; serve clients until SIGTERM or Ctrl-C.")
+        bool,
+        typer.Option("--serve", help="Run no files; serve clients, and read the sources, until SIGTERM or Ctrl-C."),
     ] = False,
     lifeline: Annotated[
         bool,
@@ -84,7 +88,7 @@ def run(
     ] = False,
     assignments: SetOption = [],  # noqa: B006
 ) -> None:
-    """Run files through a pipeline, or serve it to clients."""
+    """Run files through a pipeline, or the config's sources, or serve it to clients."""
     if lifeline and not serve:
         raise ConfigError("--lifeline is about --serve: leave it out, or add --serve")
     # First: nothing may be fetched or planned for a program that is gone.
@@ -99,7 +103,12 @@ def run(
     if text and not (len(loaded.inputs) == 1 and loaded.inputs[0].dtype == JSON):
         raise ConfigError("--text is about pipelines whose one input is of dtype json: leave it out")
     feeder: dict[str, Any] | None = None
-    if not serve:
+    cameras = bool(loaded.config.sources) and not (serve or inputs)
+    if cameras:
+        _refuse_beside_cameras(output, overwrite=overwrite, append=append, rest={
+            "--limit": limit, "--text": text, "--assert-zero-copy": assert_zero_copy, "--in-process": in_process,
+        })  # fmt: skip
+    elif not serve:
         feeder = {
             **_named(loaded, inputs, output),
             **_written(loaded, output, overwrite=overwrite, append=append),
@@ -119,7 +128,7 @@ def run(
         announce(f"starting {loaded.config.name} ...")
     try:
         launch = Launch(str(config.absolute()), tuple(assignments))
-        code = run_in_processes(loaded, feeder, launch=launch, starter=starter)
+        code = run_in_processes(loaded, feeder, launch=launch, starter=starter, cameras=cameras, output=output)
     finally:
         unannounce()
     settle_streams()
@@ -133,6 +142,8 @@ def run_in_processes(
     launch: Launch | None = None,
     root: Root | None = None,
     starter: StarterWatch | None = None,
+    cameras: bool = False,
+    output: str | None = None,
 ) -> int:
     """Run the feeder's files, or serve if there is no feeder; the exit code.
 
@@ -142,6 +153,8 @@ def run_in_processes(
         launch: how it was started; if it serves, a reload starts it again so.
         root: it is a new version, which that supervisor has started.
         starter: the program with which the run ends.
+        cameras: it ends once all of its cameras have ended.
+        output: the file into which the answers to their frames go.
     """
     serve = feeder is None
 
@@ -167,11 +180,12 @@ def run_in_processes(
         )
     prepared = prepare_loaded(loaded)
     prepared.budget.refuse()
-    for level, note in prepared.of_link:
-        log(level, f"link: {note}")
-    if not isinstance(segments, str) and (disk := disk_under(segments.dir)) is not None:
-        why = f"{segments.dir} is on {disk}, a disk, to which the kernel writes each slot"
-        log("warning", f"segments.dir: {why}; mount a tmpfs there")
+    plan = prepared.plan
+    if serve:
+        refuse_cameras(plan)
+    if cameras:
+        plan = replace(plan, ends_with_cameras=True, camera_output=_made(output))
+    _warn(prepared, log)
 
     def on_ready(run_dir: Path) -> None:
         unannounce()
@@ -184,9 +198,19 @@ def run_in_processes(
     # A crash of the supervisor takes the run down with it: then at least the Python line is shown.
     faulthandler.enable(all_threads=False)
     return supervise(
-        prepared.plan, feeder=feeder, log=log, on_ready=on_ready, launch=launch if serve else None, root=root,
+        plan, feeder=feeder, log=log, on_ready=on_ready, launch=launch if serve else None, root=root,
         starter=starter,
     )  # fmt: skip
+
+
+def _warn(prepared: Preparation, log: Callable[[str, str], None]) -> None:
+    """Say what is other than the config says, or slower than it need be."""
+    for level, note in prepared.of_link:
+        log(level, f"link: {note}")
+    segments = prepared.loaded.config.segments
+    if not isinstance(segments, str) and (disk := disk_under(segments.dir)) is not None:
+        why = f"{segments.dir} is on {disk}, a disk, to which the kernel writes each slot"
+        log("warning", f"segments.dir: {why}; mount a tmpfs there")
 
 
 def _named(loaded: LoadedConfig, inputs: list[str], output: str | None) -> dict[str, Any]:
@@ -203,6 +227,38 @@ def _named(loaded: LoadedConfig, inputs: list[str], output: str | None) -> dict[
     # It has a stdin of its own, on which the supervisor's life depends.
     stdin = os.dup(0) if STDIN in expansion.files else None
     return {"named": list(named), "patterns": list(run.files), "stdin": stdin}
+
+
+def _refuse_beside_cameras(
+    output: str | None, *, overwrite: bool, append: bool, rest: dict[str, object]
+) -> None:
+    """Refuse options that are about files."""
+    if wrong := [name for name, value in rest.items() if value]:
+        raise ConfigError(f"{wrong[0]} is about files, and this run is of the config's sources: leave it out")
+    if output is None and (overwrite or append):
+        raise ConfigError(f"--{'overwrite' if overwrite else 'append'} is about --output: say where the answers go")
+    if overwrite and append:
+        raise ConfigError("--overwrite and --append contradict each other: leave one of them out")
+    if output is not None and (output == STDOUT or output.endswith("/") or Path(output).is_dir()):
+        raise ConfigError(f"--output {output}: expected the name of a file, into which several sources write lines")
+    if output is None:
+        return
+    path = Path(output)
+    if overwrite:
+        path.unlink(missing_ok=True)
+    elif not append and path.is_file() and path.stat().st_size:
+        raise ConfigError(f"--output {output}: it exists; --append goes on behind it, --overwrite replaces it")
+
+
+def _made(output: str | None) -> str:
+    """The path of a file that several processes append to; it is this user's alone, as pictures of a camera are."""
+    if output is None:
+        return ""
+    try:
+        os.close(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be written: {error.strerror}") from None
+    return str(Path(output).absolute())
 
 
 def _written(loaded: LoadedConfig, output: str | None, *, overwrite: bool, append: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from pipeline.cli.pages import pages_of_run, pages_table
 from pipeline.cli.tables import make_console, make_table
@@ -192,6 +193,18 @@ def _show_failure(stage: str, failure: FailureStatus, console: Console) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+def _cameras(status: PipelineStatus, console: Console) -> Table:
+    right = ("frames", "answered", "failed")
+    table = make_table("cameras", "camera", "state", "last frame", *right, "dropped", right=right, console=console)
+    for camera in status.cameras:
+        last = "never" if camera.last_frame_s is None else f"{camera.last_frame_s:.1f} s ago"
+        state = camera.state if camera.state_s is None else f"{camera.state} for {camera.state_s:.0f} s"
+        dropped = ", ".join(f"{reason} {count}" for reason, count in sorted(camera.dropped.items())) or "none"
+        numbers = (str(camera.frames), str(camera.answered), str(camera.failed))
+        table.add_row(camera.name, f"{state}{': ' * bool(camera.detail)}{camera.detail}", last, *numbers, dropped)
+    return table
+
+
 def _show(status: PipelineStatus, console: Console) -> None:
     if status.ready:
         console.print(f"{status.pipeline}: ready", style="bold green" if console.is_terminal else None)
@@ -226,6 +239,8 @@ def _show(status: PipelineStatus, console: Console) -> None:
     for pool in status.pools:
         pools.add_row(pool.name, str(pool.slots - pool.free), str(pool.slots))
     console.print(pools)
+    if status.cameras:
+        console.print(_cameras(status, console))
     if copies := sorted(status.copies, key=lambda copy: -copy.bytes):
         table = make_table("copies", "edge", "bytes", "batches", "because", right=("bytes", "batches"), console=console)
         for copy in copies:

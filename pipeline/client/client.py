@@ -40,10 +40,12 @@ from pipeline.client.session import Session
 from pipeline.client.slots import Grant
 from pipeline.errors import ClientMisuse, InvalidRequest, NotInTime, PipelineError, Unavailable
 from pipeline.wire.address import Address
+from pipeline.wire.camera import CameraCounts
 from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
 from pipeline.wire.links import Inbox, link_of, listen
-from pipeline.wire.messages import Answer
+from pipeline.wire.messages import Answer, CameraReport, Submit
+from pipeline.wire.records import NO_ORIGIN, Origin
 from pipeline.wire.status import plain
 from shm.errors import ShmError
 
@@ -377,14 +379,15 @@ class Client:
 
     @_call
     def submit_draft(
-        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool, name: object
+        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool, name: object, origin: Origin
     ) -> Future:
         """Called by `Draft.submit`."""
-        return self._submit_draft(draft, deadline_ms, priority, flush, name)
+        return self._submit_draft(draft, deadline_ms, priority, flush, name, origin)
 
     def _submit_draft(
-        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool, name: object
-    ) -> Future:
+        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool, name: object,
+        origin: Origin = NO_ORIGIN,
+    ) -> Future:  # fmt: skip
         if not draft.open:
             raise InvalidRequest("this draft was submitted or discarded before; make another one")
         session = self._session
@@ -401,7 +404,7 @@ class Client:
         def make(tag: int) -> Future:
             return Future(tag, self, session.there, session.table, session.interface, now)
 
-        future = session.submit(draft, deadline, int(priority), short_name(name), make)
+        future = session.submit(draft, deadline, int(priority), short_name(name), make, origin)
         if flush:
             self._exchange.flush()
         return future
@@ -410,6 +413,19 @@ class Client:
     def flush(self) -> None:
         """Send what was kept back: submissions, and slots that are not needed any more."""
         self._exchange.flush()
+
+    @_call
+    def end_stream(self, stream: int) -> None:
+        """No more requests of this stream will come (see `Draft.submit`); the scheduler forgets it."""
+        if self._session.lost is None:
+            place = self._session.there
+            self._exchange.tell(Submit(place.number, place.seen, (), (), (stream,)))
+
+    @_call
+    def report_camera(self, counts: CameraCounts) -> None:
+        """Tell the scheduler how the camera is whose frames this client sends, for status and metrics."""
+        if self._session.lost is None:
+            self._exchange.tell(CameraReport(self._session.there.number, counts))
 
     # -- answers --------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.client.future import Future
 from pipeline.errors import InvalidRequest, PipelineError
 from pipeline.wire.messages import SlotRef
+from pipeline.wire.records import NO_ORIGIN, Origin
 from shm.handle import TensorHandle
 from shm.view import SegmentTable
 
@@ -21,7 +22,7 @@ Array = NDArray[Any]
 
 class _Owner(Protocol):
     def submit_draft(
-        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool, name: object
+        self, draft: Draft, deadline_ms: float | None, priority: int, flush: bool, name: object, origin: Origin
     ) -> Future: ...
 
     def discard_draft(self, draft: Draft) -> None: ...
@@ -101,9 +102,18 @@ class Draft(Filling):
         self._owner = owner
 
     def submit(
-        self, *, deadline_ms: float | None = None, priority: int = 0, flush: bool = True, name: object = ""
+        self,
+        *,
+        deadline_ms: float | None = None,
+        priority: int = 0,
+        flush: bool = True,
+        name: object = "",
+        origin: Origin = NO_ORIGIN,
     ) -> Future:
         """Send the request; see `Client.submit`. A draft is submitted, or discarded, once.
+
+        Args:
+            origin: the stream that it is part of, when the client began with it, and its trace.
 
         Raises:
             InvalidRequest: it was submitted or discarded before.
@@ -112,7 +122,7 @@ class Draft(Filling):
         """
         if not self.open:
             raise InvalidRequest("this draft was submitted or discarded before; make another one")
-        return self._owner.submit_draft(self, deadline_ms, priority, flush, name)
+        return self._owner.submit_draft(self, deadline_ms, priority, flush, name, origin)
 
     def discard(self) -> None:
         """Give the slot back unused. A second call does nothing."""

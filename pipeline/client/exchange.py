@@ -15,6 +15,7 @@ from pipeline.client.inputs import Layout
 from pipeline.client.session import Session
 from pipeline.client.slots import Ask, Grant
 from pipeline.errors import NotInTime, PipelineError, Unavailable
+from pipeline.wire.codec import Sent
 from pipeline.wire.status import PipelineStatus
 
 __all__ = ["Exchange"]
@@ -260,6 +261,12 @@ class Exchange(Carrier):
             self.pump(min(max(left, 0.0), _STEP_S))
             if not ask.done:
                 self._wake()
+
+    def tell(self, message: Sent) -> None:
+        """Send the scheduler something, behind the requests that were kept back."""
+        self.session.flush()
+        self.session.tell(message)
+        self.send()
 
     def status(self, timeout_s: float) -> PipelineStatus:
         """The scheduler's status.

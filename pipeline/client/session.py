@@ -36,6 +36,7 @@ from pipeline.errors import OtherProtocol, Unavailable, WireError
 from pipeline.wire.codec import Sent
 from pipeline.wire.interface import Interface
 from pipeline.wire.labels import short_name
+from pipeline.wire.limits import ASK_AGAIN_NS, REPEAT_NS
 from pipeline.wire.messages import (
     HELLO,
     PROTOCOL,
@@ -52,6 +53,7 @@ from pipeline.wire.messages import (
     Submit,
     Welcome,
 )
+from pipeline.wire.records import NO_ORIGIN, Origin
 from pipeline.wire.status import PipelineStatus
 from pipeline.wire.versions import OLD, OldHello, reason_of
 from shm.view import SegmentTable
@@ -60,13 +62,6 @@ from stages.spec import TensorSpec
 __all__ = ["Session"]
 
 _SECOND = 1_000_000_000
-
-#: A hello to a scheduler that was about to die is lost. After this time it is said again; after this time without a
-#: message, the session asks the scheduler whether it still knows the client.
-_ASK_AGAIN_NS = _SECOND // 2
-
-#: How often at most the session asks the scheduler for what was lost on the way.
-_REPEAT_NS = _SECOND // 20
 
 T = TypeVar("T", bound=Pending)
 
@@ -158,11 +153,11 @@ class Session:
     def sent(self, message: Sent) -> None:
         """A message of `to_send` has been sent."""
         # If this is interrupted, a message is sent twice; the scheduler drops the second.
+        if self._outgoing and self._outgoing[0] is message:
+            self._outgoing.popleft()
+            return
         if not isinstance(message, Submit):
-            if isinstance(message, Again):
-                self._repeats = False
-            elif self._outgoing and self._outgoing[0] is message:
-                self._outgoing.popleft()
+            self._repeats = self._repeats and not isinstance(message, Again)
             return
         submissions = message.submissions
         while submissions and self._submissions and self._submissions[0].tag <= submissions[-1].tag:
@@ -190,10 +185,10 @@ class Session:
         if self.leases is None:
             return None
         if self.lost is not None:
-            return self._said_at + _ASK_AGAIN_NS
+            return self._said_at + ASK_AGAIN_NS
         if not self.futures and not self._asks:
             return None
-        again_at = max(self._said_at, self._heard_at) + _ASK_AGAIN_NS
+        again_at = max(self._said_at, self._heard_at) + ASK_AGAIN_NS
         ask_at = self._asks.next_at
         return again_at if ask_at is None else min(again_at, ask_at)
 
@@ -249,7 +244,7 @@ class Session:
             return False
         if self.lost is not None:
             # Under the number of a client that is let go of, a hello would give back the slots that it still uses.
-            if self.moving or now - self._said_at < _ASK_AGAIN_NS:
+            if self.moving or now - self._said_at < ASK_AGAIN_NS:
                 return False
             again, self._said_at = self._said_at > 0, now
             self._outgoing.append(Hello(self.leases.number, self._name))
@@ -259,7 +254,7 @@ class Session:
                 self._outgoing += [OldHello(protocol, self.leases.number, self._name) for protocol in OLD]
             return True
         self._go_on(now)
-        if now - max(self._said_at, self._heard_at) < _ASK_AGAIN_NS:
+        if now - max(self._said_at, self._heard_at) < ASK_AGAIN_NS:
             return False
         # The scheduler may be the next one, which says that it does not know this client. Otherwise it sends again what
         # was lost on the way.
@@ -329,8 +324,6 @@ class Session:
         self.futures.clear()
         return failed
 
-    # -- order ----------------------------------------------------------------------------------
-
     def mend(self) -> None:
         """A call was interrupted, at any point of it."""
         for submission in self._submissions:
@@ -389,19 +382,22 @@ class Session:
 
     # -- requests and answers -------------------------------------------------------------------
 
-    def submit(self, draft: Filling, deadline: int, priority: int, name: str, future: Callable[[int], T]) -> T:
+    def submit(
+        self, draft: Filling, deadline: int, priority: int, name: str, make: Callable[[int], T],
+        origin: Origin = NO_ORIGIN,
+    ) -> T:  # fmt: skip
         """Keep a request to be sent after the next `flush`.
 
         Args:
             deadline: monotonic nanoseconds; 0: none.
             name: what the client calls it.
-            future: makes the future of a tag.
+            make: the future of a tag.
         """
         tag, self._next_tag = self._next_tag, self._next_tag + 1
-        made = future(tag)
+        made = make(tag)
         # In this order: `mend` takes the slot of a submission that waits here away from its draft.
         made.rows, rows = draft.rows, max(1, draft.rows)
-        self._submissions.append(Submission(tag, draft.slot, draft.as_sent, deadline, priority, name, rows=rows))
+        self._submissions.append(Submission(tag, draft.slot, draft.as_sent, deadline, priority, name, *origin, rows))
         draft.close()
         self.slots.remove(draft.slot)
         self.futures[tag] = weakref.ref(made)
@@ -422,7 +418,11 @@ class Session:
     def ask_status(self) -> None:
         """Ask for the scheduler's status, which comes into `statuses`."""
         self.statuses.clear()
-        self._outgoing.append(AskStatus(self.there.number))
+        self.tell(AskStatus(self.there.number))
+
+    def tell(self, message: Sent) -> None:
+        """Send the scheduler something on which nothing here depends."""
+        self._outgoing.append(message)
 
     def receive(self, message: object, now: int) -> list[Pending]:
         """Take in a message; the requests that it finishes. A message that a scheduler does not send is ignored."""
@@ -468,7 +468,7 @@ class Session:
         """Take in answers and grants. Up to the line that says that it was seen, each step may be repeated."""
         leases = self.there
         if message.number != leases.seen + 1:
-            if message.number > leases.seen and now - self._again_at > _REPEAT_NS:
+            if message.number > leases.seen and now - self._again_at > REPEAT_NS:
                 # A message before it was lost. It is asked for once, not for each message that follows.
                 self._again_at = now
                 self._repeats = True

@@ -53,7 +53,8 @@ def expand_document(
 ) -> None:
     """Expand the files and options of a document in place.
 
-    These are a stage's `use`, `env` and `with`, `run.inputs`, `canary.input`, `capsules.folder` and `segments.dir`. The
+    These are a stage's `use`, `env` and `with`, `run.inputs`, `canary.input`, `capsules.folder`, `segments.dir` and a
+    source's `password_file`; of its `url` only the variables are looked up. The
     document need not be valid: a value of another form than expected is left to the code that checks it.
 
     Args:
@@ -83,6 +84,13 @@ def expand_document(
             if name in node:
                 node[name] = expand(node[name], (*path, name))
 
+    sources = data.get("sources")
+    for index, source in enumerate(sources if isinstance(sources, list) else ()):
+        expand_fields(source, ("sources", index), ("password_file",))
+        if isinstance(source, dict):
+            # Refused here if a variable is not set, and expanded in the source's process: a password that is in a
+            # variable is in no plan, and so in nothing that is printed of one.
+            expand(source.get("url"), ("sources", index, "url"))
     stages = data.get("stages")
     for index, stage in enumerate(stages if isinstance(stages, list) else ()):
         expand_fields(stage, ("stages", index), ("use", "env", "with"))

@@ -24,6 +24,8 @@ from pydantic import (
 from pipeline.config.exporter import MetricsConfig
 from pipeline.config.node import Node, Port
 from pipeline.config.quantities import parse_bytes
+from pipeline.config.sources import SourceConfig
+from pipeline.config.tls import TlsConfig
 
 __all__ = [
     "ANCHORS",
@@ -40,6 +42,7 @@ __all__ = [
     "RunConfig",
     "SegmentsConfig",
     "ServeConfig",
+    "SourceConfig",
     "StageConfig",
     "TlsConfig",
     "as_references",
@@ -351,18 +354,6 @@ class SegmentsConfig(Node):
     )
 
 
-class TlsConfig(Node):
-    """TLS of the gateway's two fronts. Paths are relative to this file."""
-
-    certificate: str = Field(description="The PEM file of the server's certificate, with those that lead to its root.")
-    key: str = Field(description="The PEM file of its private key.")
-    client_ca: str | None = Field(
-        default=None,
-        description="Mutual TLS: the PEM file of the root whose certificates clients must have. Default: they need "
-        "none.",
-    )
-
-
 class ServeConfig(Node):
     """What `pipeline serve` says of this pipeline, and how it serves (docs/serving.md).
 
@@ -433,6 +424,9 @@ class PipelineConfig(Node):
     )
     stages: Annotated[tuple[StageConfig, ...], Field(strict=False, min_length=1)] = Field(
         description="The stages, in any order."
+    )
+    sources: Annotated[tuple[SourceConfig, ...], Field(strict=False)] = Field(
+        default=(), description="Cameras whose frames the pipeline's one input takes, while no files are run."
     )
     outputs: References | None = Field(
         default=None,

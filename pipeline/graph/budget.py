@@ -147,7 +147,8 @@ def _rings(plan: Plan) -> int:
     if plan.link != "ring":
         return 0
     processes = {stage: stages for stages in plan.processes for stage in stages}
-    count = _CLIENT_RINGS + sum(len(stage.workers) for stage in plan.stages)
+    # A camera's source is a client, too.
+    count = _CLIENT_RINGS * (1 + len(plan.cameras)) + sum(len(stage.workers) for stage in plan.stages)
     count += sum(len(plan.stages[stages[0]].workers) for stages in plan.processes)
     numbers = {stage.name: index for index, stage in enumerate(plan.stages)}
     # A process hands on to the workers of a later stage, whichever of its own stages has computed.

@@ -18,6 +18,7 @@ __all__ = [
     "CUDA",
     "INGRESS",
     "BatchPlan",
+    "CameraPlan",
     "CanaryPlan",
     "CapsulePlan",
     "Edge",
@@ -223,6 +224,27 @@ class MetricsPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class CameraPlan:
+    """One camera, which a source reads. What the fields mean is in `pipeline.config.sources`."""
+
+    name: str
+    url: str
+    """As it was written: its variables are replaced in the source's process only, so it holds no password."""
+    password_file: str = ""
+    """Its path, which may be relative to the config's folder; empty: none."""
+    fps: float = 0.0
+    """0: all frames are wanted."""
+    size: tuple[int, ...] = ()
+    """(width, height), or empty."""
+    drop: Literal["oldest", "never"] = "oldest"
+    in_flight: int = 2
+    loop: bool = False
+    transport: str = "tcp"
+    decoder: str = "software"
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A whole pipeline."""
 
@@ -270,6 +292,12 @@ class Plan:
     of several rows."""
     why_rows: str = ""
     """Why not more; for a person."""
+    cameras: tuple[CameraPlan, ...] = ()
+    """Those whose frames it takes while no files are run."""
+    ends_with_cameras: bool = False
+    """The run ends once all of its cameras have ended; otherwise it goes on to serve clients."""
+    camera_output: str = ""
+    """The file to which the sources append the answers, a line of JSON each; empty: to none."""
 
     def stage(self, name: str) -> StagePlan:
         """The stage of that name.

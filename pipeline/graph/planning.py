@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.config.findings import Findings
 from pipeline.config.loader import LoadedConfig
 from pipeline.config.schema import PipelineConfig, SegmentsConfig, StageConfig, hosts_of
+from pipeline.graph.cameras import cameras_of, in_flight_of
 from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.description import StageDescription
 from pipeline.graph.placement import place_workers
@@ -47,7 +48,8 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
     stages = tuple(
         _stage(by_name[name], descriptions[name], wiring, workers[name], by_name[hosts[name]]) for name in wiring.order
     )
-    slots = ingress_slots(config.ingress.slots, stages)
+    cameras = cameras_of(config.sources, loaded.inputs, findings)
+    slots = ingress_slots(config.ingress.slots, stages, in_flight_of(cameras))
     in_parts = config.answer_each_child or any(description.parted for description in descriptions.values())
     rows = rows_of(config.ingress.rows, _max_batch_size(config), loaded.inputs, stages, in_parts)
     if rows.most < (config.ingress.rows or 1):
@@ -71,6 +73,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         metrics=None if config.metrics is None else MetricsPlan(config.metrics.port, config.metrics.host),
         capsules=CapsulePlan(**config.capsules.model_dump()),
         max_batch_size=_max_batch_size(config),
+        cameras=cameras,
         in_parts=in_parts,
         rows=rows.most,
         why_rows=rows.why,

@@ -18,7 +18,8 @@ The rules, and why:
   request until the last has come, and those of other requests: there is a slot for each child of every request that
   can be inside.
 * **Ingress slots** bound the requests that are inside: as many as keep every worker busy, and a third more,
-  since one client alone gets three quarters; at least 8 and at most 256.
+  since one client alone gets three quarters; at least 8 and at most 256. With cameras, one for each frame that
+  they may have inside, and one more: no camera waits for a slot that another one has.
 * **Ingress pools**: inputs of up to 1 MiB, or of fixed shapes, have one pool. Larger ones are files more
   often than not, and a limit is many times the usual size: slots of that size for all would be mostly
   air. So there are
@@ -79,12 +80,16 @@ def credits_of(stage: StageConfig, concurrency: int = 1) -> int:
     return max(_MIN_CREDITS, 2 * concurrency * stage.batch.max_size)
 
 
-def ingress_slots(wanted: int | str, stages: Sequence[StagePlan]) -> int:
-    """How many requests may be inside at once."""
+def ingress_slots(wanted: int | str, stages: Sequence[StagePlan], frames: int = 0) -> int:
+    """How many requests may be inside at once.
+
+    Args:
+        frames: of all cameras that may be.
+    """
     if isinstance(wanted, int):
         return wanted
     busy = sum(stage.credits * len(stage.workers) for stage in stages if not stage.scope)
-    return min(_MAX_INGRESS, max(_MIN_INGRESS, ceil_div(4 * busy, 3)))
+    return max(frames + 1 if frames else 0, min(_MAX_INGRESS, max(_MIN_INGRESS, ceil_div(4 * busy, 3))))
 
 
 def pools_of(

@@ -19,7 +19,16 @@ from typing import Generic, TypeVar
 from pipeline.metrics.buckets import LOAD_RATIO, ROWS, SECONDS
 from pipeline.metrics.processes import ProcessUsage
 from pipeline.metrics.traffic import Traffic
-from pipeline.wire.status import CopyStatus, HistogramStatus, PipelineStatus, PoolStatus, StageStatus, WorkerStatus
+from pipeline.wire.camera import DROPS, State
+from pipeline.wire.status import (
+    CameraStatus,
+    CopyStatus,
+    HistogramStatus,
+    PipelineStatus,
+    PoolStatus,
+    StageStatus,
+    WorkerStatus,
+)
 
 __all__ = ["DETECTOR_METRICS", "GATEWAY_METRICS", "METRICS", "PROCESS_METRICS", "Metric"]
 
@@ -72,6 +81,25 @@ def _of_pools(value: Callable[[PoolStatus], float]) -> Callable[[PipelineStatus]
 
 def _of_copies(value: Callable[[CopyStatus], float]) -> Callable[[PipelineStatus], Iterable[Sample]]:
     return lambda status: (((copy.edge, copy.reason), value(copy)) for copy in status.copies)
+
+
+def _of_cameras(value: Callable[[CameraStatus], float | None]) -> Callable[[PipelineStatus], Iterable[Sample]]:
+    return lambda status: (
+        ((camera.name,), found) for camera in status.cameras if (found := value(camera)) is not None
+    )
+
+
+def _dropped(status: PipelineStatus) -> Iterable[Sample]:
+    for camera in status.cameras:
+        # All of them, so that a rate is known from the first one on.
+        for reason in DROPS:
+            yield (camera.name, reason), camera.dropped.get(reason, 0)
+
+
+def _ages(status: PipelineStatus) -> Iterable[Sample]:
+    for camera in status.cameras:
+        for age in camera.ages:
+            yield (camera.name, age.stage), age.seconds
 
 
 METRICS: tuple[Metric[PipelineStatus], ...] = (
@@ -157,6 +185,44 @@ METRICS: tuple[Metric[PipelineStatus], ...] = (
     Metric(
         "trtlab_copied_batches", "counter", "Batches in which the runtime copied.", ("edge", "reason"),
         _of_copies(lambda s: s.batches)
+    ),
+    Metric(
+        "trtlab_camera_connected", "gauge", "Whether a camera is connected (1) or not (0).", ("camera",),
+        _of_cameras(lambda c: c.state == State.CONNECTED),
+    ),
+    Metric(
+        "trtlab_camera_last_frame_seconds", "gauge",
+        "Seconds since the last frame of a camera came; missing until one has.", ("camera",),
+        _of_cameras(lambda c: c.last_frame_s),
+    ),
+    Metric(
+        "trtlab_camera_frames", "counter", "Frames of a camera that have come, whole or damaged.", ("camera",),
+        _of_cameras(lambda c: c.frames),
+    ),
+    Metric(
+        "trtlab_camera_dropped", "counter", "Frames of a camera that were dropped, by reason.", ("camera", "reason"),
+        _dropped,
+    ),
+    Metric(
+        "trtlab_camera_answers", "counter", "Frames of a camera that were answered without an error.", ("camera",),
+        _of_cameras(lambda c: c.answered),
+    ),
+    Metric(
+        "trtlab_camera_failures", "counter", "Frames of a camera whose request failed.", ("camera",),
+        _of_cameras(lambda c: c.failed),
+    ),
+    Metric(
+        "trtlab_camera_reconnects", "counter", "How often a camera was connected again.", ("camera",),
+        _of_cameras(lambda c: c.reconnects),
+    ),
+    Metric(
+        "trtlab_camera_copied_bytes", "counter", "Bytes of a camera's frames that were copied on their way into slots.",
+        ("camera",), _of_cameras(lambda c: c.copied),
+    ),
+    Metric(
+        "trtlab_frame_age_seconds", "histogram",
+        "How old a camera's frames were when a stage was done with them, from their arrival at the source on.",
+        ("camera", "stage"), _ages, SECONDS,
     ),
 )  # fmt: skip
 """In the order in which they are rendered."""

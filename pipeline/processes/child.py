@@ -37,9 +37,12 @@ from pipeline.streams import prepare_streams
 from shm.segment import SegmentAddress
 
 __all__ = [
-    "SHARED_SIGNALS", "Boot", "boot", "boot_line", "collect_garbage", "die_with_parent", "freeze_heap", "hold_lifeline",
-    "take_no_notice",
+    "DONE_WITH_FAILURES", "SHARED_SIGNALS", "Boot", "boot", "boot_line", "collect_garbage", "die_with_parent",
+    "freeze_heap", "hold_lifeline", "take_no_notice",
 ]  # fmt: skip
+
+DONE_WITH_FAILURES = 4
+"""Exit code of a child that has done all that it had to, though some of it failed; 1 is that of any exception."""
 
 #: Signals that may reach all processes of a run at once (Ctrl-C, a closed terminal, `timeout`, systemd). Only the
 #: supervisor decides what they mean: children are born with them blocked, and take no notice of them.

@@ -36,6 +36,7 @@ from pipeline.wire.messages import (
     AskStatus,
     AskStory,
     Bye,
+    CameraReport,
     Cancel,
     Gone,
     Hello,
@@ -221,6 +222,12 @@ class Reception:
         # The others were answered, and their answers are on their way.
         state.counts["late_cancellations"] += len(wanted) - len(found)
 
+    def camera(self, message: CameraReport) -> None:
+        """A source tells how its camera is."""
+        known = self._known(message.client)
+        if known is not None and not known.leaving and not self._state.cameras.report(known.number, message.counts):
+            self._state.counts["unexpected_messages"] += 1
+
     def unreadable(self, error: WireError) -> None:
         """A frame that is no message has arrived. If it says which client it is of, that client is told."""
         self._complain(error)
@@ -335,6 +342,7 @@ class Reception:
         known.requests.clear()
         known.several.clear()
         state.streams.client_gone(number)
+        state.cameras.client_gone(number, state.now)
         for request in state.requests.values():
             # Also for answered ones, whose slots come back later: a later client may have the same number.
             if request.client == number:

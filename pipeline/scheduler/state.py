@@ -11,6 +11,7 @@ from pipeline.graph.compiled import CompiledPlan, CompiledStage
 from pipeline.graph.plan import Plan
 from pipeline.metrics.counts import Counts
 from pipeline.scheduler.backlog import Backlog
+from pipeline.scheduler.cameras import Cameras
 from pipeline.scheduler.failures import Failures
 from pipeline.scheduler.ingress import Client, Ingress
 from pipeline.scheduler.instructions import Instructions
@@ -67,6 +68,8 @@ class State:
         #: The requests that wait for each stage.
         self.backlogs = [Backlog(current.quantum) for current in self.compiled.stages]
         self.streams = Streams(plan, epoch)
+        #: What the sources tell of their cameras.
+        self.cameras = Cameras([camera.name for camera in plan.cameras], [stage.name for stage in plan.stages])
         # Numbers of an earlier epoch never come again, so that a late message cannot hit a new request.
         self._next_request = (epoch << 40) + 1
         #: Stages whose dead workers are not started again, and why.

@@ -77,6 +77,7 @@ def status_of(state: State) -> PipelineStatus:
         link=state.plan.link,
         request_s=state.timings.request(),
         load_ratio=state.timings.load_ratio(),
+        cameras=state.cameras.status(state.now),
     )
 
 

@@ -12,8 +12,9 @@ from enum import Enum
 from typing import NamedTuple
 
 from pipeline.graph.plan import Plan, Post
+from pipeline.processes.child import DONE_WITH_FAILURES
 
-__all__ = ["FEEDER", "ROLES", "Place", "Restart", "Role"]
+__all__ = ["DONE", "FEEDER", "ROLES", "Place", "Restart", "Role"]
 
 
 class Restart(Enum):
@@ -54,6 +55,9 @@ class Role:
     """It takes the supervisor's messages, and is told to stop. The others are killed at the end."""
     own_terminal: bool = False
     """It prints to the user's terminal itself, and SIGTERM is its own to handle."""
+    ends: bool = False
+    """It ends by itself once it has done all that it had to, with a code of `DONE`, and is not started again then. If
+    the plan says so, the run ends with the last child of such roles."""
     gates_takeover: bool = False
     """A new version takes over from the run that serves only once this child has said `Ready` as well."""
 
@@ -87,6 +91,14 @@ def _exporter(plan: Plan, fed: bool) -> list[Place]:
     return [Place("exporter")] if plan.metrics is not None and not fed else []
 
 
+def _sources(plan: Plan, fed: bool) -> list[Place]:
+    # A run of files takes none but those.
+    return [] if fed else [Place(f"source/{camera.name}", (), number) for number, camera in enumerate(plan.cameras)]
+
+
+DONE = {0: 0, DONE_WITH_FAILURES: 1}
+"""Exit code of a child that was done -> what the run's may not be below."""
+
 FEEDER = Role(
     "feeder", "pipeline.processes.feeder", Restart.NEVER,
     gates_ready=False, ends_run=True, places=_feeder, own_terminal=True,
@@ -109,6 +121,10 @@ ROLES = (
     Role(
         "exporter", "pipeline.processes.exporter", Restart.SOON,
         gates_ready=False, ends_run=False, places=_exporter,
+    ),
+    Role(
+        "source", "pipeline.processes.source", Restart.SOON,
+        gates_ready=False, ends_run=False, places=_sources, ends=True,
     ),
 )  # fmt: skip
 """All kinds, in the order in which their children are started."""

@@ -25,7 +25,7 @@ from signal import SIGKILL
 from pipeline.errors import without_last_lines
 from pipeline.graph.plan import Plan
 from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell
-from pipeline.supervisor.roles import ROLES, Place, Restart, Role
+from pipeline.supervisor.roles import DONE, ROLES, Place, Restart, Role
 from pipeline.wire.address import SCHEDULER, Address
 from pipeline.wire.messages import Drain, Retire, StageBroken, Stop, WorkerGone
 from pipeline.wire.status import UnfinishedStatus
@@ -151,6 +151,8 @@ class Supervision:
         instructions: list[Instruction] = []
         if child.role.ends_run:
             instructions = self._client_ended(child, exit, now)
+        elif child.role.ends and exit.code in DONE:
+            instructions = self._done(child, exit, now)
         elif self.phase is Phase.STARTING:
             if self.failure is None:
                 self.failure = f"{child.title} died while it was starting: {exit.how}"
@@ -289,10 +291,7 @@ class Supervision:
     @property
     def wake_at(self) -> float | None:
         """When `tick` has something to do: monotonic seconds."""
-        times = [respawn[0] for respawn in self._respawns]
-        if self._give_up_at is not None:
-            times.append(self._give_up_at)
-        return min(times, default=None)
+        return min([at for at in (self._give_up_at, *[at for at, _ in self._respawns]) if at is not None], default=None)
 
     # -- steps ----------------------------------------------------------------------------------
 
@@ -341,6 +340,15 @@ class Supervision:
             return instructions + self._stop(self.exit_code)
         return instructions + self._drain(now)
 
+    def _done(self, child: Child, exit: Exit, now: float) -> list[Instruction]:
+        """A child has ended that has done all that it had to: the run may end with the last one."""
+        if self.phase not in (Phase.STARTING, Phase.RUNNING) or not self._plan.ends_with_cameras:
+            return []
+        self.exit_code = max(self.exit_code, DONE[exit.code])
+        if any(left.role.ends for left in (*self.children.values(), *[child for _, child in self._respawns])):
+            return []
+        return self._stop(self.exit_code) if self.phase is Phase.STARTING else self._drain(now)
+
     def _drain(self, now: float, successor: str = "") -> list[Instruction]:
         self.phase = Phase.DRAINING
         # The scheduler gives up first, and tells every client; this is in case it does not.
@@ -387,18 +395,17 @@ class Supervision:
             return self._retired(child, exit)
         if restart is Restart.STAGE:
             return self._worker_died(child, exit, now)
-        if restart is Restart.SOON and self.phase is Phase.DRAINING:
+        if restart is not Restart.SOON:
+            return [Log("error", f"the {child.title} died: {exit.how}")]
+        if self.phase is Phase.DRAINING:
             return []
-        if restart is Restart.SOON:
-            self._respawns.append((now + _FIRST_DELAY_S, self._successor(child)))
-            return [Log("warning", f"the {child.title} died ({exit.how}); started again")]
-        return [Log("error", f"the {child.title} died: {exit.how}")]
+        self._respawns.append((now + _FIRST_DELAY_S, self._successor(child)))
+        return [Log("warning", f"the {child.title} died ({exit.how}); started again")]
 
     def _retired(self, child: Child, exit: Exit) -> list[Instruction]:
-        """A worker process has left as it was asked to, which is no death; or it has died before."""
-        if exit.code == 0:
-            log = Log("info", f"{child.title} has retired")
-        else:
+        """A worker process has left as it was asked to, or has died before."""
+        log = Log("info", f"{child.title} has retired")
+        if exit.code:
             log = Log("warning", f"{child.title} died before it had retired ({exit.how})")
         instructions: list[Instruction] = [log]
         for post in reversed(child.posts):

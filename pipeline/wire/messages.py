@@ -1,6 +1,6 @@
 """Every message that passes between processes, field by field. No tensor is ever among them.
 
-    client ──Hello, Loan, Submit, Cancel, Again, AskStatus, AskStory, Bye──▶ scheduler
+    client ──Hello, Loan, Submit, Cancel, Again, AskStatus, AskStory, CameraReport, Bye──▶ scheduler
     scheduler ──Welcome, Refused, Answers, Status, Story, Gone──▶ client
     worker ──Ready, Notices, Fenced, WorkerReport──▶ scheduler
     scheduler ──Orders, Fences, PeerGone, Retire──▶ worker ──Orders──▶ worker
@@ -24,6 +24,7 @@ Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a host share.
 
 from __future__ import annotations
 
+from pipeline.wire.camera import CameraCounts
 from pipeline.wire.interface import Interface
 from pipeline.wire.records import (
     MISSING,
@@ -34,6 +35,7 @@ from pipeline.wire.records import (
     Fence,
     Hop,
     Known,
+    Milestone,
     Notice,
     Order,
     Passed,
@@ -60,6 +62,7 @@ __all__ = [
     "AskStatus",
     "AskStory",
     "Bye",
+    "CameraReport",
     "Cancel",
     "Copied",
     "Drain",
@@ -194,6 +197,13 @@ class Cancel(Message, frozen=True, tag=_tag(13)):
 
     client: int
     tags: tuple[int, ...]
+
+
+class CameraReport(Message, frozen=True, tag=_tag(15)):
+    """How a client's camera is: now and then, and when its state changes."""
+
+    client: int
+    counts: CameraCounts
 
 
 class Again(Message, frozen=True, tag=_tag(10)):
@@ -452,17 +462,6 @@ class Reload(Message, frozen=True, tag=_tag(50)):
     """After so many seconds without success the new version is given up."""
 
 
-class Milestone:
-    """How far a reload is, as `ReloadStep.step` has it; in this order. The last two are each the last of a reload."""
-
-    BEGUN = "begun"
-    STARTED = "started"
-    READY = "ready"
-    TOOK_OVER = "took over"
-    DRAINED = "drained"
-    FAILED = "failed"
-
-
 class ReloadStep(Message, frozen=True, tag=_tag(51)):
     """How far a reload is. From the supervisor of the new version to that which has started it, and from there to the
     process that has asked."""
@@ -494,6 +493,4 @@ class Interrupted(Message, frozen=True, tag=_tag(53)):
 #: Every message by its kind.
 MESSAGES: dict[int, type[Message]] = {}
 for _cls in Message.__subclasses__():
-    _number = _cls.__struct_config__.tag
-    assert isinstance(_number, int)
-    MESSAGES[_number % 256] = _cls
+    MESSAGES[int(_cls.__struct_config__.tag or 0) % 256] = _cls

@@ -15,6 +15,7 @@ from shm.handle import TensorHandle
 __all__ = [
     "CLOSE_REASONS",
     "MISSING",
+    "NO_ORIGIN",
     "OK",
     "TOO_SMALL",
     "Answer",
@@ -22,8 +23,10 @@ __all__ = [
     "Fence",
     "Hop",
     "Known",
+    "Milestone",
     "Notice",
     "Order",
+    "Origin",
     "Passed",
     "PoolAddress",
     "Record",
@@ -72,6 +75,21 @@ class Trace(NamedTuple):
     """How many requests the batch had."""
     copied: int
     """Bytes that were copied for the batch, divided by its requests."""
+    age_us: int = 0
+    """How old the request was at the end of its batch, from `Submission.started` on; 0: that is not known."""
+
+
+class Origin(NamedTuple):
+    """What a client says of a request beside its inputs; the fields are those of `Submission`."""
+
+    stream: int = 0
+    sequence: int = 0
+    started: int = 0
+    traceparent: str = ""
+
+
+NO_ORIGIN = Origin()
+"""The client says nothing."""
 
 
 class Known(NamedTuple):
@@ -252,3 +270,14 @@ class Copied(Record, frozen=True):
     reason: str
     nbytes: int
     batches: int
+
+
+class Milestone:
+    """How far a reload is, as `ReloadStep.step` has it; in this order. The last two are each the last of a reload."""
+
+    BEGUN = "begun"
+    STARTED = "started"
+    READY = "ready"
+    TOOK_OVER = "took over"
+    DRAINED = "drained"
+    FAILED = "failed"

@@ -11,9 +11,11 @@ from pipeline.wire.records import Record
 
 __all__ = [
     "NO_VALUES",
+    "CameraStatus",
     "ClientStatus",
     "CopyStatus",
     "FailureStatus",
+    "FrameAgeStatus",
     "HistogramStatus",
     "PipelineStatus",
     "PoolStatus",
@@ -130,6 +132,40 @@ class CopyStatus(Record, frozen=True):
     batches: int
 
 
+class FrameAgeStatus(Record, frozen=True):
+    """How old the frames of a camera were when a stage was done with them."""
+
+    stage: str
+    seconds: HistogramStatus
+    """From the frame's arrival at its source on."""
+
+
+class CameraStatus(Record, frozen=True):
+    """A camera. Counts are from the start of the scheduler on, over all processes that were its source."""
+
+    name: str
+    state: str
+    """One of `pipeline.wire.camera.STATES`."""
+    detail: str
+    """Why it is not connected; empty: it is, or its source has not said."""
+    state_s: float | None
+    """Seconds since the state began; None: nothing has been heard of it yet."""
+    last_frame_s: float | None
+    """Seconds since its last frame came; None: none has yet."""
+    frames: int
+    """Frames that have come, whole or damaged."""
+    sent: int
+    answered: int
+    failed: int
+    """Frames whose request had an error in place of an answer."""
+    dropped: dict[str, int]
+    """By reason (see `pipeline.wire.camera.DROPS`)."""
+    reconnects: int
+    copied: int
+    """Bytes that were copied on the way into slots."""
+    ages: tuple[FrameAgeStatus, ...]
+
+
 class UnfinishedStatus(Record, frozen=True):
     """A request that was not finished when the drain's time was over."""
 
@@ -169,6 +205,8 @@ class PipelineStatus(Record, frozen=True):
     """What requests that were answered without an error took, from their submission to their answer, in seconds."""
     load_ratio: HistogramStatus = NO_VALUES
     """How many times as long as their computation they took (see `pipeline.scheduler.timings`)."""
+    cameras: tuple[CameraStatus, ...] = ()
+    """Those of the config, if they are read."""
 
 
 def plain(status: Any) -> Any:

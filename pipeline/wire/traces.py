@@ -1,9 +1,9 @@
 """Traces: what the stages did with a request, packed: no process between a worker and the client takes it apart.
 
-    0        2         6           10       14           22
-    +--------+---------+-----------+--------+------------+
-    | stage  | queue_us| compute_us| batch  | copied     |   little-endian; then the next stage
-    +--------+---------+-----------+--------+------------+
+    0        2         6           10       14           22       26
+    +--------+---------+-----------+--------+------------+--------+
+    | stage  | queue_us| compute_us| batch  | copied     | age_us |   little-endian; then the next stage
+    +--------+---------+-----------+--------+------------+--------+
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.wire.records import Trace
 
 __all__ = ["COMPUTE_US", "TRACE_BYTES", "packed", "parts_of", "traces_in"]
 
-_TRACE = struct.Struct("<HIIIQ")
+_TRACE = struct.Struct("<HIIIQI")
 
 TRACE_BYTES = _TRACE.size
 
@@ -28,8 +28,12 @@ _MOST_US = (1 << 32) - 1
 
 def packed(trace: Trace) -> bytes:
     """One trace. Times above 71 minutes are told as that."""
-    stage, queue_us, compute_us, batch, copied = trace
-    return _TRACE.pack(stage, min(max(queue_us, 0), _MOST_US), min(max(compute_us, 0), _MOST_US), batch, copied)
+    stage, queue_us, compute_us, batch, copied, age_us = trace
+    return _TRACE.pack(stage, _told(queue_us), _told(compute_us), batch, copied, _told(age_us))
+
+
+def _told(us: int) -> int:
+    return min(max(us, 0), _MOST_US)
 
 
 def parts_of(traces: bytes) -> Iterator[tuple[int, bytes]]:

@@ -36,14 +36,16 @@ class Times:
         self._last_us = -1
         self._bucket = 0
 
-    def trace(self, waited_us: int, took_us: int, size: int, copied: int, rows: int = 1) -> bytes:
+    def trace(
+        self, waited_us: int, took_us: int, size: int, copied: int, age_us: int = 0, rows: int = 1
+    ) -> bytes:
         """Count the rows of an order; its trace.
 
         Args:
             waited_us: from the order's arrival to the beginning of its batch.
             took_us: what its batch took; 0: it was not computed, and counts only as one that has waited.
             size: of the batch.
-            copied: as in `Trace`.
+            copied: as in `Trace`, and so is `age_us`.
             rows: of the order.
         """
         self._queue[bisect_left(_BOUNDS_US, waited_us)] += rows
@@ -54,7 +56,7 @@ class Times:
                 self._bucket = bisect_left(_BOUNDS_US, took_us)
             self._compute[self._bucket] += rows
             self._compute_us += took_us * rows
-        return packed(Trace(self._stage, waited_us, took_us, size, copied))
+        return packed(Trace(self._stage, waited_us, took_us, size, copied, age_us))
 
     def queue(self) -> Spread:
         """How long rows have waited."""

@@ -60,6 +60,7 @@ def test_only_paths_and_options_of_a_document_are_expanded() -> None:
         "name": "${MODELS}",
         "stages": [{"name": "${MODELS}", "use": "${MODELS}/a.py:A", "with": {"list": ["~/a", 3, None, {"b": "~"}]}}],
         "run": {"inputs": ["~/*.jpg", "${NONE}"], "files": ["${MODELS}"]},
+        "sources": [{"url": "rtsp://a:${MODELS}@h/", "password_file": "~/p"}, {"url": "${NONE}"}],
     }
     expand_document(data, ENVIRONMENT, lambda path, message: found.append((path, message)))
     assert data == {
@@ -68,10 +69,12 @@ def test_only_paths_and_options_of_a_document_are_expanded() -> None:
             {"name": "${MODELS}", "use": "/models/a.py:A", "with": {"list": ["/home/me/a", 3, None, {"b": "/home/me"}]}}
         ],
         "run": {"inputs": ["/home/me/*.jpg", "${NONE}"], "files": ["${MODELS}"]},
+        # A camera's URL stays as it is written: a password is in the environment of its source alone.
+        "sources": [{"url": "rtsp://a:${MODELS}@h/", "password_file": "/home/me/p"}, {"url": "${NONE}"}],
     }
-    assert [path for path, _ in found] == [("run", "inputs", 1)]
+    assert sorted(path for path, _ in found) == [("run", "inputs", 1), ("sources", 1, "url")]
 
 
-@pytest.mark.parametrize("data", [{}, {"stages": 3, "run": [], "canary": None}, {"stages": [3, None], "run": {"inputs": 5}}])
+@pytest.mark.parametrize("data", [{}, {"stages": 3, "run": [], "canary": None, "sources": 5}, {"stages": [3, None], "run": {"inputs": 5}}])
 def test_a_document_of_another_form_is_left_to_who_checks_it(data: dict[str, Any]) -> None:
     expand_document(data, ENVIRONMENT, lambda path, message: None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.graph.plan import BatchPlan, Plan, StagePlan, WorkerPlan
+from pipeline.graph.plan import BatchPlan, CameraPlan, Plan, StagePlan, WorkerPlan
 from pipeline.graph.spinning import why_no_spinning
 from pipeline.topology.cpus import Cpus
 
@@ -19,6 +19,12 @@ def plan(*cpus: tuple[int, ...]) -> Plan:
 def test_workers_scheduler_and_client_need_a_cpu_each() -> None:
     assert why_no_spinning(plan((), ()), Cpus((0, 1, 2, 3))) == ""
     assert why_no_spinning(plan((), ()), Cpus((0, 1, 2))) == "4 processes, the client's included, on 3 CPUs"
+
+
+def test_the_source_of_each_camera_needs_a_cpu_too() -> None:
+    watched = replace(plan(()), cameras=(CameraPlan("door", "rtsp://door"),))
+    assert why_no_spinning(watched, Cpus((0, 1, 2))) == "4 processes, the client's included, on 3 CPUs"
+    assert why_no_spinning(watched, Cpus((0, 1, 2, 3))) == ""
 
 
 def test_a_quota_counts_as_fewer_cpus() -> None:

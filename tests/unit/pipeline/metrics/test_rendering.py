@@ -4,9 +4,10 @@ import re
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.graph.plan import BatchPlan, Edge, Plan, PoolPlan, StagePlan, WorkerPlan
+from pipeline.graph.plan import BatchPlan, CameraPlan, Edge, Plan, PoolPlan, StagePlan, WorkerPlan
 from pipeline.graph.slots import fields_of
 from pipeline.metrics.buckets import SECONDS
 from pipeline.metrics.catalogue import GATEWAY_METRICS, METRICS, PROCESS_METRICS, Metric
@@ -14,7 +15,8 @@ from pipeline.metrics.processes import ProcessUsage
 from pipeline.metrics.rendering import render, render_processes, render_traffic
 from pipeline.metrics.traffic import Traffic
 from pipeline.scheduler.scheduler import Scheduler
-from pipeline.wire.messages import Copied, Ready, WorkerGone, WorkerReport
+from pipeline.wire.camera import CameraCounts
+from pipeline.wire.messages import CameraReport, Copied, Hello, Ready, WorkerGone, WorkerReport
 from pipeline.wire.records import Spread
 from pipeline.wire.status import PipelineStatus
 from shm.pool import SlotPool
@@ -29,8 +31,10 @@ STAGE = StagePlan(
     fields=fields_of((X,)), batch=BatchPlan(4), credits=8, workers=(WorkerPlan("infer", 0),), host="infer",
 )  # fmt: skip
 PLAN = Plan(
-    "pets", "", "", (X,), (STAGE,), (("y", Edge("infer", "x")),), (PoolPlan("ingress/0", 64, 4), PoolPlan("infer", 64, 6))
-)
+    "pets", "", "", (X,), (STAGE,), (("y", Edge("infer", "x")),), (PoolPlan("ingress/0", 64, 4), PoolPlan("infer", 64, 6)),
+    cameras=(CameraPlan("door", "rtsp://h/"), CameraPlan("yard", "rtsp://h/")),
+)  # fmt: skip
+COUNTS = CameraCounts("door", "connected", "", 1, 2, 90, 20, 18, 1, {"older": 9}, 3, 500, (Spread((0, 0, 0, 18, *[0] * 13), 9000),))
 
 
 def status() -> PipelineStatus:
@@ -42,7 +46,11 @@ def status() -> PipelineStatus:
     scheduler.handle(WorkerGone(1, "killed", (), True, False), 7)
     scheduler.handle(Ready(2, 0, 0, 101, 1), 8)
     scheduler.handle(WorkerReport(2, 0, 1, 4, (1, 0, 0, 0, 0), 3, (Copied(INPUT, "x", GATHERED, 100, 1),)), 9)
+    scheduler.handle(Hello(77, "source door"), 9)
+    scheduler.handle(CameraReport(77, COUNTS), 9)
+    scheduler.handle(CameraReport(77, replace(COUNTS, camera="shed")), 9)
     scheduler.handle(WorkerReport(1, 0, 9, 9, (9, 0, 0, 0, 0), 0, ()), 10)  # of the dead one, too late
+    assert scheduler.counts["unexpected_messages"] == 1
     for code, times in (("", 12), ("BadInput", 2)):
         for _ in range(times):
             scheduler.counts.finish(code)
@@ -100,6 +108,18 @@ def test_the_text_is_what_prometheus_parses_and_says_what_happened() -> None:
         ("trtlab_slots", "infer"): 6,
         ("trtlab_slots_out", "infer"): 0,
         ("trtlab_slots_free", "infer"): 6,
+        ("trtlab_camera_connected", "door"): 1,
+        ("trtlab_camera_connected", "yard"): 0,
+        ("trtlab_camera_last_frame_seconds", "yard"): None,
+        ("trtlab_camera_frames_total", "door"): 90,
+        ("trtlab_camera_dropped_total", "door", "older"): 9,
+        ("trtlab_camera_dropped_total", "door", "rate"): 0,
+        ("trtlab_camera_answers_total", "door"): 18,
+        ("trtlab_camera_failures_total", "door"): 1,
+        ("trtlab_camera_reconnects_total", "door"): 3,
+        ("trtlab_camera_copied_bytes_total", "door"): 500,
+        ("trtlab_frame_age_seconds_bucket", "door", "0.001", "infer"): 18,
+        ("trtlab_frame_age_seconds_sum", "door", "infer"): 0.009,
         ("trtlab_copied_bytes_total", "ingress.x -> infer.x", "gathered"): 356,
         ("trtlab_copied_batches_total", "ingress.x -> infer.x", "gathered"): 2,
     }

@@ -57,7 +57,7 @@ def test_the_rows_say_which_children_a_plan_has() -> None:
     assert (found["scheduler"], found["feeder"], found["canary"]) == ([Place("scheduler")], [], [Place("canary")])
     assert found["exporter"] == []
     exported = replace(PLAN, metrics=MetricsPlan(0))
-    assert [[place.title for role in ROLES[-1:] for place in role.places(exported, fed)] for fed in (False, True)] == [["exporter"], []]
+    assert [[place.title for role in ROLES if role.title == "exporter" for place in role.places(exported, fed)] for fed in (False, True)] == [["exporter"], []]
     fed = {role.title: role.places(replace(PLAN, canary=CanaryPlan("x")), True) for role in ROLES}
     assert (fed["feeder"], fed["canary"]) == ([Place("feeder")], [])
 

@@ -381,7 +381,8 @@ def test_the_trace_says_how_long_how_many_and_how_much_was_copied(bench: Bench) 
         before, *own = traces_in(notice.trace)
         assert before == Trace(0, 1, 2, 3, 4)
         # Gathered, since one row lies apart: 16 B. Returned: 16 B of y and 8 B of n.
-        assert own == [Trace(INDEX, 7_000, 1_000, 3, 16 + 16 + 8)]
+        # None says when it began, so that none has an age.
+        assert own == [Trace(INDEX, 7_000, 1_000, 3, 16 + 16 + 8, 0)]
     assert bench.copies == (
         Copied(copies.INPUT, "x", GATHERED, 3 * 16, 1),
         Copied(OUTPUT, "y", RETURNED, 3 * 16, 1),

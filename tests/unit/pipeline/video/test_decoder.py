@@ -1,0 +1,91 @@
+"""Pictures by PyAV, of real files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from pipeline.config.camera_urls import Kind, Target
+from pipeline.graph.plan import CameraPlan
+from pipeline.video.decoder import CameraFailed, open_camera
+from pipeline.video.frame import Size
+from tests.integration.cameras import clip, picture
+
+SIZE = Size(64, 48)
+
+
+def target(path: Path | str, kind: Kind = Kind.FILE) -> Target:
+    return Target(kind, str(path), (), str(path))
+
+
+def plan(**fields: object) -> CameraPlan:
+    return CameraPlan("door", "", **fields)  # type: ignore[arg-type]
+
+
+def test_every_frame_of_a_file_comes_with_its_time_and_its_picture(tmp_path: Path) -> None:
+    decoder = open_camera(target(clip(tmp_path / "a.mp4", 30)), plan())
+    try:
+        found = [read for read in decoder if read.picture is not None]
+    finally:
+        decoder.close()
+    assert [round(read.at * 25) for read in found] == list(range(30))
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    for number in (0, 29):
+        decoded = found[number].picture
+        assert decoded is not None
+        assert decoded.size == SIZE
+        assert decoded.write(pixels) == pixels.nbytes
+        # The codec is lossy; the picture is this one all the same.
+        assert np.abs(pixels.astype(int) - picture(number)).mean() < 12
+
+
+def test_a_picture_is_scaled_into_a_part_of_a_slot(tmp_path: Path) -> None:
+    decoder = open_camera(target(clip(tmp_path / "a.mp4", 1, size=Size(128, 96))), plan())
+    (decoded,) = [read.picture for read in decoder if read.picture is not None]
+    decoder.close()
+    assert decoded is not None
+    pixels = np.full((50, 80, 3), 9, np.uint8)
+    decoded.write(pixels[:48, :64])
+    assert np.abs(pixels[:48, :64].astype(int) - picture(0)).mean() < 15
+    assert (pixels[48:] == 9).all()
+    assert (pixels[:, 64:] == 9).all()
+
+
+def test_a_damaged_packet_is_told_and_the_others_come(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.mp4", 60, codec="libx264")
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    start, size = packets[20]
+    assert start is not None
+    data[start : start + size] = bytes(size)
+    path.write_bytes(data)
+    decoder = open_camera(target(path), plan())
+    found = list(decoder)
+    decoder.close()
+    assert sum(read.damaged for read in found) > 0
+    assert sum(read.picture is not None for read in found) > 30
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all" * 100])
+def test_what_is_no_video_is_refused_without_its_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "secret-name.mp4"
+    path.write_bytes(content)
+    with pytest.raises(CameraFailed) as failed:
+        open_camera(target(path), plan())
+    assert "secret-name" not in str(failed.value)
+
+
+def test_a_playlist_that_names_a_file_of_this_machine_opens_nothing(tmp_path: Path) -> None:
+    clip(tmp_path / "a.mp4", 5)
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
+    with pytest.raises(CameraFailed):
+        open_camera(target(tmp_path / "list.m3u8"), plan())
+
+
+def test_a_kind_of_device_that_this_ffmpeg_lacks_is_named_with_those_that_it_has(tmp_path: Path) -> None:
+    with pytest.raises(CameraFailed, match=r"abacus is no kind of device of this FFmpeg, which has: \w+"):
+        open_camera(target(clip(tmp_path / "a.mp4", 1)), plan(decoder="abacus"))

@@ -1,0 +1,57 @@
+"""Where a picture lies in its slot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.video.frame import Pixels, Size, fit, place, slot_size
+
+MOST = {"H": 480, "W": 640}
+
+
+class White:
+    def __init__(self, *size: int) -> None:
+        self.size = Size(*size)
+
+    def write(self, pixels: Pixels) -> int:
+        pixels[...] = 255
+        return pixels.nbytes
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted", "own", "slot"),
+    [
+        ((48, 64, 3), None, (1920, 1080), (64, 48)),
+        ((48, 64, 3), (32, 24), (1920, 1080), (64, 48)),
+        (("H", "W", 3), None, (320, 200), (320, 200)),
+        (("H", "W", 3), None, (1920, 1080), (640, 360)),
+        (("H", "W", 3), None, (1000, 4000), (120, 480)),
+        (("H", "W", 3), (160, 90), (1920, 1080), (160, 90)),
+        (("H", 64, 3), None, (128, 96), (64, 48)),
+        ((48, "W", 3), None, (128, 96), (64, 48)),
+        ((48, "W", 3), None, (10000, 1), (640, 48)),
+    ],
+)
+def test_the_inputs_own_extents_count_then_what_is_wanted_then_the_cameras(
+    shape: tuple[int | str, ...], wanted: tuple[int, int] | None, own: tuple[int, int], slot: tuple[int, int]
+) -> None:
+    assert slot_size(shape, MOST, Size(*wanted) if wanted else None, Size(*own)) == slot
+
+
+@pytest.mark.parametrize(
+    ("own", "slot", "inner"),
+    [((1920, 1080), (640, 640), (640, 360)), ((10, 10), (64, 48), (48, 48)), ((64, 48), (64, 48), (64, 48)), ((5000, 1), (64, 48), (64, 1))],
+)
+def test_a_picture_keeps_its_proportions(own: tuple[int, int], slot: tuple[int, int], inner: tuple[int, int]) -> None:
+    assert fit(Size(*own), Size(*slot)) == inner
+
+
+@pytest.mark.parametrize("size", [(64, 24), (32, 48)])
+def test_beside_the_picture_nothing_is_left_of_what_the_slot_had(size: tuple[int, int]) -> None:
+    pixels = np.full((48, 64, 3), 7, np.uint8)
+    copied = place(White(*size), pixels)
+    width, height = size
+    assert (pixels[:height, :width] == 255).all()
+    assert int(pixels.sum()) == 255 * width * height * 3
+    assert copied == width * height * 3
