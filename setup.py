@@ -23,8 +23,8 @@ COMPILED = [
     *sorted(glob("pipeline/scheduler/[!_]*.py")),
     *(
         f"pipeline/worker/{name}.py"
-        for name in ("batcher", "candidates", "execution", "filling", "forwarder", "grouping", "onward", "packing",
-            "replica",
+        for name in ("batcher", "candidates", "execution", "filling", "flight", "forwarder", "grouping", "joint",
+            "onward", "packing", "replica",
         )
     ),
     "pipeline/graph/compiled.py",

@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
-GRACE_S = 2.0
+GRACE_S = 20.0
 PR_SET_CHILD_SUBREAPER = 36
 
 _CHANNEL = pytest.StashKey[Any]()

@@ -291,6 +291,11 @@ class Queue:
                     )
         shapes = request.shapes
         most = self._session.interface.rows
+        if request.rows > most:
+            raise InvalidRequest(
+                f"this request has {request.rows} rows, and the pipeline has been replaced by one whose requests carry "
+                f"{most} at most, while it waited: send it again"
+            )
         layout = lay_out_arrays(specs, request.inputs, most) if shapes is None else lay_out(specs, shapes, most)
         request.layout = specs, layout
         return layout

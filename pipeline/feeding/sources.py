@@ -2,6 +2,7 @@
 
     the pipeline's inputs        a request is
     one run of bytes             a file as it lies on disk; all of stdin
+    one picture, uint8 [H, W, 3] a picture (JPEG, PNG, ...), decoded to RGB; or as anything else
     one JSON document            a .json file; a line of a .jsonl or .ndjson file or of stdin; a line of a .txt
                                  file, which is the JSON string of that text
     anything else                a .npy file (one input) or a .npz file (by name); JSON as above, with the
@@ -16,7 +17,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from pipeline.feeding.lines import StdinReader, lines_of
 from pipeline.feeding.paths import STDIN
 from pipeline.feeding.record import shown
 from shm.handle import JSON
+from stages.errors import BadInput
 from stages.spec import TensorSpec
 
 __all__ = ["Intake", "Source", "Sources", "open_file"]
@@ -34,6 +36,10 @@ __all__ = ["Intake", "Source", "Sources", "open_file"]
 _LINES, _TEXT = (".jsonl", ".ndjson"), (".txt",)
 #: A JSON document has more characters than its array has bytes: at most so many for each byte.
 _JSON_PER_BYTE, _JSON_MORE = 32, 1 << 16
+#: A picture's file has at most twice as many bytes as its input, and these, for what describes it.
+_PICTURE_MORE = 1 << 20
+_MOST_PIXELS = 50_000_000
+"""Larger pictures are not decoded: `stages.image` has the same limit."""
 
 
 @dataclass(slots=True)
@@ -84,6 +90,9 @@ class Intake:
         #: The one input that takes a file as it lies on disk; None if there is none.
         self.bytes_of = first if len(inputs) == 1 and free else None
         self._takes_document = len(inputs) == 1 and first.dtype == JSON
+        channels = first.shape[2:] == (3,)
+        #: The one input that takes the pixels of a picture; None if there is none.
+        self._pixels_of = first if len(inputs) == 1 and first.dtype == "uint8" and channels else None
         # The limit for a line; if a value is too long, its input says so.
         self.most_bytes = (
             first.max_nbytes
@@ -99,7 +108,8 @@ class Intake:
             of = f"for {self._inputs[0]}"
             return f"a .json file, a .jsonl file of one request a line, or a .txt file of one text a line, {of}"
         array = ".npy or .npz file" if len(self._inputs) == 1 else ".npz file"
-        return f"a {array} with {', '.join(map(str, self._inputs))}, or JSON with these names (.json, .jsonl)"
+        picture = "a picture, or " if self._pixels_of is not None else ""
+        return f"{picture}a {array} with {', '.join(map(str, self._inputs))}, or JSON with these names (.json, .jsonl)"
 
     def is_lines(self, path: str) -> bool:
         """Whether each line of that file is a request."""
@@ -163,7 +173,33 @@ class Intake:
                 if size > self.most_bytes + _JSON_MORE:
                     raise InvalidRequest(f"the file has {size} bytes, expected at most {self.most_bytes}")
                 return arrays_of_json(stream.read(), self._inputs)
+            if self._pixels_of is not None:
+                return {self._pixels_of.name: _pixels(stream, size, self._pixels_of)}
         raise InvalidRequest(f"expected {self.describe()}; this is neither")
+
+
+def _pixels(stream: IO[bytes], size: int, spec: TensorSpec) -> NDArray[Any]:
+    """The pixels of a picture, RGB.
+
+    Raises:
+        InvalidRequest: it is no picture, or not of the input's height and width.
+        OSError: it cannot be read.
+    """
+    # Not loaded unless pictures are decoded here.
+    from stages.picture import as_shown, decoded
+
+    most = spec.max_nbytes
+    # Any format that is decoded needs fewer bytes than twice its pixels, but for a file of little else than notes.
+    if size > 2 * most + _PICTURE_MORE:
+        raise InvalidRequest(f"the file has {size} bytes, more than a picture in {spec.describe()}")
+    try:
+        file = np.frombuffer(stream.read(2 * most + _PICTURE_MORE), np.uint8)
+        pixels = np.asarray(decoded(file, _MOST_PIXELS, lambda picture: as_shown(picture, "RGB")))
+    except BadInput as error:
+        raise InvalidRequest(f"input {spec.name!r}: {error}") from None
+    if (why := spec.misfit("uint8", pixels.shape)) is not None:
+        raise InvalidRequest(f"input {spec.name!r}: {why}")
+    return pixels
 
 
 class Sources:

@@ -108,7 +108,9 @@ def pools_of(
         for number, (size, count) in enumerate(_ingress_classes(inputs, slots))
     ]
     if rows > 1:
-        pools.append(PoolPlan(pool_name(INGRESS, 1), input_bytes(inputs, rows), several))
+        # Larger in any case: clients tell the two segments by the size of their slots.
+        size = max(input_bytes(inputs, rows), pools[0].slot_bytes + ALIGNMENT)
+        pools.append(PoolPlan(pool_name(INGRESS, 1), size, several))
     sized = sized_stages(stages, answered)
     for stage in stages:
         if stage.fields:

@@ -27,7 +27,7 @@ from pipeline.errors import ClientMisuse, NotInTime, PipelineError, RequestError
 from pipeline.graph.plan import CameraPlan, Plan
 from pipeline.processes.child import DONE_WITH_FAILURES, boot
 from pipeline.video.flight import Flight, Inside
-from pipeline.video.frame import Frame, Size, place, slot_size
+from pipeline.video.frame import Frame, MediaClock, Size, place, slot_size
 from pipeline.video.observers import JsonLines, Observer
 from pipeline.video.reading import Reading
 from pipeline.wire.camera import Drop
@@ -66,6 +66,7 @@ class Source:
         self._reading = reading
         self._observers = observers
         self._flight: Flight[Future] = Flight(plan.in_flight, plan.drop == "never")
+        self._clock = MediaClock()
         self._reported: tuple[float, str] = (0.0, "")
         self._complained_at = -_COMPLAINT_S
 
@@ -152,11 +153,17 @@ class Source:
             self._complain(f"frame {frame.number} cannot be scaled: {type(error).__name__}")
             return
         origin = self._flight.origin(frame)
-        future = draft.submit(name=f"{self._plan.name}-{frame.number}", origin=origin)
+        future = draft.submit(name=f"{self._plan.name}@{self._taken(frame):.3f}", origin=origin)
         self._flight.sent(frame, future, origin)
         with self._reading.changed:
             self._reading.counts.sent += 1
             self._reading.counts.copied += copied
+
+    def _taken(self, frame: Frame) -> float:
+        """When it was taken, seconds since 1970: a stage that follows things asks how much time has passed."""
+        if self._plan.drop == "never":
+            return self._clock.time_of(frame, time.time())
+        return time.time() - (time.monotonic_ns() - frame.arrived) / 1e9
 
     # -- answers --------------------------------------------------------------------------------
 

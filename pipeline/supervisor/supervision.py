@@ -68,8 +68,7 @@ class Exit:
     """For each of its stages the batches that all workers have finished so far, dead ones included."""
     out_of_memory: bool = False
     """The kernel killed a process because memory was short, while this one lived."""
-    rows: Mapping[int, int] = field(default_factory=dict)
-    """By stage, which row of its one request it was computing alone (see `WorkerGone.row`)."""
+    rows: Mapping[int, int] = field(default_factory=dict)  #: By stage, `WorkerGone.row`.
 
 
 class Supervision:
@@ -341,7 +340,6 @@ class Supervision:
         return instructions + self._drain(now)
 
     def _done(self, child: Child, exit: Exit, now: float) -> list[Instruction]:
-        """A child has ended that has done all that it had to: the run may end with the last one."""
         if self.phase not in (Phase.STARTING, Phase.RUNNING) or not self._plan.ends_with_cameras:
             return []
         self.exit_code = max(self.exit_code, DONE[exit.code])
@@ -404,9 +402,8 @@ class Supervision:
 
     def _retired(self, child: Child, exit: Exit) -> list[Instruction]:
         """A worker process has left as it was asked to, or has died before."""
-        log = Log("info", f"{child.title} has retired")
-        if exit.code:
-            log = Log("warning", f"{child.title} died before it had retired ({exit.how})")
+        died = f"{child.title} died before it had retired ({exit.how})"
+        log = Log("warning", died) if exit.code else Log("info", f"{child.title} has retired")
         instructions: list[Instruction] = [log]
         for post in reversed(child.posts):
             running = exit.running.get(post.stage, ())
@@ -425,13 +422,12 @@ class Supervision:
         killed = exit.code == -SIGKILL and not child.overran and not exit.out_of_memory
         outside = killed or self._outdated(child)
         instructions: list[Instruction] = []
-        # The last stage first: a request that it was computing is suspect there, though the notice that an earlier
-        # stage has finished it may have died with the process.
+        # The last stage first: what it was computing is suspect there, though an earlier stage's notice may be lost.
         for post in reversed(child.posts):
             running = exit.running.get(post.stage, ())
             beside = len(exit.running) > bool(running)
-            row = exit.rows.get(post.stage, -1)
-            instructions.append(Tell(SCHEDULER, WorkerGone(post.number, how, running, outside, beside, row)))
+            gone = WorkerGone(post.number, how, running, outside, beside, exit.rows.get(post.stage, -1))
+            instructions.append(Tell(SCHEDULER, gone))
         first = child.posts[0].stage
         plan = self._plan.stages[first]
         deaths = self._deaths[first]

@@ -11,7 +11,8 @@ answered in the order in which they were taken.
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from pipeline.video.frame import Frame
 from pipeline.wire.records import Origin
@@ -23,7 +24,8 @@ _MOST_TRIES = 5
 T = TypeVar("T")
 
 
-class Inside(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class Inside(Generic[T]):
     """A frame inside the pipeline."""
 
     frame: Frame

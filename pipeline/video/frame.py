@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Frame", "Picture", "Pixels", "Read", "Size", "fit", "place", "slot_size"]
+__all__ = ["Frame", "MediaClock", "Picture", "Pixels", "Read", "Size", "fit", "place", "slot_size"]
 
 Pixels = NDArray[np.uint8]
 
@@ -45,6 +45,31 @@ class Frame(NamedTuple):
     """Monotonic nanoseconds: when it was decoded, which is where its age begins."""
     at: float
     """Its presentation time in seconds, by the stream's own clock."""
+
+
+class MediaClock:
+    """When frames were taken, in seconds since 1970, by their own times: a file is read faster than it was taken.
+
+    It is set by the first frame, and anew by one whose time is before that of the frame before it: a file begins again, or
+    a camera was connected again.
+    """
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+        self._last: float | None = None
+
+    def time_of(self, frame: Frame, now: float) -> float:
+        """When a frame was taken.
+
+        Args:
+            now: seconds since 1970.
+        """
+        if self._last is None or frame.at < self._last:
+            last = now if self._last is None else self._ahead + self._last
+            # Never back: what follows things would see them move before they were there.
+            self._ahead = max(now, last) - frame.at
+        self._last = frame.at
+        return self._ahead + frame.at
 
 
 class Read(NamedTuple):

@@ -127,31 +127,31 @@ def test_interruptions_at_any_point_lose_nothing_of_any_thread(runner: InferRunn
 
     rng = np.random.default_rng(0)
     before = signal.signal(signal.SIGALRM, interrupt)
-    interrupted = answered = 0
+    interrupted = answered = misses = 0
     try:
         with concurrent.futures.ThreadPoolExecutor(2) as threads:
             others = [threads.submit(work, thread) for thread in range(2)]
             end = time.monotonic() + 5
-            while time.monotonic() < end:
+            while time.monotonic() < end or answered <= 5 or interrupted <= 50 or count[0] <= 20:
                 size = 16 if answered % 2 else LARGE
                 try:
-                    signal.setitimer(signal.ITIMER_REAL, float(rng.uniform(0.00005, 0.004)))
+                    # On a slow machine none would be answered within a few milliseconds.
+                    signal.setitimer(signal.ITIMER_REAL, float(rng.uniform(0.00005, 0.004 + 0.001 * misses)))
                     future = runner.infer(data=data_of(answered, size))
                     result = future.get(60)
                     assert result["data"].tobytes() == data_of(answered, size)
                     signal.setitimer(signal.ITIMER_REAL, 0)
                     answered += 1
+                    misses = 0
                 except _Interrupt:
                     interrupted += 1
+                    misses += 1
             stop.set()
             for other in others:
                 other.result(60)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert interrupted > 50
-    assert answered > 5
-    assert count[0] > 20
     # No slot is looked for: what pytest keeps of an exception that was shown and forgotten has frames with results.
     assert client.wait_until_idle(60)
 
@@ -387,7 +387,10 @@ def _interrupted_at(line: int, call: Callable[[], None]) -> int:
     def trace(frame: Any, event: str, _: object) -> Any:
         nonlocal seen
         # Not in steps.py: a trace may raise behind the last line of a `with`, before its lock is free; a handler cannot.
+        # Nor in a finaliser, which the collector may run at any line: what it raises is shown and forgotten.
         if "/pipeline/client/" not in frame.f_code.co_filename or "/steps.py" in frame.f_code.co_filename:
+            return None
+        if frame.f_code.co_name == "__del__":
             return None
         if event == "line":
             seen += 1

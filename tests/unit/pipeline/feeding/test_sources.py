@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.errors import InvalidRequest
 from pipeline.feeding.sources import Intake, Source, Sources, open_file
@@ -104,6 +105,52 @@ def test_a_file_of_another_kind_is_refused_with_what_the_pipeline_takes(
     with pytest.raises(InvalidRequest, match=said) as caught:
         Intake(inputs).load(Source("x", path=str(tmp_path / "photo.jpg")))
     assert "pickle" not in str(caught.value)
+
+
+PIXELS = TensorSpec("image", "uint8", ("H", "W", 3), {"H": 4, "W": 6})
+
+
+def picture(path: Path, width: int, height: int, mode: str = "RGB") -> Source:
+    Image.new(mode, (width, height), "white").save(path)
+    return Source("x", path=str(path))
+
+
+def test_a_picture_is_decoded_for_an_input_of_pixels(tmp_path: Path) -> None:
+    for name, mode in (("x.png", "RGB"), ("x.jpg", "RGB"), ("grey.png", "L"), ("clear.webp", "RGBA")):
+        pixels = Intake([PIXELS]).load(picture(tmp_path / name, 5, 3, mode))["image"]
+        assert (pixels.dtype, pixels.shape) == (np.uint8, (3, 5, 3))
+        assert (pixels == 255).all()
+
+
+def test_arrays_still_go_into_an_input_of_pixels(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.full((1, 2, 3), 7, np.uint8))
+    assert Intake([PIXELS]).load(Source("x", path=str(tmp_path / "x.npy")))["image"].tolist() == [[[7] * 3] * 2]
+    assert Intake([PIXELS]).load(Source("x", data=b"[[[1, 2, 3]]]"))["image"].tolist() == [[[1, 2, 3]]]
+
+
+@pytest.mark.parametrize("inputs", [[PIXELS, X], [TensorSpec("image", "uint8", ("H", "W", 4), PIXELS.max)], [X]])
+def test_a_picture_for_any_other_input_is_refused(tmp_path: Path, inputs: list[TensorSpec]) -> None:
+    with pytest.raises(InvalidRequest, match="this is neither"):
+        Intake(inputs).load(picture(tmp_path / "x.png", 2, 2))
+
+
+def test_a_picture_that_does_not_fit_its_input_is_refused(tmp_path: Path) -> None:
+    intake = Intake([PIXELS])
+    with pytest.raises(InvalidRequest, match=r"input 'image': .*8"):
+        intake.load(picture(tmp_path / "x.png", 8, 3))
+    (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\xff" + bytes(100))
+    with pytest.raises(InvalidRequest, match="input 'image': "):
+        intake.load(Source("x", path=str(tmp_path / "x.jpg")))
+    (tmp_path / "text").write_text("text")
+    with pytest.raises(InvalidRequest, match="input 'image': not an image of a known format"):
+        intake.load(Source("x", path=str(tmp_path / "text")))
+
+
+def test_a_file_that_is_far_too_large_for_a_picture_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "x.png", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InvalidRequest, match=r"has 1099511627776 bytes, more than a picture"):
+        Intake([PIXELS]).load(Source("x", path=str(tmp_path / "x.png")))
 
 
 def test_a_json_file_that_is_far_too_large_is_not_read(tmp_path: Path) -> None:

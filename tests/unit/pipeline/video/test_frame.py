@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.video.frame import Pixels, Size, fit, place, slot_size
+from pipeline.video.frame import Frame, MediaClock, Pixels, Size, fit, place, slot_size
 
 MOST = {"H": 480, "W": 640}
 
@@ -55,3 +55,11 @@ def test_beside_the_picture_nothing_is_left_of_what_the_slot_had(size: tuple[int
     assert (pixels[:height, :width] == 255).all()
     assert int(pixels.sum()) == 255 * width * height * 3
     assert copied == width * height * 3
+
+
+def test_frames_of_a_film_are_as_far_apart_as_they_were_taken_and_one_that_begins_again_does_not_go_back() -> None:
+    clock = MediaClock()
+    frames = [Frame(number, White(1, 1), 0, at) for number, at in enumerate([10.0, 10.5, 12.0, 0.0, 0.5], 1)]
+    # Read within half a second.
+    times = [clock.time_of(frame, 1000 + frame.number / 10) for frame in frames]
+    assert times == pytest.approx([1000.1, 1000.6, 1002.1, 1002.1, 1002.6])

@@ -24,7 +24,7 @@ def test_each_row_counts_once_and_has_its_trace() -> None:
 
 def test_a_trace_has_the_age_of_its_request_if_that_is_known() -> None:
     times = Times(3)
-    assert traces_in(times.trace(100, 900, 2, 7, 41_000)) == [Trace(3, 100, 900, 2, 7, 41_000)]
+    assert traces_in(times.trace(100, 900, 2, 7, age_us=41_000)) == [Trace(3, 100, 900, 2, 7, 41_000)]
 
 
 def test_batches_that_take_unlike_times_fall_into_buckets_of_their_own() -> None:
