@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipeline.errors import ConfigError, StartError
+from pipeline.logs.log import OperatorLog
+from pipeline.logs.settings import LogSettings
+from stages.errors import ModelError
+
 __all__ = [
-    "BatchSizeOption", "ConfigArgument", "DeadlineOption", "InputOption", "JsonReportOption", "MaxOutstandingOption",
-    "ModelOption", "SetOption", "ShapeOption", "TargetArgument", "TimeoutOption", "TokenOption",
+    "EXIT_CONFIG",
+    "EXIT_START",
+    "AccessLogOption",
+    "BatchSizeOption",
+    "ConfigArgument",
+    "DeadlineOption",
+    "InputOption",
+    "JsonReportOption",
+    "LogFileOption",
+    "LogFormatOption",
+    "LogLevelOption",
+    "MaxOutstandingOption",
+    "ModelOption",
+    "SetOption",
+    "ShapeOption",
+    "TargetArgument",
+    "TimeoutOption",
+    "TokenOption",
+    "log_settings",
+    "told",
 ]  # fmt: skip
+
+EXIT_CONFIG = 2
+EXIT_START = 3
 
 ConfigArgument = Annotated[Path, typer.Argument(help="The pipeline's YAML file.", show_default=False)]
 SetOption = Annotated[
@@ -22,6 +52,67 @@ SetOption = Annotated[
         show_default=False,
     ),
 ]
+
+# -- of what keeps a log -----------------------------------------------------------------------------
+
+class LogFormat(str, Enum):
+    """How lines are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(str, Enum):
+    """The least level that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+LogFormatOption = Annotated[
+    LogFormat | None,
+    typer.Option(
+        "--log-format", help="Lines for people, with their time; or one JSON object a line. Default: text, to stderr "
+        "without the time.", show_default=False,
+    ),
+]  # fmt: skip
+LogLevelOption = Annotated[
+    LogLevel | None,
+    typer.Option("--log-level", help="The least level that is written. Default: info.", show_default=False),
+]
+LogFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--log-file", metavar="FILE", help="Add to this file instead of stderr; SIGUSR1 opens it anew.",
+        show_default=False,
+    ),
+]  # fmt: skip
+AccessLogOption = Annotated[bool, typer.Option("--access-log", help="One line for each request, too.")]
+
+
+def log_settings(
+    form: LogFormat | None, level: LogLevel | None, file: Path | None, *, access: bool = False
+) -> LogSettings:
+    """What these options say, as one value."""
+    return LogSettings(
+        "" if form is None else form.value, "" if level is None else level.value,
+        "" if file is None else str(file.absolute()), access,
+    )  # fmt: skip
+
+
+@contextmanager
+def told(log: OperatorLog) -> Iterator[None]:
+    """Within the block, the errors with which a command ends are told by the log, if it is not for people alone."""
+    try:
+        yield
+    except (ConfigError, StartError, ModelError) as error:
+        if not (log.settings.format or log.settings.file):
+            raise
+        log("error", str(error))
+        sys.exit(EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_START)
+
 
 # -- of the load generators; those of tensorrt-laboratory are spelled with `_` there --------------------
 

@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.arguments import EXIT_CONFIG, EXIT_START
 from pipeline.cli.interrupts import end_as_usual
 from pipeline.errors import ConfigError, StartError
 from pipeline.interpreter import NO_MATRICES
@@ -27,15 +28,13 @@ from stages.errors import ModelError
 __all__ = ["COMMANDS", "main", "make_app"]
 
 EXIT_FAILED = 1
-EXIT_CONFIG = 2
-EXIT_START = 3
 
 #: Why printed text may be lost: a disk is full. (typer deals with a reader that has gone.)
 _UNPRINTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 COMMANDS = (
-    "run", "serve", "detector", "check", "init", "graph", "build", "pod", "ps", "status", "top", "logs", "reload",
-    "stop", "client", "siege", "bench", "tune", "shm", "replay", "models", "schema",
+    "run", "serve", "detector", "check", "init", "graph", "build", "pod", "ps", "status", "top", "logs", "trace",
+    "reload", "stop", "client", "siege", "bench", "tune", "shm", "replay", "models", "schema",
 )  # fmt: skip
 """Names of the commands, and of the modules beside this one; in the order of the help."""
 

@@ -12,15 +12,25 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.arguments import ConfigArgument, SetOption
+from pipeline.cli.arguments import (
+    AccessLogOption,
+    ConfigArgument,
+    LogFileOption,
+    LogFormatOption,
+    LogLevelOption,
+    SetOption,
+    log_settings,
+    told,
+)
 from pipeline.config.loader import LoadedConfig, load_config
 from pipeline.errors import ConfigError, StartError
 from pipeline.feeding.paths import STDIN, STDOUT, expand, is_same_file, relative_to_here
 from pipeline.lifeline import StarterWatch
+from pipeline.logs.log import OperatorLog
 from pipeline.models.pull import pull
 from pipeline.prepare.cameras import refuse_cameras
 from pipeline.prepare.preparation import Preparation, prepare_loaded
-from pipeline.streams import above_announcement, announce, say, settle_streams, unannounce, unheard
+from pipeline.streams import announce, say, settle_streams, unannounce, unheard
 from pipeline.supervisor.succession import Launch
 from pipeline.supervisor.successors import Root
 from pipeline.supervisor.supervisor import supervise
@@ -31,8 +41,6 @@ from stages.catalogue import ASSETS, cache_dir
 from stages.errors import ModelError
 
 __all__ = ["pull_models", "register", "run_in_processes"]
-
-_COLOURS = {"error": "red", "warning": "yellow"}
 
 
 def register(app: typer.Typer) -> None:
@@ -86,6 +94,10 @@ def run(
             "--in-process", help="Run all stages in this process: for breakpoint(), print, pdb, cProfile and py-spy."
         ),
     ] = False,
+    log_format: LogFormatOption = None,
+    log_level: LogLevelOption = None,
+    log_file: LogFileOption = None,
+    access_log: AccessLogOption = False,
     assignments: SetOption = [],  # noqa: B006
 ) -> None:
     """Run files through a pipeline, or the config's sources, or serve it to clients."""
@@ -117,20 +129,30 @@ def run(
             "quiet": quiet,
             "assert_zero_copy": assert_zero_copy,
         }
+    if in_process and (log_format or log_level or log_file or access_log):
+        raise ConfigError("--in-process is for debugging, and keeps no log: leave out --log-... and --access-log")
     pull_models(loaded)
     if feeder is not None and in_process:
         from pipeline.inprocess.running import run_in_process  # which no other run has to wait for
 
         faulthandler.enable()
         sys.exit(run_in_process(loaded, feeder))
-    if not quiet:
+    log = OperatorLog(
+        log_settings(log_format, log_level, log_file, access=access_log),
+        pipeline=loaded.config.name, least="info" if serve else "note",
+    )  # fmt: skip
+    if not quiet and not log.settings.format:
         # Stages may import, and load models, for seconds or minutes.
         announce(f"starting {loaded.config.name} ...")
     try:
         launch = Launch(str(config.absolute()), tuple(assignments))
-        code = run_in_processes(loaded, feeder, launch=launch, starter=starter, cameras=cameras, output=output)
+        with told(log):
+            code = run_in_processes(
+                loaded, feeder, launch=launch, starter=starter, cameras=cameras, output=output, log=log
+            )
     finally:
         unannounce()
+        log.close()
     settle_streams()
     sys.exit(code)
 
@@ -144,6 +166,7 @@ def run_in_processes(
     starter: StarterWatch | None = None,
     cameras: bool = False,
     output: str | None = None,
+    log: OperatorLog,
 ) -> int:
     """Run the feeder's files, or serve if there is no feeder; the exit code.
 
@@ -155,18 +178,9 @@ def run_in_processes(
         starter: the program with which the run ends.
         cameras: it ends once all of its cameras have ended.
         output: the file into which the answers to their frames go.
+        log: where it says what.
     """
     serve = feeder is None
-
-    def log(level: str, text: str) -> None:
-        if level != "info" or serve:
-            # Not by rich, which makes the tables: to import it would take an eighth of the start.
-            colour = False if "NO_COLOR" in os.environ else None  # None: if it is a terminal
-            # The answer to Ctrl-C begins a line of its own, after ^C and a progress bar.
-            start = "\n" if level == "note" and sys.stderr.isatty() else ""
-            with unheard(), above_announcement():
-                typer.secho(f"{start}{level}: {text}", fg=_COLOURS.get(level), err=True, color=colour)
-
     # Before memory is counted: what a dead run has left may be all that there is room for, as in a pod's volume.
     segments = loaded.config.segments
     for dead in remove_dead_runs("" if isinstance(segments, str) else segments.dir):

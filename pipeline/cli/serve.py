@@ -11,17 +11,26 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from pipeline.cli.arguments import SetOption
+from pipeline.cli.arguments import (
+    AccessLogOption,
+    LogFileOption,
+    LogFormatOption,
+    LogLevelOption,
+    SetOption,
+    log_settings,
+    told,
+)
 from pipeline.cli.run import pull_models
 from pipeline.config.loader import LoadedConfig, load_config
 from pipeline.errors import ClientMisuse, ConfigError, KserveError, Unavailable
 from pipeline.keeping.folder import Folder, Found
 from pipeline.keeping.keeper import Keeper
 from pipeline.keeping.models import KeptModels
+from pipeline.logs.log import OperatorLog
 from pipeline.serving.checked import check_settings
 from pipeline.serving.configured import check_libraries, settings_of, token_in
 from pipeline.serving.settings import Settings
-from pipeline.streams import say
+from pipeline.supervisor.signals import await_no_log
 from pipeline.wire.home import named_folder
 from pipeline.wire.run_dir import pipeline_of
 from stages.errors import ModelError
@@ -90,6 +99,10 @@ def serve(
         Path | None,
         typer.Option("--token-file", help="A file with the bearer token that requests need.", show_default=False),
     ] = None,
+    log_format: LogFormatOption = None,
+    log_level: LogLevelOption = None,
+    log_file: LogFileOption = None,
+    access_log: AccessLogOption = False,
     assignments: SetOption = [],  # noqa: B006 (typer's own form of a default)
 ) -> None:
     """Serve pipelines to clients of KServe v2, such as Triton's: over HTTP and gRPC.
@@ -106,14 +119,19 @@ def serve(
     settings = settings_of({**there.loaded, **there.files}, given)
     check_settings(settings)
     wanted = _wanted(load or [], there, settings)
+    await_no_log()
+    log = OperatorLog(log_settings(log_format, log_level, log_file, access=access_log), process="serve")
     for each in [*there.loaded.values(), *[file for file in there.files.values() if file.config.name in wanted]]:
         pull_models(each)
     try:
-        made = partial(KeptModels, there.configs, there.running, there.folder, wanted, assignments)
-        code = Keeper(settings, made).run()
+        made = partial(KeptModels, there.configs, there.running, there.folder, wanted, assignments, log=log)
+        with told(log):
+            code = Keeper(settings, made, log=log).run()
     except (Unavailable, ClientMisuse, KserveError, ModelError) as error:
-        say(f"error: {error}")
+        log("error", str(error))
         sys.exit(_FAILED)
+    finally:
+        log.close()
     sys.exit(code)
 
 

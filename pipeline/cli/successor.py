@@ -14,6 +14,7 @@ import setproctitle
 from pipeline.cli.run import pull_models, run_in_processes
 from pipeline.config.loader import load_config
 from pipeline.errors import ConfigError, StartError
+from pipeline.logs.log import OperatorLog
 from pipeline.processes.child import SHARED_SIGNALS, boot_line, hold_lifeline
 from pipeline.streams import prepare_streams, settle_streams
 from pipeline.supervisor.signals import end_before_start
@@ -61,7 +62,11 @@ def _serve(origin: Origin, root: Root) -> int:
             f"version must have the same name, by which its clients find it"
         )
     pull_models(loaded)
-    return run_in_processes(loaded, None, launch=Launch(origin.config, origin.assignments), root=root)
+    log = OperatorLog(origin.log, pipeline=origin.name)
+    try:
+        return run_in_processes(loaded, None, launch=Launch(origin.config, origin.assignments), root=root, log=log)
+    finally:
+        log.close()
 
 
 if __name__ == "__main__":

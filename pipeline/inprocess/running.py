@@ -22,6 +22,8 @@ from pipeline.graph.plan import Plan, PoolPlan, StagePlan
 from pipeline.graph.planning import make_plan
 from pipeline.inprocess.client import LocalClient
 from pipeline.inprocess.pipeline import LocalPipeline
+from pipeline.logs.entry import Entry
+from pipeline.logs.forms import text_of
 from pipeline.prepare.describing import refuse_wrong
 from pipeline.processes.describe import description_of, refusal_of
 from pipeline.processes.feeder import feed
@@ -65,7 +67,7 @@ def run_in_process(loaded: LoadedConfig, extra: dict[str, Any]) -> int:
     _import_as_workers_do(loaded)
     pipelines: list[LocalPipeline] = []
     packages = [stage.use.partition(":")[0].partition(".")[0] for stage in loaded.config.stages]
-    install(lambda: pipelines[0].under_way if pipelines else ("", []), packages)
+    install(lambda: pipelines[0].under_way if pipelines else ("", []), packages, _show)
     stages = _load(loaded)
     described = {name: StageDescription.from_dict(description_of(stage)) for name, stage in stages.items()}
     plan = _unhurried(make_plan(loaded, described, read_machine()))
@@ -103,6 +105,12 @@ def run_in_process(loaded: LoadedConfig, extra: dict[str, Any]) -> int:
             print(f"error: {broken!r}; the files from here on are not run:", file=sys.stderr)
             traceback.print_exception(type(broken), broken, _users(broken))
             return 1
+
+
+def _show(entry: Entry) -> None:
+    # In one piece: otherwise what another thread prints would come in between.
+    sys.stderr.write("".join(f"{line}\n" for line in text_of(entry)))
+    sys.stderr.flush()
 
 
 class _Errors:

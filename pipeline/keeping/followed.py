@@ -25,10 +25,11 @@ from pipeline.errors import KserveError, PipelineError, StartError
 from pipeline.keeping.keeper import Keeper
 from pipeline.keeping.models import check
 from pipeline.lifeline import StarterWatch
+from pipeline.logs.log import OperatorLog
 from pipeline.serving.boot import KeeperBoot, ModelPlace, Ports
 from pipeline.serving.frames import ModelTold
 from pipeline.serving.settings import Settings
-from pipeline.streams import prepare_streams, say
+from pipeline.streams import prepare_streams
 
 __all__ = ["FollowedModels", "main"]
 
@@ -152,11 +153,14 @@ def main() -> None:
     boot = KeeperBoot.read(lines.get())
     setproctitle.setproctitle(f"pipeline gateways of {os.getppid()}")
     models = partial(FollowedModels, boot.models, partial(_newest, lines))
+    log = OperatorLog(process="serve")
     try:
-        sys.exit(Keeper(boot.settings, models, _tell_ports, lambda: starter.gone).run())
+        sys.exit(Keeper(boot.settings, models, _tell_ports, lambda: starter.gone, log=log).run())
     except (PipelineError, KserveError) as error:
-        say(f"error: {error}")
+        log("error", str(error))
         sys.exit(_FAILED)
+    finally:
+        log.close()
 
 
 def _newest(lines: SimpleQueue[bytes]) -> dict[str, ModelPlace] | None:
@@ -167,6 +171,5 @@ def _newest(lines: SimpleQueue[bytes]) -> dict[str, ModelPlace] | None:
 
 
 def _tell_ports(settings: Settings, line: str) -> None:
-    say(f"info: {line}")
     ports = Ports(settings.http_port, settings.grpc_port, settings.metrics_port)
     print(msgspec.json.encode(ports).decode(), flush=True)

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 
 from pipeline.interpreter import python_command
+from pipeline.logs.log import OperatorLog
 from pipeline.serving.boot import GatewayBoot
 from pipeline.serving.frames import Frame
 from pipeline.serving.link import Link
@@ -28,6 +29,7 @@ class GatewayProcess:
     Args:
         number: which of them it is.
         settings: with the ports that were reserved.
+        log: where it says what.
         take: is called for each of its frames.
         died: is called once, with how it died, after its last frame.
 
@@ -36,17 +38,23 @@ class GatewayProcess:
     """
 
     def __init__(
-        self, number: int, settings: Settings, take: Callable[[Frame], None], died: Callable[[str], None]
+        self,
+        number: int,
+        settings: Settings,
+        log: OperatorLog,
+        take: Callable[[Frame], None],
+        died: Callable[[str], None],
     ) -> None:
         self._died = died
+        self._log = log
+        self._title = f"gateway/{number}"
         ours, theirs = socket.socketpair()
-        boot = GatewayBoot(number, settings, theirs.fileno(), os.getpid())
+        boot = GatewayBoot(number, settings, theirs.fileno(), os.getpid(), log.least)
         try:
-            # What it prints goes where ours goes, and Ctrl-C there does not reach it.
+            # Ctrl-C in our terminal does not reach it.
             self._child = ChildProcess(
-                python_command("pipeline.processes.gateway"), boot.line(), {},
-                own_terminal=True, own_session=True, kept=(theirs.fileno(),),
-            )  # fmt: skip
+                python_command("pipeline.processes.gateway"), boot.line(), {}, kept=(theirs.fileno(),)
+            )
         except BaseException:
             ours.close()
             raise
@@ -56,6 +64,9 @@ class GatewayProcess:
         self.pid = self._child.pid
         self._link = Link(ours, lambda frame, _: take(frame), self._end)
         self._watching: asyncio.Task[None] | None = None
+        assert self._child.output is not None
+        self._output = self._child.output
+        asyncio.get_running_loop().add_reader(self._output, self._read)
 
     def send(self, frame: Frame, descriptor: int | None = None) -> None:
         """See `Link.send`."""
@@ -64,6 +75,12 @@ class GatewayProcess:
     def kill(self) -> None:
         """End it at once."""
         self._child.send_signal(signal.SIGKILL)
+
+    def _read(self, *, dead: bool = False) -> None:
+        for entry in self._child.read(self._title, dead=dead):
+            self._log.take(entry)
+        if self._child.output is None or dead:
+            asyncio.get_running_loop().remove_reader(self._output)
 
     def _end(self, why: str) -> None:
         self._watching = asyncio.get_running_loop().create_task(self._watch())
@@ -77,5 +94,6 @@ class GatewayProcess:
                 self.kill()
                 until = float("inf")
             await asyncio.sleep(_LOOK_S)
+        self._read(dead=True)
         self._child.close()
         self._died(describe_exit(status))

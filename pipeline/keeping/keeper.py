@@ -26,6 +26,8 @@ from typing import Any, Protocol
 
 from pipeline.errors import KserveError, StartError
 from pipeline.keeping.gateways import GatewayProcess
+from pipeline.logs.entry import Entry
+from pipeline.logs.log import OperatorLog
 from pipeline.serving.doors import reserved, where
 from pipeline.serving.frames import (
     Call,
@@ -49,7 +51,7 @@ from pipeline.serving.frames import (
 from pipeline.serving.regions import Regions
 from pipeline.serving.settings import Settings
 from pipeline.serving.truth import Fail, Instruction, Kill, Say, Serving, Settle, Start, Tell, Truth
-from pipeline.streams import announce, say, unannounce, unheard
+from pipeline.streams import announce, unannounce, unheard
 
 __all__ = ["Keeper", "Kept"]
 
@@ -103,6 +105,7 @@ class Keeper:
         models: makes them; it is given how gateways are told, as of `KeptModels`.
         served: is called once gateways serve, with the ports that they have, and a line that says so.
         gone: whether the program that has started this process is gone: then a signal does not let it finish.
+        log: where the gateways and this process say what; the caller closes it.
     """
 
     def __init__(
@@ -111,7 +114,10 @@ class Keeper:
         models: Callable[..., Kept],
         served: Callable[[Settings, str], None] | None = None,
         gone: Callable[[], bool] = lambda: False,
+        *,
+        log: OperatorLog,
     ) -> None:
+        self._log = log
         self._settings = settings
         self._served = served or _print
         self._gone_starter = gone
@@ -148,16 +154,21 @@ class Keeper:
         ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         for number in (signal.SIGINT, signal.SIGTERM, *(() if ignored else (signal.SIGHUP,))):
             loop.add_signal_handler(number, self._signal)
+        loop.add_signal_handler(signal.SIGUSR1, self._log.reopen)
         ended = False
         try:
             if not await self._or_stop(self._start()):
-                say("stopped before it had started")
+                self._log("info", "stopped before it had started")
                 return 0
+            self._log("info", f"ready: {self._line()}")
             self._served(self._settings, self._line())
             self._begin(self._watch_models())
             await self._stop.wait()
+            self._log("note", "draining: what is under way is finished, and no new request is taken")
             await self._or_at_once(self._end())
             ended = not self._at_once.is_set()
+            if not ended:
+                self._log("warning", "stopping at once")
             return 0 if ended else 1
         finally:
             await self._end_at_once(ended)
@@ -187,7 +198,10 @@ class Keeper:
         )]  # fmt: skip
         http, rpc, metrics = [door.getsockname()[1] for door in self._doors]
         self._settings = replace(settings, http_port=http, grpc_port=rpc, metrics_port=metrics)
-        announce(f"starting {', '.join(self._models.wanted) or 'gateways'} ...")
+        models = ", ".join(self._models.wanted) or "gateways"
+        self._log("info", f"starting {models}; gateways: {settings.gateways}; on {where(self._settings)}")
+        if not self._log.settings.format:
+            announce(f"starting {models} ...")
         try:
             await self._models.start()
             self._carry(self._truth.start(time.monotonic()))
@@ -249,7 +263,7 @@ class Keeper:
                 if not self._serving.done():
                     self._serving.set_exception(StartError(each.why))
             elif isinstance(each, Say):
-                say(each.text)
+                self._log(each.level, each.text)
         self._set_timer()
 
     def _tell(self, told: Tell) -> None:
@@ -262,8 +276,9 @@ class Keeper:
     def _spawn(self, number: int) -> None:
         try:
             self._processes[number] = GatewayProcess(
-                number, self._settings, lambda frame: self._take(number, frame), lambda how: self._gone(number, how)
-            )
+                number, self._settings, self._log,
+                lambda frame: self._take(number, frame), lambda how: self._gone(number, how),
+            )  # fmt: skip
         except OSError as error:
             # Afterwards: what follows from a death may be carried out only once this is.
             asyncio.get_running_loop().call_soon(self._gone, number, f"the system does not start it: {error}")
@@ -305,7 +320,7 @@ class Keeper:
         except KserveError as error:
             settled = Settled(call.number, error.code, str(error))
         except Exception as error:
-            say(f"error: {type(call.wish).__name__}: {''.join(traceback.format_exception(error)).rstrip()}")
+            self._fault(type(call.wish).__name__, error)
             settled = Settled(call.number, "INTERNAL", "the server has failed at this call; its log says how")
         # Behind what all gateways were told. It may be dead by now; then its caller knows that the call failed.
         process.send(settled)
@@ -349,14 +364,19 @@ class Keeper:
 
     def _say(self, text: str) -> None:
         """As the log settings say."""
-        kind = text.partition(":")[0]
-        if kind not in ("info", "error") or self._truth.log[f"log_{kind}"]:
-            say(text)
+        level, _, told = text.partition(": ")
+        if self._truth.log[f"log_{level}"]:
+            self._log(level, told)
+
+    def _fault(self, what: str, error: Exception) -> None:
+        trace = "".join(traceback.format_exception(error)).rstrip()
+        self._log.take(Entry("error", f"{what}: {error}", "serve", traceback=trace))
 
     async def _watch_models(self) -> None:
         failed = ""
         while not self._stop.is_set():
             await asyncio.sleep(_LOOK_S)
+            self._log.flush()
             try:
                 for work in await self._models.watch():
                     self._begin(work)
@@ -365,8 +385,7 @@ class Keeper:
                 # Such as too few descriptors just now: the next look may be better, and there must be one.
                 if repr(error) != failed:
                     failed = repr(error)
-                    lines = "".join(traceback.format_exception(error)).rstrip()
-                    say(f"error: the models cannot be looked after: {lines}")
+                    self._fault("the models cannot be looked after", error)
 
 
 def _print(settings: Settings, line: str) -> None:

@@ -11,6 +11,7 @@ supervisor has died is started again (`restarts` decides when), and all gateways
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,10 @@ from pipeline.client.client import Client
 from pipeline.errors import ClientMisuse, ConfigError, KserveError, PipelineError, StartError, Unavailable
 from pipeline.keeping.folder import Folder, Found
 from pipeline.keeping.restarts import Restarts
+from pipeline.logs.log import OperatorLog
 from pipeline.repository.inference import InferenceManager
+from pipeline.repository.log import Forwarded
+from pipeline.repository.run import StartedRun
 from pipeline.serving.catalogue import model_from
 from pipeline.serving.frames import ModelTold
 
@@ -40,6 +44,21 @@ class _Kept:
     """Of its config; empty: another program has started its pipeline."""
 
 
+class _Manager(InferenceManager):
+    """Its runs say what they say in the log of this process.
+
+    Args:
+        log: see above.
+    """
+
+    def __init__(self, log: OperatorLog) -> None:
+        super().__init__(name="gateway")
+        self._log = log
+
+    def _spawn(self, config: str | os.PathLike[str], assignments: Sequence[str], name: str) -> StartedRun:
+        return StartedRun(config, assignments, Forwarded(name, self._log.pass_on), self._log.settings.arguments())
+
+
 class KeptModels:
     """See above.
 
@@ -51,7 +70,8 @@ class KeptModels:
         assignments: what `--set` takes, for all configs.
         tell: has every gateway show a model as this says, and returns then.
         forget: has every gateway forget a model, and returns then.
-        say: prints a line.
+        say: tells operators; the text begins with its level.
+        log: where the runs that are started say what.
     """
 
     def __init__(
@@ -65,9 +85,10 @@ class KeptModels:
         tell: Callable[[ModelTold], Awaitable[None]],
         forget: Callable[[str], Awaitable[None]],
         say: Callable[[str], None],
+        log: OperatorLog,
     ) -> None:
         #: Starts and ends their pipelines.
-        self._manager = InferenceManager(name="gateway")
+        self._manager = _Manager(log)
         self._configs = dict(configs)
         self._running = dict(running)
         self._folder = folder

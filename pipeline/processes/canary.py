@@ -18,6 +18,7 @@ from pipeline.client.client import Client
 from pipeline.errors import RequestError, Unavailable
 from pipeline.feeding.feed import Feed
 from pipeline.feeding.sources import Intake, Sources
+from pipeline.logs.telling import tell
 from pipeline.processes.child import boot
 from pipeline.wire.address import SUPERVISOR
 from pipeline.wire.links import connect
@@ -36,7 +37,7 @@ def main() -> None:
     plan = boot_.plan.canary
     assert plan is not None
     if not Path(plan.input).is_file():
-        print(f"no canary: {plan.input} is not a file", file=sys.stderr)
+        tell("error", f"no canary: {plan.input} is not a file")
     complained = ""
     supervisor, told = connect(boot_.run_dir, SUPERVISOR), False
     intake = Intake(boot_.plan.inputs, config=Path(boot_.plan.config_path).name)
@@ -49,7 +50,7 @@ def main() -> None:
                     complaint = "" if record.error is None else f"{record.error[0]}: {record.error[1]}"
                     # Once for each new reason: a broken pipeline must not fill the log.
                     if complaint and complaint != complained:
-                        print(f"the canary request failed: {complaint}", file=sys.stderr)
+                        tell("warning", f"the canary request failed: {complaint}")
                     complained = complaint
                     if complaint and boot_.extra["gates"]:
                         sys.exit(1)

@@ -33,6 +33,7 @@ import msgspec
 import setproctitle
 
 from pipeline.graph.plan import Plan, Post
+from pipeline.logs.telling import set_least
 from pipeline.streams import prepare_streams
 from shm.segment import SegmentAddress
 
@@ -46,7 +47,7 @@ DONE_WITH_FAILURES = 4
 
 #: Signals that may reach all processes of a run at once (Ctrl-C, a closed terminal, `timeout`, systemd). Only the
 #: supervisor decides what they mean: children are born with them blocked, and take no notice of them.
-SHARED_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+SHARED_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1})
 
 _PR_SET_PDEATHSIG = 1
 
@@ -73,6 +74,8 @@ class Boot(msgspec.Struct, frozen=True):
     """Values that only this role needs."""
     parent: int
     """The pid of the supervisor."""
+    log_level: str = "info"
+    """The least level of what it says (see `pipeline.logs`)."""
 
     def line(self) -> bytes:
         """The line that `read` reads."""
@@ -94,6 +97,7 @@ def boot() -> Boot:
     made = Boot.read(boot_line())
     # The supervisor reads what all other children print.
     prepare_streams(None if made.own_terminal else "utf-8")
+    set_least(made.log_level)
     # A crash in C leaves the Python line that led there among the last lines printed, which its request fails with.
     faulthandler.enable(all_threads=False)
     hold_lifeline(made.parent)

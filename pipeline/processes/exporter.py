@@ -22,6 +22,7 @@ from typing import Any
 
 from pipeline.client.status import ask_status
 from pipeline.errors import Unavailable
+from pipeline.logs.telling import tell
 from pipeline.metrics.processes import processes_of
 from pipeline.metrics.rendering import CONTENT_TYPE, render, render_processes
 from pipeline.processes.child import boot
@@ -136,7 +137,7 @@ def _listen(host: str, port: int, run_dir: Path) -> None:
         OSError: it cannot listen there.
     """
     with ExporterServer(host, port, partial(ask_status, run_dir)) as server:
-        print(f"metrics on http://{shown(host)}:{server.server_address[1]}{_PATH}", file=sys.stderr)
+        tell("info", f"metrics on http://{shown(host)}:{server.server_address[1]}{_PATH}")
         while _serves(run_dir):
             server.handle_request()
 
@@ -161,7 +162,7 @@ def main() -> None:
                 complaint = f"no metrics on {plan.host}:{plan.port}: {error.strerror or error}; it goes on trying"
                 # Once: the run goes on without metrics, and a port that is taken must not fill the log.
                 if complaint != complained:
-                    print(complaint, file=sys.stderr)
+                    tell("warning", complaint)
                 complained = complaint
         time.sleep(_AGAIN_S)
 

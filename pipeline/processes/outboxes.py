@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+from pipeline.logs.telling import tell
 from pipeline.scheduler.door import (
     STRANGER,
     SUPERVISOR,
@@ -23,6 +23,7 @@ from pipeline.scheduler.reception import STRANGER_MS
 from pipeline.wire.address import CLIENTS, WORKER, Address
 from pipeline.wire.codec import Sent
 from pipeline.wire.links import MOST_SOCKETS, Inbox, Outbox, connect, forget
+from pipeline.wire.messages import Observed
 from pipeline.wire.run_dir import lock_path
 from shm.owner import Alive, Dead, OwnerWatch, probe
 
@@ -35,6 +36,7 @@ _SWEEP_NS = 5_000_000_000
 _SWEEP_FILES = 64
 
 _MOST_STRANGERS = 32
+_LAST_MS = 2000
 
 #: Descriptors, as counted in /proc/<pid>/fd: of a scheduler without workers and clients, and for each worker and
 #: client.
@@ -76,7 +78,7 @@ class Outboxes:
             elif isinstance(message, Disconnect):
                 self._disconnect(message.receiver, message.linger_ms)
             elif isinstance(message, Log):
-                print(message.text, file=sys.stderr)
+                tell("warning", message.text)
             elif (outbox := self._open.get(receiver)) is not None:
                 outbox.send(message)
             elif receiver.kind == WORKER:
@@ -148,8 +150,10 @@ class Outboxes:
             return
         outbox = connect(self._run_dir, Address.client(number))
         outbox.send(message)
-        # In the background: a process that does not take it must not hold others up.
-        outbox.close(linger_ms=STRANGER_MS)
+        # In the background: a process that does not take it must not hold others up. The last word to an observer has
+        # longer: no other answer follows, and no other process waits.
+        last = isinstance(message, Observed) and message.last
+        outbox.close(linger_ms=_LAST_MS if last else STRANGER_MS)
 
     def _lock_of(self, number: int) -> Path:
         return lock_path(self._run_dir, Address.client(number))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
 import time
 
 from pipeline.graph.copying import order_of
+from pipeline.logs.telling import tell
 from pipeline.processes.child import Boot, boot, collect_garbage, freeze_heap
 from pipeline.processes.outboxes import Outboxes, limits_of
 from pipeline.scheduler.door import SUPERVISOR, ClientGone
@@ -53,6 +53,8 @@ class _SchedulerShell:
         self._lock = hold_lock(boot.run_dir, SCHEDULER)
         self._inbox = listen(boot.run_dir, SCHEDULER, link=plan.link, polled=True, spins=plan.spins)
         self._outboxes = Outboxes(boot.run_dir, self._inbox)
+        #: The stages that are not ready, as was told; None: it was never ready.
+        self._reasons: set[str] | None = None
 
     def run(self) -> None:
         scheduler, inbox, outboxes = self._scheduler, self._inbox, self._outboxes
@@ -75,6 +77,7 @@ class _SchedulerShell:
             if now >= files_at:
                 files_at = now + _FILES_CHECK_NS
                 self._look_after_files()
+                self._tell_readiness()
             collect_garbage()
 
     def _look_after_files(self) -> None:
@@ -86,7 +89,20 @@ class _SchedulerShell:
             # The folder is not there; or the next scheduler has taken the lock, and this one is about to be killed.
             return
         if self._inbox.renew() or renewed:
-            print("the scheduler's lock or socket was removed, and is made anew", file=sys.stderr)
+            tell("warning", "the scheduler's lock or socket was removed, and is made anew")
+
+    def _tell_readiness(self) -> None:
+        """Tell each change, and not each reason: that a request has not passed for 6 s is no news after 5 s."""
+        reasons = self._scheduler.readiness()
+        if "" in reasons:
+            # It drains, which the supervisor tells.
+            return
+        if self._reasons is not None and reasons.keys() != self._reasons:
+            told = ", ".join(f"{stage}: {why}" for stage, why in reasons.items())
+            tell("warning" if reasons else "info", f"not ready: {told}" if reasons else "ready again")
+        # Before it was ready for the first time it starts, which the supervisor tells.
+        if self._reasons is not None or not reasons:
+            self._reasons = set(reasons)
 
     def close(self) -> None:
         self._inbox.close()

@@ -25,6 +25,7 @@ from pipeline.client.future import Future
 from pipeline.config.camera_urls import target_of
 from pipeline.errors import ClientMisuse, NotInTime, PipelineError, RequestError, StreamBroken, Unavailable
 from pipeline.graph.plan import CameraPlan, Plan
+from pipeline.logs.telling import tell
 from pipeline.processes.child import DONE_WITH_FAILURES, boot
 from pipeline.video.flight import Flight, Inside
 from pipeline.video.frame import Frame, MediaClock, Size, place, slot_size
@@ -212,7 +213,7 @@ class Source:
         now = time.monotonic()
         if now - self._complained_at >= _COMPLAINT_S:
             self._complained_at = now
-            print(text, file=sys.stderr, flush=True)
+            tell("warning", text)
 
     def _report(self, *, last: bool = False) -> None:
         """Tell the scheduler how the camera is, if it is time to."""
@@ -265,10 +266,10 @@ def main() -> None:
         return path.read_text(encoding="utf-8")
 
     target = partial(target_of, camera.url, camera.password_file, Path(plan.base_dir), os.environ, read)
-    reading = Reading(camera, len(plan.stages), target, lambda text: print(text, file=sys.stderr, flush=True))
+    reading = Reading(camera, len(plan.stages), target, lambda text: tell("warning", text))
     reading.start()
     _serve(plan, camera, boot_.run_dir, reading)
-    print(summary_of(reading), file=sys.stderr, flush=True)
+    tell("info", summary_of(reading))
     sys.exit(DONE_WITH_FAILURES if reading.broken or reading.counts.failed else 0)
 
 

@@ -21,12 +21,14 @@ from collections import deque
 from collections.abc import Collection, Sequence
 
 from pipeline.errors import WireError
+from pipeline.logs.entry import Entry
+from pipeline.logs.telling import tell, tell_entry
 from pipeline.processes.child import Boot, boot, collect_garbage, freeze_heap
 from pipeline.wire.address import SUPERVISOR, Address
 from pipeline.wire.links import Inbox, Outbox, connect, listen
 from pipeline.wire.messages import Failed, Fences, Message, Orders, PeerGone, Ready, Reset, Retire, Stop
 from pipeline.worker.debugging import refuse_breakpoints
-from pipeline.worker.failures import LAST_WORDS, start_failure
+from pipeline.worker.failures import start_failure
 from pipeline.worker.forwarder import Forwarder
 from pipeline.worker.logs import install
 from pipeline.worker.recorder import Recorder
@@ -79,7 +81,8 @@ class _Process:
         """Load the users' stages and make them ready; then tell the scheduler and the supervisor."""
         refuse_breakpoints()
         uses = [self._boot.plan.stages[replica.stage].use for replica in self._replicas]
-        install(self._under_way, [use.partition(":")[0].partition(".")[0] for use in uses])
+        packages = [use.partition(":")[0].partition(".")[0] for use in uses]
+        install(self._under_way, packages, tell_entry, self._boot.log_level)
         for replica in self._replicas:
             if len(self._replicas) > 1:
                 self.place = f"stage {self._boot.plan.stages[replica.stage].name}: "
@@ -97,14 +100,17 @@ class _Process:
                 return stage, labels
         return "", []
 
-    def last_words(self, error: BaseException) -> str:
+    def last_words(self, error: BaseException) -> Entry:
         """What to say of an exception that ends this process: StageBroken, or a stage's `sys.exit()`."""
         for replica in self._replicas:
-            stage, _ = replica.under_way()
+            stage, labels = replica.under_way()
             if stage:
                 hint = "; to fail a request alone, raise an exception" if isinstance(error, SystemExit) else ""
-                return f"stage {stage} ends its process{hint}: {replica.story(error)}"
-        return "\n".join(start_failure(error))
+                story = replica.story(error)
+                text = f"stage {stage} ends its process{hint}: {story.message}"
+                return Entry("error", text, "", stage, tuple(labels), traceback=story.traceback, last=True)
+        why, trace = start_failure(error)
+        return Entry("error", why, traceback=trace, last=True)
 
     def _attach(self, addresses: Sequence[tuple[str, str]]) -> list[tuple[str, memoryview]]:
         """Attach every segment; the names and the memory of the pools that are read or filled here."""
@@ -276,7 +282,7 @@ class _Process:
 
     def _refuse(self, why: str) -> None:
         self._replicas[0].refused += 1
-        print(why, file=sys.stderr)
+        tell("warning", why)
 
     def close(self) -> None:
         """Tear the stages down, the last first, and let go of everything."""
@@ -316,8 +322,7 @@ def main() -> None:
         except BaseException as error:
             # Without the runtime's frames; it stands in what this worker has printed last. What was under way runs
             # again elsewhere, so nothing is torn down or answered here.
-            words = process.last_words(error).splitlines()
-            print("\n".join(LAST_WORDS + line for line in words), file=sys.stderr, flush=True)
+            tell_entry(process.last_words(error))
             if isinstance(error, SystemExit):
                 raise
             sys.exit(1)

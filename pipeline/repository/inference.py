@@ -250,10 +250,13 @@ class InferenceManager(Models):
                     f"one under another name by manager.load(CONFIG, NAME)"
                 )
             # Under the mutex: `stop` ends each that is here, and none is spawned after it.
-            run = StartedRun(config, given, Forwarded(loaded.name))
+            run = self._spawn(config, given, loaded.name)
             model = _Model(loaded.name, os.path.abspath(config), given, loaded.drain_s, run)
             self._models[model.name] = model
         return model
+
+    def _spawn(self, config: Config, assignments: Sequence[str], name: str) -> StartedRun:
+        return StartedRun(config, assignments, Forwarded(name))
 
     def _await(self, model: _Model, end: float) -> None:
         _await_ready(model, max(0.0, end - time.monotonic()))
@@ -315,7 +318,7 @@ class InferenceManager(Models):
         model.run.end()
         with self._mutex:
             self._refuse_misuse()
-            model.run = StartedRun(config, assignments, Forwarded(model.name))
+            model.run = self._spawn(config, assignments, model.name)
         _await_ready(model, timeout_s)
         self._told()
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -20,6 +21,9 @@ __all__ = ["Forwarded", "Kept", "Log"]
 
 _KEPT_LINES = 40
 _CHUNK = 65536
+
+
+Show = Callable[[str, Sequence[str]], None]
 
 
 class Log(Protocol):
@@ -47,16 +51,18 @@ class Forwarded:
 
     Args:
         name: the model's, which stands before each line.
+        show: is given the name and some lines in their place, in a thread of this object's. None: `sys.stderr`.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, show: Show | None = None) -> None:
         self._last: deque[str] = deque(maxlen=_KEPT_LINES)
         reader, self.descriptor = os.pipe()
         #: The reading end, until it is closed.
         self._reader = [reader]
         # The thread knows the pipe and the lines only: it keeps no manager alive.
         self._thread = threading.Thread(
-            target=_forward, args=(self._reader, name, self._last), name=f"log of {name}", daemon=True
+            target=_forward, args=(self._reader, name, self._last, show or _print), name=f"log of {name}",
+            daemon=True,
         )
 
     def begin(self) -> None:
@@ -83,23 +89,28 @@ class Forwarded:
             os.close(self._reader.pop())
 
 
-def _forward(reader: list[int], name: str, last: deque[str]) -> None:
+def _forward(reader: list[int], name: str, last: deque[str], show: Show) -> None:
     rest = b""
     while chunk := os.read(reader[0], _CHUNK):
         *lines, rest = (rest + chunk).split(b"\n")
         if len(rest) > _CHUNK:
             lines, rest = [*lines, rest], b""
-        _show(lines, name, last)
+        _show(lines, name, last, show)
     if rest:
-        _show([rest], name, last)
+        _show([rest], name, last, show)
     os.close(reader.pop())
 
 
-def _show(lines: list[bytes], name: str, last: deque[str]) -> None:
+def _show(lines: list[bytes], name: str, last: deque[str], show: Show) -> None:
     texts = [line.decode(errors="replace") for line in lines]
     last.extend(texts)
     # Whatever the program has put there: if this thread ended, the run could not print, and would stand still.
-    with suppress(Exception), above_announcement():
+    with suppress(Exception):
+        show(name, texts)
+
+
+def _print(name: str, texts: Sequence[str]) -> None:
+    with above_announcement():
         sys.stderr.write("".join(f"{name} | {text}\n" for text in texts))
         sys.stderr.flush()
 

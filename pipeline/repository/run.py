@@ -200,17 +200,20 @@ class StartedRun(StartedProcess):
         config: path of the YAML file.
         assignments: what `--set` takes: "inference.replicas=2".
         log: where it prints to; it is closed with the run.
+        options: of `pipeline run`, besides.
 
     Raises:
         StartError: the system starts no process.
     """
 
-    def __init__(self, config: str | os.PathLike[str], assignments: Sequence[str], log: Log) -> None:
+    def __init__(
+        self, config: str | os.PathLike[str], assignments: Sequence[str], log: Log, options: Sequence[str] = ()
+    ) -> None:
         self.config = os.fspath(config)
         self.assignments = tuple(assignments)
         #: The run's folder, which clients connect to; None until it is ready.
         self._run_dir: Path | None = None
-        command = [*python_command("pipeline.__main__"), "run", self.config, "--serve", "--lifeline"]
+        command = [*python_command("pipeline.__main__"), "run", self.config, "--serve", "--lifeline", *options]
         for assignment in self.assignments:
             command += ["--set", assignment]
         super().__init__(command, self.config, log)

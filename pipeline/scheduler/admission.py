@@ -201,4 +201,9 @@ class Admission:
 
     def _refuse(self, client: Client, submission: Submission, code: str, message: str) -> None:
         self._state.counts.refuse(code)
-        self._state.out.answers[client.number].append(Answer(submission.tag, code, message, (), b"", ""))
+        state = self._state
+        if state.observation.observers:
+            # A name that is too long is among the reasons.
+            label = label_of(client.number, submission.tag, submission.name[:LONGEST_NAME])
+            state.observation.refused(label, client.name, code, message, submission, state.now)
+        state.out.answers[client.number].append(Answer(submission.tag, code, message, (), b"", ""))

@@ -59,6 +59,8 @@ class Answering:
     def _end(self, request: Request, code: str, message: str, traceback: str) -> None:
         state = self._state
         client = state.ingress.clients.get(request.client)
+        if state.observation.observers:
+            state.observation.ended(request, "" if client is None else client.name, code, message, state.now)
         family = tuple(request.family()) if request.children else (request,)
         for member in family:
             member.answered = True

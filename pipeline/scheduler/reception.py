@@ -41,6 +41,8 @@ from pipeline.wire.messages import (
     Gone,
     Hello,
     Loan,
+    Observe,
+    Observed,
     PoolAddress,
     Refused,
     SlotRef,
@@ -272,7 +274,11 @@ class Reception:
         lines = self._state.story(message.request)
         self._tell(message.client, Story(message.request, None if lines is None else tuple(lines)))
 
-    def _tell(self, number: int, message: Status | Story | Refused) -> None:
+    def observe(self, message: Observe) -> None:
+        """A process asks which requests have ended."""
+        self._tell(message.client, self._state.observation.observe(message.client, message.seen, self._state.now))
+
+    def _tell(self, number: int, message: Status | Story | Observed | Refused) -> None:
         """Answer a client, or a process that is none."""
         if number in self._state.ingress.clients:
             self._state.out.first.append((Address.client(number), message))
@@ -386,8 +392,9 @@ class Reception:
         decided += [(receiver, letter) for letter in letters]
 
     def farewell(self) -> list[Decided]:
-        """The scheduler ends: tell all clients, so that none has to find out by itself."""
-        return [each for number in self._state.ingress.clients for each in _ended(number)]
+        """The scheduler ends: tell all clients, so that none has to find out by itself; and observers."""
+        told: list[Decided] = [(stranger(number), last) for number, last in self._state.observation.farewell()]
+        return [*told, *[each for number in self._state.ingress.clients for each in _ended(number)]]
 
 
 def _ended(number: int, reason: str = "") -> list[Decided]:

@@ -46,7 +46,7 @@ from pipeline.scheduler.promises import Promises
 from pipeline.scheduler.reception import Reception
 from pipeline.scheduler.recovery import Recovery
 from pipeline.scheduler.state import State
-from pipeline.scheduler.status import status_of
+from pipeline.scheduler.status import readiness, status_of
 from pipeline.wire.address import Address
 from pipeline.wire.messages import (
     Again,
@@ -63,6 +63,7 @@ from pipeline.wire.messages import (
     Loan,
     Message,
     Notices,
+    Observe,
     PoolAddress,
     Ready,
     Retire,
@@ -125,6 +126,7 @@ class Scheduler:
             ClientGone: self._reception.client_gone,
             AskStatus: self._reception.ask_status,
             AskStory: self._reception.ask_story,
+            Observe: self._reception.observe,
             Ready: self._worker_ready,
             WorkerGone: self._recovery.worker_gone,
             StageBroken: self._recovery.stage_broken,
@@ -299,6 +301,10 @@ class Scheduler:
     def status(self) -> PipelineStatus:
         """Everything a person may want to know."""
         return status_of(self._state)
+
+    def readiness(self) -> dict[str, str]:
+        """Why it is not ready, by stage; see `status.readiness`."""
+        return readiness(self._state)
 
     def story(self, request: str) -> list[str] | None:
         """What has happened to a request, in lines; None if it is not known, or no longer known.

@@ -16,6 +16,7 @@ from pipeline.scheduler.failures import Failures
 from pipeline.scheduler.ingress import Client, Ingress
 from pipeline.scheduler.instructions import Instructions
 from pipeline.scheduler.ledger import Request, Worker
+from pipeline.scheduler.observation import Observation
 from pipeline.scheduler.sizes import Sizes
 from pipeline.scheduler.story import Stories, line
 from pipeline.scheduler.streams import Streams
@@ -94,6 +95,8 @@ class State:
         self.tally = Tally(len(plan.stages))
         #: How long requests took.
         self.timings = Timings()
+        #: What observers are told.
+        self.observation = Observation()
         #: What has been decided and was not handed out yet.
         self.out = Instructions()
         #: Monotonic nanoseconds of the event that is being handled.

@@ -19,6 +19,8 @@ class GatewayBoot(msgspec.Struct, frozen=True):
     """The descriptor of its end of the link."""
     parent: int
     """The keeper's pid."""
+    log_level: str = "info"
+    """The least level of what it says (see `pipeline.logs`)."""
 
     def line(self) -> bytes:
         """The line that `read` reads."""

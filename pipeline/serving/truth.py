@@ -94,9 +94,10 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Print a line for the operator."""
+    """Tell operators."""
 
     text: str
+    level: str = "info"
 
 
 Instruction: TypeAlias = Tell | Settle | Start | Kill | Serving | Fail | Say
@@ -229,7 +230,8 @@ class Truth:
         delay = min(_FIRST_DELAY_S * 2**min(deaths, 10), _LONGEST_DELAY_S) if deaths else 0.0
         gateway.start_at = now + delay
         later = f" in {delay:.1f} s" if delay else ""
-        return [*settled, Say(f"gateway/{number} died ({how}); it is started again{later}"), *self.due(now)]
+        told = Say(f"gateway/{number} died ({how}); it is started again{later}", "warning")
+        return [*settled, told, *self.due(now)]
 
     def due(self, now: float) -> list[Instruction]:
         """What must happen now because time has passed."""

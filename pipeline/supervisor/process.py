@@ -19,13 +19,18 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.errors import PRINTED_LAST
+from pipeline.logs.entry import MARK, Entry, entries_in
 from pipeline.processes.child import SHARED_SIGNALS
-from pipeline.worker.failures import LAST_WORDS
 
 __all__ = ["ChildProcess", "describe_exit"]
 
 _KEPT_LINES = 24
 _LONGEST_LINE = 2000
+_LONGEST_ENTRY = 1 << 17
+"""Bytes of the line of an entry: of its text and its traceback each character may take six."""
+
+_MOST_CHUNKS, _MOST_LAST_CHUNKS = 16, 1024
+"""In one go: a child that prints without end must not keep the supervisor from its other work."""
 
 
 def describe_exit(returncode: int, *, out_of_memory: bool = False) -> str:
@@ -99,9 +104,17 @@ class ChildProcess:
             self.output = self._popen.stdout.fileno()
             os.set_blocking(self.output, False)
 
-    def read(self) -> Iterator[str]:
-        """The complete lines that it has printed since the last call; those of its last words begin with LAST_WORDS."""
-        while self.output is not None:
+    def read(self, title: str, *, dead: bool = False) -> Iterator[Entry]:
+        """What it has said and printed since the last call, or a large part of it, as entries.
+
+        Args:
+            title: what it is called in them.
+            dead: it prints no more; what has escaped from its process group still may.
+        """
+        mark = MARK.encode()
+        chunks = 0
+        while self.output is not None and chunks < (_MOST_LAST_CHUNKS if dead else _MOST_CHUNKS):
+            chunks += 1
             try:
                 chunk = os.read(self.output, 65536)
             except BlockingIOError:
@@ -113,13 +126,15 @@ class ChildProcess:
                 else:
                     return
             *lines, self._partial = (self._partial + chunk).split(b"\n")
-            if len(self._partial) > _LONGEST_LINE:
+            if len(self._partial) > (_LONGEST_ENTRY if mark in self._partial else _LONGEST_LINE):
                 lines.append(self._partial)
                 self._partial = b""
             for line in lines:
-                text = line[:_LONGEST_LINE].decode(errors="replace").rstrip("\r")
-                self._lines.append(text.removeprefix(LAST_WORDS))
-                yield text
+                longest = _LONGEST_ENTRY if mark in line else _LONGEST_LINE
+                for entry in entries_in(line[:longest].decode(errors="replace").rstrip("\r"), title):
+                    text = f"{entry.text}\n{entry.traceback}" if entry.traceback else entry.text
+                    self._lines.extend(text.split("\n"))
+                    yield entry
 
     def exit_status(self) -> int | None:
         """Its return code, negative for a signal; None while it lives. What it has started goes with it."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pipeline.graph.plan import Plan, Post
 from pipeline.processes.child import DONE_WITH_FAILURES
 
-__all__ = ["DONE", "FEEDER", "ROLES", "Place", "Restart", "Role"]
+__all__ = ["ACCESS", "DONE", "FEEDER", "ROLES", "Place", "Restart", "Role"]
 
 
 class Restart(Enum):
@@ -104,6 +104,12 @@ FEEDER = Role(
     gates_ready=False, ends_run=True, places=_feeder, own_terminal=True,
 )  # fmt: skip
 
+ACCESS = Role(
+    "access", "pipeline.processes.access", Restart.SOON,
+    gates_ready=False, ends_run=False, places=lambda plan, fed: [Place("access")], listens=True,
+)  # fmt: skip
+"""Of a run with an access log."""
+
 ROLES = (
     Role(
         "scheduler", "pipeline.processes.scheduler", Restart.EPOCH,
@@ -127,4 +133,4 @@ ROLES = (
         gates_ready=False, ends_run=False, places=_sources, ends=True,
     ),
 )  # fmt: skip
-"""All kinds, in the order in which their children are started."""
+"""The kinds that every run has, if its plan asks for them, in the order in which their children are started."""

@@ -1,4 +1,4 @@
-"""Run log: what a run prints to stderr, kept in a file beside it, for `pipeline logs` and for after its end.
+"""Run log: what a run says, kept in a file of its own as text, for `pipeline logs` and for after its end.
 
     <logs home>/<run>.log        0600; the newest lines, each behind the time at which the supervisor had it, in UTC
     <logs home>/<run>.log.1      the lines before them
@@ -19,20 +19,25 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
+from typing import Any, cast
+
+import msgspec
 
 from pipeline.errors import StartError
-from pipeline.streams import say
+from pipeline.logs.entry import LEVELS, Entry
+from pipeline.logs.forms import text_of, time_of
+from pipeline.logs.log import OperatorLog
 from pipeline.wire.home import logs_home
 
 __all__ = ["ENDED", "LogFile", "RunLog", "log_path", "logged_runs"]
 
 ENDED = "ended with exit code "
 """How the text of the last line begins, of a run that was not killed."""
+
+_PHASES = {"draining": "draining: what is under way is finished, and no new request is taken", "stopping": "stopping"}
 
 _BOUND = 1 << 20
 _KEPT_RUNS = 5
@@ -136,8 +141,7 @@ class LogFile:
         return fd
 
     def _add(self, line: str) -> None:
-        now = datetime.fromtimestamp(time.time(), timezone.utc)
-        text = f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03}Z {line}\n".encode(errors="backslashreplace")
+        text = f"{time_of(time.time())} {line}\n".encode(errors="backslashreplace")
         # A disk that is full takes a part of it, perhaps: the end of the line must not be missing for good.
         written = os.write(self._fd, text)
         if written < len(text):
@@ -146,19 +150,30 @@ class LogFile:
 
 
 class RunLog:
-    """What a supervisor says, to people and to the run's log.
+    """What a run says: to operators, as the command line has it, and to the run's log, whatever it has.
 
     Args:
-        log: (level, text) -> for people. A terminal that was closed must not cut short the end of the run that it has
-            asked for: what `log` raises for that is no error.
+        log: for operators.
     """
 
-    def __init__(self, log: Callable[[str, str], None]) -> None:
-        self._log = log
+    def __init__(self, log: OperatorLog) -> None:
+        self.log = log
         self._file: LogFile | None = None
+        self._phase = ""
+
+    @property
+    def level_of_children(self) -> str:
+        """The least level of what children say: the run's log has it from "info" on, whatever is shown."""
+        return self.log.settings.level or "info"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it is written, as `LogSettings` by field: for the child that writes lines of its own form."""
+        return cast("dict[str, Any]", msgspec.to_builtins(self.log.settings))
 
     def open(self, run: str) -> None:
         """From now on lines are kept, as those of the run with this id; what older runs have left is bounded."""
+        self.log.run = run
         path = log_path(run)
         if path is None:
             return
@@ -167,28 +182,44 @@ class RunLog:
         except OSError as error:
             self("info", f"no log is kept: {path}: {error.strerror}")
             return
-        self._keep(f"info: began as process {os.getpid()}")
+        self._keep(Entry("info", f"began as process {os.getpid()}", "supervisor"))
         _remove_old(path.parent)
 
     def __call__(self, level: str, text: str) -> None:
-        """A line of the supervisor's own."""
-        with suppress(OSError, ValueError):
-            self._log(level, text)
-        self._keep(f"{level}: {text}")
+        """The supervisor itself says something."""
+        self.pass_on(Entry(level, text, "supervisor"))
 
-    def pass_on(self, line: str) -> None:
-        """A line that a child has printed."""
-        say(line)
-        self._keep(line)
+    def pass_on(self, entry: Entry) -> None:
+        """The supervisor or a child says something."""
+        self.log.take(entry)
+        # Kept from "info" on, also of a run of files, of which less is shown; but not a line for each request.
+        if not entry.raw and (entry.level != "debug" or LEVELS[self.log.least] <= LEVELS["debug"]):
+            self._keep(entry)
+
+    def phase(self, now: str) -> None:
+        """The run is in this phase of its life (see `supervision.Phase`), which is told when it begins."""
+        if now != self._phase and (text := _PHASES.get(now)):
+            # Of a run that serves it is the answer to a signal; a run of files goes through it by itself.
+            self("note" if now == "draining" and self.log.least != "note" else "info", text)
+        self._phase = now
+
+    def reopen(self) -> None:
+        """See `OperatorLog.reopen`."""
+        self.log.reopen()
+
+    def flush(self) -> None:
+        """See `OperatorLog.flush`."""
+        self.log.flush()
 
     def ended(self, code: int) -> int:
         """The run has ended with this exit code, which is returned."""
-        self._keep(f"info: {ENDED}{code}")
+        self("info", f"{ENDED}{code}")
         return code
 
-    def _keep(self, line: str) -> None:
+    def _keep(self, entry: Entry) -> None:
         if self._file is not None:
-            self._file.write(line)
+            for line in text_of(entry):
+                self._file.write(line)
 
     def __enter__(self) -> RunLog:
         return self
@@ -196,8 +227,8 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # The process prints it when nothing of the run is left.
+        # The process says it when nothing of the run is left.
         if isinstance(error, StartError):
-            self._keep(f"error: {error}")
+            self._keep(Entry("error", str(error), "supervisor"))
         if self._file is not None:
             self._file.close()

@@ -3,7 +3,8 @@
     the command is read, the config planned    `end_before_start`: they end the process, which has made nothing yet
     from the run's folder on                   `StopSignals`: they are noted, and the supervisor's loop takes them
 
-SIGHUP stays ignored if it was at the start: that is what nohup(1) is for.
+And SIGUSR1, which asks it to open its log file anew; before there is one, it does nothing. SIGHUP stays ignored if it
+was at the start: that is what nohup(1) is for.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections import deque
 from types import FrameType
 from typing import NamedTuple
 
-__all__ = ["StopSignal", "StopSignals", "end_before_start"]
+__all__ = ["StopSignal", "StopSignals", "await_no_log", "end_before_start"]
 
 
 def _asked_for() -> list[signal.Signals]:
@@ -27,8 +28,19 @@ def _asked_for() -> list[signal.Signals]:
 
 def end_before_start(exit_code: int) -> None:
     """On such a signal, print a line and end this process with `exit_code`; a second signal ends it at once."""
+    await_no_log()
     for number in _asked_for():
         signal.signal(number, _End(exit_code))
+
+
+def await_no_log() -> None:
+    """SIGUSR1 does nothing from now on, where it would end the process."""
+    # Not SIG_IGN, which programs that are started from here would inherit.
+    signal.signal(signal.SIGUSR1, _nothing)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    pass
 
 
 class _End:
@@ -60,6 +72,7 @@ class StopSignals:
     def __init__(self) -> None:
         #: Signals that have come and were not taken yet, in the order they came.
         self.received: deque[StopSignal] = deque()
+        self._reopen = False
         self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> StopSignals:
@@ -68,13 +81,20 @@ class StopSignals:
             os.set_blocking(end, False)
         # One that comes just before a wait must end it: the descriptor sees to that.
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        for number in (*_asked_for(), signal.SIGCHLD):
+        for number in (*_asked_for(), signal.SIGUSR1, signal.SIGCHLD):
             self._before[number] = signal.signal(number, self._note)
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number != signal.SIGCHLD:
+        if number == signal.SIGUSR1:
+            self._reopen = True
+        elif number != signal.SIGCHLD:
             self.received.append(StopSignal(number, time.monotonic()))
+
+    def reopens(self) -> bool:
+        """Whether a SIGUSR1 has come since the last call."""
+        asked, self._reopen = self._reopen, False
+        return asked
 
     def clear(self) -> None:
         """Empty the descriptor."""

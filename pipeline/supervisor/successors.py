@@ -22,9 +22,11 @@ import msgspec
 
 from pipeline.errors import StartError
 from pipeline.interpreter import python_command
+from pipeline.logs.settings import LogSettings
 from pipeline.supervisor.instructions import Log
 from pipeline.supervisor.orphans import MARK, Orphans
 from pipeline.supervisor.process import ChildProcess, describe_exit
+from pipeline.supervisor.run_log import RunLog
 from pipeline.supervisor.succession import (
     Begin,
     HandOverTo,
@@ -64,6 +66,7 @@ class Origin(msgspec.Struct, frozen=True):
     """The path of the root's run folder."""
     parent: int
     """The pid of the root."""
+    log: LogSettings = LogSettings()
 
     def line(self) -> bytes:
         """The line that `read` reads."""
@@ -122,7 +125,7 @@ class Successors:
         folder: of the root.
         own: how the root's own run was started; None: it is never replaced.
         why_not: if `own` is None: why.
-        log: (level, text) -> for people.
+        log: of the run.
         orphans: what a dead successor leaves is killed by it.
         replaced: called when the root's own run must hand over.
     """
@@ -132,7 +135,7 @@ class Successors:
         folder: RunFolder,
         own: Launch | None,
         why_not: str,
-        log: Callable[[str, str], None],
+        log: RunLog,
         orphans: Orphans,
         replaced: Callable[[], None],
     ) -> None:
@@ -246,8 +249,9 @@ class Successors:
     def _begin(self, version: Version) -> None:
         root = self._folder.path
         origin = Origin(
-            version.launch.config, version.launch.assignments, pipeline_of(root), version.number, str(root), os.getpid()
-        )
+            version.launch.config, version.launch.assignments, pipeline_of(root), version.number, str(root),
+            os.getpid(), self._log.log.settings,
+        )  # fmt: skip
         env = {MARK: self._mark_of(version.number)}
         command = python_command("pipeline.cli.successor")
         try:
@@ -283,10 +287,14 @@ class Successors:
 
     # -- the end ----------------------------------------------------------------------------------
 
+    def signal(self, number: int) -> None:
+        """Signal those that live."""
+        for process in self._processes.values():
+            process.send_signal(number)
+
     def kill(self) -> None:
         """Kill those that live; their children end by their lifelines."""
-        for process in self._processes.values():
-            process.send_signal(signal.SIGKILL)
+        self.signal(signal.SIGKILL)
 
     def close(self) -> None:
         """Kill and collect those that are left, and let go of what was opened."""

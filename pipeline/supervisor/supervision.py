@@ -247,19 +247,16 @@ class Supervision:
         if self.phase is not Phase.RUNNING:
             return []
         # Their requests would keep it from its end, and it need not be known any more whether it is ready.
-        probes = [child.address for child in self.children.values() if child.role.restart is Restart.SOON]
-        return [*map(Kill, probes), *self._drain(now, successor)]
+        soon = [child for child in self.children.values() if child.role.restart is Restart.SOON]
+        return [*[Kill(child.address) for child in soon if not child.role.listens], *self._drain(now, successor)]
 
     def drained(self, unfinished: Sequence[UnfinishedStatus], now: float) -> list[Instruction]:
         """The scheduler has no request inside any more. `unfinished`: those that it did not wait for."""
         instructions: list[Instruction] = []
         for request in unfinished:
             self.exit_code = self.exit_code or 1
-            text = (
-                f"not finished within {self._plan.drain_s:g} s: request {request.request} of {request.client}, "
-                f"which waited for {', '.join(request.stages)}"
-            )
-            instructions.append(Log("warning", text))
+            which = f"request {request.request} of {request.client}, which waited for {', '.join(request.stages)}"
+            instructions.append(Log("warning", f"not finished within {self._plan.drain_s:g} s: {which}"))
         return [*instructions, *self._stop(self.exit_code, now)]
 
     def tick(self, now: float) -> list[Instruction]:

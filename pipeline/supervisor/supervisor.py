@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StartError, WireError
+from pipeline.graph.outline import outline_of
 from pipeline.graph.plan import Plan
 from pipeline.interpreter import NO_MATRICES, python_command
 from pipeline.lifeline import StarterWatch
+from pipeline.logs.log import OperatorLog
 from pipeline.processes.child import Boot
 from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell
 from pipeline.supervisor.last_words import LastWords
@@ -25,7 +27,7 @@ from pipeline.supervisor.limits import raise_file_limit
 from pipeline.supervisor.memory_kills import MemoryKills, out_of_memory_kills
 from pipeline.supervisor.orphans import MARK, Orphans
 from pipeline.supervisor.process import ChildProcess
-from pipeline.supervisor.roles import FEEDER, ROLES, Role
+from pipeline.supervisor.roles import ACCESS, FEEDER, ROLES, Role
 from pipeline.supervisor.run_log import RunLog
 from pipeline.supervisor.segments import damage_of, make_segments, make_segments_in_time, unlink_segments
 from pipeline.supervisor.signals import StopSignals
@@ -67,7 +69,7 @@ def supervise(
     plan: Plan,
     *,
     feeder: dict[str, Any] | None = None,
-    log: Callable[[str, str], None],
+    log: OperatorLog,
     on_ready: Callable[[Path], None] | None = None,
     roles: Sequence[Role] = ROLES,
     launch: Launch | None = None,
@@ -81,7 +83,7 @@ def supervise(
     Args:
         plan: what to run.
         feeder: what the feeder must send (see `pipeline.processes.feeder`); None: serve until a signal.
-        log: (level, text) -> for people.
+        log: where it says what; the caller closes it.
         on_ready: called with the run's folder once every stage is ready.
         roles: the kinds of children that the run has.
         launch: how the run was started, so that it can be reloaded; None: it cannot.
@@ -92,11 +94,13 @@ def supervise(
         StartError: it could not be started; nothing is left running or in /dev/shm.
     """
     raise_file_limit()
+    roles = (*roles, ACCESS) if log.settings.access else roles
     with StopSignals() as signals, RunLog(log) as kept:
         for dead in remove_dead_runs(plan.segment_dir):
             kept("info", f"removed what {dead.name} left, a run that is dead")
         folder = RunFolder(plan.name, None if root is None else root.folder, plan.group, plan.segment_dir)
         kept.open(folder.path.name)
+        kept("info", f"starting {outline_of(plan)}")
         made: list[Segment] = []
         try:
             if root is not None:
@@ -133,10 +137,9 @@ class _SupervisorShell:
         self._plan = plan
         self._folder = folder
         self._run_dir = folder.path
-        #: One for each pool of the plan, and the flight records as the last; the caller unlinks them.
-        self._made = made
+        self._made = made  # for each pool of the plan, and the flight records as the last; the caller unlinks them
         #: Values that only children of this role are told at birth.
-        self._extra = {FEEDER.title: feeder or {}}
+        self._extra = {FEEDER.title: feeder or {}, ACCESS.title: log.settings}
         self._log = log
         self._on_ready = on_ready
         self._supervision = Supervision(plan, feeder=feeder is not None, roles=roles, succeeds=root is not None)
@@ -150,19 +153,15 @@ class _SupervisorShell:
         own, hand_over = launch if root is None else None, partial(self._hand_over, self._run_dir.name)
         self._successors = Successors(folder, own, why_not, self._log, self._orphans, hand_over)
         self._last_words = LastWords()
-        #: Children that could not be spawned, and why.
-        self._unborn: list[tuple[Address, str]] = []
+        self._unborn: list[tuple[Address, str]] = []  # children that could not be spawned, and why
         self._outputs: dict[int, Address] = {}
         #: Of each worker process, by the stage whose worker writes it.
         self._recorders: dict[Address, dict[int, Recorder]] = {}
-        #: Batches that the dead workers of each stage had finished.
-        self._retired = [0] * len(plan.stages)
+        self._retired = [0] * len(plan.stages)  # batches that the dead workers of each stage had finished
         self._memory_kills = MemoryKills(out_of_memory_kills())
         timeouts = [stage.timeout_ms / 1000 for stage in plan.stages if stage.timeout_ms is not None]
-        #: Whether the folder was removed and could not be made anew so far.
-        self._folder_is_lost = False
-        #: When the segments and the folder are looked at again.
-        self._whole_until = 0.0
+        self._folder_is_lost = False  # it was removed, and could not be made anew so far
+        self._whole_until = 0.0  # when the segments and the folder are looked at again
         #: A hung worker is noticed at most a quarter of its `timeout_ms` late.
         self._tick_s = min([_TICK_S, *(max(_SHORTEST_TICK_S, timeout / 4) for timeout in timeouts)])
 
@@ -206,6 +205,10 @@ class _SupervisorShell:
         readable = self._inbox.wait([self._signals.descriptor, *self._outputs], int(wait * 1000))
         if self._signals.descriptor in readable:
             self._signals.clear()
+        if self._signals.reopens():
+            self._log.reopen()
+            self._successors.signal(signal.SIGUSR1)
+        self._log.flush()
         if self._starter is not None and self._starter.gone:
             # Before the signal that comes with it, which alone would be a request to finish what is under way.
             self._carry_out(supervision.abandoned())
@@ -226,6 +229,7 @@ class _SupervisorShell:
             self._memory_kills.note(out_of_memory_kills())
         self._carry_out(supervision.tick(time.monotonic()))
         self._successors.tick(time.monotonic())
+        self._log.phase(supervision.phase.value)
         ready = supervision.phase is Phase.RUNNING
         if ready is not self._folder.ready:
             self._folder.mark_ready(ready)
@@ -237,6 +241,7 @@ class _SupervisorShell:
             if child is None:
                 return
             was = supervision.phase
+            self._log("debug", f"{child} is ready")
             self._carry_out(supervision.ready(child))
             # Now, while its socket is there: a child that is connected is reached even if the folder is removed.
             self._outbox_of(child)
@@ -312,14 +317,13 @@ class _SupervisorShell:
                 if limit is not None and since and now - since > limit * 1e6:
                     self._carry_out(self._supervision.overran(child, stage, (now - since) / 1e6))
 
-    def _pass_on(self, address: Address) -> None:
+    def _pass_on(self, address: Address, *, dead: bool = False) -> None:
         process = self._processes[address]
         fd = process.output
         child = self._supervision.children.get(address)
         title = child.title if child else str(address)
-        for line in process.read():
-            if (shown := self._last_words.shown(title.partition("/")[0], address, line)) is not None:
-                self._log.pass_on(f"{title} | {shown}")
+        for entry in process.read(title, dead=dead):
+            self._log.pass_on(self._last_words.shown(title.partition("/")[0], entry))
         if process.output is None and fd is not None:
             del self._outputs[fd]
 
@@ -337,7 +341,7 @@ class _SupervisorShell:
                 self._take(message)
             if process.output is not None:
                 fd = process.output
-                self._pass_on(address)
+                self._pass_on(address, dead=True)
                 self._outputs.pop(fd, None)
             outbox = self._outboxes.pop(address, None)
             if outbox is not None:
@@ -440,6 +444,7 @@ class _SupervisorShell:
             replica=child.replica,
             extra=extra,
             parent=os.getpid(),
+            log_level=self._log.level_of_children,
         )
         command = python_command(child.role.module, folders=[self._plan.base_dir])
         env = {**env, MARK: self._mark_of(child.address)}
@@ -456,6 +461,7 @@ class _SupervisorShell:
             self._unborn.append((child.address, why))
             return
         self._processes[child.address] = process
+        self._log("debug", f"{child.title} is started as process {process.pid}")
         self._orphans.born(process.pid)
         if process.output is not None:
             self._outputs[process.output] = child.address

@@ -50,8 +50,8 @@ class Frame(NamedTuple):
 class MediaClock:
     """When frames were taken, in seconds since 1970, by their own times: a file is read faster than it was taken.
 
-    It is set by the first frame, and anew by one whose time is before that of the frame before it: a file begins again, or
-    a camera was connected again.
+    It is set by the first frame, and anew by one whose time is before that of the frame before it: a file begins
+    again.
     """
 
     def __init__(self) -> None:

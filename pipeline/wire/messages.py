@@ -1,7 +1,7 @@
 """Every message that passes between processes, field by field. No tensor is ever among them.
 
-    client ──Hello, Loan, Submit, Cancel, Again, AskStatus, AskStory, CameraReport, Bye──▶ scheduler
-    scheduler ──Welcome, Refused, Answers, Status, Story, Gone──▶ client
+    client ──Hello, Loan, Submit, Cancel, Again, AskStatus, AskStory, Observe, CameraReport, Bye──▶ scheduler
+    scheduler ──Welcome, Refused, Answers, Status, Story, Observed, Gone──▶ client
     worker ──Ready, Notices, Fenced, WorkerReport──▶ scheduler
     scheduler ──Orders, Fences, PeerGone, Retire──▶ worker ──Orders──▶ worker
     supervisor ──WorkerGone, StageBroken, Kept, Retire, Drain, Stop──▶ scheduler ──Ready, Keep, Drained──▶ supervisor
@@ -32,6 +32,7 @@ from pipeline.wire.records import (
     TOO_SMALL,
     Answer,
     Copied,
+    Ended,
     Fence,
     Hop,
     Known,
@@ -43,6 +44,7 @@ from pipeline.wire.records import (
     Record,
     SlotRef,
     Spread,
+    Step,
     Submission,
     Trace,
 )
@@ -50,64 +52,13 @@ from pipeline.wire.status import PipelineStatus
 from shm.handle import TensorHandle
 
 __all__ = [
-    "HELLO",
-    "MESSAGES",
-    "MISSING",
-    "OK",
-    "PROTOCOL",
-    "TOO_SMALL",
-    "Again",
-    "Answer",
-    "Answers",
-    "AskStatus",
-    "AskStory",
-    "Bye",
-    "CameraReport",
-    "Cancel",
-    "Copied",
-    "Drain",
-    "Drained",
-    "Failed",
-    "Fence",
-    "Fenced",
-    "Fences",
-    "Gone",
-    "HandOver",
-    "Hello",
-    "Hop",
-    "Interface",
-    "Interrupted",
-    "Keep",
-    "Kept",
-    "Known",
-    "Loan",
-    "Message",
-    "Milestone",
-    "Notice",
-    "Notices",
-    "Order",
-    "Orders",
-    "Passed",
-    "PeerGone",
-    "PoolAddress",
-    "Ready",
-    "Refused",
-    "Reload",
-    "ReloadStep",
-    "Reset",
-    "Retire",
-    "SlotRef",
-    "StageBroken",
-    "Status",
-    "Stop",
-    "Story",
-    "Submission",
-    "Submit",
-    "Trace",
-    "Welcome",
-    "WorkerGone",
-    "WorkerReport",
-]
+    "HELLO", "MESSAGES", "MISSING", "OK", "PROTOCOL", "TOO_SMALL", "Again", "Answer", "Answers", "AskStatus",
+    "AskStory", "Bye", "CameraReport", "Cancel", "Copied", "Drain", "Drained", "Ended", "Failed", "Fence", "Fenced",
+    "Fences", "Gone", "HandOver", "Hello", "Hop", "Interface", "Interrupted", "Keep", "Kept", "Known", "Loan",
+    "Message", "Milestone", "Notice", "Notices", "Observe", "Observed", "Order", "Orders", "Passed", "PeerGone",
+    "PoolAddress", "Ready", "Refused", "Reload", "ReloadStep", "Reset", "Retire", "SlotRef", "StageBroken", "Status",
+    "Step", "Stop", "Story", "Submission", "Submit", "Trace", "Welcome", "WorkerGone", "WorkerReport",
+]  # fmt: skip
 
 PROTOCOL = 9
 
@@ -277,6 +228,29 @@ class Story(Message, frozen=True, tag=_tag(14)):
     """Its id."""
     lines: tuple[str, ...] | None
     """None: the request is not known, or not any more."""
+
+
+class Observe(Message, frozen=True, tag=_tag(16)):
+    """As `AskStatus`: which requests have ended since the same number asked last. The scheduler keeps them from the
+    first such message on, until there was none for three seconds."""
+
+    client: int
+    seen: int
+    """The number of the last `Observed` that it has taken in, which is sent again otherwise; 0: there was none."""
+
+
+class Observed(Message, frozen=True, tag=_tag(17)):
+    """The answer to `Observe`; what is left may fill another one."""
+
+    number: int
+    """1, 2, ... for each observer."""
+    ended: tuple[Ended, ...]
+    lost: int
+    """Requests that have ended too, and were not kept: the observer was too slow."""
+    refused: str = ""
+    """For people: why nothing is kept for this observer; empty: it is."""
+    last: bool = False
+    """The scheduler ends; it sends this unasked."""
 
 
 # -- scheduler and workers ----------------------------------------------------------------------

@@ -20,6 +20,7 @@ __all__ = [
     "TOO_SMALL",
     "Answer",
     "Copied",
+    "Ended",
     "Fence",
     "Hop",
     "Known",
@@ -32,6 +33,7 @@ __all__ = [
     "Record",
     "SlotRef",
     "Spread",
+    "Step",
     "Submission",
     "Trace",
 ]
@@ -77,6 +79,8 @@ class Trace(NamedTuple):
     """Bytes that were copied for the batch, divided by its requests."""
     age_us: int = 0
     """How old the request was at the end of its batch, from `Submission.started` on; 0: that is not known."""
+    began: int = 0
+    """When the batch began: monotonic nanoseconds."""
 
 
 class Origin(NamedTuple):
@@ -251,6 +255,46 @@ class Answer(Record, frozen=True):
     part: int = 0
     """Of a part its number, from 0, or the child's, if each child is answered by itself: those come as they are done.
     Of the last answer how many parts there were."""
+
+
+class Step(NamedTuple):
+    """What one stage has done with a request, or with a child of it."""
+
+    stage: int
+    worker: int
+    """Its number."""
+    child: int
+    """The position of the child; -1: the request itself."""
+    at: int
+    """When the scheduler was told: monotonic nanoseconds. It may be told late of a stage that another follows; 0: only
+    after the request had ended."""
+
+
+class Ended(Record, frozen=True):
+    """A request that has been answered, for processes that watch (see `Observe`). Times are monotonic nanoseconds."""
+
+    label: str
+    client: str
+    """The name of its client; empty: it has gone."""
+    code: str
+    """As in `Answer`."""
+    message: str
+    """Of an error, its beginning."""
+    submitted: int
+    """When the scheduler had it."""
+    ended: int
+    started: int
+    """As in `Submission`."""
+    attempt: int
+    """How often it was ordered again."""
+    traceparent: str
+    """As in `Submission`."""
+    traces: bytes
+    """As `Answer.trace`; of a request with very many children a part."""
+    steps: tuple[Step, ...]
+    """In the order in which the scheduler was told; of a request with very many children a part."""
+    rows: int = 1
+    """As in `Submission`."""
 
 
 class Spread(Record, frozen=True):

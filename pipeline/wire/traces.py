@@ -1,9 +1,9 @@
 """Traces: what the stages did with a request, packed: no process between a worker and the client takes it apart.
 
-    0        2         6           10       14           22       26
-    +--------+---------+-----------+--------+------------+--------+
-    | stage  | queue_us| compute_us| batch  | copied     | age_us |   little-endian; then the next stage
-    +--------+---------+-----------+--------+------------+--------+
+    0        2         6           10       14           22       26         34
+    +--------+---------+-----------+--------+------------+--------+----------+
+    | stage  | queue_us| compute_us| batch  | copied     | age_us | began    |   little-endian; then the next stage
+    +--------+---------+-----------+--------+------------+--------+----------+
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.wire.records import Trace
 
 __all__ = ["COMPUTE_US", "TRACE_BYTES", "packed", "parts_of", "traces_in"]
 
-_TRACE = struct.Struct("<HIIIQI")
+_TRACE = struct.Struct("<HIIIQIQ")
 
 TRACE_BYTES = _TRACE.size
 
@@ -28,8 +28,8 @@ _MOST_US = (1 << 32) - 1
 
 def packed(trace: Trace) -> bytes:
     """One trace. Times above 71 minutes are told as that."""
-    stage, queue_us, compute_us, batch, copied, age_us = trace
-    return _TRACE.pack(stage, _told(queue_us), _told(compute_us), batch, copied, _told(age_us))
+    stage, queue_us, compute_us, batch, copied, age_us, began = trace
+    return _TRACE.pack(stage, _told(queue_us), _told(compute_us), batch, copied, _told(age_us), began)
 
 
 def _told(us: int) -> int:

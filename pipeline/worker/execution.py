@@ -35,7 +35,6 @@ from shm.layout import round_up
 from shm.view import SegmentTable
 from stages.declared import declared
 from stages.errors import AnsweredError, StageBroken
-from stages.request import RequestInfo
 from stages.stage import Array, Batch, Stage
 
 __all__ = ["Execution"]
@@ -456,7 +455,7 @@ class Execution:
         code, message, outputs, children, conditions, nbytes, traceback, parted = result
         age = (ended - order.started) // 1000 if order.started else 0
         waited, took = max(0, began - row.arrived) // 1000, (ended - began) // 1000
-        own = self.times.trace(waited, took, size, copied, age, order.rows)
+        own = self.times.trace(waited, took, size, copied, age, order.rows, began=began)
         trace = order.trace + own
         goes_on = code == OK and bool(order.route)
         told = own if (late := goes_on and not order.hop.awaited) else trace
@@ -478,7 +477,7 @@ class Execution:
         if isinstance(error, AnsweredError):
             return RowResult(error.code, message_of(error))
         story = examine(error, self._home)
-        self.failures.add(story, f"request {RequestInfo.parse(row.order.label)}", self._name)
+        self.failures.add(story, row.order.label, self._name)
         return RowResult("StageFailed", f"stage {self._name}: {story.message}", traceback=story.traceback)
 
     def _only_together(self, flight: Flight, error: Exception) -> None:
@@ -486,7 +485,7 @@ class Execution:
         story = examine(error, self._home)
         hint = " (each of its rows was computed again alone, and none failed: is process right for several rows?)"
         together = story._replace(kind=f"together {story.kind}", message=story.message + hint)
-        self.failures.add(together, f"a batch of {len(flight.rows)}", self._name)
+        self.failures.add(together, "", self._name, len(flight.rows))
 
 
 def _elements(view: Array | None, handle: TensorHandle | int) -> Elements | None:

@@ -18,10 +18,12 @@ from pathlib import PurePath
 from types import FrameType
 from typing import Any, NamedTuple
 
+from pipeline.logs.entry import Entry
 from stages.errors import StageError
+from stages.request import RequestInfo
 
 __all__ = [
-    "LAST_WORDS", "LONGEST_MESSAGE", "LONGEST_TRACEBACK", "NO_DEBUGGER", "Failures", "Home", "Story", "examine",
+    "LONGEST_MESSAGE", "LONGEST_TRACEBACK", "NO_DEBUGGER", "Failures", "Home", "Story", "examine",
     "interruption", "is_own", "message_of", "start_failure",
 ]  # fmt: skip
 
@@ -37,10 +39,6 @@ LONGEST_MESSAGE = 2000
 
 LONGEST_TRACEBACK = 4000
 """Characters; of a longer one the middle is left out."""
-
-LAST_WORDS = "\x1e"
-"""Begins each line that a worker prints about its own end. The next worker that ends in this way prints it again, and
-people are shown it once: see `pipeline.supervisor.last_words`."""
 
 _HEAD = 1200
 
@@ -211,38 +209,40 @@ class Failures:
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
-        #: kind -> [repetitions that were not told, what to call it, the last request]; the last seen is the last.
+        #: kind -> [repetitions that were not told, what to call it, the last request, its label, the stage]; the last
+        #: seen is the last.
         self._kinds: dict[str, list[Any]] = {}
         self._told_at = 0
-        #: What `take` will return, to be printed.
-        self._lines: list[str] = []
+        #: What `take` will return, to be told.
+        self._entries: list[Entry] = []
         #: All failures that were added.
         self.count = 0
 
-    def add(self, story: Story, request: str, stage: str) -> None:
+    def add(self, story: Story, label: str, stage: str, rows: int = 1) -> None:
         """Count one.
 
         Args:
             story: of the exception.
-            request: for people: which one it was.
+            label: of the request (see `stages.request`); "": a whole batch has failed.
             stage: its name.
+            rows: of that batch.
         """
         self.count += 1
+        request = f"request {RequestInfo.parse(label)}" if label else f"a batch of {rows}"
         known = self._kinds.pop(story.kind, None)
         if known is None:
-            self._lines.append(f"{request} failed in stage {stage}: {story.message}")
-            if story.traceback:
-                self._lines.append(story.traceback)
-            known = [0, story.name, ""]
+            text = f"{request} failed in stage {stage}: {story.message}"
+            self._entries.append(_error(text, stage, label)._replace(traceback=story.traceback))
+            known = [0, story.name, "", "", stage]
             if len(self._kinds) >= _KINDS:
                 self._tell(self._kinds.pop(next(iter(self._kinds))))
         else:
             known[0] += 1
-            known[2] = request
+            known[2:4] = request, label
         self._kinds[story.kind] = known
 
-    def take(self, *, everything: bool = False) -> list[str]:
-        """The lines to print now.
+    def take(self, *, everything: bool = False) -> list[Entry]:
+        """What to tell operators now.
 
         Args:
             everything: the repetitions too that could still wait for others.
@@ -252,12 +252,16 @@ class Failures:
             self._told_at = now
             for known in self._kinds.values():
                 self._tell(known)
-        lines, self._lines = self._lines, []
-        return lines
+        entries, self._entries = self._entries, []
+        return entries
 
     def _tell(self, known: list[Any]) -> None:
-        count, what, request = known
+        count, what, request, label, stage = known
         if count:
             times = "once" if count == 1 else f"{count} times"
-            self._lines.append(f"again, {times}: {what}, last {request}")
+            self._entries.append(_error(f"again, {times}: {what}, last {request}", stage, label))
             known[0] = 0
+
+
+def _error(text: str, stage: str, label: str) -> Entry:
+    return Entry("error", text, stage=stage, requests=(label,) if label else ())

@@ -1,11 +1,12 @@
-"""Logs: where the `logging` of stages goes in a worker process: to its stderr, and so to that of the run.
+"""Logs: where the `logging` of stages goes in a worker process: into the log of the run.
 
     brightness/0 | WARNING brightness [brightness 3fa9c-17 (cat.jpg)]: nearly black
     ^ the supervisor writes this              ^ the stage, and the requests that it has in its hands
 
-If the code of a stage sets nothing up, its own records are shown from INFO on, and those of libraries from WARNING on.
-TRTLAB_LOG_LEVEL sets one level for all. A stage that configures logging itself gets what it asks for: this handler
-is silent as soon as the root logger has another, and `logging.basicConfig` takes its place.
+If the code of a stage sets nothing up, its own records are shown from INFO on, and those of libraries from WARNING on;
+`--log-level` changes that of its own, and raises that of libraries. TRTLAB_LOG_LEVEL sets one level for all. A stage
+that configures logging itself gets what it asks for: this handler is silent as soon as the root logger has another, and
+`logging.basicConfig` takes its place.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from stages.request import RequestInfo
+from pipeline.logs.entry import LEVELS, Entry, level_of_number
 
 __all__ = ["LEVEL_VARIABLE", "install", "level_of"]
 
 LEVEL_VARIABLE = "TRTLAB_LOG_LEVEL"
 
-#: How many requests are named; of the others only their number is shown.
-_NAMED = 3
+#: How many requests are named; of the others only their number is told.
+_NAMED = 16
 
 UnderWay = Callable[[], tuple[str, Sequence[str]]]
 """The stage that computes at this moment, "" for none; and the labels of its requests."""
@@ -45,14 +46,16 @@ def level_of(text: str) -> int | None:
 
 
 class _Handler(logging.Handler):
-    """Shows records with the requests that are under way."""
+    """Tells of records with the requests that are under way."""
 
-    def __init__(self, under_way: UnderWay, packages: Sequence[str], level: int | None) -> None:
+    def __init__(
+        self, under_way: UnderWay, packages: Sequence[str], level: int | None, tell: Callable[[Entry], None]
+    ) -> None:
         super().__init__()
         self._under_way = under_way
         self._packages = packages
         self._given = level
-        self.setFormatter(logging.Formatter("%(levelname)s %(logger)s%(requests)s: %(message)s"))
+        self._tell = tell
 
     def filter(self, record: logging.LogRecord) -> Any:
         if self._given is None and record.levelno < logging.WARNING and not self._is_own(record):
@@ -64,15 +67,21 @@ class _Handler(logging.Handler):
             # Code that has added another handler has configured logging, and wants nothing twice. Not removed here:
             # the logger goes through its handlers at this moment, and would pass over the next.
             return
-        record.logger = _plain_name(record.name)
-        record.requests = _under_way_text(*self._under_way())
         try:
-            # In one piece: otherwise what another thread prints would come in between.
-            sys.stderr.write(f"{self.format(record)}\n")
-            sys.stderr.flush()
+            stage, labels = self._under_way()
+            level, logger = level_of_number(record.levelno), _plain_name(record.name)
+            named, count = tuple(labels[:_NAMED]), len(labels)
+            text, lines = self._split(record)
+            self._tell(Entry(level, text, "", stage, named, logger, lines, total=count))
         except Exception:
             # Arguments that do not suit their message, for example: shown with the line that logs, and nothing fails.
             self.handleError(record)
+
+    def _split(self, record: logging.LogRecord) -> tuple[str, str]:
+        """(the message, the traceback or "")."""
+        text = record.getMessage()
+        # `format` appends to the message what the record has of an exception, and of a stack.
+        return text, self.format(record).removeprefix(text).strip("\n")
 
     def _is_own(self, record: logging.LogRecord) -> bool:
         """Whether a record comes from the code of the stages, not from a library."""
@@ -91,31 +100,27 @@ def _plain_name(name: str) -> str:
     return stem + dot + rest if stem and re.fullmatch(re.escape(stem) + "_[0-9a-f]{12}", module) else name
 
 
-def _under_way_text(stage: str, labels: Sequence[str]) -> str:
-    if not stage:
-        return ""
-    shown = [str(RequestInfo.parse(label)) for label in labels[:_NAMED]]
-    if len(labels) > _NAMED:
-        shown.append(f"{len(labels) - _NAMED} more")
-    return f" [{stage} {', '.join(shown)}]"
-
-
-def install(under_way: UnderWay, packages: Sequence[str]) -> None:
-    """Show what is logged in this process on its stderr. To be called before any code of the user's is imported.
+def install(
+    under_way: UnderWay, packages: Sequence[str], tell: Callable[[Entry], None], least: str = "info"
+) -> None:
+    """Tell operators what is logged in this process. To be called before any code of the user's is imported.
 
     Args:
         under_way: asked for each record.
         packages: the outermost packages of the stages, wherever they are installed.
+        tell: is given each record.
+        least: the level of the run's log.
     """
     text = os.environ.get(LEVEL_VARIABLE, "")
     level = level_of(text) if text else None
     if text and level is None:
-        print(f"{LEVEL_VARIABLE}={text}: expected DEBUG, INFO, WARNING, ERROR or a number; ignored", file=sys.stderr)
+        what = "expected DEBUG, INFO, WARNING, ERROR or a number; ignored"
+        tell(Entry("warning", f"{LEVEL_VARIABLE}={text}: {what}"))
     root = logging.getLogger()
     usual = root.level
-    handler = _Handler(under_way, packages, level)
+    handler = _Handler(under_way, packages, level, tell)
     root.addHandler(handler)
-    root.setLevel(logging.INFO if level is None else level)
+    root.setLevel(LEVELS[least] if level is None else level)
     configure = logging.basicConfig
 
     def basic_config(**options: Any) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from types import FrameType, TracebackType
 
+from pipeline.logs.telling import tell
 from pipeline.worker.failures import Home, is_own
 
 __all__ = ["Overdue"]
@@ -52,7 +53,7 @@ class Overdue:
                 return
             elapsed += seconds
             place = _place(sys._current_frames().get(self._watched))
-            print(f"{self._what} has taken {elapsed:g} s so far{place}", file=sys.stderr, flush=True)
+            tell("warning", f"{self._what} has taken {elapsed:g} s so far{place}")
 
 
 def _place(frame: FrameType | None) -> str:

@@ -7,7 +7,6 @@ a step; what comes of that leaves through the process's forwarder.
 
 from __future__ import annotations
 
-import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
@@ -16,13 +15,15 @@ from pathlib import Path
 
 from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.plan import Plan, Post, producer_of
+from pipeline.logs.entry import Entry
+from pipeline.logs.telling import tell_entry
 from pipeline.metrics.buckets import ROWS
 from pipeline.wire.messages import Fenced, Fences, Notice, Notices, Order, Passed, WorkerReport
 from pipeline.wire.records import CLOSE_REASONS
 from pipeline.worker.abandonment import unwanted
 from pipeline.worker.candidates import Waiting, rows_in
 from pipeline.worker.execution import Execution
-from pipeline.worker.failures import Home, examine
+from pipeline.worker.failures import Home, Story, examine
 from pipeline.worker.flight import Flight, Outcome
 from pipeline.worker.forwarder import Forwarder, notices_of
 from pipeline.worker.grouping import batcher_of
@@ -157,12 +158,14 @@ class Replica:
             except Exception as error:
                 # All requests have been answered; a failing teardown must not keep the others from their last words and
                 # from freeing what they hold.
-                self._say([f"stage {self._mine.name}: teardown failed: {self.story(error)}"])
+                told = self.story(error)
+                text = f"stage {self._mine.name}: teardown failed: {told.message}"
+                tell_entry(Entry("error", text, stage=self._mine.name, traceback=told.traceback))
         if self.late:
             self.tell_late()
         if self._stage is not None:
             self.report()
-            self._say(self._execution.failures.take(everything=True))
+            _tell(self._execution.failures.take(everything=True))
         self._recorder.close()
 
     # -- at work ------------------------------------------------------------------------------------
@@ -286,7 +289,7 @@ class Replica:
         if self._execution.failures.count != self._said:
             # Before the answers leave: when a client sees one, the reason has been printed.
             self._said = self._execution.failures.count
-            self._say(self._execution.failures.take())
+            _tell(self._execution.failures.take())
         # Forward first: the next stage can begin while the scheduler is told.
         if outcome.forwards:
             self._forwarder.forward(outcome.forwards)
@@ -318,22 +321,16 @@ class Replica:
         rows = self._execution.under_way if self._stage is not None else ()
         return (self._mine.name, list(dict.fromkeys([row.order.label for row in rows]))) if rows else ("", [])
 
-    def story(self, error: BaseException) -> str:
-        """What to say of an exception of the stage: its line, and the traceback."""
-        found = examine(error, Home.of(self._stage))
-        return "\n".join([found.message, found.traceback]) if found.traceback else found.message
-
-    def _say(self, lines: Sequence[str]) -> None:
-        """Print what went wrong; the supervisor writes the worker's name before each line."""
-        if lines:
-            print("\n".join(lines), file=sys.stderr, flush=True)
+    def story(self, error: BaseException) -> Story:
+        """What to say of an exception of the stage."""
+        return examine(error, Home.of(self._stage))
 
     def report(self) -> None:
         """Tell the scheduler its counters, if there is news."""
         if self.batches != self.reported:
             self.reported = self.batches
             if self._said:
-                self._say(self._execution.failures.take())
+                _tell(self._execution.failures.take())
             self._forwarder.tell_scheduler(
                 WorkerReport(
                     self.number,
@@ -348,6 +345,11 @@ class Replica:
                     self._execution.times.compute(),
                 )
             )
+
+
+def _tell(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        tell_entry(entry)
 
 
 def may_begin(replicas: Sequence[Replica]) -> bool:

@@ -37,7 +37,7 @@ class Times:
         self._bucket = 0
 
     def trace(
-        self, waited_us: int, took_us: int, size: int, copied: int, age_us: int = 0, rows: int = 1
+        self, waited_us: int, took_us: int, size: int, copied: int, age_us: int = 0, rows: int = 1, *, began: int = 0
     ) -> bytes:
         """Count the rows of an order; its trace.
 
@@ -45,7 +45,7 @@ class Times:
             waited_us: from the order's arrival to the beginning of its batch.
             took_us: what its batch took; 0: it was not computed, and counts only as one that has waited.
             size: of the batch.
-            copied: as in `Trace`, and so is `age_us`.
+            copied: as in `Trace`, and so are `age_us` and `began`.
             rows: of the order.
         """
         self._queue[bisect_left(_BOUNDS_US, waited_us)] += rows
@@ -56,7 +56,7 @@ class Times:
                 self._bucket = bisect_left(_BOUNDS_US, took_us)
             self._compute[self._bucket] += rows
             self._compute_us += took_us * rows
-        return packed(Trace(self._stage, waited_us, took_us, size, copied, age_us))
+        return packed(Trace(self._stage, waited_us, took_us, size, copied, age_us, began))
 
     def queue(self) -> Spread:
         """How long rows have waited."""

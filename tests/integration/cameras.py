@@ -43,17 +43,18 @@ class Look:
 '''
 
 
-def config_of(folder: Path, sources: list[dict[str, Any]], *, seconds: float = 0.0, **fields: Any) -> Path:
+def config_of(folder: Path, sources: list[dict[str, Any]], *, seconds: float = 0.0, delay_ms: int = 0, **fields: Any) -> Path:
     """A pipeline of one stage over these cameras."""
     import yaml
 
     from tests.links import LINK
 
     (folder / "camera_stages.py").write_text(STAGES)
+    batch = {"max_size": 4, "max_delay_ms": delay_ms}
     document = {
         "inputs": [{"name": "frame", "dtype": "uint8", "shape": [48, 64, 3]}],
         "sources": sources,
-        "stages": [{"name": "look", "use": "./camera_stages.py:Look", "with": {"seconds": seconds}, "batch": {"max_size": 4}}],
+        "stages": [{"name": "look", "use": "./camera_stages.py:Look", "with": {"seconds": seconds}, "batch": batch}],
         **LINK,
         **fields,
     }

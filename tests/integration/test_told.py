@@ -51,11 +51,11 @@ def test_a_failure_is_printed_once_with_the_users_frames_and_stands_in_the_outpu
     where = f"(told_stages.py:{LINE['json.loads(text)']})"
     assert out.count(where) == 4
     assert err.count("Traceback (most recent call last):") == 1
-    assert re.search(r"s0/0 \| request \w{5}-\d \(\S*bad\d.bin\) failed in stage s0: JSONDecodeError: ", err)
+    assert re.search(r"s0/0 \| error: request \w{5}-\d \(\S*bad\d.bin\) failed in stage s0: JSONDecodeError: ", err)
     files = re.findall(r'File "[^"]*?([^/"]+)", line', err)
     assert files[:2] == ["told_stages.py", "told_stages.py"]
     assert "execution.py" not in files
-    assert re.search(rf"s0/0 \| again, 3 times: JSONDecodeError {re.escape(where)}, last request", err)
+    assert re.search(rf"s0/0 \| error: again, 3 times: JSONDecodeError {re.escape(where)}, last request", err)
     *failed, good = records(tmp_path / "out.jsonl")
     assert good["status"] == "ok"
     for record in failed:

@@ -52,7 +52,7 @@ def test_a_person_who_comes_is_told_and_while_nothing_moves_the_detector_is_skip
     # The frames are as small as the smallest slots.
     person = np.asarray(Image.open(ROOT / "photos" / "astronaut.jpg").convert("RGB").resize((116, 116)))
     empty = np.full_like(person, 90)
-    options = ["detect.replicas=1", "motion.with.linger_s=1", "motion.with.settle_s=0.2", "track.with.begin=0.4"]
+    options = ["sources=[]", "detect.replicas=1", "motion.with.linger_s=1", "motion.with.settle_s=0.2", "track.with.begin=0.4"]
     with running(ROOT / "configs" / "edge.yaml", options) as pipeline, Camera(pipeline.run_dir) as camera:
         camera.join()
         frames = [empty] * 10 + [person] * 15

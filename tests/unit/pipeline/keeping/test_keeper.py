@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.keeping import keeper as module
 from pipeline.keeping.keeper import Keeper
+from pipeline.logs.log import OperatorLog
 from pipeline.serving.settings import Settings
 
 
@@ -24,7 +25,7 @@ def test_the_keeper_loads_no_server_so_that_the_command_line_needs_no_extra() ->
 
 
 def test_a_look_at_the_models_that_fails_is_told_once_and_is_not_the_last_one(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "_LOOK_S", 0.0)
     looks = 0
@@ -41,8 +42,9 @@ def test_a_look_at_the_models_that_fails_is_told_once_and_is_not_the_last_one(
         keeper._stop = asyncio.Event()
         await asyncio.wait_for(keeper._watch_models(), 30)
 
-    keeper = Keeper(Settings(), lambda **_: SimpleNamespace(watch=watch))
+    keeper = Keeper(Settings(), lambda **_: SimpleNamespace(watch=watch), log=OperatorLog(process="serve"))
     asyncio.run(look())
     assert looks == 4
-    said = capsys.readouterr().err
-    assert said.count("the models cannot be looked after") == said.count("[Errno 24] Too many open files") == 1
+    said = capfd.readouterr().err
+    assert said.count("error: the models cannot be looked after: [Errno 24] Too many open files") == 1
+    assert said.count("Traceback") == 1

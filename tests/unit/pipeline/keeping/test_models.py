@@ -12,6 +12,7 @@ import pytest
 from pipeline.errors import StartError, Unavailable
 from pipeline.keeping import models
 from pipeline.keeping.models import KeptModels
+from pipeline.logs.log import OperatorLog
 from pipeline.serving.frames import ModelTold
 
 
@@ -58,10 +59,10 @@ class Kept:
         self.told: list[ModelTold] = []
         self.said: list[str] = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(models, "InferenceManager", lambda name: self.manager)
+            patch.setattr(models, "_Manager", lambda log: self.manager)
             self.models = KeptModels(
                 {} if running else {"m": "/m.yaml"}, dict.fromkeys(running, "/runs/theirs-7"), None, None, (),
-                tell=self._tell, forget=self._forget, say=self.said.append,
+                tell=self._tell, forget=self._forget, say=self.said.append, log=OperatorLog(),
             )  # fmt: skip
 
     async def _tell(self, told: ModelTold) -> None:

@@ -16,6 +16,7 @@ from pipeline.wire.links import MOST_SOCKETS, listen
 from pipeline.wire.messages import Drained, Gone, Message, PeerGone
 from pipeline.wire.status import PipelineStatus
 from shm.owner import OwnerLock
+from tests.entries import lines_of
 
 SECOND = 1_000_000_000
 
@@ -122,7 +123,7 @@ def test_a_stranger_is_answered_once_if_it_lives(outboxes: Outboxes, peer: Peer)
 
 def test_a_line_for_people_is_printed(outboxes: Outboxes, capsys: pytest.CaptureFixture[str]) -> None:
     outboxes.deliver([(SHELL, Log("a client waits"))])
-    assert capsys.readouterr().err == "a client waits\n"
+    assert lines_of(capsys.readouterr().err) == ["warning: a client waits"]
 
 
 def test_there_are_descriptors_for_so_many_clients() -> None:

@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 
 from pipeline.serving.journal import Journal
+from tests.entries import lines_of
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> str:
-    return capsys.readouterr().err
+    return "\n".join(lines_of(capsys.readouterr().err))
 
 
 def test_a_request_is_told_from_verbose_1_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -15,7 +16,7 @@ def test_a_request_is_told_from_verbose_1_on(capsys: pytest.CaptureFixture[str])
     assert lines(capsys) == ""
     journal.settings = {**journal.settings, "log_verbose_level": 1}
     journal.request("GET /v2", 200, 0)
-    assert "verbose: GET /v2: 200, " in lines(capsys)
+    assert "info: GET /v2: 200, " in lines(capsys)
 
 
 def test_a_fault_has_its_traceback_unless_errors_are_not_told(capsys: pytest.CaptureFixture[str]) -> None:

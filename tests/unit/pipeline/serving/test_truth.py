@@ -203,7 +203,7 @@ def test_one_that_dies_again_and_again_is_started_later_and_later_but_always() -
 def test_a_restart_is_told_to_the_operator() -> None:
     truth = of_two()
     died = truth.died(1, "killed by signal 9 (SIGKILL)", 10.0)
-    assert Say("gateway/1 died (killed by signal 9 (SIGKILL)); it is started again") in died
+    assert Say("gateway/1 died (killed by signal 9 (SIGKILL)); it is started again", "warning") in died
     truth.hello(1, VERSION)
     assert truth.ready(1, 11.0) == [Say("gateway/1 serves again")]
 

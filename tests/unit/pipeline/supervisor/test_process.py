@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.logs.entry import Entry
 from pipeline.supervisor.process import ChildProcess, describe_exit
 
 
@@ -40,8 +41,8 @@ def child() -> ChildProcess:
 
 def line(child: ChildProcess) -> str:
     while True:
-        for text in child.read():
-            return text
+        for entry in child.read("s/0"):
+            return entry.text
         time.sleep(0.005)
 
 
@@ -52,15 +53,38 @@ def end(child: ChildProcess) -> int:
     return status
 
 
-def test_last_words_are_marked_where_they_are_read_and_plain_in_its_story() -> None:
-    child = ChildProcess([sys.executable, "-c", "print('before\\n\\x1elast')"], b"boot\n", {})
-    lines: list[str] = []
+SAYS = """
+from pipeline.logs.entry import Entry
+print('before', end='')
+print(Entry('error', 'last', traceback='Traceback\\nwhere').line(), end='')
+print('x' * 5000)
+"""
+
+
+def test_what_a_child_says_and_prints_are_entries_and_plain_in_its_story() -> None:
+    child = ChildProcess([sys.executable, "-c", SAYS], b"boot\n", {})
+    lines: list[Entry] = []
     while child.output is not None:
-        lines += child.read()
+        lines += child.read("s/0")
         time.sleep(0.005)
     end(child)
-    assert lines == ["before", "\x1elast"]
-    assert child.story() == "exit code 0; it printed last:\n    before\n    last"
+    assert lines == [
+        Entry("info", "before", "s/0", printed=True), Entry("error", "last", "s/0", traceback="Traceback\nwhere"),
+        Entry("info", "x" * 2000, "s/0", printed=True),
+    ]  # fmt: skip
+    story = child.story()
+    assert story.startswith("exit code 0; it printed last:\n    before\n    last\n    Traceback\n    where\n    xxx")
+
+
+def test_a_child_that_prints_without_end_keeps_no_one_from_other_work() -> None:
+    child = ChildProcess(["yes"], b"boot\n", {})
+    while not list(child.read("s/0")):
+        time.sleep(0.005)
+    # Each call ends, however fast it prints.
+    for _ in range(3):
+        list(child.read("s/0"))
+    child.send_signal(signal.SIGKILL)
+    end(child)
 
 
 def test_what_a_child_has_started_goes_with_it(child: ChildProcess) -> None:
@@ -79,7 +103,7 @@ def test_a_child_is_born_with_the_signals_blocked_that_all_of_a_run_may_get(chil
     line(child)
     lines = Path(f"/proc/{child.pid}/status").read_text().splitlines()
     blocked = int(next(text for text in lines if text.startswith("SigBlk")).split()[1], 16)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         assert blocked >> (number - 1) & 1
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
     child.send_signal(signal.SIGKILL)

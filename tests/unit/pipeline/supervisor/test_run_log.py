@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StartError
+from pipeline.logs.entry import Entry
+from pipeline.logs.log import OperatorLog
 from pipeline.supervisor import run_log
 from pipeline.supervisor.run_log import LogFile, RunLog, log_path, logged_runs
 
@@ -26,13 +28,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def shown() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def log(shown: list[str]) -> Iterator[RunLog]:
-    with RunLog(lambda level, text: shown.append(f"{level}: {text}")) as log:
+def log() -> Iterator[RunLog]:
+    with RunLog(OperatorLog()) as log:
         yield log
 
 
@@ -44,15 +41,20 @@ def lines_of(path: Path | None) -> list[str]:
 
 
 def test_what_is_shown_is_kept_with_the_time_for_this_user_alone(
-    home: Path, log: RunLog, shown: list[str], capsys: pytest.CaptureFixture[str]
+    home: Path, log: RunLog, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log("info", "before there is a file")
     log.open("detect-7")
     log("warning", "resize/0 died")
-    log.pass_on("resize/0 | printed")
+    log.pass_on(Entry("info", "printed", "resize/0", printed=True))
+    log.pass_on(Entry("info", "a request", "access", raw=True))
+    log("debug", "not kept")
     assert log.ended(1) == 1
-    assert shown == ["info: before there is a file", "warning: resize/0 died"]
-    assert capsys.readouterr().err == "resize/0 | printed\n"
+    assert capfd.readouterr().err.splitlines() == [
+        "info: before there is a file", "warning: resize/0 died", "resize/0 | printed", "a request",
+        "info: ended with exit code 1",
+    ]  # fmt: skip
+    assert log.log.run == "detect-7"
     path = home / "detect-7.log"
     assert path == log_path("detect-7")
     assert lines_of(path) == [
@@ -64,21 +66,30 @@ def test_what_is_shown_is_kept_with_the_time_for_this_user_alone(
 
 
 def test_why_it_could_not_start_is_kept() -> None:
-    log = RunLog(lambda level, text: None)
+    log = RunLog(OperatorLog())
     log.open("detect-7")
     with pytest.raises(StartError), log:
         raise StartError("too little memory")
     assert lines_of(log_path("detect-7"))[-1] == "error: too little memory"
 
 
-def test_a_terminal_that_was_closed_costs_no_line() -> None:
-    def broken(level: str, text: str) -> None:
-        raise BrokenPipeError
-
-    with RunLog(broken) as log:
+def test_of_a_run_of_files_less_is_shown_than_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
+    with RunLog(OperatorLog(least="note")) as log:
         log.open("detect-7")
+        log("info", "ready")
         log("note", "finishing")
-    assert lines_of(log_path("detect-7"))[-1] == "note: finishing"
+    assert capfd.readouterr().err == "note: finishing\n"
+    assert lines_of(log_path("detect-7"))[1:] == ["info: ready", "note: finishing"]
+
+
+def test_a_phase_is_told_when_it_begins() -> None:
+    with RunLog(OperatorLog()) as log:
+        log.open("detect-7")
+        for phase in ("starting", "running", "draining", "draining", "stopping", "stopped"):
+            log.phase(phase)
+    assert [line.partition(",")[0] for line in lines_of(log_path("detect-7"))[1:]] == [
+        "note: draining: what is under way is finished", "info: stopping",
+    ]  # fmt: skip
 
 
 def test_a_full_file_becomes_the_one_before_and_the_one_before_that_goes(tmp_path: Path) -> None:
@@ -139,21 +150,23 @@ def test_a_link_in_place_of_the_file_is_not_written_to(tmp_path: Path) -> None:
     assert (tmp_path / "other").read_text() == ""
 
 
-def test_a_run_goes_on_if_there_is_no_place_for_its_log(home: Path, log: RunLog, shown: list[str]) -> None:
+def test_a_run_goes_on_if_there_is_no_place_for_its_log(home: Path, log: RunLog, capfd: pytest.CaptureFixture[str]) -> None:
     home.parent.mkdir(parents=True)
     home.touch()
     log.open("detect-7")
     log("info", "ready")
+    shown = capfd.readouterr().err.splitlines()
     assert shown == [f"info: no log is kept: {home}/detect-7.log: Not a directory", "info: ready"]
 
 
 def test_a_user_without_a_home_folder_keeps_none(
-    log: RunLog, shown: list[str], monkeypatch: pytest.MonkeyPatch
+    log: RunLog, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", "nowhere")
     log.open("detect-7")
     log("info", "ready")
+    shown = capfd.readouterr().err.splitlines()
     assert (shown, log_path("detect-7"), logged_runs("detect")) == (["info: ready"], None, [])
 
 

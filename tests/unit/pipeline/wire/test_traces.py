@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.wire.messages import Trace
 from pipeline.wire.traces import TRACE_BYTES, packed, parts_of, traces_in
 
-ONE, OTHER = Trace(0, 12, 345, 8, 1 << 40, 77), Trace(300, 0, 4_000_000_000, 1, 0)
+ONE, OTHER = Trace(0, 12, 345, 8, 1 << 40, 77, 1 << 50), Trace(300, 0, 4_000_000_000, 1, 0)
 
 
 def test_traces_are_packed_one_after_the_other() -> None:

@@ -237,11 +237,12 @@ def test_what_fails_is_said_once_with_the_request(bench: Bench) -> None:
         raise ValueError(f"no {batch.rows('x')[0][0]}")
 
     bench.run(Stage(divide), *(bench.order(n, bench.handle(n, 0, 0, 0)) for n in range(1, 4)))
-    first, traceback, again = bench.said
+    first, again = bench.said
     line = divide.__code__.co_firstlineno + 1
-    assert first == f"request 00abc-1 (1.jpg) failed in stage middle: ValueError: no 1 (test_execution.py:{line})"
-    assert traceback.endswith("ValueError: no 1")
-    assert again == f"again, 2 times: ValueError (test_execution.py:{line}), last request 00abc-3 (3.jpg)"
+    assert first.text == f"request 00abc-1 (1.jpg) failed in stage middle: ValueError: no 1 (test_execution.py:{line})"
+    assert first.traceback.endswith("ValueError: no 1")
+    assert (first.level, first.stage, first.requests) == ("error", "middle", ("00abc-1 1.jpg",))
+    assert again.text == f"again, 2 times: ValueError (test_execution.py:{line}), last request 00abc-3 (3.jpg)"
 
 
 @pytest.mark.parametrize("kind", [ValueError, BadInput])
@@ -254,8 +255,9 @@ def test_a_batch_that_fails_though_none_of_its_rows_does_is_said_too(bench: Benc
     outcome = bench.run(Stage(only_one), *(bench.order(n, bench.handle(n, 0, 0, 0)) for n in range(3)))
     assert set(codes(outcome).values()) == {OK}
     said = f"a batch of 3 failed in stage middle: {kind.__name__}: not so many (test_execution.py:"
-    assert bench.said[0].startswith(said)
-    assert "is process right for several rows?" in bench.said[0]
+    assert bench.said[0].text.startswith(said)
+    assert "is process right for several rows?" in bench.said[0].text
+    assert bench.said[0].requests == ()
 
 
 def test_a_stage_knows_the_request_of_each_row(bench: Bench) -> None:
@@ -382,7 +384,9 @@ def test_the_trace_says_how_long_how_many_and_how_much_was_copied(bench: Bench) 
         assert before == Trace(0, 1, 2, 3, 4)
         # Gathered, since one row lies apart: 16 B. Returned: 16 B of y and 8 B of n.
         # None says when it began, so that none has an age.
-        assert own == [Trace(INDEX, 7_000, 1_000, 3, 16 + 16 + 8, 0)]
+        assert own == [Trace(INDEX, 7_000, 1_000, 3, 16 + 16 + 8, 0, own[0].began)]
+    # One batch begins once, whichever row tells of it.
+    assert len({traces_in(notice.trace)[-1].began for notice in outcome.notices} - {0}) == 1
     assert bench.copies == (
         Copied(copies.INPUT, "x", GATHERED, 3 * 16, 1),
         Copied(OUTPUT, "y", RETURNED, 3 * 16, 1),

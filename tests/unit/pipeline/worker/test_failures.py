@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.logs.entry import Entry
 from pipeline.worker.failures import LONGEST_TRACEBACK, Failures, Home, Story, examine, interruption, start_failure
 from stages.classify import TopK
 from stages.errors import BadOption, SpecMismatch
@@ -203,22 +204,30 @@ def story(kind: str, traceback: str = "Traceback ...") -> Story:
     return Story(kind, f"ValueError ({kind})", f"ValueError: bad ({kind})", traceback)
 
 
+def texts(failures: Failures, *, everything: bool = False) -> list[str]:
+    return [entry.text for entry in failures.take(everything=everything)]
+
+
 def test_each_kind_is_shown_once_and_then_counted() -> None:
     clock = Clock()
     failures = Failures(clock)
-    failures.add(story("a.py:1"), "request 1", "work")
-    assert failures.take() == ["request 1 failed in stage work: ValueError: bad (a.py:1)", "Traceback ..."]
+    failures.add(story("a.py:1"), "a-1", "work")
+    (first,) = failures.take()
+    assert first == Entry(
+        "error", "request a-1 failed in stage work: ValueError: bad (a.py:1)", "", "work", ("a-1",),
+        traceback="Traceback ...",
+    )  # fmt: skip
     for number in range(2, 6):
-        failures.add(story("a.py:1"), f"request {number}", "work")
-    failures.add(story("b.py:2", ""), "request 6", "work")
+        failures.add(story("a.py:1"), f"a-{number}", "work")
+    failures.add(story("b.py:2", ""), "a-6", "work")
     clock.now += 1_000_000_000
-    assert failures.take() == ["request 6 failed in stage work: ValueError: bad (b.py:2)"]
+    assert texts(failures) == ["request a-6 failed in stage work: ValueError: bad (b.py:2)"]
     clock.now += 5_000_000_000
-    assert failures.take() == ["again, 4 times: ValueError (a.py:1), last request 5"]
+    assert texts(failures) == ["again, 4 times: ValueError (a.py:1), last request a-5"]
     assert failures.take(everything=True) == []
-    failures.add(story("a.py:1"), "request 7", "work")
+    failures.add(story("a.py:1"), "a-7", "work")
     assert failures.take() == []
-    assert failures.take(everything=True) == ["again, once: ValueError (a.py:1), last request 7"]
+    assert texts(failures, everything=True) == ["again, once: ValueError (a.py:1), last request a-7"]
     assert failures.count == 7
 
 
@@ -227,8 +236,8 @@ def test_of_very_many_kinds_the_oldest_are_forgotten_and_none_is_uncounted() -> 
     failures = Failures(clock)
     for number in range(1000):
         for _ in range(2):
-            failures.add(story(f"a.py:{number}"), f"request {number}", "work")
-    lines = failures.take(everything=True)
+            failures.add(story(f"a.py:{number}"), f"a-{number}", "work")
+    lines = texts(failures, everything=True)
     assert sum(line.startswith("again, once: ") for line in lines) == 1000
     assert sum(line.startswith("request ") for line in lines) == 1000
     assert len(failures._kinds) <= 64

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.logs.telling import tell_entry
 from pipeline.worker import logs
 from stages.loading import load_stage
+from tests.entries import lines_of
 
 
 class Worker:
@@ -20,16 +22,17 @@ class Worker:
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self.stage = ""
         self.labels: Sequence[str] = ()
+        self.least = "info"
         self._capsys = capsys
 
     def install(self, *packages: str) -> None:
         # pytest adds its own handlers before each phase of a test, and takes them away after it.
         logging.getLogger().handlers[:] = []
-        logs.install(lambda: (self.stage, self.labels), packages)
+        logs.install(lambda: (self.stage, self.labels), packages, tell_entry, self.least)
 
     @property
     def lines(self) -> list[str]:
-        return self._capsys.readouterr().err.splitlines()
+        return lines_of(self._capsys.readouterr().err)
 
 
 @pytest.fixture
@@ -97,6 +100,20 @@ def test_info_is_shown_of_the_stages_own_code_and_warnings_of_libraries(worker: 
     assert worker.lines == ["INFO a: hello", "WARNING d: hello", "INFO mine.stage: hello"]
 
 
+def test_the_level_of_the_runs_log_is_that_of_the_stages_own_code_and_raises_that_of_libraries(worker: Worker) -> None:
+    worker.least = "debug"
+    worker.install("mine")
+    log_from("/home/me/app/stage.py", logging.DEBUG, name="a")
+    log_from("/venv/lib/python3.11/site-packages/torch/nn.py", logging.INFO, name="b")
+    assert worker.lines == ["DEBUG a: hello"]
+    worker.least = "error"
+    worker.install("mine")
+    log_from("/home/me/app/stage.py", logging.WARNING, name="a")
+    log_from("/venv/lib/python3.11/site-packages/torch/nn.py", logging.WARNING, name="b")
+    log_from("/home/me/app/stage.py", logging.ERROR, name="a")
+    assert worker.lines == ["ERROR a: hello"]
+
+
 @pytest.mark.parametrize(("level", "shown"), [("debug", 4), ("INFO", 3), ("30", 2), (" error ", 1)])
 def test_the_variable_sets_the_level_of_all(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, level: str, shown: int
@@ -113,7 +130,7 @@ def test_a_level_that_is_none_is_told_and_ignored(worker: Worker, monkeypatch: p
     worker.install()
     logging.getLogger("app").info("hello")
     assert worker.lines == [
-        "TRTLAB_LOG_LEVEL=loud: expected DEBUG, INFO, WARNING, ERROR or a number; ignored",
+        "warning: TRTLAB_LOG_LEVEL=loud: expected DEBUG, INFO, WARNING, ERROR or a number; ignored",
         "INFO app: hello",
     ]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.worker.overdue import Overdue
+from tests.entries import entries_of
 
 FILE = Path(__file__).name
 
@@ -16,7 +17,7 @@ def test_what_takes_long_is_told_with_the_line_it_is_at(capsys: pytest.CaptureFi
         while said.count("\n") < 2:
             threading.Event().wait(0.05)  # as a lock that is never free
             said += capsys.readouterr().err
-    first, second = said.splitlines()
+    first, second = [entry.text for entry in entries_of(said)]
     assert first.startswith("stage work: its setup has taken 0.01 s so far, and is at ")
     assert f"{FILE}:" in first
     assert "(test_what_takes_long_is_told_with_the_line_it_is_at)" in first

@@ -16,8 +16,8 @@ def filled(found: Spread) -> dict[float, int]:
 
 def test_each_row_counts_once_and_has_its_trace() -> None:
     times = Times(3)
-    made = [times.trace(waited, 900, 2, 7) for waited in (100, 101)]
-    assert traces_in(b"".join(made)) == [Trace(3, 100, 900, 2, 7), Trace(3, 101, 900, 2, 7)]
+    made = [times.trace(waited, 900, 2, 7, began=5) for waited in (100, 101)]
+    assert traces_in(b"".join(made)) == [Trace(3, 100, 900, 2, 7, 0, 5), Trace(3, 101, 900, 2, 7, 0, 5)]
     assert (filled(times.queue()), times.queue().sum_us) == ({0.0001: 1, 0.00025: 1}, 201)
     assert (filled(times.compute()), times.compute().sum_us) == ({0.001: 2}, 1800)
 

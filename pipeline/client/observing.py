@@ -1,0 +1,100 @@
+"""Observing: a process that watches which requests of a run end, without being one of its clients.
+
+    Observer ──Observe, again and again──▶ scheduler ──Observed──▶ Observer
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from pipeline.errors import Unavailable
+from pipeline.wire.address import SCHEDULER, Address
+from pipeline.wire.group import hold_lock, no_place
+from pipeline.wire.links import connect, listen
+from pipeline.wire.messages import Message, Observe, Observed
+from shm.errors import NotInGroup
+
+__all__ = ["Observer"]
+
+_ASK_AGAIN_S = 1.0
+"""The scheduler is dead or busy, or has answered too many strangers just now."""
+
+
+class Observer:
+    """A `with` block in which a run is watched. From the first question on, the scheduler keeps what ends.
+
+    Args:
+        run_dir: its folder.
+        also: other addresses of this process, whose messages `take` returns too.
+
+    Raises:
+        Unavailable: no process of this user can be reached there.
+    """
+
+    def __init__(self, run_dir: Path, also: Iterable[Address] = ()) -> None:
+        self._number = secrets.randbits(63)
+        self._run_dir = run_dir
+        own = Address.client(self._number)
+        try:
+            self._lock = hold_lock(run_dir, own)
+        except (OSError, NotInGroup) as error:
+            raise no_place(run_dir, error) from error
+        try:
+            self._inbox = listen(run_dir, own, *also)
+            self._outbox = connect(run_dir, SCHEDULER)
+        except BaseException:
+            self._lock.release()
+            raise
+        #: The number of the last answer that was taken in.
+        self._seen = 0
+        self._asked_at = float("-inf")
+
+    def ask(self) -> None:
+        """Ask what has ended, unless the answer to an earlier question may still come."""
+        now = time.monotonic()
+        if now - self._asked_at >= _ASK_AGAIN_S:
+            if self._asked_at > 0:
+                # Another scheduler may have taken the place of the one that was asked.
+                self._outbox.close()
+                self._outbox = connect(self._run_dir, SCHEDULER)
+            self._asked_at = now
+            self._outbox.send(Observe(self._number, self._seen))
+
+    def take(self, timeout_s: float) -> tuple[list[Observed], list[Message]]:
+        """What has come within so many seconds, or until something has: answers, each once, and other messages.
+
+        Raises:
+            Unavailable: the scheduler keeps nothing for this observer, and says why.
+        """
+        found: list[Observed] = []
+        others: list[Message] = []
+        for message in self._inbox.receive(int(timeout_s * 1000)):
+            if isinstance(message, Observed):
+                if message.refused:
+                    raise Unavailable(f"{self._run_dir.name} cannot be watched: {message.refused}")
+                self._asked_at = float("-inf")
+                # A new scheduler begins with 1 again.
+                if message.number not in (0, self._seen):
+                    self._seen = message.number
+                    found.append(message)
+            elif isinstance(message, Message):
+                others.append(message)
+        return found, others
+
+    def close(self) -> None:
+        """The scheduler forgets this observer by itself."""
+        self._outbox.close()
+        self._inbox.close()
+        self._lock.release()
+
+    def __enter__(self) -> Observer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,89 @@
+"""The access process: a line for each request that has ended, into the run's log (`--access-log`).
+
+    scheduler ──what has ended, when it is asked──▶ access ──lines──▶ supervisor ──▶ stderr, or the log file
+
+It asks some times a second, and goes on only when its lines are written. So if the log is slow, this process waits, and
+the scheduler, which waits for nothing, keeps what it has room for and counts the rest: that number is a line, too.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+
+from pipeline.client.observing import Observer
+from pipeline.logs.access import access_json, access_text
+from pipeline.logs.entry import RAW_MARK
+from pipeline.logs.forms import time_of
+from pipeline.logs.settings import LogSettings
+from pipeline.logs.telling import tell
+from pipeline.processes.child import Boot, boot
+from pipeline.wire.address import SCHEDULER, Address
+from pipeline.wire.messages import Observed, Stop
+from pipeline.wire.run_dir import lock_path
+from shm.owner import Alive, probe
+
+__all__ = ["lines_of", "main"]
+
+_EVERY_S = 0.1
+_LAST_LOOK_S = 0.5
+#: For the scheduler's last word, once the run ends; the supervisor waits for 5 s.
+_LAST_S = 4.0
+
+
+def lines_of(found: Observed, boot_: Boot, settings: LogSettings, now: float, now_ns: int) -> list[str]:
+    """The lines of what has been observed.
+
+    Args:
+        found: it.
+        boot_: has the names of the pipeline, its stages and the run.
+        settings: how the log is written.
+        now: seconds since 1970.
+        now_ns: the same moment, in monotonic nanoseconds.
+    """
+    stages = [stage.name for stage in boot_.plan.stages]
+    lines = []
+    for ended in found.ended:
+        at = now - (now_ns - ended.ended) / 1e9
+        if settings.format == "json":
+            lines.append(access_json(ended, stages, at, boot_.plan.name, boot_.run_dir.name))
+        else:
+            timed = settings.format or settings.file
+            lines.append((f"{time_of(at)} " if timed else "") + access_text(ended, stages))
+    return lines
+
+
+def _write(lines: list[str]) -> None:
+    text = "".join(f"{RAW_MARK}{line}\n" for line in lines).encode(errors="backslashreplace")
+    while text:
+        text = text[os.write(1, text) :]
+
+
+def main() -> None:
+    """Entry point of the process."""
+    boot_ = boot()
+    made = partial(lines_of, boot_=boot_, settings=LogSettings(**boot_.extra))
+    stop_at = None
+    with Observer(boot_.run_dir, [Address("access")]) as observer:
+        while stop_at is None or time.monotonic() < stop_at:
+            observer.ask()
+            # Asked first: what it has said is read after it has ended.
+            over = stop_at is not None and not isinstance(probe(lock_path(boot_.run_dir, SCHEDULER)), Alive)
+            answers, others = observer.take(_LAST_LOOK_S if over else _EVERY_S)
+            for answer in answers:
+                if answer.lost:
+                    tell("warning", f"{answer.lost} requests are missing here: the log was too slow for them")
+                _write(made(answer, now=time.time(), now_ns=time.monotonic_ns()))
+                if answer.last:
+                    return
+            if stop_at is None and any(isinstance(other, Stop) for other in others):
+                stop_at = time.monotonic() + _LAST_S
+            if over and not answers:
+                return
+            if answers and not answers[-1].ended and stop_at is None:
+                time.sleep(_EVERY_S)
+
+
+if __name__ == "__main__":
+    main()
