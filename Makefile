@@ -50,7 +50,7 @@ test: $(VENV)/.dev  ## set up what is missing, then pass the test suite
 # What is passed once more with `link: ring` in the configs of the tests.
 OVER_RINGS := $(wildcard $(addprefix tests/faults/test_,aio.py dead_clients.py rings.py idle_clients.py \
 	killed_scheduler.py killed_workers.py removed_run_folders.py shared_clients.py)) \
-	$(addprefix tests/integration/test_,clients.py interrupted_sharing.py shared_clients.py)
+	$(addprefix tests/integration/test_,aio.py clients.py interrupted_sharing.py shared_clients.py)
 # What cannot be fetched (see `make test-build` and FOREIGN) has its tests skipped, and they say so.
 test-foreign: $(VENV)/.dev  ## pass the tests that need a package index (models, TensorRT-RTX, Triton, a browser) or minutes
 	@for part in $(RTX) $(FOREIGN); do \
@@ -93,7 +93,10 @@ SCHEMATHESIS  := build/schemathesis
 BROWSER       := build/browser
 RTSP_SERVER   := build/rtsp-server
 PEERS         := build/peers
-FOREIGN       := $(TRITON) $(TRITON_CLIENT) $(ANALYZER) $(MOSEC) $(MLSERVER) $(KSERVE) $(SCHEMATHESIS) $(BROWSER) $(RTSP_SERVER)
+FRIGATE       := build/frigate
+FRIGATE_COMMIT := e3fa70189324e5eb3b1dba756c153f6696f457de
+FOREIGN       := $(TRITON) $(TRITON_CLIENT) $(ANALYZER) $(MOSEC) $(MLSERVER) $(KSERVE) $(SCHEMATHESIS) $(BROWSER) \
+	$(RTSP_SERVER) $(FRIGATE)
 PYTHON_3_11    = $(shell for python in python3.11 python3 $(VENV)/bin/python; do \
 	"$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
 	&& { command -v "$$python"; break; }; done)
@@ -241,6 +244,15 @@ $(BROWSER)/.there: | $(VENV)/bin/python
 		[ "$$(id -u)" = 0 ] && command -v apt-get && apt-get update -qq \
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium; } >&2 \
 		|| PYTHONPATH=$(BROWSER) PLAYWRIGHT_BROWSERS_PATH=$(BROWSER) $(VENV)/bin/python -m playwright install chromium
+	@touch $@
+
+# Two files of it: the detector that connects to `pipeline detector`, and its base.
+$(FRIGATE)/.there:
+	@mkdir -p $(FRIGATE)
+	@for file in plugins/zmq_ipc.py detection_api.py; do \
+		curl -fsSL --max-time 60 -o $(FRIGATE)/$${file##*/} \
+			https://raw.githubusercontent.com/blakeblackshear/frigate/$(FRIGATE_COMMIT)/frigate/detectors/$$file || exit; \
+	done
 	@touch $@
 
 $(MLSERVER)/.there: | $(VENV)/bin/python

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.metrics.buckets import LOAD_RATIO, ROWS, SECONDS
-from pipeline.metrics.catalogue import GATEWAY_METRICS, METRICS, PROCESS_METRICS, Metric
+from pipeline.metrics.catalogue import DETECTOR_METRICS, GATEWAY_METRICS, METRICS, PROCESS_METRICS, Metric
 
 __all__ = ["render"]
 
@@ -82,6 +82,12 @@ def render() -> str:
                 PROCESS_METRICS,
             ),
             *_table("Of the gateways", "Sums over all gateways of one `pipeline serve`.", GATEWAY_METRICS),
+            *_table(
+                "Of a detector for Frigate",
+                "`pipeline detector --metrics FILE` writes them every 5 s, for a textfile collector\n"
+                "([frigate.md](frigate.md)). Each has the label `pipeline`, too.",
+                DETECTOR_METRICS,
+            ),
             _BUCKETS + "\n".join(buckets),
             "",
         ]

@@ -2,6 +2,7 @@
 
     byte 0        head   bytes ever written: the writer's word
     byte 128      tail   bytes ever read: the reader's word
+    byte 136      awake  not 0: the reader will look at the head before it sleeps, and needs no bell: the reader's word
     byte 256 ...  data   `capacity` bytes; byte n of the stream lies at n % capacity
 
         data   ┌──────────┬───────────────────────────────┬──────────┐
@@ -30,6 +31,19 @@ order, and does not let a store overtake an earlier load (Intel SDM volume 3, 9.
 instructions and the store after it, 9.2.4.3). CPython executes the two as two calls of C functions, in the order of the
 program, and an item of a memoryview of format "Q" is stored by one instruction of 8 aligned bytes, so no half of a
 word is ever seen. ARM orders neither: `why_no_rings` says whether this machine does.
+
+**No wake-up is lost.** A writer rings a bell (of its own, outside of this module) only if the reader sleeps:
+
+    writer   W1 head = n              reader   R1 awake = 0
+             W2 fence                          R2 fence
+             W3 awake == 0: ring               R3 head is what was read: sleep until the bell, otherwise take
+
+The reader would sleep on without a bell if R3 did not see W1, and W3 did not see R1. With the fences that cannot be: W1
+is seen before W3 looks, and R1 before R3 looks, so of W3 and R3, the one that looks last sees the other side's word.
+Without them it can be, on x86 too: a processor lets a load overtake an earlier store to another place. The fence is a
+lock that is free, taken once (`Fence`): CPython takes it by a compare-and-exchange, a locked instruction on x86, which
+no load and no store passes (the same manual, 9.2.2 and 9.2.3.9). A reader that lies with its word is not woken, and
+harms no other process.
 """
 
 from __future__ import annotations
@@ -37,16 +51,17 @@ from __future__ import annotations
 import os
 import platform
 import struct
+import threading
 
 from shm.errors import RingBroken
 
-__all__ = ["HEADER_BYTES", "RingReader", "RingWriter", "framed", "why_no_rings"]
+__all__ = ["HEADER_BYTES", "Fence", "RingReader", "RingWriter", "framed", "why_no_rings"]
 
 HEADER_BYTES = 256
 """Before the data. Head and tail are 128 bytes apart: processors fetch lines of 64 bytes in pairs."""
 
 #: Positions of the words, in words.
-_HEAD, _TAIL = 0, 16
+_HEAD, _TAIL, _AWAKE = 0, 16, 17
 
 _LENGTH = struct.Struct("<I")
 
@@ -73,6 +88,24 @@ def why_no_rings(machine: str = "") -> str:
 def framed(frame: bytes) -> bytes:
     """What is written for a frame: its length, and its bytes."""
     return _LENGTH.pack(len(frame)) + frame
+
+
+class Fence:
+    """Between a store and a load that must not overtake it, on machines that can have rings."""
+
+    def __init__(self) -> None:
+        # Of one user only, so it is free. Not a mutex of the C library, which may do without the locked instruction in
+        # a process of one thread; CPython's locks are semaphores, which never do.
+        self._lock = threading.Lock()
+
+    def pass_(self) -> None:
+        """All stores before this call are seen by others before any load after it looks."""
+        lock = self._lock
+        if not lock.acquire(False):
+            # A call that was interrupted, or a fork in the middle of one, has left it taken.
+            lock = self._lock = threading.Lock()
+            lock.acquire(False)
+        lock.release()
 
 
 class _End:
@@ -103,6 +136,7 @@ class RingWriter(_End):
         self.position = 0
         """Bytes ever written: where the next one goes."""
         self._tail = 0
+        self._fence = Fence()
 
     def write(self, data: bytes, begin: int = 0) -> int:
         """Write as much of `data`, from byte `begin` on, as there is room for; how many bytes that was.
@@ -126,6 +160,12 @@ class RingWriter(_End):
         self._words[_HEAD] = head
         return count
 
+    def must_ring(self) -> bool:
+        """Whether the reader may be asleep, and so must hear the bell of what was written until now."""
+        # First: a reader that falls asleep just now sees the head, or this sees that it does.
+        self._fence.pass_()
+        return not self._words[_AWAKE]
+
 
 class RingReader(_End):
     """The reading end.
@@ -147,6 +187,19 @@ class RingReader(_End):
         """Whether `take` may have something."""
         tail, buffer, begin, end = self._state
         return self._words[_HEAD] != tail or self._is_whole(buffer, begin, end)
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether there are bytes that were not taken in yet. It looks at the writer's word alone."""
+        return self._words[_HEAD] != self._state[0]
+
+    def wake(self) -> None:
+        """Promise to look at `has_grown` before falling asleep: until then, the writer needs not ring."""
+        self._words[_AWAKE] = 1
+
+    def doze(self) -> None:
+        """Take that promise back. Then, after a fence, `has_grown` must be looked at before sleeping."""
+        self._words[_AWAKE] = 0
 
     def take(self, most: int) -> list[bytes]:
         """The next frames, at most so many, in their order; none if no whole one is here.

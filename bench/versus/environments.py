@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
-    "ANALYZER", "KSERVE", "MLSERVER", "MOSEC", "TRITON", "TRITON_CLIENT", "MissingEnvironment", "python_of", "required",
+    "ANALYZER", "FRIGATE", "KSERVE", "MLSERVER", "MOSEC", "TRITON", "TRITON_CLIENT", "MissingEnvironment", "python_of",
+    "required",
 ]  # fmt: skip
 
 _BUILD = Path(__file__).resolve().parents[2] / "build"
@@ -16,6 +17,7 @@ ANALYZER = _BUILD / "perf-analyzer"
 MOSEC = _BUILD / "mosec"
 MLSERVER = _BUILD / "mlserver"
 KSERVE = _BUILD / "kserve"
+FRIGATE = _BUILD / "frigate"
 
 
 class MissingEnvironment(RuntimeError):

@@ -58,7 +58,10 @@ def _show(prepared: Preparation, console: Console) -> None:
     plan = prepared.plan
     console.print(Text(f"{plan.name}  {plan.config_path}", style="bold" if console.is_terminal else ""))
     console.print(_machine(prepared.machine))
-    console.print(f"link: {plan.link}")
+    console.print(f"link: {plan.link}{', ' * bool(prepared.spinning)}{prepared.spinning}")
+    if rings := prepared.budget.rings:
+        nbytes = format_bytes(prepared.budget.ring_bytes)
+        console.print(f"rings: up to {rings} with one client, {nbytes} of memory beside the segments")
     for table in (
         _stages(plan, console),
         _edges(plan, console),

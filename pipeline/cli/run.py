@@ -219,9 +219,8 @@ def run_in_processes(
 
 def _warn(prepared: Preparation, log: Callable[[str, str], None]) -> None:
     """Say what is other than the config says, or slower than it need be."""
-    for name, note in prepared.notes:
-        if name == "link":
-            log("warning", f"link: {note}")
+    for level, note in prepared.of_link:
+        log(level, f"link: {note}")
     segments = prepared.loaded.config.segments
     if not isinstance(segments, str) and (disk := disk_under(segments.dir)) is not None:
         why = f"{segments.dir} is on {disk}, a disk, to which the kernel writes each slot"

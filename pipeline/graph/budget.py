@@ -15,6 +15,7 @@ from pipeline.config.quantities import format_bytes
 from pipeline.errors import StartError
 from pipeline.graph.plan import INGRESS, Plan, producer_of
 from pipeline.topology.memory import MemoryLimits
+from pipeline.wire.handover import RING_BYTES
 from shm.layout import SegmentLayout, ceil_div
 
 #: What a process takes before it computes anything: the interpreter, numpy, zmq. 19 MiB of anonymous memory (RssAnon)
@@ -30,6 +31,9 @@ _SUPERVISOR_THREADS = 3
 #: libzmq aborts the process that runs out of them, so what is needed for a moment (4 at a spawn) is among its own.
 _OWN_FILES = 19
 _CHILD_FILES = 5
+
+#: Rings of one client: from it to the scheduler, and back.
+_CLIENT_RINGS = 2
 
 __all__ = ["Budget", "BudgetLimit", "BudgetLine", "make_budget"]
 
@@ -82,11 +86,18 @@ class Budget:
     limits: tuple[BudgetLimit, ...]
     weights: Mapping[str, int] = field(default_factory=dict)
     """Bytes of the files of models that each of a stage's workers will hold in memory, by the stage's name."""
+    rings: int = 0
+    """How many rings there are once each process has sent to each that it may send to, with one client."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of all segments."""
         return sum(line.nbytes for line in self.lines)
+
+    @property
+    def ring_bytes(self) -> int:
+        """Bytes of these rings. They lie beside the segments, in memory without a name: not in /dev/shm."""
+        return self.rings * RING_BYTES
 
     def refuse(self) -> None:
         """Say what does not fit.
@@ -123,14 +134,38 @@ def make_budget(plan: Plan, memory: MemoryLimits, weights: Mapping[str, int] | N
     )
     total = sum(line.nbytes for line in lines)
     largest = max(line.nbytes for line in lines)
+    rings = _rings(plan)
     limits = [
-        *_limits(plan, total, largest, memory),
-        *_limits_of_processes(plan, total, memory, weights or {}),
+        *_limits(plan, total, largest, rings * RING_BYTES, memory),
+        *_limits_of_processes(plan, total, rings * RING_BYTES, memory, weights or {}),
     ]
-    return Budget(lines, tuple(limits), weights or {})
+    return Budget(lines, tuple(limits), weights or {}, rings)
 
 
-def _limits(plan: Plan, total: int, largest: int, memory: MemoryLimits) -> Iterator[BudgetLimit]:
+def _rings(plan: Plan) -> int:
+    """One for each pair of a process that sends and a worker, scheduler or client that receives."""
+    if plan.link != "ring":
+        return 0
+    processes = {stage: stages for stages in plan.processes for stage in stages}
+    # A camera's source is a client, too.
+    count = _CLIENT_RINGS * (1 + len(plan.cameras)) + sum(len(stage.workers) for stage in plan.stages)
+    count += sum(len(plan.stages[stages[0]].workers) for stages in plan.processes)
+    numbers = {stage.name: index for index, stage in enumerate(plan.stages)}
+    # A process hands on to the workers of a later stage, whichever of its own stages has computed.
+    ways = {
+        (processes[numbers[before]], index)
+        for index, stage in enumerate(plan.stages)
+        for before in stage.after
+    }
+    for senders, receiver in ways:
+        replicas = len(plan.stages[senders[0]].workers)
+        # To the one in itself a process hands on without a message.
+        others = len(plan.stages[receiver].workers) - (receiver in senders)
+        count += replicas * others
+    return count
+
+
+def _limits(plan: Plan, total: int, largest: int, rings: int, memory: MemoryLimits) -> Iterator[BudgetLimit]:
     if plan.segment_kind != "sysv":
         more = ceil_div(2 * total, 1 << 20)
         if plan.segment_dir:
@@ -149,11 +184,11 @@ def _limits(plan: Plan, total: int, largest: int, memory: MemoryLimits) -> Itera
     if memory.address_space is not None:
         yield BudgetLimit("address space (ulimit -v)", total, memory.address_space, "raise ulimit -v")
     if memory.available is not None:
-        yield BudgetLimit("available memory", total, memory.available, "free memory on this host")
+        yield BudgetLimit("available memory", total + rings, memory.available, "free memory on this host")
 
 
 def _limits_of_processes(
-    plan: Plan, total: int, memory: MemoryLimits, weights: Mapping[str, int]
+    plan: Plan, total: int, rings: int, memory: MemoryLimits, weights: Mapping[str, int]
 ) -> Iterator[BudgetLimit]:
     # The scheduler is one, too.
     children = 1 + sum(len(plan.stages[stages[0]].workers) for stages in plan.processes)
@@ -162,7 +197,9 @@ def _limits_of_processes(
         why = f"{format_bytes(total)} of slots, {format_bytes(_PROCESS_BYTES)} for each of {children} processes"
         if models:
             why += f", {format_bytes(models)} for the weights of models"
-        needed = total + children * _PROCESS_BYTES + models
+        if rings:
+            why += f", {format_bytes(rings)} for rings"
+        needed = total + children * _PROCESS_BYTES + models + rings
         raise_it = "raise the container's memory limit"
         yield BudgetLimit("cgroup memory left", needed, memory.cgroup_headroom, raise_it, why)
     if memory.open_files is not None:

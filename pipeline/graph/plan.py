@@ -268,6 +268,8 @@ class Plan:
     """The group whose members may be clients although they are other users; None: clients are this user's."""
     link: Literal["zmq", "ring"] = "zmq"
     """What carries the messages of requests."""
+    spins: bool = False
+    """Whether the scheduler and the workers look at their rings for a while before they sleep."""
     drain_s: float = 10.0
     """How long a drain may take before what is unfinished is given up."""
     deadline_ms: float | None = None

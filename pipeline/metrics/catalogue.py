@@ -12,7 +12,7 @@ restarted. Names follow Prometheus' conventions: base units, `_total` for counte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -30,7 +30,7 @@ from pipeline.wire.status import (
     WorkerStatus,
 )
 
-__all__ = ["GATEWAY_METRICS", "METRICS", "PROCESS_METRICS", "Metric"]
+__all__ = ["DETECTOR_METRICS", "GATEWAY_METRICS", "METRICS", "PROCESS_METRICS", "Metric"]
 
 Sample = tuple[tuple[str, ...], "float | HistogramStatus"]
 """Values of the labels, in their order, and the value; a histogram's is its buckets."""
@@ -278,3 +278,13 @@ GATEWAY_METRICS: tuple[Metric[Traffic], ...] = (
     ),
 )  # fmt: skip
 """Sums over all gateways, in the order in which they are rendered."""
+
+DETECTOR_METRICS: tuple[Metric[Mapping[str, int]], ...] = (
+    Metric(
+        "trtlab_detector_frames", "counter",
+        "Frames that Frigate has sent to `pipeline detector`, by outcome: OK; Late, not answered in time; Gone, "
+        "answered in time, but the connection was gone; or the code of an error.",
+        ("outcome",), lambda outcomes: (((outcome,), count) for outcome, count in outcomes.items()),
+    ),
+)  # fmt: skip
+"""Of one `pipeline detector`, in the order in which they are rendered."""

@@ -11,12 +11,12 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
 from pipeline.metrics.buckets import labelled
-from pipeline.metrics.catalogue import GATEWAY_METRICS, METRICS, PROCESS_METRICS, Metric
+from pipeline.metrics.catalogue import DETECTOR_METRICS, GATEWAY_METRICS, METRICS, PROCESS_METRICS, Metric
 from pipeline.metrics.processes import ProcessUsage
 from pipeline.metrics.traffic import Traffic
 from pipeline.wire.status import HistogramStatus, PipelineStatus
 
-__all__ = ["CONTENT_TYPE", "render", "render_processes", "render_traffic"]
+__all__ = ["CONTENT_TYPE", "render", "render_frames", "render_processes", "render_traffic"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Of what is rendered."""
@@ -60,6 +60,16 @@ def render_processes(found: Mapping[str, Sequence[ProcessUsage]]) -> str:
 def render_traffic(traffic: Traffic) -> str:
     """All metrics of the gateways, as `render` does."""
     return _text(GATEWAY_METRICS, "", [((), traffic)])
+
+
+def render_frames(pipeline: str, outcomes: Mapping[str, int]) -> str:
+    """All metrics of a `pipeline detector`, as `render` does.
+
+    Args:
+        pipeline: its name.
+        outcomes: how many frames ended in which way.
+    """
+    return _text(DETECTOR_METRICS, "pipeline", [((pipeline,), outcomes)])
 
 
 def _text(metrics: Iterable[Metric[_S]], of: str, subjects: Sequence[tuple[tuple[str, ...], _S]]) -> str:

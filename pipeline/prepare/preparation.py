@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from pipeline.config.loader import LoadedConfig, load_config
 from pipeline.config.quantities import format_bytes
@@ -17,10 +18,12 @@ from pipeline.feeding.pictures import check_pictures
 from pipeline.graph.budget import Budget, make_budget
 from pipeline.graph.plan import Plan
 from pipeline.graph.planning import make_plan
+from pipeline.graph.spinning import why_no_spinning
 from pipeline.prepare.describing import describe_stages
 from pipeline.prepare.weights import weights_of
 from pipeline.topology.machine import Machine, read_machine
 from pipeline.topology.memory import free_in
+from pipeline.wire.spinning import SPIN_NS
 from shm.ring import why_no_rings
 
 __all__ = ["Preparation", "prepare", "prepare_loaded"]
@@ -37,8 +40,17 @@ class Preparation:
     machine: Machine
     plan: Plan
     budget: Budget
+    spinning: str = ""
+    """With rings: whether receivers look at them before they sleep, or why not; for a person. Otherwise empty."""
     notes: tuple[tuple[str, str], ...] = ()
     """(stage, what a person should know of it beside its specs); or ("link", why it is another one)."""
+
+    @property
+    def of_link(self) -> list[tuple[Literal["info", "warning"], str]]:
+        """What the log of the run says of its link, and how grave it is."""
+        found: list[tuple[Literal["info", "warning"], str]]
+        found = [("warning", note) for name, note in self.notes if name == "link"]
+        return [*found, ("info", f"ring, {self.spinning}")] if self.spinning else found
 
 
 def prepare(
@@ -79,8 +91,13 @@ def prepare_loaded(loaded: LoadedConfig, machine: Machine | None = None) -> Prep
     if plan.link == "ring" and (why := why_no_rings()):
         plan = replace(plan, link="zmq")
         notes += (("link", f"zmq in place of ring: {why}"),)
+    spinning = ""
+    if plan.link == "ring":
+        why = why_no_spinning(plan, machine.cpus)
+        spinning = f"no spinning: {why}" if why else f"spinning up to {SPIN_NS // 1000} us before a wait"
+        plan = replace(plan, spins=not why)
     memory = machine.memory
     if plan.segment_dir:
         memory = replace(memory, shm_free=free_in(plan.segment_dir))
     budget = make_budget(plan, memory, weights_of(plan, descriptions))
-    return Preparation(loaded, machine, plan, budget, notes)
+    return Preparation(loaded, machine, plan, budget, spinning, notes)

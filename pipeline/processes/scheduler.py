@@ -51,7 +51,7 @@ class _SchedulerShell:
             ),
         )
         self._lock = hold_lock(boot.run_dir, SCHEDULER)
-        self._inbox = listen(boot.run_dir, SCHEDULER, link=plan.link)
+        self._inbox = listen(boot.run_dir, SCHEDULER, link=plan.link, polled=True, spins=plan.spins)
         self._outboxes = Outboxes(boot.run_dir, self._inbox)
         #: The stages that are not ready, as was told; None: it was never ready.
         self._reasons: set[str] | None = None

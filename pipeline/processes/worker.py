@@ -305,7 +305,9 @@ def main() -> None:
         # Before anything starts threads, which inherit it. Some sandboxes refuse it; then the worker runs on any CPU.
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, placed.cpus)
-    socket = listen(boot_.run_dir, *(Address.worker(post.number) for post in boot_.posts), link=boot_.plan.link)
+    plan = boot_.plan
+    addresses = [Address.worker(post.number) for post in boot_.posts]
+    socket = listen(boot_.run_dir, *addresses, link=plan.link, polled=True, spins=plan.spins)
     supervisor = connect(boot_.run_dir, SUPERVISOR)
     process = None
     status = 0

@@ -22,6 +22,7 @@ A kernel that names no user for a connection (SO_PEERCRED) names 65534, which is
 from __future__ import annotations
 
 import array
+import mmap
 import os
 import socket
 import struct
@@ -31,10 +32,12 @@ from pipeline.errors import WireError
 from pipeline.wire.codec import MAX_FRAME_BYTES
 from shm import sealed
 from shm.errors import SegmentCorrupt
+from shm.layout import ceil_div
 from shm.ring import HEADER_BYTES, RingReader, RingWriter
 
 __all__ = [
-    "ASK_ROOM", "CAPACITY", "ROOM", "RUNG", "TAKEN", "Given", "Peer", "give", "heard", "peer_of", "receive", "say",
+    "ASK_ROOM", "CAPACITY", "RING_BYTES", "ROOM", "RUNG", "TAKEN", "Given", "Peer", "give", "heard", "peer_of",
+    "receive", "say",
 ]  # fmt: skip
 
 CAPACITY = 64 * 1024
@@ -44,6 +47,10 @@ _RING, _RING_AND_BELL = b"trtlab ring 1", b"trtlab ring 1 and its bell"
 TAKEN, ASK_ROOM, ROOM, RUNG = b"k", b"?", b"r", b"!"
 
 _SIZE = HEADER_BYTES + CAPACITY
+
+RING_BYTES = ceil_div(_SIZE, mmap.PAGESIZE) * mmap.PAGESIZE
+"""The memory that a ring takes, all of it from its handover on."""
+
 _MOST_BYTES = 64
 _INT_BYTES = array.array("i").itemsize
 _PEER = struct.Struct("3i")

@@ -87,7 +87,14 @@ def link_of(run_dir: Path) -> Link:
     return "ring" if rings.taken_in(run_dir) else "zmq"
 
 
-def listen(run_dir: Path, *addresses: Address, signalled: bool = False, link: Link = "zmq") -> Inbox:
+def listen(
+    run_dir: Path,
+    *addresses: Address,
+    signalled: bool = False,
+    link: Link = "zmq",
+    polled: bool = False,
+    spins: bool = False,
+) -> Inbox:
     """The inbox of this process.
 
     Args:
@@ -95,12 +102,15 @@ def listen(run_dir: Path, *addresses: Address, signalled: bool = False, link: Li
         addresses: of this process: at least one, several if it is several workers.
         signalled: the process is an application's, in which signals may come at any rate: they must not prolong a wait.
         link: what it takes. Whatever it is, it takes messages of ZeroMQ.
+        polled: the process only ever waits by `receive`, and not on `descriptor`: so it need not be woken while it is
+            at work.
+        spins: such a process looks for a while before it sleeps, if that pays lately: there is a core for it.
 
     Raises:
         StartError: the folder is not there, its path is too long, or it takes no file.
     """
     if link == "ring":
-        return rings.listen(run_dir, *addresses, signalled=signalled)
+        return rings.listen(run_dir, *addresses, signalled=signalled, polled=polled, spins=spins)
     return zeromq.listen(run_dir, *addresses, signalled=signalled)
 
 

@@ -6,6 +6,8 @@
            ├─ the listening socket of each address
            └─ the descriptor of the ZeroMQ inbox
 
+A process that only ever waits by `receive` (`polled`) is rung for only while it sleeps (`pipeline.wire.near_rings`).
+
 What a process sends by ZeroMQ is never handed over before what it had put into its ring: when a message of ZeroMQ is
 here, all rings are emptied first.
 
@@ -28,6 +30,7 @@ from pipeline.wire.address import RING_SUFFIX, Address
 from pipeline.wire.group import socket_mode
 from pipeline.wire.handover import ASK_ROOM, ROOM, TAKEN, heard, peer_of, receive, say
 from pipeline.wire.messages import Message
+from pipeline.wire.near_rings import NearRings
 from pipeline.wire.ring_outbox import RingOutbox
 from pipeline.wire.sockets import decoded, made_for_this_user, path_of, peers_of
 from shm.errors import NotInGroup, RingBroken
@@ -109,13 +112,15 @@ class RingInbox:
     Args:
         run_dir: the folder of the run.
         addresses: of the process.
-        signalled: the process is an application's; see `pipeline.wire.links.listen`.
+        signalled, polled, spins: see `pipeline.wire.links.listen`.
 
     Raises:
         StartError: an address cannot be bound.
     """
 
-    def __init__(self, run_dir: Path, *addresses: Address, signalled: bool = False) -> None:
+    def __init__(
+        self, run_dir: Path, *addresses: Address, signalled: bool = False, polled: bool = False, spins: bool = False
+    ) -> None:
         self._run_dir = run_dir
         self._pull = zeromq.listen(run_dir, *addresses, signalled=signalled)
         self._poll = select.epoll()
@@ -131,6 +136,7 @@ class RingInbox:
         self._incoming: dict[_Incoming, None] = {}
         #: Rings that may have something, in the order in which they were found.
         self._ready: dict[_Incoming, None] = {}
+        self._near = NearRings(self._ready, spins) if polled else None
         self._resumable: dict[RingOutbox, None] = {}
         #: Whether the descriptor of ZeroMQ has input.
         self._control = False
@@ -154,6 +160,8 @@ class RingInbox:
     @property
     def descriptor(self) -> int:
         """See `pipeline.wire.links.Inbox`."""
+        # What comes into a ring that is near changes nothing there.
+        assert self._near is None
         return self._poll.fileno()
 
     @property
@@ -186,6 +194,8 @@ class RingInbox:
         poll.register(self._poll.fileno(), select.POLLIN)
         for descriptor in descriptors:
             poll.register(descriptor, select.POLLIN)
+        if self._near is not None:
+            self._near.fall_asleep()
         here = bool(self._ready or self._resumable) or not self._pull.quiet
         found = {fd for fd, _ in poll.poll(0 if here else max(0, timeout_ms))}
         return found - {self._poll.fileno()}
@@ -253,10 +263,17 @@ class RingInbox:
 
     def _collect(self, timeout_s: float) -> None:
         """Note what has happened, waiting so long for something."""
+        near = self._near
         if self._torn:
             self._mend()
+            timeout_s = 0.0
         self._torn = True
-        for descriptor, _ in self._poll.poll(timeout_s, _MOST_EVENTS):
+        if near is not None and (near.look() or (timeout_s and near.spin())):
+            timeout_s = 0.0
+        events = self._poll.poll(timeout_s, _MOST_EVENTS)
+        if near is not None and timeout_s:
+            near.rise(bool(events))
+        for descriptor, _ in events:
             source = self._sources.get(descriptor)
             if isinstance(source, _Incoming):
                 if descriptor != source.bell:
@@ -361,6 +378,8 @@ class RingInbox:
     def _take(self, incoming: _Incoming, messages: list[Message | WireError]) -> None:
         reader, peers = incoming.reader, self._peers
         if reader is not None:
+            if self._near is not None:
+                self._near.brought(incoming, reader)
             try:
                 for frame in reader.take(_RECEIVE_LIMIT):
                     message = decoded(frame)
@@ -380,6 +399,8 @@ class RingInbox:
 
     def _end(self, incoming: _Incoming) -> None:
         """Let go of a ring."""
+        if self._near is not None:
+            self._near.forget(incoming)
         self._ready.pop(incoming, None)
         self._incoming.pop(incoming, None)
         self._forget_source(incoming.connection.fileno())
@@ -410,4 +431,6 @@ class RingInbox:
         self._listening.clear()
         self._sources.clear()
         self._ready.clear()
+        if self._near is not None:
+            self._near.clear()
         self._poll.close()

@@ -164,7 +164,7 @@ class RingOutbox:
         return True
 
     def _write(self) -> None:
-        """Write as much as there is room for, and wake the reader."""
+        """Write as much as there is room for, and wake the reader if it sleeps."""
         given, backlog, connection = self._given, self._backlog, self._connection
         assert given is not None
         assert connection is not None
@@ -187,6 +187,8 @@ class RingOutbox:
                 self._output = True
                 self._inbox.watch_output(connection.fileno(), True)
             self._full = True
+        elif not writer.must_ring():
+            pass
         elif given.bell >= 0:
             os.eventfd_write(given.bell, 1)
         else:

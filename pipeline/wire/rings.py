@@ -36,9 +36,11 @@ def taken_in(run_dir: Path) -> bool:
     return not why_no_rings() and os.path.lexists(path_of(run_dir, SCHEDULER, RING_SUFFIX))
 
 
-def listen(run_dir: Path, *addresses: Address, signalled: bool = False) -> RingInbox:
+def listen(
+    run_dir: Path, *addresses: Address, signalled: bool = False, polled: bool = False, spins: bool = False
+) -> RingInbox:
     """An inbox under these addresses; see `pipeline.wire.links.listen`."""
-    inbox = RingInbox(run_dir, *addresses, signalled=signalled)
+    inbox = RingInbox(run_dir, *addresses, signalled=signalled, polled=polled, spins=spins)
     _living.add(inbox)
     return inbox
 

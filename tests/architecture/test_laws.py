@@ -126,7 +126,7 @@ def test_a_module_says_what_it_is_and_what_it_exports(path: Path) -> None:
 
 
 def _names(node: ast.stmt) -> Iterator[str]:
-    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         yield node.name
     elif isinstance(node, (ast.Import, ast.ImportFrom)):
         yield from (alias.asname or alias.name for alias in node.names)
@@ -167,7 +167,7 @@ def test_no_function_decides_more_than_can_be_followed() -> None:
         f"{name_of(path)}:{node.name}"
         for path in SOURCES
         for node in ast.walk(tree_of(path))
-        if isinstance(node, ast.FunctionDef) and branches(node) > MOST_BRANCHES
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and branches(node) > MOST_BRANCHES
     }
     assert found <= IN_ONE_PIECE.keys()
 

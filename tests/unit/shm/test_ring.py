@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from shm import sealed
 from shm.errors import RingBroken
-from shm.ring import HEADER_BYTES, RingReader, RingWriter, framed, why_no_rings
+from shm.ring import HEADER_BYTES, Fence, RingReader, RingWriter, framed, why_no_rings
 
 MOST = 1000
 
@@ -230,3 +230,11 @@ def test_what_another_process_writes_comes_as_it_was(shared: tuple[int, int]) ->
             number += 1
     process.join()
     assert process.exitcode == 0
+
+
+def test_a_fence_is_passed_although_an_interrupted_call_has_left_its_lock_taken() -> None:
+    fence = Fence()
+    fence.pass_()
+    fence._lock.acquire()
+    fence.pass_()
+    assert not fence._lock.locked()

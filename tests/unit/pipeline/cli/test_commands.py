@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import models
+from pipeline.prepare import preparation
 from pipeline.wire.run_dir import LOCK, runs
 from shm.owner import OwnerLock
 from stages.errors import ModelError
@@ -90,7 +91,13 @@ def test_check_shows_the_link_and_why_it_is_another_one(
     run: Run, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "link: zmq" in rows(run("check", str(config))[1])
-    assert "link: ring" in rows(run("check", str(config), "--set", "link=ring")[1])
+    monkeypatch.setattr(preparation, "why_no_spinning", lambda plan, cpus: "")
+    assert "link: ring, spinning up to 50 us before a wait" in rows(run("check", str(config), "--set", "link=ring")[1])
+    monkeypatch.setattr(preparation, "why_no_spinning", lambda plan, cpus: "4 processes on 2 CPUs")
+    lines = rows(run("check", str(config), "--set", "link=ring")[1])
+    assert "link: ring, no spinning: 4 processes on 2 CPUs" in lines
+    assert "rings: up to 10 with one client, 680.0 KiB of memory beside the segments" in lines
+    assert not [line for line in rows(run("check", str(config))[1]) if line.startswith("rings")]
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     lines = rows(run("check", str(config), "--set", "link=ring")[1])
     assert "link: zmq" in lines
@@ -216,7 +223,7 @@ def test_the_schema_is_json_that_describes_the_yaml(run: Run, tmp_path: Path) ->
     assert document["required"] == ["inputs", "stages"]
     assert set(document["properties"]) == {
         "name", "inputs", "stages", "outputs", "ingress", "segments", "drain_s", "run",
-        "deadline_ms", "queue", "canary", "capsules", "answer_each_child", "serve", "link", "metrics",
+        "deadline_ms", "queue", "canary", "capsules", "answer_each_child", "serve", "link", "metrics", "sources",
     }  # fmt: skip
     assert run("schema", "--output", str(tmp_path / "schema.json")) == (0, "", "")
     assert (tmp_path / "schema.json").read_text() == out

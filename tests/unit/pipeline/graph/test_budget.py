@@ -152,3 +152,21 @@ def test_files_of_a_folder_are_held_against_what_that_has() -> None:
     said = refusal(plan, MemoryLimits(shm_free=60 * MIB))
     assert "  free in /run/shm: 72.0 MiB are needed, 60.0 MiB allowed\n" in said
     assert said.endswith("or give the volume more (emptyDir: sizeLimit: 145Mi; a tmpfs: mount -o remount,size=145m)")
+
+
+def test_the_rings_between_processes_count_beside_the_slots_and_not_in_dev_shm() -> None:
+    after = replace(INFERENCE, name="score", host="score", after=("infer",), workers=(WorkerPlan("score", 0),) * 3)
+    plan = replace(STAFFED, stages=(INFERENCE, after), link="ring")
+    # A client and back, the scheduler to five workers and back, two of the first stage to three of the second.
+    rings = 2 + 5 + 5 + 2 * 3
+    assert make_budget(plan, PLENTY).rings == rings
+    assert make_budget(replace(plan, link="zmq"), PLENTY).rings == 0
+    together = replace(plan, stages=(INFERENCE, replace(after, host="infer", workers=INFERENCE.workers)))
+    # Two processes with two workers each: a process hands on to the other one's only.
+    assert make_budget(together, PLENTY).rings == 2 + 4 + 2 + 2
+    more = rings * 68 * 1024
+    make_budget(plan, replace(PLENTY, shm_free=TOTAL, available=TOTAL + more)).refuse()
+    assert "available memory" in refusal(plan, replace(PLENTY, available=TOTAL + more - 1))
+    needed = TOTAL + 6 * 18 * MIB + more
+    make_budget(plan, replace(PLENTY, cgroup_headroom=needed)).refuse()
+    assert "1.2 MiB for rings" in refusal(plan, replace(PLENTY, cgroup_headroom=needed - 1))

@@ -28,11 +28,15 @@ def byes(*numbers: int) -> list[Message]:
 
 
 class Ends:
-    """The inbox of a scheduler, and a worker with its own and an outbox to it."""
+    """The inbox of a scheduler, and a worker with its own and an outbox to it.
 
-    def __init__(self, run_dir: Path) -> None:
+    Args:
+        polled, spins: of the scheduler's inbox.
+    """
+
+    def __init__(self, run_dir: Path, *, polled: bool = False, spins: bool = False) -> None:
         self.run_dir = run_dir
-        self.inbox = rings.listen(run_dir, SCHEDULER)
+        self.inbox = rings.listen(run_dir, SCHEDULER, polled=polled, spins=spins)
         self.own = rings.listen(run_dir, WORKER)
         self.outbox = rings.connect(run_dir, SCHEDULER, self.own)
 
@@ -71,8 +75,8 @@ class Ends:
 
 
 @contextmanager
-def ends(run_dir: Path) -> Iterator[Ends]:
-    made = Ends(run_dir)
+def ends(run_dir: Path, *, polled: bool = False, spins: bool = False) -> Iterator[Ends]:
+    made = Ends(run_dir, polled=polled, spins=spins)
     try:
         yield made
     finally:

@@ -366,3 +366,46 @@ def test_the_child_of_a_fork_lets_go_and_disturbs_nothing(tmp_path: Path) -> Non
         assert os.waitpid(child, 0)[1] == 0
         made.outbox.send(bye(2))
         assert made.received(1) == byes(2)
+
+
+@pytest.mark.parametrize("spins", [False, True])
+def test_what_comes_without_a_bell_is_here_for_every_question_to_a_polled_inbox(tmp_path: Path, spins: bool) -> None:
+    with ends(tmp_path, polled=True, spins=spins) as made:
+        made.outbox.send(bye(0))
+        assert made.received(1) == byes(0)
+        asked = (
+            lambda: made.inbox.receive(),
+            lambda: made.inbox.receive(600_000),
+            lambda: made.inbox.waiting and made.inbox.receive(),
+            lambda: made.inbox.wait((), 600_000) or made.inbox.receive(),
+        )
+        for number, ask in enumerate(asked):
+            assert not made.outbox._given.writer.must_ring()  # type: ignore[union-attr]
+            made.outbox.send(bye(number))
+            assert ask() == byes(number)
+
+
+def test_a_call_that_was_interrupted_does_not_make_the_next_one_wait(tmp_path: Path) -> None:
+    with ends(tmp_path) as made:
+        made.outbox.send(bye(0))
+        assert made.received(1) == byes(0)
+        while made.inbox.receive(1) or made.inbox.waiting:
+            pass
+        made.outbox.send(bye(1))
+        # Its bell was heard by a call that did not come to its end.
+        poll = made.inbox._poll
+        assert poll.poll(60)
+        made.inbox._torn = True
+        waited: list[float] = []
+
+        class Poll:
+            def __getattr__(self, name: str) -> object:
+                return getattr(poll, name)
+
+            def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
+                waited.append(timeout)
+                return poll.poll(0, most)
+
+        made.inbox._poll = Poll()  # type: ignore[assignment]
+        assert made.inbox.receive(60_000) == byes(1)
+        assert waited == [0.0]

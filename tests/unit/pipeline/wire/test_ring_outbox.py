@@ -249,3 +249,25 @@ def test_nothing_is_left_of_a_ring_when_both_ends_are_closed(tmp_path: Path) -> 
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.eventfd_write(bell, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_bell_is_rung_for_a_reader_that_sleeps_and_not_for_one_that_is_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rung = []
+    ring = os.eventfd_write
+    monkeypatch.setattr(os, "eventfd_write", lambda bell, value: rung.append(bell) or ring(bell, value))  # type: ignore[func-returns-value]
+    with ends(tmp_path, polled=True) as made:
+        made.outbox.send(bye(0))
+        assert made.received(1) == byes(0)
+        assert len(rung) == 1
+        made.outbox.send(bye(1))
+        made.outbox.send(bye(2))
+        assert len(rung) == 1
+        assert made.inbox.receive(5000) == byes(1, 2)
+        # It waits for a while, in vain.
+        while made.inbox.receive(1):
+            pass
+        made.outbox.send(bye(3))
+        assert len(rung) == 2
+        assert made.inbox.receive(5000) == byes(3)
