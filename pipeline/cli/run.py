@@ -139,7 +139,7 @@ def run(
         sys.exit(run_in_process(loaded, feeder))
     log = OperatorLog(
         log_settings(log_format, log_level, log_file, access=access_log),
-        pipeline=loaded.config.name, least="info" if serve else "note",
+        pipeline=loaded.config.name, least="info" if serve or cameras else "note",
     )  # fmt: skip
     if not quiet and not log.settings.format:
         # Stages may import, and load models, for seconds or minutes.
