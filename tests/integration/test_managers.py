@@ -251,7 +251,9 @@ def test_what_runs_print_goes_to_stderr_under_the_names_of_the_models(
     )
     with pipeline.InferenceManager(folder.config({"use": "./talks.py:Talks"}, name="talker")):
         pass
-    assert capsys.readouterr().err.splitlines()[:2] == ["talker | s0/0 | hello from setup", "talker | info: ready"]
+    lines = capsys.readouterr().err.splitlines()[:3]
+    assert lines[0].startswith("talker | info: starting talker: s0 x1; ")
+    assert lines[1:] == ["talker | s0/0 | hello from setup", "talker | info: ready"]
 
 
 def test_a_fork_has_no_part_in_a_manager_and_its_end_stops_nothing(manager: pipeline.InferenceManager) -> None:
