@@ -21,7 +21,7 @@ def whole_records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
-@pytest.mark.parametrize("target", ["out.jsonl", "out/"])
+@pytest.mark.parametrize("target", ["out.jsonl", pytest.param("out/", marks=pytest.mark.foreign)])
 def test_a_run_that_is_killed_goes_on_where_it_was(
     folder: Any, cli: Callable[..., Any], started: Callable[..., subprocess.Popen[Any]], target: str
 ) -> None:

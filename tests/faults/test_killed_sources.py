@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from pipeline.client.status import ask_status
 from pipeline.testing import running
@@ -48,6 +49,7 @@ def test_a_source_killed_under_load_is_started_again_and_leaves_no_slot(tmp_path
         assert pipeline.stop() == 0
 
 
+@pytest.mark.foreign
 def test_of_a_file_no_frame_is_lost_if_a_worker_and_the_scheduler_are_killed(
     tmp_path: Path, started: Callable[..., subprocess.Popen[Any]], child_of: ChildOf
 ) -> None:

@@ -14,8 +14,8 @@ from pipeline.testing import running
 @pytest.mark.parametrize(
     ("deed", "size", "how"),
     [
-        (b"exit", 1, "exit code 9"),
-        (b"abort", 4, "SIGABRT"),
+        pytest.param(b"exit", 1, "exit code 9", marks=pytest.mark.foreign),
+        pytest.param(b"abort", 4, "SIGABRT", marks=pytest.mark.foreign),
         (b"segfault", 8, "SIGSEGV"),
         (b"kill", 8, "SIGKILL"),
     ],

@@ -55,7 +55,7 @@ def test_segments_that_are_truncated_or_removed_are_replaced_before_they_are_nee
         assert pipeline.stop() == 0
 
 
-@pytest.mark.parametrize("pool", ["s0", "s1"])
+@pytest.mark.parametrize("pool", [pytest.param("s0", marks=pytest.mark.foreign), "s1"])
 def test_a_run_whose_slots_are_cut_off_goes_on_with_new_segments(folder: Any, pool: str) -> None:
     with running(folder.config({"with.seconds": 0.002, "restart": {"max": 2}}, {}, {})) as pipeline, pipeline.client() as client:
         load = Load(client)

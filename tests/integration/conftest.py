@@ -65,7 +65,7 @@ def children_of() -> Callable[[int], dict[str, psutil.Process]]:
     return children_of
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=["asyncio", pytest.param("uvloop", marks=pytest.mark.foreign)])
 def run(request: pytest.FixtureRequest) -> Callable[[Awaitable[Any]], Any]:
     """Runs a coroutine in a loop of that kind. What the loop would only log fails the test."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from pipeline.client import Client
 from pipeline.errors import Unavailable
@@ -89,6 +90,7 @@ def test_answers_that_wait_for_the_turn_of_a_slow_one_keep_no_slot_from_it(
     assert [line.split()[0] for line in out.splitlines()[: len(files)]] == [str(file) for file in files]
 
 
+@pytest.mark.foreign
 def test_with_input_faster_than_the_slowest_stage_memory_stays_flat(
     folder: Any,
     started: Callable[..., subprocess.Popen[Any]],

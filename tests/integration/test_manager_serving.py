@@ -99,6 +99,7 @@ def test_a_manager_serves_what_it_has_loads_and_unloads_until_it_stops(folder: F
         manager.serve(0, **ANY)
 
 
+@pytest.mark.foreign
 def test_a_gateway_that_was_killed_is_told_and_the_manager_goes_on(folder: Folder) -> None:
     with pipeline.InferenceManager(folder.config({})) as manager:
         server = manager.serve(0, **ANY, block=False)

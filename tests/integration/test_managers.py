@@ -298,6 +298,7 @@ def version_of(runner: Any) -> str:
     return bytes(runner.infer(data=b"?x").get(timeout=30)["data"])[:1].decode()
 
 
+@pytest.mark.foreign
 def test_a_new_version_takes_over_and_no_request_of_a_runner_is_lost(folder: Any) -> None:
     with pipeline.InferenceManager(versioned(folder, "1")) as manager:
         runner = manager.infer_runner("model")

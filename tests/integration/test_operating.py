@@ -101,6 +101,7 @@ def test_a_run_is_listed_watched_and_stopped_and_its_log_stays(
     assert cli("ps").err.startswith("no pipeline runs here")
 
 
+@pytest.mark.foreign
 def test_a_new_version_is_stopped_by_its_id_and_at_once(
     pipeline: RunningPipeline, cli: Callable[..., Any]
 ) -> None:
