@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -38,11 +39,17 @@ with running(sys.argv[1]) as run, connect(run.run_dir) as manager:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the wheels for this interpreter: some minutes of a compiler."""
-    folder = tmp_path_factory.mktemp("dist")
+    """The folder with the wheels for this interpreter: some minutes of a compiler, once for all processes of pytest."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "dist"
     command = ["make", "--no-print-directory", "wheels", f"PYTHONS={sys.executable}", f"DIST={folder}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    # Two of them at a time would remove each other's files.
+    with folder.with_name("dist.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (built := folder.with_name("dist.built")).exists():
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+            built.touch()
     return folder
 
 

@@ -361,6 +361,7 @@ def both(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], tuple[Both, P
 
 
 # There are 340 points, for each of which two pipelines start: a tenth of them, and all of them in `make test-foreign`.
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("step", [25, pytest.param(1, marks=pytest.mark.foreign)])
 def test_wherever_a_move_is_interrupted_the_next_request_is_answered_by_the_new_run(
     both: Callable[[], tuple[Both, Path]], step: int
