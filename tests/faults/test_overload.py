@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.errors import Overloaded
 from pipeline.testing import running
 from tests.faults.load import until
@@ -38,13 +40,18 @@ def test_what_is_beyond_the_queue_is_refused_at_once_and_what_was_accepted_is_an
 
 def test_a_high_priority_overtakes_and_the_lowest_is_not_starved(folder: Any, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
-    config = folder.config({"with.seconds": 0.03, "with.journal": str(journal), "credits": 1}, ingress={"slots": 64})
+    config = folder.config({"with.seconds": 0.1, "with.journal": str(journal), "credits": 1}, ingress={"slots": 64})
     with running(config) as pipeline, pipeline.client() as client:
+        # Their slots are there already, so all go in one message while the first is computed.
+        drafts = []
+        for data in (b"low",) * 3 + (b"high",) * 3:
+            drafts.append(client.draft(data=(len(data),)))
+            drafts[-1].inputs["data"][...] = np.frombuffer(data, np.uint8)
         busy = client.submit(data=b"busy")
         until(journal.exists)
         # Priority 3 waits at most 300 ms longer than later requests with priority 0.
-        low = [client.submit(data=b"low", priority=3, flush=False) for _ in range(3)]
-        high = [client.submit(data=b"high", priority=0, flush=False) for _ in range(3)]
+        low = [draft.submit(priority=3, flush=False) for draft in drafts[:3]]
+        high = [draft.submit(priority=0, flush=False) for draft in drafts[3:]]
         client.flush()
         while not all(future.done() for future in low):
             # Send more of the highest, as long as necessary.
