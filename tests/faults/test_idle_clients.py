@@ -99,6 +99,7 @@ class Cut(BaseException):
     pass
 
 
+@pytest.mark.timeout(120, method="thread")  # the test has the signal of the other method
 # If the test's own exception is raised in a finaliser, Python prints and drops it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_answer_is_not_lost_to_a_signal_whose_handler_raises(folder: Any) -> None:
