@@ -88,6 +88,8 @@ def test_a_run_says_all_in_its_file_as_json_and_goes_on_in_a_new_one(
         until(path.exists)
         os.kill(client.status()["stages"][0]["workers"][0]["pid"], signal.SIGKILL)
         until(lambda: any("died" in found.get("message", "") for found in objects(path)))
+        # The answer may be here before the supervisor has heard that the new worker is ready.
+        until(lambda: any(found.get("message") == "worker 1 is ready" for found in objects(path)))
         asked(client, "fine", "last.jpg")
         run.send_signal(signal.SIGTERM)
         assert run.wait(30) == 0
