@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,12 +36,21 @@ __all__ = [
     "TargetArgument",
     "TimeoutOption",
     "TokenOption",
+    "is_config",
     "log_settings",
     "told",
 ]  # fmt: skip
 
 EXIT_CONFIG = 2
 EXIT_START = 3
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+def is_config(target: str) -> bool:
+    """Whether an argument that may be a config or the name of a run is a config."""
+    return target.endswith(_SUFFIXES) or os.path.isfile(target)
+
 
 ConfigArgument = Annotated[Path, typer.Argument(help="The pipeline's YAML file.", show_default=False)]
 SetOption = Annotated[
@@ -108,7 +118,7 @@ def told(log: OperatorLog) -> Iterator[None]:
     try:
         yield
     except (ConfigError, StartError, ModelError) as error:
-        if not (log.settings.format or log.settings.file):
+        if log.settings.for_people:
             raise
         log("error", str(error))
         sys.exit(EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_START)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.arguments import InputOption, SetOption, ShapeOption
+from pipeline.cli.arguments import InputOption, SetOption, ShapeOption, is_config
 from pipeline.cli.interrupts import EXIT_INTERRUPTED
 from pipeline.cli.run import pull_models
 from pipeline.config.loader import load_config
@@ -26,7 +26,6 @@ from pipeline.streams import announce, say, unannounce
 __all__ = ["register"]
 
 _FAILED = 1
-_SUFFIXES = (".yaml", ".yml")
 #: What LoadGen may send before it waits for answers: offline sends all samples at once.
 _PENDING = 1024
 
@@ -110,7 +109,7 @@ def bench(
 @contextmanager
 def _runner(target: str, assignments: list[str]) -> Iterator[Runner]:
     """What asks the pipeline, while the block runs."""
-    if not (target.endswith(_SUFFIXES) or os.path.isfile(target)):
+    if not is_config(target):
         if assignments:
             raise ConfigError("--set changes a config, and the pipeline that is named here runs already")
         with opened(Target(target), "bench", _PENDING) as found:

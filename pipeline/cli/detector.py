@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipeline.cli.arguments import SetOption
+from pipeline.cli.arguments import SetOption, is_config
 from pipeline.cli.run import pull_models
 from pipeline.config.loader import load_config
 from pipeline.detecting.boxes import COLUMNS, columns_of
@@ -21,7 +20,6 @@ from pipeline.streams import say
 __all__ = ["register"]
 
 _FAILED = 1
-_SUFFIXES = (".yaml", ".yml")
 
 
 def register(app: typer.Typer) -> None:
@@ -74,11 +72,11 @@ def detector(
     if metrics is not None and not metrics.parent.is_dir():
         raise ConfigError(f"--metrics {metrics}: there is no folder {metrics.parent}")
     wanted = Wanted(endpoint, deadline_ms, output, columns_of(columns), pixels, metrics)
-    is_config = target.endswith(_SUFFIXES) or os.path.isfile(target)
-    if assignments and not is_config:
+    starts = is_config(target)
+    if assignments and not starts:
         raise ConfigError(f"--set changes a config, and {target} runs already")
     try:
-        if is_config:
+        if starts:
             loaded = load_config(target, assignments)
             pull_models(loaded)
             sys.exit(serve_config(target, loaded.config.name, assignments, wanted))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Collection
 from functools import partial
@@ -17,6 +16,7 @@ from pipeline.cli.arguments import (
     LogFormatOption,
     LogLevelOption,
     SetOption,
+    is_config,
     log_settings,
     told,
 )
@@ -39,7 +39,6 @@ from stages.hints import did_you_mean
 __all__ = ["register"]
 
 _FAILED = 1
-_SUFFIXES = (".yaml", ".yml")
 _PORT = {"min": 0, "max": 65_535, "metavar": "PORT", "show_default": False}
 _ALL = "*"
 
@@ -159,8 +158,8 @@ def _sources(named: list[str], repository: Path | None, assignments: list[str]) 
     """
     if not named and repository is None:
         raise ConfigError("expected a CONFIG, the NAME of a pipeline that runs, or --repository DIR, found none")
-    paths = [each for each in named if _is_config(each)]
-    running = dict(_running(each) for each in named if not _is_config(each))
+    paths = [each for each in named if is_config(each)]
+    running = dict(_running(each) for each in named if not is_config(each))
     if assignments and not paths and repository is None:
         raise ConfigError("--set changes a config, and the pipelines that are named here run already")
     loaded = {path: load_config(path, assignments) for path in paths}
@@ -197,10 +196,6 @@ def _wanted(load: list[str], there: _Sources, settings: Settings) -> set[str]:
             hint = did_you_mean(name, found)
             raise ConfigError(f"--load: there is no model {name!r} in {folder and folder.path}{hint}")
     return set(found) if _ALL in load or not settings.control else set(load)
-
-
-def _is_config(text: str) -> bool:
-    return text.endswith(_SUFFIXES) or os.path.isfile(text)
 
 
 def _running(named: str) -> tuple[str, str]:

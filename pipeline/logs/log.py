@@ -107,7 +107,7 @@ class OperatorLog:
 
     def _time(self) -> str:
         # A terminal needs none; systemd and container runtimes write their own beside each line of stderr.
-        return f"{time_of(self._clock())} " if self.settings.format or self.settings.file else ""
+        return "" if self.settings.for_people else f"{time_of(self._clock())} "
 
     def _missing(self, count: int) -> str:
         entry = Entry("warning", f"{count} lines are missing here: they could not be written", self._process)

@@ -20,6 +20,11 @@ class LogSettings(msgspec.Struct, frozen=True):
     access: bool = False
     """Whether each request has a line."""
 
+    @property
+    def for_people(self) -> bool:
+        """Whether a person reads it on stderr: then lines have no time."""
+        return not (self.format or self.file)
+
     def arguments(self) -> list[str]:
         """The options with which a run is started that says the same to a process which passes it on."""
         return [

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Final
 
-__all__ = ["LOAD_RATIO", "ROWS", "SECONDS", "labelled"]
+__all__ = ["LOAD_RATIO", "MICROSECONDS", "ROWS", "SECONDS", "labelled"]
 
 SECONDS = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
 """Of durations: from what a small stage takes, three to each power of ten, to what no caller waits for."""
+
+MICROSECONDS: Final = tuple([round(bound * 1e6) for bound in SECONDS])
+"""The same bounds, for durations that are counted so."""
 
 LOAD_RATIO = (1.25, 1.5, 2.0, 10.0, 100.0)
 """Of the load ratio: how many times as long as its computation a request took. Above 2 it waits longer than it runs."""

@@ -49,8 +49,7 @@ def lines_of(found: Observed, boot_: Boot, settings: LogSettings, now: float, no
         if settings.format == "json":
             lines.append(access_json(ended, stages, at, boot_.plan.name, boot_.run_dir.name))
         else:
-            timed = settings.format or settings.file
-            lines.append((f"{time_of(at)} " if timed else "") + access_text(ended, stages))
+            lines.append(("" if settings.for_people else f"{time_of(at)} ") + access_text(ended, stages))
     return lines
 
 

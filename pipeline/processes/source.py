@@ -164,7 +164,7 @@ class Source:
         """When it was taken, seconds since 1970: a stage that follows things asks how much time has passed."""
         if self._plan.drop == "never":
             return self._clock.time_of(frame, time.time())
-        return time.time() - (time.monotonic_ns() - frame.arrived) / 1e9
+        return frame.arrived_at(time.time(), time.monotonic_ns())
 
     # -- answers --------------------------------------------------------------------------------
 

@@ -200,8 +200,8 @@ class Admission:
         return None
 
     def _refuse(self, client: Client, submission: Submission, code: str, message: str) -> None:
-        self._state.counts.refuse(code)
         state = self._state
+        state.counts.refuse(code)
         if state.observation.observers:
             # A name that is too long is among the reasons.
             label = label_of(client.number, submission.tag, submission.name[:LONGEST_NAME])

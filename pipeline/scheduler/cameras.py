@@ -9,21 +9,38 @@ So counts only grow while the scheduler lives, and "last frame" is the camera's 
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.metrics.buckets import SECONDS
+from pipeline.scheduler.tally import are_counts
 from pipeline.wire.camera import DROPS, STATES, CameraCounts, State
 from pipeline.wire.labels import LONGEST_NAME
 from pipeline.wire.status import CameraStatus, FrameAgeStatus, HistogramStatus
 
 __all__ = ["Cameras"]
 
-_MOST = 1 << 48
-"""The highest number in a report that a source can have come to: sums of such numbers fit the status's integers."""
-
 _COUNTS = ("frames", "sent", "answered", "failed", "reconnects", "copied")
 _BUCKETS = len(SECONDS) + 1
+
+
+class _Sums:
+    """What sources have counted of one camera, added up."""
+
+    def __init__(self, stages: int) -> None:
+        self.counts = Counter(dict.fromkeys(_COUNTS, 0))
+        self.dropped: Counter[str] = Counter()
+        self.ages = [[0] * _BUCKETS for _ in range(stages)]
+        self.ages_us = [0] * stages
+
+    def add(self, counts: CameraCounts) -> None:
+        self.counts.update({name: getattr(counts, name) for name in _COUNTS})
+        self.dropped.update(counts.dropped)
+        for at, spread in enumerate(counts.ages):
+            self.ages_us[at] += spread.sum_us
+            for bucket, count in enumerate(spread.buckets):
+                self.ages[at][bucket] += count
 
 
 class _Camera:
@@ -34,54 +51,38 @@ class _Camera:
         self.client: int | None = None
         self.counts: CameraCounts | None = None
         self.gone_at = 0
-        #: Of the sources before.
-        self.sums: Counter[str] = Counter()
-        self.dropped: Counter[str] = Counter()
-        self.ages = [[0] * _BUCKETS for _ in range(stages)]
-        self.ages_us = [0] * stages
+        self._before = _Sums(stages)
         self.last_frame = 0
 
     def report(self, client: int, counts: CameraCounts) -> None:
         before = self.counts
         # Also of the same client, if it counts from zero again.
         if before is not None and (client != self.client or counts.frames < before.frames):
-            self._fold(before)
+            self._before.add(before)
         self.client, self.counts = client, counts
         self.last_frame = max(self.last_frame, counts.last_frame)
 
-    def _fold(self, counts: CameraCounts) -> None:
-        self.sums.update({name: getattr(counts, name) for name in _COUNTS})
-        self.dropped.update(counts.dropped)
-        for at, spread in enumerate(counts.ages):
-            self.ages_us[at] += spread.sum_us
-            for bucket, count in enumerate(spread.buckets):
-                self.ages[at][bucket] += count
-
     def status(self, name: str, stages: Sequence[str], now: int) -> CameraStatus:
-        counts, dropped = self.counts, self.dropped.copy()
+        sums = copy.deepcopy(self._before)
         state, detail, since = State.NO_SOURCE, "", self.gone_at
-        if counts is not None:
-            dropped.update(counts.dropped)
+        if self.counts is not None:
+            sums.add(self.counts)
             if self.client is not None:
-                state, detail, since = counts.state, counts.detail, counts.since
-        sums = {each: self.sums[each] + (0 if counts is None else getattr(counts, each)) for each in _COUNTS}
-        ages = []
-        for at, stage in enumerate(stages):
-            buckets, sum_us = list(self.ages[at]), self.ages_us[at]
-            if counts is not None and at < len(counts.ages):
-                sum_us += counts.ages[at].sum_us
-                for bucket, count in enumerate(counts.ages[at].buckets):
-                    buckets[bucket] += count
-            ages.append(FrameAgeStatus(stage, HistogramStatus(tuple(buckets), sum_us / 1e6)))
+                state, detail, since = self.counts.state, self.counts.detail, self.counts.since
         return CameraStatus(
             name=name,
             state=state,
             detail=detail,
             state_s=max(0, now - since) / 1e9 if since else None,
             last_frame_s=max(0, now - self.last_frame) / 1e9 if self.last_frame else None,
-            dropped=dict(dropped),
-            ages=tuple(ages),
-            **sums,
+            dropped=dict(sums.dropped),
+            ages=tuple(
+                [
+                    FrameAgeStatus(stage, HistogramStatus(tuple(buckets), sum_us / 1e6))
+                    for stage, buckets, sum_us in zip(stages, sums.ages, sums.ages_us)
+                ]
+            ),
+            **sums.counts,
         )
 
 
@@ -125,6 +126,6 @@ class Cameras:
             and counts.dropped.keys() <= DROPS.keys()
             and len(counts.ages) in (0, len(self._stages))
             and all(len(spread.buckets) in (0, _BUCKETS) for spread in counts.ages)
-            and 0 <= min(numbers) <= max(numbers) <= _MOST
+            and are_counts(numbers)
             and min(counts.since, counts.last_frame) >= 0
         )

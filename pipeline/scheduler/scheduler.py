@@ -48,6 +48,7 @@ from pipeline.scheduler.reception import Reception
 from pipeline.scheduler.recovery import Recovery
 from pipeline.scheduler.state import State
 from pipeline.scheduler.status import readiness, status_of
+from pipeline.scheduler.tally import are_counts
 from pipeline.wire.address import Address
 from pipeline.wire.messages import (
     Again,
@@ -78,9 +79,6 @@ from pipeline.wire.status import PipelineStatus, UnfinishedStatus
 from shm.pool import SlotPool
 
 __all__ = ["Scheduler"]
-
-_MOST_COUNTED = 1 << 48
-"""The highest number in a report that a worker can have come to."""
 
 
 class Scheduler:
@@ -267,8 +265,7 @@ class Scheduler:
             numbers += (spread.sum_us, *spread.buckets)
         for copied in message.copies:
             numbers += (copied.nbytes, copied.batches)
-        if not 0 <= min(numbers) <= max(numbers) <= _MOST_COUNTED:
-            # Not a worker's. Sums of such numbers would not fit the status's integers.
+        if not are_counts(numbers):
             self._state.counts["unexpected_messages"] += 1
             return
         self._state.tally.report(message)

@@ -7,12 +7,21 @@ report is added to the sums of the dead workers of its stage: totals only grow, 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 from pipeline.metrics.buckets import ROWS, SECONDS
 from pipeline.wire.messages import WorkerReport
 from pipeline.wire.records import CLOSE_REASONS
 
-__all__ = ["StageTally", "Tally"]
+__all__ = ["StageTally", "Tally", "are_counts"]
+
+_MOST = 1 << 48
+"""The highest number that a process can have come to: sums of such numbers fit the status's integers."""
+
+
+def are_counts(numbers: Sequence[int]) -> bool:
+    """Whether a process can have counted so many of whatever it reports."""
+    return 0 <= min(numbers) <= max(numbers) <= _MOST
 
 
 class StageTally:

@@ -6,15 +6,13 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from pipeline.metrics.buckets import SECONDS
+from pipeline.metrics.buckets import MICROSECONDS
 from pipeline.video.reconnection import Reconnection
 from pipeline.wire.camera import CameraCounts
 from pipeline.wire.labels import short_name
 from pipeline.wire.records import Spread, Trace
 
 __all__ = ["Counts"]
-
-_BOUNDS_US = tuple(round(bound * 1e6) for bound in SECONDS)
 
 
 class Counts:
@@ -34,14 +32,14 @@ class Counts:
         self.failed = 0
         self.copied = 0
         self.dropped: Counter[str] = Counter()
-        self._ages = [[0] * (len(_BOUNDS_US) + 1) for _ in range(stages)]
+        self._ages = [[0] * (len(MICROSECONDS) + 1) for _ in range(stages)]
         self._ages_us = [0] * stages
 
     def passed(self, traces: Iterable[Trace]) -> None:
         """A frame has passed stages; behind one that fans out, a stage counts each child."""
         for trace in traces:
             if trace.age_us and trace.stage < len(self._ages):
-                self._ages[trace.stage][bisect_left(_BOUNDS_US, trace.age_us)] += 1
+                self._ages[trace.stage][bisect_left(MICROSECONDS, trace.age_us)] += 1
                 self._ages_us[trace.stage] += trace.age_us
 
     def told(self, connection: Reconnection, dropped: Mapping[str, int]) -> CameraCounts:

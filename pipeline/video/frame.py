@@ -46,6 +46,15 @@ class Frame(NamedTuple):
     at: float
     """Its presentation time in seconds, by the stream's own clock."""
 
+    def arrived_at(self, now: float, now_ns: int) -> float:
+        """When it arrived, in seconds since 1970.
+
+        Args:
+            now: seconds since 1970.
+            now_ns: the same moment, in monotonic nanoseconds.
+        """
+        return now - (now_ns - self.arrived) / 1e9
+
 
 class MediaClock:
     """When frames were taken, in seconds since 1970, by their own times: a file is read faster than it was taken.

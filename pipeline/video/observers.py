@@ -54,8 +54,9 @@ class JsonLines:
         self._write(camera, frame, b'"error": ' + json_value({"code": error.code, "message": str(error)}, Counter()))
 
     def _write(self, camera: str, frame: Frame, rest: bytes) -> None:
-        age_ms = (time.monotonic_ns() - frame.arrived) / 1e6
-        when = datetime.now(timezone.utc).timestamp() - age_ms / 1000
+        now_ns = time.monotonic_ns()
+        age_ms = (now_ns - frame.arrived) / 1e6
+        when = frame.arrived_at(time.time(), now_ns)
         arrived = datetime.fromtimestamp(when, timezone.utc).isoformat(timespec="milliseconds")
         head = {"camera": camera, "frame": frame.number, "time": arrived, "age_ms": round(age_ms, 3)}
         os.write(self._fd, json_value(head, Counter())[:-1] + b", " + rest + b"}\n")

@@ -142,16 +142,11 @@ class Batcher:
 
     def _take_columns(self, now: int) -> Closed | None:
         """As `take`, if all that waits is columns."""
-        overdue = now - self._columns[0][0] >= self._max_delay
-        full, here = self._count >= self._max_size, self._count + self.flying >= self._credits
-        if not (overdue or full or self.draining or here):
+        arrived = self._columns[0][0]
+        full = self._count >= self._max_size
+        if not (full or now - arrived >= self._max_delay or self.draining or self._all_here):
             return None
-        if full:
-            reason = "full"
-        elif not self._max_delay or self.draining:
-            reason = "drained"
-        else:
-            reason = "slots" if here else "delay"
+        reason = "full" if full else self._reason(arrived, now)
         columns, self._columns = self._columns, []
         self._count = 0
         return Closed([], reason, columns)
@@ -198,7 +193,7 @@ class Batcher:
         row = chosen.oldest
         # An order's own group came at once and as a whole: no other order will join it.
         full = len(chosen) >= self._max_size or row.order.group
-        reason = "full" if full else self._reason(row, now)
+        reason = "full" if full else self._reason(row.arrived, now)
         key = self._key(row.order)
         return Closed(self._left(key, self._groups[key], chosen.take(self._max_size)), reason)
 
@@ -221,14 +216,20 @@ class Batcher:
         for batch in batches:
             if len(batch) >= self._max_size or batch.oldest.order.group:
                 return batch
-        return oldest if self.draining or self._count + self.flying >= self._credits else None
+        return oldest if self.draining or self._all_here else None
 
-    def _reason(self, oldest: Waiting, now: int) -> str:
+    @property
+    def _all_here(self) -> bool:
+        """Whether no further order comes before some are computed."""
+        return self._count + self.flying >= self._credits
+
+    def _reason(self, arrived: int, now: int) -> str:
+        """Why a batch that is not full goes now. `arrived`: when its oldest row came."""
         if not self._max_delay or self.draining:
             return "drained"
-        if self._count + self.flying >= self._credits:
+        if self._all_here:
             return "slots"
-        return "delay" if now - oldest.arrived >= self._max_delay else "deadline"
+        return "delay" if now - arrived >= self._max_delay else "deadline"
 
     def _left(self, key: Hashable, candidates: Candidates, rows: list[Waiting]) -> list[Waiting]:
         """These have left their candidates."""

@@ -135,7 +135,6 @@ class Lean:
         Raises:
             StageBroken: the process must not be used any more.
         """
-        began = self._clock()
         columns = joined([part for _, part in batch])
         arrived = [came for came, part in batch for _ in range(len(part))] if len(batch) > 1 else [batch[0][0]]
         if columns is None:

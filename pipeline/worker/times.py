@@ -9,14 +9,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Final
 
-from pipeline.metrics.buckets import SECONDS
+from pipeline.metrics.buckets import MICROSECONDS
 from pipeline.wire.records import Spread, Trace
 from pipeline.wire.traces import packed
 
 __all__ = ["Times"]
 
-_BOUNDS_US: Final = tuple([round(bound * 1e6) for bound in SECONDS])
-_BUCKETS: Final = len(SECONDS) + 1
+_BUCKETS: Final = len(MICROSECONDS) + 1
 
 
 class Times:
@@ -48,12 +47,12 @@ class Times:
             copied: as in `Trace`, and so are `age_us` and `began`.
             rows: of the order.
         """
-        self._queue[bisect_left(_BOUNDS_US, waited_us)] += rows
+        self._queue[bisect_left(MICROSECONDS, waited_us)] += rows
         self._queue_us += waited_us * rows
         if took_us:
             if took_us != self._last_us:
                 self._last_us = took_us
-                self._bucket = bisect_left(_BOUNDS_US, took_us)
+                self._bucket = bisect_left(MICROSECONDS, took_us)
             self._compute[self._bucket] += rows
             self._compute_us += took_us * rows
         return packed(Trace(self._stage, waited_us, took_us, size, copied, age_us, began))
