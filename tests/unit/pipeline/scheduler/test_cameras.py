@@ -50,6 +50,12 @@ def test_the_last_report_is_what_is_known(known: Known) -> None:
     assert sum(door.ages[0].seconds.buckets) == 1
 
 
+def test_what_a_client_has_counted_before_it_began_at_zero_again_is_kept(known: Known) -> None:
+    known.cameras.report(7, counts(9))
+    known.cameras.report(7, counts(2))
+    assert (known.door.frames, known.door.sent, known.door.dropped) == (11, 8, {"older": 4})
+
+
 def test_counts_go_on_over_the_deaths_of_a_source_and_the_last_frame_stays_the_cameras(known: Known) -> None:
     known.cameras.report(7, counts(9))
     known.cameras.client_gone(8, 4 * SECOND)
