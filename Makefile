@@ -246,12 +246,15 @@ $(BROWSER)/.there: | $(VENV)/bin/python
 		|| PYTHONPATH=$(BROWSER) PLAYWRIGHT_BROWSERS_PATH=$(BROWSER) $(VENV)/bin/python -m playwright install chromium
 	@touch $@
 
-# Two files of it: the detector that connects to `pipeline detector`, and its base.
+# Two files of it: the detector that connects to `pipeline detector`, and its base. They are in no package index. What curl
+# ends with if its host, or a proxy to it, cannot be reached is noted: then their test is skipped everywhere.
 $(FRIGATE)/.there:
+	@rm -rf $(FRIGATE)
 	@mkdir -p $(FRIGATE)
 	@for file in plugins/zmq_ipc.py detection_api.py; do \
 		curl -fsSL --max-time 60 -o $(FRIGATE)/$${file##*/} \
-			https://raw.githubusercontent.com/blakeblackshear/frigate/$(FRIGATE_COMMIT)/frigate/detectors/$$file || exit; \
+			https://raw.githubusercontent.com/blakeblackshear/frigate/$(FRIGATE_COMMIT)/frigate/detectors/$$file || { \
+			ended=$$?; case $$ended in 5|6|7|28|35|56) touch $(FRIGATE)/.unreachable; esac; exit $$ended; }; \
 	done
 	@touch $@
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
-    "ANALYZER", "FRIGATE", "KSERVE", "MLSERVER", "MOSEC", "TRITON", "TRITON_CLIENT", "MissingEnvironment", "python_of",
-    "required",
+    "ANALYZER", "FRIGATE", "KSERVE", "MLSERVER", "MOSEC", "TRITON", "TRITON_CLIENT", "MissingEnvironment",
+    "UnreachableSource", "python_of", "required",
 ]  # fmt: skip
 
 _BUILD = Path(__file__).resolve().parents[2] / "build"
@@ -24,6 +24,10 @@ class MissingEnvironment(RuntimeError):
     """An environment was not made."""
 
 
+class UnreachableSource(MissingEnvironment):
+    """It could not be made, since what it is made of is on a host that cannot be reached from here."""
+
+
 def required(folder: Path) -> Path:
     """The folder.
 
@@ -32,6 +36,8 @@ def required(folder: Path) -> Path:
     """
     if not (folder / ".there").exists():
         name = folder.relative_to(_BUILD.parent)
+        if (folder / ".unreachable").exists():
+            raise UnreachableSource(f"there is no {name}: what it is made of cannot be reached from this machine")
         raise MissingEnvironment(f"there is no {name}: `make {name}/.there` makes it, or says why it cannot")
     return folder
 

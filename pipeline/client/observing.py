@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Iterable
@@ -72,7 +73,17 @@ class Observer:
         """
         found: list[Observed] = []
         others: list[Message] = []
-        for message in self._inbox.receive(int(timeout_s * 1000)):
+        end = time.monotonic() + timeout_s
+        while not (found or others):
+            left_s = end - time.monotonic()
+            self._take_in(self._inbox.receive(max(0, math.ceil(left_s * 1000))), found, others)
+            # An answer that was taken in before is nothing: what follows it may still be on its way.
+            if left_s <= 0:
+                break
+        return found, others
+
+    def _take_in(self, messages: Iterable[object], found: list[Observed], others: list[Message]) -> None:
+        for message in messages:
             if isinstance(message, Observed):
                 if message.refused:
                     raise Unavailable(f"{self._run_dir.name} cannot be watched: {message.refused}")
@@ -83,7 +94,6 @@ class Observer:
                     found.append(message)
             elif isinstance(message, Message):
                 others.append(message)
-        return found, others
 
     def close(self) -> None:
         """The scheduler forgets this observer by itself."""

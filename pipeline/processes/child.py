@@ -15,6 +15,7 @@ A thread waits for the end as well, for sandboxes that support neither.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import faulthandler
 import fcntl
@@ -35,6 +36,7 @@ import setproctitle
 from pipeline.graph.plan import Plan, Post
 from pipeline.logs.telling import set_least
 from pipeline.streams import prepare_streams
+from pipeline.wire.links import leave
 from shm.segment import SegmentAddress
 
 __all__ = [
@@ -104,6 +106,8 @@ def boot() -> Boot:
     # A SIGTERM that the child handles itself waits until it does.
     take_no_notice(SHARED_SIGNALS - {signal.SIGTERM} if made.own_terminal else SHARED_SIGNALS)
     setproctitle.setproctitle(f"pipeline[{made.plan.name}] {made.title}")
+    # The last answers of a scheduler, for example, are on their way when it ends.
+    atexit.register(leave)
     return made
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -71,6 +71,7 @@ class Outboxes:
     def deliver(self, decided: Iterable[Decided]) -> list[int]:
         """Send what was decided, and connect and disconnect as it says; returns the clients that were not there."""
         absent: list[int] = []
+        strangers: dict[int, list[Sent]] = {}
         for receiver, message in decided:
             if isinstance(message, Connect):
                 if not self._connect(message.client):
@@ -85,7 +86,9 @@ class Outboxes:
                 outbox = self._open[receiver] = connect(self._run_dir, receiver, self._inbox)
                 outbox.send(message)
             elif receiver.kind == STRANGER:
-                self._answer_stranger(receiver.number, message)
+                strangers.setdefault(receiver.number, []).append(message)
+        for number, messages in strangers.items():
+            self._answer_stranger(number, messages)
         return absent
 
     def dead(self, now: int) -> list[int]:
@@ -145,14 +148,16 @@ class Outboxes:
         with suppress(OSError):
             os.unlink(self._lock_of(number))
 
-    def _answer_stranger(self, number: int, message: Sent) -> None:
+    def _answer_stranger(self, number: int, messages: Sequence[Sent]) -> None:
         if not isinstance(probe(self._lock_of(number)), Alive):
             return
         outbox = connect(self._run_dir, Address.client(number))
-        outbox.send(message)
+        # By one connection: what comes by several may overtake.
+        for message in messages:
+            outbox.send(message)
         # In the background: a process that does not take it must not hold others up. The last word to an observer has
         # longer: no other answer follows, and no other process waits.
-        last = isinstance(message, Observed) and message.last
+        last = any(isinstance(message, Observed) and message.last for message in messages)
         outbox.close(linger_ms=_LAST_MS if last else STRANGER_MS)
 
     def _lock_of(self, number: int) -> Path:

@@ -30,8 +30,8 @@ from pipeline.supervisor.supervision import ONE_REQUEST_S
 from pipeline.wire.messages import Milestone, Reload, ReloadStep
 
 __all__ = [
-    "OWN", "Begin", "HandOverTo", "Launch", "LookHere", "PassOn", "ReportStep", "Signal", "State", "Succession",
-    "Version",
+    "OWN", "Begin", "HandOverTo", "Launch", "LetGo", "LookHere", "PassOn", "ReportStep", "Signal", "State",
+    "Succession", "Version",
 ]  # fmt: skip
 
 OWN = 0
@@ -99,6 +99,10 @@ class LookHere(NamedTuple):
     folder: str
 
 
+class LetGo(NamedTuple):
+    """Keep nothing of the root's own run but its folder, which leads to the versions that live."""
+
+
 class Signal(NamedTuple):
     """Send a signal to the supervisor of a version."""
 
@@ -121,7 +125,7 @@ class ReportStep(NamedTuple):
     step: ReloadStep
 
 
-Instruction = Begin | HandOverTo | LookHere | Signal | PassOn | ReportStep | Log
+Instruction = Begin | HandOverTo | LookHere | LetGo | Signal | PassOn | ReportStep | Log
 
 
 class Succession:
@@ -256,8 +260,11 @@ class Succession:
         """The root's own run has ended: no child of it is left."""
         self.own_ended = True
         if self.serving == OWN:
-            return self._stopped_serving(None, "")
-        return self._has_drained("", self._own_replaced_for, code)
+            ended = self._stopped_serving(None, "")
+        else:
+            ended = self._has_drained("", self._own_replaced_for, code)
+        # First it is no run any more, then the process that has asked is told so.
+        return [LetGo(), *ended] if self.versions else ended
 
     def unborn(self, number: int, why: str) -> list[Instruction]:
         """The supervisor of a version could not be started."""

@@ -32,6 +32,7 @@ from pipeline.supervisor.succession import (
     HandOverTo,
     Instruction,
     Launch,
+    LetGo,
     LookHere,
     PassOn,
     ReportStep,
@@ -128,6 +129,7 @@ class Successors:
         log: of the run.
         orphans: what a dead successor leaves is killed by it.
         replaced: called when the root's own run must hand over.
+        let_go: called when nothing of the root's own run may be kept.
     """
 
     def __init__(
@@ -138,11 +140,13 @@ class Successors:
         log: RunLog,
         orphans: Orphans,
         replaced: Callable[[], None],
+        let_go: Callable[[], None],
     ) -> None:
         self._folder = folder
         self._log = log
         self._orphans = orphans
         self._replaced = replaced
+        self._let_go = let_go
         self._succession = Succession(own, why_not)
         self._processes: dict[int, ChildProcess] = {}
         #: To the processes that have asked for a reload which is not over.
@@ -236,6 +240,8 @@ class Successors:
                 self._hand_over(instruction.version)
             elif isinstance(instruction, LookHere):
                 self._folder.replace(Path(instruction.folder).name)
+            elif isinstance(instruction, LetGo):
+                self._let_go()
             elif isinstance(instruction, Signal):
                 if (process := self._processes.get(instruction.version)) is not None:
                     process.send_signal(instruction.number)

@@ -151,7 +151,7 @@ class _SupervisorShell:
         self._orphans = Orphans()
         why_not = _FILES if root is None else f"it is a later version of the run in {root.folder}: reload that"
         own, hand_over = launch if root is None else None, partial(self._hand_over, self._run_dir.name)
-        self._successors = Successors(folder, own, why_not, self._log, self._orphans, hand_over)
+        self._successors = Successors(folder, own, why_not, self._log, self._orphans, hand_over, self._let_go)
         self._last_words = LastWords()
         self._unborn: list[tuple[Address, str]] = []  # children that could not be spawned, and why
         self._outputs: dict[int, Address] = {}
@@ -173,8 +173,6 @@ class _SupervisorShell:
             while supervision.phase is not Phase.STOPPED:
                 self._step()
             successors.own_run_ended(supervision.exit_code)
-            if not successors.over:
-                self._become_parent()
             while not successors.over:
                 self._step()
         except BaseException:
@@ -186,7 +184,7 @@ class _SupervisorShell:
             raise StartError(supervision.failure)
         return supervision.exit_code if successors.exit_code is None else successors.exit_code
 
-    def _become_parent(self) -> None:
+    def _let_go(self) -> None:
         """The own run has ended: nothing of it is kept but its folder, which leads to the versions that live."""
         unlink_segments(self._made)
         self._made.clear()
@@ -229,7 +227,6 @@ class _SupervisorShell:
             self._memory_kills.note(out_of_memory_kills())
         self._carry_out(supervision.tick(time.monotonic()))
         self._successors.tick(time.monotonic())
-        self._log.phase(supervision.phase.value)
         ready = supervision.phase is Phase.RUNNING
         if ready is not self._folder.ready:
             self._folder.mark_ready(ready)
@@ -392,6 +389,7 @@ class _SupervisorShell:
                 self._new_epoch(instruction.epoch)
             elif isinstance(instruction, Log):
                 self._log(instruction.level, instruction.text)
+        self._log.phase(self._supervision.phase.value)  # here: a run may drain and stop within one turn
 
     def _new_epoch(self, epoch: int) -> None:
         """Other segments in place of all, and every worker told; its Ready goes to the next scheduler."""

@@ -26,7 +26,7 @@ from pipeline.wire.messages import Message
 from pipeline.wire.ring_inbox import RingInbox
 from pipeline.wire.zeromq import MOST_SOCKETS
 
-__all__ = ["LINKS", "MOST_SOCKETS", "Inbox", "Link", "Outbox", "connect", "forget", "link_of", "listen"]
+__all__ = ["LINKS", "MOST_SOCKETS", "Inbox", "Link", "Outbox", "connect", "forget", "leave", "link_of", "listen"]
 
 Link = Literal["zmq", "ring"]
 """What carries the messages of a run."""
@@ -80,6 +80,12 @@ class Outbox(Protocol):
 
     def close(self, linger_ms: int = 0) -> None:
         """Close; what has been sent has `linger_ms` more, in the background, to leave this process."""
+
+
+def leave() -> None:
+    """The process ends: close what is open, and wait for what outboxes that are closed may still send, each as long as
+    it was given. The interpreter does so too, but not for objects that its collector was told to leave alone."""
+    zeromq.leave()
 
 
 def link_of(run_dir: Path) -> Link:

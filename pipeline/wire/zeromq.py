@@ -37,7 +37,7 @@ from shm.permissions import open_to
 #: What a context of libzmq has room for unless told otherwise (ZMQ_MAX_SOCKETS): one for each client of a scheduler.
 MOST_SOCKETS = 1023
 
-__all__ = ["MOST_SOCKETS", "Pull", "Push", "connect", "endpoint_of", "forget", "listen"]
+__all__ = ["MOST_SOCKETS", "Pull", "Push", "connect", "endpoint_of", "forget", "leave", "listen"]
 
 #: Most frames taken from a socket before acting on them, so that a flood cannot starve the rest.
 _RECEIVE_LIMIT = 512
@@ -304,6 +304,11 @@ def listen(run_dir: Path, *addresses: Address, signalled: bool = False) -> Pull:
 def connect(run_dir: Path, address: Address) -> Push:
     """A way to the inbox of this address; see `pipeline.wire.links.connect`."""
     return Push(run_dir, address)
+
+
+def leave() -> None:
+    """See `pipeline.wire.links.leave`."""
+    _context().destroy(linger=0)
 
 
 def forget(run_dir: Path, address: Address) -> None:

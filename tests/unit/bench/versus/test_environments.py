@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.versus import environments
-from bench.versus.environments import MissingEnvironment, python_of, required
+from bench.versus.environments import MissingEnvironment, UnreachableSource, python_of, required
 
 
 def test_an_environment_that_is_not_there_or_was_interrupted_says_how_it_is_made(
@@ -18,6 +18,9 @@ def test_an_environment_that_is_not_there_or_was_interrupted_says_how_it_is_made
     (folder / "bin").mkdir(parents=True)
     with pytest.raises(MissingEnvironment, match=r"there is no build/other: `make build/other/\.there` makes it"):
         python_of(folder)
+    (folder / ".unreachable").touch()
+    with pytest.raises(UnreachableSource, match="there is no build/other: what it is made of cannot be reached"):
+        required(folder)
     (folder / ".there").touch()
     assert required(folder) == folder
     assert python_of(folder) == str(folder / "bin/python")

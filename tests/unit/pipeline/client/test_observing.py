@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,19 @@ def test_each_answer_is_taken_in_once_and_confirmed_with_the_next_question(folde
             found += taken(observer)[0]
         assert found == [one, two]
         assert asked(scheduler, observer) == Observe(first.client, 2)
+
+
+def test_an_answer_that_comes_again_does_not_end_the_wait_for_the_next_one(folder: Path, scheduler: Inbox) -> None:
+    with Observer(folder) as observer:
+        client = asked(scheduler, observer).client
+        one, last = Observed(1, (), 0), Observed(2, (), 0, last=True)
+        answer(folder, client, one)
+        assert taken(observer) == ([one], [])
+        answer(folder, client, one)
+        later = threading.Timer(0.2, answer, (folder, client, last))
+        later.start()
+        assert observer.take(60) == ([last], [])
+        later.join()
 
 
 def test_it_does_not_ask_while_an_answer_may_come_and_again_if_none_does(

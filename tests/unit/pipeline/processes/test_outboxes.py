@@ -121,6 +121,14 @@ def test_a_stranger_is_answered_once_if_it_lives(outboxes: Outboxes, peer: Peer)
     assert peer.received(200) == []
 
 
+def test_what_a_stranger_is_sent_comes_in_its_order(outboxes: Outboxes, peer: Peer) -> None:
+    outboxes.deliver([(stranger(0xAB), Gone(number)) for number in range(100)])
+    found: list[object] = []
+    while len(found) < 100:
+        found += peer.received()
+    assert found == [Gone(number) for number in range(100)]
+
+
 def test_a_line_for_people_is_printed(outboxes: Outboxes, capsys: pytest.CaptureFixture[str]) -> None:
     outboxes.deliver([(SHELL, Log("a client waits"))])
     assert lines_of(capsys.readouterr().err) == ["warning: a client waits"]

@@ -84,6 +84,9 @@ def test_outcomes_are_counted_and_those_that_are_gone_as_well() -> None:
         await channel.unary_unary(PATHS["ServerLive"])(b"")
         await ended(channel.unary_unary(PATHS["ModelInfer"])(b""))
         await ended(channel.unary_unary(PATHS["ModelInfer"])(b"\xff"))
+        # A call is counted after it is answered.
+        while sum(front._traffic.requests["grpc"].values()) < 3:
+            await asyncio.sleep(0.01)
         assert front._traffic.requests == {"grpc": {"OK": 1, "NOT_FOUND": 1, "INVALID_ARGUMENT": 1}}
         assert sum(front._traffic.latencies["grpc"].buckets) == 2
 

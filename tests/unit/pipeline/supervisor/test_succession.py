@@ -15,6 +15,7 @@ from pipeline.supervisor.succession import (
     HandOverTo,
     Instruction,
     Launch,
+    LetGo,
     LookHere,
     PassOn,
     ReportStep,
@@ -99,6 +100,19 @@ def test_the_one_that_has_asked_is_told_each_step() -> None:
         (ASKER, Milestone.TOOK_OVER),
     ]
     assert steps(succession.own_run_ended(0)) == [(ASKER, Milestone.DRAINED)]
+
+
+def test_the_root_s_own_run_is_no_run_any_more_before_it_is_told_that_it_has_ended() -> None:
+    succession = Succession(FIRST)
+    begun(succession, asked())
+    ready(succession, 1)
+    let_go, *_, told = succession.own_run_ended(0)
+    assert isinstance(let_go, LetGo)
+    assert isinstance(told, ReportStep)
+
+
+def test_without_another_version_the_end_of_the_own_run_is_the_end_of_the_process() -> None:
+    assert acts(Succession(FIRST).own_run_ended(0)) == []
 
 
 def test_what_cannot_be_reloaded_says_why() -> None:
