@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -223,6 +223,11 @@ class Source:
             counts = self._reading.told()
             self._client.report_camera(counts)
             self._reported = now, counts.state
+            for observer in self._observers:
+                try:
+                    observer.reported(counts)
+                except (PipelineError, OSError, ValueError) as error:
+                    self._complain(f"the camera's state cannot be shown: {error}")
 
 
 class _SourceClient(Client):
@@ -230,10 +235,17 @@ class _SourceClient(Client):
     _follows = False
 
 
-def _serve(plan: Plan, camera: CameraPlan, run_dir: Path, reading: Reading) -> None:
-    observers: tuple[Observer, ...] = ()
+def _observers(plan: Plan, stack: ExitStack) -> tuple[Observer, ...]:
+    """What is told of this camera; the stack closes it."""
+    observers: list[Observer] = []
     if plan.camera_output:
-        observers = (JsonLines(os.open(plan.camera_output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)),)
+        observers.append(JsonLines(os.open(plan.camera_output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)))
+    for observer in observers:
+        stack.callback(observer.close)
+    return tuple(observers)
+
+
+def _serve(plan: Plan, camera: CameraPlan, run_dir: Path, reading: Reading, observers: tuple[Observer, ...]) -> None:
     with _SourceClient.connect(run_dir, name=f"source {camera.name}", timeout_s=3600) as client:
         source = Source(client, camera, plan.inputs[0], reading, observers)
         while True:
@@ -268,7 +280,8 @@ def main() -> None:
     target = partial(target_of, camera.url, camera.password_file, Path(plan.base_dir), os.environ, read)
     reading = Reading(camera, len(plan.stages), target, lambda text: tell("warning", text))
     reading.start()
-    _serve(plan, camera, boot_.run_dir, reading)
+    with ExitStack() as stack:
+        _serve(plan, camera, boot_.run_dir, reading, _observers(plan, stack))
     tell("info", summary_of(reading))
     sys.exit(DONE_WITH_FAILURES if reading.broken or reading.counts.failed else 0)
 

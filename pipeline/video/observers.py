@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from pipeline.errors import RequestError
 from pipeline.feeding.values import json_text, json_value
 from pipeline.video.frame import Frame
+from pipeline.wire.camera import CameraCounts
 
 __all__ = ["JsonLines", "Observer"]
 
@@ -29,6 +30,16 @@ class Observer(Protocol):
     def failed(self, camera: str, frame: Frame, error: RequestError) -> None:
         """A frame has no answer."""
 
+    def reported(self, counts: CameraCounts) -> None:
+        """How the camera is: every second, and at each change of its state.
+
+        Raises:
+            OSError, ValueError: as above.
+        """
+
+    def close(self) -> None:
+        """The source ends: its camera has come to its end, or the run stops."""
+
 
 class JsonLines:
     """Appends a line of JSON for each answer to a file, which several cameras may share.
@@ -37,7 +48,7 @@ class JsonLines:
         {"camera": "door", "frame": 18, "time": ..., "age_ms": ..., "error": {"code": "StageFailed", "message": "..."}}
 
     Args:
-        fd: open for appending; a line is one write, so lines of several processes do not mix.
+        fd: open for appending; it is closed with this. A line is one write, so lines of several processes do not mix.
     """
 
     def __init__(self, fd: int) -> None:
@@ -52,6 +63,13 @@ class JsonLines:
     def failed(self, camera: str, frame: Frame, error: RequestError) -> None:
         """See `Observer`."""
         self._write(camera, frame, b'"error": ' + json_value({"code": error.code, "message": str(error)}, Counter()))
+
+    def reported(self, counts: CameraCounts) -> None:
+        """See `Observer`."""
+
+    def close(self) -> None:
+        """See `Observer`."""
+        os.close(self._fd)
 
     def _write(self, camera: str, frame: Frame, rest: bytes) -> None:
         now_ns = time.monotonic_ns()
