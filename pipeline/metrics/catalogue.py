@@ -333,6 +333,7 @@ GATEWAY_METRICS: tuple[Metric[Traffic], ...] = (
         "trtlab_gateway_copied_bytes", "counter", "Bytes that the gateway copied, beside those into slots, by reason.",
         ("reason",), lambda t: (((reason,), nbytes) for reason, nbytes in t.copied.items()),
     ),
+    Metric("trtlab_gateway_deaths", "counter", "Gateways that died.", (), lambda t: [((), t.deaths)]),
 )  # fmt: skip
 """Sums over all gateways, in the order in which they are rendered."""
 

@@ -31,15 +31,17 @@ _CODES = {
 class _Kind:
     """How many there have been, and how many of them were told."""
 
-    __slots__ = ("_next_at", "_risen_at", "_told")
+    __slots__ = ("_next_at", "_risen_at", "_told", "waiting")
 
     def __init__(self) -> None:
         self._told = 0
         #: When the first came that was not told; 0: there is none.
         self._risen_at = 0
         self._next_at = 0
+        #: What waited when that one came: a second later a burst may be over.
+        self.waiting = ""
 
-    def due(self, count: int, now: int) -> int:
+    def due(self, count: int, state: State) -> int:
         """How many are to be told now.
 
         Args:
@@ -47,7 +49,9 @@ class _Kind:
         """
         if count <= self._told:
             return 0
-        self._risen_at = self._risen_at or now
+        now = state.now
+        if not self._risen_at:
+            self._risen_at, self.waiting = now, _waiting(state)
         if now < max(self._risen_at + GATHER_NS, self._next_at):
             return 0
         more, self._told = count - self._told, count
@@ -71,14 +75,12 @@ class Troubles:
     def _answers(self, state: State) -> list[str]:
         lines = []
         for code, kind in self._codes.items():
-            if more := kind.due(state.counts.answers[code], state.now):
-                waiting = [(stage.name, state.waiting(stage.index)) for stage in state.compiled.stages]
-                told = ", ".join(f"{count} for {name}" for name, count in waiting if count) or "none any more"
-                lines.append(f"{_requests(more)} {_CODES[code]} ({code}); waiting now: {told}")
+            if more := kind.due(state.counts.answers[code], state):
+                lines.append(f"{_requests(more)} {_CODES[code]} ({code}); waiting then: {kind.waiting}")
         return lines
 
     def _dead_clients(self, state: State) -> list[str]:
-        more = self._deaths.due(state.counts["client_deaths"], state.now)
+        more = self._deaths.due(state.counts["client_deaths"], state)
         if not more:
             return []
         names = ", ".join(dict.fromkeys(state.dead_clients))
@@ -100,6 +102,11 @@ class Troubles:
                     f"not released, {len(client.granted)} to fill"
                 )
         return lines
+
+
+def _waiting(state: State) -> str:
+    waiting = [(stage.name, state.waiting(stage.index)) for stage in state.compiled.stages]
+    return ", ".join(f"{count} for {name}" for name, count in waiting if count) or "none"
 
 
 def _requests(count: int) -> str:

@@ -23,7 +23,7 @@ def refuse(scheduler: Example, count: int) -> None:
 
 
 def refused(count: int) -> str:
-    return f"{count} requests were refused at once, since too many wait (Overloaded); waiting now: 1 for a"
+    return f"{count} requests were refused at once, since too many wait (Overloaded); waiting then: 1 for a"
 
 
 def test_refused_requests_are_told_a_second_after_the_first_and_then_once_a_minute(example: Make) -> None:
@@ -36,6 +36,7 @@ def test_refused_requests_are_told_a_second_after_the_first_and_then_once_a_minu
     assert told(scheduler, GATHER_NS - 1) == []
     assert told(scheduler, 1) == [refused(5)]
     refuse(scheduler, 2)
+    assert told(scheduler) == []
     assert told(scheduler, EVERY_NS - 1) == []
     refuse(scheduler, 1)
     assert told(scheduler, 1) == [refused(3)]
@@ -53,7 +54,7 @@ def test_requests_that_are_late_are_told_with_what_waits(example: Make) -> None:
     scheduler.decide(after_ms=6)
     told(scheduler)
     assert told(scheduler, GATHER_NS) == [
-        "1 request was not finished in time (DeadlineExceeded); waiting now: 1 for a"
+        "1 request was not finished in time (DeadlineExceeded); waiting then: 1 for a"
     ]
 
 
