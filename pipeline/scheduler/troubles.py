@@ -42,7 +42,7 @@ class _Kind:
         self.waiting = ""
 
     def due(self, count: int, state: State) -> int:
-        """How many are to be told now.
+        """How many to tell now.
 
         Args:
             count: how many there have been.
