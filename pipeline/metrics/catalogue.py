@@ -300,7 +300,8 @@ HOST_METRICS: tuple[Metric[HostUsage], ...] = (
         "trtlab_gpu_memory_bytes", "gauge", "Memory of a GPU.", ("gpu", "model"), _of_gpus(lambda g: g.memory_bytes),
     ),
     Metric(
-        "trtlab_gpu_memory_used_bytes", "gauge", "Memory of a GPU that is in use, by whatever process.",
+        "trtlab_gpu_memory_used_bytes", "gauge",
+        "Memory of a GPU that is in use, by whatever process, or reserved by its driver.",
         ("gpu", "model"), _of_gpus(lambda g: g.memory_used_bytes),
     ),
     Metric(

@@ -36,7 +36,7 @@ class GpuUsage(NamedTuple):
     """The share of the last sampling period, of a second at most, in which something ran on it; 0 to 1."""
     memory_bytes: int | None
     memory_used_bytes: int | None
-    """Of all processes that use it."""
+    """Of all processes that use it, with what the driver reserves for itself."""
     power_w: float | None
 
 
