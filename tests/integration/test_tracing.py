@@ -81,15 +81,16 @@ def test_batch_mates_are_linked_and_a_failed_request_says_why(folder: Folder) ->
     (folder.path / "token").write_text("authorization: Bearer geheim\n")
     with Collector() as collector:
         tracing = {"endpoint": collector.url, "sample": 1.0, "headers_file": "token", "service": "shop"}
-        stage = {"batch": {"max_size": 3, "max_delay_ms": 5000}, "with": {"how": "bad_input"}}
+        stage = {"batch": {"max_size": 2, "max_delay_ms": 1000}, "with": {"how": "bad_input"}}
         with running(folder.config(stage, name="mates", tracing=tracing)) as pipeline:
             await_observed(pipeline)
             with pipeline.client() as client:
                 good = [client.submit(data=DATA, flush=False) for _ in range(2)]
-                bad = client.submit(data=np.frombuffer(b"poison", np.uint8))
+                client.flush()
                 assert [future.get()["data"].tolist() for future in good] == [DATA.tolist()] * 2
+                del good
                 with pytest.raises(BadInput):
-                    bad.get()
+                    client.submit(data=np.frombuffer(b"poison", np.uint8)).get()
             collector.await_spans(lambda: len(collector.named("mates")) == 3)
         assert "geheim" not in pipeline.log()
     assert collector.headers[0]["authorization"] == "Bearer geheim"
@@ -98,7 +99,7 @@ def test_batch_mates_are_linked_and_a_failed_request_says_why(folder: Folder) ->
     assert first.trace_id != second.trace_id
     for one, other in ((first, second), (second, first)):
         assert [(link.trace_id, link.span_id) for link in one.links] == [(other.trace_id, other.span_id)]
-        assert attributes_of(one)["trtlab.batch.size"] == 3
+        assert attributes_of(one)["trtlab.batch.size"] == 2
     failed = {root.status.code: root for root in collector.named("mates")}
     error = failed[2]
     assert attributes_of(error)["error.type"] == "BadInput"
