@@ -35,8 +35,8 @@ STATUS = {
 }
 
 
-# Ray's limit on what is in a replica at one time must leave the pipeline's batcher something to choose from. The CPUs are
-# those of all processes of the pipeline, which Ray does not see: its own default of 1 would be too few.
+# What may be in a replica at one time must leave the pipeline's batcher something to choose from. The CPUs are those of
+# all processes of the pipeline, which Ray does not see: give it as many as the stages take.
 @serve.deployment(num_replicas=2, max_ongoing_requests=64, ray_actor_options={"num_cpus": 0.5}, health_check_period_s=1)
 class Digits:
     """One replica.

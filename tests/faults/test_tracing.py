@@ -22,7 +22,7 @@ def counted(pipeline: RunningPipeline, outcome: str) -> int:
 
 def test_a_killed_tracer_is_started_again_and_no_request_is_lost(folder: Any, child_of: ChildOf) -> None:
     with Collector() as collector:
-        config = folder.config({"with.seconds": 0.002}, tracing={"endpoint": collector.url, "sample": 1.0})
+        config = folder.config({"with.seconds": 0.002}, name="sample", tracing={"endpoint": collector.url, "sample": 1.0})
         with running(config) as pipeline, pipeline.client() as client:
             until(lambda: counted(pipeline, "exported") >= 0)
             load = Load(client)
@@ -47,7 +47,7 @@ def test_a_collector_that_is_away_and_then_slow_holds_up_no_request_and_is_found
     # One export may take so long.
     os.environ["OTEL_EXPORTER_OTLP_TIMEOUT"] = "1"
     try:
-        with running(folder.config({}, tracing=tracing)) as pipeline, pipeline.client() as client:
+        with running(folder.config({}, name="sample", tracing=tracing)) as pipeline, pipeline.client() as client:
             until(lambda: counted(pipeline, "exported") >= 0)
             load = Load(client)
             load.more(400)

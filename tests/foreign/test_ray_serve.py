@@ -6,7 +6,8 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,19 @@ ROOT = Path(__file__).parents[2]
 RAY = ROOT / "build/ray"
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """For sockets, whose paths have at most 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.timeout(580)
 def test_a_killed_replica_takes_its_pipeline_with_it_and_ray_starts_another(
-    tmp_path: Path, environment: Callable[[Path], Path]
+    tmp_path: Path, environment: Callable[[Path], Path], short_folder: Path
 ) -> None:
     environment(RAY)
-    runs = tmp_path / "runs"
-    runs.mkdir(mode=0o700)
+    runs = short_folder
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
