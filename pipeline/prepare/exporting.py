@@ -17,7 +17,7 @@ _NEEDED = "opentelemetry.exporter.otlp.proto"
 
 
 def check_tracing(plan: TracingPlan, findings: Findings) -> None:
-    """Refuse what would only be found out when the first spans are to be exported."""
+    """Refuse what the tracer process would only find out at its first export."""
     if not _found("http"):
         findings.add(("tracing",), 'the export of traces needs a package: pip install "trtlab[tracing]"')
     if plan.headers_file and not os.access(plan.headers_file, os.R_OK):
