@@ -104,6 +104,12 @@ def _dropped(status: PipelineStatus) -> Iterable[Sample]:
             yield (camera.name, reason), camera.dropped.get(reason, 0)
 
 
+def _spans(status: PipelineStatus) -> Iterable[Sample]:
+    for name, count in status.counts.items():
+        if name.startswith("spans_"):
+            yield (name.removeprefix("spans_"),), count
+
+
 def _ages(status: PipelineStatus) -> Iterable[Sample]:
     for camera in status.cameras:
         for age in camera.ages:
@@ -152,6 +158,12 @@ METRICS: tuple[Metric[PipelineStatus], ...] = (
     Metric(
         "trtlab_resized", "counter", "Requests that a stage ran again for, with a larger slot.", (),
         lambda s: _counted(s.counts.get("resized", 0)),
+    ),
+    Metric(
+        "trtlab_spans", "counter",
+        "Spans of traces, if the config has `tracing`, by outcome: exported; dropped, as the queue was full; failed, "
+        "since the collector refused them or was away for too long; missed: requests of which no span was made.",
+        ("outcome",), _spans,
     ),
     Metric(
         "trtlab_requests_waiting", "gauge", "Requests that wait for a stage.", ("stage",),

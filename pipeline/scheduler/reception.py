@@ -264,7 +264,10 @@ class Reception:
 
     def observe(self, message: Observe) -> None:
         """A process asks which requests have ended."""
-        self._tell(message.client, self._state.observation.observe(message.client, message.seen, self._state.now))
+        observation = self._state.observation
+        self._tell(message.client, observation.observe(message.client, message.seen, self._state.now))
+        for outcome, count in observation.exported(message.client, message.spans).items():
+            self._state.counts[f"spans_{outcome}"] += count
 
     def _tell(self, number: int, message: Status | Story | Observed | Refused) -> None:
         """Answer a client, or a process that is none."""

@@ -39,6 +39,7 @@ from pipeline.wire.records import (
     Hop,
     Known,
     Milestone,
+    Note,
     Notice,
     Order,
     Passed,
@@ -57,13 +58,13 @@ __all__ = [
     "HELLO", "MESSAGES", "MISSING", "OK", "PROTOCOL", "TOO_SMALL", "Again", "Answer", "Answers", "AskStatus",
     "AskStory", "Bye", "CameraReport", "Cancel", "Copied", "Drain", "Drained", "Ended", "Failed", "Fence", "Fenced",
     "Fences", "Gone", "HandOver", "Hello", "Hop", "Interface", "Interrupted", "Keep", "Kept", "Known", "Loan",
-    "Message", "Milestone", "Notice", "Notices", "Observe", "Observed", "Order", "Orders", "Passed", "PeerGone",
+    "Message", "Milestone", "Note", "Notice", "Notices", "Observe", "Observed", "Order", "Orders", "Passed", "PeerGone",
     "PoolAddress", "Ready", "Refused", "Reload", "ReloadStep", "Reset", "Retire", "SlotRef", "StageBroken", "Status",
     "Step", "Stop", "Story", "Submission", "Submit", "SupervisorReport", "Trace", "Welcome", "WorkerGone",
     "WorkerReport",
 ]  # fmt: skip
 
-PROTOCOL = 9
+PROTOCOL = 10
 
 #: In place of an ask's number, in the refusal of a hello, which goes another way than the welcome and may come later.
 HELLO = -1
@@ -236,6 +237,8 @@ class Observe(Message, frozen=True, tag=_tag(16)):
     client: int
     seen: int
     """The number of the last `Observed` that it has taken in, which is sent again otherwise; 0: there was none."""
+    spans: tuple[int, ...] = ()
+    """Of an observer that exports traces: how many spans it has had, by what became of them (SPAN_OUTCOMES)."""
 
 
 class Observed(Message, frozen=True, tag=_tag(17)):
