@@ -23,7 +23,7 @@ COMPILED = [
     *sorted(glob("pipeline/scheduler/[!_]*.py")),
     *(
         f"pipeline/worker/{name}.py"
-        for name in ("batcher", "candidates", "execution", "filling", "flight", "forwarder", "grouping", "joint",
+        for name in ("batcher", "candidates", "column_queue", "execution", "filling", "flight", "forwarder", "grouping", "joint",
             "lean", "onward", "packing", "replica", "unpacking",
         )
     ),

@@ -19,9 +19,10 @@ from pipeline.graph.compiled import CompiledStage
 from pipeline.graph.plan import Field, StagePlan
 from pipeline.wire.columns import Columns, PassedColumns, TensorColumn, integers, joined, longs, picked
 from pipeline.worker.candidates import Waiting
+from pipeline.worker.column_queue import Part
 from pipeline.worker.execution import Execution
 from pipeline.worker.filling import Filling
-from pipeline.worker.flight import Flight, Outcome
+from pipeline.worker.flight import ColumnFlight, Flight, Outcome
 from pipeline.worker.grouping import arrays_of
 from pipeline.worker.unpacking import handles_of, orders_of
 from shm.errors import HandleRefused
@@ -126,7 +127,7 @@ class Lean:
         """Whether the stage can run batches of common orders at all."""
         return self._mine.made is not None and not self._mine.asked and not self._execution.parted
 
-    def run(self, batch: Sequence[tuple[int, Columns]]) -> Outcome:
+    def run(self, batch: Sequence[Part]) -> Outcome:
         """Compute one batch.
 
         Args:
@@ -135,10 +136,65 @@ class Lean:
         Raises:
             StageBroken: the process must not be used any more.
         """
-        columns = joined([part for _, part in batch])
-        arrived = [came for came, part in batch for _ in range(len(part))] if len(batch) > 1 else [batch[0][0]]
-        if columns is None:
+        flight = self._flight(batch)
+        if flight is None:
             return self._execution.run(self._rows(batch))
+        self.labels = flight.columns.labels
+        failed: Exception | None = None
+        try:
+            flight.batch.finish(self._stage.process(flight.batch))
+        except StageBroken:
+            raise
+        except Exception as error:
+            failed = error
+        outcome = self._come_to(flight, failed)
+        # Else the exception and this frame, which it refers to, would wait for the collector.
+        failed = None
+        return outcome
+
+    def start(self, batch: Sequence[Part]) -> tuple[Outcome, Flight | ColumnFlight | None]:
+        """Begin one batch of a stage that has `start` and `done`: as `Execution.start`."""
+        flight = self._flight(batch)
+        if flight is None:
+            return self._execution.start(self._rows(batch))
+        self.labels = flight.columns.labels
+        failed: Exception | None = None
+        try:
+            flight.token = self._stage.start(flight.batch)  # type: ignore[attr-defined]
+        except StageBroken:
+            raise
+        except Exception as error:
+            failed = error
+        if failed is None:
+            self.labels = ()
+            return Outcome(), flight
+        outcome = self._come_to(flight, failed)
+        failed = None
+        return outcome, None
+
+    def finish(self, flight: ColumnFlight) -> Outcome | None:
+        """The outcome of a batch that was begun; None while it is computed: as `Execution.finish`."""
+        self.labels = flight.columns.labels
+        failed: Exception | None = None
+        try:
+            if not self._stage.done(flight.token):  # type: ignore[attr-defined]
+                self.labels = ()
+                return None
+            flight.batch.finish(None)
+        except StageBroken:
+            raise
+        except Exception as error:
+            failed = error
+        outcome = self._come_to(flight, failed)
+        failed = None
+        return outcome
+
+    def _flight(self, batch: Sequence[Part]) -> ColumnFlight | None:
+        """A batch that the stage can begin; None: it is not common after all."""
+        columns = joined([part for _, part in batch])
+        if columns is None:
+            return None
+        arrived = [came for came, part in batch for _ in range(len(part))] if len(batch) > 1 else [batch[0][0]]
         tensors = {column.tensor: column for column in columns.tensors}
         order = self._order(columns, tensors)
         if order is not None:
@@ -146,31 +202,25 @@ class Lean:
             tensors = {column.tensor: column for column in columns.tensors}
             arrived = [arrived[row] for row in order] if len(arrived) > 1 else arrived
         if not self._are_current(tensors):
-            return self._execution.run(self._rows(batch))
+            return None
         inputs = _Views(self._table, {name: tensors[number] for name, number in self._inputs})
         filling = _Filling(self._table, self._fields, columns)
         given = Batch(
             len(columns), inputs, self._outputs, filling.allocate, filling.allocate_many, filling.requests, None
         )
-        self.labels = columns.labels
-        began = self._clock()
-        failed: Exception | None = None
-        try:
-            given.finish(self._stage.process(given))
-        except StageBroken:
-            raise
-        except Exception as error:
-            failed = error
-        if failed is None and not given.failed and self._are_filled(filling):
-            outcome = self._passed(columns, given, arrived, began)
+        return ColumnFlight(columns, arrived, filling, given, self._clock())
+
+    def _come_to(self, flight: ColumnFlight, failed: Exception | None) -> Outcome:
+        """Settle a batch that is over. Not called while its exception is handled, as `Execution.come_to`."""
+        columns, batch, arrived, began = flight.columns, flight.batch, flight.arrived, flight.began
+        if failed is None and not batch.failed and self._are_filled(flight.filling):
+            outcome = self._passed(columns, batch, arrived, began)
         else:
-            outcome = self._settled(columns, filling, given, arrived, began, failed)
+            outcome = self._settled(columns, flight.filling, batch, arrived, began, failed)
         self.labels = ()
-        # Else the exception and this frame, which it refers to, would wait for the collector.
-        failed = None
         return outcome
 
-    def _rows(self, batch: Sequence[tuple[int, Columns]]) -> list[Waiting]:
+    def _rows(self, batch: Sequence[Part]) -> list[Waiting]:
         return [Waiting(order, came) for came, part in batch for order in orders_of(part, self._stages)]
 
     def _order(self, columns: Columns, tensors: Mapping[int, TensorColumn]) -> list[int] | None:
@@ -199,7 +249,7 @@ class Lean:
                 return False
         return True
 
-    def _are_filled(self, filling: _Filling) -> bool:
+    def _are_filled(self, filling: Filling) -> bool:
         count = len(self._fields)
         return not count or min([len(made) for made in filling.handles]) == count
 
@@ -242,7 +292,7 @@ class Lean:
     def _settled(
         self,
         columns: Columns,
-        filling: _Filling,
+        filling: Filling,
         batch: Batch,
         arrived: Sequence[int],
         began: int,
