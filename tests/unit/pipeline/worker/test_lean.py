@@ -15,7 +15,7 @@ from pipeline.wire.columns import Columns, HopColumn, PassedColumns, TensorColum
 from pipeline.wire.messages import Notice, Order, Passed
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution
-from pipeline.worker.flight import Outcome
+from pipeline.worker.flight import ColumnFlight, Flight, Outcome
 from pipeline.worker.lean import Lean
 from pipeline.worker.unpacking import orders_of
 from shm.pool import SlotPool
@@ -38,10 +38,23 @@ def double(batch: Batch) -> None:
 
 
 class Stage:
-    """A stage that does what it is told."""
+    """A stage that does what it is told, at once, or when a batch that it has begun is over."""
 
     def __init__(self, process: Callable[[Batch], Any]) -> None:
         self.process = process
+        self.asked = 0
+
+    def start(self, batch: Batch) -> Batch:
+        for name in batch._outputs:
+            batch.out_rows(name)
+        return batch
+
+    def done(self, batch: Batch) -> bool:
+        self.asked += 1
+        if self.asked % 2:
+            return False
+        self.process(batch)
+        return True
 
 
 class Bench:
@@ -76,6 +89,21 @@ class Bench:
 
     def lean(self, *parts: Columns, process: Callable[[Batch], Any] = double) -> Outcome:
         return self._stage(process)[1].run([(self.now - 5000, part) for part in parts])
+
+    def later(self, *parts: Columns, process: Callable[[Batch], Any] = double) -> Outcome:
+        """As `lean`, of a stage that begins a batch and is asked for it later."""
+        made = self._stage(process)[1]
+        outcome, flight = made.start([(self.now - 5000, part) for part in parts])
+        if flight is None:
+            return outcome
+        assert isinstance(flight, ColumnFlight)
+        assert (outcome.notices, outcome.late, outcome.columns, list(made.labels)) == ([], [], {}, [])
+        assert (flight.size, flight.requests) == (sum(map(len, parts)), [*range(1, flight.size + 1)])
+        assert made.finish(flight) is None
+        assert list(made.labels) == []
+        came = made.finish(flight)
+        assert came is not None
+        return came
 
     def general(self, *parts: Columns, process: Callable[[Batch], Any] = double) -> Outcome:
         rows = [Waiting(order, self.now - 5000) for part in parts for order in orders_of(part, STAGES)]
@@ -184,6 +212,48 @@ def test_if_a_batch_raises_its_rows_run_again_one_by_one(bench: Bench) -> None:
     lean = bench.lean(columns, process=refuse)
     assert [(one.request, one.code) for one in said(lean)[0] if isinstance(one, Notice)] == [(2, "BadInput")]
     assert said(lean) == said(bench.general(columns, process=refuse))
+
+
+def test_a_batch_that_is_begun_and_asked_for_later_comes_to_the_same(bench: Bench) -> None:
+    def blame(batch: Batch) -> None:
+        double(batch)
+        batch.fail(1, BadInput("a bad one"))
+
+    def refuse(batch: Batch) -> None:
+        if any(np.any(view == 2) for view in batch.rows("in0")):
+            raise BadInput("a two")
+        double(batch)
+
+    for hops in (1, 2):
+        columns = bench.columns(1, 2, 3, hops=hops)
+        for process in (double, blame, refuse):
+            later = bench.later(columns, process=process)
+            assert said(later) == said(bench.general(columns, process=process))
+            assert bool(later.forwards) is (process is not double and hops == 2)
+        bench.ingress, bench.own = (SlotPool(segment) for segment in bench.made)
+
+
+def test_a_stage_that_cannot_begin_a_batch_has_none_in_flight(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Stage, batch: Batch) -> None:
+        raise BadInput("not now")
+
+    monkeypatch.setattr(Stage, "start", refuse)
+    columns = bench.columns(1)
+    made = bench._stage(double)[1]
+    outcome, flight = made.start([(0, columns)])
+    assert flight is None
+    assert [one.code for one in said(outcome)[0] if isinstance(one, Notice)] == ["BadInput"]
+    assert list(made.labels) == []
+
+
+def test_what_is_not_common_after_all_is_begun_as_single_orders(bench: Bench) -> None:
+    columns = bench.columns(1, 2)
+    slot, generation = integers(columns.tensors[0].slots)[1], longs(columns.tensors[0].generations)[1]
+    bench.ingress.abandon(slot, generation)
+    outcome, flight = bench._stage(double)[1].start([(0, columns)])
+    assert isinstance(flight, Flight)
+    assert flight.requests == [1]
+    assert [(one.request, one.code) for one in said(outcome)[0] if isinstance(one, Notice)] == [(2, "StageFailed")]
 
 
 def test_an_output_that_was_forgotten_fails_its_rows(bench: Bench) -> None:

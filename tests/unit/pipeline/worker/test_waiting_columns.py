@@ -73,10 +73,17 @@ def test_columns_close_when_and_why_their_orders_would(
     assert reason is None or whole(closed[0]) == rows(closed[1])
 
 
-def test_more_rows_than_fit_into_a_batch_are_single_orders() -> None:
+def test_more_rows_than_fit_into_a_batch_are_cut() -> None:
     waiting = batcher()
     waiting.add_columns(columns(1, 2, 3), 0)
     waiting.add_columns(columns(4, 5), 0)
+    assert (whole(waiting.take(0)), len(waiting), whole(waiting.take(0))) == ([1, 2, 3, 4], 1, [5])
+
+
+def test_more_rows_than_fit_into_a_batch_that_go_different_ways_are_single_orders() -> None:
+    waiting = batcher()
+    waiting.add_columns(columns(1, 2, 3), 0)
+    waiting.add_columns(columns(4, 5, worker=6), 0)
     assert (rows(waiting.take(0)), rows(waiting.take(0))) == ([1, 2, 3, 4], [5])
 
 
