@@ -56,6 +56,35 @@ class Rows:
         )
 
 
+class _Taken:
+    """Orders that take the same way."""
+
+    __slots__ = ("reads", "rows", "story")
+
+    def __init__(self, reads: tuple[int, ...], story: tuple[tuple[int, int], ...]) -> None:
+        #: The tensors that are read and that none of its stages makes.
+        self.reads = reads
+        #: The stage and the worker of each hop.
+        self.story = story
+        #: By where those tensors lie.
+        self.rows: dict[tuple[object, ...], Rows] = {}
+
+    def rows_of(self, request: Request, way: Sequence[Way]) -> Rows | None:
+        """Those among which an order belongs; None: it is not common."""
+        values = request.values
+        place: tuple[object, ...] = ()
+        for number in self.reads:
+            handle = values[number]
+            if type(handle) is not TensorHandle:
+                return None
+            place += (handle.segment, handle.offset, handle.shape)
+        rows = self.rows.get(place)
+        if rows is None:
+            tensors = [(number, values[number]) for number in self.reads]
+            rows = self.rows[place] = Rows(way, tensors)  # type: ignore[arg-type]
+        return rows
+
+
 class Lean:
     """Says which orders are common, and puts those side by side.
 
@@ -68,30 +97,23 @@ class Lean:
         self._may = [enabled and _may(mine, stage) for mine, stage in zip(plan.stages, compiled.stages)]
         #: By the stages of a way: the tensors that they read and do not make; None: it is not common.
         self._reads: dict[tuple[int, ...], tuple[int, ...] | None] = {}
-        self._rows: dict[tuple[object, ...], Rows] = {}
+        #: By the workers of a way: all orders that take it, or None if it is not common.
+        self._taken: dict[tuple[int, ...], _Taken | None] = {}
 
     def add(self, request: Request, way: Sequence[Way]) -> tuple[tuple[int, int], ...] | None:
         """Take in an order; None: it is not common. Otherwise the stages and workers of its way, for its story."""
         if not is_common(request):
             return None
-        stages = tuple([hop[0] for hop in way])
-        if stages not in self._reads:
-            self._reads[stages] = self._reads_of(stages)
-        reads = self._reads[stages]
-        if reads is None:
+        workers = tuple([hop[1] for hop in way])
+        if workers in self._taken:
+            taken = self._taken[workers]
+        else:
+            taken = self._taken[workers] = self._take_in(way)
+        if taken is None:
             return None
-        tensors: list[tuple[int, TensorHandle]] = []
-        key: list[object] = [hop[1] for hop in way]
-        for number in reads:
-            handle = request.values[number]
-            if type(handle) is not TensorHandle:
-                return None
-            tensors.append((number, handle))
-            key += (handle.segment, handle.offset, handle.shape)
-        whole = tuple(key)
-        rows = self._rows.get(whole)
+        rows = taken.rows_of(request, way)
         if rows is None:
-            rows = self._rows[whole] = Rows(way, tensors)
+            return None
         rows.requests.append(request.id)
         rows.attempts.append(request.attempt)
         rows.labels.append(request.label)
@@ -102,21 +124,32 @@ class Lean:
                 slots.append(hop[3])
                 generations.append(hop[4])
             at += 1
-        for _, handle in tensors:
+        values = request.values
+        for number in taken.reads:
+            handle = values[number]
+            assert type(handle) is TensorHandle
             slots, generations = rows.slots[at]
             slots.append(handle.slot)
             generations.append(handle.generation)
             at += 1
-        return tuple([(hop[0], hop[1]) for hop in way])
+        return taken.story
+
+    def _take_in(self, way: Sequence[Way]) -> _Taken | None:
+        stages = tuple([hop[0] for hop in way])
+        if stages not in self._reads:
+            self._reads[stages] = self._reads_of(stages)
+        reads = self._reads[stages]
+        return None if reads is None else _Taken(reads, tuple([(hop[0], hop[1]) for hop in way]))
 
     def take(self) -> dict[int, list[Columns]]:
         """What was added since the last call, by the worker that is sent it."""
-        if not self._rows:
+        if not self._taken:
             return {}
-        taken, self._rows = self._rows, {}
+        ways, self._taken = self._taken, {}
         found: dict[int, list[Columns]] = {}
-        for rows in taken.values():
-            found.setdefault(rows.hops[0][1], []).append(rows.columns())
+        for taken in ways.values():
+            if taken is not None and taken.rows:
+                found.setdefault(taken.story[0][1], []).extend([rows.columns() for rows in taken.rows.values()])
         return found
 
     def _reads_of(self, way: Sequence[int]) -> tuple[int, ...] | None:
