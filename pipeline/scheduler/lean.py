@@ -1,9 +1,8 @@
 """Lean: the common orders of one decision, as columns. Pure.
 
-An order is common if nothing about it is rare: its request has one row, is no child and of no stream, has no deadline,
-is suspected of nothing, and its client has said neither when it began nor which trace it is part of; and every stage of
-its way takes and makes tensors of fixed shapes, in slots of one size, and is run for every request. All other orders go
-as they are.
+An order is common if nothing about it is rare: its request has one row, is no child and of no stream, and is suspected
+of nothing; and every stage of its way takes and makes tensors of fixed shapes, in slots of one size, and is run for
+every request. All other orders go as they are.
 
     dispatch ──order──▶ add ──▶ rows of one way ──take──▶ Orders.columns
                          └─ None: it is not common
@@ -29,7 +28,9 @@ Way = tuple[int, int, int, int, int]
 class Rows:
     """Orders that take the same way, with the same tensors at the same places of their slots."""
 
-    __slots__ = ("attempts", "hops", "labels", "requests", "slots", "tensors")
+    __slots__ = (
+        "attempts", "deadlines", "hops", "labels", "requests", "slots", "started", "tensors", "traceparents",
+    )  # fmt: skip
 
     def __init__(self, hops: Sequence[Way], tensors: Sequence[tuple[int, TensorHandle]]) -> None:
         #: (stage, worker, segment) of each hop.
@@ -39,6 +40,9 @@ class Rows:
         self.requests: list[int] = []
         self.attempts: list[int] = []
         self.labels: list[str] = []
+        self.deadlines: list[int] = []
+        self.started: list[int] = []
+        self.traceparents: list[str] = []
         #: Slots and generations: of each hop, then of each tensor.
         self.slots: list[tuple[list[int], list[int]]] = [([], []) for _ in range(len(hops) + len(tensors))]
 
@@ -53,6 +57,9 @@ class Rows:
             tuple([HopColumn(*hop, *slots) for hop, slots in zip(self.hops, packed)]),
             tuple([TensorColumn(*tensor, *slots) for tensor, slots in zip(self.tensors, packed[count:])]),
             (),
+            array("Q", self.deadlines).tobytes() if any(self.deadlines) else b"",
+            array("Q", self.started).tobytes() if any(self.started) else b"",
+            tuple(self.traceparents) if any(self.traceparents) else (),
         )
 
 
@@ -117,6 +124,9 @@ class Lean:
         rows.requests.append(request.id)
         rows.attempts.append(request.attempt)
         rows.labels.append(request.label)
+        rows.deadlines.append(request.deadline)
+        rows.started.append(request.started)
+        rows.traceparents.append(request.traceparent)
         at = 0
         for hop in way:
             if hop[4]:
@@ -166,17 +176,8 @@ class Lean:
 
 def is_common(request: Request) -> bool:
     """Whether nothing about a request is rare."""
-    return not (
-        request.deadline
-        or request.deaths
-        or request.group
-        or request.skipped
-        or request.started
-        or request.traceparent
-        or request.stream is not None
-        or request.parent is not None
-        or request.rows > 1
-    )
+    # A deadline below 0, which a client may name, is over; no column holds it.
+    return request.plain and not (request.deaths or request.group or request.skipped) and request.deadline >= 0
 
 
 def _may(mine: StagePlan, stage: CompiledStage) -> bool:

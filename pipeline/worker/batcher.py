@@ -144,7 +144,8 @@ class Batcher:
         """As `take`, if all that waits is columns."""
         arrived = self._columns.arrived
         full = self._count >= self._max_size
-        if not (full or now - arrived >= self._max_delay or self.draining or self._all_here):
+        queue = self._columns
+        if not (full or now - arrived >= self._max_delay or now >= queue.hurry_at or self.draining or self._all_here):
             return None
         reason = "full" if full else self._reason(arrived, now)
         batch = self._columns.take(self._max_size)
@@ -205,7 +206,7 @@ class Batcher:
         if not self._count:
             return None
         if self._columns:
-            return self._columns.arrived + self._max_delay
+            return min(self._columns.arrived + self._max_delay, self._columns.hurry_at)
         return min([min(_arrival(group) + self._max_delay, group.hurry_at) for group in self._groups.values()])
 
     def _choose(

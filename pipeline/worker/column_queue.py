@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.wire.columns import Columns, integers, joined, picked
+from pipeline.wire.columns import Columns, integers, joined, longs, picked
+from pipeline.worker.candidates import NEVER
 
 __all__ = ["ColumnQueue", "Part"]
 
@@ -29,12 +30,14 @@ class ColumnQueue:
         fills: whether the place of what is made counts too.
     """
 
-    __slots__ = ("_count", "_fills", "_parts", "_tensors")
+    __slots__ = ("_count", "_fills", "_parts", "_tensors", "hurry_at")
 
     def __init__(self, tensors: Sequence[int], fills: bool) -> None:
         self._tensors, self._fills = tuple(tensors), fills
         self._parts: list[Part] = []
         self._count = 0
+        #: No deadline makes any row urgent before this time.
+        self.hurry_at = NEVER
 
     def __len__(self) -> int:
         """How many rows wait."""
@@ -49,10 +52,13 @@ class ColumnQueue:
         """Take in columns."""
         self._parts.append((now, columns))
         self._count += len(columns)
+        if columns.deadlines:
+            self.hurry_at = min(self.hurry_at, _latest_start(now, columns))
 
     def clear(self) -> list[Part]:
         """Let go of all."""
         parts, self._parts, self._count = self._parts, [], 0
+        self.hurry_at = NEVER
         return parts
 
     def take(self, most: int) -> list[Part] | None:
@@ -62,13 +68,14 @@ class ColumnQueue:
         first = self._parts[0][1]
         if len(first) == most and not self._tensors and not self._fills:
             # A common case: what one message brought is a batch.
-            self._count -= most
-            return [self._parts.pop(0)]
+            taken = [self._parts.pop(0)]
+            self._left(most)
+            return taken
         whole = joined([columns for _, columns in self._parts])
         if whole is None:
             return None
         chosen = self._chosen(whole, most)
-        taken: list[Part] = []
+        taken = []
         left: list[Part] = []
         start = 0
         for arrived, columns in self._parts:
@@ -84,8 +91,15 @@ class ColumnQueue:
                 left.append((arrived, picked(columns, others)))
             start += len(columns)
         self._parts = left
-        self._count -= most
+        self._left(most)
         return taken
+
+    def _left(self, count: int) -> None:
+        """So many rows have gone, which may be the most urgent ones."""
+        self._count -= count
+        if self.hurry_at != NEVER:
+            urgent = [_latest_start(came, columns) for came, columns in self._parts if columns.deadlines]
+            self.hurry_at = min(urgent, default=NEVER)
 
     def _chosen(self, whole: Columns, most: int) -> set[int]:
         """Which rows go."""
@@ -111,3 +125,8 @@ class ColumnQueue:
             chosen.add(row)
             row += 1
         return chosen
+
+
+def _latest_start(arrived: int, columns: Columns) -> int:
+    """When one of the rows must start at the latest; see `candidates`."""
+    return min([(arrived + deadline) // 2 for deadline in longs(columns.deadlines) if deadline], default=NEVER)

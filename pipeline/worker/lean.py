@@ -60,12 +60,12 @@ class _Views(Mapping[str, Sequence[Any]]):
 class _Filling(Filling):
     """As `Filling`, out of columns."""
 
-    __slots__ = ("_generations", "_labels", "_segment", "_slots")
+    __slots__ = ("_deadlines", "_generations", "_labels", "_segment", "_slots")
 
     def __init__(self, table: SegmentTable, fields: Mapping[str, Field], columns: Columns) -> None:
         super().__init__(table, fields, 0, ())
         hop = columns.hops[0]
-        self._labels = columns.labels
+        self._labels, self._deadlines = columns.labels, columns.deadlines
         self._segment = hop.segment
         self._slots, self._generations = integers(hop.slots), longs(hop.generations)
         self.handles = [{} for _ in range(len(columns))]
@@ -82,7 +82,10 @@ class _Filling(Filling):
 
     def requests(self) -> list[RequestInfo]:
         """The request of each row."""
-        return [RequestInfo.parse(label) for label in self._labels]
+        found = [RequestInfo.parse(label) for label in self._labels]
+        if not self._deadlines:
+            return found
+        return [each._replace(deadline=deadline) for each, deadline in zip(found, longs(self._deadlines))]
 
 
 class Lean:
@@ -201,6 +204,9 @@ class Lean:
             columns = picked(columns, order)
             tensors = {column.tensor: column for column in columns.tensors}
             arrived = [arrived[row] for row in order] if len(arrived) > 1 else arrived
+        began = self._clock()
+        if columns.deadlines and any([0 < deadline <= began for deadline in longs(columns.deadlines)]):
+            return None
         if not self._are_current(tensors):
             return None
         inputs = _Views(self._table, {name: tensors[number] for name, number in self._inputs})
@@ -208,7 +214,7 @@ class Lean:
         given = Batch(
             len(columns), inputs, self._outputs, filling.allocate, filling.allocate_many, filling.requests, None
         )
-        return ColumnFlight(columns, arrived, filling, given, self._clock())
+        return ColumnFlight(columns, arrived, filling, given, began)
 
     def _come_to(self, flight: ColumnFlight, failed: Exception | None) -> Outcome:
         """Settle a batch that is over. Not called while its exception is handled, as `Execution.come_to`."""
@@ -259,7 +265,9 @@ class Lean:
         execution, ended, size = self._execution, self._clock(), len(columns)
         execution.count(batch)
         copied, took = batch.bytes_copied // size, (ended - began) // 1000
-        if len(arrived) == 1:
+        if columns.started:
+            own = self._aged(columns, arrived, began, ended, took, copied)
+        elif len(arrived) == 1:
             waited = max(0, began - arrived[0]) // 1000
             own = execution.times.traces(waited, took, size, copied, size, began=began)
         else:
@@ -276,6 +284,19 @@ class Lean:
         outcome.columns[columns.hops[1].worker] = [self._onward(columns, traces)]
         return outcome
 
+    def _aged(
+        self, columns: Columns, arrived: Sequence[int], began: int, ended: int, took: int, copied: int
+    ) -> bytes:
+        """The traces of rows of which the clients have said when they began."""
+        started = longs(columns.started)
+        size, times = len(started), self._execution.times
+        came = arrived if len(arrived) == size else [arrived[0]] * size
+        traces = []
+        for at, since in zip(came, started):
+            age = (ended - since) // 1000 if since else 0
+            traces.append(times.trace(max(0, began - at) // 1000, took, size, copied, age, began=began))
+        return b"".join(traces)
+
     def _onward(self, columns: Columns, traces: tuple[bytes, ...]) -> Columns:
         """What is left of common orders that go on: as `onward`."""
         hop, later = columns.hops[0], columns.hops[1:]
@@ -287,7 +308,10 @@ class Lean:
         for number, (offset, dtype, shape) in enumerate(self._mine.made, self._mine.base):
             if number in read:
                 tensors.append(TensorColumn(number, hop.segment, offset, dtype, shape, hop.slots, hop.generations))
-        return Columns(columns.requests, columns.attempts, columns.labels, later, tuple(tensors), traces)
+        return Columns(
+            columns.requests, columns.attempts, columns.labels, later, tuple(tensors), traces,
+            columns.deadlines, columns.started, columns.traceparents,
+        )  # fmt: skip
 
     def _settled(
         self,

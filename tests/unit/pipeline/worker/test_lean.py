@@ -25,6 +25,7 @@ from shm.view import SegmentTable
 from stages.errors import BadInput, StageBroken
 from stages.stage import Batch
 from tests.unit.pipeline.scheduler.graphs import make_plan
+from tests.unit.pipeline.wire.test_columns import u64
 
 PLAN = make_plan("chain", slots=8, max_batch=8, credits=8)
 STAGES = CompiledPlan.of(PLAN).stages
@@ -157,6 +158,39 @@ def test_both_ways_come_to_the_same(bench: Bench, hops: int) -> None:
     assert [type(told) for told in lean.notices + lean.late] == [PassedColumns]
     written = [bench.table.view(order.hop.inputs[0])[0] for order in said(lean)[2]]  # type: ignore[arg-type]
     assert written == ([2, 4, 6, 14] if hops == 2 else [])
+
+
+@pytest.mark.parametrize("hops", [1, 2])
+def test_deadlines_and_origins_are_the_rows_own(bench: Bench, hops: int) -> None:
+    seen: list[Any] = []
+
+    def look(batch: Batch) -> None:
+        seen.append([(request.id, request.deadline) for request in batch.requests])
+        double(batch)
+
+    first = bench.columns(1, 2, hops=hops)
+    second = bench.columns(3, first=3, hops=hops)
+    told = msgspec.structs.replace(
+        second, deadlines=u64(bench.now + 7), started=u64(bench.now - 9_000), traceparents=("t3",)
+    )
+    lean, general = bench.lean(first, told, process=look), bench.general(first, told, process=look)
+    assert said(lean) == said(general)
+    assert not lean.forwards
+    assert seen[0] == seen[1] == [("00001-1", 0), ("00001-2", 0), ("00001-3", bench.now + 7)]
+
+
+def test_a_row_that_is_late_is_not_computed_and_its_mates_are(bench: Bench) -> None:
+    for process in (bench.lean, bench.later):
+        columns = msgspec.structs.replace(bench.columns(1, 2), deadlines=u64(bench.now, bench.now + 1))
+        if process == bench.later:
+            outcome, flight = bench._stage(double)[1].start([(bench.now, columns)])
+            assert isinstance(flight, Flight)
+            assert flight.requests == [2]
+        else:
+            outcome = bench.lean(columns)
+            assert said(outcome) == said(bench.general(columns))
+        late = [(one.request, one.code) for one in said(outcome)[0] if isinstance(one, Notice)]
+        assert late == [(1, "DeadlineExceeded")]
 
 
 def test_rows_lie_in_the_order_of_their_slots_so_that_they_are_one_view(bench: Bench) -> None:
