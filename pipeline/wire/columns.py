@@ -190,7 +190,7 @@ def _traceparents(parts: Sequence[Columns]) -> tuple[str, ...]:
 
 
 def picked(columns: Columns, rows: Sequence[int]) -> Columns:
-    """The same with its rows in another order."""
+    """Some of the rows, or all, in another order; a `range` is the quickest."""
     return Columns(
         _picked(columns.requests, rows, 8),
         _picked(columns.attempts, rows, 4),
@@ -215,6 +215,8 @@ def picked(columns: Columns, rows: Sequence[int]) -> Columns:
 
 
 def _picked(column: bytes, rows: Sequence[int], width: int) -> bytes:
+    if isinstance(rows, range) and rows.step == 1:
+        return column[rows.start * width : rows.stop * width]
     return b"".join([column[row * width : (row + 1) * width] for row in rows]) if column else b""
 
 

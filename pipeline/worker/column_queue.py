@@ -87,8 +87,8 @@ class ColumnQueue:
                 left.append((arrived, columns))
             else:
                 others = [row - start for row in rows if row not in chosen]
-                taken.append((arrived, picked(columns, mine)))
-                left.append((arrived, picked(columns, others)))
+                taken.append((arrived, picked(columns, _range_of(mine))))
+                left.append((arrived, picked(columns, _range_of(others))))
             start += len(columns)
         self._parts = left
         self._left(most)
@@ -125,6 +125,12 @@ class ColumnQueue:
             chosen.add(row)
             row += 1
         return chosen
+
+
+def _range_of(rows: list[int]) -> Sequence[int]:
+    """The same rows, which rise, as a range if none is left out."""
+    whole = range(rows[0], rows[-1] + 1)
+    return whole if len(whole) == len(rows) else rows
 
 
 def _latest_start(arrived: int, columns: Columns) -> int:
