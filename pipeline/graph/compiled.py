@@ -74,6 +74,8 @@ class CompiledStage:
     """Bytes of a slot of each of them."""
     followers: tuple[int, ...]
     """Stages that need this one."""
+    following: int
+    """Mask of those."""
     must_notify: bool
     """Whether the scheduler needs its notice: a stage outside of its scope, or the client, reads what it made."""
     ends_order: bool
@@ -294,6 +296,7 @@ class _Maker:
             pools=pools,
             slot_sizes=tuple(plan.pools[at].slot_bytes for at in pools),
             followers=followers,
+            following=_union(1 << j for j in followers),
             must_notify=kept or bool(manies or asked),
             ends_order=bool(manies or asked),
             notifies_at_once=len(followers) > 1 or kept,

@@ -36,6 +36,9 @@ class Admission:
         #: Why a handle of this form does not fit, None if it does, by (input, offset, dtype, shape, segment, rows).
         self._forms: dict[tuple[int, int, str, tuple[int, ...], int, int], str | None] = {}
         compiled = state.compiled
+        self._scope = compiled.scopes[0]
+        #: The stages that a request waits for at once.
+        self._first = [compiled.stages[index] for index in compiled.first]
         #: The segment for requests of several rows; -1: they have one.
         self._several = state.segments[compiled.ingress_pools[-1]] if compiled.rows > 1 else -1
 
@@ -90,7 +93,7 @@ class Admission:
             deadline = state.now + int(state.plan.deadline_ms * 1e6)
         request = Request(
             number,
-            compiled.scopes[0],
+            self._scope,
             client=client.number,
             tag=submission.tag,
             ingress=lease,
@@ -115,9 +118,9 @@ class Admission:
         request.started, request.traceparent = submission.started, submission.traceparent
         if submission.stream:
             state.streams.join(request, client.number, submission.stream, submission.sequence)
-        for stage in compiled.first:
-            request.claimed |= 1 << stage
-            state.queue(request, compiled.stages[stage])
+        for stage in self._first:
+            request.claimed |= stage.bit
+            state.queue(request, stage)
         state.counts["requests"] += 1
 
     def _refusal(self, client: Client, lease: SlotRef, submission: Submission) -> tuple[str, str] | None:

@@ -30,6 +30,8 @@ class Answering:
         self._state = state
         self._fencing = fencing
         self._promises = promises
+        # Asked for with every answer; a property takes as long as what is done with it.
+        self._kept = state.compiled.kept
 
     def finish(self, request: Request, code: str, message: str, traceback: str = "") -> None:
         """Answer, and let go of every slot, as soon as no process can touch it any more.
@@ -69,7 +71,7 @@ class Answering:
             if member.promises:
                 self._promises.end_all(member)
         outputs = self._outputs(request) if code == OK else ()
-        kept = state.compiled.kept if code == OK and client is not None else ()
+        kept = self._kept if code == OK and client is not None else ()
         for member in family:
             self._let_go(member, client, kept if member is request else ())
         if request.stream is not None:

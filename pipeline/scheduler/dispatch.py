@@ -22,6 +22,8 @@ from shm.handle import TensorHandle
 
 __all__ = ["Dispatch"]
 
+_SHARED_STEPS = 4096
+
 
 class Dispatch:
     """Orders and grants.
@@ -35,6 +37,7 @@ class Dispatch:
         self._state = state
         self._recovery = recovery
         self._lean = lean
+        self._shared: dict[tuple[int, int, int], Step] = {}
 
     def orders(self) -> None:
         """Order as much as there are credits and slots for."""
@@ -133,25 +136,27 @@ class Dispatch:
 
     def _order(self, request: Request, stage: CompiledStage, worker: Worker, pool: int) -> None:
         state = self._state
-        stages, sizes = state.compiled.stages, state.sizes
-        key = (request.id, request.attempt)
+        stages = state.compiled.stages
+        attempt, rows, stream = request.attempt, request.rows, request.stream
+        key = (request.id, attempt)
         way: list[Way] = []
         sender = NO_WORKER
         ahead = request.done
         while True:
-            lease = None
-            segment = slot = generation = 0
             if pool != NO_POOL:
                 slot, generation = state.pools[pool].loan()
                 segment = state.segments[pool]
-                lease = SlotRef(segment, slot, generation)
-            worker.credits -= request.rows
-            worker.orders[key] = request.rows
+                step = Step(worker.number, attempt, SlotRef(segment, slot, generation), sender)
+                way.append((stage.index, worker.number, segment, slot, generation))
+            else:
+                step = self._slotless(worker.number, attempt, sender)
+                way.append((stage.index, worker.number, 0, 0, 0))
+            worker.credits -= rows
+            worker.orders[key] = rows
             request.claimed |= stage.bit
-            if request.stream is not None:
-                request.stream.workers.setdefault(stage.index, worker.number)
-            request.steps[stage.index] = Step(worker.number, request.attempt, lease, sender)
-            way.append((stage.index, worker.number, segment, slot, generation))
+            if stream is not None:
+                stream.workers.setdefault(stage.index, worker.number)
+            request.steps[stage.index] = step
             if stage.ends_order:
                 break
             ahead |= stage.bit
@@ -159,14 +164,14 @@ class Dispatch:
                 follower = stages[index]
                 if (
                     not follower.needs & ~ahead
+                    and not state.backlogs[index]
                     and request.is_open(follower)
                     and request.holds(follower)
-                    and not state.backlogs[index]
                     and not (request.group and index == request.suspected)
                     # A route cannot say these.
                     and follower.in_route
                     and (idle := self._worker_ahead(request, follower)) is not None
-                    and (room := sizes.pool_for(request, follower)) is not None
+                    and (room := state.sizes.pool_for(request, follower)) is not None
                     and self._may_have(request, follower)
                 ):
                     sender = worker.number
@@ -180,6 +185,16 @@ class Dispatch:
         order = self._order_of(request, way)
         request.events.append((state.now, order))
         state.out.orders[order.hop.worker].append(order)
+
+    def _slotless(self, worker: int, attempt: int, sender: int) -> Step:
+        """A step that fills no slot. Many requests share it, since it has nothing that is one request's own."""
+        key = (worker, attempt, sender)
+        step = self._shared.get(key)
+        if step is None:
+            if len(self._shared) > _SHARED_STEPS:
+                self._shared.clear()
+            step = self._shared[key] = Step(worker, attempt, None, sender)
+        return step
 
     def _order_of(self, request: Request, way: Sequence[Way]) -> Order:
         """The order of a request that goes this way."""

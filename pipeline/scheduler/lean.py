@@ -1,9 +1,8 @@
 """Lean: the common orders of one decision, as columns. Pure.
 
-An order is common if nothing about it is rare: its request has one row, is no child and of no stream, has no deadline,
-is suspected of nothing, and its client has said neither when it began nor which trace it is part of; and every stage of
-its way takes and makes tensors of fixed shapes, in slots of one size, and is run for every request. All other orders go
-as they are.
+An order is common if nothing about it is rare: its request has one row, is no child and of no stream, and is suspected
+of nothing; and every stage of its way takes and makes tensors of fixed shapes, in slots of one size, and is run for
+every request. All other orders go as they are.
 
     dispatch ──order──▶ add ──▶ rows of one way ──take──▶ Orders.columns
                          └─ None: it is not common
@@ -29,7 +28,9 @@ Way = tuple[int, int, int, int, int]
 class Rows:
     """Orders that take the same way, with the same tensors at the same places of their slots."""
 
-    __slots__ = ("attempts", "hops", "labels", "requests", "slots", "tensors")
+    __slots__ = (
+        "attempts", "deadlines", "hops", "labels", "requests", "slots", "started", "tensors", "traceparents",
+    )  # fmt: skip
 
     def __init__(self, hops: Sequence[Way], tensors: Sequence[tuple[int, TensorHandle]]) -> None:
         #: (stage, worker, segment) of each hop.
@@ -39,6 +40,9 @@ class Rows:
         self.requests: list[int] = []
         self.attempts: list[int] = []
         self.labels: list[str] = []
+        self.deadlines: list[int] = []
+        self.started: list[int] = []
+        self.traceparents: list[str] = []
         #: Slots and generations: of each hop, then of each tensor.
         self.slots: list[tuple[list[int], list[int]]] = [([], []) for _ in range(len(hops) + len(tensors))]
 
@@ -53,7 +57,39 @@ class Rows:
             tuple([HopColumn(*hop, *slots) for hop, slots in zip(self.hops, packed)]),
             tuple([TensorColumn(*tensor, *slots) for tensor, slots in zip(self.tensors, packed[count:])]),
             (),
+            array("Q", self.deadlines).tobytes() if any(self.deadlines) else b"",
+            array("Q", self.started).tobytes() if any(self.started) else b"",
+            tuple(self.traceparents) if any(self.traceparents) else (),
         )
+
+
+class _Taken:
+    """Orders that take the same way."""
+
+    __slots__ = ("reads", "rows", "story")
+
+    def __init__(self, reads: tuple[int, ...], story: tuple[tuple[int, int], ...]) -> None:
+        #: The tensors that are read and that none of its stages makes.
+        self.reads = reads
+        #: The stage and the worker of each hop.
+        self.story = story
+        #: By where those tensors lie.
+        self.rows: dict[tuple[object, ...], Rows] = {}
+
+    def rows_of(self, request: Request, way: Sequence[Way]) -> Rows | None:
+        """Those among which an order belongs; None: it is not common."""
+        values = request.values
+        place: tuple[object, ...] = ()
+        for number in self.reads:
+            handle = values[number]
+            if type(handle) is not TensorHandle:
+                return None
+            place += (handle.segment, handle.offset, handle.shape)
+        rows = self.rows.get(place)
+        if rows is None:
+            tensors = [(number, values[number]) for number in self.reads]
+            rows = self.rows[place] = Rows(way, tensors)  # type: ignore[arg-type]
+        return rows
 
 
 class Lean:
@@ -68,33 +104,29 @@ class Lean:
         self._may = [enabled and _may(mine, stage) for mine, stage in zip(plan.stages, compiled.stages)]
         #: By the stages of a way: the tensors that they read and do not make; None: it is not common.
         self._reads: dict[tuple[int, ...], tuple[int, ...] | None] = {}
-        self._rows: dict[tuple[object, ...], Rows] = {}
+        #: By the workers of a way: all orders that take it, or None if it is not common.
+        self._taken: dict[tuple[int, ...], _Taken | None] = {}
 
     def add(self, request: Request, way: Sequence[Way]) -> tuple[tuple[int, int], ...] | None:
         """Take in an order; None: it is not common. Otherwise the stages and workers of its way, for its story."""
         if not is_common(request):
             return None
-        stages = tuple([hop[0] for hop in way])
-        if stages not in self._reads:
-            self._reads[stages] = self._reads_of(stages)
-        reads = self._reads[stages]
-        if reads is None:
+        workers = tuple([hop[1] for hop in way])
+        if workers in self._taken:
+            taken = self._taken[workers]
+        else:
+            taken = self._taken[workers] = self._take_in(way)
+        if taken is None:
             return None
-        tensors: list[tuple[int, TensorHandle]] = []
-        key: list[object] = [hop[1] for hop in way]
-        for number in reads:
-            handle = request.values[number]
-            if type(handle) is not TensorHandle:
-                return None
-            tensors.append((number, handle))
-            key += (handle.segment, handle.offset, handle.shape)
-        whole = tuple(key)
-        rows = self._rows.get(whole)
+        rows = taken.rows_of(request, way)
         if rows is None:
-            rows = self._rows[whole] = Rows(way, tensors)
+            return None
         rows.requests.append(request.id)
         rows.attempts.append(request.attempt)
         rows.labels.append(request.label)
+        rows.deadlines.append(request.deadline)
+        rows.started.append(request.started)
+        rows.traceparents.append(request.traceparent)
         at = 0
         for hop in way:
             if hop[4]:
@@ -102,21 +134,32 @@ class Lean:
                 slots.append(hop[3])
                 generations.append(hop[4])
             at += 1
-        for _, handle in tensors:
+        values = request.values
+        for number in taken.reads:
+            handle = values[number]
+            assert type(handle) is TensorHandle
             slots, generations = rows.slots[at]
             slots.append(handle.slot)
             generations.append(handle.generation)
             at += 1
-        return tuple([(hop[0], hop[1]) for hop in way])
+        return taken.story
+
+    def _take_in(self, way: Sequence[Way]) -> _Taken | None:
+        stages = tuple([hop[0] for hop in way])
+        if stages not in self._reads:
+            self._reads[stages] = self._reads_of(stages)
+        reads = self._reads[stages]
+        return None if reads is None else _Taken(reads, tuple([(hop[0], hop[1]) for hop in way]))
 
     def take(self) -> dict[int, list[Columns]]:
         """What was added since the last call, by the worker that is sent it."""
-        if not self._rows:
+        if not self._taken:
             return {}
-        taken, self._rows = self._rows, {}
+        ways, self._taken = self._taken, {}
         found: dict[int, list[Columns]] = {}
-        for rows in taken.values():
-            found.setdefault(rows.hops[0][1], []).append(rows.columns())
+        for taken in ways.values():
+            if taken is not None and taken.rows:
+                found.setdefault(taken.story[0][1], []).extend([rows.columns() for rows in taken.rows.values()])
         return found
 
     def _reads_of(self, way: Sequence[int]) -> tuple[int, ...] | None:
@@ -133,17 +176,8 @@ class Lean:
 
 def is_common(request: Request) -> bool:
     """Whether nothing about a request is rare."""
-    return not (
-        request.deadline
-        or request.deaths
-        or request.group
-        or request.skipped
-        or request.started
-        or request.traceparent
-        or request.stream is not None
-        or request.parent is not None
-        or request.rows > 1
-    )
+    # A deadline below 0, which a client may name, is over; no column holds it.
+    return request.plain and not (request.deaths or request.group or request.skipped) and request.deadline >= 0
 
 
 def _may(mine: StagePlan, stage: CompiledStage) -> bool:

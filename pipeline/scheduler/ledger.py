@@ -71,6 +71,7 @@ class Request:
         "parent",
         "parted",
         "parts",
+        "plain",
         "position",
         "priority",
         "promises",
@@ -120,6 +121,9 @@ class Request:
         self.submitted = submitted
         #: How many rows it carries.
         self.rows = rows
+        #: Whether it is of one row, no child and of no stream: then its steps are settled by the shorter way (see
+        #: `notices`).
+        self.plain = parent is None and rows == 1
         #: Of several, the one at which its worker has died last; -1: that is not known.
         self.bad_row = -1
         #: Its name for people (see `stages.request`).

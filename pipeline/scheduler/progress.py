@@ -33,6 +33,8 @@ class Progress:
         self._fencing = fencing
         self._promises = promises
         self._answering = answering
+        #: No stage fans out.
+        self._is_flat = len(state.compiled.scopes) == 1
         #: Scopes that wait for promises.
         self._unopened: list[tuple[Request, Scope]] = []
 
@@ -42,6 +44,9 @@ class Progress:
             self._through(request)
             return
         self.inputs_read(request, stage)
+        if request.plain and self._is_flat and not stage.following & ~request.claimed:
+            # All that follows was ordered with it.
+            return
         stages = self._state.compiled.stages
         self._go_on(request, stage.bit, [stages[index] for index in stage.followers])
 

@@ -134,6 +134,7 @@ class Streams:
         stream.last = sequence
         stream.requests.append(request)
         request.stream, request.sequence = stream, sequence
+        request.plain = False
 
     def end(self, client: int, name: int) -> None:
         """The client sends no more of a stream, which is forgotten when its last request is answered."""

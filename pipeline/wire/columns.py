@@ -4,6 +4,7 @@ What is the same for all rows stands once; what differs is packed, one integer o
 
     requests      | u64 | u64 | u64 | ...        attempts     | u32 | u32 | u32 | ...
     slots         | u32 | u32 | u32 | ...        generations  | u64 | u64 | u64 | ...
+    deadlines     | u64 | u64 | u64 | ...        started      | u64 | u64 | u64 | ...
     a trace       | of a row | of a row | ...    (see `traces`), one such column for each stage that is done
 
 Both ends are on one host, so integers have its byte order. Only common orders travel so (`pipeline.scheduler.lean`);
@@ -73,9 +74,18 @@ class Columns(Record, frozen=True):
     tensors: tuple[TensorColumn, ...]
     """What the hops read and none of them makes."""
     traces: tuple[bytes, ...]
+    deadlines: bytes = b""
+    """Empty: no row has one; otherwise 0 stands for none."""
+    started: bytes = b""
+    """As `deadlines`."""
+    traceparents: tuple[str, ...] = ()
+    """Empty: no row is part of a trace."""
 
     def __post_init__(self) -> None:
         rows = _check(self.requests, self.attempts, self.traces)
+        for told, width in ((self.deadlines, 8), (self.started, 8), (self.traceparents, 1)):
+            if told and len(told) != width * rows:
+                raise ValueError(f"expected what {rows} rows have, or nothing, found {len(told) // width}")
         if len(self.labels) != rows or not self.hops:
             raise ValueError(f"expected {rows} labels and a hop, found {len(self.labels)} and {len(self.hops)}")
         for hop in self.hops:
@@ -160,11 +170,27 @@ def joined(parts: Sequence[Columns]) -> Columns | None:
             ]
         ),
         tuple([b"".join([part.traces[at] for part in parts]) for at in range(len(first.traces))]),
+        _joined([part.deadlines for part in parts], parts),
+        _joined([part.started for part in parts], parts),
+        _traceparents(parts),
     )
 
 
+def _joined(columns: Sequence[bytes], parts: Sequence[Columns]) -> bytes:
+    """A column of 64 bits that parts may lack, of all their rows."""
+    if not any(columns):
+        return b""
+    return b"".join([column or bytes(8 * len(part)) for column, part in zip(columns, parts)])
+
+
+def _traceparents(parts: Sequence[Columns]) -> tuple[str, ...]:
+    if not any(part.traceparents for part in parts):
+        return ()
+    return tuple(chain.from_iterable([part.traceparents or ("",) * len(part) for part in parts]))
+
+
 def picked(columns: Columns, rows: Sequence[int]) -> Columns:
-    """The same with its rows in another order."""
+    """Some of the rows, or all, in another order; a `range` is the quickest."""
     return Columns(
         _picked(columns.requests, rows, 8),
         _picked(columns.attempts, rows, 4),
@@ -182,10 +208,15 @@ def picked(columns: Columns, rows: Sequence[int]) -> Columns:
             ]
         ),
         tuple([_picked(trace, rows, TRACE_BYTES) for trace in columns.traces]),
+        _picked(columns.deadlines, rows, 8),
+        _picked(columns.started, rows, 8),
+        tuple([columns.traceparents[row] for row in rows]) if columns.traceparents else (),
     )
 
 
 def _picked(column: bytes, rows: Sequence[int], width: int) -> bytes:
+    if isinstance(rows, range) and rows.step == 1:
+        return column[rows.start * width : rows.stop * width]
     return b"".join([column[row * width : (row + 1) * width] for row in rows]) if column else b""
 
 

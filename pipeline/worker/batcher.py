@@ -27,6 +27,7 @@ from pipeline.graph.compiled import CompiledStage
 from pipeline.wire.columns import Columns, integers, longs
 from pipeline.wire.messages import Order
 from pipeline.worker.candidates import Candidates, Place, Run, Waiting, rows_in
+from pipeline.worker.column_queue import ColumnQueue, Part
 from pipeline.worker.unpacking import orders_of
 
 __all__ = ["Batcher", "Closed"]
@@ -39,8 +40,8 @@ class Closed(NamedTuple):
 
     rows: list[Waiting]
     reason: str
-    columns: Sequence[tuple[int, Columns]] = ()
-    """In place of `rows`: columns, and when they came."""
+    columns: Sequence[Part] = ()
+    """In place of `rows`."""
 
 
 class Batcher:
@@ -54,6 +55,7 @@ class Batcher:
         place: of an order. None: the stage does not care.
         gather: rows that do not lie side by side may share a batch. False needs `place`.
         stages: of the pipeline, to take columns apart.
+        columns: where columns wait.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Batcher:
         place: Callable[[Order], Place] | None = None,
         gather: bool = True,
         stages: Sequence[CompiledStage] = (),
+        columns: ColumnQueue | None = None,
     ) -> None:
         self._max_size = max_size
         self._max_delay = max_delay
@@ -74,8 +77,8 @@ class Batcher:
         self._place = place
         self._gather = gather or place is None
         self._stages = stages
-        #: Columns that wait whole, and when they came: only while all that waits is columns, and fits into a batch.
-        self._columns: list[tuple[int, Columns]] = []
+        #: Columns wait whole only while all that waits is columns.
+        self._columns = ColumnQueue((), False) if columns is None else columns
         #: Whether the worker can compute columns; otherwise they are taken apart when they come.
         self.lean = False
         #: What may share a batch: by form, and by the order's own group if it has one.
@@ -112,21 +115,19 @@ class Batcher:
 
     def add_columns(self, columns: Columns, now: int) -> None:
         """Take in common orders."""
-        count = len(columns)
         if (
             not self.lean
             or self._groups
             or self._form is not None
             or not self._gather
-            or self._count + count > self._max_size
             or (self._fences and self._is_fenced(columns))
         ):
             self._take_apart()
             for order in orders_of(columns, self._stages):
                 self.add(order, now)
             return
-        self._columns.append((now, columns))
-        self._count += count
+        self._columns.add(columns, now)
+        self._count += len(columns)
 
     def _is_fenced(self, columns: Columns) -> bool:
         fences = self._fences
@@ -134,22 +135,25 @@ class Batcher:
 
     def _take_apart(self) -> None:
         """From now on all that waits is single orders."""
-        waiting, self._columns = self._columns, []
-        for arrived, columns in waiting:
+        for arrived, columns in self._columns.clear():
             self._count -= len(columns)
             for order in orders_of(columns, self._stages):
                 self.add(order, arrived)
 
     def _take_columns(self, now: int) -> Closed | None:
         """As `take`, if all that waits is columns."""
-        arrived = self._columns[0][0]
+        arrived = self._columns.arrived
         full = self._count >= self._max_size
-        if not (full or now - arrived >= self._max_delay or self.draining or self._all_here):
+        queue = self._columns
+        if not (full or now - arrived >= self._max_delay or now >= queue.hurry_at or self.draining or self._all_here):
             return None
         reason = "full" if full else self._reason(arrived, now)
-        columns, self._columns = self._columns, []
-        self._count = 0
-        return Closed([], reason, columns)
+        batch = self._columns.take(self._max_size)
+        if batch is None:
+            self._take_apart()
+            return self.take(now)
+        self._count = len(self._columns)
+        return Closed([], reason, batch)
 
     def fence(self, request: int, attempt: int) -> None:
         """Forget an order, whether it is here or still on its way from another worker."""
@@ -202,7 +206,7 @@ class Batcher:
         if not self._count:
             return None
         if self._columns:
-            return self._columns[0][0] + self._max_delay
+            return min(self._columns.arrived + self._max_delay, self._columns.hurry_at)
         return min([min(_arrival(group) + self._max_delay, group.hurry_at) for group in self._groups.values()])
 
     def _choose(

@@ -1,17 +1,20 @@
-"""Flight: a batch that a stage has begun and that is not settled. Outcome: what came of a batch."""
+"""Flight: a batch that a stage has begun and that is not settled. Outcome: what came of a batch.
+
+A batch of columns that a stage has begun is a `ColumnFlight`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.wire.columns import Columns, PassedColumns
+from pipeline.wire.columns import Columns, PassedColumns, longs
 from pipeline.wire.messages import Notice, Order, Passed
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.filling import Filling
 from stages.stage import Batch
 
-__all__ = ["Flight", "Outcome", "Piece"]
+__all__ = ["ColumnFlight", "Flight", "Outcome", "Piece"]
 
 Piece = tuple[list[Waiting], list[list[Any]]]
 """Rows that are computed together, and the inputs of each."""
@@ -70,6 +73,34 @@ class Flight:
         self.began, self.token = following.began, following.token
 
     @property
+    def is_suspect(self) -> bool:
+        """Whether its rows are suspected of a death, so that nothing may be computed beside them."""
+        return bool(self.rows[0].order.group)
+
+    @property
     def too_small(self) -> dict[int, int]:
         """The rows whose slots are too small, and how many bytes those should have had."""
         return {row: packing.needed for row, packing in self.filling.packings.items() if packing.needed}
+
+
+class ColumnFlight:
+    """A batch of columns that the stage has begun and that is not settled."""
+
+    __slots__ = ("arrived", "batch", "began", "columns", "filling", "requests", "size", "token")
+
+    #: Common orders are suspected of nothing.
+    is_suspect = False
+
+    def __init__(self, columns: Columns, arrived: Sequence[int], filling: Filling, batch: Batch, began: int) -> None:
+        self.columns = columns
+        #: When each row came, or when all did.
+        self.arrived = arrived
+        self.filling = filling
+        self.batch = batch
+        #: Monotonic nanoseconds.
+        self.began = began
+        #: The numbers of their requests.
+        self.requests = longs(columns.requests)
+        self.size = len(columns)
+        #: What the stage's `start` returned.
+        self.token: Any = None

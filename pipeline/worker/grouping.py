@@ -25,6 +25,7 @@ from pipeline.wire.flattening import position_of
 from pipeline.wire.messages import Order
 from pipeline.worker.batcher import Batcher
 from pipeline.worker.candidates import Place
+from pipeline.worker.column_queue import ColumnQueue
 from shm.handle import ENCODED, TensorHandle, itemsize
 from shm.layout import round_up
 from stages.spec import TensorSpec
@@ -34,16 +35,20 @@ __all__ = ["arrays_of", "batcher_of", "form_of", "place_of"]
 
 def batcher_of(plan: Plan, index: int) -> Batcher:
     """The batcher of a worker of the stage with that index in the plan."""
-    stage = plan.stages[index]
+    stage, compiled = plan.stages[index], CompiledPlan.of(plan).stages
     batch = stage.batch
+    place = place_of(plan, stage)
+    # The tensors of common orders are one a slot, so slots say where rows lie.
+    read = [] if place is None else [compiled[index].sources[at] for at, _ in arrays_of(stage)]
     return Batcher(
         batch.max_size,
         int(batch.max_delay_ms * 1e6),
         stage.credits,
         form=form_of(stage),
-        place=place_of(plan, stage),
+        place=place,
         gather=batch.gather,
-        stages=CompiledPlan.of(plan).stages,
+        stages=compiled,
+        columns=ColumnQueue(read, place is not None and _fills(stage)),
     )
 
 
@@ -73,7 +78,7 @@ def form_of(stage: StagePlan) -> Callable[[Order], Hashable] | None:
 
 def place_of(plan: Plan, stage: StagePlan) -> Callable[[Order], Place] | None:
     """Where the tensors of an order of `stage` lie; None if no two orders can be neighbours, or none need be."""
-    fills = any(field.spec.dtype not in ENCODED and field.spec.many is None for field in stage.fields)
+    fills = _fills(stage)
     # For each input: its index, and the bytes of an element if it is one of many in a slot, else 0.
     counted = [
         (i, itemsize(spec.dtype) if plan.output_spec(stage.edges[i]).many is not None else 0)
@@ -107,6 +112,11 @@ def place_of(plan: Plan, stage: StagePlan) -> Callable[[Order], Place] | None:
         return Place(tuple(start), tuple(after))
 
     return place
+
+
+def _fills(stage: StagePlan) -> bool:
+    """Whether the stage may fill an output of all rows as one array."""
+    return any(field.spec.dtype not in ENCODED and field.spec.many is None for field in stage.fields)
 
 
 def arrays_of(stage: StagePlan) -> list[tuple[int, TensorSpec]]:

@@ -19,9 +19,10 @@ from pipeline.graph.compiled import CompiledStage
 from pipeline.graph.plan import Field, StagePlan
 from pipeline.wire.columns import Columns, PassedColumns, TensorColumn, integers, joined, longs, picked
 from pipeline.worker.candidates import Waiting
+from pipeline.worker.column_queue import Part
 from pipeline.worker.execution import Execution
 from pipeline.worker.filling import Filling, Onwards
-from pipeline.worker.flight import Flight, Outcome
+from pipeline.worker.flight import ColumnFlight, Flight, Outcome
 from pipeline.worker.grouping import arrays_of
 from pipeline.worker.unpacking import handles_of, orders_of
 from shm.errors import HandleRefused
@@ -59,14 +60,14 @@ class _Views(Mapping[str, Sequence[Any]]):
 class _Filling(Filling):
     """As `Filling`, out of columns."""
 
-    __slots__ = ("_generations", "_labels", "_segment", "_slots")
+    __slots__ = ("_deadlines", "_generations", "_labels", "_segment", "_slots", "_traceparents")
 
     def __init__(
         self, table: SegmentTable, fields: Mapping[str, Field], columns: Columns, context: Onwards
     ) -> None:
         super().__init__(table, fields, 0, (), context=context)
         hop = columns.hops[0]
-        self._labels = columns.labels
+        self._labels, self._deadlines, self._traceparents = columns.labels, columns.deadlines, columns.traceparents
         self._segment = hop.segment
         self._slots, self._generations = integers(hop.slots), longs(hop.generations)
         self.handles = [{} for _ in range(len(columns))]
@@ -83,7 +84,14 @@ class _Filling(Filling):
 
     def requests(self) -> list[RequestInfo]:
         """The request of each row."""
-        return [RequestInfo.parse(each)._replace(traceparent=self._context(each, "")) for each in self._labels]
+        traceparents = self._traceparents or ("",) * len(self._labels)
+        found = [
+            RequestInfo.parse(label)._replace(traceparent=self._context(label, given))
+            for label, given in zip(self._labels, traceparents)
+        ]
+        if not self._deadlines:
+            return found
+        return [each._replace(deadline=deadline) for each, deadline in zip(found, longs(self._deadlines))]
 
 
 class Lean:
@@ -128,7 +136,7 @@ class Lean:
         """Whether the stage can run batches of common orders at all."""
         return self._mine.made is not None and not self._mine.asked and not self._execution.parted
 
-    def run(self, batch: Sequence[tuple[int, Columns]]) -> Outcome:
+    def run(self, batch: Sequence[Part]) -> Outcome:
         """Compute one batch.
 
         Args:
@@ -137,42 +145,94 @@ class Lean:
         Raises:
             StageBroken: the process must not be used any more.
         """
-        columns = joined([part for _, part in batch])
-        arrived = [came for came, part in batch for _ in range(len(part))] if len(batch) > 1 else [batch[0][0]]
-        if columns is None:
+        flight = self._flight(batch)
+        if flight is None:
             return self._execution.run(self._rows(batch))
+        self.labels = flight.columns.labels
+        failed: Exception | None = None
+        try:
+            flight.batch.finish(self._stage.process(flight.batch))
+        except StageBroken:
+            raise
+        except Exception as error:
+            failed = error
+        outcome = self._come_to(flight, failed)
+        # Else the exception and this frame, which it refers to, would wait for the collector.
+        failed = None
+        return outcome
+
+    def start(self, batch: Sequence[Part]) -> tuple[Outcome, Flight | ColumnFlight | None]:
+        """Begin one batch of a stage that has `start` and `done`: as `Execution.start`."""
+        flight = self._flight(batch)
+        if flight is None:
+            return self._execution.start(self._rows(batch))
+        self.labels = flight.columns.labels
+        failed: Exception | None = None
+        try:
+            flight.token = self._stage.start(flight.batch)  # type: ignore[attr-defined]
+        except StageBroken:
+            raise
+        except Exception as error:
+            failed = error
+        if failed is None:
+            self.labels = ()
+            return Outcome(), flight
+        outcome = self._come_to(flight, failed)
+        failed = None
+        return outcome, None
+
+    def finish(self, flight: ColumnFlight) -> Outcome | None:
+        """The outcome of a batch that was begun; None while it is computed: as `Execution.finish`."""
+        self.labels = flight.columns.labels
+        failed: Exception | None = None
+        try:
+            if not self._stage.done(flight.token):  # type: ignore[attr-defined]
+                self.labels = ()
+                return None
+            flight.batch.finish(None)
+        except StageBroken:
+            raise
+        except Exception as error:
+            failed = error
+        outcome = self._come_to(flight, failed)
+        failed = None
+        return outcome
+
+    def _flight(self, batch: Sequence[Part]) -> ColumnFlight | None:
+        """A batch that the stage can begin; None: it is not common after all."""
+        columns = joined([part for _, part in batch])
+        if columns is None:
+            return None
+        arrived = [came for came, part in batch for _ in range(len(part))] if len(batch) > 1 else [batch[0][0]]
         tensors = {column.tensor: column for column in columns.tensors}
         order = self._order(columns, tensors)
         if order is not None:
             columns = picked(columns, order)
             tensors = {column.tensor: column for column in columns.tensors}
             arrived = [arrived[row] for row in order] if len(arrived) > 1 else arrived
+        began = self._clock()
+        if columns.deadlines and any(0 < deadline <= began for deadline in longs(columns.deadlines)):
+            return None
         if not self._are_current(tensors):
-            return self._execution.run(self._rows(batch))
+            return None
         inputs = _Views(self._table, {name: tensors[number] for name, number in self._inputs})
         filling = _Filling(self._table, self._fields, columns, self._execution.context)
         given = Batch(
             len(columns), inputs, self._outputs, filling.allocate, filling.allocate_many, filling.requests, None
         )
-        self.labels = columns.labels
-        began = self._clock()
-        failed: Exception | None = None
-        try:
-            given.finish(self._stage.process(given))
-        except StageBroken:
-            raise
-        except Exception as error:
-            failed = error
-        if failed is None and not given.failed and self._are_filled(filling):
-            outcome = self._passed(columns, given, arrived, began)
+        return ColumnFlight(columns, arrived, filling, given, began)
+
+    def _come_to(self, flight: ColumnFlight, failed: Exception | None) -> Outcome:
+        """Settle a batch that is over. Not called while its exception is handled, as `Execution.come_to`."""
+        columns, batch, arrived, began = flight.columns, flight.batch, flight.arrived, flight.began
+        if failed is None and not batch.failed and self._are_filled(flight.filling):
+            outcome = self._passed(columns, batch, arrived, began)
         else:
-            outcome = self._settled(columns, filling, given, arrived, began, failed)
+            outcome = self._settled(columns, flight.filling, batch, arrived, began, failed)
         self.labels = ()
-        # Else the exception and this frame, which it refers to, would wait for the collector.
-        failed = None
         return outcome
 
-    def _rows(self, batch: Sequence[tuple[int, Columns]]) -> list[Waiting]:
+    def _rows(self, batch: Sequence[Part]) -> list[Waiting]:
         return [Waiting(order, came) for came, part in batch for order in orders_of(part, self._stages)]
 
     def _order(self, columns: Columns, tensors: Mapping[int, TensorColumn]) -> list[int] | None:
@@ -201,7 +261,7 @@ class Lean:
                 return False
         return True
 
-    def _are_filled(self, filling: _Filling) -> bool:
+    def _are_filled(self, filling: Filling) -> bool:
         count = len(self._fields)
         return not count or min([len(made) for made in filling.handles]) == count
 
@@ -211,7 +271,9 @@ class Lean:
         execution, ended, size = self._execution, self._clock(), len(columns)
         execution.count(batch)
         copied, took = batch.bytes_copied // size, (ended - began) // 1000
-        if len(arrived) == 1:
+        if columns.started:
+            own = self._aged(columns, arrived, began, ended, took, copied)
+        elif len(arrived) == 1:
             waited = max(0, began - arrived[0]) // 1000
             own = execution.times.traces(waited, took, size, copied, size, began=began)
         else:
@@ -228,6 +290,19 @@ class Lean:
         outcome.columns[columns.hops[1].worker] = [self._onward(columns, traces)]
         return outcome
 
+    def _aged(
+        self, columns: Columns, arrived: Sequence[int], began: int, ended: int, took: int, copied: int
+    ) -> bytes:
+        """The traces of rows of which the clients have said when they began."""
+        started = longs(columns.started)
+        size, times = len(started), self._execution.times
+        came = arrived if len(arrived) == size else [arrived[0]] * size
+        traces = []
+        for at, since in zip(came, started):
+            age = (ended - since) // 1000 if since else 0
+            traces.append(times.trace(max(0, began - at) // 1000, took, size, copied, age, began=began))
+        return b"".join(traces)
+
     def _onward(self, columns: Columns, traces: tuple[bytes, ...]) -> Columns:
         """What is left of common orders that go on: as `onward`."""
         hop, later = columns.hops[0], columns.hops[1:]
@@ -239,12 +314,15 @@ class Lean:
         for number, (offset, dtype, shape) in enumerate(self._mine.made, self._mine.base):
             if number in read:
                 tensors.append(TensorColumn(number, hop.segment, offset, dtype, shape, hop.slots, hop.generations))
-        return Columns(columns.requests, columns.attempts, columns.labels, later, tuple(tensors), traces)
+        return Columns(
+            columns.requests, columns.attempts, columns.labels, later, tuple(tensors), traces,
+            columns.deadlines, columns.started, columns.traceparents,
+        )  # fmt: skip
 
     def _settled(
         self,
         columns: Columns,
-        filling: _Filling,
+        filling: Filling,
         batch: Batch,
         arrived: Sequence[int],
         began: int,

@@ -25,10 +25,11 @@ from pipeline.wire.records import CLOSE_REASONS
 from pipeline.wire.span_ids import SpanIds
 from pipeline.worker.abandonment import unwanted
 from pipeline.worker.candidates import Waiting, rows_in
+from pipeline.worker.column_queue import Part
 from pipeline.worker.execution import Execution
 from pipeline.worker.failures import Home, Story, examine
 from pipeline.worker.filling import Onwards, as_given
-from pipeline.worker.flight import Flight, Outcome
+from pipeline.worker.flight import ColumnFlight, Flight, Outcome
 from pipeline.worker.forwarder import Forwarder, Said, notices_of
 from pipeline.worker.grouping import batcher_of
 from pipeline.worker.lean import Lean
@@ -80,7 +81,7 @@ class Replica:
         forwarder.add(post.number, self.batcher)
         self._stage: Stage | None = None
         #: Batches in flight, the oldest first; more than one only if the stage has a `concurrency` above 1.
-        self.flights: list[Flight] = []
+        self.flights: list[Flight | ColumnFlight] = []
         #: Which of them is asked next, beside the oldest; and whether the last step found nothing to do.
         self._turn = 1
         self._idle = True
@@ -139,7 +140,7 @@ class Replica:
             context=_context(self._plan, self.stage),
         )  # fmt: skip
         self._lean = Lean(plan, self.stage, stage, self._table, compiled, self._execution)
-        self.batcher.lean = self._lean.able and self.concurrency == 1
+        self.batcher.lean = self._lean.able
 
     def touches(self, pool: str) -> bool:
         """Whether the stage reads or fills slots of that pool."""
@@ -234,9 +235,13 @@ class Replica:
         self._rows += rows
         self._sizes[bisect_left(ROWS, rows)] += 1
 
-    def _compute_columns(self, batch: Sequence[tuple[int, Columns]]) -> None:
+    def _compute_columns(self, batch: Sequence[Part]) -> None:
         requests = longs(b"".join([columns.requests for _, columns in batch]))
         self._began(len(requests))
+        if self.concurrency > 1:
+            oldest = self._record(requests)
+            self._launched(oldest, *self._lean.start(batch))
+            return
         self._recorder.begin(requests, time.monotonic_ns())
         outcome = self._lean.run(batch)
         self._recorder.end()
@@ -245,19 +250,24 @@ class Replica:
     def _compute(self, rows: list[Waiting]) -> None:
         self._began(rows_in(rows))
         if self.concurrency > 1:
-            self._launch(rows)
+            oldest = self._record([row.order.request for row in rows])
+            self._launched(oldest, *self._execution.start(rows))
             return
         self._recorder.begin([row.order.request for row in rows], time.monotonic_ns())
         outcome = self._execution.run(rows)
         self._recorder.end()
         self._pass_on(outcome)
 
-    def _launch(self, rows: list[Waiting]) -> None:
-        now = time.monotonic_ns()
-        self._recorder.begin(self._flying() + [row.order.request for row in rows], self._oldest(now))
-        outcome, flight = self._execution.start(rows)
+    def _record(self, requests: list[int]) -> int:
+        """Record that a batch begins beside those in flight; since when the oldest of them all is computed."""
+        oldest = self._oldest(time.monotonic_ns())
+        self._recorder.begin(self._flying() + requests, oldest)
+        return oldest
+
+    def _launched(self, oldest: int, outcome: Outcome, flight: Flight | ColumnFlight | None) -> None:
+        """A batch was begun; None: nothing of it is in flight."""
         if flight is None:
-            self._recorder.end(self._flying(), self._oldest(now))
+            self._recorder.end(self._flying(), oldest)
         else:
             self.flights.append(flight)
             self.batcher.flying += flight.size
@@ -293,9 +303,12 @@ class Replica:
                 self._turn = at + 1
         return landed
 
-    def _settle(self, flight: Flight) -> bool:
+    def _settle(self, flight: Flight | ColumnFlight) -> bool:
         """Settle a batch if it is over."""
-        outcome = self._execution.finish(flight)
+        if isinstance(flight, ColumnFlight):
+            outcome = self._lean.finish(flight)
+        else:
+            outcome = self._execution.finish(flight)
         if outcome is None:
             return False
         if flight is self.flights[0]:
@@ -405,4 +418,4 @@ def may_begin(replicas: Sequence[Replica]) -> bool:
     flying = [flight for replica in replicas for flight in replica.flights]
     if not flying:
         return True
-    return not (flying[0].rows[0].order.group or any(replica.batcher.has_suspects for replica in replicas))
+    return not (flying[0].is_suspect or any(replica.batcher.has_suspects for replica in replicas))

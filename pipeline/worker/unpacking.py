@@ -1,7 +1,7 @@
 """Unpacking: columns as the orders that they stand for. Pure.
 
-Whatever is not common takes the way of single orders: a batch whose stage has raised, a fence among its rows, rows that
-do not fit into one batch. So what columns mean is defined here, by orders, and `pipeline.worker.lean` is only quicker.
+Whatever is not common takes the way of single orders: a batch whose stage has raised, a fence among its rows, a row
+that is late. So what columns mean is defined here, by orders, and `pipeline.worker.lean` is only quicker.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def orders_of(columns: Columns, stages: Sequence[CompiledStage]) -> list[Order]:
     known = dict.fromkeys([t for hop in later for t in stages[hop.stage].sources if t in tensors])
     requests, attempts = longs(columns.requests), integers(columns.attempts)
     slots = [_slots_of(hop.slots, hop.generations, len(requests)) for hop in columns.hops]
+    deadlines, started = longs(columns.deadlines), longs(columns.started)
     orders = []
     for row, request in enumerate(requests):
         inputs = tuple([tensors[t][row] if t in tensors else t for t in sources])
@@ -44,11 +45,13 @@ def orders_of(columns: Columns, stages: Sequence[CompiledStage]) -> list[Order]:
             Order(
                 request,
                 attempts[row],
-                0,
+                deadlines[row] if deadlines else 0,
                 0,
                 hop,
                 trace_of(columns.traces, row) if columns.traces else b"",
                 columns.labels[row],
+                started=started[row] if started else 0,
+                traceparent=columns.traceparents[row] if columns.traceparents else "",
                 route=b"".join(route),
                 known=tuple([Known(t, tensors[t][row]) for t in known]),
             )

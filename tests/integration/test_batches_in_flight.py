@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -20,6 +21,28 @@ STAGE = '''
 import time
 from stages.errors import BadInput
 from stages.spec import TensorSpec
+
+class Fixed:
+    """Adds one to numbers, some time later: its orders travel as columns."""
+    inputs = (TensorSpec("data", "uint8", (16,)),)
+    outputs = (TensorSpec("more", "uint8", (16,)),)
+    concurrency = 3
+
+    def start(self, batch):
+        return time.monotonic() + 0.005, batch, batch.stack("data"), batch.out_rows("more")
+
+    def done(self, token):
+        due, batch, data, out = token
+        if time.monotonic() < due:
+            return False
+        for row, given in enumerate(data):
+            if given[1] == 99:
+                batch.fail(row, "refused on purpose")
+            out[row][...] = given + 1
+        return True
+
+    def process(self, batch):
+        raise AssertionError("no batch has failed")
 
 class Later:
     """Answers "FLYING ATTACHED", the batches under way and the segments attached so far, some time later."""
@@ -64,6 +87,15 @@ name: flying
 inputs: [{name: data, dtype: uint8, shape: [bytes], max: {bytes: 4096}}]
 stages:
   - {name: first, use: "./later.py:Later", batch: {max_size: 2}}
+"""
+
+
+FIXED = """
+name: fixed
+inputs: [{name: data, dtype: uint8, shape: [16]}]
+stages:
+  - {name: first, use: "./later.py:Fixed", batch: {max_size: 2}}
+  - {name: second, use: "./later.py:Fixed", batch: {max_size: 3}, inputs: {data: first.more}}
 """
 
 
@@ -138,3 +170,29 @@ def test_new_segments_are_attached_when_nothing_is_under_way(
             except Unavailable:
                 client.reconnect(60)
         assert ask(client, [b"y"])[0] == {"data": "y", "flying": 1, "attached": 2}
+
+
+def test_columns_are_in_flight_too_and_none_is_lost_with_a_worker_that_is_killed(config: Path) -> None:
+    path = config.with_name("fixed.yaml")
+    path.write_text(FIXED)
+    with running(path) as pipeline, pipeline.client() as client:
+        waiting, flying, right = deque(range(300)), deque[tuple[int, Any]](), 0
+        while waiting or flying:
+            while waiting and len(flying) < 16:
+                number = waiting.popleft()
+                data = np.full(16, number % 90, np.uint8)
+                data[1] = 99 if number % 10 == 3 else 0
+                flying.append((number, client.submit(data=data)))
+            number, future = flying.popleft()
+            if number % 10 == 3:
+                with pytest.raises(RequestRefused):
+                    future.get(60)
+            else:
+                with future.get(60) as result:
+                    assert result["more"][0] == number % 90 + 2
+            right += 1
+            if right in (100, 200):
+                (pid,) = pipeline.worker_pids("first" if right == 100 else "second")
+                os.kill(pid, signal.SIGKILL)
+        assert right == 300
+        assert pipeline.stop() == 0

@@ -142,7 +142,11 @@ class Clientele:
         expected = client.waiting[client.tags]
         expected.stream, expected.sequence = stream, sequence
         expected.children = expected_children(self.plan, inputs[0])
-        return Submission(client.tags, slot, tuple(handles), deadline, priority, "", stream, sequence, rows=rows)
+        started = self.now - 5 if client.tags % 3 == 0 else 0
+        trace = f"00-{client.tags:032x}-{1:016x}-01" if client.tags % 5 == 0 else ""
+        return Submission(
+            client.tags, slot, tuple(handles), deadline, priority, "", stream, sequence, started, trace, rows
+        )
 
     def cancel(self) -> bool:
         """A client no longer wants some of its requests, which may be answered by now."""

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.scheduler.lean import is_common
 from pipeline.wire.columns import Columns, integers, longs
-from pipeline.wire.messages import Order, Orders
+from pipeline.wire.messages import Order, Orders, Submit
 from tests.unit.pipeline.scheduler.example import Example
 
 Make = Callable[..., Example]
@@ -37,11 +38,28 @@ def test_common_orders_of_one_decision_are_columns_of_one_way(example: Make) -> 
     assert columns.labels == ("00001-1", "00001-2")
 
 
-def test_an_order_with_a_deadline_is_sent_as_it_is(example: Make) -> None:
+def test_deadlines_and_origins_are_columns_if_a_row_has_one(example: Make) -> None:
+    scheduler = example(slots=6, credits=6)
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    scheduler.submit(1)
+    assert [(c.deadlines, c.started, c.traceparents) for c in sent(scheduler)[1]] == [(b"", b"", ())]
+    late = scheduler.now + 10**9
+    scheduler.submit(2, deadline=late)
+    third = scheduler.submission(3, scheduler.granted[1].pop(0))
+    scheduler.handle(Submit(1, 0, (replace(third, started=7, traceparent=parent),), ()))
+    orders, (columns,) = sent(scheduler)
+    assert orders == []
+    assert (longs(columns.deadlines), longs(columns.started)) == ([late, 0], [0, 7])
+    assert columns.traceparents == ("", parent)
+
+
+def test_a_deadline_that_no_column_holds_is_ordered_as_it_is(example: Make) -> None:
     scheduler = example()
-    scheduler.submit(1, deadline=scheduler.now + 10**9)
+    scheduler.submit(1)
+    request = scheduler.scheduler.requests[1]
+    request.deadline = -1
     (order,), columns = sent(scheduler)
-    assert (order.request, columns) == (1, [])
+    assert (order.deadline, columns) == (-1, [])
 
 
 def test_a_suspect_is_ordered_alone_and_in_columns_again_once_it_is_acquitted(example: Make) -> None:
@@ -56,7 +74,7 @@ def test_a_suspect_is_ordered_alone_and_in_columns_again_once_it_is_acquitted(ex
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("deadline", 1), ("deaths", 1), ("group", 1), ("skipped", 1), ("started", 1), ("rows", 2), ("traceparent", "00-1-2-01")],
+    [("deadline", -1), ("deaths", 1), ("group", 1), ("skipped", 1), ("plain", False)],
 )
 def test_whatever_is_rare_about_a_request_makes_its_orders_no_common_ones(example: Make, field: str, value: Any) -> None:
     scheduler = example()

@@ -47,6 +47,7 @@ def columns_of(rows: int) -> Columns:
     return Columns(
         bytes(range(8 * rows)), bytes(4 * rows), ("x",) * rows, (HopColumn(0, 1, 0, b"", b""),),
         (TensorColumn(0, 1, 2, "uint8", (3,), bytes(4 * rows), bytes(8 * rows)),), (bytes(TRACE_BYTES * rows),),
+        bytes(8 * rows), bytes(8 * rows), ("y",) * rows,
     )  # fmt: skip
 
 

@@ -71,6 +71,9 @@ def test_columns_come_through_the_codec_as_they_were_sent() -> None:
         {"tensors": (TensorColumn(0, 8, 0, "uint8", (16,), u32(3, 7), u64(7)),)},
         {"tensors": (TensorColumn(0, 8, 0, "uint8", (16,), b"", b""),)},
         {"traces": (bytes(TRACE_BYTES),)},
+        {"deadlines": u64(3)},
+        {"started": u64(3, 7)[:-1]},
+        {"traceparents": ("t",)},
     ],
 )
 def test_columns_of_unequal_lengths_are_refused_like_any_frame_that_is_no_message(torn: dict[str, Any]) -> None:
@@ -105,6 +108,20 @@ def test_what_goes_to_another_worker_or_lies_elsewhere_is_not_joined() -> None:
 
 def test_rows_are_put_into_another_order_with_all_that_they_have() -> None:
     assert picked(columns(3, 7, 1), [2, 0, 1]) == columns(1, 3, 7)
+
+
+def test_what_only_some_rows_have_stays_theirs() -> None:
+    late = columns(3, 7, deadlines=u64(30, 0), traceparents=("t3", ""))
+    whole = joined([columns(1), late, columns(9, started=u64(90))])
+    assert whole is not None
+    assert longs(whole.deadlines) == [0, 30, 0, 0]
+    assert longs(whole.started) == [0, 0, 0, 90]
+    assert whole.traceparents == ("", "t3", "", "")
+    turned = picked(whole, [3, 1])
+    assert (longs(turned.deadlines), longs(turned.started), turned.traceparents) == ([0, 30], [90, 0], ("", "t3"))
+    plain = joined([columns(1), columns(2)])
+    assert plain is not None
+    assert (plain.deadlines, plain.started, plain.traceparents) == (b"", b"", ())
 
 
 def test_integers_are_taken_out_of_their_columns() -> None:

@@ -15,7 +15,7 @@ from pipeline.wire.columns import Columns, HopColumn, PassedColumns, TensorColum
 from pipeline.wire.messages import Notice, Order, Passed
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution
-from pipeline.worker.flight import Outcome
+from pipeline.worker.flight import ColumnFlight, Flight, Outcome
 from pipeline.worker.lean import Lean
 from pipeline.worker.unpacking import orders_of
 from shm.pool import SlotPool
@@ -25,6 +25,7 @@ from shm.view import SegmentTable
 from stages.errors import BadInput, StageBroken
 from stages.stage import Batch
 from tests.unit.pipeline.scheduler.graphs import make_plan
+from tests.unit.pipeline.wire.test_columns import u64
 
 PLAN = make_plan("chain", slots=8, max_batch=8, credits=8)
 STAGES = CompiledPlan.of(PLAN).stages
@@ -38,10 +39,23 @@ def double(batch: Batch) -> None:
 
 
 class Stage:
-    """A stage that does what it is told."""
+    """A stage that does what it is told, at once, or when a batch that it has begun is over."""
 
     def __init__(self, process: Callable[[Batch], Any]) -> None:
         self.process = process
+        self.asked = 0
+
+    def start(self, batch: Batch) -> Batch:
+        for name in batch._outputs:
+            batch.out_rows(name)
+        return batch
+
+    def done(self, batch: Batch) -> bool:
+        self.asked += 1
+        if self.asked % 2:
+            return False
+        self.process(batch)
+        return True
 
 
 class Bench:
@@ -76,6 +90,21 @@ class Bench:
 
     def lean(self, *parts: Columns, process: Callable[[Batch], Any] = double) -> Outcome:
         return self._stage(process)[1].run([(self.now - 5000, part) for part in parts])
+
+    def later(self, *parts: Columns, process: Callable[[Batch], Any] = double) -> Outcome:
+        """As `lean`, of a stage that begins a batch and is asked for it later."""
+        made = self._stage(process)[1]
+        outcome, flight = made.start([(self.now - 5000, part) for part in parts])
+        if flight is None:
+            return outcome
+        assert isinstance(flight, ColumnFlight)
+        assert (outcome.notices, outcome.late, outcome.columns, list(made.labels)) == ([], [], {}, [])
+        assert (flight.size, flight.requests) == (sum(map(len, parts)), [*range(1, flight.size + 1)])
+        assert made.finish(flight) is None
+        assert list(made.labels) == []
+        came = made.finish(flight)
+        assert came is not None
+        return came
 
     def general(self, *parts: Columns, process: Callable[[Batch], Any] = double) -> Outcome:
         rows = [Waiting(order, self.now - 5000) for part in parts for order in orders_of(part, STAGES)]
@@ -131,6 +160,39 @@ def test_both_ways_come_to_the_same(bench: Bench, hops: int) -> None:
     assert written == ([2, 4, 6, 14] if hops == 2 else [])
 
 
+@pytest.mark.parametrize("hops", [1, 2])
+def test_deadlines_and_origins_are_the_rows_own(bench: Bench, hops: int) -> None:
+    seen: list[Any] = []
+
+    def look(batch: Batch) -> None:
+        seen.append([(request.id, request.deadline) for request in batch.requests])
+        double(batch)
+
+    first = bench.columns(1, 2, hops=hops)
+    second = bench.columns(3, first=3, hops=hops)
+    told = msgspec.structs.replace(
+        second, deadlines=u64(bench.now + 7), started=u64(bench.now - 9_000), traceparents=("t3",)
+    )
+    lean, general = bench.lean(first, told, process=look), bench.general(first, told, process=look)
+    assert said(lean) == said(general)
+    assert not lean.forwards
+    assert seen[0] == seen[1] == [("00001-1", 0), ("00001-2", 0), ("00001-3", bench.now + 7)]
+
+
+def test_a_row_that_is_late_is_not_computed_and_its_mates_are(bench: Bench) -> None:
+    for process in (bench.lean, bench.later):
+        columns = msgspec.structs.replace(bench.columns(1, 2), deadlines=u64(bench.now, bench.now + 1))
+        if process == bench.later:
+            outcome, flight = bench._stage(double)[1].start([(bench.now, columns)])
+            assert isinstance(flight, Flight)
+            assert flight.requests == [2]
+        else:
+            outcome = bench.lean(columns)
+            assert said(outcome) == said(bench.general(columns))
+        late = [(one.request, one.code) for one in said(outcome)[0] if isinstance(one, Notice)]
+        assert late == [(1, "DeadlineExceeded")]
+
+
 def test_rows_lie_in_the_order_of_their_slots_so_that_they_are_one_view(bench: Bench) -> None:
     seen: list[Any] = []
 
@@ -184,6 +246,48 @@ def test_if_a_batch_raises_its_rows_run_again_one_by_one(bench: Bench) -> None:
     lean = bench.lean(columns, process=refuse)
     assert [(one.request, one.code) for one in said(lean)[0] if isinstance(one, Notice)] == [(2, "BadInput")]
     assert said(lean) == said(bench.general(columns, process=refuse))
+
+
+def test_a_batch_that_is_begun_and_asked_for_later_comes_to_the_same(bench: Bench) -> None:
+    def blame(batch: Batch) -> None:
+        double(batch)
+        batch.fail(1, BadInput("a bad one"))
+
+    def refuse(batch: Batch) -> None:
+        if any(np.any(view == 2) for view in batch.rows("in0")):
+            raise BadInput("a two")
+        double(batch)
+
+    for hops in (1, 2):
+        columns = bench.columns(1, 2, 3, hops=hops)
+        for process in (double, blame, refuse):
+            later = bench.later(columns, process=process)
+            assert said(later) == said(bench.general(columns, process=process))
+            assert bool(later.forwards) is (process is not double and hops == 2)
+        bench.ingress, bench.own = (SlotPool(segment) for segment in bench.made)
+
+
+def test_a_stage_that_cannot_begin_a_batch_has_none_in_flight(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Stage, batch: Batch) -> None:
+        raise BadInput("not now")
+
+    monkeypatch.setattr(Stage, "start", refuse)
+    columns = bench.columns(1)
+    made = bench._stage(double)[1]
+    outcome, flight = made.start([(0, columns)])
+    assert flight is None
+    assert [one.code for one in said(outcome)[0] if isinstance(one, Notice)] == ["BadInput"]
+    assert list(made.labels) == []
+
+
+def test_what_is_not_common_after_all_is_begun_as_single_orders(bench: Bench) -> None:
+    columns = bench.columns(1, 2)
+    slot, generation = integers(columns.tensors[0].slots)[1], longs(columns.tensors[0].generations)[1]
+    bench.ingress.abandon(slot, generation)
+    outcome, flight = bench._stage(double)[1].start([(0, columns)])
+    assert isinstance(flight, Flight)
+    assert flight.requests == [1]
+    assert [(one.request, one.code) for one in said(outcome)[0] if isinstance(one, Notice)] == [(2, "StageFailed")]
 
 
 def test_an_output_that_was_forgotten_fails_its_rows(bench: Bench) -> None:

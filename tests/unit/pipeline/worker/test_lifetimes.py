@@ -19,7 +19,10 @@ pytestmark = pytest.mark.usefixtures("collector_is_off")
 
 def test_no_batch_waits_for_the_collector() -> None:
     bench = Bench()
-    for process in (fill, refuse_negative):
+    # First once more: what is loaded by the first batch that fails leaves garbage of its own.
+    for process in (fill, refuse_negative, fill, refuse_negative):
+        if process is fill:
+            gc.collect()
         bench.run(Stage(process), *(bench.order(number, bench.handle(number - 1, 0, 0, 0)) for number in range(2)))
     assert gc.collect() == 0
     bench.table.close()

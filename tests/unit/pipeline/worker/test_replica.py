@@ -15,6 +15,7 @@ from msgspec.structs import astuple, replace
 from pipeline.graph.plan import INGRESS, BatchPlan, Edge, Plan, PoolPlan, Post, StagePlan, WorkerPlan
 from pipeline.wire.address import SCHEDULER, Address
 from pipeline.wire.codec import MAX_FRAME_BYTES, encode
+from pipeline.wire.columns import Columns, HopColumn, TensorColumn, longs
 from pipeline.wire.links import listen
 from pipeline.wire.messages import (
     Fence,
@@ -45,6 +46,7 @@ from shm.segment import SegmentSpec
 from shm.view import SegmentTable
 from stages.spec import TensorSpec
 from stages.stage import Batch
+from tests.unit.pipeline.wire.test_columns import u32, u64
 
 X = TensorSpec("tensor", "uint8", (8,))
 now = time.monotonic_ns
@@ -90,6 +92,15 @@ class Process:
         hop = Hop(workers[0] - 4, workers[0], 0, 0, 0, False, (handle,), ())
         route = b"".join([packed(1, 0, worker, 0, 0, 0) for worker in workers[1:]])
         return Order(request, 0, 0, group, hop, b"", "", route=route, known=(Known(0, handle),))
+
+    def columns(self, *requests: int) -> Columns:
+        """Common orders of stage a."""
+        loans = [self.pool.loan() for _ in requests]
+        tensor = TensorColumn(
+            0, self.segment.number, 0, "uint8", (8,), u32(*[slot for slot, _ in loans]), u64(*[made for _, made in loans])
+        )
+        labels, none = tuple([str(request) for request in requests]), u32(*[0] * len(requests))
+        return Columns(u64(*requests), none, labels, (HopColumn(0, 4, 0, b"", b""),), (tensor,), ())
 
     def said(self) -> list[Message]:
         # Messages of one sender keep their order: what was sent before the mark is here once the mark is.
@@ -350,6 +361,36 @@ def test_suspects_are_computed_with_nothing_beside_them(
     for index in suspects:
         process.replicas[index].add([process.order(index, 4 + index, group=1)])
     assert may_begin(process.replicas) is expected
+
+
+def test_columns_are_in_flight_beside_other_batches(process: Process) -> None:
+    class Later:
+        def __init__(self) -> None:
+            self.over: set[int] = set()
+            self.begun: list[int] = []
+
+        def start(self, batch: Batch) -> int:
+            self.begun.append(len(batch))
+            return len(self.begun)
+
+        def done(self, token: int) -> bool:
+            return token in self.over
+
+    stage = Later()
+    process.a._lean._stage = process.a._execution._stage = stage  # type: ignore[assignment]
+    process.a.concurrency = 2
+    assert process.a.batcher.lean
+    process.a.add_columns([process.columns(7, 8, 9)])
+    assert [process.a.step(now()) for _ in range(3)] == [True, True, False]
+    assert (stage.begun, [flight.requests for flight in process.a.flights]) == ([2, 1], [[7, 8], [9]])
+    assert may_begin(process.replicas)
+    process.b.add([process.order(1, 5, group=1)])
+    assert not may_begin(process.replicas)
+    stage.over = {1, 2}
+    assert process.a.step(now())
+    assert (process.a.flights, process.a.batcher.flying) == ([], 0)
+    told = [each for message in process.said() for each in message.columns]  # type: ignore[union-attr]
+    assert [longs(each.requests) for each in told] == [[7, 8], [9]]
 
 
 def test_very_many_notices_are_several_messages_of_which_each_fits_a_frame(process: Process) -> None:

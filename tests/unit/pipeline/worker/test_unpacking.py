@@ -25,6 +25,12 @@ def test_each_row_is_the_order_that_it_stands_for() -> None:
     assert (first.request, first.attempt, first.label, first.hop.slot) == (3, 4, "r-3", 3)
 
 
+def test_a_row_has_its_own_deadline_and_origin() -> None:
+    told = columns(3, 7, deadlines=u64(0, 70), started=u64(30, 0), traceparents=("t3", ""))
+    found = [(order.deadline, order.started, order.traceparent) for order in orders_of(told, STAGES)]
+    assert found == [(0, 30, "t3"), (70, 0, "")]
+
+
 def test_what_a_later_hop_reads_goes_with_the_order() -> None:
     made = STAGES[1].sources[0]
     there = TensorColumn(made, 8, 0, "uint8", (16,), u32(3), u64(7))

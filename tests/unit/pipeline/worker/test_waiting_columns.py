@@ -9,7 +9,7 @@ from pipeline.wire.messages import Order
 from pipeline.worker.batcher import Batcher, Closed
 from pipeline.worker.unpacking import orders_of
 from tests.unit.pipeline.scheduler.graphs import make_plan
-from tests.unit.pipeline.wire.test_columns import columns
+from tests.unit.pipeline.wire.test_columns import columns, u64
 
 STAGES = CompiledPlan.of(make_plan("chain")).stages
 MS = 1_000_000
@@ -73,10 +73,35 @@ def test_columns_close_when_and_why_their_orders_would(
     assert reason is None or whole(closed[0]) == rows(closed[1])
 
 
-def test_more_rows_than_fit_into_a_batch_are_single_orders() -> None:
+def test_columns_close_when_a_row_would_be_late_if_they_waited_on_as_their_orders_would() -> None:
+    lean, general = batcher(4, 50), batcher(4, 50)
+    for count, deadline in ((1, 0), (2, 40), (3, 20)):
+        part = columns(*range(10 * count, 11 * count), deadlines=u64(*[deadline * MS] * count))
+        lean.add_columns(part, 0)
+        for each in orders_of(part, STAGES):
+            general.add(each, 0)
+    # Six rows are more than a batch has; of those that are left, one is as urgent as before.
+    assert (rows(general.take(0)), whole(lean.take(0))) == ([10, 20, 21, 30], [10, 20, 21, 30])
+    assert lean.wake_at() == general.wake_at() == 10 * MS
+    assert lean.take(10 * MS - 1) is None
+    closed = [each.take(10 * MS) for each in (lean, general)]
+    assert [each and each.reason for each in closed] == ["deadline", "deadline"]
+    assert whole(closed[0]) == rows(closed[1]) == [31, 32]
+    lean.add_columns(columns(7), 0)
+    assert lean.wake_at() == 50 * MS
+
+
+def test_more_rows_than_fit_into_a_batch_are_cut() -> None:
     waiting = batcher()
     waiting.add_columns(columns(1, 2, 3), 0)
     waiting.add_columns(columns(4, 5), 0)
+    assert (whole(waiting.take(0)), len(waiting), whole(waiting.take(0))) == ([1, 2, 3, 4], 1, [5])
+
+
+def test_more_rows_than_fit_into_a_batch_that_go_different_ways_are_single_orders() -> None:
+    waiting = batcher()
+    waiting.add_columns(columns(1, 2, 3), 0)
+    waiting.add_columns(columns(4, 5, worker=6), 0)
     assert (rows(waiting.take(0)), rows(waiting.take(0))) == ([1, 2, 3, 4], [5])
 
 
