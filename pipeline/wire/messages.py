@@ -5,6 +5,7 @@
     worker ──Ready, Notices, Fenced, WorkerReport──▶ scheduler
     scheduler ──Orders, Fences, PeerGone, Retire──▶ worker ──Orders──▶ worker
     supervisor ──WorkerGone, StageBroken, Kept, Retire, Drain, Stop──▶ scheduler ──Ready, Keep, Drained──▶ supervisor
+    supervisor ──Ping──▶ scheduler, or supervisor of a later version ──Pong──▶ supervisor
     supervisor ──Reset, Stop──▶ worker ──Ready, Failed──▶ supervisor
     `pipeline reload` ──Reload──▶ supervisor ──ReloadStep──▶ `pipeline reload`
     supervisor ──HandOver, Interrupted──▶ supervisor of a later version ──ReloadStep──▶ supervisor
@@ -57,7 +58,7 @@ __all__ = [
     "AskStory", "Bye", "CameraReport", "Cancel", "Copied", "Drain", "Drained", "Ended", "Failed", "Fence", "Fenced",
     "Fences", "Gone", "HandOver", "Hello", "Hop", "Interface", "Interrupted", "Keep", "Kept", "Known", "Loan",
     "Message", "Milestone", "Notice", "Notices", "Observe", "Observed", "Order", "Orders", "Passed", "PeerGone",
-    "PoolAddress", "Ready", "Refused", "Reload", "ReloadStep", "Reset", "Retire", "SlotRef", "StageBroken", "Status",
+    "Ping", "Pong", "PoolAddress", "Ready", "Refused", "Reload", "ReloadStep", "Reset", "Retire", "SlotRef", "StageBroken", "Status",
     "Step", "Stop", "Story", "Submission", "Submit", "Trace", "Welcome", "WorkerGone", "WorkerReport",
 ]  # fmt: skip
 
@@ -413,6 +414,19 @@ class Kept(Message, frozen=True, tag=_tag(49)):
     request: int
     path: str
     """The capsule; empty if none was written."""
+
+
+class Ping(Message, frozen=True, tag=_tag(54)):
+    """Is the receiver well? The scheduler answers `Pong`. The supervisor of a later version, which the root asks, passes
+    both on; it answers itself if it has no scheduler just now."""
+
+    number: int
+
+
+class Pong(Message, frozen=True, tag=_tag(55)):
+    """The answer to the `Ping` with that number."""
+
+    number: int
 
 
 class Stop(Message, frozen=True, tag=_tag(46)):
