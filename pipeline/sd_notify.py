@@ -53,8 +53,8 @@ class NotifySocket:
             return None
         if address[0] not in "/@" or len(address) < 2:
             raise StartError(
-                f"{_SOCKET}: expected the path of a socket, or @ and its abstract name, found {address!r}; it is set by "
-                f"the service manager: unset it to start without one"
+                f"{_SOCKET}: expected the path of a socket, or @ and its abstract name, found {address!r}; it is set "
+                f"by the service manager: unset it to start without one"
             )
         if process and process != str(os.getpid()):
             interval = ""

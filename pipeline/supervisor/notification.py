@@ -5,10 +5,10 @@
                            │                                       it has taken over, or was given up
                            └── WATCHDOG=1, again and again, as long as the run is well
 
-**Well** is a run whose scheduler answers: a `Ping` goes through the inbox of the supervisor that serves and through its
-scheduler, so the `Pong` shows that all three loops turn. It is well too while there is no scheduler to ask: one that has
-died is started again by the supervisor, and needs no service manager. So WATCHDOG=1 stops for a scheduler or a
-supervisor that hangs. A worker that hangs is the supervisor's to kill (`timeout_ms`).
+**Well** is a run whose scheduler answers: a `Ping` goes through the supervisor that serves and through its scheduler,
+so the `Pong` shows that all their loops turn. It is well too while there is no scheduler to ask: one that has died is
+started again by the supervisor, and needs no service manager. So WATCHDOG=1 stops for a scheduler or a supervisor that
+hangs. A worker that hangs is the supervisor's to kill (`timeout_ms`).
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from pipeline.supervisor.notification import Notification, View
 from pipeline.sd_notify import NotifySocket
+from pipeline.supervisor.notification import Notification, View
 from pipeline.supervisor.successors import Root, Successors
 from pipeline.supervisor.supervision import Phase, Supervision
 from pipeline.wire.address import SCHEDULER

@@ -173,7 +173,7 @@ class Succession:
 
     @property
     def ending(self) -> bool:
-        """Whether no version will take requests any more, as far as it depends on this; of its own run the root knows."""
+        """Whether no version will take requests any more, apart from the root's own run."""
         return self._stopping or (self.serving is None and not self.reloading)
 
     # -- what is asked for ------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from pipeline.interpreter import NO_MATRICES, python_command
 from pipeline.lifeline import StarterWatch
 from pipeline.logs.log import OperatorLog
 from pipeline.processes.child import Boot
+from pipeline.sd_notify import NotifySocket
 from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell
 from pipeline.supervisor.last_words import LastWords
 from pipeline.supervisor.limits import raise_file_limit
@@ -30,7 +31,6 @@ from pipeline.supervisor.process import ChildProcess
 from pipeline.supervisor.records import FlightRecords
 from pipeline.supervisor.roles import ACCESS, FEEDER, ROLES, Role
 from pipeline.supervisor.run_log import RunLog
-from pipeline.sd_notify import NotifySocket
 from pipeline.supervisor.segments import damage_of, make_segments, make_segments_in_time, unlink_segments
 from pipeline.supervisor.service import Service
 from pipeline.supervisor.signals import StopSignals

@@ -58,8 +58,9 @@ __all__ = [
     "AskStory", "Bye", "CameraReport", "Cancel", "Copied", "Drain", "Drained", "Ended", "Failed", "Fence", "Fenced",
     "Fences", "Gone", "HandOver", "Hello", "Hop", "Interface", "Interrupted", "Keep", "Kept", "Known", "Loan",
     "Message", "Milestone", "Notice", "Notices", "Observe", "Observed", "Order", "Orders", "Passed", "PeerGone",
-    "Ping", "Pong", "PoolAddress", "Ready", "Refused", "Reload", "ReloadStep", "Reset", "Retire", "SlotRef", "StageBroken", "Status",
-    "Step", "Stop", "Story", "Submission", "Submit", "Trace", "Welcome", "WorkerGone", "WorkerReport",
+    "Ping", "Pong", "PoolAddress", "Ready", "Refused", "Reload", "ReloadStep", "Reset", "Retire", "SlotRef",
+    "StageBroken", "Status", "Step", "Stop", "Story", "Submission", "Submit", "Trace", "Welcome", "WorkerGone",
+    "WorkerReport",
 ]  # fmt: skip
 
 PROTOCOL = 9
@@ -417,8 +418,8 @@ class Kept(Message, frozen=True, tag=_tag(49)):
 
 
 class Ping(Message, frozen=True, tag=_tag(54)):
-    """Is the receiver well? The scheduler answers `Pong`. The supervisor of a later version, which the root asks, passes
-    both on; it answers itself if it has no scheduler just now."""
+    """Is the receiver well? The scheduler answers `Pong`. The supervisor of a later version, which the root asks,
+    passes both on; it answers itself if it has no scheduler just now."""
 
     number: int
 
