@@ -30,10 +30,10 @@ ANYBODY = "54321:0"
 
 ASK = """
 import sys, numpy, pipeline
-from pipeline.client import Client
-with Client.connect("orphans") as client:
+with pipeline.connect("orphans", timeout_s=60) as manager:
+    runner = manager.infer_runner("orphans")
     for _ in range(int(sys.argv[2])):
-        print(client.infer(seconds=numpy.float32([sys.argv[1]]))["orphan"][0], flush=True)
+        print(runner.infer(seconds=numpy.float32([sys.argv[1]])).get()["orphan"][0], flush=True)
 """
 
 Start = Callable[..., Running]
