@@ -158,6 +158,8 @@ def _done(
         _copy(rest, image, stages, context)
     elif name == "RUN":
         env = {**image.env, **arguments, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels", "HOME": "/root"}
+        # No settings of this machine; and nothing is compiled that runs a few times only.
+        env |= {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_COMPILE": "1"}
         document = image.document(["/bin/sh", "-c", rest], image.user, env=env)
         document["binds"]["/wheels"] = str(wheels)
         done = _rooted(document)
