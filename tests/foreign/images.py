@@ -100,7 +100,10 @@ def instructions_of(text: str) -> list[tuple[str, str]]:
 def context_of(ignore: str, folder: Path) -> list[Path]:
     """The files that `docker build` sees, relative to `folder`: the last line of .dockerignore that fits a path decides."""
     rules = [line for line in ignore.splitlines() if line and not line.startswith("#")]
-    listed = subprocess.run(["git", "ls-files", "-co", "-z"], cwd=folder, capture_output=True, text=True, check=True)
+    assert rules[0] == "*", "what is not let in by name would be sent too, environments among it"
+    let_in = [rule[1:] for rule in rules if rule.startswith("!")]
+    command = ["git", "ls-files", "-co", "-z", "--", *let_in]
+    listed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     found = []
     for name in listed.stdout.split("\0")[:-1]:
         seen = True
