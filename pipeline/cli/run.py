@@ -30,6 +30,7 @@ from pipeline.logs.log import OperatorLog
 from pipeline.models.pull import pull
 from pipeline.prepare.cameras import refuse_cameras
 from pipeline.prepare.preparation import Preparation, prepare_loaded
+from pipeline.sd_notify import NotifySocket
 from pipeline.streams import announce, say, settle_streams, unannounce, unheard
 from pipeline.supervisor.succession import Launch
 from pipeline.supervisor.successors import Root
@@ -103,7 +104,9 @@ def run(
     """Run files through a pipeline, or the config's sources, or serve it to clients."""
     if lifeline and not serve:
         raise ConfigError("--lifeline is about --serve: leave it out, or add --serve")
-    # First: nothing may be fetched or planned for a program that is gone.
+    # Before any child is born. If another program has started this one, that is the service.
+    notify = NotifySocket.take(os.environ, own=not lifeline)
+    # Nothing may be fetched or planned for a program that is gone.
     starter = StarterWatch() if lifeline else None
     loaded = load_config(config, assignments)
     if serve and (inputs or output or limit or text or quiet):
@@ -148,9 +151,11 @@ def run(
         launch = Launch(str(config.absolute()), tuple(assignments))
         with told(log):
             code = run_in_processes(
-                loaded, feeder, launch=launch, starter=starter, cameras=cameras, output=output, log=log
+                loaded, feeder, launch=launch, starter=starter, cameras=cameras, output=output, log=log, notify=notify
             )
     finally:
+        if notify is not None:
+            notify.close()
         unannounce()
         log.close()
     settle_streams()
@@ -167,6 +172,7 @@ def run_in_processes(
     cameras: bool = False,
     output: str | None = None,
     log: OperatorLog,
+    notify: NotifySocket | None = None,
 ) -> int:
     """Run the feeder's files, or serve if there is no feeder; the exit code.
 
@@ -179,6 +185,7 @@ def run_in_processes(
         cameras: it ends once all of its cameras have ended.
         output: the file into which the answers to their frames go.
         log: where it says what.
+        notify: where the service manager listens.
     """
     serve = feeder is None
     # Before memory is counted: what a dead run has left may be all that there is room for, as in a pod's volume.
@@ -213,7 +220,7 @@ def run_in_processes(
     faulthandler.enable(all_threads=False)
     return supervise(
         plan, feeder=feeder, log=log, on_ready=on_ready, launch=launch if serve else None, root=root,
-        starter=starter,
+        starter=starter, notify=notify,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection
 from functools import partial
@@ -27,6 +28,7 @@ from pipeline.keeping.folder import Folder, Found
 from pipeline.keeping.keeper import Keeper
 from pipeline.keeping.models import KeptModels
 from pipeline.logs.log import OperatorLog
+from pipeline.sd_notify import NotifySocket
 from pipeline.serving.checked import check_settings
 from pipeline.serving.configured import check_libraries, settings_of, token_in
 from pipeline.serving.settings import Settings
@@ -108,6 +110,8 @@ def serve(
 
     The `serve:` of a config says the rest: docs/serving.md. Needs the extra `serve` of the package trtlab.
     """
+    # Before any child is born.
+    notify = NotifySocket.take(os.environ)
     check_libraries()
     there = _sources(models or [], repository, assignments)
     given = {
@@ -125,11 +129,13 @@ def serve(
     try:
         made = partial(KeptModels, there.configs, there.running, there.folder, wanted, assignments, log=log)
         with told(log):
-            code = Keeper(settings, made, log=log).run()
+            code = Keeper(settings, made, log=log, notify=notify).run()
     except (Unavailable, ClientMisuse, KserveError, ModelError) as error:
         log("error", str(error))
         sys.exit(_FAILED)
     finally:
+        if notify is not None:
+            notify.close()
         log.close()
     sys.exit(code)
 

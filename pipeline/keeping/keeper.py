@@ -28,6 +28,7 @@ from pipeline.errors import KserveError, StartError
 from pipeline.keeping.gateways import GatewayProcess
 from pipeline.logs.entry import Entry
 from pipeline.logs.log import OperatorLog
+from pipeline.sd_notify import NotifySocket
 from pipeline.serving.doors import reserved, where
 from pipeline.serving.frames import (
     Call,
@@ -106,6 +107,7 @@ class Keeper:
         served: is called once gateways serve, with the ports that they have, and a line that says so.
         gone: whether the program that has started this process is gone: then a signal does not let it finish.
         log: where the gateways and this process say what; the caller closes it.
+        notify: where the service manager listens; the caller closes it.
     """
 
     def __init__(
@@ -116,8 +118,10 @@ class Keeper:
         gone: Callable[[], bool] = lambda: False,
         *,
         log: OperatorLog,
+        notify: NotifySocket | None = None,
     ) -> None:
         self._log = log
+        self._notify = notify
         self._settings = settings
         self._served = served or _print
         self._gone_starter = gone
@@ -162,9 +166,12 @@ class Keeper:
                 return 0
             self._log("info", f"ready: {self._line()}")
             self._served(self._settings, self._line())
+            self._tell_service("READY=1", f"STATUS={self._line()}")
             self._begin(self._watch_models())
             await self._stop.wait()
             self._log("note", "draining: what is under way is finished, and no new request is taken")
+            more_us = int((2 * self._models.drain_s + 2 * _GRACE_S) * 1e6)
+            self._tell_service("STOPPING=1", "STATUS=finishing what is under way", f"EXTEND_TIMEOUT_USEC={more_us}")
             await self._or_at_once(self._end())
             ended = not self._at_once.is_set()
             if not ended:
@@ -372,10 +379,18 @@ class Keeper:
         trace = "".join(traceback.format_exception(error)).rstrip()
         self._log.take(Entry("error", f"{what}: {error}", "serve", traceback=trace))
 
+    def _tell_service(self, *lines: str) -> None:
+        if self._notify is not None:
+            self._notify.send("\n".join(lines))
+
     async def _watch_models(self) -> None:
         failed = ""
+        watchdog_s = None if self._notify is None else self._notify.watchdog_s
         while not self._stop.is_set():
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_LOOK_S if watchdog_s is None else min(_LOOK_S, watchdog_s / 4))
+            if watchdog_s is not None:
+                # This loop turns. Gateways that hang are killed by it, and pipelines look after themselves.
+                self._tell_service("WATCHDOG=1")
             self._log.flush()
             try:
                 for work in await self._models.watch():

@@ -67,6 +67,8 @@ from pipeline.wire.messages import (
     Message,
     Notices,
     Observe,
+    Ping,
+    Pong,
     PoolAddress,
     Ready,
     Retire,
@@ -142,6 +144,7 @@ class Scheduler:
             CameraReport: self._reception.camera,
             Retire: self._recovery.retire,
             SupervisorReport: self._supervisor_reported,
+            Ping: self._pinged,
             WireError: self._reception.unreadable,
             OtherProtocol: self._reception.other_protocol,
         }
@@ -256,6 +259,9 @@ class Scheduler:
         if any(True for _ in state.unanswered()):
             return False
         return state.draining or not self._reception.may_still_send
+
+    def _pinged(self, message: Ping) -> None:
+        self._state.out.supervisor.append(Pong(message.number))
 
     def _stop(self, message: Stop) -> None:
         self._stopped = True

@@ -165,6 +165,17 @@ class Succession:
         starting = self._starting()
         return None if starting is None else starting.give_up_at
 
+    @property
+    def reloading(self) -> bool:
+        """Whether a version starts that may take over."""
+        starting = self._starting()
+        return starting is not None and not starting.failure and not self._stopping
+
+    @property
+    def ending(self) -> bool:
+        """Whether no version will take requests any more, apart from the root's own run."""
+        return self._stopping or (self.serving is None and not self.reloading)
+
     # -- what is asked for ------------------------------------------------------------------------
 
     def reload(self, asked: Reload, *, able: bool, now: float) -> list[Instruction]:

@@ -28,6 +28,7 @@ from pipeline.supervisor.orphans import MARK, Orphans
 from pipeline.supervisor.process import ChildProcess, describe_exit
 from pipeline.supervisor.run_log import RunLog
 from pipeline.supervisor.succession import (
+    OWN,
     Begin,
     HandOverTo,
     Instruction,
@@ -43,7 +44,7 @@ from pipeline.supervisor.succession import (
 from pipeline.topology.refusals import refusal_of
 from pipeline.wire.address import SUPERVISOR, Address
 from pipeline.wire.links import Outbox, connect
-from pipeline.wire.messages import HandOver, Interrupted, Milestone, Reload, ReloadStep
+from pipeline.wire.messages import HandOver, Interrupted, Milestone, Ping, Pong, Reload, ReloadStep
 from pipeline.wire.run_dir import RunFolder, pipeline_of, remove_dead_runs
 
 __all__ = ["Origin", "Root", "Successors"]
@@ -111,6 +112,10 @@ class Root:
         """The run cannot start; this process ends."""
         self._tell(Milestone.FAILED, why)
 
+    def pong(self, number: int) -> None:
+        """The run is well: what the root has asked by the `Ping` of that number."""
+        self._outbox.send(Pong(number))
+
     def _tell(self, step: str, text: str) -> None:
         self._outbox.send(ReloadStep(self._version, step, text, self._own))
 
@@ -175,6 +180,34 @@ class Successors:
     def pids(self) -> set[int]:
         """Of the processes that live, or whose exit status was not collected yet."""
         return {process.pid for process in self._processes.values()}
+
+    @property
+    def serving_own(self) -> bool:
+        """Whether the root's own run is the version that serves, or has been the last one."""
+        return self._succession.serving == OWN
+
+    @property
+    def version(self) -> str:
+        """The id of the run that serves, if that is a later version; empty otherwise."""
+        version = self._succession.versions.get(self._succession.serving or OWN)
+        return "" if version is None else Path(version.folder).name
+
+    @property
+    def reloading(self) -> bool:
+        """Whether a new version starts, which may take over."""
+        return self._succession.reloading
+
+    @property
+    def ending(self) -> bool:
+        """Whether no version will take requests any more."""
+        return self._succession.ending
+
+    def ping(self, number: int) -> bool:
+        """Ask the later version that serves whether it is well; False: none serves."""
+        if not self.version:
+            return False
+        self._tell(self._succession.serving or OWN, Ping(number))
+        return True
 
     # -- events -----------------------------------------------------------------------------------
 
@@ -274,7 +307,7 @@ class Successors:
             return
         self._tell(number, HandOver(self._folder.path.name))
 
-    def _tell(self, number: int, message: HandOver | Interrupted) -> None:
+    def _tell(self, number: int, message: HandOver | Interrupted | Ping) -> None:
         outbox = connect(Path(self._succession.versions[number].folder), SUPERVISOR)
         outbox.send(message)
         outbox.close(_LAST_STEP_MS)

@@ -21,15 +21,18 @@ from pipeline.interpreter import NO_MATRICES, python_command
 from pipeline.lifeline import StarterWatch
 from pipeline.logs.log import OperatorLog
 from pipeline.processes.child import Boot
+from pipeline.sd_notify import NotifySocket
 from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell
 from pipeline.supervisor.last_words import LastWords
 from pipeline.supervisor.limits import raise_file_limit
 from pipeline.supervisor.memory_kills import MemoryKills, out_of_memory_kills
 from pipeline.supervisor.orphans import MARK, Orphans
 from pipeline.supervisor.process import ChildProcess
+from pipeline.supervisor.records import FlightRecords
 from pipeline.supervisor.roles import ACCESS, FEEDER, ROLES, Role
 from pipeline.supervisor.run_log import RunLog
 from pipeline.supervisor.segments import damage_of, make_segments, make_segments_in_time, unlink_segments
+from pipeline.supervisor.service import Service
 from pipeline.supervisor.signals import StopSignals
 from pipeline.supervisor.succession import Launch
 from pipeline.supervisor.successors import Root, Successors
@@ -44,6 +47,9 @@ from pipeline.wire.messages import (
     Interrupted,
     Keep,
     Kept,
+    Message,
+    Ping,
+    Pong,
     PoolAddress,
     Ready,
     Reload,
@@ -51,7 +57,6 @@ from pipeline.wire.messages import (
     Reset,
 )
 from pipeline.wire.run_dir import RunFolder, remove_dead_runs
-from pipeline.worker.recorder import Recorder
 from shm.errors import NotInGroup, OwnerAlive
 from shm.segment import Segment
 
@@ -75,6 +80,7 @@ def supervise(
     launch: Launch | None = None,
     root: Root | None = None,
     starter: StarterWatch | None = None,
+    notify: NotifySocket | None = None,
 ) -> int:
     """Run a pipeline until its feeder is done, or until it is told to stop; the exit code.
 
@@ -89,6 +95,7 @@ def supervise(
         launch: how the run was started, so that it can be reloaded; None: it cannot.
         root: the run is a new version, which that supervisor has started.
         starter: the program whose end ends the run at once.
+        notify: where the service manager listens; the caller closes it.
 
     Raises:
         StartError: it could not be started; nothing is left running or in /dev/shm.
@@ -109,7 +116,9 @@ def supervise(
                 if signals.received:
                     kept("info", STOPPED_EARLY)
                     return kept.ended(0 if feeder is None else 1)
-            shell = _SupervisorShell(plan, folder, made, feeder, kept, on_ready, roles, signals, launch, root, starter)
+            shell = _SupervisorShell(
+                plan, folder, made, feeder, kept, on_ready, roles, signals, launch, root, starter, notify
+            )
             try:
                 return kept.ended(shell.run())
             finally:
@@ -133,6 +142,7 @@ class _SupervisorShell:
         launch: Launch | None,
         root: Root | None,
         starter: StarterWatch | None,
+        notify: NotifySocket | None,
     ) -> None:
         self._plan = plan
         self._folder = folder
@@ -152,12 +162,12 @@ class _SupervisorShell:
         why_not = _FILES if root is None else f"it is a later version of the run in {root.folder}: reload that"
         own, hand_over = launch if root is None else None, partial(self._hand_over, self._run_dir.name)
         self._successors = Successors(folder, own, why_not, self._log, self._orphans, hand_over, self._let_go)
+        ask = partial(self._tell, SCHEDULER)
+        self._service = Service(notify, root, self._supervision, self._successors, ask)
         self._last_words = LastWords()
         self._unborn: list[tuple[Address, str]] = []  # children that could not be spawned, and why
         self._outputs: dict[int, Address] = {}
-        #: Of each worker process, by the stage whose worker writes it.
-        self._recorders: dict[Address, dict[int, Recorder]] = {}
-        self._retired = [0] * len(plan.stages)  # batches that the dead workers of each stage had finished
+        self._records = FlightRecords(plan)
         self._memory_kills = MemoryKills(out_of_memory_kills())
         timeouts = [stage.timeout_ms / 1000 for stage in plan.stages if stage.timeout_ms is not None]
         self._folder_is_lost = False  # it was removed, and could not be made anew so far
@@ -198,7 +208,8 @@ class _SupervisorShell:
     def _step(self) -> None:
         supervision = self._supervision
         now = time.monotonic()
-        wakes = [at for at in (supervision.wake_at, self._successors.wake_at) if at is not None]
+        sleepers = (supervision, self._successors, self._service)
+        wakes = [at for sleeper in sleepers if (at := sleeper.wake_at) is not None]
         wait = max(0.0, min(self._tick_s, *(at - now for at in wakes)) if wakes else self._tick_s)
         readable = self._inbox.wait([self._signals.descriptor, *self._outputs], int(wait * 1000))
         if self._signals.descriptor in readable:
@@ -231,6 +242,7 @@ class _SupervisorShell:
         ready = supervision.phase is Phase.RUNNING
         if ready is not self._folder.ready:
             self._folder.mark_ready(ready)
+        self._service.turn()
 
     def _take(self, message: object) -> None:
         supervision = self._supervision
@@ -268,6 +280,8 @@ class _SupervisorShell:
         elif isinstance(message, HandOver):
             self._folder.replace(message.successor)
             self._hand_over(message.successor)
+        elif isinstance(message, (Ping, Pong)):
+            self._service.take(message)
         elif isinstance(message, WireError):
             self._log.refused(f"refused a message: {message}")
 
@@ -282,7 +296,7 @@ class _SupervisorShell:
         # Here: it loads numpy, which a supervisor needs for nothing else.
         from pipeline.supervisor.capsule import keep_capsule
 
-        self._tell(Tell(SCHEDULER, Kept(keep.request, keep_capsule(self._plan, keep, self._made[:-1], self._log))))
+        self._tell(SCHEDULER, Kept(keep.request, keep_capsule(self._plan, keep, self._made[:-1], self._log)))
 
     def _look_for_damage(self) -> None:
         """Whether a segment was truncated or removed from outside: no process could attach it any more."""
@@ -307,13 +321,8 @@ class _SupervisorShell:
             self._log("warning", f"was removed, and is made anew in {self._run_dir}: {', '.join(renewed)}")
 
     def _look_for_hung(self) -> None:
-        now = time.monotonic_ns()
-        for child, recorders in self._recorders.items():
-            for stage, recorder in recorders.items():
-                limit = self._plan.stages[stage].timeout_ms
-                since = recorder.since
-                if limit is not None and since and now - since > limit * 1e6:
-                    self._carry_out(self._supervision.overran(child, stage, (now - since) / 1e6))
+        for overrun in self._records.overruns(time.monotonic_ns()):
+            self._carry_out(self._supervision.overran(*overrun))
 
     def _pass_on(self, address: Address, *, dead: bool = False) -> None:
         process = self._processes[address]
@@ -362,17 +371,8 @@ class _SupervisorShell:
 
     def _exit_of(self, child: Child, process: ChildProcess, status: int) -> Exit:
         out_of_memory = self._memory_kills.struck(out_of_memory_kills())
-        running: dict[int, tuple[int, ...]] = {}
-        finished: dict[int, int] = {}
-        rows: dict[int, int] = {}
-        for stage, recorder in self._recorders.pop(child.address, {}).items():
-            self._retired[stage] += recorder.done
-            alive = sum(others[stage].done for others in self._recorders.values() if stage in others)
-            finished[stage] = self._retired[stage] + alive
-            if recorder.running:
-                running[stage], rows[stage] = recorder.running, recorder.row
-            recorder.close()
-        return Exit(process.story(out_of_memory), status, running, finished, out_of_memory, rows)
+        last = self._records.end(child.address)
+        return Exit(process.story(out_of_memory), status, last.running, last.finished, out_of_memory, last.rows)
 
     def _mark_of(self, child: Address) -> str:
         return f"{self._run_dir.name}/{child.kind}-{child.number}"
@@ -382,7 +382,7 @@ class _SupervisorShell:
             if isinstance(instruction, Spawn):
                 self._spawn(instruction.child)
             elif isinstance(instruction, Tell):
-                self._tell(instruction)
+                self._tell(instruction.receiver, instruction.message)
             elif isinstance(instruction, (Interrupt, Kill)):
                 if (process := self._processes.get(instruction.child)) is not None:
                     process.send_signal(signal.SIGTERM if isinstance(instruction, Interrupt) else signal.SIGKILL)
@@ -404,8 +404,8 @@ class _SupervisorShell:
             # A worker cannot be told of another flight record while it runs: the workers are started again with it.
             self._kill_workers()
         pools = tuple(PoolAddress(s.address.kind, s.address.name, p.name) for s, p in zip(fresh, self._plan.pools))
-        for worker in self._recorders:
-            self._tell(Tell(worker, Reset(epoch, pools)))
+        for worker in self._records.processes:
+            self._tell(worker, Reset(epoch, pools))
 
     def _make_room(self, error: StartError) -> None:
         self._log("warning", f"no room beside the old segments, so every worker starts again: {error}")
@@ -413,7 +413,7 @@ class _SupervisorShell:
         self._kill_workers()
 
     def _kill_workers(self) -> None:
-        for worker in self._recorders:
+        for worker in self._records.processes:
             self._processes[worker].send_signal(signal.SIGKILL)
 
     def _spawn(self, child: Child) -> None:
@@ -424,10 +424,7 @@ class _SupervisorShell:
             extra = {**extra, "gates": self._supervision.gates(child)}
         env = NO_MATRICES
         if child.posts:
-            recorders = self._recorders[child.address] = {}
-            for post in child.posts:
-                recorder = recorders[post.stage] = Recorder(self._made[-1].slot(post.record))
-                recorder.clear()
+            self._records.begin(child, self._made[-1])
             placed = self._plan.stages[child.posts[0].stage].workers[child.replica]
             # Libraries that size their thread pools at import look here; the stage's own env wins.
             env = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(placed.threads))
@@ -454,8 +451,7 @@ class _SupervisorShell:
             why = f"it could not be started: {refusal_of(error)}"
             if self._supervision.phase is Phase.STARTING:
                 raise StartError(f"{child.title}: {why}") from error
-            for recorder in self._recorders.pop(child.address, {}).values():
-                recorder.close()
+            self._records.forget(child.address)
             # Later, since more instructions may follow this one.
             self._unborn.append((child.address, why))
             return
@@ -465,9 +461,9 @@ class _SupervisorShell:
         if process.output is not None:
             self._outputs[process.output] = child.address
 
-    def _tell(self, instruction: Tell) -> None:
-        if (outbox := self._outbox_of(instruction.receiver)) is not None:
-            outbox.send(instruction.message)
+    def _tell(self, receiver: Address, message: Message) -> None:
+        if (outbox := self._outbox_of(receiver)) is not None:
+            outbox.send(message)
 
     def _outbox_of(self, child: Address) -> Outbox | None:
         """The connection to a child; None if it is dead, or does not listen."""
@@ -493,7 +489,5 @@ class _SupervisorShell:
         self._successors.remove_left()
         for outbox in self._outboxes.values():
             outbox.close()
-        for recorders in self._recorders.values():
-            for recorder in recorders.values():
-                recorder.close()
+        self._records.close()
         self._inbox.close()

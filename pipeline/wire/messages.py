@@ -6,6 +6,7 @@
     scheduler ──Orders, Fences, PeerGone, Retire──▶ worker ──Orders──▶ worker
     supervisor ──WorkerGone, StageBroken, Kept, Retire, SupervisorReport, Drain, Stop──▶ scheduler
     scheduler ──Ready, Keep, Drained──▶ supervisor
+    supervisor ──Ping──▶ scheduler, or supervisor of a later version ──Pong──▶ supervisor
     supervisor ──Reset, Stop──▶ worker ──Ready, Failed──▶ supervisor
     `pipeline reload` ──Reload──▶ supervisor ──ReloadStep──▶ `pipeline reload`
     supervisor ──HandOver, Interrupted──▶ supervisor of a later version ──ReloadStep──▶ supervisor
@@ -59,8 +60,9 @@ __all__ = [
     "AskStory", "Bye", "CameraReport", "Cancel", "Copied", "Drain", "Drained", "Ended", "Failed", "Fence", "Fenced",
     "Fences", "Gone", "HandOver", "Hello", "Hop", "Interface", "Interrupted", "Keep", "Kept", "Known", "Loan",
     "Message", "Milestone", "Note", "Notice", "Notices", "Observe", "Observed", "Order", "Orders", "Passed", "PeerGone",
-    "PoolAddress", "Ready", "Refused", "Reload", "ReloadStep", "Reset", "Retire", "SlotRef", "StageBroken", "Status",
-    "Step", "Stop", "Story", "Submission", "Submit", "SupervisorReport", "Trace", "Welcome", "WorkerGone",
+    "Ping", "Pong", "PoolAddress", "Ready", "Refused", "Reload", "ReloadStep", "Reset", "Retire", "SlotRef",
+    "StageBroken", "Status", "Step", "Stop", "Story", "Submission", "Submit", "SupervisorReport", "Trace", "Welcome",
+    "WorkerGone",
     "WorkerReport",
 ]  # fmt: skip
 
@@ -425,6 +427,19 @@ class SupervisorReport(Message, frozen=True, tag=_tag(54)):
 
     lost_lines: int
     """Of the log, which could not be written."""
+
+
+class Ping(Message, frozen=True, tag=_tag(55)):
+    """Is the receiver well? The scheduler answers `Pong`. The supervisor of a later version, which the root asks,
+    passes both on; it answers itself if it has no scheduler just now."""
+
+    number: int
+
+
+class Pong(Message, frozen=True, tag=_tag(56)):
+    """The answer to the `Ping` with that number."""
+
+    number: int
 
 
 class Stop(Message, frozen=True, tag=_tag(46)):

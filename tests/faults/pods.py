@@ -36,10 +36,10 @@ ROOTLESS = 61005
 class Container:
     """A program in namespaces of its own, and what it has printed."""
 
-    def __init__(self, document: dict[str, Any]) -> None:
+    def __init__(self, document: dict[str, Any], program: Path = HERE / "container.py") -> None:
         self.name = " ".join(document["argv"])
         self.process = subprocess.Popen(
-            [sys.executable, "-I", str(HERE / "container.py"), json.dumps(document)],
+            [sys.executable, "-I", str(program), json.dumps(document)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
