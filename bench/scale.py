@@ -42,6 +42,7 @@ class Done(NamedTuple):
     arrived: float
     finished: float
     service: float
+    """Of a pod of the usual speed."""
 
     @property
     def load_ratio(self) -> float:
@@ -59,10 +60,11 @@ class Death:
 
 
 class _Pod:
-    __slots__ = ("free_at", "work")
+    __slots__ = ("free_at", "slower", "work")
 
-    def __init__(self) -> None:
+    def __init__(self, slower: float = 1.0) -> None:
         self.free_at = 0.0
+        self.slower = slower
         #: What it has, in the order in which it will be finished.
         self.work: deque[Done] = deque()
 
@@ -75,15 +77,16 @@ class Fleet:
         policy: LEAST_REQUEST or ROUND_ROBIN.
         seed: of what is drawn by chance.
         queue_max: requests that a pod has at one time; more are refused, as by `queue: {max: ...}`. None: any number.
+        slow: how many of the first pods take twice as long.
     """
 
-    def __init__(self, pods: int, policy: str, seed: int, queue_max: int | None = None) -> None:
+    def __init__(self, pods: int, policy: str, seed: int, queue_max: int | None = None, slow: int = 0) -> None:
         self._policy = policy
         self._queue_max = queue_max
         self._random = random.Random(seed)
         self._next = 0
         self._leaving: list[_Pod] = []
-        self._pods = [_Pod() for _ in range(pods)]
+        self._pods = [_Pod(2.0 if number < slow else 1.0) for number in range(pods)]
         self.done: list[Done] = []
         """What was answered, once `settle` has been called."""
         self.retried = 0
@@ -101,7 +104,7 @@ class Fleet:
         if self._queue_max is not None and len(pod.work) >= self._queue_max:
             self.refused += 1
             return
-        finished = max(now, pod.free_at) + service
+        finished = max(now, pod.free_at) + service * pod.slower
         pod.free_at = finished
         pod.work.append(Done(now if arrived is None else arrived, finished, service))
 
@@ -145,16 +148,18 @@ class Fleet:
 
 
 def simulate(
-    pods: int, load: float, times: Sequence[float], policy: str, *, requests: int, seed: int, deaths: Iterable[Death] = ()
-) -> Fleet:
+    pods: int, load: float, times: Sequence[float], policy: str, *, requests: int, seed: int,
+    deaths: Iterable[Death] = (), slow: int = 0,
+) -> Fleet:  # fmt: skip
     """So many requests, which come by chance (a Poisson process).
 
     Args:
         load: the part of all pods that is busy, below 1.
         times: service times in seconds, of which each request draws one.
+        slow: as of `Fleet`.
     """
     chance = random.Random(seed)
-    fleet = Fleet(pods, policy, seed + 1)
+    fleet = Fleet(pods, policy, seed + 1, slow=slow)
     rate = load * pods / statistics.fmean(times)
     events = sorted([(each.at, each.pod) for each in deaths] + [(each.back, -1) for each in deaths], reverse=True)
     now = 0.0
@@ -195,22 +200,22 @@ def times_in(path: Path = TIMES) -> list[float]:
 # -- the command line -------------------------------------------------------------------------------
 
 
-def _p99(pods: int, load: float, times: Sequence[float], policy: str, *, failing: bool = False) -> tuple[float, int]:
+def _p99(pods: int, load: float, times: Sequence[float], policy: str, *, failing: bool) -> tuple[float, int]:
     """p99 in mean service times, and how many were asked again."""
     mean = statistics.fmean(times)
-    requests = max(40_000, 150 * pods)
+    requests = max(30_000, 80 * pods)
     end = requests * mean / (load * pods)
-    # Each twentieth pod dies once, and is away for a twentieth of the time.
-    dead = range(max(1, pods // 20)) if failing and pods > 1 else ()
+    # One in twenty of each: dies once, and is away for a twentieth of the time; is slow.
+    some = max(1, pods // 20) if failing else 0
     chance = random.Random(7)
-    deaths = [Death(at, chance.randrange(pods), at + end / 20) for at in (chance.uniform(0, 0.9 * end) for _ in dead)]
-    fleet = simulate(pods, load, times, policy, requests=requests, seed=11, deaths=deaths)
+    deaths = [Death(at, chance.randrange(pods), at + end / 20) for at in (chance.uniform(0, 0.9 * end) for _ in range(some))]
+    fleet = simulate(pods, load, times, policy, requests=requests, seed=11, deaths=deaths, slow=some)
     return quantile((each.finished - each.arrived for each in fleet.done), 0.99) / mean, fleet.retried
 
 
 def _draw(times: Sequence[float]) -> str:
     panels = []
-    for title, failing in (("without failures", False), ("each twentieth pod dies once", True)):
+    for title, failing in (("without failures", False), ("one pod in twenty is half as fast, one in twenty dies once", True)):
         lines = []
         for pods, colour in _COLOURS.items():
             if failing and pods == 1:
@@ -220,7 +225,7 @@ def _draw(times: Sequence[float]) -> str:
                 for load in _LOADS:
                     p99, retried = _p99(pods, load, times, policy, failing=failing)
                     points.append((100 * load, p99))
-                    print(f"{title:30} {pods:5} pods  {policy:14} load {load:4.0%}  p99 {p99:7.2f} x  again {retried}")
+                    print(f"{title:24.24} {pods:5} pods  {policy:14} load {load:4.0%}  p99 {p99:7.2f} x  again {retried}")
                 short = "two choices" if policy == LEAST_REQUEST else "in turn"
                 lines.append(
                     Line(str(pods) if pods == 1 else f"{pods} {short}", points, colour, dashed=policy == ROUND_ROBIN)

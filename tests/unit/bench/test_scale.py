@@ -35,6 +35,14 @@ def test_the_shorter_of_two_queues_beats_taking_turns() -> None:
     assert p99[LEAST_REQUEST] * 1.5 < p99[ROUND_ROBIN]
 
 
+def test_a_pod_that_is_slow_drowns_if_it_gets_its_turn() -> None:
+    p99 = {}
+    for policy in (LEAST_REQUEST, ROUND_ROBIN):
+        done = simulate(20, 0.7, [1.0], policy, requests=20_000, seed=1, slow=1).done
+        p99[policy] = quantile((each.finished - each.arrived for each in done), 0.99)
+    assert p99[LEAST_REQUEST] < 5 < 50 < p99[ROUND_ROBIN]
+
+
 @pytest.mark.parametrize("policy", [LEAST_REQUEST, ROUND_ROBIN])
 def test_deaths_lose_no_request(policy: str) -> None:
     deaths = [Death(10.0 + number, number, 20.0 + number) for number in range(5)]
