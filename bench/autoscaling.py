@@ -265,9 +265,8 @@ def _draw(times: Sequence[float], busiest: float) -> str:
         ]
         panels.append(Panel(name, axis_of("minutes", END_S / 60, exact=True), axis_of("pods", 40), lines))
     notes = [
-        f"Simulated (python -m bench.autoscaling) with {len(times)} measured service times; target {CHOSEN.target:g}, at "
-        f"most twice as many a minute, -10 % in two;",
-        f"down after {CHOSEN.down.window_s:g} s. A pod starts in {_STARTS_S:g} s; the load ratio is the mean of a minute, at most {CLAMP:g}.",
+        f"Simulated (python -m bench.autoscaling) with {len(times)} measured service times. The load ratio is the mean",
+        f"of a minute, at most {CLAMP:g}; its target is {CHOSEN.target:g}. A pod starts in {_STARTS_S:g} s.",
     ]
     return to_chart("Pods by load ratio: a step, a ramp, a sine", notes, panels)
 

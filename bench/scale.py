@@ -226,7 +226,7 @@ def _draw(times: Sequence[float]) -> str:
                     p99, retried = _p99(pods, load, times, policy, failing=failing)
                     points.append((100 * load, p99))
                     print(f"{title:24.24} {pods:5} pods  {policy:14} load {load:4.0%}  p99 {p99:7.2f} x  again {retried}")
-                short = "two choices" if policy == LEAST_REQUEST else "in turn"
+                short = "least" if policy == LEAST_REQUEST else "turn"
                 lines.append(
                     Line(str(pods) if pods == 1 else f"{pods} {short}", points, colour, dashed=policy == ROUND_ROBIN)
                 )
@@ -234,7 +234,7 @@ def _draw(times: Sequence[float]) -> str:
             Panel(f"p99, {title}", axis_of("load of all pods, %", 100, exact=True), log_axis_of("service times", 1, 100), lines)
         )
     notes = [
-        "p99 of a request, in mean service times; a pod computes one after the other. Dashed: ROUND_ROBIN, else LEAST_REQUEST.",
+        "In mean service times, by the number of pods. Least: LEAST_REQUEST; turn: ROUND_ROBIN (dashed).",
         f"Simulated (python -m bench.scale) with {len(times)} measured service times, mean {statistics.fmean(times) * 1e3:.1f} ms.",
     ]
     return to_chart("Pods behind one balancer", notes, panels)
