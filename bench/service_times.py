@@ -1,7 +1,7 @@
 """Service times: how long one request takes that waits for no other, as a sample for `bench.scale`.
 
     pipeline models pull open-nsfw
-    python -m bench.service_times configs/resnet.yaml photos/*.jpg --json bench/results/service-times-DATE.json
+    python -m bench.service_times configs/resnet.yaml photos/*.jpg --json bench/results/NAME.json
 
 One request after the other goes through a pipeline of its own, so that none waits; what it takes in all is what a pod
 with this pipeline, which computes one request after the other, is busy with it.

@@ -170,6 +170,7 @@ def _listener(front: str, options: EnvoyOptions) -> dict[str, Any]:
 
 def _route(front: str, options: EnvoyOptions) -> dict[str, Any]:
     causes = ["connect-failure", "refused-stream", "reset-before-request", "reset"]
+    limits: dict[str, Any]
     retry: dict[str, Any]
     if front == "http":
         # The callers' own deadlines are in their requests; this is for those that are lost.
@@ -240,7 +241,8 @@ def _cluster(front: str, replicas: Sequence[Replica], options: EnvoyOptions) -> 
 
 
 def _protocol(front: str) -> dict[str, Any]:
-    idle, said = _HTTP_IDLE_S, {"http_protocol_options": {}}
+    idle = _HTTP_IDLE_S
+    said: dict[str, Any] = {"http_protocol_options": {}}
     if front == "grpc":
         alive = {"interval": "5s", "timeout": "5s"}
         idle, said = _GRPC_IDLE_S, {"http2_protocol_options": {"connection_keepalive": alive}}
