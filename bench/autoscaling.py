@@ -1,16 +1,17 @@
-"""Autoscaling: what Kubernetes' autoscaler makes of the load ratio, on pods that are simulated. Pure but for its command line.
+"""Autoscaling: what Kubernetes' autoscaler makes of the load ratio, on simulated pods. Pure but for its command line.
 
     python -m bench.autoscaling --svg docs/bench/autoscaling.svg     # docs/scale.md shows it
 
 `decide` is the HorizontalPodAutoscaler of autoscaling/v2 with one metric
 (https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/, "Algorithm details" and
-"Configurable scaling behavior"). KEDA makes such an autoscaler of a ScaledObject, so from one pod on it decides the same;
-`Kind` is its `metricType`.
+"Configurable scaling behavior"). KEDA makes such an autoscaler of a ScaledObject, so from one pod on it decides the
+same; `Kind` is its `metricType`.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import random
 import statistics
@@ -23,7 +24,10 @@ from typing import NamedTuple
 from bench.scale import LEAST_REQUEST, Fleet, quantile, times_in
 from pipeline.drawing.chart import Line, Panel, axis_of, to_chart
 
-__all__ = ["CHOSEN", "CLAMP", "END_S", "SHAPES", "Autoscaler", "History", "Kind", "Moment", "Policy", "Rules", "decide", "replay", "turns"]
+__all__ = [
+    "CHOSEN", "CLAMP", "END_S", "SHAPES", "Autoscaler", "History", "Kind", "Moment", "Policy", "Rules", "decide",
+    "replay", "turns",
+]  # fmt: skip
 
 
 class Kind(Enum):
@@ -209,8 +213,8 @@ def _mean_of_last_minute(scrapes: Sequence[tuple[float, int]], every_s: float) -
 
 def turns(counts: Sequence[int]) -> int:
     """How often the number went up after it had gone down, or the other way round."""
-    changes = [after - before for before, after in zip(counts, counts[1:], strict=False) if after != before]
-    return sum((one > 0) != (other > 0) for one, other in zip(changes, changes[1:], strict=False))
+    changes = [after - before for before, after in itertools.pairwise(counts) if after != before]
+    return sum((one > 0) != (other > 0) for one, other in itertools.pairwise(changes))
 
 
 CLAMP = 2.5
@@ -257,7 +261,7 @@ def _draw(times: Sequence[float], busiest: float) -> str:
         found = replay(CHOSEN, _times(most, shape), END_S, times, seed=5, pods=math.ceil(busiest * shape(0) / _BUSY))
         counts = [each.pods for each in found]
         late = sum(each.p99 is not None and each.p99 > 10 for each in found) / len(found)
-        print(f"{name}: {min(counts)} to {max(counts)} pods, {turns(counts)} turns, p99 above 10 service times {late:.0%}")
+        print(f"{name}: {min(counts)} to {max(counts)} pods, {turns(counts)} turns, late {late:.0%}")
         lines = [
             Line("pods", [(each.at / 60, each.pods) for each in found], "#2a78b8", stepped=True),
             Line("kept busy by the load", [(each.at / 60, each.rate * mean) for each in found], "#c0392b", dashed=True),

@@ -26,7 +26,9 @@ from typing import Final, NamedTuple
 
 from pipeline.drawing.chart import Line, Panel, axis_of, log_axis_of, to_chart
 
-__all__ = ["LEAST_REQUEST", "ROUND_ROBIN", "Death", "Done", "Fleet", "cost_of_a_million", "quantile", "simulate", "times_in"]
+__all__ = [
+    "LEAST_REQUEST", "ROUND_ROBIN", "Death", "Done", "Fleet", "cost_of_a_million", "quantile", "simulate", "times_in",
+]  # fmt: skip
 
 LEAST_REQUEST: Final = "LEAST_REQUEST"
 ROUND_ROBIN: Final = "ROUND_ROBIN"
@@ -208,14 +210,16 @@ def _p99(pods: int, load: float, times: Sequence[float], policy: str, *, failing
     # One in twenty of each: dies once, and is away for a twentieth of the time; is slow.
     some = max(1, pods // 20) if failing else 0
     chance = random.Random(7)
-    deaths = [Death(at, chance.randrange(pods), at + end / 20) for at in (chance.uniform(0, 0.9 * end) for _ in range(some))]
+    times_of_death = [chance.uniform(0, 0.9 * end) for _ in range(some)]
+    deaths = [Death(at, chance.randrange(pods), at + end / 20) for at in times_of_death]
     fleet = simulate(pods, load, times, policy, requests=requests, seed=11, deaths=deaths, slow=some)
     return quantile((each.finished - each.arrived for each in fleet.done), 0.99) / mean, fleet.retried
 
 
 def _draw(times: Sequence[float]) -> str:
     panels = []
-    for title, failing in (("without failures", False), ("one pod in twenty is half as fast, one in twenty dies once", True)):
+    ill = "one pod in twenty is half as fast, one in twenty dies once"
+    for title, failing in (("without failures", False), (ill, True)):
         lines = []
         for pods, colour in _COLOURS.items():
             if failing and pods == 1:
@@ -225,17 +229,21 @@ def _draw(times: Sequence[float]) -> str:
                 for load in _LOADS:
                     p99, retried = _p99(pods, load, times, policy, failing=failing)
                     points.append((100 * load, p99))
-                    print(f"{title:24.24} {pods:5} pods  {policy:14} load {load:4.0%}  p99 {p99:7.2f} x  again {retried}")
+                    print(f"{title:16.16} {pods:5} pods {policy:13} {load:4.0%}  p99 {p99:6.2f}  again {retried}")
                 short = "least" if policy == LEAST_REQUEST else "turn"
                 lines.append(
                     Line(str(pods) if pods == 1 else f"{pods} {short}", points, colour, dashed=policy == ROUND_ROBIN)
                 )
         panels.append(
-            Panel(f"p99, {title}", axis_of("load of all pods, %", 100, exact=True), log_axis_of("service times", 1, 100), lines)
+            Panel(
+                f"p99, {title}", axis_of("load of all pods, %", 100, exact=True), log_axis_of("service times", 1, 100),
+                lines,
+            )
         )
     notes = [
         "In mean service times, by the number of pods. Least: LEAST_REQUEST; turn: ROUND_ROBIN (dashed).",
-        f"Simulated (python -m bench.scale) with {len(times)} measured service times, mean {statistics.fmean(times) * 1e3:.1f} ms.",
+        f"Simulated (python -m bench.scale) with {len(times)} measured service times, "
+        f"{statistics.fmean(times) * 1e3:.0f} ms in the mean.",
     ]
     return to_chart("Pods behind one balancer", notes, panels)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
-    "ANALYZER", "ENVOY", "FRIGATE", "KSERVE", "KUBERNETES", "MLSERVER", "MOSEC", "TRITON", "TRITON_CLIENT", "MissingEnvironment",
-    "UnreachableSource", "python_of", "required",
+    "ANALYZER", "ENVOY", "FRIGATE", "KSERVE", "KUBERNETES", "MLSERVER", "MOSEC", "TRITON", "TRITON_CLIENT",
+    "MissingEnvironment", "UnreachableSource", "python_of", "required",
 ]  # fmt: skip
 
 _BUILD = Path(__file__).resolve().parents[2] / "build"

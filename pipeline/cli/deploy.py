@@ -72,7 +72,7 @@ def envoy(
     health_s: Annotated[
         float,
         typer.Option(
-            "--health-s", min=0.1, max=3600, metavar="SECONDS", help="Between two questions to a replica if it is ready."
+            "--health-s", min=0.1, max=3600, metavar="SECONDS", help="Between two health checks of a replica."
         ),
     ] = 1.0,
     output: Annotated[

@@ -108,8 +108,8 @@ def _is_address(text: str) -> bool:
 def envoy_header(replicas: Sequence[Replica]) -> str:
     """The first lines of the configuration."""
     return (
-        f"An Envoy in front of {len(replicas)} `pipeline serve`, as `pipeline deploy envoy` makes it; docs/envoy.md says "
-        f"why.\nenvoy --mode validate -c FILE, then: envoy -c FILE"
+        f"An Envoy in front of {len(replicas)} `pipeline serve`, as `pipeline deploy envoy` makes it; "
+        f"docs/envoy.md says why.\nenvoy --mode validate -c FILE, then: envoy -c FILE"
     )
 
 
@@ -283,15 +283,16 @@ def _comments(options: EnvoyOptions) -> dict[Path, str]:
         route = (*manager, "route_config", "virtual_hosts", 0, "routes", 0)
         cluster = (*resources, "clusters", place)
         comments |= {
-            (*route, "request_body_buffer_limit"): f"A body is kept for another try: {format_bytes(options.max_body)}, as "
-            "the replicas' max_body, which refuse a larger one.",
-            (*route, "route", "retry_policy"): "Also what a replica had already when it died (reset): inference may run twice. "
-            "What it refused since it is overloaded is not asked elsewhere; the caller is told.",
-            (*cluster, "common_lb_config"): "One healthy replica gets all requests. If there is none, each is tried.",
-            (*cluster, "outlier_detection"): "A replica that cannot be reached is left out at once, until a health check "
-            "finds it. What it answers, errors too, is no reason.",
-            (*cluster, "circuit_breakers"): f"{options.max_requests} for each replica, as it takes itself. Beyond it: 503. "
-            "Envoy's own default is 1,024 in all, and 3 of them retries.",
+            (*route, "request_body_buffer_limit"): "A body is kept for another try: "
+            f"{format_bytes(options.max_body)}, as the replicas' max_body, which refuse a larger one.",
+            (*route, "route", "retry_policy"): "Also what a replica had already when it died (reset): inference may run "
+            "twice. What it refused since it is overloaded is not asked elsewhere; the caller is told.",
+            (*cluster, "common_lb_config"): "One healthy replica gets all requests. If there is none, each is "
+            "tried.",
+            (*cluster, "outlier_detection"): "A replica that cannot be reached is left out at once, until a "
+            "health check finds it. What it answers, errors too, is no reason.",
+            (*cluster, "circuit_breakers"): f"{options.max_requests} for each replica, as it takes itself. Beyond "
+            "it: 503. Envoy's own default is 1,024 in all, and 3 of them retries.",
         }
         if place == 1:
             comments[(*route, "route", "timeout")] = "The deadline of each call is its own."

@@ -10,7 +10,18 @@ import pytest
 import yaml
 
 from bench.autoscaling import (
-    CHOSEN, CLAMP, END_S, SHAPES, Autoscaler, History, Kind, Policy, Rules, decide, replay, turns,
+    CHOSEN,
+    CLAMP,
+    END_S,
+    SHAPES,
+    Autoscaler,
+    History,
+    Kind,
+    Policy,
+    Rules,
+    decide,
+    replay,
+    turns,
 )  # fmt: skip
 from pipeline.metrics.catalogue import METRICS
 
@@ -99,17 +110,17 @@ def rules_of(behaviour: dict[str, Any]) -> Rules:
 def test_the_manifests_have_the_chosen_numbers() -> None:
     hpa = yaml.safe_load((OVERLAYS / "autoscaling/autoscaler.yaml").read_text())["spec"]
     target = hpa["metrics"][0]["external"]["target"]
-    assert CHOSEN == Autoscaler(
+    assert Autoscaler(
         float(target["value"]), hpa["minReplicas"], hpa["maxReplicas"], rules_of(hpa["behavior"]["scaleUp"]),
         rules_of(hpa["behavior"]["scaleDown"]), kind=Kind(target["type"]),
-    )  # fmt: skip
+    ) == CHOSEN  # fmt: skip
     keda = yaml.safe_load((OVERLAYS / "keda/scaledobject.yaml").read_text())["spec"]
     behaviour = keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     (trigger,) = keda["triggers"]
-    assert CHOSEN == Autoscaler(
+    assert Autoscaler(
         float(trigger["metadata"]["threshold"]), keda["minReplicaCount"], keda["maxReplicaCount"],
         rules_of(behaviour["scaleUp"]), rules_of(behaviour["scaleDown"]), kind=Kind(trigger["metricType"]),
-    )  # fmt: skip
+    ) == CHOSEN  # fmt: skip
 
 
 def test_the_queries_are_of_metrics_that_there_are() -> None:
