@@ -285,8 +285,8 @@ def _comments(options: EnvoyOptions) -> dict[Path, str]:
         comments |= {
             (*route, "request_body_buffer_limit"): "A body is kept for another try: "
             f"{format_bytes(options.max_body)}, as the replicas' max_body, which refuse a larger one.",
-            (*route, "route", "retry_policy"): "Also what a replica had already when it died (reset): inference may run "
-            "twice. What it refused since it is overloaded is not asked elsewhere; the caller is told.",
+            (*route, "route", "retry_policy"): "Also what a replica had already when it died (reset): inference may "
+            "run twice. What it refused since it is overloaded is not asked elsewhere; the caller is told.",
             (*cluster, "common_lb_config"): "One healthy replica gets all requests. If there is none, each is "
             "tried.",
             (*cluster, "outlier_detection"): "A replica that cannot be reached is left out at once, until a "
