@@ -20,7 +20,7 @@ from pipeline.graph.plan import Field, StagePlan
 from pipeline.wire.columns import Columns, PassedColumns, TensorColumn, integers, joined, longs, picked
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution
-from pipeline.worker.filling import Filling
+from pipeline.worker.filling import Filling, Onwards
 from pipeline.worker.flight import Flight, Outcome
 from pipeline.worker.grouping import arrays_of
 from pipeline.worker.unpacking import handles_of, orders_of
@@ -61,8 +61,10 @@ class _Filling(Filling):
 
     __slots__ = ("_generations", "_labels", "_segment", "_slots")
 
-    def __init__(self, table: SegmentTable, fields: Mapping[str, Field], columns: Columns) -> None:
-        super().__init__(table, fields, 0, ())
+    def __init__(
+        self, table: SegmentTable, fields: Mapping[str, Field], columns: Columns, context: Onwards
+    ) -> None:
+        super().__init__(table, fields, 0, (), context=context)
         hop = columns.hops[0]
         self._labels = columns.labels
         self._segment = hop.segment
@@ -81,7 +83,7 @@ class _Filling(Filling):
 
     def requests(self) -> list[RequestInfo]:
         """The request of each row."""
-        return [RequestInfo.parse(label) for label in self._labels]
+        return [RequestInfo.parse(each)._replace(traceparent=self._context(each, "")) for each in self._labels]
 
 
 class Lean:
@@ -148,7 +150,7 @@ class Lean:
         if not self._are_current(tensors):
             return self._execution.run(self._rows(batch))
         inputs = _Views(self._table, {name: tensors[number] for name, number in self._inputs})
-        filling = _Filling(self._table, self._fields, columns)
+        filling = _Filling(self._table, self._fields, columns, self._execution.context)
         given = Batch(
             len(columns), inputs, self._outputs, filling.allocate, filling.allocate_many, filling.requests, None
         )
