@@ -34,12 +34,12 @@ class RecordConfig(Node):
     dir: str = Field(
         default="recordings",
         min_length=1,
-        description="The folder, relative to this file; it is made, for this user alone. Nothing else should lie in it.",
+        description="The folder, relative to this file; it is made, for this user alone, and is for recordings only.",
     )
     before_s: float = Field(default=5.0, ge=0, le=600, description="Seconds before an event that its clip shows.")
     after_s: float = Field(default=10.0, ge=0, le=600, description="Seconds after it.")
     longest_s: float = Field(
-        default=300.0, gt=0, le=86_400, description="Seconds of a clip, at most; what an event lasts longer is not kept."
+        default=300.0, gt=0, le=86_400, description="Seconds of a clip, at most; the rest of an event is not kept."
     )
     rules: Rules | None = Field(
         default=None, description="The rules whose events are kept, such as enter. Default: all, object included."

@@ -92,6 +92,6 @@ class SourceConfig(Node):
     )
     record: bool | SourceRecordConfig = Field(
         default=True,
-        description="Whether the file's `record` is about this source, and what is other for it. Scenes have nothing to "
-        "record: they need `false` if the file has `record`.",
+        description="Whether the file's `record` is about this source, and what is other for it. Scenes have "
+        "nothing to record: they need `false` if the file has `record`.",
     )

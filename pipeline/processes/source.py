@@ -234,7 +234,9 @@ class _SourceClient(Client):
     _follows = False
 
 
-def _observers(plan: Plan, camera: CameraPlan, run_dir: Path, stack: ExitStack) -> tuple[tuple[Observer, ...], Tap | None]:
+def _observers(
+    plan: Plan, camera: CameraPlan, run_dir: Path, stack: ExitStack
+) -> tuple[tuple[Observer, ...], Tap | None]:
     """What is told of this camera, and what is given its packets; the stack closes them."""
     observers: list[Observer] = []
     tap: Tap | None = None

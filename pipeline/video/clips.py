@@ -149,7 +149,7 @@ class Recorder:
         self._template: Any = None
         self._clip: tuple[Clip, Path] | None = None
         self._rules = options.rules
-        self._said: tuple[str, float] = ("", -_SAY_S)
+        self._said: dict[str, float] = {}
         #: Clips that are whole.
         self.clips = 0
         #: Clips and snapshots that could not be written, or not to their end.
@@ -211,10 +211,9 @@ class Recorder:
 
     def _tell(self, text: str) -> None:
         """Each snapshot of a night would say that the disk is full."""
-        said, at = self._said
         now = time.monotonic()
-        if text != said or now - at >= _SAY_S:
-            self._said = text, now
+        if now - self._said.get(text, -_SAY_S) >= _SAY_S:
+            self._said[text] = now
             self._say(text)
 
     def tick(self, now: float) -> None:
@@ -242,6 +241,9 @@ class Recorder:
             if isinstance(instruction, Close) and now is not None:
                 try:
                     self._delete(now)
+                except FileNotFoundError:
+                    # There is no folder, which was said.
+                    pass
                 except OSError as error:
                     self._tell(f"old clips cannot be deleted: {_why(error)}")
 

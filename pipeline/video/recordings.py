@@ -34,7 +34,7 @@ def recorder_of(camera: CameraPlan, base_dir: Path, say: Callable[[str], None]) 
         after_s=plan.after_s,
         longest_s=plan.longest_s,
         # One clip must leave room for others.
-        most_bytes=min(RecordOptions.most_bytes, plan.most_bytes // 4),
+        most_bytes=min(RecordOptions().most_bytes, plan.most_bytes // 4),
         ring_bytes=plan.ring_bytes,
         rules=frozenset(plan.rules) or None,
     )
