@@ -18,7 +18,7 @@ import av
 import numpy as np
 from PIL import Image
 
-__all__ = ["SERVER", "Actor", "RtspServer", "make_film"]
+__all__ = ["SERVER", "Actor", "RtspServer", "make_film", "repeat_film"]
 
 _ROOT = Path(__file__).parents[1]
 SERVER = _ROOT / "build" / "rtsp-server"
@@ -89,6 +89,27 @@ def make_film(path: Path, size: tuple[int, int], seconds: float, actors: Sequenc
     return path
 
 
+def repeat_film(path: Path, film: Path, times: int) -> Path:
+    """Write a film that shows another one so many times; nothing is encoded again. One that is there stays."""
+    if path.exists():
+        return path
+    part = path.with_name(f".{path.name}")
+    with av.open(str(film)) as source, av.open(str(part), "w", format="mp4") as container:
+        taken = source.streams.video[0]
+        stream = container.add_stream_from_template(taken)
+        packets = [packet for packet in source.demux(taken) if packet.size]
+        length = round(len(packets) / FPS / taken.time_base)
+        for number in range(times):
+            for packet in packets:
+                copy: Any = av.Packet(bytes(packet))
+                copy.time_base, copy.is_keyframe = packet.time_base, packet.is_keyframe
+                copy.pts, copy.dts = packet.pts + number * length, packet.dts + number * length
+                copy.stream = stream
+                container.mux(copy)
+    part.replace(path)
+    return path
+
+
 def _picture(actor: Actor, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     with Image.open(actor.photo) as photo:
         wanted = round(actor.height * height)
@@ -119,10 +140,12 @@ class RtspServer:
         self.port = _free_port()
         arguments = ["-d", str(folder), "-H", "127.0.0.1", "-p", str(self.port), "-cp", str(_free_port())]
         env = {**os.environ, "PYTHONPATH": str(SERVER), "PYTHONWARNINGS": "ignore"}
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
+        null = subprocess.DEVNULL
         # A session of its own: Ctrl-C is for the program that shows something.
         command = [sys.executable, str(program), *arguments]
-        self._process = subprocess.Popen(command, env=env, start_new_session=True, **silent)
+        self._process = subprocess.Popen(
+            command, env=env, start_new_session=True, stdin=null, stdout=null, stderr=null
+        )
         end = time.monotonic() + least_s
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > end:
@@ -133,7 +156,8 @@ class RtspServer:
     @property
     def pid(self) -> int:
         """Of its process."""
-        return self._process.pid
+        pid: int = self._process.pid
+        return pid
 
     def url(self, name: str) -> str:
         """Of a film of the folder."""
@@ -146,7 +170,7 @@ class RtspServer:
 
     def _answers(self) -> bool:
         with socket.socket() as tried:
-            return tried.connect_ex(("127.0.0.1", self.port)) == 0
+            return bool(tried.connect_ex(("127.0.0.1", self.port)) == 0)
 
 
 def _free_port() -> int:

@@ -1,7 +1,7 @@
 """configs/edge.yaml with two cameras over RTSP, which are films here: `make run-edge`.
 
-It makes the films, has a real server send them, records clips of what happens into build/edge/recordings, and prints the
-events as they happen. It ends after the films, or with Ctrl-C.
+It makes the films, has a real server send them, records clips of what happens into build/edge/recordings, and prints
+the events as they happen. It ends after the films, or with Ctrl-C.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "edge"
 PIPELINE = str(Path(sys.executable).with_name("pipeline"))
 
-#: What runs the cameras. With a live page beside them: ["serve", ...], and its URL is said below. The run ends with this
-#: program, however that ends.
+#: What runs the cameras. With a live page beside them: ["serve", ...], and its URL is said below. The run ends with
+#: this program, however that ends.
 COMMAND = ["run", "--serve", "--lifeline"]
 PAGE = ""
 
