@@ -92,14 +92,16 @@ def _measure(server: RtspServer, film: str, cameras: int, seconds: float) -> Non
         drops = sum((Counter(camera["dropped"]) for camera in pipeline.status()["cameras"]), Counter[str]())
         for tail in tails:
             tail.close()
-        print(f"  cores of the run: {total:.3f}; of the server: {served:.3f}; of all else: {busy / took - total - served:.2f}")
-        print("  " + ", ".join(f"{title} {cores:.3f}" for title, cores in sorted(used.items(), key=lambda one: -one[1])))
-        now = _memory_of(pipeline)
-        print(f"  memory: {memory / 2**20:.1f} MiB, after {took:.0f} s {now / 2**20:.1f} MiB")
+        rest = busy / took - total - served
+        print(f"  cores of the run: {total:.3f}; of the server: {served:.3f}; of all else on this machine: {rest:.2f}")
+        print("  " + ", ".join(f"{title} {used[title]:.3f}" for title in sorted(used, key=used.__getitem__, reverse=True)))
+        memory_now = _memory_of(pipeline)
+        print(f"  memory: {memory / 2**20:.1f} MiB, after {took:.0f} s {memory_now / 2**20:.1f} MiB")
         print(f"  answered each second: {answered / took:.1f}; dropped: {dict(drops)}")
         if len(late) > 1:
-            p50, p95 = quantiles(late, n=100, method="inclusive")[49:95:45]
-            print(f"  told after it was first found: p50 {1000 * p50:.0f} ms, p95 {1000 * p95:.0f} ms, {len(late)} events")
+            p50, *_, p95 = quantiles(late, n=100, method="inclusive")[49:95]
+            times = f"p50 {1000 * p50:.0f} ms, p95 {1000 * p95:.0f} ms"
+            print(f"  told after it was first found: {times}, {len(late)} events")
 
 
 def _processes_of(pipeline: RunningPipeline) -> list[psutil.Process]:
@@ -109,15 +111,16 @@ def _processes_of(pipeline: RunningPipeline) -> list[psutil.Process]:
 
 def _cpu_s(process: psutil.Process) -> float:
     times = process.cpu_times()
-    return float(times.user + times.system)
+    return float(times.user) + float(times.system)
 
 
 def _cpu_of(pipeline: RunningPipeline) -> dict[str, float]:
-    found: Counter[str] = Counter()
+    found: dict[str, float] = {}
     for process in _processes_of(pipeline):
         title = " ".join(process.cmdline()).removeprefix("pipeline[edge] ").strip()
-        found["sources" if title.startswith("source/") else title.split("/")[0]] += _cpu_s(process)
-    return dict(found)
+        kind = "sources" if title.startswith("source/") else title.split("/")[0]
+        found[kind] = found.get(kind, 0.0) + _cpu_s(process)
+    return found
 
 
 def _memory_of(pipeline: RunningPipeline) -> int:

@@ -1,4 +1,4 @@
-"""Films in place of cameras: photographs that slide through a picture, as H.264; and a server that sends them over RTSP.
+"""Films in place of cameras: photographs that slide through a picture, as H.264; and a server of RTSP that sends them.
 
 The server is aio-rtsp-toolkit, in an environment of its own: `make build/rtsp-server/.there`.
 """
@@ -95,9 +95,9 @@ def repeat_film(path: Path, film: Path, times: int) -> Path:
         return path
     part = path.with_name(f".{path.name}")
     with av.open(str(film)) as source, av.open(str(part), "w", format="mp4") as container:
-        taken = source.streams.video[0]
+        taken: Any = source.streams.video[0]
         stream = container.add_stream_from_template(taken)
-        packets = [packet for packet in source.demux(taken) if packet.size]
+        packets: list[Any] = [packet for packet in source.demux(taken) if packet.size]
         length = round(len(packets) / FPS / taken.time_base)
         for number in range(times):
             for packet in packets:
