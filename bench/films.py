@@ -26,7 +26,7 @@ SERVER = _ROOT / "build" / "rtsp-server"
 FPS = 25
 _KEY_S = 2
 """From one key frame to the next, as cameras have it."""
-_NOISE = 3
+_NOISE = 6
 _NOISES = 8
 
 
@@ -70,7 +70,7 @@ def make_film(path: Path, size: tuple[int, int], seconds: float, actors: Sequenc
     # A wall and a floor, and the noise of a sensor: of a picture without any, a codec makes nothing.
     ground = np.linspace(150, 90, height, dtype=np.float32)[:, None, None] * np.array([1.0, 0.98, 0.92], np.float32)
     ground = np.broadcast_to(ground, (height, width, 3)).astype(np.uint8)
-    noises = random.integers(-_NOISE, _NOISE + 1, (_NOISES, height, width, 1), np.int16).astype(np.int8)
+    grounds = [ground + random.integers(0, _NOISE, (height, width, 1), np.uint8) for _ in range(_NOISES)]
     pictures = [_picture(actor, height) for actor in actors]
     part = path.with_name(f".{path.name}")
     options = {"preset": "veryfast", "g": str(_KEY_S * FPS), "bf": "0", "tune": "zerolatency"}
@@ -78,12 +78,11 @@ def make_film(path: Path, size: tuple[int, int], seconds: float, actors: Sequenc
         stream: Any = container.add_stream("libx264", rate=FPS, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for number in range(round(seconds * FPS)):
-            frame = ground.copy()
+            frame = grounds[number % _NOISES].copy()
             for actor, picture in zip(actors, pictures):
                 if (middle := actor.place(number / FPS)) is not None:
                     _paste(frame, picture, round(middle * width), round(actor.foot * height))
-            noisy = np.clip(frame + noises[number % _NOISES].astype(np.int16), 0, 255).astype(np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(noisy, "rgb24")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
         container.mux(stream.encode(None))
     part.replace(path)
     return path
