@@ -126,7 +126,7 @@ def _paste(frame: np.ndarray[Any, Any], picture: np.ndarray[Any, Any], middle: i
 
 
 class RtspServer:
-    """Sends the films of a folder, each from its beginning to whoever connects.
+    """Sends the films of a folder, each from its beginning to each client.
 
     Raises:
         RuntimeError: it is not installed, or does not start.
