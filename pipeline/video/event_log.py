@@ -3,8 +3,8 @@
     RUN_FOLDER/cameras/door.events      a line of JSON for each event that an answer tells: the event, and its camera
     RUN_FOLDER/cameras/door.events.1    the file before it
 
-It is a file, since it outlives the source that writes it, and since each program that reads it may begin when it likes. It ends
-with the run.
+It is a file, since it outlives the source that writes it, and since each program that reads it may begin when it likes.
+It ends with the run.
 """
 
 from __future__ import annotations
