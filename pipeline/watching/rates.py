@@ -156,7 +156,7 @@ def frame_of(now: Sample, before: Sample | None, sort: Sort = Sort.GRAPH) -> Fra
         processes=tuple(_sorted_processes(processes, sort)),
         pools=() if status is None else status.pools,
         memory=sum(each.memory for each in now.processes),
-        cameras=() if status is None else tuple(_camera_row(each, earlier, seconds) for each in status.cameras),
+        cameras=_camera_rows(status, earlier, seconds),
     )
 
 
@@ -185,6 +185,12 @@ def _stage_row(stage: StageStatus, earlier: PipelineStatus | None, seconds: floa
         deaths=stage.deaths,
         problem=stage.given_up or status.reasons.get(stage.name, ""),
     )
+
+
+def _camera_rows(
+    status: PipelineStatus | None, earlier: PipelineStatus | None, seconds: float
+) -> tuple[CameraRow, ...]:
+    return () if status is None else tuple(_camera_row(each, earlier, seconds) for each in status.cameras)
 
 
 def _camera_row(camera: CameraStatus, earlier: PipelineStatus | None, seconds: float) -> CameraRow:
