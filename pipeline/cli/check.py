@@ -12,6 +12,7 @@ from rich.text import Text
 from pipeline.cli.arguments import ConfigArgument, SetOption
 from pipeline.cli.pages import pages_of_plan, pages_table
 from pipeline.cli.tables import make_console, make_table
+from pipeline.config.camera_urls import Kind, kind_of
 from pipeline.config.quantities import format_bytes
 from pipeline.graph.budget import Budget
 from pipeline.graph.compiled import CompiledPlan
@@ -54,6 +55,11 @@ def check(
     )
 
 
+_DECODING = 8.4e-3 / (1920 * 1080)
+"""Seconds of a core for each pixel of H.264 that is decoded, as bench/NOTES.md has measured it on one machine."""
+_SIZES = ((640, 360, 15), (1280, 720, 25), (1920, 1080, 25), (3840, 2160, 25))
+
+
 def _show(prepared: Preparation, console: Console) -> None:
     plan = prepared.plan
     console.print(Text(f"{plan.name}  {plan.config_path}", style="bold" if console.is_terminal else ""))
@@ -63,6 +69,7 @@ def _show(prepared: Preparation, console: Console) -> None:
         nbytes = format_bytes(prepared.budget.ring_bytes)
         console.print(f"rings: up to {rings} with one client, {nbytes} of memory beside the segments")
     for table in (
+        *([_cameras(plan, prepared.machine, console)] if _decoded(plan) else []),
         _stages(plan, console),
         _edges(plan, console),
         _copies(plan, console),
@@ -80,6 +87,24 @@ def _show(prepared: Preparation, console: Console) -> None:
         console.print(Text(f"{stage}: {note}"))
     if not console.is_terminal:
         console.print()
+
+
+def _decoded(plan: Plan) -> int:
+    """How many cameras send frames that must be decoded."""
+    return sum(kind_of(camera.url) is not Kind.SCENE for camera in plan.cameras)
+
+
+def _cameras(plan: Plan, machine: Machine, console: Console) -> Table:
+    """What decoding may take. How large a camera's pictures are, it says only when it is connected."""
+    count, cpus = _decoded(plan), len(machine.cpus.allowed)
+    title = "decoding, in cores: an estimate for H.264, whatever fps says; without the stages"
+    columns = ("a camera", f"all {count}")
+    table = make_table(title, f"if each of the {count} sends", *columns, "", right=columns, console=console)
+    for width, height, fps in _SIZES:
+        cores = width * height * fps * _DECODING
+        verdict = "" if cores * count <= cpus else f"more than the {cpus} CPUs of this machine"
+        table.add_row(f"{width}x{height}, {fps} frames/s", f"{cores:.2f}", f"{cores * count:.2f}", verdict)
+    return table
 
 
 def _copies(plan: Plan, console: Console) -> Table | Text:
