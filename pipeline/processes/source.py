@@ -31,6 +31,7 @@ from pipeline.video.flight import Flight, Inside
 from pipeline.video.frame import Frame, MediaClock, Size, place, slot_size
 from pipeline.video.observers import JsonLines, Observer
 from pipeline.video.reading import Reading
+from pipeline.video.showing import Gallery
 from pipeline.wire.camera import Drop
 from pipeline.wire.traces import traces_in
 from stages.spec import TensorSpec
@@ -235,11 +236,12 @@ class _SourceClient(Client):
     _follows = False
 
 
-def _observers(plan: Plan, stack: ExitStack) -> tuple[Observer, ...]:
+def _observers(plan: Plan, camera: CameraPlan, run_dir: Path, stack: ExitStack) -> tuple[Observer, ...]:
     """What is told of this camera; the stack closes it."""
     observers: list[Observer] = []
     if plan.camera_output:
         observers.append(JsonLines(os.open(plan.camera_output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)))
+    observers.append(Gallery(run_dir, plan, camera.name))
     for observer in observers:
         stack.callback(observer.close)
     return tuple(observers)
@@ -281,7 +283,7 @@ def main() -> None:
     reading = Reading(camera, len(plan.stages), target, lambda text: tell("warning", text))
     reading.start()
     with ExitStack() as stack:
-        _serve(plan, camera, boot_.run_dir, reading, _observers(plan, stack))
+        _serve(plan, camera, boot_.run_dir, reading, _observers(plan, camera, boot_.run_dir, stack))
     tell("info", summary_of(reading))
     sys.exit(DONE_WITH_FAILURES if reading.broken or reading.counts.failed else 0)
 
