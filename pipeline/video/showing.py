@@ -77,7 +77,8 @@ class Gallery:
             state=State.CONNECTING,
             zones=self._tracking.zones if self._tracking else {},
             stage=self._tracking.stage if self._tracking else "",
-            config=plan.config_path,
+            # The path as it was given may be relative to another folder than this process has.
+            config=str(Path(plan.base_dir) / Path(plan.config_path).name),
             recordings=recordings,
             events=ended_events(before.events) if before else [],
             width=before.width if before else 0,
