@@ -241,7 +241,7 @@ def _observers(plan: Plan, camera: CameraPlan, run_dir: Path, stack: ExitStack) 
     observers: list[Observer] = []
     if plan.camera_output:
         observers.append(JsonLines(os.open(plan.camera_output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)))
-    observers.append(Gallery(run_dir, plan, camera.name))
+    observers.append(Gallery(run_dir, plan, camera))
     for observer in observers:
         stack.callback(observer.close)
     return tuple(observers)

@@ -94,7 +94,7 @@ _CALLS: Mapping[str, _Call] = {
     "cameras_stream": _Call(_CAMERAS, "Pictures and documents of all cameras, without end (multipart)"),
     "camera_picture": _Call(_CAMERAS, "The newest picture of a camera", errors=_OF_MODEL),
     "camera_stream": _Call(_CAMERAS, "The pictures of a camera, without end (multipart, MJPEG)", errors=_OF_MODEL),
-    "camera_file": _Call(_CAMERAS, "A clip or a snapshot", errors=("NOT_FOUND", "UNAUTHENTICATED")),
+    "camera_file": _Call(_CAMERAS, "A clip or a snapshot", errors=_OF_MODEL),
     "camera_pause": _Call(_CAMERAS, "Pause a camera", {"type": "object"}, errors=_OF_MODEL),
     "camera_resume": _Call(_CAMERAS, "Go on with a camera", {"type": "object"}, errors=_OF_MODEL),
     "camera_zones": _Call(_CAMERAS, "The zones of a camera", {"type": "object"}, errors=_OF_MODEL),
@@ -130,7 +130,8 @@ def document(models: Iterable[Model], version: str, *, token: bool) -> dict[str,
     for endpoint in ENDPOINTS:
         if endpoint.http and endpoint.port == "http":
             for number, path in enumerate(endpoint.paths):
-                paths[path] = _methods(endpoint, path, number, token, loaded)
+                # Two rows may have one path, for other methods.
+                paths[path] = paths.get(path, {}) | _methods(endpoint, path, number, token, loaded)
     schemas = dict(SCHEMAS)
     for model in loaded:
         # A decoupled model is asked over gRPC only.

@@ -77,7 +77,7 @@ class Shown(msgspec.Struct, frozen=True, omit_defaults=True):
     reconnects: int = 0
     dropped: dict[str, int] = {}
     width: int = 0
-    """Of the camera's own picture, in pixels."""
+    """Of a frame as the pipeline has it, in pixels."""
     height: int = 0
     answered_at: float = 0.0
     """When the frame that was answered last was decoded."""

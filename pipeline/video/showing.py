@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import RequestError
-from pipeline.graph.plan import Plan
-from pipeline.video.frame import Frame, Size
+from pipeline.graph.plan import CameraPlan, Plan
+from pipeline.video.frame import Frame, Size, place, slot_size
 from pipeline.video.gallery import (
     JPEG,
     STATE,
@@ -48,38 +48,39 @@ _QUALITY = 75
 _LATENCIES = 50
 
 
-def picture_size(own: Size) -> Size:
-    """The size in which a picture of its own size is shown."""
-    if own.width <= _WIDEST:
-        return own
-    return Size(_WIDEST, max(1, round(own.height * _WIDEST / own.width)))
+def picture_size(slot: Size) -> Size:
+    """The size in which a frame is shown that has this one for the pipeline."""
+    if slot.width <= _WIDEST:
+        return slot
+    return Size(_WIDEST, max(1, round(slot.height * _WIDEST / slot.width)))
 
 
 class Gallery:
-    """Shows one camera. An `observers.Observer`.
+    """Shows one camera, as the pipeline sees it: what it says of places is in fractions of that. An
+    `observers.Observer`.
 
     Args:
         run_dir: the run's folder.
         plan: of the run.
-        camera: the camera's name.
-        recordings: the folder of its clips and snapshots; empty: nothing is recorded.
+        camera: which of its cameras.
     """
 
-    def __init__(self, run_dir: Path, plan: Plan, camera: str, recordings: str = "") -> None:
+    def __init__(self, run_dir: Path, plan: Plan, camera: CameraPlan) -> None:
         self._run_dir = run_dir
-        self._path = run_dir / FOLDER / camera
-        self._tracking = tracking_of(plan, camera)
+        self._path = run_dir / FOLDER / camera.name
+        self._spec = plan.inputs[0]
+        self._wanted = Size(*camera.size) if camera.size else None
+        self._tracking = tracking_of(plan, camera.name)
         # Of the source before, which may have been killed: its events are still the last ones.
         before = read_shown(self._of(STATE))
         self._shown = Shown(
-            camera=camera,
+            camera=camera.name,
             written=0.0,
             state=State.CONNECTING,
             zones=self._tracking.zones if self._tracking else {},
             stage=self._tracking.stage if self._tracking else "",
             # The path as it was given may be relative to another folder than this process has.
             config=str(Path(plan.base_dir) / Path(plan.config_path).name),
-            recordings=recordings,
             events=ended_events(before.events) if before else [],
             width=before.width if before else 0,
             height=before.height if before else 0,
@@ -135,7 +136,7 @@ class Gallery:
 
     def _take(self, frame: Frame, changes: dict[str, Any], *, soon: bool) -> None:
         now = time.monotonic()
-        size = frame.picture.size
+        size = slot_size(self._spec.shape, self._spec.max, self._wanted, frame.picture.size)
         changes |= {"width": size.width, "height": size.height}
         changes["answered_at"] = frame.arrived_at(time.time(), time.monotonic_ns())
         if now - self._looked_at >= _LOOK_S:
@@ -143,16 +144,16 @@ class Gallery:
         draws = self._watched and now - self._pictured_at >= _EVERY_S
         if draws:
             self._pictured_at = now
-            self._draw(frame)
+            self._draw(frame, size)
             changes["pictured"] = frame.number
         self._change(**changes)
         if draws or soon:
             self._write()
 
-    def _draw(self, frame: Frame) -> None:
-        width, height = picture_size(frame.picture.size)
+    def _draw(self, frame: Frame, size: Size) -> None:
+        width, height = picture_size(size)
         pixels = np.empty((height, width, 3), np.uint8)
-        frame.picture.write(pixels)
+        place(frame.picture, pixels)
         made = io.BytesIO()
         Image.fromarray(pixels).save(made, "JPEG", quality=_QUALITY)
         self._save(JPEG, made.getvalue())

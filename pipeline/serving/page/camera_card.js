@@ -183,7 +183,7 @@ function drawZone(context, name, corners, width, height, unit) {
   context.beginPath();
   corners.forEach(([x, y], index) => context[index ? "lineTo" : "moveTo"](x * width, y * height));
   context.closePath();
-  context.fillStyle = "rgb(255 176 32 / 0.12)";
+  context.fillStyle = "rgb(255 176 32 / 0.07)";
   context.fill();
   context.strokeStyle = ZONE;
   context.setLineDash([8 * unit, 5 * unit]);

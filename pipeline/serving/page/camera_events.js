@@ -2,7 +2,7 @@
 import { keyOf, seconds } from "./camera_card.js";
 import { byId, make } from "./elements.js";
 
-const MOST = 60;
+const MOST = 30;
 const items = new Map();
 let opener = null;
 
@@ -16,7 +16,8 @@ function told(event) {
     case "loiter": return `${what} stays${place ? ` in${place}` : ""}`;
     case "leave": return place ? `${what} left${place}` : `${what} left`;
     case "count": return `${event.count} at once${place ? ` in${place}` : ""}`;
-    default: return "recording";
+    // Of an event before this run there is no more than its recording.
+    default: return "recorded";
   }
 }
 
