@@ -58,8 +58,8 @@ def camera_document(model: str, shown: Shown, now: float, *, paused: bool) -> di
     if shown.state != State.ENDED and silent_s >= ALIVE_S:
         document |= {
             "state": SILENT,
-            "detail": f"its source has said nothing for {silent_s:.0f} s: it is dead and about to be started again, or "
-            f"has no time to run",
+            "detail": f"its source has said nothing for {silent_s:.0f} s: it is stopped, or dead and not started "
+            f"again yet",
             "tracks": [],
             "fps": 0.0,
             "camera_fps": 0.0,

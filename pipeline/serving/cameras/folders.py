@@ -16,12 +16,13 @@ from typing import NamedTuple
 
 import msgspec
 
+from pipeline.client.access import Place
 from pipeline.errors import KserveError, PipelineError
 from pipeline.serving.cameras.documents import Clip, Recorded, is_recording
 from pipeline.serving.catalogue import Catalogue
 from pipeline.video.gallery import JPEG, STATE, Shown, read_shown, watch
 from pipeline.video.pausing import FOLDER
-from pipeline.wire.run_dir import find_run
+from pipeline.wire.run_dir import find_run, serving
 
 __all__ = ["CameraFolders", "CameraPlace", "Changed"]
 
@@ -149,11 +150,11 @@ class Changed:
         return True
 
 
-def _places(models: Mapping[str, object]) -> tuple[CameraPlace, ...]:
+def _places(models: Mapping[str, Place]) -> tuple[CameraPlace, ...]:
     found: list[CameraPlace] = []
     for model, place in models.items():
         with suppress(PipelineError, OSError):
-            run_dir = place() if callable(place) else find_run(place)  # type: ignore[arg-type]
+            run_dir = serving(place() if callable(place) else find_run(place))
             for name in sorted(os.listdir(run_dir / FOLDER)):
                 path = run_dir / FOLDER / name
                 if name.endswith(STATE) and not name.startswith(".") and stat.S_ISREG(path.lstat().st_mode):

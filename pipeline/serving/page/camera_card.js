@@ -2,6 +2,7 @@
 import { make } from "./elements.js";
 import { ask } from "./server.js";
 import { openEditor } from "./zone_editor.js";
+import { lowest } from "./zone_shapes.js";
 
 /** What tells cameras apart. */
 export function keyOf(camera) {
@@ -15,7 +16,7 @@ const OLD_S = 3;
 
 /** How a camera is, for people: a kind (of the style sheet) and a word. */
 function stateOf(camera) {
-  if (camera.state === "silent") return { kind: "lost", word: "source is dead" };
+  if (camera.state === "silent") return { kind: "lost", word: "source is silent" };
   if (camera.paused) return { kind: "paused", word: "paused" };
   if (camera.state === "connected") return { kind: "live", word: "live" };
   if (camera.state === "connecting") return { kind: "waiting", word: "connecting" };
@@ -88,9 +89,7 @@ export class Card {
   told(camera, whole) {
     this.camera = camera;
     this.at = performance.now();
-    this.state = stateOf(camera);
-    this.chip.className = `state ${this.state.kind}`;
-    this.chip.querySelector(".word").textContent = this.state.word;
+    this.become(stateOf(camera));
     const why = this.state.kind === "lost" ? camera.detail : camera.error ? `The last frame had no answer: ${camera.error}` : "";
     this.detail.textContent = why;
     this.detail.hidden = !why;
@@ -106,6 +105,20 @@ export class Card {
     // The boxes of a picture come behind it.
     if (!whole || !this.image) this.draw();
     this.tick();
+  }
+
+  /** The server does not answer: how the camera is now is not known. */
+  unknown() {
+    this.become({ kind: "unknown", word: "not known" });
+    this.draw();
+    this.tick();
+  }
+
+  become(state) {
+    this.state = state;
+    this.chip.className = `state ${state.kind}`;
+    const word = this.chip.querySelector(".word");
+    if (word.textContent !== state.word) word.textContent = state.word;
   }
 
   /** Seconds since the last frame that was answered; null: there was none. */
@@ -190,9 +203,8 @@ function drawZone(context, name, corners, width, height, unit) {
   context.lineWidth = 2 * unit;
   context.stroke();
   context.setLineDash([]);
-  const left = Math.min(...corners.map(([x]) => x)) * width;
-  const low = Math.max(...corners.map(([, y]) => y)) * height;
-  tag(context, name, left + 4 * unit, low - 4 * unit, ZONE, unit);
+  const [x, y] = lowest(corners);
+  tag(context, name, x * width + 4 * unit, y * height - 4 * unit, ZONE, unit);
 }
 
 function drawBox(context, track, width, height, unit) {

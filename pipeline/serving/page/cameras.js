@@ -77,17 +77,21 @@ function showCameras(found) {
 function summarise(models) {
   const all = [...cards.values()];
   const live = all.filter((card) => card.state.kind === "live").length;
-  const summary = byId("summary");
   const kind = !all.length ? "unknown" : live === all.length ? "live" : live ? "waiting" : all.every((card) => card.state.kind === "over") ? "over" : "lost";
   const word = !all.length ? "no cameras" : live === all.length ? (live === 1 ? "live" : `all ${live} live`) : `${live} of ${all.length} live`;
-  summary.className = `state ${kind}`;
-  const text = summary.querySelector(".word");
-  if (text.textContent !== word) text.textContent = word;
+  showSummary(kind, word);
   const empty = byId("empty");
   empty.hidden = all.length > 0;
   empty.textContent = "No pipeline of this server has cameras. They are the `sources:` of its YAML file.";
   const bad = Object.entries(models).filter(([, why]) => why).map(([name, why]) => `${name} is not ready: ${why}.`);
   trouble("models", bad.join(" "));
+}
+
+function showSummary(kind, word) {
+  const summary = byId("summary");
+  summary.className = `state ${kind}`;
+  const text = summary.querySelector(".word");
+  if (text.textContent !== word) text.textContent = word;
 }
 
 async function askState() {
@@ -100,6 +104,8 @@ async function askState() {
     trouble("state", "");
   } catch (error) {
     failed("state", error);
+    showSummary("unknown", refused ? "no access" : "no answer");
+    cards.forEach((card) => card.unknown());
   }
 }
 

@@ -1,7 +1,7 @@
 // The editor of a camera's zones, over a still picture: by mouse, finger and keyboard.
 import { byId, freshId, make } from "./elements.js";
 import { ask, documentOf } from "./server.js";
-import { indexFor, nextCorner, placed, whyNoName, yamlOf } from "./zone_shapes.js";
+import { indexFor, lowest, nextCorner, placed, whyNoName, yamlOf } from "./zone_shapes.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const STEP = 0.01;
@@ -215,9 +215,8 @@ class Editor {
       const shape = element(corners.length < 3 ? "polyline" : "polygon", { points, class: name === this.chosen ? "chosen" : "" });
       shapes.push(shape);
       if (corners.length) {
-        const x = Math.min(...corners.map((corner) => corner[0])) * this.width;
-        const y = Math.max(...corners.map((corner) => corner[1])) * this.height;
-        const text = element("text", { x: x + 6, y: y - 8, "font-size": this.width / 36 });
+        const [x, y] = lowest(corners);
+        const text = element("text", { x: Math.min(x * this.width + 14, 0.9 * this.width), y: y * this.height - 8, "font-size": this.width / 36 });
         text.textContent = name;
         shapes.push(text);
       }

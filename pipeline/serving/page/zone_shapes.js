@@ -14,6 +14,11 @@ export function placed(value) {
   return Math.round(1000 * Math.min(1, Math.max(0, value))) / 1000;
 }
 
+/** The corner at which a zone's name stands: the lowest one, and of several the one furthest to the left. */
+export function lowest(corners) {
+  return corners.reduce((found, corner) => (corner[1] > found[1] || (corner[1] === found[1] && corner[0] < found[0]) ? corner : found));
+}
+
 /** Where a corner is put in: between the two corners of the edge that is nearest to it. */
 export function indexFor(corners, [x, y], ratio) {
   if (corners.length < 3) return corners.length;
