@@ -34,7 +34,8 @@ _UNPRINTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 COMMANDS = (
     "run", "serve", "detector", "check", "init", "graph", "build", "pod", "ps", "status", "top", "logs", "trace",
-    "reload", "stop", "client", "siege", "bench", "tune", "shm", "replay", "models", "schema",
+    "events", "pause", "resume", "reload", "stop", "client", "siege", "bench", "tune", "shm", "replay", "models",
+    "schema",
 )  # fmt: skip
 """Names of the commands, and of the modules beside this one; in the order of the help."""
 

@@ -53,9 +53,8 @@ def expand_document(
 ) -> None:
     """Expand the files and options of a document in place.
 
-    These are a stage's `use`, `env` and `with`, `run.inputs`, `canary.input`, `capsules.folder`, `segments.dir` and a
-    source's `password_file`; of its `url` only the variables are looked up. The
-    document need not be valid: a value of another form than expected is left to the code that checks it.
+    These are a stage's `use`, `env` and `with`, `run.inputs`, `canary.input`, `capsules.folder`, `segments.dir`,
+    `record.dir` and a source's `password_file`; of its `url` only the variables are looked up. The document need not be valid: a value of another form than expected is left to the code that checks it.
 
     Args:
         refuse: called with the path of a text that names an unset variable, and the message.
@@ -95,5 +94,5 @@ def expand_document(
     for index, stage in enumerate(stages if isinstance(stages, list) else ()):
         expand_fields(stage, ("stages", index), ("use", "env", "with"))
     for section, name in (("run", "inputs"), ("canary", "input"), ("capsules", "folder"), ("segments", "dir"),
-                          ("serve", "token_file")):
+                          ("record", "dir"), ("serve", "token_file")):
         expand_fields(data.get(section), (section,), (name,))

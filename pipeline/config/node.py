@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-__all__ = ["Node", "Port"]
+from pipeline.config.quantities import parse_bytes
+
+__all__ = ["ByteCount", "Node", "Port"]
+
+ByteCount = Annotated[
+    int,
+    PlainValidator(parse_bytes),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "examples": ["16MiB", "10MB"]}]}),
+]
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 """A port to listen on; 0: any that is free."""

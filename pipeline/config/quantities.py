@@ -1,4 +1,4 @@
-"""Byte quantities as people write them: "16MiB", "10MB", "2.4gb".
+"""Quantities as people write them: bytes, such as "16MiB", "10MB", "2.4gb", and lengths of time, such as "7d", "12h".
 
 KiB, MiB, GiB, TiB are powers of 1024; KB, MB, GB, TB are powers of 1000. The config schema
 reads them, and all code that shows sizes to a person writes them.
@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-__all__ = ["format_bytes", "parse_bytes"]
+__all__ = ["format_bytes", "parse_bytes", "parse_seconds"]
 
 _PREFIXES = "kmgt"
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
+_LENGTH = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h|d)\s*")
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b)?\s*", re.IGNORECASE)
 
 
@@ -32,6 +34,19 @@ def parse_bytes(value: object) -> int:
             power = _PREFIXES.index(prefix.lower()) + 1 if prefix else 0
             return int(Decimal(number) * (1024 if binary else 1000) ** power)
     raise ValueError('expected bytes, such as 4096, "608KiB" (powers of 1024) or "10MB" (powers of 1000)')
+
+
+def parse_seconds(value: object) -> float:
+    """The seconds of `value`: a number, or text such as "30s", "10min", "12h" or "7d".
+
+    Raises:
+        ValueError: `value` is neither, or is below 0.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
+        return float(value)
+    if isinstance(value, str) and (match := _LENGTH.fullmatch(value)):
+        return float(match[1]) * _SECONDS[match[2]]
+    raise ValueError('expected seconds, such as 90, or "30s", "10min", "12h", "7d"')
 
 
 def format_bytes(nbytes: int) -> str:

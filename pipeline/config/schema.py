@@ -22,8 +22,8 @@ from pydantic import (
 )
 
 from pipeline.config.exporter import MetricsConfig
-from pipeline.config.node import Node, Port
-from pipeline.config.quantities import parse_bytes
+from pipeline.config.node import ByteCount, Node, Port
+from pipeline.config.recording import RecordConfig
 from pipeline.config.sources import SourceConfig
 from pipeline.config.tls import TlsConfig
 
@@ -144,11 +144,6 @@ Extent = Annotated[
     int | str,
     PlainValidator(_extent),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}),
-]
-ByteCount = Annotated[
-    int,
-    PlainValidator(parse_bytes),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "examples": ["16MiB", "10MB"]}]}),
 ]
 CpuList = Annotated[
     str,
@@ -432,6 +427,9 @@ class PipelineConfig(Node):
     )
     sources: Annotated[tuple[SourceConfig, ...], Field(strict=False)] = Field(
         default=(), description="Cameras whose frames the pipeline's one input takes, while no files are run."
+    )
+    record: RecordConfig | None = Field(
+        default=None, description="Clips and snapshots of what happens at the sources. Default: none."
     )
     outputs: References | None = Field(
         default=None,

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from pipeline.config.node import Node
+from pipeline.config.recording import SourceRecordConfig
 
 __all__ = ["SourceConfig"]
 
@@ -88,4 +89,9 @@ class SourceConfig(Node):
         gt=0,
         le=3600,
         description="A camera that gives no frame for so long is frozen, and is connected again.",
+    )
+    record: bool | SourceRecordConfig = Field(
+        default=True,
+        description="Whether the file's `record` is about this source, and what is other for it. Scenes have "
+        "nothing to record: they need `false` if the file has `record`.",
     )

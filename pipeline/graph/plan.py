@@ -27,6 +27,7 @@ __all__ = [
     "Plan",
     "PoolPlan",
     "Post",
+    "RecordPlan",
     "StagePlan",
     "When",
     "WorkerPlan",
@@ -224,6 +225,22 @@ class MetricsPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordPlan:
+    """What is recorded of one camera. What the fields mean is in `pipeline.config.recording`."""
+
+    folder: str
+    """Absolute, or relative to the config's folder."""
+    before_s: float = 5.0
+    after_s: float = 10.0
+    longest_s: float = 300.0
+    rules: tuple[str, ...] = ()
+    """Empty: all."""
+    keep_s: float = 604_800.0
+    most_bytes: int = 10_000_000_000
+    ring_bytes: int = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
 class CameraPlan:
     """One camera, which a source reads. What the fields mean is in `pipeline.config.sources`."""
 
@@ -242,6 +259,8 @@ class CameraPlan:
     transport: str = "tcp"
     decoder: str = "software"
     timeout_s: float = 10.0
+    record: RecordPlan | None = None
+    """None: nothing of it is recorded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ The graph is wired first (`wiring`), then workers are placed (`placement`), then
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from pipeline.config.findings import Findings
@@ -18,6 +18,7 @@ from pipeline.graph.description import StageDescription
 from pipeline.graph.placement import place_workers
 from pipeline.graph.plan import BatchPlan, CanaryPlan, CapsulePlan, MetricsPlan, Plan, StagePlan, WorkerPlan
 from pipeline.graph.pools import credits_of, ingress_slots, pools_of
+from pipeline.graph.recording import recorded
 from pipeline.graph.rows import rows_of
 from pipeline.graph.slots import fields_of
 from pipeline.graph.wiring import Wiring, wire
@@ -78,6 +79,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         rows=rows.most,
         why_rows=rows.why,
     )
+    plan = replace(plan, cameras=recorded(plan, config.record, config.sources, findings))
     if config.serve.max_batch_size and not config.serve.batched:
         findings.add(
             ("serve", "max_batch_size"), "there is no batch axis without batched: true; add it, or leave this out"

@@ -191,6 +191,10 @@ METRICS: tuple[Metric[PipelineStatus], ...] = (
         _of_cameras(lambda c: c.state == State.CONNECTED),
     ),
     Metric(
+        "trtlab_camera_paused", "gauge", "Whether a camera is paused (1) or not (0).", ("camera",),
+        _of_cameras(lambda c: c.state == State.PAUSED),
+    ),
+    Metric(
         "trtlab_camera_last_frame_seconds", "gauge",
         "Seconds since the last frame of a camera came; missing until one has.", ("camera",),
         _of_cameras(lambda c: c.last_frame_s),
@@ -218,6 +222,15 @@ METRICS: tuple[Metric[PipelineStatus], ...] = (
     Metric(
         "trtlab_camera_copied_bytes", "counter", "Bytes of a camera's frames that were copied on their way into slots.",
         ("camera",), _of_cameras(lambda c: c.copied),
+    ),
+    Metric(
+        "trtlab_camera_clips", "counter", "Clips of a camera that were recorded.", ("camera",),
+        _of_cameras(lambda c: c.clips),
+    ),
+    Metric(
+        "trtlab_camera_unwritten", "counter",
+        "Clips and snapshots of a camera that could not be written, or not to their end.", ("camera",),
+        _of_cameras(lambda c: c.unwritten),
     ),
     Metric(
         "trtlab_frame_age_seconds", "histogram",

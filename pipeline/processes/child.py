@@ -94,8 +94,12 @@ class Boot(msgspec.Struct, frozen=True):
         return msgspec.convert(json.loads(line), Boot, dec_hook=lambda kind, value: kind(value))
 
 
-def boot() -> Boot:
-    """Read the boot document, bind this process's life to its parent's, and name it for `ps`."""
+def boot(*, own_sigterm: bool = False) -> Boot:
+    """Read the boot document, bind this process's life to its parent's, and name it for `ps`.
+
+    Args:
+        own_sigterm: the child handles SIGTERM, which is blocked until it unblocks it; otherwise it does nothing.
+    """
     made = Boot.read(boot_line())
     # The supervisor reads what all other children print.
     prepare_streams(None if made.own_terminal else "utf-8")
@@ -104,7 +108,8 @@ def boot() -> Boot:
     faulthandler.enable(all_threads=False)
     hold_lifeline(made.parent)
     # A SIGTERM that the child handles itself waits until it does.
-    take_no_notice(SHARED_SIGNALS - {signal.SIGTERM} if made.own_terminal else SHARED_SIGNALS)
+    own_sigterm = own_sigterm or made.own_terminal
+    take_no_notice(SHARED_SIGNALS - {signal.SIGTERM} if own_sigterm else SHARED_SIGNALS)
     setproctitle.setproctitle(f"pipeline[{made.plan.name}] {made.title}")
     # The last answers of a scheduler, for example, are on their way when it ends.
     atexit.register(leave)

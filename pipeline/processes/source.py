@@ -7,17 +7,20 @@ It is a client like any other. To the pipeline each frame is a request whose tim
 that every stage knows how old it is; to the stages the camera is a stream. The newest frame is taken when a slot is
 there, and not before: while frames wait, they get no older than the next one.
 
-It ends, with exit code 0 or `DONE_WITH_FAILURES`, when its camera has come to its end and every frame is answered.
+It ends, with exit code 0 or `DONE_WITH_FAILURES`, when its camera has come to its end and every frame is answered; on
+SIGTERM, which the supervisor sends it when the run stops, it ends as soon as its clip is whole.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 from pipeline.client.client import Client
 from pipeline.client.draft import Draft
@@ -25,12 +28,15 @@ from pipeline.client.future import Future
 from pipeline.config.camera_urls import target_of
 from pipeline.errors import ClientMisuse, NotInTime, PipelineError, RequestError, StreamBroken, Unavailable
 from pipeline.graph.plan import CameraPlan, Plan
+from pipeline.graph.recording import tells_events
 from pipeline.logs.telling import tell
 from pipeline.processes.child import DONE_WITH_FAILURES, boot
+from pipeline.video.event_log import EventLog
 from pipeline.video.flight import Flight, Inside
-from pipeline.video.frame import Frame, MediaClock, Size, place, slot_size
+from pipeline.video.frame import Frame, Size, place, slot_size
 from pipeline.video.observers import JsonLines, Observer
-from pipeline.video.reading import Reading
+from pipeline.video.pausing import Pause
+from pipeline.video.reading import Reading, Tap
 from pipeline.video.showing import Gallery
 from pipeline.wire.camera import Drop
 from pipeline.wire.traces import traces_in
@@ -68,7 +74,6 @@ class Source:
         self._reading = reading
         self._observers = observers
         self._flight: Flight[Future] = Flight(plan.in_flight, plan.drop == "never")
-        self._clock = MediaClock()
         self._reported: tuple[float, str] = (0.0, "")
         self._complained_at = -_COMPLAINT_S
 
@@ -155,17 +160,11 @@ class Source:
             self._complain(f"frame {frame.number} cannot be scaled: {type(error).__name__}")
             return
         origin = self._flight.origin(frame)
-        future = draft.submit(name=f"{self._plan.name}@{self._taken(frame):.3f}", origin=origin)
+        future = draft.submit(name=f"{self._plan.name}@{frame.taken:.3f}", origin=origin)
         self._flight.sent(frame, future, origin)
         with self._reading.changed:
             self._reading.counts.sent += 1
             self._reading.counts.copied += copied
-
-    def _taken(self, frame: Frame) -> float:
-        """When it was taken, seconds since 1970: a stage that follows things asks how much time has passed."""
-        if self._plan.drop == "never":
-            return self._clock.time_of(frame, time.time())
-        return frame.arrived_at(time.time(), time.monotonic_ns())
 
     # -- answers --------------------------------------------------------------------------------
 
@@ -236,15 +235,26 @@ class _SourceClient(Client):
     _follows = False
 
 
-def _observers(plan: Plan, camera: CameraPlan, run_dir: Path, stack: ExitStack) -> tuple[Observer, ...]:
-    """What is told of this camera; the stack closes it."""
+def _observers(
+    plan: Plan, camera: CameraPlan, run_dir: Path, stack: ExitStack
+) -> tuple[tuple[Observer, ...], Tap | None]:
+    """What is told of this camera, and what is given its packets; the stack closes them."""
     observers: list[Observer] = []
+    tap: Tap | None = None
     if plan.camera_output:
         observers.append(JsonLines(os.open(plan.camera_output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)))
     observers.append(Gallery(run_dir, plan, camera))
+    if tells_events(plan):
+        observers.append(EventLog(run_dir, camera.name))
+    if camera.record is not None:
+        # Here: a source of scenes does without PyAV.
+        from pipeline.video.recordings import Recordings, recorder_of
+
+        tap = recorder = recorder_of(camera, Path(plan.base_dir), lambda text: tell("warning", text))
+        observers.append(Recordings(recorder, live=camera.drop != "never"))
     for observer in observers:
         stack.callback(observer.close)
-    return tuple(observers)
+    return tuple(observers), tap
 
 
 def _serve(plan: Plan, camera: CameraPlan, run_dir: Path, reading: Reading, observers: tuple[Observer, ...]) -> None:
@@ -272,7 +282,9 @@ def summary_of(reading: Reading) -> str:
 
 def main() -> None:
     """Entry point of the process."""
-    boot_ = boot()
+    boot_ = boot(own_sigterm=True)
+    signal.signal(signal.SIGTERM, _end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     plan = boot_.plan
     camera = plan.cameras[boot_.replica]
 
@@ -280,12 +292,21 @@ def main() -> None:
         return path.read_text(encoding="utf-8")
 
     target = partial(target_of, camera.url, camera.password_file, Path(plan.base_dir), os.environ, read)
-    reading = Reading(camera, len(plan.stages), target, lambda text: tell("warning", text))
-    reading.start()
+    pause = Pause(boot_.run_dir, camera.name)
     with ExitStack() as stack:
-        _serve(plan, camera, boot_.run_dir, reading, _observers(plan, camera, boot_.run_dir, stack))
+        observers, tap = _observers(plan, camera, boot_.run_dir, stack)
+        reading = Reading(
+            camera, len(plan.stages), target, lambda text: tell("warning", text), lambda: pause.on, tap
+        )
+        reading.start()
+        _serve(plan, camera, boot_.run_dir, reading, observers)
     tell("info", summary_of(reading))
     sys.exit(DONE_WITH_FAILURES if reading.broken or reading.counts.failed else 0)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """What closes files runs on the way out. No code of `DONE`: if the run goes on, another source is started."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

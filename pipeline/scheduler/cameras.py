@@ -21,7 +21,7 @@ from pipeline.wire.status import CameraStatus, FrameAgeStatus, HistogramStatus
 
 __all__ = ["Cameras"]
 
-_COUNTS = ("frames", "sent", "answered", "failed", "reconnects", "copied")
+_COUNTS = ("frames", "sent", "answered", "failed", "reconnects", "copied", "clips", "unwritten")
 _BUCKETS = len(SECONDS) + 1
 
 

@@ -12,7 +12,7 @@ from pipeline.supervisor.roles import Role
 from pipeline.wire.address import Address
 from pipeline.wire.messages import Message
 
-__all__ = ["Child", "Instruction", "Interrupt", "Kill", "Log", "NewEpoch", "Spawn", "Tell"]
+__all__ = ["Child", "Instruction", "Interrupt", "Kill", "Log", "NewEpoch", "Spawn", "Tell", "end_of"]
 
 
 @dataclass(slots=True)
@@ -81,3 +81,8 @@ class Log:
 
 
 Instruction = Spawn | Tell | Interrupt | Kill | NewEpoch | Log
+
+
+def end_of(child: Child) -> Instruction:
+    """What ends a child that takes no messages."""
+    return Interrupt(child.address) if child.role.closes else Kill(child.address)

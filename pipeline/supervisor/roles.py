@@ -52,12 +52,14 @@ class Role:
     places: Callable[[Plan, bool], list[Place]]
     """(plan, whether files are fed) -> the children of this kind."""
     listens: bool = False
-    """It takes the supervisor's messages, and is told to stop. The others are killed at the end."""
+    """It takes the supervisor's messages, and is told to stop. The others are killed at the end, or see `closes`."""
     own_terminal: bool = False
     """It prints to the user's terminal itself, and SIGTERM is its own to handle."""
     ends: bool = False
     """It ends by itself once it has done all that it had to, with a code of `DONE`, and is not started again then. If
     the plan says so, the run ends with the last child of such roles."""
+    closes: bool = False
+    """It has files to close: at the end it is sent SIGTERM, and killed only if it does not end."""
     gates_takeover: bool = False
     """A new version takes over from the run that serves only once this child has said `Ready` as well."""
 
@@ -130,7 +132,7 @@ ROLES = (
     ),
     Role(
         "source", "pipeline.processes.source", Restart.SOON,
-        gates_ready=False, ends_run=False, places=_sources, ends=True,
+        gates_ready=False, ends_run=False, places=_sources, ends=True, closes=True,
     ),
 )  # fmt: skip
 """The kinds that every run has, if its plan asks for them, in the order in which their children are started."""

@@ -24,7 +24,7 @@ from signal import SIGKILL
 
 from pipeline.errors import without_last_lines
 from pipeline.graph.plan import Plan
-from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell
+from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell, end_of
 from pipeline.supervisor.roles import DONE, ROLES, Place, Restart, Role
 from pipeline.wire.address import SCHEDULER, Address
 from pipeline.wire.messages import Drain, Retire, StageBroken, Stop, WorkerGone
@@ -248,7 +248,8 @@ class Supervision:
             return []
         # Their requests would keep it from its end, and it need not be known any more whether it is ready.
         soon = [child for child in self.children.values() if child.role.restart is Restart.SOON]
-        return [*[Kill(child.address) for child in soon if not child.role.listens], *self._drain(now, successor)]
+        ends = [end_of(child) for child in soon if not child.role.listens]
+        return [*ends, *self._drain(now, successor)]
 
     def drained(self, unfinished: Sequence[UnfinishedStatus], now: float) -> list[Instruction]:
         """The scheduler has no request inside any more. `unfinished`: those that it did not wait for."""
@@ -371,7 +372,7 @@ class Supervision:
         self._give_up_at = None if now is None else now + _STOP_GRACE_S
         self._end_without_children()
         return [
-            Kill(child.address) if at_once or not child.role.listens else Tell(child.address, Stop())
+            Kill(child.address) if at_once else Tell(child.address, Stop()) if child.role.listens else end_of(child)
             for child in self.children.values()
         ]
 

@@ -12,10 +12,12 @@ comes after it: if the process is killed, the next one gives the clip that it wa
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +36,7 @@ __all__ = ["Clip", "Recorder", "file_name", "write_snapshot"]
 _PART = ".part"
 _KINDS = (".mp4", ".json", ".jpg")
 _QUALITY = 85
+_SAY_S = 60.0
 
 #: A fragment for each group of pictures, the header before all of them.
 _FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
@@ -60,6 +63,8 @@ class Clip:
         self._part = path.with_name(f".{path.name}{_PART}")
         self._file = open(self._part, "wb", buffering=0, opener=_private)  # noqa: SIM115 - open as long as the clip
         try:
+            # Until the process ends, however it does: then the next one gives the clip its name.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._container = av.open(self._file, "w", format="mp4", options=_FRAGMENTED)
             self._stream = self._container.add_stream_from_template(template)
         except BaseException as error:
@@ -121,7 +126,7 @@ class Recorder:
         folder: of the clips; made if it is missing. Several cameras may share it.
         keep_s: for how long clips and snapshots are kept.
         most_bytes: of all files in the folder together; the oldest go first.
-        say: for people, if something cannot be written; recording goes on.
+        say: for people, if something cannot be written; recording goes on. The same is said once in a minute.
     """
 
     def __init__(
@@ -143,8 +148,18 @@ class Recorder:
         self._lock = threading.Lock()
         self._template: Any = None
         self._clip: tuple[Clip, Path] | None = None
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._finish_parts()
+        self._rules = options.rules
+        self._said: dict[str, float] = {}
+        #: Clips that are whole.
+        self.clips = 0
+        #: Clips and snapshots that could not be written, or not to their end.
+        self.unwritten = 0
+        try:
+            self._make_folder()
+            self._finish_parts()
+        except OSError as error:
+            # A disk that comes later, perhaps.
+            self._tell(f"{folder} cannot be written to: {_why(error)}")
 
     def opened(self, template: Any) -> None:
         """The camera is connected: the packets that come now are of this stream of PyAV."""
@@ -172,16 +187,34 @@ class Recorder:
             self._act(self._recording.events(events, now), now)
         # By both: the numbers of another stream begin anew.
         this = document["sequence"], document["time"]
-        best = [one["id"] for one in events if one["best"] and (one["best"]["sequence"], one["best"]["time"]) == this]
+        best = [
+            one["id"]
+            for one in events
+            if one["best"]
+            and (one["best"]["sequence"], one["best"]["time"]) == this
+            and (self._rules is None or one["rule"] in self._rules)
+        ]
         if best:
             self._snapshots(best, pixels())
 
     def _snapshots(self, events: Iterable[str], pixels: NDArray[Any]) -> None:
         for event in events:
             try:
+                self._make_folder()
                 write_snapshot(self._folder / f"{file_name(event)}.jpg", pixels)
             except OSError as error:
-                self._say(f"the snapshot of {event} cannot be written: {_why(error)}")
+                self.unwritten += 1
+                self._tell(f"a snapshot cannot be written: {_why(error)}")
+
+    def _make_folder(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _tell(self, text: str) -> None:
+        """Each snapshot of a night would say that the disk is full."""
+        now = time.monotonic()
+        if now - self._said.get(text, -_SAY_S) >= _SAY_S:
+            self._said[text] = now
+            self._say(text)
 
     def tick(self, now: float) -> None:
         """Time has passed, perhaps without a packet."""
@@ -198,17 +231,25 @@ class Recorder:
             try:
                 self._carry_out(instruction)
             except (OSError, av.FFmpegError) as error:
-                self._say(f"a clip cannot be written: {_why(error)}")
+                self.unwritten += 1
+                self._tell(f"a clip cannot be written: {_why(error)}")
                 # What is there of it can be played; its other packets are left out.
                 if self._clip is not None:
                     (clip, _), self._clip = self._clip, None
                     with suppress(OSError, av.FFmpegError):
                         clip.close()
             if isinstance(instruction, Close) and now is not None:
-                self._delete(now)
+                try:
+                    self._delete(now)
+                except FileNotFoundError:
+                    # There is no folder, which was said.
+                    pass
+                except OSError as error:
+                    self._tell(f"old clips cannot be deleted: {_why(error)}")
 
     def _carry_out(self, instruction: Instruction[Any]) -> None:
         if isinstance(instruction, Begin):
+            self._make_folder()
             path = self._folder / f"{file_name(instruction.event)}.mp4"
             self._clip = (Clip(path, self._template), path)
             for packet in instruction.packets:
@@ -219,6 +260,7 @@ class Recorder:
         elif isinstance(instruction, Close):
             (clip, path), self._clip = self._clip, None
             clip.close()
+            self.clips += 1
             about = {"camera": self._camera, "events": instruction.events, "reason": instruction.reason}
             _write(path.with_suffix(".json"), json.dumps(about).encode())
         else:
@@ -240,7 +282,14 @@ class Recorder:
         """Give the clips that a process of this camera was writing when it was killed their names."""
         for part in self._folder.glob(f".*-{file_name(self._camera)}-*.mp4{_PART}"):
             if re.fullmatch(rf"\.[\d.]+-{re.escape(file_name(self._camera))}-\d+\.mp4\{_PART}", part.name):
-                part.replace(part.with_name(part.name[1 : -len(_PART)]))
+                with suppress(FileNotFoundError), part.open("rb") as file:
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        # That process lives, such as the source of a version that is about to be replaced.
+                        continue
+                    part.replace(part.with_name(part.name[1 : -len(_PART)]))
+                    self._say(f"a clip that was cut off: {part.name[1 : -len(_PART)]}")
 
 
 def write_snapshot(path: Path, pixels: NDArray[Any]) -> None:

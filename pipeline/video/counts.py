@@ -31,6 +31,8 @@ class Counts:
         self.answered = 0
         self.failed = 0
         self.copied = 0
+        self.clips = 0
+        self.unwritten = 0
         self.dropped: Counter[str] = Counter()
         self._ages = [[0] * (len(MICROSECONDS) + 1) for _ in range(stages)]
         self._ages_us = [0] * stages
@@ -61,5 +63,7 @@ class Counts:
             dropped=dict(self.dropped + Counter(dropped)),
             reconnects=connection.reconnects,
             copied=self.copied,
+            clips=self.clips,
+            unwritten=self.unwritten,
             ages=tuple(Spread(tuple(buckets), sum_us) for buckets, sum_us in zip(self._ages, self._ages_us)),
         )

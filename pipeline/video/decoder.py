@@ -7,8 +7,9 @@ so of its errors nothing is passed on but what the number of the error means.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -34,6 +35,10 @@ _PROTOCOLS = {
 
 #: Each camera has a process, and the cores are the stages'. Before PyAV 17 there is no such argument, and one thread.
 _ONE_THREAD: dict[str, Any] = {"threads": 1} if "threads" in (VideoReformatter.reformat.__doc__ or "") else {}
+
+
+#: Of the times that packets get which have none.
+_TIME_BASE = Fraction(1, 90_000)
 
 
 class CameraFailed(Exception):
@@ -69,7 +74,10 @@ class Decoder:
 
     def __init__(self, container: Any, stream: Any, kind: Kind) -> None:
         self._container = container
-        self._stream = stream
+        #: The stream of PyAV, which a recorder makes its clips by.
+        self.stream = stream
+        #: Called with each packet of PyAV before it is decoded, and its time in seconds, by the stream's own clock.
+        self.tap: Callable[[Any, float], None] | None = None
         #: JPEGs over HTTP and many devices have no times of their own, or wrong ones.
         self._has_times = kind in (Kind.FILE, Kind.RTSP)
         self._scaler = VideoReformatter()
@@ -82,7 +90,9 @@ class Decoder:
         last = 0.0
         try:
             # The packets first, then an empty one that has the decoder give out what it has kept.
-            for packet in self._container.demux(self._stream):
+            for packet in self._container.demux(self.stream):
+                if self.tap is not None and packet.size:
+                    self.tap(packet, self._time_of(packet))
                 try:
                     frames = packet.decode()
                 except av.FFmpegError:
@@ -102,6 +112,14 @@ class Decoder:
                         yield Read(Decoded(frame, self._scaler), last)
         except Exception as error:  # of a camera that sends anything at all
             raise _failure(error) from None
+
+    def _time_of(self, packet: Any) -> float:
+        if not self._has_times:
+            # A clip is played at the speed at which the frames came.
+            packet.time_base = _TIME_BASE
+            packet.pts = packet.dts = round(time.monotonic() / _TIME_BASE)
+        decoded = packet.pts if packet.dts is None else packet.dts
+        return 0.0 if decoded is None else float(decoded * packet.time_base)
 
     def close(self) -> None:
         """Let go of the camera."""

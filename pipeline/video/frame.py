@@ -43,8 +43,8 @@ class Frame(NamedTuple):
     picture: Picture
     arrived: int
     """Monotonic nanoseconds: when it was decoded, which is where its age begins."""
-    at: float
-    """Its presentation time in seconds, by the stream's own clock."""
+    taken: float
+    """When it was taken, in seconds since 1970; a stage that follows things asks how much time has passed."""
 
     def arrived_at(self, now: float, now_ns: int) -> float:
         """When it arrived, in seconds since 1970.
@@ -57,28 +57,43 @@ class Frame(NamedTuple):
 
 
 class MediaClock:
-    """When frames were taken, in seconds since 1970, by their own times: a file is read faster than it was taken.
+    """When frames and packets were taken, in seconds since 1970, by their own times: a file is read faster than it was
+    taken.
 
-    It is set by the first frame, and anew by one whose time is before that of the frame before it: a file begins
-    again.
+    It is set by the first of them, and anew if the file begins again, or by a frame whose time is before that of the
+    frame before it.
     """
 
     def __init__(self) -> None:
-        self._ahead = 0.0
+        self._ahead: float | None = None
         self._last: float | None = None
+        self._over = 0.0
 
-    def time_of(self, frame: Frame, now: float) -> float:
-        """When a frame was taken.
+    def begin(self) -> None:
+        """The file begins, perhaps again."""
+        if self._ahead is not None and self._last is not None:
+            self._over = self._ahead + self._last
+        self._ahead = self._last = None
+
+    def time_of(self, at: float, now: float) -> float:
+        """When a frame was taken, which comes after all others that this was called for.
 
         Args:
+            at: its presentation time in seconds, by the stream's own clock.
             now: seconds since 1970.
         """
-        if self._last is None or frame.at < self._last:
-            last = now if self._last is None else self._ahead + self._last
+        if self._ahead is not None and self._last is not None and at < self._last:
+            self.begin()
+        time = self.time_of_packet(at, now)
+        self._last = at
+        return time
+
+    def time_of_packet(self, at: float, now: float) -> float:
+        """The same of a packet, which comes before its frame; packets come in another order than frames."""
+        if self._ahead is None:
             # Never back: what follows things would see them move before they were there.
-            self._ahead = max(now, last) - frame.at
-        self._last = frame.at
-        return self._ahead + frame.at
+            self._ahead = max(now, self._over) - at
+        return self._ahead + at
 
 
 class Read(NamedTuple):

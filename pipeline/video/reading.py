@@ -1,7 +1,7 @@
 """Reading: the thread of a source that keeps its camera connected, decodes it, and leaves the frames that are wanted.
 
     camera ──packets──▶ decoder ──▶ wanted by `fps`? ──▶ Waiting ──▶ the source's own thread, which sends them
-                                        └── no: dropped
+               └──▶ Tap, which records  └── no: dropped
 
 It blocks where FFmpeg blocks, and decodes at the camera's rate whatever the pipeline does: packets that nothing takes
 would be kept by the kernel, and each frame would be older than the one before.
@@ -18,14 +18,14 @@ from typing import Any, Protocol
 from pipeline.config.camera_urls import Kind, Target
 from pipeline.graph.plan import CameraPlan
 from pipeline.video.counts import Counts
-from pipeline.video.frame import Frame, Read
+from pipeline.video.frame import Frame, MediaClock, Read
 from pipeline.video.pacing import Pacing
 from pipeline.video.reconnection import Reconnection
 from pipeline.video.scene import Drawn, Scene
 from pipeline.video.waiting import Waiting
 from pipeline.wire.camera import CameraCounts, Drop, State
 
-__all__ = ["Reading"]
+__all__ = ["Reading", "Tap"]
 
 _LOOK_S = 0.2
 
@@ -34,6 +34,24 @@ class _Opened(Protocol):
     def __iter__(self) -> Iterator[Read]: ...
 
     def close(self) -> None: ...
+
+
+class Tap(Protocol):
+    """What is given the packets of a camera, as they came; called in the thread that reads."""
+
+    clips: int
+    """Recorded, and whole."""
+    unwritten: int
+    """Clips and snapshots that could not be written, or not to their end."""
+
+    def opened(self, template: Any) -> None:
+        """The camera is connected: the packets that come now are of this stream of PyAV."""
+
+    def packet(self, packet: Any, now: float) -> None:
+        """Take a packet of PyAV, which nothing changes afterwards, and when it was taken, in seconds since 1970."""
+
+    def ended(self) -> None:
+        """The stream has ended, and is about to be closed."""
 
 
 class _OpenScene:
@@ -61,14 +79,26 @@ class Reading:
         target: where it is; asked at each connection, since a password may have changed. Raises KeyError, OSError or
             ValueError.
         say: for people, a line at each change.
+        paused: whether the camera must not be looked at; asked a few times each second.
+        tap: what is given its packets.
     """
 
     def __init__(
-        self, plan: CameraPlan, stages: int, target: Callable[[], Target], say: Callable[[str], None]
+        self,
+        plan: CameraPlan,
+        stages: int,
+        target: Callable[[], Target],
+        say: Callable[[str], None],
+        paused: Callable[[], bool] = lambda: False,
+        tap: Tap | None = None,
     ) -> None:
         self._plan = plan
         self._target = target
         self._say = say
+        self._paused = paused
+        self._tap = tap
+        self._clock = MediaClock()
+        self._looked_at = 0.0
         #: Held for what follows, which both threads use; notified if a frame or a state has come, or one was taken.
         self.changed = threading.Condition()
         self.waiting = Waiting(plan.drop == "never")
@@ -104,12 +134,17 @@ class Reading:
     def told(self) -> CameraCounts:
         """All that is known of the camera."""
         with self.changed:
+            if self._tap is not None:
+                self.counts.clips, self.counts.unwritten = self._tap.clips, self._tap.unwritten
             return self.counts.told(self.connection, self.waiting.dropped)
 
     # -- in its thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            if self._paused():
+                self._pause(held=False)
+                continue
             why, over = self._read_once()
             now = time.monotonic()
             with self.changed:
@@ -128,7 +163,38 @@ class Reading:
                 if was != (self.connection.state, why):
                     # Once for each reason: a camera that is away for a night must not fill the log.
                     self._say(f"{why}; it is connected again as soon as it is there")
-                self.changed.wait_for(lambda: self._stop.is_set(), wait_s)
+            self._wait(wait_s, lambda: not self._paused())
+
+    def _pause(self, *, held: bool) -> None:
+        """Until the camera may be looked at again.
+
+        Args:
+            held: it stays open, as a file does.
+        """
+        with self.changed:
+            self.connection.paused(time.monotonic())
+            self.changed.notify_all()
+        self._say("paused")
+        self._wait(float("inf"), self._paused)
+        with self.changed:
+            self.connection.resumed(time.monotonic(), held=held)
+            self.changed.notify_all()
+        self._say("goes on")
+
+    def _wait(self, seconds: float, go_on: Callable[[], bool]) -> bool:
+        """Wait for as long as that holds, which is looked at a few times each second; whether to go on afterwards."""
+        until = time.monotonic() + seconds
+        while not self._stop.is_set() and (left := until - time.monotonic()) > 0 and go_on():
+            with self.changed:
+                self.changed.wait_for(self._stop.is_set, min(left, _LOOK_S))
+        return not self._stop.is_set()
+
+    def _must_pause(self) -> bool:
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK_S:
+            return False
+        self._looked_at = now
+        return self._paused()
 
     def _read_once(self) -> tuple[str, bool]:
         """Read the camera until it gives nothing more; (why, whether that was all). "", False: a file begins again."""
@@ -146,19 +212,24 @@ class Reading:
         frames = self.counts.frames
         opened: _Opened | None = None
         try:
-            opened = _open(target, self._plan)
+            self._clock.begin()
+            opened = self._open(target)
             with self.changed:
                 self.connection.opened(time.monotonic())
                 self.changed.notify_all()
             if not is_file:
                 self._say(f"connected to {target.shown}")
-            self._read(opened, paced=is_file and self._plan.drop != "never")
+            self._read(opened, is_file=is_file)
         except Exception as error:  # whatever a camera sends, its source lives
             return target.redacted(str(error) or type(error).__name__), is_file
         finally:
+            if self._tap is not None:
+                self._tap.ended()
             if opened is not None:
                 opened.close()
         if not is_file:
+            if self._paused():
+                return "", False
             return "the stream has ended" if not self._frozen() else "it gives no frames", False
         if self.counts.frames == frames:
             return "it has no frames", True
@@ -167,24 +238,40 @@ class Reading:
     def _frozen(self) -> bool:
         return self.connection.frozen(time.monotonic())
 
-    def _read(self, opened: Iterable[Read], *, paced: bool) -> None:
+    def _open(self, target: Target) -> Any:
+        if target.kind is Kind.SCENE:
+            return _OpenScene(Scene.of(target.url))
+        # Here: a scene does without PyAV.
+        from pipeline.video.decoder import open_camera
+
+        opened = open_camera(target, self._plan)
+        if (tap := self._tap) is not None:
+            tap.opened(opened.stream)
+            opened.tap = lambda packet, at: tap.packet(packet, self._time(self._clock.time_of_packet, at))
+        return opened
+
+    def _time(self, of: Callable[[float, float], float], at: float) -> float:
+        """When something was taken, in seconds since 1970."""
+        now = time.time()
+        return of(at, now) if self._plan.drop == "never" else now
+
+    def _read(self, opened: Iterable[Read], *, is_file: bool) -> None:
         pacing = Pacing(self._plan.fps)
         began: tuple[float, float] | None = None
         for read in opened:
-            if paced and read.picture is not None:
+            if self._must_pause():
+                if not is_file:
+                    # Nothing is read of it, so that nothing can be.
+                    return
+                self._pause(held=True)
+                began = None
+            if is_file and self._plan.drop != "never" and read.picture is not None:
                 # A file in place of a camera gives its frames when the camera would have.
                 began = began or (time.monotonic(), read.at)
-                if not self._sleep_until(began[0] + read.at - began[1]):
+                if not self._wait(began[0] + read.at - began[1] - time.monotonic(), lambda: True):
                     return
             if not self._add(read, pacing) or self._frozen():
                 return
-
-    def _sleep_until(self, when: float) -> bool:
-        """Whether to go on."""
-        with self.changed:
-            while not self._stop.is_set() and (left := when - time.monotonic()) > 0:
-                self.changed.wait_for(lambda: self._stop.is_set(), min(left, _LOOK_S))
-            return not self._stop.is_set()
 
     def _add(self, read: Read, pacing: Pacing) -> bool:
         """A packet was decoded; whether to go on."""
@@ -201,15 +288,7 @@ class Reading:
                 return not self._stop.is_set()
             self.changed.wait_for(lambda: self._stop.is_set() or not self.waiting.full)
             if not self._stop.is_set():
-                self.waiting.add(Frame(counts.frames, read.picture, counts.last_frame, read.at))
+                taken = self._time(self._clock.time_of, read.at)
+                self.waiting.add(Frame(counts.frames, read.picture, counts.last_frame, taken))
                 self.changed.notify_all()
             return not self._stop.is_set()
-
-
-def _open(target: Target, plan: CameraPlan) -> Any:
-    if target.kind is Kind.SCENE:
-        return _OpenScene(Scene.of(target.url))
-    # Here: a scene does without PyAV.
-    from pipeline.video.decoder import open_camera
-
-    return open_camera(target, plan)

@@ -71,6 +71,22 @@ class Reconnection:
         wait_s, self._wait_s = self._wait_s, min(2 * self._wait_s, LONGEST_WAIT_S)
         return wait_s * (1 - _SPREAD * self._chance())
 
+    def paused(self, now: float) -> None:
+        """It is not connected, since it must not be looked at."""
+        self._enter(State.PAUSED, "", now)
+
+    def resumed(self, now: float, *, held: bool = False) -> None:
+        """It may be looked at again.
+
+        Args:
+            held: it has been open all the time, as a file.
+        """
+        self._enter(State.CONNECTED if held else State.CONNECTING, "", now)
+        self._opened_at = self._frame_at = now
+        # What comes is neither a failure's end nor a sign of one.
+        self._was_connected = held
+        self._wait_s = FIRST_WAIT_S
+
     def ended(self, now: float) -> None:
         """It has come to its end, and is not opened again."""
         self._enter(State.ENDED, "", now)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from pipeline.graph.plan import Plan
+from pipeline.graph.recording import TRACKS
 from pipeline.video.gallery import Zones
 
 __all__ = ["Tracking", "tracking_of"]
@@ -17,6 +18,7 @@ class Tracking(NamedTuple):
     """That stage, as far as one camera goes."""
 
     stage: str
+    """Empty: it is another one than `stages.video.track:Track`, whose zones are not known."""
     output: str
     """The pipeline's output that has its documents; empty: none has."""
     zones: Zones
@@ -34,4 +36,4 @@ def tracking_of(plan: Plan, camera: str) -> Tracking | None:
                 for name, zone in (said.get("zones") or {}).items()
             }
             return Tracking(stage.name, outputs[0] if outputs else "", zones)
-    return None
+    return Tracking("", TRACKS, {}) if TRACKS in dict(plan.outputs) else None

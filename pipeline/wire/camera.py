@@ -36,11 +36,12 @@ class State:
     CONNECTING = "connecting"
     CONNECTED = "connected"
     RECONNECTING = "reconnecting"
+    PAUSED = "paused"
     ENDED = "ended"
     NO_SOURCE = "no source"
 
 
-STATES = (State.CONNECTING, State.CONNECTED, State.RECONNECTING, State.ENDED, State.NO_SOURCE)
+STATES = (State.CONNECTING, State.CONNECTED, State.RECONNECTING, State.PAUSED, State.ENDED, State.NO_SOURCE)
 """The last is the scheduler's word: the source's process is not there, and is about to be started again."""
 
 
@@ -70,3 +71,7 @@ class CameraCounts(Record, frozen=True):
     ages: tuple[Spread, ...] = ()
     """How old frames were when each stage was done with them, in the order of the plan's stages (see
     `metrics.buckets.SECONDS`)."""
+    clips: int = 0
+    """Recorded, and whole."""
+    unwritten: int = 0
+    """Clips and snapshots that could not be written, or not to their end."""

@@ -61,7 +61,7 @@ __all__ = [
     "Step", "Stop", "Story", "Submission", "Submit", "Trace", "Welcome", "WorkerGone", "WorkerReport",
 ]  # fmt: skip
 
-PROTOCOL = 9
+PROTOCOL = 10
 
 #: In place of an ask's number, in the refusal of a hello, which goes another way than the welcome and may come later.
 HELLO = -1

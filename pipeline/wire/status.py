@@ -164,6 +164,10 @@ class CameraStatus(Record, frozen=True):
     copied: int
     """Bytes that were copied on the way into slots."""
     ages: tuple[FrameAgeStatus, ...]
+    clips: int = 0
+    """Recorded, and whole."""
+    unwritten: int = 0
+    """Clips and snapshots that could not be written, or not to their end."""
 
 
 class UnfinishedStatus(Record, frozen=True):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import psutil
 import pytest
 
@@ -17,7 +18,8 @@ from pipeline.client.status import ask_status
 from pipeline.testing import running
 from pipeline.wire.run_dir import runs
 from tests.faults.load import until
-from tests.integration.cameras import clip, config_of
+from tests.integration.cameras import JpegServer, clip, config_of
+from tests.integration.recorded import recorded
 from tests.integration.test_sources import cameras
 
 ChildOf = Callable[[int, str], psutil.Process | None]
@@ -69,3 +71,26 @@ def test_of_a_file_no_frame_is_lost_if_a_worker_and_the_scheduler_are_killed(
     assert run.wait(60) == 0, (tmp_path / "log").read_text()
     frames = [json.loads(line)["frame"] for line in output.read_text().splitlines()]
     assert frames == list(range(1, 301)), (tmp_path / "log").read_text()
+
+
+def test_a_source_killed_in_the_middle_of_an_event_leaves_a_clip_that_can_be_played(tmp_path: Path, child_of: ChildOf) -> None:
+    clips = tmp_path / "clips"
+    with JpegServer() as server:
+        sources = [{"name": "door", "url": f"http://127.0.0.1:{server.port}/live"}]
+        told = {"every": 100_000, "lasts": 50_000, "first": 15}
+        with running(recorded(tmp_path, sources, told=told, before_s=0.3)) as pipeline:
+            until(lambda: list(clips.glob(".*.mp4.part")))
+            (part,) = clips.glob(".*.mp4.part")
+            until(lambda: part.stat().st_size > 20_000)
+            source = child_of(pipeline.pid, "source/door")
+            assert source is not None
+            source.kill()
+            film = clips / part.name[1 : -len(".part")]
+            until(film.exists)
+            assert not part.exists()
+            assert f"a clip that was cut off: {film.name}" in pipeline.log()
+            with av.open(str(film)) as container:
+                assert sum(1 for _ in container.decode(video=0)) >= 5
+            # And the next source records again.
+            until(lambda: list(clips.glob(".*.mp4.part")))
+            assert pipeline.stop() == 0

@@ -17,7 +17,7 @@ const OLD_S = 3;
 /** How a camera is, for people: a kind (of the style sheet) and a word. */
 function stateOf(camera) {
   if (camera.state === "silent") return { kind: "lost", word: "source is silent" };
-  if (camera.paused) return { kind: "paused", word: "paused" };
+  if (camera.paused || camera.state === "paused") return { kind: "paused", word: "paused" };
   if (camera.state === "connected") return { kind: "live", word: "live" };
   if (camera.state === "connecting") return { kind: "waiting", word: "connecting" };
   if (camera.state === "ended") return { kind: "over", word: "ended" };

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.quantities import format_bytes, parse_bytes
+from pipeline.config.quantities import format_bytes, parse_bytes, parse_seconds
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,14 @@ def test_whole_bytes_round_trip(nbytes: int, unit: str) -> None:
 def test_what_is_shown_reads_back_within_its_precision(nbytes: int) -> None:
     shown = parse_bytes(format_bytes(nbytes))
     assert abs(shown - nbytes) <= max(0, nbytes * 0.051)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [(90, 90), (0.5, 0.5), ("30s", 30), ("10min", 600), (" 1.5 h ", 5400), ("7d", 604_800)])
+def test_lengths_of_time_are_seconds_or_texts(text: object, seconds: float) -> None:
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("value", [-1, True, "7", "7 w", "d", "-1d", float("inf"), None])
+def test_what_is_no_length_of_time_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="expected seconds"):
+        parse_seconds(value)

@@ -234,12 +234,51 @@ def test_a_frame_that_shows_nothing_best_is_not_asked_for(tmp_path: Path) -> Non
     )
 
 
-def test_a_snapshot_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_snapshots_that_cannot_be_written_are_told_once_and_counted(tmp_path: Path) -> None:
     said: list[str] = []
     made = recorder(tmp_path, said)
-    (tmp_path / "1.000-door-1.jpg").mkdir()
-    tell(made, 1000.0, event(1, "begin", best=7))
-    assert said == ["the snapshot of 1.000-door-1 cannot be written: Is a directory"]
+    for number in (1, 2):
+        (tmp_path / f"{number}.000-door-1.jpg").mkdir()
+        tell(made, 1000.0, event(number, "begin", best=7))
+    assert said == ["a snapshot cannot be written: Is a directory"]
+    assert made.unwritten == 2
+
+
+def test_snapshots_are_of_the_rules_that_are_recorded(tmp_path: Path) -> None:
+    made = recorder(tmp_path, rules=frozenset(["enter"]))
+    tell(made, 1000.0, event(1, "begin", best=7), {**event(2, "begin", best=7), "rule": "enter"})
+    assert [path.name for path in tmp_path.iterdir()] == ["2.000-door-1.jpg"]
+
+
+def test_a_folder_that_cannot_be_made_is_told_and_one_that_can_be_later_is_used(tmp_path: Path, source: Any) -> None:
+    stream, packets = source
+    said: list[str] = []
+    (tmp_path / "disk").touch()
+    made = recorder(tmp_path / "disk" / "clips", said, after_s=0)
+    assert said == [f"{tmp_path}/disk/clips cannot be written to: Not a directory"]
+    made.opened(stream)
+    made.packet(packets[0], 1000.0)
+    tell(made, 1000.0, event(1, "begin"), event(1, "end"))
+    assert made.unwritten == 1
+    made.packet(packets[1], 1001.0)
+    (tmp_path / "disk").unlink()
+    tell(made, 1002.0, event(2, "begin"), event(2, "end"))
+    made.tick(1003.0)
+    assert (tmp_path / "disk" / "clips" / "2.000-door-1.mp4").exists()
+    assert (made.clips, made.unwritten) == (1, 1)
+
+
+def test_a_clip_that_a_living_process_is_writing_keeps_its_name(tmp_path: Path, source: Any) -> None:
+    stream, packets = source
+    made = recorder(tmp_path)
+    made.opened(stream)
+    made.packet(packets[0], 1000.0)
+    tell(made, 1000.0, event(1, "begin"))
+    (part,) = tmp_path.iterdir()
+    recorder(tmp_path)
+    assert part.exists()
+    made.ended()
+    assert (tmp_path / "1.000-door-1.mp4").exists()
 
 
 def test_a_clip_ends_after_the_event_of_a_stream_that_is_lost(tmp_path: Path, source: Any) -> None:

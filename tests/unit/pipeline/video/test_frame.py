@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.video.frame import Frame, MediaClock, Pixels, Size, fit, place, slot_size
+from pipeline.video.frame import MediaClock, Pixels, Size, fit, place, slot_size
 
 MOST = {"H": 480, "W": 640}
 
@@ -59,7 +59,18 @@ def test_beside_the_picture_nothing_is_left_of_what_the_slot_had(size: tuple[int
 
 def test_frames_of_a_film_are_as_far_apart_as_they_were_taken_and_one_that_begins_again_does_not_go_back() -> None:
     clock = MediaClock()
-    frames = [Frame(number, White(1, 1), 0, at) for number, at in enumerate([10.0, 10.5, 12.0, 0.0, 0.5], 1)]
     # Read within half a second.
-    times = [clock.time_of(frame, 1000 + frame.number / 10) for frame in frames]
+    times = [clock.time_of(at, 1000 + number / 10) for number, at in enumerate([10.0, 10.5, 12.0, 0.0, 0.5], 1)]
     assert times == pytest.approx([1000.1, 1000.6, 1002.1, 1002.1, 1002.6])
+
+
+def test_packets_have_the_times_of_their_frames_in_whatever_order_they_come() -> None:
+    clock = MediaClock()
+    clock.begin()
+    packets = [clock.time_of_packet(at, 1000.0 + at) for at in (-0.08, 0.0, 0.12, 0.04)]
+    assert packets == pytest.approx([999.92, 1000.0, 1000.12, 1000.04])
+    assert [clock.time_of(at, 1005.0) for at in (0.0, 0.04, 0.08)] == pytest.approx([1000.0, 1000.04, 1000.08])
+    # The first packet of the film's second showing comes before a frame of it has.
+    clock.begin()
+    assert clock.time_of_packet(0.0, 1000.01) == pytest.approx(1000.08)
+    assert clock.time_of(0.04, 1000.02) == pytest.approx(1000.12)

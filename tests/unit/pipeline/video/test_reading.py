@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,8 +19,11 @@ def target(url: str, kind: Kind = Kind.SCENE) -> Callable[[], Target]:
 
 
 @contextmanager
-def reading(plan: CameraPlan, where: Callable[[], Target], said: list[str] | None = None) -> Iterator[Reading]:
-    made = Reading(plan, 1, where, [].append if said is None else said.append)
+def reading(
+    plan: CameraPlan, where: Callable[[], Target], said: list[str] | None = None, pause: threading.Event | None = None
+) -> Iterator[Reading]:
+    paused = threading.Event().is_set if pause is None else pause.is_set
+    made = Reading(plan, 1, where, [].append if said is None else said.append, paused)
     made.start()
     try:
         yield made
@@ -89,3 +94,40 @@ def test_what_goes_wrong_is_told_without_the_secrets() -> None:
     with reading(CameraPlan("door", ""), lambda: secret) as made:
         until(lambda: made.ended)
         assert made.broken == "a scene's ***: expected size, fps, frames or seed in a scene's url, found ***"
+
+
+def test_a_camera_that_is_paused_is_not_opened_until_it_may_be() -> None:
+    tries, pause = [], threading.Event()
+    pause.set()
+
+    def where() -> Target:
+        tries.append(1)
+        raise KeyError("DOOR_PASSWORD")
+
+    with reading(CameraPlan("door", ""), where, pause=pause) as made:
+        until(lambda: made.told().state == State.PAUSED)
+        assert not tries
+        pause.clear()
+        until(lambda: made.told().state == State.RECONNECTING)
+        # While it waits to try again, which is for longer each time.
+        until(lambda: len(tries) >= 2)
+        pause.set()
+        until(lambda: made.told().state == State.PAUSED)
+        before = len(tries)
+        pause.clear()
+        until(lambda: len(tries) > before)
+        assert made.told().reconnects == 0
+
+
+def test_a_scene_that_is_paused_stands_still_and_goes_on_where_it_was() -> None:
+    pause = threading.Event()
+    with reading(CameraPlan("door", ""), target("synthetic:?frames=40&fps=20"), pause=pause) as made:
+        until(lambda: made.told().frames > 2)
+        pause.set()
+        until(lambda: made.told().state == State.PAUSED)
+        before = made.told().frames
+        time.sleep(0.5)
+        assert made.told().frames == before
+        pause.clear()
+        until(lambda: made.ended)
+        assert made.told().frames == 40

@@ -181,3 +181,12 @@ def test_a_folder_that_was_cleaned_away_is_made_anew(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / FOLDER)
     observer.reported(counts())
     assert json.loads((tmp_path / FOLDER / "door.json").read_bytes())["state"] == "connected"
+
+
+@pytest.mark.parametrize("told", [{"events": [3]}, {"stream": 1, "time": 1.0, "events": [{"state": "begin"}]}, {"stream": 1}])
+def test_tracks_in_another_form_are_told_and_the_picture_is_seen(tmp_path: Path, told: dict[str, Any]) -> None:
+    observer = gallery(tmp_path)
+    watch(tmp_path)
+    with pytest.raises(ValueError, match="not as stages"):
+        observer.answered("door", frame(7), {"seen": told})
+    assert shown(tmp_path).pictured == 7

@@ -29,3 +29,9 @@ def test_no_zones_at_all_and_an_output_that_the_pipeline_does_not_give() -> None
 
 def test_a_pipeline_without_that_stage_has_none() -> None:
     assert tracking_of(plan(use="./mine.py:Track"), "door") is None
+
+
+def test_a_stage_of_ones_own_is_known_by_its_output() -> None:
+    found = plan(use="./mine.py:Track")
+    found.outputs = (("tracks", Edge("follow", "mine")),)
+    assert tracking_of(found, "door") == ("", "tracks", {})
