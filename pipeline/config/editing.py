@@ -87,9 +87,11 @@ def _mapping_at(text: str, path: Sequence[str], source: str) -> yaml.Node | None
 
 def _cut(text: str, node: yaml.Node | None, key: str) -> str:
     """A field out of a mapping; the same text if it cannot be."""
-    pairs: list[tuple[yaml.Node, yaml.Node]] = node.value if isinstance(node, yaml.MappingNode) else []
+    if not isinstance(node, yaml.MappingNode):
+        return text
+    pairs: list[tuple[yaml.Node, yaml.Node]] = node.value
     index = next((index for index, (name, _) in enumerate(pairs) if _scalar(name) == key), None)
-    if index is None or node is None:
+    if index is None:
         return text
     begin, end = int(pairs[index][0].start_mark.index), _end(pairs[index][1], text)
     if not node.flow_style:

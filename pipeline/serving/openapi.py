@@ -98,7 +98,9 @@ _CALLS: Mapping[str, _Call] = {
     "camera_pause": _Call(_CAMERAS, "Pause a camera", {"type": "object"}, errors=_OF_MODEL),
     "camera_resume": _Call(_CAMERAS, "Go on with a camera", {"type": "object"}, errors=_OF_MODEL),
     "camera_zones": _Call(_CAMERAS, "The zones of a camera", {"type": "object"}, errors=_OF_MODEL),
-    "camera_edit": _Call(_CAMERAS, "Write the zones of a camera", {"type": "object"}, "Zones", (*_OF_BODY, "NOT_FOUND")),
+    "camera_edit": _Call(
+        _CAMERAS, "Write the zones of a camera", {"type": "object"}, "Zones", (*_OF_BODY, "NOT_FOUND")
+    ),
 }  # fmt: skip
 
 #: What is no JSON: media types.

@@ -1,4 +1,4 @@
-"""Showing: the observer that leaves a camera's state and pictures where those that show it look (`pipeline.video.gallery`).
+"""Showing: the observer that leaves a camera's state and pictures for those that show it (`pipeline.video.gallery`).
 
 A picture is drawn, compressed and written only while one of them looks, at most ten times a second, and no wider than
 960 pixels. Otherwise a frame costs a look at the time, and a second a small file.

@@ -127,7 +127,8 @@ class CameraAnswers:
             content = place.path(JPEG).read_bytes()
         except OSError:
             raise KserveError(
-                f"there is no picture of {place.camera} yet: one is made once a frame has come; ask again", "UNAVAILABLE"
+                f"there is no picture of {place.camera} yet: one is made once a frame has come; ask again",
+                "UNAVAILABLE",
             ) from None
         return Response(content, media_type="image/jpeg", headers=_PRIVATE)
 

@@ -39,7 +39,9 @@ def check_ticket(token: str, path: str, ticket: str, now: float) -> None:
     good = until.isascii() and until.isdigit() and len(until) < 20
     # Both in the same time, however much of it is right.
     if not good or not hmac.compare_digest(given.encode(), _hash(token, path, int(until)).encode()):
-        raise KserveError("the ticket in this address is of another file or server: open the page anew", "UNAUTHENTICATED")
+        raise KserveError(
+            "the ticket in this address is of another file or server: open the page anew", "UNAUTHENTICATED"
+        )
     if now >= int(until):
         raise KserveError("the ticket in this address is too old: open the page anew", "UNAUTHENTICATED")
 

@@ -1,7 +1,8 @@
 """Zone file: the config of a pipeline, of which a person draws the zones anew.
 
-What is written is tried first, in a file beside it: as `pipeline run` reads it, and by the stage that has the zones. The
-text before is kept as NAME.yaml.1. All of it has the mode of the config, and comments stay (`pipeline.config.zones`).
+What is written is tried first, in a file beside it: as `pipeline run` reads it, and by the stage that has the zones.
+The text before is kept as NAME.yaml.1. All of it has the mode of the config, and comments stay
+(`pipeline.config.zones`).
 """
 
 from __future__ import annotations

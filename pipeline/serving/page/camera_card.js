@@ -137,6 +137,7 @@ export class Card {
     const tracks = this.camera.tracks ?? [];
     const seen = contents(tracks) || (this.state.kind === "live" ? "nothing in sight" : "");
     if (this.seen.textContent !== seen) this.seen.textContent = seen;
+    this.seen.hidden = !seen;
     const label = `${this.title}, ${this.state.word}${seen ? `: ${seen}` : ""}${note ? `; ${note}` : ""}`;
     if (this.canvas.getAttribute("aria-label") !== label) this.canvas.setAttribute("aria-label", label);
   }

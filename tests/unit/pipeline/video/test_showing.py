@@ -25,8 +25,8 @@ from stages.spec import TensorSpec
 
 
 class Picture:
-    def __init__(self, size: Size = Size(64, 48)) -> None:
-        self.size = size
+    def __init__(self, size: Size | None = None) -> None:
+        self.size = size or Size(64, 48)
         self.written = 0
 
     def write(self, pixels: Any) -> int:

@@ -13,7 +13,7 @@ def test_parts_are_read_by_another_parser() -> None:
     message = email.message_from_bytes(b"Content-Type: " + MEDIA_TYPE.encode() + b"\r\n\r\n" + body[: -len(OPENING)] + b"--frame--")
     found = message.get_payload()
     assert isinstance(found, list)
-    assert [each["Content-Location"] for each in found][0] == "/cameras/m/0.jpg"
+    assert found[0]["Content-Location"] == "/cameras/m/0.jpg"
 
 
 def test_each_part_says_its_length_and_is_closed_at_once() -> None:
