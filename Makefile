@@ -1,13 +1,14 @@
 # make run and make test are all that a new user needs; both set up what is missing. `make` alone lists the rest.
 #
-# Variables: PYTHON (the interpreter that makes .venv), CONFIG and ARGS (of make run), ARGS (of make sidecar, test, test-foreign,
-# test-compiled, bench, bench-photographs, bench-serve, bench-peers, bench-remote, versus-triton, chaos),
+# Variables: PYTHON (the interpreter that makes .venv), CONFIG and ARGS (of make run), ARGS (of make run-edge, sidecar, test,
+# test-foreign, test-compiled, bench, bench-photographs, bench-serve, bench-peers, bench-remote, versus-triton, chaos),
 # JOBS (of make test, test-foreign), PYTHON_GPU and OUT (of make test-gpu), PYTHONS and DIST (of make wheels).
 
 # bash: for pipefail.
 SHELL  := /bin/bash
 VENV   := .venv
 CONFIG ?= configs/resnet.yaml
+RTSP_SERVER := build/rtsp-server
 ARGS   ?=
 
 # The first one that is new enough. Each is started, since a program of that name may not work.
@@ -23,7 +24,7 @@ unexport TRTLAB_COMPILE
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-ocr sidecar models test test-foreign test-gpu test-build compiled test-compiled wheels check check-tensorrt bench bench-photographs bench-serve bench-peers bench-remote versus-triton chaos clean
+.PHONY: help run run-ocr run-edge sidecar models test test-foreign test-gpu test-build compiled test-compiled wheels check check-tensorrt bench bench-photographs bench-serve bench-peers bench-remote versus-triton chaos clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-21s %s\n", $$1, $$2 }'
@@ -35,6 +36,10 @@ run-ocr: $(VENV)/.core photos/text/page.png  ## read an invoice and a scanned pa
 	@mkdir -p build
 	@$(VENV)/bin/pipeline run configs/ocr.yaml --output build/ocr.jsonl --overwrite $(ARGS)
 	@$(VENV)/bin/python photos/text/print_lines.py build/ocr.jsonl
+
+run-edge: $(VENV)/.dev $(RTSP_SERVER)/.there  ## two cameras over RTSP, which are films here: what happens, and clips of it
+	@mkdir -p build/edge
+	@$(VENV)/bin/python -m examples.edge.run $(ARGS)
 
 sidecar: $(VENV)/.dev  ## an app and its pipeline, as the two containers of a pod, in namespaces of this machine
 	@$(VENV)/bin/python examples/sidecar/run.py $(ARGS)
@@ -91,7 +96,6 @@ MLSERVER      := build/mlserver
 KSERVE        := build/kserve
 SCHEMATHESIS  := build/schemathesis
 BROWSER       := build/browser
-RTSP_SERVER   := build/rtsp-server
 PEERS         := build/peers
 FRIGATE       := build/frigate
 FRIGATE_COMMIT := e3fa70189324e5eb3b1dba756c153f6696f457de

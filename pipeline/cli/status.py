@@ -194,13 +194,14 @@ def _show_failure(stage: str, failure: FailureStatus, console: Console) -> None:
 
 
 def _cameras(status: PipelineStatus, console: Console) -> Table:
-    right = ("frames", "answered", "failed")
+    right = ("frames", "answered", "failed", "clips", "unwritten")
     table = make_table("cameras", "camera", "state", "last frame", *right, "dropped", right=right, console=console)
     for camera in status.cameras:
         last = "never" if camera.last_frame_s is None else f"{camera.last_frame_s:.1f} s ago"
         state = camera.state if camera.state_s is None else f"{camera.state} for {camera.state_s:.0f} s"
         dropped = ", ".join(f"{reason} {count}" for reason, count in sorted(camera.dropped.items())) or "none"
-        numbers = (str(camera.frames), str(camera.answered), str(camera.failed))
+        counts = (camera.frames, camera.answered, camera.failed, camera.clips, camera.unwritten)
+        numbers = tuple(str(count) for count in counts)
         table.add_row(camera.name, f"{state}{': ' * bool(camera.detail)}{camera.detail}", last, *numbers, dropped)
     return table
 

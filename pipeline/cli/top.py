@@ -130,7 +130,8 @@ def picture_of(frame: Frame, console: Console, keys: str = "") -> RenderableType
     parts += [Text(f"  {stage + ': ' if stage else ''}{reason}") for stage, reason in frame.reasons.items()]
     if keys:
         parts.append(Text(keys, style="dim" if console.is_terminal else ""))
-    for table in (_stages(frame, console), _processes(frame, console), _slots(frame, console)):
+    cameras = [_cameras(frame, console)] if frame.cameras else []
+    for table in (*cameras, _stages(frame, console), _processes(frame, console), _slots(frame, console)):
         # Without rules: a terminal has few lines, and what does not fit is not seen.
         table.box, table.padding = None, (0, 2, 0, 0)
         parts += [Text(), table]
@@ -170,6 +171,17 @@ def _processes(frame: Frame, console: Console) -> Table:
     for row in frame.processes:
         cpu = "-" if row.cpu is None else f"{100 * row.cpu:.0f}%"
         table.add_row(row.title, str(row.pid), cpu, format_bytes(row.memory), str(row.threads))
+    return table
+
+
+def _cameras(frame: Frame, console: Console) -> Table:
+    right = ("frames/s", "answered/s", "dropped/s", "age", "clips", "unwritten")
+    table = make_table("", "camera", "state", *right, right=right, console=console)
+    for row in frame.cameras:
+        age = "-" if row.age_s is None else f"{1000 * row.age_s:.0f} ms"
+        rates = (_number(row.frame_rate), _number(row.answered_rate), _number(row.dropped_rate))
+        state = f"{row.state}{': ' * bool(row.detail)}{row.detail}"
+        table.add_row(row.name, state, *rates, age, str(row.clips), str(row.unwritten))
     return table
 
 

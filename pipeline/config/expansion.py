@@ -54,7 +54,8 @@ def expand_document(
     """Expand the files and options of a document in place.
 
     These are a stage's `use`, `env` and `with`, `run.inputs`, `canary.input`, `capsules.folder`, `segments.dir`,
-    `record.dir` and a source's `password_file`; of its `url` only the variables are looked up. The document need not be valid: a value of another form than expected is left to the code that checks it.
+    `record.dir` and a source's `password_file`; of its `url` only the variables are looked up. The document need not
+    be valid: a value of another form than expected is left to the code that checks it.
 
     Args:
         refuse: called with the path of a text that names an unset variable, and the message.

@@ -107,7 +107,7 @@ def newest_events(known: list[dict[str, Any]], told: Iterable[Mapping[str, Any]]
 
 
 def ended_events(known: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The events that a source has left which was killed: nothing more is told of them, so those that went on are over."""
+    """The events that a killed source has left: nothing more is told of them, so those that went on are over."""
     over = {"state": "end", "reason": "stream"}
     return [event if event["end"] is not None else {**event, **over} for event in known]
 

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from pipeline.metrics.counts import answered_and_failed
 from pipeline.watching.processes import ProcessUse
+from pipeline.wire.camera import Drop
 from pipeline.wire.records import Record
-from pipeline.wire.status import PipelineStatus, PoolStatus, StageStatus
+from pipeline.wire.status import CameraStatus, PipelineStatus, PoolStatus, StageStatus
 
-__all__ = ["Frame", "ProcessRow", "Sample", "Sort", "StageRow", "age_text", "frame_of"]
+__all__ = ["CameraRow", "Frame", "ProcessRow", "Sample", "Sort", "StageRow", "age_text", "frame_of"]
 
 
 class Sort(str, Enum):
@@ -72,6 +73,28 @@ class ProcessRow(Record, frozen=True):
     threads: int
 
 
+class CameraRow(Record, frozen=True):
+    """A camera."""
+
+    name: str
+    state: str
+    """One of `pipeline.wire.camera.STATES`."""
+    detail: str
+    """Why it is not connected; empty: it is."""
+    frame_rate: float | None
+    """Frames that came, each second; None: not known yet."""
+    answered_rate: float | None
+    """Frames that were answered, each second."""
+    dropped_rate: float | None
+    """Frames that were dropped although `fps` wanted them, each second."""
+    age_s: float | None
+    """How old a frame was when the last stage was done with it, on average since the sample before; None: there was
+    none."""
+    clips: int
+    unwritten: int
+    """Clips and snapshots that could not be written."""
+
+
 class Frame(Record, frozen=True):
     """What `pipeline top` shows at one time; with --json, each field is a key."""
 
@@ -95,6 +118,7 @@ class Frame(Record, frozen=True):
     pools: tuple[PoolStatus, ...]
     memory: int
     """Bytes of all processes."""
+    cameras: tuple[CameraRow, ...] = ()
 
 
 def frame_of(now: Sample, before: Sample | None, sort: Sort = Sort.GRAPH) -> Frame:
@@ -132,6 +156,7 @@ def frame_of(now: Sample, before: Sample | None, sort: Sort = Sort.GRAPH) -> Fra
         processes=tuple(_sorted_processes(processes, sort)),
         pools=() if status is None else status.pools,
         memory=sum(each.memory for each in now.processes),
+        cameras=() if status is None else tuple(_camera_row(each, earlier, seconds) for each in status.cameras),
     )
 
 
@@ -160,6 +185,35 @@ def _stage_row(stage: StageStatus, earlier: PipelineStatus | None, seconds: floa
         deaths=stage.deaths,
         problem=stage.given_up or status.reasons.get(stage.name, ""),
     )
+
+
+def _camera_row(camera: CameraStatus, earlier: PipelineStatus | None, seconds: float) -> CameraRow:
+    was = next((each for each in earlier.cameras if each.name == camera.name), None) if earlier is not None else None
+    count, total = _ages(camera)
+    before, total_before = (count, total) if was is None else _ages(was)
+    return CameraRow(
+        name=camera.name,
+        state=camera.state,
+        detail=camera.detail,
+        frame_rate=_rate(camera.frames, None if was is None else was.frames, seconds),
+        answered_rate=_rate(camera.answered, None if was is None else was.answered, seconds),
+        dropped_rate=_rate(_unwanted_drops(camera), None if was is None else _unwanted_drops(was), seconds),
+        age_s=(total - total_before) / (count - before) if count > before else None,
+        clips=camera.clips,
+        unwritten=camera.unwritten,
+    )
+
+
+def _ages(camera: CameraStatus) -> tuple[int, float]:
+    """How many frames the last stage was done with, and the sum of their ages then."""
+    if not camera.ages:
+        return 0, 0.0
+    last = camera.ages[-1].seconds
+    return sum(last.buckets), last.sum
+
+
+def _unwanted_drops(camera: CameraStatus) -> int:
+    return sum(count for reason, count in camera.dropped.items() if reason != Drop.RATE)
 
 
 def _process_row(process: ProcessUse, before: Sample | None, seconds: float) -> ProcessRow:
