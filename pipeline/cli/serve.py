@@ -68,6 +68,10 @@ def serve(
     control: Annotated[
         bool, typer.Option("--control", help="Clients may load and unload models.", show_default=False)
     ] = False,
+    edit: Annotated[
+        bool,
+        typer.Option("--edit", help="Clients may write zones into the configs; needs a token.", show_default=False),
+    ] = False,
     load: Annotated[
         list[str] | None,
         typer.Option(
@@ -117,6 +121,7 @@ def serve(
     given = {
         "http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port, "host": host,
         "token": None if token_file is None else token_in(token_file), "gateways": gateways, "control": control or None,
+        "edit": edit or None,
         "repository": repository is not None,
     }  # fmt: skip
     settings = settings_of({**there.loaded, **there.files}, given)

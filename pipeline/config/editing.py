@@ -24,7 +24,7 @@ from pipeline.config.findings import Locations
 from pipeline.config.overrides import apply_overrides
 from pipeline.errors import ConfigError
 
-__all__ = ["edited"]
+__all__ = ["edited", "without"]
 
 
 def edited(text: str, assignments: Sequence[str], source: str) -> tuple[str, bool]:
@@ -49,6 +49,58 @@ def edited(text: str, assignments: Sequence[str], source: str) -> tuple[str, boo
     except (_Unwritable, ConfigError):
         pass  # what was made is no YAML, or cannot be: as if it were different
     return yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True, width=120), False
+
+
+def without(text: str, path: Sequence[str], source: str) -> str:
+    """The text without one field of a stage, which is there; its comments go with it, and no others.
+
+    Args:
+        path: the name of the stage, then the keys down to the field.
+
+    Raises:
+        ConfigError: it cannot be taken out, since its place is shared, or it is the only field of its mapping.
+    """
+    name, *keys = path
+    wanted: Any = deepcopy(parse_value(text, source)[0])
+    below = next(stage for stage in wanted["stages"] if stage.get("name") == name)
+    for key in keys[:-1]:
+        below = below[key]
+    del below[keys[-1]]
+    made = _cut(text, _mapping_at(text, [name, *keys[:-1]], source), keys[-1])
+    try:
+        if below and parse_value(made, source)[0] == wanted:
+            return made
+    except ConfigError:
+        pass  # what was made is no YAML
+    raise ConfigError(f"{source}: {'.'.join(path)} cannot be taken out without losing other lines; do it by hand")
+
+
+def _mapping_at(text: str, path: Sequence[str], source: str) -> yaml.Node | None:
+    stages = _value_of(compose(text, source), "stages")
+    name, *keys = path
+    found: list[yaml.Node] = stages.value if isinstance(stages, yaml.SequenceNode) else []
+    node: yaml.Node | None = next((stage for stage in found if _scalar(_value_of(stage, "name")) == name), None)
+    for key in keys:
+        node = _value_of(node, key)
+    return node
+
+
+def _cut(text: str, node: yaml.Node | None, key: str) -> str:
+    """A field out of a mapping; the same text if it cannot be."""
+    if not isinstance(node, yaml.MappingNode):
+        return text
+    pairs: list[tuple[yaml.Node, yaml.Node]] = node.value
+    index = next((index for index, (name, _) in enumerate(pairs) if _scalar(name) == key), None)
+    if index is None:
+        return text
+    begin, end = int(pairs[index][0].start_mark.index), _end(pairs[index][1], text)
+    if not node.flow_style:
+        # Whole lines, with the comment behind the value.
+        line = text.find("\n", end)
+        return text[: text.rfind("\n", 0, begin) + 1] + ("" if line < 0 else text[line + 1 :])
+    if index + 1 < len(pairs):
+        return text[:begin] + text[int(pairs[index + 1][0].start_mark.index) :]
+    return text[: _end(pairs[index - 1][1], text) if index else begin] + text[end:]
 
 
 class _Unwritable(Exception):

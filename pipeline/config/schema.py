@@ -381,6 +381,11 @@ class ServeConfig(Node):
         "with, and those of its repository, of which only those that --load names are loaded at the start then. "
         "Default: they may not.",
     )
+    edit: bool | None = Field(
+        default=None,
+        description="Whether clients may write the zones of cameras into this file, on the page of the cameras. It "
+        "needs a token. Default: they may not.",
+    )
     shared_memory: Annotated[tuple[RegionPrefix, ...], Field(strict=False)] | None = Field(
         default=None,
         description="What the keys of system shared memory that clients register begin with, such as [/camera_]. "

@@ -37,6 +37,7 @@ from pipeline.video.frame import Frame, Size, place, slot_size
 from pipeline.video.observers import JsonLines, Observer
 from pipeline.video.pausing import Pause
 from pipeline.video.reading import Reading, Tap
+from pipeline.video.showing import Gallery
 from pipeline.wire.camera import Drop
 from pipeline.wire.traces import traces_in
 from stages.spec import TensorSpec
@@ -242,6 +243,7 @@ def _observers(
     tap: Tap | None = None
     if plan.camera_output:
         observers.append(JsonLines(os.open(plan.camera_output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)))
+    observers.append(Gallery(run_dir, plan, camera))
     if tells_events(plan):
         observers.append(EventLog(run_dir, camera.name))
     if camera.record is not None:

@@ -51,6 +51,8 @@ class Served:
 
     name: str
     client: AsyncClient
+    #: Where its pipeline runs.
+    place: Place = None
     #: See `frames.ModelTold.load`.
     load: int = 0
     tally: Tally = field(default_factory=Tally)
@@ -149,7 +151,7 @@ class Catalogue:
             why: see `Served.why`.
         """
         client = AsyncClient(place, name=_GATEWAY, pending=self._pending)
-        self._served[name] = Served(name, client, load, why=why)
+        self._served[name] = Served(name, client, place, load, why=why)
         self._states.pop(name, None)
         with suppress(Unavailable):
             await client.reconnect(limit_s)

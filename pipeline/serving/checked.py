@@ -42,6 +42,8 @@ def check_settings(settings: Settings) -> None:
         _check_names(name, getattr(settings, name))
     if settings.token != "" and (why := why_no_token(settings.token)):
         raise ConfigError(f"token: {why}")
+    if settings.edit and not settings.token:
+        raise ConfigError("edit lets clients write configs: expected a token beside it (--token-file FILE)")
     _check_tls(settings)
 
 

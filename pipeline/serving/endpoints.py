@@ -10,6 +10,7 @@ from dataclasses import dataclass
 __all__ = ["ENDPOINTS", "Endpoint"]
 
 _MODEL = "/v2/models/{model}"
+_CAMERA = "/cameras/{model}/{camera}"
 _VERSION = "/v2/models/{model}/versions/{version}"
 
 
@@ -32,6 +33,8 @@ class Endpoint:
     """The name of the method; empty: it is not there over gRPC."""
     token: bool = True
     """Whether it needs the bearer token, if there is one."""
+    ticketed: bool = False
+    """Whether a ticket in its address stands for the token (`cameras.tickets`): it is what pictures and videos show."""
     opened_by: str = ""
     """The key of `serve:` without which it is refused; empty: it is always open."""
     port: str = "http"
@@ -47,6 +50,7 @@ ENDPOINTS = (
     # Files of the package, the same everywhere. What the page shows it asks for by the calls below, with the token.
     Endpoint("page", ("GET",), ("/",), token=False),
     Endpoint("asset", ("GET",), ("/page/{asset}",), token=False),
+    Endpoint("cameras", ("GET",), ("/cameras",), token=False),
     # It names the models.
     Endpoint("openapi", ("GET",), ("/openapi.json",)),
     Endpoint("server_metadata", ("GET",), ("/v2", "/v2/"), "ServerMetadata"),
@@ -101,5 +105,15 @@ ENDPOINTS = (
     ),
     Endpoint("trace", ("GET", "POST"), ("/v2/trace/setting", f"{_MODEL}/trace/setting"), "TraceSetting"),
     Endpoint("log", ("GET", "POST"), ("/v2/logging",), "LogSettings"),
+    Endpoint("cameras_state", ("GET",), ("/cameras/state",)),
+    Endpoint("cameras_events", ("GET",), ("/cameras/events",)),
+    Endpoint("cameras_stream", ("GET",), ("/cameras/stream",)),
+    Endpoint("camera_picture", ("GET",), (f"{_CAMERA}.jpg",)),
+    Endpoint("camera_stream", ("GET",), (f"{_CAMERA}/stream",)),
+    Endpoint("camera_file", ("GET",), (f"{_CAMERA}/files/{{file}}",), ticketed=True),
+    Endpoint("camera_pause", ("POST",), (f"{_CAMERA}/pause",)),
+    Endpoint("camera_resume", ("POST",), (f"{_CAMERA}/resume",)),
+    Endpoint("camera_zones", ("GET",), (f"{_CAMERA}/zones",)),
+    Endpoint("camera_edit", ("POST",), (f"{_CAMERA}/zones",), opened_by="edit"),
     Endpoint("metrics", ("GET",), ("/metrics",), port="metrics"),
 )

@@ -34,6 +34,8 @@ from pipeline.metrics.processes import processes_of
 from pipeline.metrics.rendering import CONTENT_TYPE, render, render_host, render_processes, render_traffic
 from pipeline.metrics.traffic import DECOMPRESSED, JOINED_IN, JOINED_OUT
 from pipeline.serving.calls import Calls
+from pipeline.serving.cameras.answers import CameraAnswers
+from pipeline.serving.cameras.tickets import check_ticket
 from pipeline.serving.catalogue import Catalogue
 from pipeline.serving.endpoints import ENDPOINTS, Endpoint
 from pipeline.serving.front import CANCELLED, OK, Front
@@ -81,6 +83,7 @@ class HttpFront(Front):
             "region_unregister": self._region_unregister, "cuda_status": self._cuda_status,
             "cuda_register": self._cuda_register, "cuda_unregister": self._cuda_unregister, "trace": self._trace,
             "log": self._log, "metrics": self._metrics, **PageAnswers(settings, catalogue).by_name,
+            **CameraAnswers(settings, catalogue, self._body).by_name,
         }  # fmt: skip
         routes: dict[str, list[Route]] = {"http": [], "metrics": []}
         for row in ENDPOINTS:
@@ -101,7 +104,10 @@ class HttpFront(Front):
             try:
                 headers = request.headers
                 check_browser(headers.get("host", ""), headers.get("origin", ""), settings.hosts)
-                if endpoint.token:
+                ticket = request.query_params.get("ticket", "") if endpoint.ticketed else ""
+                if endpoint.token and settings.token and ticket:
+                    check_ticket(settings.token, _path_of(request), ticket, time.time())
+                elif endpoint.token:
                     check_token(settings.token, headers.get("authorization", ""))
                 self._check_open(endpoint, _path_of(request))
                 response = await answer(request)

@@ -57,6 +57,7 @@ class _Call:
     """Whether it always is, so that it has no answer."""
 
 
+_CAMERAS = "Cameras"
 _SHARED, _CUDA = "System shared memory", "CUDA shared memory"
 _OF_MODEL = ("NOT_FOUND",)
 _OF_TRACE = (*_OF_BODY, "NOT_FOUND", "UNIMPLEMENTED")
@@ -87,6 +88,25 @@ _CALLS: Mapping[str, _Call] = {
     "cuda_unregister": _Call(_CUDA, "Unregister a region, or all: there are none"),
     "trace": _Call("Settings", "The trace settings", ref("TraceSettings"), "TraceChange", _OF_TRACE),
     "log": _Call("Settings", "The log settings", ref("LogSettings"), "LogChange", _OF_BODY),
+    "cameras": _Call(_CAMERAS, "The page of the cameras, for browsers"),
+    "cameras_state": _Call(_CAMERAS, "How each camera is", {"type": "object"}),
+    "cameras_events": _Call(_CAMERAS, "The newest events, with their recordings", {"type": "object"}),
+    "cameras_stream": _Call(_CAMERAS, "Pictures and documents of all cameras, without end (multipart)"),
+    "camera_picture": _Call(_CAMERAS, "The newest picture of a camera", errors=_OF_MODEL),
+    "camera_stream": _Call(_CAMERAS, "The pictures of a camera, without end (multipart, MJPEG)", errors=_OF_MODEL),
+    "camera_file": _Call(_CAMERAS, "A clip or a snapshot", errors=_OF_MODEL),
+    "camera_pause": _Call(_CAMERAS, "Pause a camera", {"type": "object"}, errors=_OF_MODEL),
+    "camera_resume": _Call(_CAMERAS, "Go on with a camera", {"type": "object"}, errors=_OF_MODEL),
+    "camera_zones": _Call(_CAMERAS, "The zones of a camera", {"type": "object"}, errors=_OF_MODEL),
+    "camera_edit": _Call(
+        _CAMERAS, "Write the zones of a camera", {"type": "object"}, "Zones", (*_OF_BODY, "NOT_FOUND")
+    ),
+}  # fmt: skip
+
+#: What is no JSON: media types.
+_BINARIES = {
+    "asset": "*/*", "cameras": "text/html", "cameras_stream": "multipart/x-mixed-replace",
+    "camera_stream": "multipart/x-mixed-replace", "camera_picture": "image/jpeg", "camera_file": "*/*",
 }  # fmt: skip
 
 _PARAMETERS: Mapping[str, dict[str, Any]] = {
@@ -94,6 +114,8 @@ _PARAMETERS: Mapping[str, dict[str, Any]] = {
     "version": {"description": "Its version."},
     "region": {"description": "The name of a region of shared memory."},
     "asset": {"description": "The name of a file of the page."},
+    "camera": {"description": "The name of a camera."},
+    "file": {"description": "The name of a clip or a snapshot."},
 }
 
 
@@ -110,7 +132,8 @@ def document(models: Iterable[Model], version: str, *, token: bool) -> dict[str,
     for endpoint in ENDPOINTS:
         if endpoint.http and endpoint.port == "http":
             for number, path in enumerate(endpoint.paths):
-                paths[path] = _methods(endpoint, path, number, token, loaded)
+                # Two rows may have one path, for other methods.
+                paths[path] = paths.get(path, {}) | _methods(endpoint, path, number, token, loaded)
     schemas = dict(SCHEMAS)
     for model in loaded:
         # A decoupled model is asked over gRPC only.
@@ -209,8 +232,8 @@ def _infer_body(schema: Mapping[str, Any], example: Mapping[str, Any]) -> dict[s
 
 def _responses(endpoint: Endpoint, call: _Call, method: str, path: str, token: bool) -> dict[str, Any]:
     good: dict[str, Any] = {"description": "It is so." if call.answer is None else call.summary}
-    if endpoint.name == "asset":
-        good["content"] = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+    if binary := _BINARIES.get(endpoint.name):
+        good["content"] = {binary: {"schema": {"type": "string", "format": "binary"}}}
     elif call.answer is not None:
         good["content"] = {_JSON: {"schema": call.answer}}
     if endpoint.name == "page":
@@ -219,7 +242,7 @@ def _responses(endpoint: Endpoint, call: _Call, method: str, path: str, token: b
         good["content"][_BINARY] = {"schema": {"type": "string", "format": "binary"}}
         good["headers"] = {HEADER: {"description": "Bytes of the JSON.", "schema": {"type": "integer"}}}
     responses: dict[str, Any] = {} if call.refused else {"200": good}
-    if endpoint.name in ("page", "asset", "openapi"):
+    if endpoint.name in ("page", "asset", "openapi", "cameras"):
         responses["304"] = {"description": "The caller has this content already, as its If-None-Match says."}
     # Without its body, only what its path names can be wrong.
     errors = call.errors if method == "POST" or not call.body else set(call.errors) & {"NOT_FOUND"}

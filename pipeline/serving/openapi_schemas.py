@@ -201,6 +201,15 @@ SCHEMAS: Mapping[str, dict[str, Any]] = {
         "properties": {name: _SETTINGS[type(value)] for name, value in LOG_SETTINGS.items()},
         "additionalProperties": False,
     },
+    "Zones": _object(
+        ("zones",),
+        zones={
+            "type": "object",
+            "description": "By name: at least three corners [x, y], in fractions of the frame.",
+            "additionalProperties": _list(_list({"type": "number"}, minItems=2, maxItems=2), minItems=3),
+        },
+        tag={"type": "string", "description": "That of the config in which they were changed."},
+    ),
 }  # fmt: skip
 """By name."""
 

@@ -28,6 +28,8 @@ class Settings:
     """Whether models are the files of a folder, in which others may appear."""
     control: bool = False
     """Whether clients may load and unload models."""
+    edit: bool = False
+    """Whether clients may write zones into the configs."""
     shared_memory: tuple[str, ...] = ()
     """What the keys of regions begin with; empty: clients may register none."""
     token: str = field(default="", repr=False)

@@ -16,7 +16,7 @@ from pipeline.serving.openapi import document
 from pipeline.serving.page.assets import HEADERS, INDEX, assets, is_known, tag_of, wants_page
 from pipeline.serving.settings import Settings
 
-__all__ = ["PageAnswers"]
+__all__ = ["PageAnswers", "page_file"]
 
 _JSON = "application/json"
 #: What callers get at `/` that are no browsers. It tells nothing that needs the token.
@@ -36,11 +36,11 @@ class PageAnswers:
 
     async def _page(self, request: Request) -> Response:
         if wants_page(request.headers.get("accept", "")):
-            return _file(request, INDEX, {"vary": "Accept"})
+            return page_file(request, INDEX, {"vary": "Accept"})
         return _tagged(request, msgspec.json.encode(_WELCOME), _JSON, {"vary": "Accept"})
 
     async def _asset(self, request: Request) -> Response:
-        return _file(request, request.path_params["asset"])
+        return page_file(request, request.path_params["asset"])
 
     async def _openapi(self, request: Request) -> Response:
         models: list[Model] = []
@@ -54,7 +54,7 @@ class PageAnswers:
         return _tagged(request, msgspec.json.encode(found), _JSON)
 
 
-def _file(request: Request, name: str, more: Mapping[str, str] = {}) -> Response:
+def page_file(request: Request, name: str, more: Mapping[str, str] = {}) -> Response:
     """A file of the page.
 
     Raises:

@@ -19,16 +19,20 @@ def test_no_path_is_there_twice_for_one_method() -> None:
 
 def test_only_what_probes_ask_and_the_files_of_the_page_need_no_token() -> None:
     probes = {"server_live", "server_ready", "health", "watch"}
-    assert {row.name for row in ENDPOINTS if not row.token} == {*probes, "page", "asset"}
+    assert {row.name for row in ENDPOINTS if not row.token} == {*probes, "page", "asset", "cameras"}
 
 
 def test_only_metrics_are_on_the_port_of_metrics() -> None:
     assert {row.name for row in ENDPOINTS if row.port != "http"} == {"metrics"}
 
 
-def test_control_and_shared_memory_are_closed_unless_the_config_opens_them() -> None:
+def test_a_ticket_opens_recordings_and_nothing_else() -> None:
+    assert {row.name for row in ENDPOINTS if row.ticketed} == {"camera_file"}
+
+
+def test_control_editing_and_shared_memory_are_closed_unless_the_config_opens_them() -> None:
     opened = {row.name: row.opened_by for row in ENDPOINTS if row.opened_by}
-    assert opened == {"load": "control", "unload": "control", "region_register": "shared_memory"}
+    assert opened == {"load": "control", "unload": "control", "region_register": "shared_memory", "camera_edit": "edit"}
 
 
 def test_statistics_of_all_models_are_found_before_those_of_a_model_called_stats() -> None:
