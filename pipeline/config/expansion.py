@@ -53,9 +53,9 @@ def expand_document(
 ) -> None:
     """Expand the files and options of a document in place.
 
-    These are a stage's `use`, `env` and `with`, `run.inputs`, `canary.input`, `capsules.folder`, `segments.dir` and a
-    source's `password_file`; of its `url` only the variables are looked up. The
-    document need not be valid: a value of another form than expected is left to the code that checks it.
+    These are a stage's `use`, `env` and `with`, `run.inputs`, `canary.input`, `capsules.folder`, `segments.dir`, a
+    source's `password_file`, and `mqtt` but for its password; of that, and of a source's `url`, only the variables are
+    looked up. The document need not be valid: a value of another form than expected is left to the code that checks it.
 
     Args:
         refuse: called with the path of a text that names an unset variable, and the message.
@@ -91,6 +91,10 @@ def expand_document(
             # Refused here if a variable is not set, and expanded in the source's process: a password that is in a
             # variable is in no plan, and so in nothing that is printed of one.
             expand(source.get("url"), ("sources", index, "url"))
+    broker = data.get("mqtt")
+    expand_fields(broker, ("mqtt",), ("host", "user", "password_file", "tls"))
+    if isinstance(broker, dict):
+        expand(broker.get("password"), ("mqtt", "password"))  # as a camera's: only looked up
     stages = data.get("stages")
     for index, stage in enumerate(stages if isinstance(stages, list) else ()):
         expand_fields(stage, ("stages", index), ("use", "env", "with"))

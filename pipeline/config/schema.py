@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from pipeline.config.exporter import MetricsConfig
+from pipeline.config.mqtt import MqttConfig
 from pipeline.config.node import Node, Port
 from pipeline.config.quantities import parse_bytes
 from pipeline.config.sources import SourceConfig
@@ -36,6 +37,7 @@ __all__ = [
     "IngressConfig",
     "InputConfig",
     "MetricsConfig",
+    "MqttConfig",
     "PipelineConfig",
     "QueueConfig",
     "RestartConfig",
@@ -427,6 +429,9 @@ class PipelineConfig(Node):
     )
     sources: Annotated[tuple[SourceConfig, ...], Field(strict=False)] = Field(
         default=(), description="Cameras whose frames the pipeline's one input takes, while no files are run."
+    )
+    mqtt: MqttConfig | None = Field(
+        default=None, description="A broker to which the cameras of `sources` are published. Default: none."
     )
     outputs: References | None = Field(
         default=None,

@@ -235,11 +235,16 @@ class _SourceClient(Client):
     _follows = False
 
 
-def _observers(plan: Plan, stack: ExitStack) -> tuple[Observer, ...]:
+def _observers(plan: Plan, camera: CameraPlan, run_dir: Path, stack: ExitStack) -> tuple[Observer, ...]:
     """What is told of this camera; the stack closes it."""
     observers: list[Observer] = []
     if plan.camera_output:
         observers.append(JsonLines(os.open(plan.camera_output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)))
+    if plan.mqtt is not None:
+        # Here: it needs paho-mqtt.
+        from pipeline.mqtt.publisher import publisher_of
+
+        observers.append(publisher_of(plan, plan.mqtt, camera.name, run_dir, tell))
     for observer in observers:
         stack.callback(observer.close)
     return tuple(observers)
@@ -281,7 +286,7 @@ def main() -> None:
     reading = Reading(camera, len(plan.stages), target, lambda text: tell("warning", text))
     reading.start()
     with ExitStack() as stack:
-        _serve(plan, camera, boot_.run_dir, reading, _observers(plan, stack))
+        _serve(plan, camera, boot_.run_dir, reading, _observers(plan, camera, boot_.run_dir, stack))
     tell("info", summary_of(reading))
     sys.exit(DONE_WITH_FAILURES if reading.broken or reading.counts.failed else 0)
 

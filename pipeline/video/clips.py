@@ -23,9 +23,9 @@ from typing import Any
 
 import av
 from numpy.typing import NDArray
-from PIL import Image
 
-from pipeline.video.open_events import OpenEvents
+from pipeline.video.jpeg import jpeg_of
+from pipeline.video.open_events import OpenEvents, best_shown
 from pipeline.video.packets import Packet
 from pipeline.video.recording import Begin, Close, Instruction, Recording, RecordOptions, Stored, expired
 
@@ -33,7 +33,6 @@ __all__ = ["Clip", "Recorder", "file_name", "write_snapshot"]
 
 _PART = ".part"
 _KINDS = (".mp4", ".json", ".jpg")
-_QUALITY = 85
 
 #: A fragment for each group of pictures, the header before all of them.
 _FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
@@ -170,10 +169,7 @@ class Recorder:
         with self._lock:
             events = self._events.take(document)
             self._act(self._recording.events(events, now), now)
-        # By both: the numbers of another stream begin anew.
-        this = document["sequence"], document["time"]
-        best = [one["id"] for one in events if one["best"] and (one["best"]["sequence"], one["best"]["time"]) == this]
-        if best:
+        if best := best_shown(events, document):
             self._snapshots(best, pixels())
 
     def _snapshots(self, events: Iterable[str], pixels: NDArray[Any]) -> None:
@@ -254,7 +250,7 @@ def write_snapshot(path: Path, pixels: NDArray[Any]) -> None:
     """
     part = path.with_name(f".{path.name}{_PART}")
     with open(part, "wb", opener=_private) as file:
-        Image.fromarray(pixels).save(file, "JPEG", quality=_QUALITY)
+        file.write(jpeg_of(pixels))
     part.replace(path)
 
 
