@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
-    "ANALYZER", "FRIGATE", "KSERVE", "MLSERVER", "MOSEC", "TRITON", "TRITON_CLIENT", "MissingEnvironment",
-    "UnreachableSource", "python_of", "required",
+    "ANALYZER", "FRIGATE", "HOME_ASSISTANT", "KSERVE", "MLSERVER", "MOSEC", "MOSQUITTO", "TRITON", "TRITON_CLIENT",
+    "MissingEnvironment", "UnreachableSource", "python_of", "required",
 ]  # fmt: skip
 
 _BUILD = Path(__file__).resolve().parents[2] / "build"
@@ -18,6 +18,8 @@ MOSEC = _BUILD / "mosec"
 MLSERVER = _BUILD / "mlserver"
 KSERVE = _BUILD / "kserve"
 FRIGATE = _BUILD / "frigate"
+MOSQUITTO = _BUILD / "mosquitto"
+HOME_ASSISTANT = _BUILD / "home-assistant"
 
 
 class MissingEnvironment(RuntimeError):

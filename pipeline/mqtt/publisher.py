@@ -98,7 +98,12 @@ class Publisher:
         document = document_in(outputs, self._output)
         age_ms = (time.monotonic_ns() - frame.arrived) / 1e6
         with self._lock:
-            told, best = self._states.answered(document, age_ms, time.monotonic())
+            try:
+                told, best = self._states.answered(document, age_ms, time.monotonic())
+            except (KeyError, TypeError) as error:
+                # Of a stage of the user's, in the place of Track.
+                why = f"its tracks and events have not the fields of docs/edge-events.md: {error!r}"
+                raise ValueError(why) from None
             self._put(told)
         if best:
             width, height = frame.picture.size

@@ -155,7 +155,9 @@ class States:
         return Publication(self._topics.events, json.dumps(told), retain=False)
 
     def _diagnostics(self, counts: CameraCounts, now: float, clock: float) -> Publication | None:
-        if self._said is not None and counts.state == self._said[1] and now - self._said[0] < DIAGNOSTICS_S:
+        # Before there is a rate, it is waited for less.
+        pause_s = _LEAST_S if self._fps is None else DIAGNOSTICS_S
+        if self._said is not None and counts.state == self._said[1] and now - self._said[0] < pause_s:
             return None
         self._said = now, counts.state
         if self._base is None:
