@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from pipeline.config.exporter import MetricsConfig
-from pipeline.config.mqtt import MqttConfig
+from pipeline.config.mqtt import MqttConfig, MqttTlsConfig
 from pipeline.config.node import Node, Port
 from pipeline.config.quantities import parse_bytes
 from pipeline.config.sources import SourceConfig
@@ -38,6 +38,7 @@ __all__ = [
     "InputConfig",
     "MetricsConfig",
     "MqttConfig",
+    "MqttTlsConfig",
     "PipelineConfig",
     "QueueConfig",
     "RestartConfig",

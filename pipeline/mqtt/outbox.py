@@ -88,6 +88,11 @@ class Outbox:
         self._shorten()
 
     @property
+    def events(self) -> int:
+        """Events that wait."""
+        return len(self._events)
+
+    @property
     def empty(self) -> bool:
         """Whether the broker has been told all."""
         return not (self._waiting or self._events or self._on_the_way)

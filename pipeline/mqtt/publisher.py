@@ -91,6 +91,12 @@ class Publisher:
         self._thread = threading.Thread(target=self._run, name=f"mqtt {camera}", daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Events that wait for the broker, and those that were dropped since too many did."""
+        with self._lock:
+            return self._outbox.events, self._outbox.dropped
+
     # -- in the source's thread -------------------------------------------------------------------
 
     def answered(self, camera: str, frame: Frame, outputs: Mapping[str, Any]) -> None:
@@ -257,8 +263,7 @@ class Publisher:
 
     def _say_drops(self, now: float) -> None:
         at, said = self._said_drops
-        with self._lock:
-            dropped = self._outbox.dropped
+        _, dropped = self.waiting
         if dropped > said and now - at >= _DROPS_S:
             self._said_drops = now, dropped
             self._say("warning", f"{dropped} events were dropped, the eldest: the MQTT broker has not taken them")

@@ -169,7 +169,8 @@ class Recorder:
         with self._lock:
             events = self._events.take(document)
             self._act(self._recording.events(events, now), now)
-        if best := best_shown(events, document):
+        best = [one["id"] for one in best_shown(events, document)]
+        if best:
             self._snapshots(best, pixels())
 
     def _snapshots(self, events: Iterable[str], pixels: NDArray[Any]) -> None:

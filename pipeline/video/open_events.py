@@ -63,8 +63,8 @@ class OpenEvents:
         return {**event, "state": "end", "end": end, "duration": round(end - event["start"], 3), "reason": "stream"}
 
 
-def best_shown(events: Iterable[Event], document: Mapping[str, Any]) -> list[str]:
-    """The ids of those of these events whose thing no frame has shown better than that of the document."""
+def best_shown(events: Iterable[Event], document: Mapping[str, Any]) -> list[Event]:
+    """Those of these events whose thing no frame has shown better than that of the document."""
     # By both: the numbers of another stream begin anew.
     this = document["sequence"], document["time"]
-    return [one["id"] for one in events if one["best"] and (one["best"]["sequence"], one["best"]["time"]) == this]
+    return [one for one in events if one["best"] and (one["best"]["sequence"], one["best"]["time"]) == this]
