@@ -2,7 +2,7 @@
 
     the source's thread ──answered, failed, reported──▶ States ──▶ Outbox ──▶ this one's thread ──▶ Connection
 
-The source only leaves what is to be told, and never waits for the broker: whether it is away, slow, or refuses us.
+The source only leaves what it has to tell, and never waits for the broker: whether it is away, slow, or refuses us.
 """
 
 from __future__ import annotations

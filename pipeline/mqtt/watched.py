@@ -1,4 +1,4 @@
-"""Watched: which kinds of things and which zones of a camera there are to be told of. Pure.
+"""Watched: which kinds of things and which zones of a camera are told of. Pure.
 
 The options of `stages.video.track:Track` say it, if it names the kinds that count, and so it is known before the first
 frame. Otherwise a kind of thing is known once it has been seen, or was announced before: the broker keeps that.

@@ -35,19 +35,19 @@ def test_over_tls_the_broker_must_have_a_certificate_of_the_root(folder: Path) -
             cwd=folder, check=True, capture_output=True,
         )  # fmt: skip
     pair = folder / "right.pem", folder / "right.key"
-    with Mosquitto(folder, "home", "secret", tls=pair) as broker:
-        with listening(broker.port, "home", "secret", ca=pair[0]) as told:
-            login = {"port": broker.port, "user": "home", "password_file": "password"}
-            (folder / "password").write_text("secret")
-            with running(config_of(folder, {**login, "tls": {"ca": "wrong.pem"}}, names=("door",))) as pipeline:
-                until(lambda: "nothing is published" in pipeline.log())
-                assert "cannot agree on TLS" in pipeline.log()
-                assert "check mqtt.tls" in pipeline.log()
-                assert told.topics() == set()
-                pipeline.stop()
-            with running(config_of(folder, {**login, "tls": {"ca": "right.pem"}}, names=("door",))) as pipeline:
-                until(lambda: told.text("trtlab/door/watching") == "online")
-                assert pipeline.stop() == 0
+    broker = Mosquitto(folder, "home", "secret", tls=pair)
+    (folder / "password").write_text("secret")
+    login = {"port": broker.port, "user": "home", "password_file": "password"}
+    with broker, listening(broker.port, "home", "secret", ca=pair[0]) as told:
+        with running(config_of(folder, {**login, "tls": {"ca": "wrong.pem"}}, names=("door",))) as pipeline:
+            until(lambda: "nothing is published" in pipeline.log())
+            assert "cannot agree on TLS" in pipeline.log()
+            assert "check mqtt.tls" in pipeline.log()
+            assert told.topics() == set()
+            pipeline.stop()
+        with running(config_of(folder, {**login, "tls": {"ca": "right.pem"}}, names=("door",))) as pipeline:
+            until(lambda: told.text("trtlab/door/watching") == "online")
+            assert pipeline.stop() == 0
 
 
 def test_the_switch_is_obeyed_and_an_old_command_is_not(folder: Path) -> None:

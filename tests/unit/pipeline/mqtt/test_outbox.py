@@ -15,7 +15,7 @@ def event(number: int) -> Publication:
 
 
 def taken(outbox: Outbox) -> list[Publication]:
-    """All that is to be sent; the broker has it at once."""
+    """All that it has to send; the broker has it at once."""
     found = []
     while (one := outbox.take()) is not None:
         found.append(one)
