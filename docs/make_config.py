@@ -36,8 +36,8 @@ after `pipeline schema --output pipeline.schema.json`.
 * Relative paths are relative to the folder in which the file was named. If that is a link, as in a ConfigMap that
   Kubernetes mounts, it is the link's own folder.
 * In `use`, `with`, `env`, `run.inputs`, `canary.input`, `capsules.folder`, `segments.dir` and `mqtt`, `~/` at the start
-  of a text becomes the home folder, `${NAME}` is replaced by that environment variable, and so is `$NAME` if it is the first
-  part of a path. `${NAME:-default}` has a default if the variable is unset or empty; an unset variable without a
+  of a text becomes the home folder, `${NAME}` is replaced by that environment variable, and so is `$NAME` if it is the
+  first part of a path. `${NAME:-default}` has a default if the variable is unset or empty; an unset variable without a
   default is refused; `$${NAME}` stands for `${NAME}` itself. These are the variables of the process `pipeline`, not
   those that a stage's `env` sets. In a source's `url` only `${NAME}` and `${NAME:-default}` are, in `mqtt.password`
   only `${NAME}`, and by the source's process alone: the value is in no plan, status or log ([edge.md](edge.md)).

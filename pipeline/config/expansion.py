@@ -93,8 +93,13 @@ def expand_document(
             expand(source.get("url"), ("sources", index, "url"))
     broker = data.get("mqtt")
     expand_fields(broker, ("mqtt",), ("host", "user", "password_file", "tls"))
-    if isinstance(broker, dict):
-        expand(broker.get("password"), ("mqtt", "password"))  # as a camera's: only looked up
+    if isinstance(broker, dict) and isinstance(password := broker.get("password"), str):
+        # As a camera's, only looked up; and without a default, which would be a password in the file.
+        try:
+            expand_text(password, environment)
+        except KeyError as error:
+            why = f"the environment variable {error.args[0]} is not set; set it, or name a password_file"
+            refuse(("mqtt", "password"), why)
     stages = data.get("stages")
     for index, stage in enumerate(stages if isinstance(stages, list) else ()):
         expand_fields(stage, ("stages", index), ("use", "env", "with"))

@@ -16,7 +16,7 @@ from tests.faults.load import until
 from tests.integration.brokers import Mosquitto, config_of, listening
 from tests.integration.test_sources import cameras
 
-pytestmark = pytest.mark.foreign
+pytestmark = [pytest.mark.foreign, pytest.mark.timeout(300)]
 
 ChildOf = Callable[[int, str], psutil.Process | None]
 
