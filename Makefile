@@ -92,13 +92,14 @@ KSERVE        := build/kserve
 SCHEMATHESIS  := build/schemathesis
 BROWSER       := build/browser
 RTSP_SERVER   := build/rtsp-server
+GRAFANA_SDK   := build/grafana-sdk
 PEERS         := build/peers
 FRIGATE       := build/frigate
 FRIGATE_COMMIT := e3fa70189324e5eb3b1dba756c153f6696f457de
 MOSQUITTO     := build/mosquitto
 HOME_ASSISTANT := build/home-assistant
 FOREIGN       := $(TRITON) $(TRITON_CLIENT) $(ANALYZER) $(MOSEC) $(MLSERVER) $(KSERVE) $(SCHEMATHESIS) $(BROWSER) \
-	$(RTSP_SERVER) $(FRIGATE) $(MOSQUITTO) $(HOME_ASSISTANT)
+	$(RTSP_SERVER) $(FRIGATE) $(GRAFANA_SDK) $(MOSQUITTO) $(HOME_ASSISTANT)
 PYTHON_3_11    = $(shell for python in python3.11 python3 $(VENV)/bin/python; do \
 	"$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
 	&& { command -v "$$python"; break; }; done)
@@ -237,6 +238,11 @@ $(SCHEMATHESIS)/.there: | $(VENV)/bin/python
 # Serves the files of a folder over RTSP.
 $(RTSP_SERVER)/.there: | $(VENV)/bin/python
 	@$(PIP) --target $(RTSP_SERVER) aio-rtsp-toolkit==0.1.4
+	@touch $@
+
+# Grafana's own types of a dashboard. Its epoch is a date, so a bound would say nothing.
+$(GRAFANA_SDK)/.there: | $(VENV)/bin/python
+	@$(PIP) --target $(GRAFANA_SDK) --no-deps grafana-foundation-sdk
 	@touch $@
 
 # A browser of this machine, the distribution's, or playwright's own; and playwright, which drives it.

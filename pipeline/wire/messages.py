@@ -4,7 +4,8 @@
     scheduler ──Welcome, Refused, Answers, Status, Story, Observed, Gone──▶ client
     worker ──Ready, Notices, Fenced, WorkerReport──▶ scheduler
     scheduler ──Orders, Fences, PeerGone, Retire──▶ worker ──Orders──▶ worker
-    supervisor ──WorkerGone, StageBroken, Kept, Retire, Drain, Stop──▶ scheduler ──Ready, Keep, Drained──▶ supervisor
+    supervisor ──WorkerGone, StageBroken, Kept, Retire, SupervisorReport, Drain, Stop──▶ scheduler
+    scheduler ──Ready, Keep, Drained──▶ supervisor
     supervisor ──Reset, Stop──▶ worker ──Ready, Failed──▶ supervisor
     `pipeline reload` ──Reload──▶ supervisor ──ReloadStep──▶ `pipeline reload`
     supervisor ──HandOver, Interrupted──▶ supervisor of a later version ──ReloadStep──▶ supervisor
@@ -58,7 +59,8 @@ __all__ = [
     "Fences", "Gone", "HandOver", "Hello", "Hop", "Interface", "Interrupted", "Keep", "Kept", "Known", "Loan",
     "Message", "Milestone", "Notice", "Notices", "Observe", "Observed", "Order", "Orders", "Passed", "PeerGone",
     "PoolAddress", "Ready", "Refused", "Reload", "ReloadStep", "Reset", "Retire", "SlotRef", "StageBroken", "Status",
-    "Step", "Stop", "Story", "Submission", "Submit", "Trace", "Welcome", "WorkerGone", "WorkerReport",
+    "Step", "Stop", "Story", "Submission", "Submit", "SupervisorReport", "Trace", "Welcome", "WorkerGone",
+    "WorkerReport",
 ]  # fmt: skip
 
 PROTOCOL = 9
@@ -413,6 +415,13 @@ class Kept(Message, frozen=True, tag=_tag(49)):
     request: int
     path: str
     """The capsule; empty if none was written."""
+
+
+class SupervisorReport(Message, frozen=True, tag=_tag(54)):
+    """What the supervisor has counted since it started, now and then, if there is anything."""
+
+    lost_lines: int
+    """Of the log, which could not be written."""
 
 
 class Stop(Message, frozen=True, tag=_tag(46)):
