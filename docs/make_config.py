@@ -35,12 +35,12 @@ after `pipeline schema --output pipeline.schema.json`.
   refer to.
 * Relative paths are relative to the folder in which the file was named. If that is a link, as in a ConfigMap that
   Kubernetes mounts, it is the link's own folder.
-* In `use`, `with`, `env`, `run.inputs`, `canary.input`, `capsules.folder` and `segments.dir`, `~/` at the start of a
-  text becomes the home folder, `${NAME}` is replaced by that environment variable, and so is `$NAME` if it is the first
-  part of a path. `${NAME:-default}` has a default if the variable is unset or empty; an unset variable without a
+* In `use`, `with`, `env`, `run.inputs`, `canary.input`, `capsules.folder`, `segments.dir` and `mqtt`, `~/` at the start
+  of a text becomes the home folder, `${NAME}` is replaced by that environment variable, and so is `$NAME` if it is the
+  first part of a path. `${NAME:-default}` has a default if the variable is unset or empty; an unset variable without a
   default is refused; `$${NAME}` stands for `${NAME}` itself. These are the variables of the process `pipeline`, not
-  those that a stage's `env` sets. In a source's `url` only `${NAME}` and `${NAME:-default}` are, and by its process
-  alone: the value is in no plan, status or log ([edge.md](edge.md)).
+  those that a stage's `env` sets. In a source's `url` only `${NAME}` and `${NAME:-default}` are, in `mqtt.password`
+  only `${NAME}`, and by the source's process alone: the value is in no plan, status or log ([edge.md](edge.md)).
 * Bytes are numbers, or texts such as `"608KiB"` (powers of 1024) and `"10MB"` (powers of 1000).
 * `--set NAME=VALUE` changes a value from the command line: `--set drain_s=1`, and after a stage's name its fields or
   its options: `--set inference.batch.max_size=16`, `--set postprocess.k=1`.

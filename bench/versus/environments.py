@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
-    "ANALYZER", "ENVOY", "FRIGATE", "KSERVE", "KUBERNETES", "MLSERVER", "MOSEC", "TRITON", "TRITON_CLIENT",
+    "ANALYZER", "ENVOY", "FRIGATE", "HOME_ASSISTANT", "KSERVE", "KUBERNETES", "MLSERVER", "MOSEC", "MOSQUITTO",
+    "TRITON", "TRITON_CLIENT",
     "MissingEnvironment", "UnreachableSource", "python_of", "required",
 ]  # fmt: skip
 
@@ -20,6 +21,8 @@ KSERVE = _BUILD / "kserve"
 FRIGATE = _BUILD / "frigate"
 ENVOY = _BUILD / "envoy"
 KUBERNETES = _BUILD / "kubernetes"
+MOSQUITTO = _BUILD / "mosquitto"
+HOME_ASSISTANT = _BUILD / "home-assistant"
 
 
 class MissingEnvironment(RuntimeError):

@@ -28,6 +28,7 @@ from pipeline.feeding.paths import STDIN, STDOUT, expand, is_same_file, relative
 from pipeline.lifeline import StarterWatch
 from pipeline.logs.log import OperatorLog
 from pipeline.models.pull import pull
+from pipeline.prepare.broker import refuse_broker
 from pipeline.prepare.cameras import refuse_cameras
 from pipeline.prepare.preparation import Preparation, prepare_loaded
 from pipeline.sd_notify import NotifySocket
@@ -204,6 +205,7 @@ def run_in_processes(
     plan = prepared.plan
     if serve:
         refuse_cameras(plan)
+        refuse_broker(plan)
     if cameras:
         plan = replace(plan, ends_with_cameras=True, camera_output=_made(output))
     _warn(prepared, log)

@@ -54,8 +54,9 @@ def expand_document(
     """Expand the files and options of a document in place.
 
     These are a stage's `use`, `env` and `with`, `run.inputs`, `canary.input`, `capsules.folder`, `segments.dir`,
-    `record.dir` and a source's `password_file`; of its `url` only the variables are looked up. The document need not
-    be valid: a value of another form than expected is left to the code that checks it.
+    `record.dir`, a source's `password_file`, and `mqtt` but for its password; of that, and of a source's `url`, only
+    the variables are looked up. The document need not be valid: a value of another form than expected is left to the
+    code that checks it.
 
     Args:
         refuse: called with the path of a text that names an unset variable, and the message.
@@ -91,6 +92,15 @@ def expand_document(
             # Refused here if a variable is not set, and expanded in the source's process: a password that is in a
             # variable is in no plan, and so in nothing that is printed of one.
             expand(source.get("url"), ("sources", index, "url"))
+    broker = data.get("mqtt")
+    expand_fields(broker, ("mqtt",), ("host", "user", "password_file", "tls"))
+    if isinstance(broker, dict) and isinstance(password := broker.get("password"), str):
+        # As a camera's, only looked up; and without a default, which would be a password in the file.
+        try:
+            expand_text(password, environment)
+        except KeyError as error:
+            why = f"the environment variable {error.args[0]} is not set; set it, or name a password_file"
+            refuse(("mqtt", "password"), why)
     stages = data.get("stages")
     for index, stage in enumerate(stages if isinstance(stages, list) else ()):
         expand_fields(stage, ("stages", index), ("use", "env", "with"))

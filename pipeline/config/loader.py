@@ -152,6 +152,8 @@ _EXPECTED = {
 def _translate(error: ErrorDetails, findings: Findings) -> None:
     path: NodePath = tuple(part for part in error["loc"] if part not in (LIST_TAG, MAPPING_TAG, WORD_TAG))
     kind, found, context = error["type"], error["input"], error.get("ctx", {})
+    if path[-1:] == ("password",):
+        found = _Hidden()
     if kind == "extra_forbidden":
         hint = did_you_mean(str(path[-1]), _names_at(path[:-1]))
         findings.add(path, f"unknown field{hint}", at_key=True)
@@ -175,6 +177,13 @@ def _translate(error: ErrorDetails, findings: Findings) -> None:
     else:
         message = error["msg"]
         findings.add(path, f"{message[:1].lower()}{message[1:]}, found {_shown(found)}")
+
+
+class _Hidden:
+    """In place of a value that may be a password, such as one of digits alone."""
+
+    def __repr__(self) -> str:
+        return "something else"
 
 
 def _shown(value: Any) -> str:

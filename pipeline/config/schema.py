@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from pipeline.config.exporter import MetricsConfig
+from pipeline.config.mqtt import MqttConfig, MqttTlsConfig
 from pipeline.config.node import ByteCount, Node, Port
 from pipeline.config.recording import RecordConfig
 from pipeline.config.sources import SourceConfig
@@ -37,6 +38,8 @@ __all__ = [
     "IngressConfig",
     "InputConfig",
     "MetricsConfig",
+    "MqttConfig",
+    "MqttTlsConfig",
     "PipelineConfig",
     "QueueConfig",
     "RestartConfig",
@@ -432,6 +435,9 @@ class PipelineConfig(Node):
     )
     record: RecordConfig | None = Field(
         default=None, description="Clips and snapshots of what happens at the sources. Default: none."
+    )
+    mqtt: MqttConfig | None = Field(
+        default=None, description="A broker to which the cameras of `sources` are published. Default: none."
     )
     outputs: References | None = Field(
         default=None,

@@ -24,6 +24,7 @@ __all__ = [
     "Edge",
     "Field",
     "MetricsPlan",
+    "MqttPlan",
     "Plan",
     "PoolPlan",
     "Post",
@@ -283,6 +284,27 @@ class CameraPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class MqttPlan:
+    """The broker to which the cameras are published. What the fields mean is in `pipeline.config.mqtt`."""
+
+    host: str
+    port: int = 1883
+    user: str = ""
+    """Empty: no login."""
+    password: str = ""
+    """As it was written: `${NAME}`, which is replaced in the source's process only; or empty."""
+    password_file: str = ""
+    tls: bool = False
+    ca: str = ""
+    """Empty, though there is TLS: the system's roots."""
+    certificate: str = ""
+    key: str = ""
+    topic: str = "trtlab"
+    discovery: str = "homeassistant"
+    snapshots: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A whole pipeline."""
 
@@ -333,6 +355,7 @@ class Plan:
     """Why not more; for a person."""
     cameras: tuple[CameraPlan, ...] = ()
     """Those whose frames it takes while no files are run."""
+    mqtt: MqttPlan | None = None
     ends_with_cameras: bool = False
     """The run ends once all of its cameras have ended; otherwise it goes on to serve clients."""
     camera_output: str = ""

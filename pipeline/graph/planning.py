@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.config.findings import Findings
 from pipeline.config.loader import LoadedConfig
 from pipeline.config.schema import PipelineConfig, SegmentsConfig, StageConfig, hosts_of
+from pipeline.graph.broker import broker_of
 from pipeline.graph.cameras import cameras_of, in_flight_of
 from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.description import StageDescription
@@ -85,6 +86,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         capsules=CapsulePlan(**config.capsules.model_dump()),
         max_batch_size=_max_batch_size(config),
         cameras=cameras,
+        mqtt=broker_of(config.mqtt, config.sources, findings),
         in_parts=in_parts,
         rows=rows.most,
         why_rows=rows.why,

@@ -252,6 +252,11 @@ def _observers(
 
         tap = recorder = recorder_of(camera, Path(plan.base_dir), lambda text: tell("warning", text))
         observers.append(Recordings(recorder, live=camera.drop != "never"))
+    if plan.mqtt is not None:
+        # Here: it needs paho-mqtt.
+        from pipeline.mqtt.publisher import publisher_of
+
+        observers.append(publisher_of(plan, plan.mqtt, camera.name, run_dir, tell))
     for observer in observers:
         stack.callback(observer.close)
     return tuple(observers), tap

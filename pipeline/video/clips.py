@@ -25,9 +25,9 @@ from typing import Any
 
 import av
 from numpy.typing import NDArray
-from PIL import Image
 
-from pipeline.video.open_events import OpenEvents
+from pipeline.video.jpeg import jpeg_of
+from pipeline.video.open_events import OpenEvents, best_shown
 from pipeline.video.packets import Packet
 from pipeline.video.recording import Begin, Close, Instruction, Recording, RecordOptions, Stored, expired
 
@@ -35,7 +35,6 @@ __all__ = ["Clip", "Recorder", "file_name", "write_snapshot"]
 
 _PART = ".part"
 _KINDS = (".mp4", ".json", ".jpg")
-_QUALITY = 85
 _SAY_S = 60.0
 
 #: A fragment for each group of pictures, the header before all of them.
@@ -185,14 +184,10 @@ class Recorder:
         with self._lock:
             events = self._events.take(document)
             self._act(self._recording.events(events, now), now)
-        # By both: the numbers of another stream begin anew.
-        this = document["sequence"], document["time"]
         best = [
             one["id"]
-            for one in events
-            if one["best"]
-            and (one["best"]["sequence"], one["best"]["time"]) == this
-            and (self._rules is None or one["rule"] in self._rules)
+            for one in best_shown(events, document)
+            if self._rules is None or one["rule"] in self._rules
         ]
         if best:
             self._snapshots(best, pixels())
@@ -303,7 +298,7 @@ def write_snapshot(path: Path, pixels: NDArray[Any]) -> None:
     """
     part = path.with_name(f".{path.name}{_PART}")
     with open(part, "wb", opener=_private) as file:
-        Image.fromarray(pixels).save(file, "JPEG", quality=_QUALITY)
+        file.write(jpeg_of(pixels))
     part.replace(path)
 
 

@@ -7,10 +7,10 @@ here, where each one that has begun ends once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["OpenEvents"]
+__all__ = ["OpenEvents", "best_shown"]
 
 Event = Mapping[str, Any]
 
@@ -61,3 +61,10 @@ class OpenEvents:
     def _ended(self, event: Event) -> Event:
         end = max(self._time, event["start"])
         return {**event, "state": "end", "end": end, "duration": round(end - event["start"], 3), "reason": "stream"}
+
+
+def best_shown(events: Iterable[Event], document: Mapping[str, Any]) -> list[Event]:
+    """Those of these events whose thing no frame has shown better than that of the document."""
+    # By both: the numbers of another stream begin anew.
+    this = document["sequence"], document["time"]
+    return [one for one in events if one["best"] and (one["best"]["sequence"], one["best"]["time"]) == this]

@@ -18,6 +18,7 @@ BROUGHT = {
     "grpc": "grpcio: only with the extra serve",
     "starlette": "only with the extra serve",
     "av": "only with the extra video",
+    "paho": "paho-mqtt: only with the extra mqtt",
     "h11": "only with the extra serve",
     "uvicorn": "only with the extra serve",
     "onnx": "only to convert a model when it is pulled, where pip fetches it, and for pipeline build --uint8",

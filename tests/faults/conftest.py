@@ -13,6 +13,7 @@ import yaml
 
 from tests.faults.callers import Caller
 from tests.faults.versions import Versions
+from tests.foreign.conftest import environment  # noqa: F401 - a fixture
 from tests.links import LINK
 
 HERE = Path(__file__).parent

@@ -61,6 +61,7 @@ def test_only_paths_and_options_of_a_document_are_expanded() -> None:
         "stages": [{"name": "${MODELS}", "use": "${MODELS}/a.py:A", "with": {"list": ["~/a", 3, None, {"b": "~"}]}}],
         "run": {"inputs": ["~/*.jpg", "${NONE}"], "files": ["${MODELS}"]},
         "sources": [{"url": "rtsp://a:${MODELS}@h/", "password_file": "~/p"}, {"url": "${NONE}"}],
+        "mqtt": {"host": "${MODELS}", "password": "${MODELS}", "tls": {"ca": "~/ca"}},
     }
     expand_document(data, ENVIRONMENT, lambda path, message: found.append((path, message)))
     assert data == {
@@ -71,8 +72,17 @@ def test_only_paths_and_options_of_a_document_are_expanded() -> None:
         "run": {"inputs": ["/home/me/*.jpg", "${NONE}"], "files": ["${MODELS}"]},
         # A camera's URL stays as it is written: a password is in the environment of its source alone.
         "sources": [{"url": "rtsp://a:${MODELS}@h/", "password_file": "/home/me/p"}, {"url": "${NONE}"}],
+        "mqtt": {"host": "/models", "password": "${MODELS}", "tls": {"ca": "/home/me/ca"}},
     }
     assert sorted(path for path, _ in found) == [("run", "inputs", 1), ("sources", 1, "url")]
+
+
+def test_a_variable_of_the_broker_s_password_that_is_unset_is_refused_and_no_default_is_proposed() -> None:
+    found: list[tuple[NodePath, str]] = []
+    expand_document({"mqtt": {"password": "${NONE}"}}, ENVIRONMENT, lambda path, message: found.append((path, message)))
+    ((path, message),) = found
+    assert path == ("mqtt", "password")
+    assert message == "the environment variable NONE is not set; set it, or name a password_file"
 
 
 @pytest.mark.parametrize("data", [{}, {"stages": 3, "run": [], "canary": None, "sources": 5}, {"stages": [3, None], "run": {"inputs": 5}}])

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.video.open_events import OpenEvents
+from pipeline.video.open_events import OpenEvents, best_shown
 
 
 def event(id: str, state: str, rule: str = "object") -> dict[str, Any]:
@@ -53,3 +53,10 @@ def test_what_begins_in_the_new_stream_goes_on() -> None:
 
 def test_what_has_left_passes_although_it_never_began() -> None:
     assert told(OpenEvents().take(answer(1, 2.0, event("a", "end", "leave"), event("b", "end")))) == [("a", "end")]
+
+
+def test_a_frame_shows_those_best_whose_best_picture_is_it_and_of_another_stream_none() -> None:
+    best = {"sequence": 3, "time": 9.0}
+    events = [{"id": "a", "best": best}, {"id": "b", "best": None}, {"id": "c", "best": {**best, "time": 1.0}}]
+    assert [one["id"] for one in best_shown(events, {"sequence": 3, "time": 9.0})] == ["a"]
+    assert best_shown(events, {"sequence": 4, "time": 9.0}) == []
