@@ -19,6 +19,7 @@ BROUGHT = {
     "starlette": "only with the extra serve",
     "av": "only with the extra video",
     "paho": "paho-mqtt: only with the extra mqtt",
+    "opentelemetry": "only with the extra tracing",
     "h11": "only with the extra serve",
     "uvicorn": "only with the extra serve",
     "onnx": "only to convert a model when it is pulled, where pip fetches it, and for pipeline build --uint8",

@@ -50,7 +50,7 @@ def image(environment: Callable[[Path], Path]) -> Iterator[Image]:
         folder.chmod(0o755)
         probe = subprocess.run(["unshare", "--mount", "--pid", "--ipc", "--fork", "true"], capture_output=True, text=True, check=False)
         if probe.returncode:
-            pytest.skip(f"this kernel lets nobody make namespaces: {probe.stderr.strip()}")
+            pytest.skip(f"this kernel lets no user make namespaces: {probe.stderr.strip()}")
         yield build(DOCKERFILE, folder, wheels=wheels)
 
 

@@ -70,12 +70,12 @@ def running(watchdog_s: float | None = 4.0) -> Notification:
     return notification
 
 
-def test_nobody_is_asked_if_there_is_no_watchdog() -> None:
+def test_the_scheduler_is_not_asked_if_there_is_no_watchdog() -> None:
     notification = running(None)
     assert (notification.look(RUNNING, 200.0), notification.wake_at) == (None, None)
 
 
-def test_nobody_is_asked_before_it_is_ready() -> None:
+def test_the_scheduler_is_not_asked_before_the_run_is_ready() -> None:
     notification = Notification(4.0)
     notification.turn(STARTING, 0.0)
     assert (notification.look(STARTING, 50.0), notification.wake_at) == (None, None)
@@ -102,7 +102,7 @@ def test_a_scheduler_that_hangs_is_not_well_however_long_it_is_asked() -> None:
     assert not any("WATCHDOG=1" in notification.turn(RUNNING, 160.0 + second) for second in range(60))
 
 
-def test_each_answer_counts_once_and_one_that_nobody_asked_for_not_at_all() -> None:
+def test_each_answer_counts_once_and_one_that_was_not_asked_for_not_at_all() -> None:
     notification = running()
     notification.look(RUNNING, 100.0)
     notification.look(RUNNING, 101.0)
