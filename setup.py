@@ -23,8 +23,8 @@ COMPILED = [
     *sorted(glob("pipeline/scheduler/[!_]*.py")),
     *(
         f"pipeline/worker/{name}.py"
-        for name in ("batcher", "candidates", "column_queue", "execution", "filling", "flight", "forwarder", "grouping", "joint",
-            "lean", "onward", "packing", "replica", "unpacking",
+        for name in ("batcher", "candidates", "column_queue", "execution", "filling", "flight", "forwarder", "grouping",
+            "joint", "lean", "onward", "packing", "replica", "unpacking",
         )
     ),
     "pipeline/graph/compiled.py",

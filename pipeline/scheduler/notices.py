@@ -67,8 +67,8 @@ class Noticing:
     def columns(self, number: int, columns: PassedColumns) -> None:
         """A worker has finished steps, side by side: as `passed` for each row.
 
-        What is plain, and neither fenced nor suspected, is settled here, in one loop: what `passed` does for it, without
-        what it does for others.
+        What is plain, and neither fenced nor suspected, is settled here, in one loop: what `passed` does for it,
+        without what it does for others.
         """
         state, traces = self._state, columns.traces
         worker = state.workers.get(number)

@@ -184,7 +184,7 @@ def _joined(columns: Sequence[bytes], parts: Sequence[Columns]) -> bytes:
 
 
 def _traceparents(parts: Sequence[Columns]) -> tuple[str, ...]:
-    if not any([part.traceparents for part in parts]):
+    if not any(part.traceparents for part in parts):
         return ()
     return tuple(chain.from_iterable([part.traceparents or ("",) * len(part) for part in parts]))
 

@@ -205,7 +205,7 @@ class Lean:
             tensors = {column.tensor: column for column in columns.tensors}
             arrived = [arrived[row] for row in order] if len(arrived) > 1 else arrived
         began = self._clock()
-        if columns.deadlines and any([0 < deadline <= began for deadline in longs(columns.deadlines)]):
+        if columns.deadlines and min([each for each in longs(columns.deadlines) if each], default=began + 1) <= began:
             return None
         if not self._are_current(tensors):
             return None

@@ -1,7 +1,7 @@
 """Unpacking: columns as the orders that they stand for. Pure.
 
-Whatever is not common takes the way of single orders: a batch whose stage has raised, a fence among its rows, a row that is
-late. So what columns mean is defined here, by orders, and `pipeline.worker.lean` is only quicker.
+Whatever is not common takes the way of single orders: a batch whose stage has raised, a fence among its rows, a row
+that is late. So what columns mean is defined here, by orders, and `pipeline.worker.lean` is only quicker.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +46,7 @@ def test_batches_have_the_rows_that_they_have_as_single_orders(slots: list[tuple
     lean, general = batcher_of(PLAN, 0), batcher_of(PLAN, 0)
     lean.lean = True
     edges = [0, *sorted(cut for cut in cuts if cut < len(slots)), len(slots)]
-    for start, end in zip(edges, edges[1:]):
+    for start, end in pairwise(edges):
         part = in_slots(slots[start:end], start)
         lean.add_columns(part, start)
         general.add_columns(part, start)
