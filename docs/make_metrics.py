@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.metrics.buckets import LOAD_RATIO, ROWS, SECONDS
-from pipeline.metrics.catalogue import DETECTOR_METRICS, GATEWAY_METRICS, METRICS, PROCESS_METRICS, Metric
+from pipeline.metrics.catalogue import (
+    DETECTOR_METRICS,
+    GATEWAY_METRICS,
+    HOST_METRICS,
+    METRICS,
+    PROCESS_METRICS,
+    Metric,
+)
 
 __all__ = ["render"]
 
@@ -25,7 +32,7 @@ A pipeline tells Prometheus how it is in three ways, with the same names:
 * [`pipeline serve`](serving.md#metrics-and-statistics) answers on its metrics port, for all of its pipelines and for
   itself, with its TLS and its token.
 * `pipeline status NAME --prometheus` prints the metrics of the pipeline once, for a textfile collector; those of
-  processes are not among them.
+  processes and of the machine are not among them.
 
 If the scheduler does not answer within two seconds, as after its death, the answer is 503 with the reason, and
 Prometheus sets `up` to 0; `pipeline serve` leaves that pipeline out. If the port is taken, the log says so, the
@@ -45,10 +52,13 @@ port; in the second in which it changes none has.
   its workers. A request that ran again counts again. What a request waits in the scheduler, before a worker is chosen,
   is in neither: `trtlab_requests_waiting` shows it.
 * **Why are batches small?** `trtlab_batch_rows`, and `trtlab_batches_total` by the reason for which they closed.
-* **What is scarce?** `trtlab_slots_free`, and [copies](design.md) in `trtlab_copied_bytes_total`.
+* **What is scarce?** `trtlab_slots_free`, `trtlab_shm_free_bytes`, memory and power of GPUs, and
+  [copies](design.md) in `trtlab_copied_bytes_total`.
+* **What is wrong?** [The runbook](runbook.md) has, for each fault, the metric and the line of the log that show it.
 
 Workers report a few times a second. Counters and histograms begin at 0 with a scheduler, those of a worker with the
-worker, as `rate()` and `increase()` expect. `deploy/prometheus/rules.yaml` has recording and alert rules.
+worker, as `rate()` and `increase()` expect. `deploy/prometheus/rules.yaml` has recording and alert rules,
+`deploy/grafana/dashboard.json` a dashboard.
 """
 
 _BUCKETS = """\
@@ -80,6 +90,13 @@ def render() -> str:
                 "started do not count. Memory that several processes share counts in each of them. They are missing\n"
                 "if the run is in another PID namespace than the process that tells them, or has no worker.",
                 PROCESS_METRICS,
+            ),
+            *_table(
+                "Of the machine",
+                "They have no label `pipeline`, since several may use the same. Of a container, what it was given.\n"
+                "`gpu` is the GPU's UUID, `model` its name. GPUs are missing without the extra `gpu`, or without a\n"
+                "driver, and each value that NVML does not know of a model.",
+                HOST_METRICS,
             ),
             *_table("Of the gateways", "Sums over all gateways of one `pipeline serve`.", GATEWAY_METRICS),
             *_table(

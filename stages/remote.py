@@ -62,11 +62,12 @@ class Connection(Protocol):
     outputs: tuple[TensorSpec, ...]
     notes: tuple[str, ...]
 
-    def send(self, rows: Sequence[Mapping[str, Array]], deadline: int) -> Sending:
+    def send(self, rows: Sequence[Mapping[str, Array]], deadline: int, traceparents: Sequence[str]) -> Sending:
         """Send rows, whose arrays may change when this returns.
 
         Args:
             deadline: monotonic nanoseconds; 0: none.
+            traceparents: of each row the trace that it is part of; empty: of none.
         """
 
     def why(self) -> str:
@@ -153,7 +154,8 @@ class RemoteInfer:
         rows = [{name: column[row] for name, column in columns.items()} for row in range(len(batch))]
         # That of the row that has most time: the scheduler itself answers the others in time.
         deadlines = [request.deadline for request in batch.requests]
-        return batch, self._connection.send(rows, 0 if 0 in deadlines else _latest(deadlines))
+        traceparents = [request.traceparent for request in batch.requests]
+        return batch, self._connection.send(rows, 0 if 0 in deadlines else _latest(deadlines), traceparents)
 
     def done(self, token: tuple[Batch, Sending]) -> bool:
         batch, sending = token

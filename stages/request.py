@@ -33,6 +33,9 @@ class RequestInfo(NamedTuple):
     """Its number in the stream, which only rises."""
     deadline: int = 0
     """Nanoseconds of `time.monotonic_ns` after which its answer is not wanted; 0: it always is."""
+    traceparent: str = ""
+    """The trace context that a stage hands on to what it calls, as W3C Trace Context writes it: of its own span, if the
+    pipeline exports traces, otherwise as the client gave it; empty: the request is part of no trace."""
 
     @staticmethod
     def parse(label: str) -> RequestInfo:

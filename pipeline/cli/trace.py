@@ -18,7 +18,7 @@ from pipeline.streams import say
 from pipeline.watching.trace_events import trace_of
 from pipeline.wire.records import Ended
 from pipeline.wire.run_dir import LOCK, find_run
-from pipeline.wire.status import PipelineStatus
+from pipeline.wire.status import processes_in
 from shm.owner import Alive, probe
 
 __all__ = ["register"]
@@ -54,12 +54,13 @@ def trace(
         folder = find_run(run)
         before = ask_status(folder)
         kept, lost = _watched(folder, seconds, most)
-        statuses = [before, ask_status(folder)]
+        after = ask_status(folder)
     except Unavailable as error:
         say(f"error: {error}")
         sys.exit(_FAILED)
     about = {"run": folder.name, "requests": len(kept), "missing": lost, "seconds": seconds}
-    document = trace_of(kept, [stage.name for stage in before.stages], _processes(statuses), about)
+    processes = processes_in(before) | processes_in(after)
+    document = trace_of(kept, [stage.name for stage in before.stages], processes, about)
     partial = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         partial.write_text(json.dumps(document))
@@ -92,12 +93,3 @@ def _watched(folder: Path, seconds: float, most: int) -> tuple[list[Ended], int]
             if not found or not found[-1].ended:
                 time.sleep(_ASK_S)
     return kept, lost
-
-
-def _processes(statuses: list[PipelineStatus]) -> dict[int, str]:
-    """The titles of the processes of all workers that were seen, by the numbers of the workers."""
-    found: dict[int, str] = {}
-    for status in statuses:
-        for stage in status.stages:
-            found.update({worker.worker: worker.process for worker in stage.workers})
-    return found

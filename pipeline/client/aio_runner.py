@@ -53,6 +53,7 @@ class AsyncInferRunner(Bindings):
         retries: int = 0,
         block: bool = True,
         name: Any = None,
+        traceparent: str = "",
         **more: Any,
     ) -> Result:
         """The answer to one request, or to a batch of them.
@@ -70,6 +71,7 @@ class AsyncInferRunner(Bindings):
             block: whether to wait for a slot even if `pending` requests do.
             name: what logs and stages call the request, at most 200 characters. If an input is called `name`, and
                 `inputs` does not have it, this is that input.
+            traceparent: the trace that the request is part of, as W3C Trace Context writes it; empty: of none.
 
         Returns:
             The outputs by name. Of a batch, an output is an array with n rows; a "json" output, one with a free
@@ -84,7 +86,9 @@ class AsyncInferRunner(Bindings):
         client = self._client
         await client.ready()
         most = client.interface.rows
-        requests, is_batch = call_of(client.specs, inputs, more, deadline_ms, priority, name, retries, most)
+        requests, is_batch = call_of(
+            client.specs, inputs, more, deadline_ms, priority, name, retries, most, traceparent
+        )
         try:
             futures = client.put(requests, block=block)
             for request, future in zip(requests, futures):
@@ -104,6 +108,7 @@ class AsyncInferRunner(Bindings):
         priority: int = 0,
         retries: int = 0,
         name: Any = None,
+        traceparent: str = "",
     ) -> list[asyncio.Future[Result]]:
         """Send many requests, as many as there are slots for in one message; a future for the answer to each.
 
@@ -118,7 +123,7 @@ class AsyncInferRunner(Bindings):
         """
         client = self._client
         await client.ready()
-        made = many_of(client.specs, requests, deadline_ms, priority, name, retries)
+        made = many_of(client.specs, requests, deadline_ms, priority, name, retries, traceparent)
         for request in made:
             client.keep(request)
         answers = []
@@ -143,6 +148,7 @@ class AsyncInferRunner(Bindings):
         deadline_ms: float | None = None,
         priority: int = 0,
         name: Any = None,
+        traceparent: str = "",
         **more: Any,
     ) -> AsyncParts:
         """The parts of an answer that comes in parts, each a `Result`, as soon as it is there:
@@ -156,7 +162,7 @@ class AsyncInferRunner(Bindings):
 
         async def make() -> Request:
             await client.ready()
-            return parted_of(client.specs, inputs, more, deadline_ms, priority, name)
+            return parted_of(client.specs, inputs, more, deadline_ms, priority, name, traceparent)
 
         return AsyncParts(client, make)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from pipeline.client.batches import requests_of
-from pipeline.client.inputs import arrays_of, given_of, lay_out_arrays, misfit_of
+from pipeline.client.inputs import arrays_of, checked_traceparent, given_of, lay_out_arrays, misfit_of
 from pipeline.client.request import Request
 from pipeline.errors import InvalidRequest
 from pipeline.wire.interface import Interface
@@ -97,6 +97,7 @@ def request_of(
     in_parts: bool = False,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     rows: int = 0,
+    traceparent: object = "",
 ) -> Request:
     """A request of a call's options; see `Request`.
 
@@ -110,10 +111,11 @@ def request_of(
         raise InvalidRequest(why)
     if type(retries) is not int or retries < 0:
         raise InvalidRequest(f"retries: expected how often to send it again, 0 or more, found {retries!r}")
+    trace = checked_traceparent(traceparent)
     deadline = 0 if deadline_ms is None else time.monotonic_ns() + int(deadline_ms * 1e6)
     return Request(
         arrays, specs, deadline=deadline, priority=int(priority), name=short_name(name or ""), retries=retries,
-        in_parts=in_parts, shapes=shapes, rows=rows,
+        in_parts=in_parts, shapes=shapes, rows=rows, traceparent=trace,
     )  # fmt: skip
 
 
@@ -126,6 +128,7 @@ def call_of(
     name: Any,
     retries: int,
     most: int = 1,
+    traceparent: str = "",
 ) -> tuple[list[Request], bool]:
     """The requests of one call of `infer`, and whether they are a batch.
 
@@ -144,7 +147,7 @@ def call_of(
     arrays, is_batch = requests_of(specs, given, most)
     for each in arrays:
         rows = len(next(iter(each.values()))) if is_batch and most > 1 else 0
-        made.append(request_of(specs, each, deadline_ms, priority, name, retries, rows=rows))
+        made.append(request_of(specs, each, deadline_ms, priority, name, retries, rows=rows, traceparent=traceparent))
     return made, is_batch
 
 
@@ -155,6 +158,7 @@ def many_of(
     priority: int,
     name: Any,
     retries: int,
+    traceparent: str = "",
 ) -> list[Request]:
     """The requests of one call of `infer_many`.
 
@@ -174,7 +178,7 @@ def many_of(
             arrays = fitting(specs, given)
         except InvalidRequest as error:
             raise InvalidRequest(f"request {number}: {error}") from None
-        made.append(request_of(specs, arrays, deadline_ms, priority, name, retries))
+        made.append(request_of(specs, arrays, deadline_ms, priority, name, retries, traceparent=traceparent))
     return made
 
 
@@ -185,10 +189,11 @@ def parted_of(
     deadline_ms: float | None,
     priority: int,
     name: Any,
+    traceparent: str = "",
 ) -> Request:
     """The request of one call of `stream`. Args and Raises: as `call_of`."""
     arrays = fitting(specs, given_of(specs, inputs, more))
-    return request_of(specs, arrays, deadline_ms, priority, name, in_parts=True)
+    return request_of(specs, arrays, deadline_ms, priority, name, in_parts=True, traceparent=traceparent)
 
 
 def fitting(specs: Mapping[str, TensorSpec], given: Mapping[str, Any]) -> dict[str, NDArray[Any]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InvalidRequest
+from pipeline.wire import traceparent
 from pipeline.wire.limits import LOWEST_PRIORITY
 from shm.elements import elements_of, fill, stored_shape
 from shm.handle import BYTES, ENCODED, JSON, nbytes_of, numpy_dtype
@@ -20,8 +21,8 @@ from stages.hints import nearest
 from stages.spec import TensorSpec, extents_of
 
 __all__ = [
-    "Layout", "arrays_of", "fill_in", "given_of", "lay_out", "lay_out_arrays", "limit_of", "misfit_of", "stored_shapes",
-    "unchanging", "write",
+    "Layout", "arrays_of", "checked_traceparent", "fill_in", "given_of", "lay_out", "lay_out_arrays", "limit_of",
+    "misfit_of", "stored_shapes", "unchanging", "write",
 ]  # fmt: skip
 
 _LONGEST_S = 1e7
@@ -300,6 +301,19 @@ def misfit_of(deadline_ms: object, priority: object) -> str | None:
     if not whole or not 0 <= priority <= LOWEST_PRIORITY:  # type: ignore[operator]
         return f"priority: expected a priority 0..{LOWEST_PRIORITY}, found {priority!r}"
     return None
+
+
+def checked_traceparent(text: object) -> str:
+    """A trace context that a caller gives.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    if not isinstance(text, str):
+        raise InvalidRequest(f"traceparent: expected a text, found {type(text).__name__}")
+    if (why := traceparent.misfit(text)) is not None:
+        raise InvalidRequest(f"traceparent: {why}")
+    return text
 
 
 def _is_number(value: object) -> TypeGuard[float]:

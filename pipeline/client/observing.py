@@ -54,8 +54,12 @@ class Observer:
         self._seen = 0
         self._asked_at = float("-inf")
 
-    def ask(self) -> None:
-        """Ask what has ended, unless the answer to an earlier question may still come."""
+    def ask(self, spans: tuple[int, ...] = ()) -> None:
+        """Ask what has ended, unless the answer to an earlier question may still come.
+
+        Args:
+            spans: see `Observe`.
+        """
         now = time.monotonic()
         if now - self._asked_at >= _ASK_AGAIN_S:
             if self._asked_at > 0:
@@ -63,7 +67,7 @@ class Observer:
                 self._outbox.close()
                 self._outbox = connect(self._run_dir, SCHEDULER)
             self._asked_at = now
-            self._outbox.send(Observe(self._number, self._seen))
+            self._outbox.send(Observe(self._number, self._seen, spans))
 
     def take(self, timeout_s: float) -> tuple[list[Observed], list[Message]]:
         """What has come within so many seconds, or until something has: answers, each once, and other messages.

@@ -24,6 +24,7 @@ from pipeline.client.request import Request
 from pipeline.client.session import Session
 from pipeline.client.slots import Ask, Grant
 from pipeline.errors import Cancelled, DeadlineExceeded, InvalidRequest, Overloaded, PipelineError, Unavailable
+from pipeline.wire.records import Origin
 from shm.errors import ShmError
 from shm.view import SegmentTable
 
@@ -421,7 +422,8 @@ class Queue:
             self._sent(request, pending)
             return pending
 
-        session.submit(draft, request.deadline, request.priority, request.name, make)
+        origin = Origin(traceparent=request.traceparent)
+        session.submit(draft, request.deadline, request.priority, request.name, make, origin)
         session.flush()
         if not request.retries:
             request.inputs = {}

@@ -51,11 +51,13 @@ class Request:
         shapes: by input name, if the slot is lent to the caller, who writes the inputs; then there are none yet.
         owner: whatever the code around the queue keeps with it, such as a future.
         rows: of a batch that its inputs have, one axis more than their specs, in front; 0: they are none.
+        traceparent: the trace that it is part of (see `pipeline.wire.traceparent`); empty: of none.
     """
 
     __slots__ = (
         "__weakref__", "_error", "deadline", "draft", "in_parts", "inputs", "layout", "name", "number", "owner",
         "parts_told", "pending", "priority", "put_at", "retries", "rows", "segment", "shapes", "specs",
+        "traceparent",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +73,7 @@ class Request:
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         owner: Any = None,
         rows: int = 0,
+        traceparent: str = "",
     ) -> None:
         self.inputs = inputs
         self.specs = specs
@@ -82,6 +85,7 @@ class Request:
         self.shapes = shapes
         self.owner = owner
         self.rows = rows
+        self.traceparent = traceparent
         #: Its slot, while its inputs are being written there by the caller.
         self.draft: Filling | None = None
         #: Where its inputs lie in a slot of a pipeline with these inputs, once that was asked for.

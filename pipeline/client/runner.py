@@ -54,6 +54,7 @@ class InferRunner(Bindings):
         retries: int = 0,
         block: bool = True,
         name: Any = None,
+        traceparent: str = "",
         **more: Any,
     ) -> InferFuture:
         """Send one request, or a batch of them in one message. Returns at once; then the arrays may be changed.
@@ -69,6 +70,7 @@ class InferRunner(Bindings):
             block: if more than `pending` requests would wait for a slot, wait until fewer do.
             name: what logs and stages call the request, at most 200 characters. If an input is called `name`, and
                 `inputs` does not have it, this is that input.
+            traceparent: the trace that the request is part of, as W3C Trace Context writes it; empty: of none.
 
         Returns:
             The future of the outputs by name. Of a batch, an output is an array with n rows; a "json" output, one with
@@ -83,7 +85,9 @@ class InferRunner(Bindings):
         client = self._client
         client.ready()
         most = client.interface.rows
-        requests, is_batch = call_of(client.specs, inputs, more, deadline_ms, priority, name, retries, most)
+        requests, is_batch = call_of(
+            client.specs, inputs, more, deadline_ms, priority, name, retries, most, traceparent
+        )
         if is_batch:
             return client.send_batch(requests, block=block)
         return client.send(requests, block=block)[0]
@@ -97,6 +101,7 @@ class InferRunner(Bindings):
         retries: int = 0,
         block: bool = True,
         name: Any = None,
+        traceparent: str = "",
     ) -> list[InferFuture]:
         """Send many requests, as many as there are slots for in one message; a future for the answer to each.
 
@@ -108,7 +113,8 @@ class InferRunner(Bindings):
         """
         client = self._client
         client.ready()
-        return client.send(many_of(client.specs, requests, deadline_ms, priority, name, retries), block=block)
+        made = many_of(client.specs, requests, deadline_ms, priority, name, retries, traceparent)
+        return client.send(made, block=block)
 
     def stream(
         self,
@@ -118,6 +124,7 @@ class InferRunner(Bindings):
         deadline_ms: float | None = None,
         priority: int = 0,
         name: Any = None,
+        traceparent: str = "",
         **more: Any,
     ) -> Parts:
         """Send one request, and iterate over the parts of its answer, each a `Result`, as soon as it is there:
@@ -129,7 +136,7 @@ class InferRunner(Bindings):
         """
         client = self._client
         client.ready()
-        return Parts(client, parted_of(client.specs, inputs, more, deadline_ms, priority, name))
+        return Parts(client, parted_of(client.specs, inputs, more, deadline_ms, priority, name, traceparent))
 
     def loan(
         self, inputs: Mapping[str, tuple[int, ...]] | None = None, /, *, timeout_s: float | None = None, **shapes: Any

@@ -26,6 +26,7 @@ from pipeline.config.node import Node, Port
 from pipeline.config.quantities import parse_bytes
 from pipeline.config.sources import SourceConfig
 from pipeline.config.tls import TlsConfig
+from pipeline.config.tracing import TracingConfig
 
 __all__ = [
     "ANCHORS",
@@ -45,6 +46,7 @@ __all__ = [
     "SourceConfig",
     "StageConfig",
     "TlsConfig",
+    "TracingConfig",
     "as_references",
     "hosts_of",
 ]
@@ -473,6 +475,7 @@ class PipelineConfig(Node):
     metrics: MetricsConfig | None = Field(
         default=None, description="A port for /metrics. Default: none; `pipeline serve` has one of its own."
     )
+    tracing: TracingConfig | None = Field(default=None, description="Export of traces. Default: none.")
     serve: ServeConfig = Field(default_factory=ServeConfig, description="Defaults of `pipeline serve`.")
     run: RunConfig = Field(default_factory=RunConfig, description="Defaults of `pipeline run`.")
 

@@ -28,6 +28,7 @@ __all__ = [
     "PoolPlan",
     "Post",
     "StagePlan",
+    "TracingPlan",
     "When",
     "WorkerPlan",
     "pool_name",
@@ -223,6 +224,24 @@ class MetricsPlan:
     host: str = "127.0.0.1"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracingPlan:
+    """Where traces are exported, and which."""
+
+    sample: float
+    """The part of the traces that begin here, 0 to 1; of those of callers their context says it."""
+    endpoint: str = ""
+    """URL of the collector; empty: as the variables of OpenTelemetry say."""
+    protocol: str = ""
+    service: str = ""
+    headers_file: str = ""
+    """Path."""
+    queue: int = 8192
+    """Spans that may wait for the collector."""
+    seed: str = ""
+    """Random, of each run: the ids of its spans are made of it (see `pipeline.wire.span_ids`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class CameraPlan:
     """One camera, which a source reads. What the fields mean is in `pipeline.config.sources`."""
@@ -278,6 +297,7 @@ class Plan:
     """Requests that may wait for their first worker; one more is refused. None: the ingress slots bound them."""
     canary: CanaryPlan | None = None
     metrics: MetricsPlan | None = None
+    tracing: TracingPlan | None = None
     capsules: CapsulePlan = CapsulePlan()
     sources: tuple[str, ...] = ()
     """The stages that `outputs` were written with, as in `StagePlan`."""

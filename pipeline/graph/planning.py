@@ -16,7 +16,16 @@ from pipeline.graph.cameras import cameras_of, in_flight_of
 from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.description import StageDescription
 from pipeline.graph.placement import place_workers
-from pipeline.graph.plan import BatchPlan, CanaryPlan, CapsulePlan, MetricsPlan, Plan, StagePlan, WorkerPlan
+from pipeline.graph.plan import (
+    BatchPlan,
+    CanaryPlan,
+    CapsulePlan,
+    MetricsPlan,
+    Plan,
+    StagePlan,
+    TracingPlan,
+    WorkerPlan,
+)
 from pipeline.graph.pools import credits_of, ingress_slots, pools_of
 from pipeline.graph.rows import rows_of
 from pipeline.graph.slots import fields_of
@@ -71,6 +80,7 @@ def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription]
         queue_max=config.queue.max,
         canary=None if config.canary is None else CanaryPlan(_canary_file(loaded), config.canary.every_s),
         metrics=None if config.metrics is None else MetricsPlan(config.metrics.port, config.metrics.host),
+        tracing=_tracing(loaded),
         capsules=CapsulePlan(**config.capsules.model_dump()),
         max_batch_size=_max_batch_size(config),
         cameras=cameras,
@@ -173,3 +183,14 @@ def _max_batch_size(config: PipelineConfig) -> int:
 def _canary_file(loaded: LoadedConfig) -> str:
     assert loaded.config.canary is not None
     return str(loaded.base_dir / loaded.config.canary.input)
+
+
+def _tracing(loaded: LoadedConfig) -> TracingPlan | None:
+    config = loaded.config.tracing
+    if config is None:
+        return None
+    return TracingPlan(
+        sample=config.sample, endpoint=config.endpoint or "", protocol=config.protocol or "",
+        service=config.service or "", queue=config.queue,
+        headers_file="" if config.headers_file is None else str(loaded.base_dir / config.headers_file),
+    )  # fmt: skip

@@ -60,6 +60,16 @@ class OperatorLog:
             ) from error
         self._coloured = self._outlet.is_terminal and "NO_COLOR" not in os.environ
 
+    @property
+    def lost(self) -> int:
+        """Lines that could not be written so far."""
+        return self._outlet.lost
+
+    @property
+    def complaint(self) -> str:
+        """Why nothing can be written to the file now, as stderr was told; "": it can."""
+        return self._outlet.complaint
+
     def __call__(self, level: str, text: str) -> None:
         """This process itself says something."""
         self.take(Entry(level, text, self._process))

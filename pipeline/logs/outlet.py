@@ -46,9 +46,12 @@ class Outlet:
         self._waiting: deque[bytes] = deque()
         self._nbytes = 0
         self._lost = 0
+        #: Lines that could not be written so far.
+        self.lost = 0
+        #: What stderr was told last of the file; "": it can be written.
+        self.complaint = ""
         #: The file ends in a part of a line.
         self._torn = False
-        self._complained = False
         self._fd = _STDERR if path is None else _opened(path)
 
     @property
@@ -65,7 +68,7 @@ class Outlet:
         if self._nbytes + len(text) > self._bound:
             self.flush()
         if self._nbytes + len(text) > self._bound:
-            self._lost += 1
+            self._lose()
             return
         if self._lost:
             text = f"{self._missing(self._lost)}\n".encode() + text
@@ -103,7 +106,7 @@ class Outlet:
             if self._fd < 0 or os.fstat(self._fd).st_nlink == 0:
                 self.reopen()
             if self._fd < 0:
-                self._lost += 1
+                self._lose()
                 return
             before = b"\n" if self._torn else b""
             if self._lost:
@@ -111,16 +114,20 @@ class Outlet:
             # One write: others that add to the file write between lines.
             written = os.write(self._fd, before + text)
         except OSError as error:
-            self._lost += 1
+            self._lose()
             self._complain(error)
             return
         self._torn = written < len(before + text)
         if self._torn:
-            self._lost += 1
+            self._lose()
             self._complain(OSError(0, "no room for a whole line"))
             return
         self._lost = 0
-        self._complained = False
+        self.complaint = ""
+
+    def _lose(self) -> None:
+        self._lost += 1
+        self.lost += 1
 
     def reopen(self) -> None:
         """Close the file and open the one that has its name now, which is made if there is none."""
@@ -136,9 +143,10 @@ class Outlet:
             self._complain(error)
 
     def _complain(self, error: OSError) -> None:
-        if not self._complained:
-            self._complained = True
-            say(f"error: nothing can be written to the log {self._path}: {error.strerror}; the run goes on without it")
+        if not self.complaint:
+            why = f"nothing can be written to the log {self._path}: {error.strerror}"
+            self.complaint = f"{why}; the run goes on without it"
+            say(f"error: {self.complaint}")
 
     def close(self, patience_s: float = 1.0) -> None:
         """Nothing more is written; what waits may take so many seconds. A second call does nothing."""

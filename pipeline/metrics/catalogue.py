@@ -2,6 +2,7 @@
 
     METRICS            of a pipeline          out of its scheduler's status
     PROCESS_METRICS    of a run's processes   out of what the kernel says of them when it is asked
+    HOST_METRICS       of the machine         out of what the kernel and NVML say
     GATEWAY_METRICS    of all gateways        out of their traffic
 
 Counters and histograms count from the start of the scheduler, over all workers, the dead ones included; after a
@@ -17,8 +18,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pipeline.metrics.buckets import LOAD_RATIO, ROWS, SECONDS
+from pipeline.metrics.host import HostUsage
 from pipeline.metrics.processes import ProcessUsage
 from pipeline.metrics.traffic import Traffic
+from pipeline.topology.nvml import GpuUsage
 from pipeline.wire.camera import DROPS, State
 from pipeline.wire.status import (
     CameraStatus,
@@ -30,7 +33,7 @@ from pipeline.wire.status import (
     WorkerStatus,
 )
 
-__all__ = ["DETECTOR_METRICS", "GATEWAY_METRICS", "METRICS", "PROCESS_METRICS", "Metric"]
+__all__ = ["DETECTOR_METRICS", "GATEWAY_METRICS", "HOST_METRICS", "METRICS", "PROCESS_METRICS", "Metric"]
 
 Sample = tuple[tuple[str, ...], "float | HistogramStatus"]
 """Values of the labels, in their order, and the value; a histogram's is its buckets."""
@@ -89,11 +92,22 @@ def _of_cameras(value: Callable[[CameraStatus], float | None]) -> Callable[[Pipe
     )
 
 
+def _held(status: PipelineStatus) -> Iterable[Sample]:
+    yield ("granted",), sum(client.granted for client in status.clients)
+    yield ("borrowed",), sum(client.borrowed for client in status.clients)
+
+
 def _dropped(status: PipelineStatus) -> Iterable[Sample]:
     for camera in status.cameras:
         # All of them, so that a rate is known from the first one on.
         for reason in DROPS:
             yield (camera.name, reason), camera.dropped.get(reason, 0)
+
+
+def _spans(status: PipelineStatus) -> Iterable[Sample]:
+    for name, count in status.counts.items():
+        if name.startswith("spans_"):
+            yield (name.removeprefix("spans_"),), count
 
 
 def _ages(status: PipelineStatus) -> Iterable[Sample]:
@@ -117,6 +131,23 @@ METRICS: tuple[Metric[PipelineStatus], ...] = (
     ),
     Metric("trtlab_clients", "gauge", "Connected clients.", (), lambda s: _counted(len(s.clients))),
     Metric(
+        "trtlab_client_slots", "gauge",
+        "Slots that clients hold: to fill them (granted), or while they read answers (borrowed).", ("held",), _held,
+    ),
+    Metric(
+        "trtlab_client_deaths", "counter", "Clients that ended without a goodbye, as one that is killed does.", (),
+        lambda s: _counted(s.counts.get("client_deaths", 0)),
+    ),
+    Metric(
+        "trtlab_scheduler_refused", "counter", "Frames that the scheduler refused, since they were no messages.", (),
+        lambda s: _counted(s.counts.get("refused_frames", 0)),
+    ),
+    Metric(
+        "trtlab_log_lost_lines", "counter",
+        "Lines of the log that could not be written, as on a full disk, since the supervisor began.", (),
+        lambda s: _counted(s.counts.get("lost_log_lines", 0)),
+    ),
+    Metric(
         "trtlab_answers", "counter", "Answers by code: OK, or the name of an error.", ("code",),
         lambda s: (((code,), count) for code, count in s.answers.items()),
     ),
@@ -127,6 +158,12 @@ METRICS: tuple[Metric[PipelineStatus], ...] = (
     Metric(
         "trtlab_resized", "counter", "Requests that a stage ran again for, with a larger slot.", (),
         lambda s: _counted(s.counts.get("resized", 0)),
+    ),
+    Metric(
+        "trtlab_spans", "counter",
+        "Spans of traces, if the config has `tracing`, by outcome: exported; dropped, as the queue was full; failed, "
+        "since the collector refused them or was away for too long; missed: requests of which no span was made.",
+        ("outcome",), _spans,
     ),
     Metric(
         "trtlab_requests_waiting", "gauge", "Requests that wait for a stage.", ("stage",),
@@ -253,6 +290,39 @@ PROCESS_METRICS: tuple[Metric[Sequence[ProcessUsage]], ...] = (
 """In the order in which they are rendered."""
 
 
+def _known(value: float | None) -> Iterable[Sample]:
+    return [] if value is None else [((), value)]
+
+
+def _of_gpus(value: Callable[[GpuUsage], float | None]) -> Callable[[HostUsage], Iterable[Sample]]:
+    return lambda host: (((gpu.uuid, gpu.name), found) for gpu in host.gpus if (found := value(gpu)) is not None)
+
+
+HOST_METRICS: tuple[Metric[HostUsage], ...] = (
+    Metric("trtlab_shm_bytes", "gauge", "Size of /dev/shm, where segments are.", (), lambda h: _known(h.shm_bytes)),
+    Metric(
+        "trtlab_shm_free_bytes", "gauge", "Bytes of /dev/shm that are free.", (), lambda h: _known(h.shm_free_bytes),
+    ),
+    Metric(
+        "trtlab_gpu_utilization_ratio", "gauge",
+        "The share of the last moments in which something ran on a GPU, of whatever process.", ("gpu", "model"),
+        _of_gpus(lambda g: g.busy),
+    ),
+    Metric(
+        "trtlab_gpu_memory_bytes", "gauge", "Memory of a GPU.", ("gpu", "model"), _of_gpus(lambda g: g.memory_bytes),
+    ),
+    Metric(
+        "trtlab_gpu_memory_used_bytes", "gauge",
+        "Memory of a GPU that is in use, by whatever process, or reserved by its driver.",
+        ("gpu", "model"), _of_gpus(lambda g: g.memory_used_bytes),
+    ),
+    Metric(
+        "trtlab_gpu_power_watts", "gauge", "Power that a GPU draws.", ("gpu", "model"), _of_gpus(lambda g: g.power_w),
+    ),
+)  # fmt: skip
+"""In the order in which they are rendered. They have no label `pipeline`: several may use the same."""
+
+
 def _outcomes(traffic: Traffic) -> Iterable[Sample]:
     for front, outcomes in traffic.requests.items():
         for outcome, count in outcomes.items():
@@ -276,6 +346,7 @@ GATEWAY_METRICS: tuple[Metric[Traffic], ...] = (
         "trtlab_gateway_copied_bytes", "counter", "Bytes that the gateway copied, beside those into slots, by reason.",
         ("reason",), lambda t: (((reason,), nbytes) for reason, nbytes in t.copied.items()),
     ),
+    Metric("trtlab_gateway_deaths", "counter", "Gateways that died.", (), lambda t: [((), t.deaths)]),
 )  # fmt: skip
 """Sums over all gateways, in the order in which they are rendered."""
 

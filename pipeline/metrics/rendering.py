@@ -11,12 +11,20 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
 from pipeline.metrics.buckets import labelled
-from pipeline.metrics.catalogue import DETECTOR_METRICS, GATEWAY_METRICS, METRICS, PROCESS_METRICS, Metric
+from pipeline.metrics.catalogue import (
+    DETECTOR_METRICS,
+    GATEWAY_METRICS,
+    HOST_METRICS,
+    METRICS,
+    PROCESS_METRICS,
+    Metric,
+)
+from pipeline.metrics.host import HostUsage
 from pipeline.metrics.processes import ProcessUsage
 from pipeline.metrics.traffic import Traffic
 from pipeline.wire.status import HistogramStatus, PipelineStatus
 
-__all__ = ["CONTENT_TYPE", "render", "render_frames", "render_processes", "render_traffic"]
+__all__ = ["CONTENT_TYPE", "render", "render_frames", "render_host", "render_processes", "render_traffic"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Of what is rendered."""
@@ -55,6 +63,11 @@ def render_processes(found: Mapping[str, Sequence[ProcessUsage]]) -> str:
         found: pipeline -> its processes.
     """
     return _text(PROCESS_METRICS, "pipeline", [((name,), usages) for name, usages in found.items()])
+
+
+def render_host(usage: HostUsage) -> str:
+    """What the machine has left, as `render` does."""
+    return _text(HOST_METRICS, "", [((), usage)])
 
 
 def render_traffic(traffic: Traffic) -> str:

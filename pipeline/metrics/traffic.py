@@ -68,6 +68,8 @@ class Traffic(msgspec.Struct):
     the answer was made, or there was none; over a stream each message by itself."""
     copied: dict[str, int] = {}
     """Reason -> bytes."""
+    deaths: int = 0
+    """Processes that have ended although they should not."""
 
     def answered(self, front: str, outcome: str) -> None:
         """A request, or a message of a stream, is over."""
@@ -98,4 +100,5 @@ def merged(several: Iterable[Traffic]) -> Traffic:
             sum_of.sum_s += latency.sum_s
         for reason, nbytes in each.copied.items():
             total.copy(reason, nbytes)
+        total.deaths += each.deaths
     return total

@@ -20,6 +20,7 @@ from pipeline.graph.plan import Plan
 from pipeline.graph.planning import make_plan
 from pipeline.graph.spinning import why_no_spinning
 from pipeline.prepare.describing import describe_stages
+from pipeline.prepare.exporting import check_tracing, seeded
 from pipeline.prepare.weights import weights_of
 from pipeline.topology.machine import Machine, read_machine
 from pipeline.topology.memory import free_in
@@ -80,6 +81,9 @@ def prepare_loaded(loaded: LoadedConfig, machine: Machine | None = None) -> Prep
     plan = make_plan(loaded, descriptions, machine)
     findings = loaded.findings()
     check_pictures(loaded.config.run.pictures, plan, findings)
+    if plan.tracing is not None:
+        check_tracing(plan.tracing, findings)
+        plan = seeded(plan)
     findings.refuse()
     if (size := len(plan.to_json())) > _MOST_PLAN_BYTES:
         # Each process of the pipeline is given the whole plan.

@@ -2,8 +2,8 @@
 
     scheduler ──what has ended, when it is asked──▶ access ──lines──▶ supervisor ──▶ stderr, or the log file
 
-It asks some times a second, and goes on only when its lines are written. So if the log is slow, this process waits, and
-the scheduler, which waits for nothing, keeps what it has room for and counts the rest: that number is a line, too.
+It asks for more only when its lines are written (see `watched`). So if the log is slow, this process waits, and the
+scheduler, which waits for nothing, keeps what it has room for and counts the rest: that number is a line, too.
 """
 
 from __future__ import annotations
@@ -12,24 +12,16 @@ import os
 import time
 from functools import partial
 
-from pipeline.client.observing import Observer
 from pipeline.logs.access import access_json, access_text
 from pipeline.logs.entry import RAW_MARK
 from pipeline.logs.forms import time_of
 from pipeline.logs.settings import LogSettings
 from pipeline.logs.telling import tell
 from pipeline.processes.child import Boot, boot
-from pipeline.wire.address import SCHEDULER, Address
-from pipeline.wire.messages import Observed, Stop
-from pipeline.wire.run_dir import lock_path
-from shm.owner import Alive, probe
+from pipeline.processes.watched import watched
+from pipeline.wire.messages import Observed
 
 __all__ = ["lines_of", "main"]
-
-_EVERY_S = 0.1
-_LAST_LOOK_S = 0.5
-#: For the scheduler's last word, once the run ends; the supervisor waits for 5 s.
-_LAST_S = 4.0
 
 
 def lines_of(found: Observed, boot_: Boot, settings: LogSettings, now: float, now_ns: int) -> list[str]:
@@ -63,25 +55,11 @@ def main() -> None:
     """Entry point of the process."""
     boot_ = boot()
     made = partial(lines_of, boot_=boot_, settings=LogSettings(**boot_.extra))
-    stop_at = None
-    with Observer(boot_.run_dir, [Address("access")]) as observer:
-        while stop_at is None or time.monotonic() < stop_at:
-            observer.ask()
-            # Asked first: what it has said is read after it has ended.
-            over = stop_at is not None and not isinstance(probe(lock_path(boot_.run_dir, SCHEDULER)), Alive)
-            answers, others = observer.take(_LAST_LOOK_S if over else _EVERY_S)
-            for answer in answers:
-                if answer.lost:
-                    tell("warning", f"{answer.lost} requests are missing here: the log was too slow for them")
-                _write(made(answer, now=time.time(), now_ns=time.monotonic_ns()))
-                if answer.last:
-                    return
-            if stop_at is None and any(isinstance(other, Stop) for other in others):
-                stop_at = time.monotonic() + _LAST_S
-            if over and not answers:
-                return
-            if answers and not answers[-1].ended and stop_at is None:
-                time.sleep(_EVERY_S)
+    for answer in watched(boot_.run_dir, "access"):
+        if answer is not None:
+            if answer.lost:
+                tell("warning", f"{answer.lost} requests are missing here: the log was too slow for them")
+            _write(made(answer, now=time.time(), now_ns=time.monotonic_ns()))
 
 
 if __name__ == "__main__":

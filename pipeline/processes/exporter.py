@@ -23,8 +23,9 @@ from typing import Any
 from pipeline.client.status import ask_status
 from pipeline.errors import Unavailable
 from pipeline.logs.telling import tell
+from pipeline.metrics.host import host_usage
 from pipeline.metrics.processes import processes_of
-from pipeline.metrics.rendering import CONTENT_TYPE, render, render_processes
+from pipeline.metrics.rendering import CONTENT_TYPE, render, render_host, render_processes
 from pipeline.processes.child import boot
 from pipeline.serving.doors import shown
 from pipeline.wire.run_dir import root_of, serving
@@ -55,7 +56,8 @@ def answer_to(target: str, ask: Callable[[], PipelineStatus]) -> tuple[int, str,
         status = ask()
     except Unavailable as error:
         return 503, _PLAIN, f"{error}\n"
-    return 200, CONTENT_TYPE, render(status) + render_processes({status.pipeline: processes_of(status)})
+    processes = render_processes({status.pipeline: processes_of(status)})
+    return 200, CONTENT_TYPE, render(status) + processes + render_host(host_usage())
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -78,6 +78,8 @@ class _SchedulerShell:
                 files_at = now + _FILES_CHECK_NS
                 self._look_after_files()
                 self._tell_readiness()
+                for line in scheduler.troubles(now):
+                    tell("warning", line)
             collect_garbage()
 
     def _look_after_files(self) -> None:

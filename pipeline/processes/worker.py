@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 
 from pipeline.errors import WireError
+from pipeline.logs.complaints import Complaints
 from pipeline.logs.entry import Entry
 from pipeline.logs.telling import tell, tell_entry
 from pipeline.processes.child import Boot, boot, collect_garbage, freeze_heap
@@ -66,6 +67,7 @@ class _Process:
             Replica(boot.plan, post, boot.replica, Recorder(self._records.slot(post.record)), *shared)
             for post in boot.posts
         ]
+        self._complaints = Complaints()
         self._by_number = {replica.number: replica for replica in self._replicas}
         #: Which stage an error at the start has come from; "" if that is plain.
         self.place = ""
@@ -285,7 +287,8 @@ class _Process:
 
     def _refuse(self, why: str) -> None:
         self._replicas[0].refused += 1
-        tell("warning", why)
+        if shown := self._complaints.shown(why, time.monotonic_ns()):
+            tell("warning", shown)
 
     def close(self) -> None:
         """Tear the stages down, the last first, and let go of everything."""

@@ -105,11 +105,12 @@ class AsyncRemoteRunner(Bindings):
         retries: int = 0,
         block: bool = True,
         name: Any = None,
+        traceparent: str = "",
         **more: Any,
     ) -> Result:
         """The answer to one request, or to a batch. Args and Raises: as `AsyncInferRunner.infer`, and as `ready`."""
         await self.ready()
-        future, jobs = self._runner.call(inputs, more, deadline_ms, priority, retries, name)
+        future, jobs = self._runner.call(inputs, more, deadline_ms, priority, retries, name, traceparent)
         try:
             if block:
                 await self._put(jobs)
@@ -129,10 +130,11 @@ class AsyncRemoteRunner(Bindings):
         priority: int = 0,
         retries: int = 0,
         name: Any = None,
+        traceparent: str = "",
     ) -> list[asyncio.Future[Result]]:
         """Send many requests; a future for the answer to each. Args and Raises: as `AsyncInferRunner.infer_many`."""
         await self.ready()
-        made = self._runner.made(requests, deadline_ms, priority, retries, name)
+        made = self._runner.made(requests, deadline_ms, priority, retries, name, traceparent)
         jobs = [job for _, each in made for job in each]
         try:
             await self._put(jobs)
@@ -149,13 +151,17 @@ class AsyncRemoteRunner(Bindings):
         deadline_ms: float | None = None,
         priority: int = 0,
         name: Any = None,
+        traceparent: str = "",
         **more: Any,
     ) -> AsyncRemoteParts:
         """The parts of an answer, as `AsyncInferRunner.stream`."""
 
         async def make() -> RemoteParts:
             await self.ready()
-            ask = partial(self._runner.stream, inputs, deadline_ms=deadline_ms, priority=priority, name=name, **more)
+            ask = partial(
+                self._runner.stream, inputs, deadline_ms=deadline_ms, priority=priority, name=name,
+                traceparent=traceparent, **more,
+            )  # fmt: skip
             # In a thread: it waits for room.
             return await asyncio.to_thread(ask)
 

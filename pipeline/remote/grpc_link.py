@@ -89,10 +89,14 @@ class GrpcLink(Link):
         return found or Payload(request, b"".join(grpc_request.encode(request)))
 
     def send(self, payload: Payload, limit_s: float | None, done: Done) -> Sent:
-        call = self._infer.future(payload.frame, timeout=limit_s, metadata=self._metadata)
+        call = self._infer.future(payload.frame, timeout=limit_s, metadata=self._beside(payload))
         call.add_done_callback(lambda ended: self._ended(ended, payload, limit_s, done))
         sent: Sent = call
         return sent
+
+    def _beside(self, payload: Payload) -> tuple[tuple[str, str], ...]:
+        """The metadata of a request."""
+        return (*self._metadata, ("traceparent", payload.traceparent)) if payload.traceparent else self._metadata
 
     def _ended(self, call: Any, payload: Payload, limit_s: float | None, done: Done) -> None:
         outcome = self._outcome(call, payload)
@@ -102,7 +106,7 @@ class GrpcLink(Link):
             elif _REGION in outcome.message.lower():
                 # It was started again, and does not know the region: the same request, without one.
                 self._arena.forget()
-                again = self._infer.future(payload.inline(), timeout=limit_s, metadata=self._metadata)
+                again = self._infer.future(payload.inline(), timeout=limit_s, metadata=self._beside(payload))
                 again.add_done_callback(lambda ended: done(self._outcome(ended, payload)))
                 return
         done(outcome)
@@ -119,7 +123,7 @@ class GrpcLink(Link):
 
     def stream(self, payload: Payload, limit_s: float | None, part: Part, done: Done) -> Sent:
         call = self._channel.stream_stream(_METHODS["ModelStreamInfer"].path)(
-            iter((payload.frame,)), timeout=limit_s, metadata=self._metadata
+            iter((payload.frame,)), timeout=limit_s, metadata=self._beside(payload)
         )
         # A thread for each stream: its parts are waited for one by one.
         threading.Thread(target=self._read, args=(call, part, done), name="remote stream", daemon=True).start()

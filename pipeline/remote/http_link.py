@@ -161,6 +161,8 @@ class HttpLink(Link):
         headers = {"Content-Type": _ASKED_TYPE if payload.head is None else "application/octet-stream"}
         if payload.head is not None:
             headers[HEADER] = str(payload.head)
+        if payload.traceparent:
+            headers["traceparent"] = payload.traceparent
         try:
             found = task.exchange(line, "POST", _path(payload.model, payload.version, "infer"), payload.frame, headers)
         except _NotSent as error:
@@ -430,7 +432,9 @@ def _as_json(payload: Payload) -> Payload:
     whole = Limits(body=1 << 62, json=1 << 62)
     request = http_request.decode(payload.model, payload.version, payload.frame, str(payload.head), whole)
     body = http_request.encode(replace(request, binary_output=False), binary=False)
-    return Payload(request, b"".join(body.parts), None)
+    made = Payload(request, b"".join(body.parts), None)
+    made.traceparent = payload.traceparent
+    return made
 
 
 def _said(error: BaseException) -> str:

@@ -65,6 +65,8 @@ class Payload:
         self.version = request.version
         self.frame = frame
         self.head = head
+        #: The trace that it is part of, which travels beside it (see `pipeline.wire.traceparent`); empty: of none.
+        self.traceparent = ""
 
     def release(self) -> None:
         """It is over: the server has answered it, and will not touch it any more."""

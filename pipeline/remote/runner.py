@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.client.bindings import Bindings, fitting
-from pipeline.client.inputs import given_of
+from pipeline.client.inputs import checked_traceparent, given_of
 from pipeline.errors import ClientMisuse, InvalidRequest, KserveError
 from pipeline.kserve.values import InferRequest
 from pipeline.remote.description import Description
@@ -65,6 +65,7 @@ class RemoteRunner(Bindings):
         retries: int = 0,
         block: bool = True,
         name: Any = None,
+        traceparent: str = "",
         **more: Any,
     ) -> RemoteFuture:
         """Send one request, or a batch of them. Returns at once; then the arrays may be changed.
@@ -73,7 +74,7 @@ class RemoteRunner(Bindings):
         requests side by side. Args, Returns and Raises: as `InferRunner.infer`. `retries` is how often the request is
         sent again if the server dies with it, or says that it is unavailable.
         """
-        future, jobs = self.call(inputs, more, deadline_ms, priority, retries, name)
+        future, jobs = self.call(inputs, more, deadline_ms, priority, retries, name, traceparent)
         try:
             self._client.exchange.put(jobs, block=block)
         except BaseException:
@@ -89,6 +90,7 @@ class RemoteRunner(Bindings):
         priority: int,
         retries: int,
         name: Any,
+        traceparent: str = "",
     ) -> tuple[RemoteFuture, list[Job]]:
         """The future of `infer`, and the requests of the wire that are sent for it. Args and Raises: as `infer`."""
         description = self._client.description
@@ -99,7 +101,7 @@ class RemoteRunner(Bindings):
         rows, is_batch = rows_of_call(description, given)
         if description.in_parts:
             raise in_parts(description.name)
-        return self._made(description, rows, is_batch, given, deadline_ms, priority, retries, name)
+        return self._made(description, rows, is_batch, given, deadline_ms, priority, retries, name, traceparent)
 
     def infer_many(
         self,
@@ -110,9 +112,10 @@ class RemoteRunner(Bindings):
         retries: int = 0,
         block: bool = True,
         name: Any = None,
+        traceparent: str = "",
     ) -> list[RemoteFuture]:
         """Send many requests; a future for the answer to each. Args and Raises: as `InferRunner.infer_many`."""
-        made = self.made(requests, deadline_ms, priority, retries, name)
+        made = self.made(requests, deadline_ms, priority, retries, name, traceparent)
         try:
             self._client.exchange.put([job for _, jobs in made for job in jobs], block=block)
         except BaseException:
@@ -127,6 +130,7 @@ class RemoteRunner(Bindings):
         priority: int,
         retries: int,
         name: Any,
+        traceparent: str = "",
     ) -> list[tuple[RemoteFuture, list[Job]]]:
         """The futures of `infer_many`, and the requests of the wire that are sent for each. Args, Raises: as there."""
         description = self._client.description
@@ -140,7 +144,10 @@ class RemoteRunner(Bindings):
             rows.append(one_request(description, given, f"request {number}: "))
         if description.in_parts:
             raise in_parts(description.name)
-        return [self._made(description, [row], False, None, deadline_ms, priority, retries, name) for row in rows]
+        return [
+            self._made(description, [row], False, None, deadline_ms, priority, retries, name, traceparent)
+            for row in rows
+        ]
 
     def stream(
         self,
@@ -150,6 +157,7 @@ class RemoteRunner(Bindings):
         deadline_ms: float | None = None,
         priority: int = 0,
         name: Any = None,
+        traceparent: str = "",
         **more: Any,
     ) -> RemoteParts:
         """Send one request, and iterate over the parts of its answer, as `InferRunner.stream`.
@@ -162,7 +170,8 @@ class RemoteRunner(Bindings):
         row = one_request(description, given_of(description.specs, inputs, more))
         parted = description.in_parts
         ((request, _),) = self._pieces(description, [row], None, deadline_ms, priority, name, parted=parted)
-        return RemoteParts(self._client, description, self._payload(request), request.id, deadline_of(deadline_ms))
+        payload = self._payload(request, traceparent)
+        return RemoteParts(self._client, description, payload, request.id, deadline_of(deadline_ms))
 
     def loan(self, inputs: Mapping[str, tuple[int, ...]] | None = None, /, **shapes: Any) -> Any:
         """Raises ClientMisuse: a server elsewhere has no slots here."""
@@ -191,7 +200,9 @@ class RemoteRunner(Bindings):
             by_shape.setdefault(key, []).append(number)
         return [same[at : at + most] for same in by_shape.values() for at in range(0, len(same), most)]
 
-    def infer_rows(self, rows: Sequence[Mapping[str, Any]], deadline: int, retries: int) -> RemoteFuture:
+    def infer_rows(
+        self, rows: Sequence[Mapping[str, Any]], deadline: int, retries: int, traceparent: str = ""
+    ) -> RemoteFuture:
         """Send a group of rows as one request.
 
         Args:
@@ -204,7 +215,7 @@ class RemoteRunner(Bindings):
         if description.in_parts:
             raise InvalidRequest(f"the answers of model {description.name!r} come in parts, which no stage takes")
         left_ms = max(0.001, (deadline - time.monotonic_ns()) / 1e6) if deadline else None
-        future, jobs = self._made(description, list(rows), True, None, left_ms, 0, retries, None)
+        future, jobs = self._made(description, list(rows), True, None, left_ms, 0, retries, None, traceparent)
         self._client.exchange.put(jobs)
         return future
 
@@ -220,6 +231,7 @@ class RemoteRunner(Bindings):
         priority: int,
         retries: int,
         name: Any,
+        traceparent: str = "",
     ) -> tuple[RemoteFuture, list[Job]]:
         model = self._client
         pieces = self._pieces(description, rows, given if is_batch else None, deadline_ms, priority, name)
@@ -227,7 +239,7 @@ class RemoteRunner(Bindings):
             model.server, model.exchange, description, pieces[0][0].id.partition("/")[0], [rows for _, rows in pieces],
             is_batch, model.server.copies,
         )  # fmt: skip
-        payloads = [self._payload(request) for request, _ in pieces]
+        payloads = [self._payload(request, traceparent) for request, _ in pieces]
         return future, future.jobs(payloads, deadline_of(deadline_ms), retries)
 
     def _pieces(
@@ -246,12 +258,15 @@ class RemoteRunner(Bindings):
         parameters = scheduling(deadline_ms, priority, in_parts=parted)
         return pieces_of(description, rows, request_id, parameters, given)
 
-    def _payload(self, request: InferRequest) -> Payload:
+    def _payload(self, request: InferRequest, traceparent: object) -> Payload:
+        trace = checked_traceparent(traceparent)
         try:
             server = self._client.server
-            return server.link.encode(request, self._client.room(request), server.copies)
+            made = server.link.encode(request, self._client.room(request), server.copies)
         except KserveError as error:
             raise InvalidRequest(f"model {request.model!r}: {error}") from None
+        made.traceparent = trace
+        return made
 
 
 def one_request(description: Description, given: Mapping[str, Any], where: str = "") -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pipeline.remote.runner import RemoteRunner
 from pipeline.remote.server import Server
 from pipeline.remote.session import UNREACHED
 from pipeline.wire.interface import Interface, Tensor
+from pipeline.wire.traceparent import context_of
 from stages.errors import BadInput, BadOption, ModelError, TooLate, Unreachable
 from stages.remote import Connection, Sending, ServerOptions, bounded
 from stages.spec import TensorSpec
@@ -40,9 +41,9 @@ class _Connection(Connection):
         self.outputs = tuple([bounded(tensor.spec, most, UNBOUNDED) for tensor in interface.outputs])
         self.notes = description.notes
 
-    def send(self, rows: Sequence[Mapping[str, Array]], deadline: int) -> Sending:
+    def send(self, rows: Sequence[Mapping[str, Array]], deadline: int, traceparents: Sequence[str]) -> Sending:
         """See `stages.remote.Connection.send`."""
-        return _Sending(self._runner, rows, deadline)
+        return _Sending(self._runner, rows, deadline, traceparents)
 
     def why(self) -> str:
         """See `stages.remote.Connection.why`."""
@@ -57,10 +58,13 @@ class _Sending(Sending):
     """The rows of a batch under way. If a request of several rows fails for a reason of its own, each of its rows is
     sent again alone: then only the guilty one fails."""
 
-    def __init__(self, runner: RemoteRunner, rows: Sequence[Mapping[str, Array]], deadline: int) -> None:
+    def __init__(
+        self, runner: RemoteRunner, rows: Sequence[Mapping[str, Array]], deadline: int, traceparents: Sequence[str]
+    ) -> None:
         self._runner = runner
         self._rows = rows
         self._deadline = deadline
+        self._traceparents = traceparents
         self._found: list[Mapping[str, Any] | Exception | None] = [None] * len(rows)
         #: The rows of each request, and its future.
         self._waiting: list[tuple[list[int], RemoteFuture]] = []
@@ -69,7 +73,8 @@ class _Sending(Sending):
     def _send(self, numbers: list[int], alone: bool = False) -> None:
         for group in self._runner.groups(self._rows, numbers, alone):
             try:
-                future = self._runner.infer_rows([self._rows[n] for n in group], self._deadline, _RETRIES)
+                trace = _shared([self._traceparents[n] for n in group])
+                future = self._runner.infer_rows([self._rows[n] for n in group], self._deadline, _RETRIES, trace)
             except PipelineError as error:
                 for number in group:
                     self._found[number] = _stage_error(error)
@@ -100,6 +105,13 @@ class _Sending(Sending):
     def results(self) -> Sequence[Mapping[str, Any] | Exception]:
         """See `stages.remote.Sending.results`."""
         return [RuntimeError("no answer") if each is None else each for each in self._found]
+
+
+def _shared(traceparents: Sequence[str]) -> str:
+    """The trace context of one request for several rows, which can have one only: that of the first row whose trace is
+    exported, otherwise of the first that has one."""
+    contexts = [context for text in traceparents if (context := context_of(text)) is not None]
+    return next((str(each) for each in contexts if each.sampled), str(contexts[0]) if contexts else "")
 
 
 def _stage_error(error: PipelineError) -> Exception:

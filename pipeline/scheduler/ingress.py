@@ -157,6 +157,10 @@ class Ingress:
         answers = ceil_div(len(client.borrowed), self._leases_per_answer)
         return len(client.granted) + len(client.requests) + answers
 
+    def keeps_share(self, client: Client) -> bool:
+        """Whether a client has all that it may have, and nothing under way."""
+        return client.active and not client.requests and self._inside(client) >= self.share()
+
     def ask(self, client: Client, segment: int, ask: int, wait: bool) -> bool:
         """A client wants a slot; False if the segment is not one that clients fill, or the client is leaving."""
         if segment not in self._pools or client.leaving:

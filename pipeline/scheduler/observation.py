@@ -16,11 +16,16 @@ from pipeline.errors import without_last_lines
 from pipeline.scheduler.ledger import Request
 from pipeline.scheduler.story import ordered
 from pipeline.wire.messages import Observed
-from pipeline.wire.records import OK, Ended, Step, Submission
+from pipeline.wire.records import OK, Ended, Note, Step, Submission
 from pipeline.wire.traceparent import LONGEST as LONGEST_TRACEPARENT
 from pipeline.wire.traces import TRACE_BYTES
 
-__all__ = ["MOST_KEPT", "MOST_OBSERVERS", "PATIENCE_NS", "Observation"]
+__all__ = ["MOST_KEPT", "MOST_OBSERVERS", "PATIENCE_NS", "SPAN_OUTCOMES", "Observation"]
+
+SPAN_OUTCOMES = ("exported", "dropped", "failed", "missed")
+"""What an observer that exports traces counts: spans that the collector has, those that found no room in its queue,
+those that the collector refused or could not be given, and requests whose spans were never made, since the scheduler
+had no room to keep them. The metric `trtlab_spans` has them as its outcomes."""
 
 MOST_OBSERVERS = 4
 PATIENCE_NS = 3_000_000_000
@@ -34,16 +39,20 @@ _MOST_BYTES, _MOST_LAST_BYTES = 1 << 20, 3 << 20
 _MOST_STEPS = 256
 """Of one request: what it does with more children is left out."""
 
+_MOST_NOTES = 32
+
 _LONGEST_MESSAGE = 300
 
 
 class _Observer:
-    __slots__ = ("kept", "lost", "sent", "until")
+    __slots__ = ("kept", "lost", "sent", "spans", "until")
 
     def __init__(self) -> None:
         self.kept: deque[Ended] = deque()
         self.lost = 0
         self.until = 0
+        #: As it has told last.
+        self.spans = (0,) * len(SPAN_OUTCOMES)
         #: The last answer: it is sent again if it was lost, as when too many strangers were answered.
         self.sent = Observed(0, (), 0)
 
@@ -54,7 +63,7 @@ class _Observer:
         while self.kept and nbytes < most:
             ended = self.kept.popleft()
             told.append(ended)
-            nbytes += 1024 + len(ended.traces) + 32 * len(ended.steps)
+            nbytes += 1024 + len(ended.traces) + 32 * len(ended.steps) + 512 * len(ended.notes)
         self.sent = Observed(self.sent.number + 1, tuple(told), self.lost, last=last)
         self.lost = 0
         return self.sent
@@ -84,6 +93,18 @@ class Observation:
         observer.until = now + PATIENCE_NS
         again = observer.sent.number and seen != observer.sent.number
         return observer.sent if again else observer.next(_MOST_BYTES)
+
+    def exported(self, number: int, spans: tuple[int, ...]) -> dict[str, int]:
+        """What an observer has done with spans since it told last, by outcome.
+
+        Args:
+            spans: all that it has had; empty: it exports none.
+        """
+        observer = self.observers.get(number)
+        if observer is None or len(spans) != len(SPAN_OUTCOMES):
+            return {}
+        before, observer.spans = observer.spans, spans
+        return {name: max(0, now - then) for name, now, then in zip(SPAN_OUTCOMES, spans, before)}
 
     def farewell(self) -> list[tuple[int, Observed]]:
         """The scheduler ends: what each observer, by its number, is told at last."""
@@ -124,15 +145,17 @@ class Observation:
 
 def _ended(request: Request, client: str, code: str, message: str, now: int) -> Ended:
     steps: list[Step] = []
+    notes: list[Note] = []
     for member in request.family():
         if len(steps) >= _MOST_STEPS:
             break
         steps += _steps(member)
+        notes += _notes(member)
     traces = b"".join(request.traces.values())[: _MOST_STEPS * TRACE_BYTES]
     said = "" if code == OK else without_last_lines(message)[:_LONGEST_MESSAGE]
     return Ended(
         request.label, client, code, said, request.submitted, now, request.started, request.attempt,
-        request.traceparent, traces, tuple(steps[:_MOST_STEPS]), request.rows,
+        request.traceparent, traces, tuple(steps[:_MOST_STEPS]), request.rows, tuple(notes[:_MOST_NOTES]),
     )  # fmt: skip
 
 
@@ -148,3 +171,16 @@ def _steps(request: Request) -> list[Step]:
             worker.update(ordered(what))
     # A worker whose notice may come late has perhaps not told yet, though the one behind it has.
     return [*steps, *[Step(stage, number, child, 0) for stage, number in worker.items() if request.done >> stage & 1]]
+
+
+def _notes(request: Request) -> list[Note]:
+    """What rare has happened to a request, or child."""
+    child = -1 if request.parent is None else request.position
+    notes: list[Note] = []
+    again = 0
+    for when, what in reversed(request.events):
+        if isinstance(what, str):
+            notes.append(Note(when, what[:_LONGEST_MESSAGE], child, again))
+        elif not isinstance(what, int):
+            again = when
+    return notes[::-1]

@@ -19,6 +19,7 @@ from collections.abc import Collection, Sequence
 
 from pipeline.errors import Cancelled, OtherProtocol, Unavailable, WireError
 from pipeline.graph.interface import welcome_of
+from pipeline.logs.complaints import Complaints
 from pipeline.scheduler.admission import Admission
 from pipeline.scheduler.answers import Answering
 from pipeline.scheduler.door import SHELL, ClientGone, Connect, Decided, Disconnect, Limits, Log, stranger
@@ -53,18 +54,13 @@ from pipeline.wire.messages import (
 )
 from pipeline.wire.versions import OLD, OldWelcome, reason_of
 
-__all__ = ["COMPLAINTS", "COMPLAINTS_S", "ENDED", "LOST", "STRANGER_MS", "Reception"]
+__all__ = ["ENDED", "LOST", "STRANGER_MS", "Reception"]
 
 ENDED = -1
 """In place of an epoch's number, when a scheduler ends, or lets go of a client."""
 
 STRANGER_MS = 250
 """How long the answer to a stranger may take to leave the process. It takes a connection for that time."""
-
-COMPLAINTS = 50
-"""Frames that are no messages: how many of them are shown in `COMPLAINTS_S` seconds."""
-
-COMPLAINTS_S = 10
 
 #: Unconfirmed messages after which a client is let go of: more than it can have requests under way.
 _MOST_UNREAD = 4096
@@ -101,9 +97,7 @@ class Reception:
         #: Clients that said hello before every stage had a worker.
         self._early: dict[int, Hello] = {}
         self._told_of_most = False
-        #: Of the last `COMPLAINTS_S`: since when, and how many.
-        self._complaints_since = 0
-        self._complaints = 0
+        self._complaints = Complaints()
         #: When strangers were answered, of the last `STRANGER_MS`.
         self._strangers: deque[int] = deque()
 
@@ -251,14 +245,8 @@ class Reception:
         """Count a frame that is no message, and let people know."""
         state = self._state
         state.counts["refused_frames"] += 1
-        if state.now - self._complaints_since >= COMPLAINTS_S * 1_000_000_000:
-            self._complaints_since, self._complaints = state.now, 0
-        self._complaints += 1
-        if self._complaints <= COMPLAINTS:
-            state.out.first.append((SHELL, Log(f"refused a message: {error}")))
-        elif self._complaints == COMPLAINTS + 1:
-            # A process that floods the scheduler must not fill the log, and others must not wait for that.
-            text = f"refused more than {COMPLAINTS} messages; for {COMPLAINTS_S} s they are counted and not shown"
+        # A process that floods the scheduler must not fill the log, and others must not wait for that.
+        if text := self._complaints.shown(f"refused a message: {error}", state.now):
             state.out.first.append((SHELL, Log(text)))
 
     def _refuse(self, number: int, reason: str, ask: int = 0) -> None:
@@ -276,7 +264,10 @@ class Reception:
 
     def observe(self, message: Observe) -> None:
         """A process asks which requests have ended."""
-        self._tell(message.client, self._state.observation.observe(message.client, message.seen, self._state.now))
+        observation = self._state.observation
+        self._tell(message.client, observation.observe(message.client, message.seen, self._state.now))
+        for outcome, count in observation.exported(message.client, message.spans).items():
+            self._state.counts[f"spans_{outcome}"] += count
 
     def _tell(self, number: int, message: Status | Story | Observed | Refused) -> None:
         """Answer a client, or a process that is none."""
@@ -308,6 +299,7 @@ class Reception:
         """A client is dead, or it has left and its goodbye was lost."""
         if message.client in self._state.ingress.clients:
             self._state.counts["client_deaths"] += 1
+            self._state.dead_clients.append(self._state.ingress.clients[message.client].name)
             self._leaves(message.client)
 
     def _leaves(self, number: int, kept: Sequence[SlotRef] = ()) -> None:

@@ -49,6 +49,7 @@ from pipeline.scheduler.recovery import Recovery
 from pipeline.scheduler.state import State
 from pipeline.scheduler.status import readiness, status_of
 from pipeline.scheduler.tally import are_counts
+from pipeline.scheduler.troubles import Troubles
 from pipeline.wire.address import Address
 from pipeline.wire.messages import (
     Again,
@@ -72,6 +73,7 @@ from pipeline.wire.messages import (
     StageBroken,
     Stop,
     Submit,
+    SupervisorReport,
     WorkerGone,
     WorkerReport,
 )
@@ -113,6 +115,7 @@ class Scheduler:
         self._dispatch = Dispatch(state, self._recovery, self._lean)
         self._admission = Admission(state, self._dispatch)
         self._reception = Reception(state, self._admission, self._answering, addresses, limits)
+        self._troubles = Troubles()
         self._drain_until = 0
         self._drained = False
         self._stopped = False
@@ -138,6 +141,7 @@ class Scheduler:
             Cancel: self._reception.cancel,
             CameraReport: self._reception.camera,
             Retire: self._recovery.retire,
+            SupervisorReport: self._supervisor_reported,
             WireError: self._reception.unreadable,
             OtherProtocol: self._reception.other_protocol,
         }
@@ -270,6 +274,10 @@ class Scheduler:
             return
         self._state.tally.report(message)
 
+    def _supervisor_reported(self, message: SupervisorReport) -> None:
+        if are_counts([message.lost_lines]):
+            self._state.counts["lost_log_lines"] = message.lost_lines
+
     # -- what it looks like from outside ----------------------------------------------------------
 
     @property
@@ -309,6 +317,11 @@ class Scheduler:
     def readiness(self) -> dict[str, str]:
         """Why it is not ready, by stage; see `status.readiness`."""
         return readiness(self._state)
+
+    def troubles(self, now: int) -> list[str]:
+        """Lines for operators that are due; see there. `now`: monotonic nanoseconds."""
+        self._state.now = now
+        return self._troubles.look(self._state)
 
     def story(self, request: str) -> list[str] | None:
         """What has happened to a request, in lines; None if it is not known, or no longer known.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.graph.compiled import CompiledPlan, CompiledStage
@@ -84,6 +85,8 @@ class State:
         self.draining = False
         #: The folder to which clients are sent, since the run has been replaced; empty: it has not.
         self.successor = ""
+        #: Names of the clients that died last, until they are told.
+        self.dead_clients: deque[str] = deque(maxlen=16)
         #: What a drain did not wait for any longer.
         self.left_over: list[UnfinishedStatus] = []
         self.counts = Counts()

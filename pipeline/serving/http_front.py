@@ -29,8 +29,9 @@ from pipeline.kserve.model import datatype_of, dims_of
 from pipeline.kserve.settings import region_list
 from pipeline.kserve.statuses import ERROR_HEADER, error_body, status_of
 from pipeline.kserve.values import InferRequest
+from pipeline.metrics.host import host_usage
 from pipeline.metrics.processes import processes_of
-from pipeline.metrics.rendering import CONTENT_TYPE, render, render_processes, render_traffic
+from pipeline.metrics.rendering import CONTENT_TYPE, render, render_host, render_processes, render_traffic
 from pipeline.metrics.traffic import DECOMPRESSED, JOINED_IN, JOINED_OUT
 from pipeline.serving.calls import Calls
 from pipeline.serving.catalogue import Catalogue
@@ -224,7 +225,8 @@ class HttpFront(Front):
         traffic = await self._calls.traffic()
         # In a thread: the kernel's list of processes may be long.
         usages = await asyncio.to_thread(lambda: {status.pipeline: processes_of(status) for status in told})
-        text = render(*told) + render_processes(usages) + render_traffic(traffic)
+        host = await asyncio.to_thread(host_usage)
+        text = render(*told) + render_processes(usages) + render_host(host) + render_traffic(traffic)
         return Response(text, media_type=CONTENT_TYPE)
 
     # -- models ---------------------------------------------------------------------------------

@@ -34,16 +34,15 @@ from pipeline.serving.catalogue import Catalogue, Served
 from pipeline.serving.conversion import rows_of, tensors_of, together_of
 from pipeline.serving.regions import Held, Regions
 from pipeline.wire.limits import LOWEST_PRIORITY
+from pipeline.wire.traceparent import misfit
 
-__all__ = ["FINAL", "Inference", "Part", "deadline_of", "label_of", "trace_of"]
+__all__ = ["FINAL", "Inference", "Part", "deadline_of", "trace_of"]
 
 FINAL = "triton_final_response"
 """The parameter that every response over a stream has."""
 
 #: The largest time that a pipeline takes; a longer one is none.
 _LONGEST_MS = 86_400_000.0
-#: Characters of a traceparent; today's version has 55.
-_LONGEST_TRACE = 200
 #: How often a request is sent again whose scheduler has died with it.
 _RETRIES = 2
 
@@ -78,19 +77,7 @@ def deadline_of(scheduling: Scheduling, left_s: float | None) -> float | None:
 def trace_of(header: str) -> str:
     """The header traceparent of https://www.w3.org/TR/trace-context/; empty: there is none, or no sound one."""
     text = header.strip()
-    parts = text.split("-")
-    # Version, trace id, parent id, flags; later versions may have more.
-    sound = len(parts) >= 4 and [len(part) for part in parts[:4]] == [2, 32, 16, 2] and len(text) <= _LONGEST_TRACE
-    return text if sound and all(c in "0123456789abcdef" for c in "".join(parts)) else ""
-
-
-def label_of(request_id: str, traceparent: str) -> str:
-    """What logs and stages call the request.
-
-    Args:
-        traceparent: as `trace_of` takes it.
-    """
-    return " ".join([text for text in (request_id, trace_of(traceparent)) if text])
+    return text if misfit(text) is None else ""
 
 
 class Inference:
@@ -214,7 +201,7 @@ class Inference:
         scheduling = scheduling_of(request.parameters)
         deadline_ms = deadline_of(scheduling, left_s)
         priority = 0 if scheduling.priority is None else min(scheduling.priority, LOWEST_PRIORITY)
-        label = label_of(request.id, traceparent)
+        trace = trace_of(traceparent)
         data = {}
         for entry in admitted.inputs:
             region = entry.sent.region
@@ -228,13 +215,16 @@ class Inference:
         specs, most = client.specs, client.interface.rows
         if most > 1 and admitted.rows > 1:
             return [
-                request_of(specs, arrays, deadline_ms, priority, label, _RETRIES, rows=rows)
+                request_of(specs, arrays, deadline_ms, priority, request.id, _RETRIES, rows=rows, traceparent=trace)
                 for rows, arrays in together_of(admitted, data, most)
             ]
         return [
-            request_of(specs, row, deadline_ms, priority, label, 0 if in_parts else _RETRIES, in_parts=in_parts)
+            request_of(
+                specs, row, deadline_ms, priority, request.id, 0 if in_parts else _RETRIES, in_parts=in_parts,
+                traceparent=trace,
+            )
             for row in rows_of(admitted, data)
-        ]
+        ]  # fmt: skip
 
     def _outputs(
         self, model: Model, admitted: Admitted, held: Held, results: Sequence[Result], *, together: bool = False

@@ -218,7 +218,7 @@ class Truth:
         gateway = self._gateways[number]
         for model, counted in gateway.counts.items():
             self._dead[model] = _joined(self._dead.get(model), counted)
-        self._dead_traffic = merged([self._dead_traffic, gateway.traffic])
+        self._dead_traffic = merged([self._dead_traffic, gateway.traffic, Traffic(deaths=int(not self._leaving))])
         deaths = 0 if gateway.ready and now - gateway.since >= _SOUND_S else gateway.deaths
         how = gateway.why or how
         self._gateways[number] = gateway = _Gateway(number, deaths=deaths + 1)

@@ -132,8 +132,10 @@ class ChildProcess:
             for line in lines:
                 longest = _LONGEST_ENTRY if mark in line else _LONGEST_LINE
                 for entry in entries_in(line[:longest].decode(errors="replace").rstrip("\r"), title):
-                    text = f"{entry.text}\n{entry.traceback}" if entry.traceback else entry.text
-                    self._lines.extend(text.split("\n"))
+                    # What the runtime says itself stands in the log already, and says nothing of how this one ends.
+                    if entry.printed or entry.last or entry.logger or entry.traceback:
+                        text = f"{entry.text}\n{entry.traceback}" if entry.traceback else entry.text
+                        self._lines.extend(text.split("\n"))
                     yield entry
 
     def exit_status(self) -> int | None:

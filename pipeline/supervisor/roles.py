@@ -91,6 +91,10 @@ def _exporter(plan: Plan, fed: bool) -> list[Place]:
     return [Place("exporter")] if plan.metrics is not None and not fed else []
 
 
+def _tracer(plan: Plan, fed: bool) -> list[Place]:
+    return [Place("tracer")] if plan.tracing is not None else []
+
+
 def _sources(plan: Plan, fed: bool) -> list[Place]:
     # A run of files takes none but those.
     return [] if fed else [Place(f"source/{camera.name}", (), number) for number, camera in enumerate(plan.cameras)]
@@ -127,6 +131,10 @@ ROLES = (
     Role(
         "exporter", "pipeline.processes.exporter", Restart.SOON,
         gates_ready=False, ends_run=False, places=_exporter,
+    ),
+    Role(
+        "tracer", "pipeline.processes.tracer", Restart.SOON,
+        gates_ready=False, ends_run=False, places=_tracer, listens=True,
     ),
     Role(
         "source", "pipeline.processes.source", Restart.SOON,

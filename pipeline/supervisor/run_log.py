@@ -27,10 +27,14 @@ from typing import Any, cast
 import msgspec
 
 from pipeline.errors import StartError
+from pipeline.logs.complaints import Complaints
 from pipeline.logs.entry import LEVELS, Entry
 from pipeline.logs.forms import text_of, time_of
 from pipeline.logs.log import OperatorLog
+from pipeline.supervisor.instructions import Instruction, Tell
+from pipeline.wire.address import SCHEDULER
 from pipeline.wire.home import logs_home
+from pipeline.wire.messages import SupervisorReport
 
 __all__ = ["ENDED", "LogFile", "RunLog", "log_path", "logged_runs"]
 
@@ -102,6 +106,8 @@ class LogFile:
         self.path = path
         self._bound = bound
         self._lost = 0
+        #: Lines that could not be written so far.
+        self.lost = 0
         with suppress(FileNotFoundError):
             self._turn_over()
         self._fd = self._made()
@@ -123,6 +129,7 @@ class LogFile:
             self._add(line)
         except OSError:
             self._lost += 1
+            self.lost += 1
 
     def close(self) -> None:
         """A second call does nothing."""
@@ -160,6 +167,9 @@ class RunLog:
         self.log = log
         self._file: LogFile | None = None
         self._phase = ""
+        self._complaints = Complaints()
+        #: What of `OperatorLog.complaint` was kept.
+        self._complaint = ""
 
     @property
     def level_of_children(self) -> str:
@@ -192,9 +202,24 @@ class RunLog:
     def pass_on(self, entry: Entry) -> None:
         """The supervisor or a child says something."""
         self.log.take(entry)
+        if self.log.complaint != self._complaint:
+            self._complaint = self.log.complaint
+            if self._complaint:
+                # The other log cannot say why it is silent.
+                self._keep(Entry("error", self._complaint, "supervisor"))
         # Kept from "info" on, also of a run of files, of which less is shown; but not a line for each request.
         if not entry.raw and (entry.level != "debug" or LEVELS[self.log.least] <= LEVELS["debug"]):
             self._keep(entry)
+
+    def refused(self, why: str) -> None:
+        """The supervisor has refused a message."""
+        if shown := self._complaints.shown(why, time.monotonic_ns()):
+            self("warning", shown)
+
+    def report(self) -> list[Instruction]:
+        """What the scheduler is told, for the metrics."""
+        lost = self.log.lost + (0 if self._file is None else self._file.lost)
+        return [Tell(SCHEDULER, SupervisorReport(lost))] if lost else []
 
     def phase(self, now: str) -> None:
         """The run is in this phase of its life (see `supervision.Phase`), which is told when it begins."""

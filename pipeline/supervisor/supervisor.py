@@ -225,6 +225,7 @@ class _SupervisorShell:
             self._look_for_damage()
             self._look_after_folder()
             self._memory_kills.note(out_of_memory_kills())
+            self._carry_out(self._log.report() if supervision.phase is Phase.RUNNING else [])
         self._carry_out(supervision.tick(time.monotonic()))
         self._successors.tick(time.monotonic())
         ready = supervision.phase is Phase.RUNNING
@@ -268,7 +269,7 @@ class _SupervisorShell:
             self._folder.replace(message.successor)
             self._hand_over(message.successor)
         elif isinstance(message, WireError):
-            self._log("warning", f"refused a message: {message}")
+            self._log.refused(f"refused a message: {message}")
 
     def _sender_of(self, ready: Ready) -> Address | None:
         """The child that has sent a message: a worker names its number, any other child is known by its process id."""

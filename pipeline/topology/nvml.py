@@ -6,10 +6,14 @@ container was given. It comes with the driver; its Python module is nvidia-ml-py
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-__all__ = ["NvmlGpu", "read_nvml"]
+__all__ = ["GpuUsage", "NvmlGpu", "read_nvml", "read_usage"]
+
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +27,30 @@ class NvmlGpu:
     minor: int
 
 
+class GpuUsage(NamedTuple):
+    """What one GPU is doing. None: this model, or its driver, does not say."""
+
+    uuid: str
+    name: str
+    busy: float | None
+    """The share of the last sampling period, of a second at most, in which something ran on it; 0 to 1."""
+    memory_bytes: int | None
+    memory_used_bytes: int | None
+    """Of all processes that use it, with what the driver reserves for itself."""
+    power_w: float | None
+
+
 def read_nvml() -> tuple[NvmlGpu, ...] | None:
     """The GPUs, in NVML's order, which is that of the bus; None if NVML, its module or a driver is missing."""
+    return _of_each(_gpu)
+
+
+def read_usage() -> tuple[GpuUsage, ...]:
+    """What the GPUs are doing now, in NVML's order; none if NVML, its module or a driver is missing."""
+    return _of_each(_usage) or ()
+
+
+def _of_each(read: Callable[[Any, Any], _T]) -> tuple[_T, ...] | None:
     try:
         import pynvml
     except ImportError:
@@ -35,7 +61,7 @@ def read_nvml() -> tuple[NvmlGpu, ...] | None:
         return None
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        return tuple(_gpu(pynvml, handle) for handle in handles)
+        return tuple(read(pynvml, handle) for handle in handles)
     except pynvml.NVMLError:  # a GPU that has fallen off the bus, or missing permissions: sysfs still has something
         return None
     finally:
@@ -51,6 +77,28 @@ def _gpu(nvml: Any, handle: Any) -> NvmlGpu:
         uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
         minor=int(nvml.nvmlDeviceGetMinorNumber(handle)),
     )
+
+
+def _usage(nvml: Any, handle: Any) -> GpuUsage:
+    busy = _said(nvml, lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+    memory = _said(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
+    milliwatts = _said(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(handle))
+    return GpuUsage(
+        uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+        name=_text(nvml.nvmlDeviceGetName(handle)),
+        busy=None if busy is None else busy / 100,
+        memory_bytes=None if memory is None else int(memory.total),
+        memory_used_bytes=None if memory is None else int(memory.used),
+        power_w=None if milliwatts is None else milliwatts / 1000,
+    )
+
+
+def _said(nvml: Any, ask: Callable[[], Any]) -> Any:
+    """What NVML answers; None if it does not know it of this GPU, as power of some models, or use of one with MIG."""
+    try:
+        return ask()
+    except nvml.NVMLError:
+        return None
 
 
 def _text(value: str | bytes) -> str:

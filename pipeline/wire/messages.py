@@ -4,7 +4,8 @@
     scheduler ──Welcome, Refused, Answers, Status, Story, Observed, Gone──▶ client
     worker ──Ready, Notices, Fenced, WorkerReport──▶ scheduler
     scheduler ──Orders, Fences, PeerGone, Retire──▶ worker ──Orders──▶ worker
-    supervisor ──WorkerGone, StageBroken, Kept, Retire, Drain, Stop──▶ scheduler ──Ready, Keep, Drained──▶ supervisor
+    supervisor ──WorkerGone, StageBroken, Kept, Retire, SupervisorReport, Drain, Stop──▶ scheduler
+    scheduler ──Ready, Keep, Drained──▶ supervisor
     supervisor ──Reset, Stop──▶ worker ──Ready, Failed──▶ supervisor
     `pipeline reload` ──Reload──▶ supervisor ──ReloadStep──▶ `pipeline reload`
     supervisor ──HandOver, Interrupted──▶ supervisor of a later version ──ReloadStep──▶ supervisor
@@ -38,6 +39,7 @@ from pipeline.wire.records import (
     Hop,
     Known,
     Milestone,
+    Note,
     Notice,
     Order,
     Passed,
@@ -56,12 +58,13 @@ __all__ = [
     "HELLO", "MESSAGES", "MISSING", "OK", "PROTOCOL", "TOO_SMALL", "Again", "Answer", "Answers", "AskStatus",
     "AskStory", "Bye", "CameraReport", "Cancel", "Copied", "Drain", "Drained", "Ended", "Failed", "Fence", "Fenced",
     "Fences", "Gone", "HandOver", "Hello", "Hop", "Interface", "Interrupted", "Keep", "Kept", "Known", "Loan",
-    "Message", "Milestone", "Notice", "Notices", "Observe", "Observed", "Order", "Orders", "Passed", "PeerGone",
+    "Message", "Milestone", "Note", "Notice", "Notices", "Observe", "Observed", "Order", "Orders", "Passed", "PeerGone",
     "PoolAddress", "Ready", "Refused", "Reload", "ReloadStep", "Reset", "Retire", "SlotRef", "StageBroken", "Status",
-    "Step", "Stop", "Story", "Submission", "Submit", "Trace", "Welcome", "WorkerGone", "WorkerReport",
+    "Step", "Stop", "Story", "Submission", "Submit", "SupervisorReport", "Trace", "Welcome", "WorkerGone",
+    "WorkerReport",
 ]  # fmt: skip
 
-PROTOCOL = 10
+PROTOCOL = 11
 
 #: In place of an ask's number, in the refusal of a hello, which goes another way than the welcome and may come later.
 HELLO = -1
@@ -234,6 +237,8 @@ class Observe(Message, frozen=True, tag=_tag(16)):
     client: int
     seen: int
     """The number of the last `Observed` that it has taken in, which is sent again otherwise; 0: there was none."""
+    spans: tuple[int, ...] = ()
+    """Of an observer that exports traces: how many spans it has had, by what became of them (SPAN_OUTCOMES)."""
 
 
 class Observed(Message, frozen=True, tag=_tag(17)):
@@ -413,6 +418,13 @@ class Kept(Message, frozen=True, tag=_tag(49)):
     request: int
     path: str
     """The capsule; empty if none was written."""
+
+
+class SupervisorReport(Message, frozen=True, tag=_tag(54)):
+    """What the supervisor has counted since it started, now and then, if there is anything."""
+
+    lost_lines: int
+    """Of the log, which could not be written."""
 
 
 class Stop(Message, frozen=True, tag=_tag(46)):

@@ -25,6 +25,7 @@ __all__ = [
     "Hop",
     "Known",
     "Milestone",
+    "Note",
     "Notice",
     "Order",
     "Origin",
@@ -270,6 +271,19 @@ class Step(NamedTuple):
     after the request had ended."""
 
 
+class Note(NamedTuple):
+    """Something rare that has happened to a request: it runs again, for example, since its worker has died."""
+
+    at: int
+    """Monotonic nanoseconds."""
+    text: str
+    """For people."""
+    child: int
+    """As in `Step`."""
+    again: int
+    """When it was ordered again, the next time; 0: it was not."""
+
+
 class Ended(Record, frozen=True):
     """A request that has been answered, for processes that watch (see `Observe`). Times are monotonic nanoseconds."""
 
@@ -295,6 +309,8 @@ class Ended(Record, frozen=True):
     """In the order in which the scheduler was told; of a request with very many children a part."""
     rows: int = 1
     """As in `Submission`."""
+    notes: tuple[Note, ...] = ()
+    """In their order; of very many a part."""
 
 
 class Spread(Record, frozen=True):

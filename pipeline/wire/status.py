@@ -23,6 +23,7 @@ __all__ = [
     "UnfinishedStatus",
     "WorkerStatus",
     "plain",
+    "processes_in",
 ]
 
 
@@ -207,6 +208,11 @@ class PipelineStatus(Record, frozen=True):
     """How many times as long as their computation they took (see `pipeline.scheduler.timings`)."""
     cameras: tuple[CameraStatus, ...] = ()
     """Those of the config, if they are read."""
+
+
+def processes_in(status: PipelineStatus) -> dict[int, str]:
+    """The titles of the processes of all workers, by the numbers of the workers."""
+    return {worker.worker: worker.process for stage in status.stages for worker in stage.workers}
 
 
 def plain(status: Any) -> Any:

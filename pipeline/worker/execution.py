@@ -22,7 +22,7 @@ from pipeline.wire.messages import MISSING, OK, TOO_SMALL, Copied, Hop, Notice, 
 from pipeline.worker.abandonment import Abandoned, all_wanted
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.failures import Failures, Home, examine, message_of
-from pipeline.worker.filling import Filling
+from pipeline.worker.filling import Filling, Onwards, as_given
 from pipeline.worker.flight import Flight, Outcome, Piece
 from pipeline.worker.grouping import arrays_of
 from pipeline.worker.joint import Joint, RowResult, rows_of
@@ -57,6 +57,7 @@ class Execution:
         tell: takes the notices of parts of answers, as soon as they are made. None: they are kept for the outcome.
         unwanted: asked after each part for the places of the rows that need no more of them.
         piece: called before each piece of an order that is cut, with the row if it is one alone (a suspect's), else -1.
+        context: see `filling.Onwards`.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Execution:
         stages: Sequence[CompiledStage] = (),
         unwanted: Callable[[Sequence[Waiting]], Sequence[int]] = all_wanted,
         piece: Callable[[int], None] | None = None,
+        context: Onwards = as_given,
     ) -> None:
         self._name = plan.name
         self._raised, self._tell, self._unwanted, self._piece = raised, tell, unwanted, piece
@@ -84,7 +86,7 @@ class Execution:
         self.parted = declared(stage).parted
         self.times = Times(index)
         self._base = base
-        self._stage, self._table, self._clock = stage, table, clock
+        self._stage, self._table, self._clock, self.context = stage, table, clock, context
         self._inputs = tuple(spec.name for spec in plan.inputs)
         #: The inputs of dtype "bytes", with their index.
         self._of_bytes = tuple((number, spec.name) for number, spec in enumerate(plan.inputs) if spec.dtype == BYTES)
@@ -102,8 +104,7 @@ class Execution:
         self._leading = next((number for number, _ in arrays_of(plan)), None)
         #: (side, tensor, reason) -> bytes copied, and in how many batches.
         self._copies: dict[tuple[str, str, str], tuple[int, int]] = {}
-        #: Handles that named no bytes here; each one failed its row.
-        self.refused = 0
+        self.refused = 0  # handles that named no bytes here; each one failed its row
         self._home = Home.of(stage)
         self.failures = Failures(clock)  # what the stage did not mean to raise
         self.under_way: Sequence[Waiting] = ()  # the rows that the stage has in its hands at this moment
@@ -286,7 +287,7 @@ class Execution:
                 views[index] = _elements(found, hop.inputs[first])
 
     def _flight(self, rows: Sequence[Waiting], views: Sequence[Sequence[Any]]) -> Flight:
-        filling = Filling(self._table, self._fields, self._largest, rows, self.parted)
+        filling = Filling(self._table, self._fields, self._largest, rows, self.parted, self.context)
         inputs = {name: [of_row[index] for of_row in views] for index, name in enumerate(self._inputs)}
         elements = {name: inputs.pop(name) for _, name in self._of_bytes} if self._of_bytes else None
         batch = Batch(

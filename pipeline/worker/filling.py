@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +18,15 @@ from stages.stage import Array
 __all__ = ["Filling"]
 
 
+Onwards = Callable[[str, str], str]
+"""(the label of a request, its client's trace context) -> the one that the stage hands on to what it calls."""
+
+
+def as_given(label: str, traceparent: str) -> str:
+    """The client's, of a pipeline that exports no traces."""
+    return traceparent
+
+
 class Filling:
     """Where the outputs of a batch are put.
 
@@ -30,9 +39,10 @@ class Filling:
         largest: bytes of the stage's largest slots, if its slots are of several sizes; else 0.
         rows: of the batch.
         parted: the stage gives its outputs in parts, one after the other in a row's slot.
+        context: asked for the trace contexts of requests.
     """
 
-    __slots__ = ("_fields", "_largest", "_parted", "_rows", "_table", "handles", "packings", "too_long")
+    __slots__ = ("_context", "_fields", "_largest", "_parted", "_rows", "_table", "handles", "packings", "too_long")
 
     def __init__(
         self,
@@ -41,6 +51,7 @@ class Filling:
         largest: int,
         rows: Sequence[Waiting],
         parted: bool = False,
+        context: Onwards = as_given,
     ) -> None:
         self._table = table
         self._fields = fields
@@ -48,6 +59,7 @@ class Filling:
         self._rows = rows
         self.handles: list[dict[str, TensorHandle | tuple[TensorHandle, ...]]] = [{} for _ in rows]
         self._parted = parted
+        self._context = context
         #: How a row's slot is filled, if it is smaller than the largest, or if outputs come in parts.
         self.packings: dict[int, Packing] = {}
         #: The rows whose parts do not fit their slot.
@@ -95,9 +107,12 @@ class Filling:
     def requests(self) -> list[RequestInfo]:
         """The request of each row."""
         return [
-            RequestInfo.parse(each.label)._replace(stream=each.stream, sequence=each.sequence, deadline=each.deadline)
+            RequestInfo.parse(each.label)._replace(
+                stream=each.stream, sequence=each.sequence, deadline=each.deadline,
+                traceparent=self._context(each.label, each.traceparent),
+            )
             for each in [row.order for row in self._rows]
-        ]
+        ]  # fmt: skip
 
     def take_part(self, row: int) -> dict[str, TensorHandle | tuple[TensorHandle, ...]]:
         """The outputs of a row's part that is over; outputs that are asked for from now on are of the next part."""

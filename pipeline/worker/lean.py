@@ -21,7 +21,7 @@ from pipeline.wire.columns import Columns, PassedColumns, TensorColumn, integers
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.column_queue import Part
 from pipeline.worker.execution import Execution
-from pipeline.worker.filling import Filling
+from pipeline.worker.filling import Filling, Onwards
 from pipeline.worker.flight import ColumnFlight, Flight, Outcome
 from pipeline.worker.grouping import arrays_of
 from pipeline.worker.unpacking import handles_of, orders_of
@@ -60,12 +60,14 @@ class _Views(Mapping[str, Sequence[Any]]):
 class _Filling(Filling):
     """As `Filling`, out of columns."""
 
-    __slots__ = ("_deadlines", "_generations", "_labels", "_segment", "_slots")
+    __slots__ = ("_deadlines", "_generations", "_labels", "_segment", "_slots", "_traceparents")
 
-    def __init__(self, table: SegmentTable, fields: Mapping[str, Field], columns: Columns) -> None:
-        super().__init__(table, fields, 0, ())
+    def __init__(
+        self, table: SegmentTable, fields: Mapping[str, Field], columns: Columns, context: Onwards
+    ) -> None:
+        super().__init__(table, fields, 0, (), context=context)
         hop = columns.hops[0]
-        self._labels, self._deadlines = columns.labels, columns.deadlines
+        self._labels, self._deadlines, self._traceparents = columns.labels, columns.deadlines, columns.traceparents
         self._segment = hop.segment
         self._slots, self._generations = integers(hop.slots), longs(hop.generations)
         self.handles = [{} for _ in range(len(columns))]
@@ -82,7 +84,11 @@ class _Filling(Filling):
 
     def requests(self) -> list[RequestInfo]:
         """The request of each row."""
-        found = [RequestInfo.parse(label) for label in self._labels]
+        traces = self._traceparents or ("",) * len(self._labels)
+        found = [
+            RequestInfo.parse(label)._replace(traceparent=self._context(label, trace))
+            for label, trace in zip(self._labels, traces)
+        ]
         if not self._deadlines:
             return found
         return [each._replace(deadline=deadline) for each, deadline in zip(found, longs(self._deadlines))]
@@ -210,7 +216,7 @@ class Lean:
         if not self._are_current(tensors):
             return None
         inputs = _Views(self._table, {name: tensors[number] for name, number in self._inputs})
-        filling = _Filling(self._table, self._fields, columns)
+        filling = _Filling(self._table, self._fields, columns, self._execution.context)
         given = Batch(
             len(columns), inputs, self._outputs, filling.allocate, filling.allocate_many, filling.requests, None
         )

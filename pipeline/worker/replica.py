@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -21,11 +22,13 @@ from pipeline.metrics.buckets import ROWS
 from pipeline.wire.columns import Columns, PassedColumns, longs
 from pipeline.wire.messages import Fenced, Fences, Notice, Notices, Order, WorkerReport
 from pipeline.wire.records import CLOSE_REASONS
+from pipeline.wire.span_ids import SpanIds
 from pipeline.worker.abandonment import unwanted
 from pipeline.worker.candidates import Waiting, rows_in
 from pipeline.worker.column_queue import Part
 from pipeline.worker.execution import Execution
 from pipeline.worker.failures import Home, Story, examine
+from pipeline.worker.filling import Onwards, as_given
 from pipeline.worker.flight import ColumnFlight, Flight, Outcome
 from pipeline.worker.forwarder import Forwarder, Said, notices_of
 from pipeline.worker.grouping import batcher_of
@@ -134,6 +137,7 @@ class Replica:
         self._execution = Execution(
             plan, self.stage, current.base, stage, self._table, current.asked, sized=current.sized,
             tell=self._tell_parts, stages=compiled, unwanted=self._unwanted, piece=self._begin_piece,
+            context=_context(self._plan, self.stage),
         )  # fmt: skip
         self._lean = Lean(plan, self.stage, stage, self._table, compiled, self._execution)
         self.batcher.lean = self._lean.able
@@ -391,6 +395,14 @@ class Replica:
                     self._execution.times.compute(),
                 )
             )
+
+
+def _context(plan: Plan, stage: int) -> Onwards:
+    """What a stage's requests hand on."""
+    if plan.tracing is None:
+        return as_given
+    ids = SpanIds(plan.tracing.seed, plan.tracing.sample)
+    return partial(ids.onward, stage=stage)
 
 
 def _tell(entries: Sequence[Entry]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import RequestError
-from pipeline.metrics.catalogue import GATEWAY_METRICS, METRICS, PROCESS_METRICS
+from pipeline.metrics.catalogue import GATEWAY_METRICS, HOST_METRICS, METRICS, PROCESS_METRICS
 
 FOLDER = Path(__file__).parents[2] / "deploy/prometheus"
 _SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
@@ -26,7 +26,7 @@ def rules() -> list[dict[str, Any]]:
 
 
 def test_every_name_in_a_rule_is_of_a_metric_or_of_a_rule_before_it() -> None:
-    every = [*METRICS, *PROCESS_METRICS, *GATEWAY_METRICS]
+    every = [*METRICS, *PROCESS_METRICS, *HOST_METRICS, *GATEWAY_METRICS]
     known = {f"{metric.name}{suffix}" for metric in every for suffix in _SUFFIXES[metric.kind]}
     for rule in rules():
         named = set(re.findall(r"\btrtlab[\w:]*", re.sub(r'"[^"]*"', "", rule["expr"])))

@@ -10,13 +10,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline.graph.plan import BatchPlan, CameraPlan, Edge, Plan, PoolPlan, StagePlan, WorkerPlan
 from pipeline.graph.slots import fields_of
 from pipeline.metrics.buckets import SECONDS
-from pipeline.metrics.catalogue import GATEWAY_METRICS, METRICS, PROCESS_METRICS, Metric
+from pipeline.metrics.catalogue import GATEWAY_METRICS, HOST_METRICS, METRICS, PROCESS_METRICS, Metric
+from pipeline.metrics.host import HostUsage
 from pipeline.metrics.processes import ProcessUsage
-from pipeline.metrics.rendering import render, render_processes, render_traffic
+from pipeline.metrics.rendering import render, render_host, render_processes, render_traffic
 from pipeline.metrics.traffic import Traffic
 from pipeline.scheduler.scheduler import Scheduler
+from pipeline.topology.nvml import GpuUsage
 from pipeline.wire.camera import CameraCounts
-from pipeline.wire.messages import CameraReport, Copied, Hello, Ready, WorkerGone, WorkerReport
+from pipeline.wire.messages import CameraReport, Copied, Hello, Ready, SupervisorReport, WorkerGone, WorkerReport
 from pipeline.wire.records import Spread
 from pipeline.wire.status import PipelineStatus
 from shm.pool import SlotPool
@@ -26,6 +28,7 @@ from stages.copies import GATHERED, INPUT
 from stages.spec import TensorSpec
 
 X = TensorSpec("x", "uint8", (64,))
+HOST = HostUsage(64, 16, (GpuUsage("GPU-1", "NVIDIA L4", 0.25, 1 << 34, 3 << 30, None),))
 STAGE = StagePlan(
     name="infer", use="m:C", options={}, inputs=(X,), edges=(Edge("ingress", "x"),), after=(), outputs=(X,),
     fields=fields_of((X,)), batch=BatchPlan(4), credits=8, workers=(WorkerPlan("infer", 0),), host="infer",
@@ -55,7 +58,9 @@ def status() -> PipelineStatus:
         for _ in range(times):
             scheduler.counts.finish(code)
     scheduler.counts.refuse("Overloaded")
-    scheduler.counts.update({"refused_loans": 5, "requests": 15})
+    scheduler.handle(SupervisorReport(4), 11)
+    scheduler.handle(SupervisorReport(-1), 11)
+    scheduler.counts.update({"refused_loans": 5, "requests": 15, "client_deaths": 6, "refused_frames": 8})
     try:
         return scheduler.status()
     finally:
@@ -82,6 +87,10 @@ def test_the_text_is_what_prometheus_parses_and_says_what_happened() -> None:
         ("trtlab_answers_total", "OK"): 12,
         ("trtlab_answers_total", "BadInput"): 2,
         ("trtlab_answers_total", "Overloaded"): 1,
+        ("trtlab_client_slots", "borrowed"): 0,
+        ("trtlab_client_deaths_total",): 6,
+        ("trtlab_scheduler_refused_total",): 8,
+        ("trtlab_log_lost_lines_total",): 4,
         ("trtlab_requests_waiting", "infer"): 0,
         ("trtlab_workers", "infer"): 1,
         ("trtlab_worker_deaths_total", "infer"): 1,
@@ -133,8 +142,9 @@ def test_the_text_is_what_prometheus_parses_and_says_what_happened() -> None:
         (METRICS, render(status())),
         (PROCESS_METRICS, render_processes({"pets": [ProcessUsage("scheduler", 1.5, 9, 2, 3.25)]})),
         (GATEWAY_METRICS, render_traffic(Traffic())),
+        (HOST_METRICS, render_host(HOST)),
     ],
-    ids=["pipeline", "processes", "gateways"],
+    ids=["pipeline", "processes", "gateways", "host"],
 )
 def test_every_metric_of_the_catalogue_is_rendered_once_with_its_help(metrics: tuple[Metric[Any], ...], text: str) -> None:
     families = {family.name: family for family in text_string_to_metric_families(text)}
@@ -152,8 +162,23 @@ def test_what_a_process_uses_has_its_name() -> None:
     assert found["trtlab_process_start_time_seconds", "a/0"] == 3.25
 
 
+def test_what_a_gpu_does_not_say_is_no_sample() -> None:
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(render_host(HOST))
+        for sample in family.samples
+    }
+    assert found == {
+        ("trtlab_shm_bytes",): 64,
+        ("trtlab_shm_free_bytes",): 16,
+        ("trtlab_gpu_utilization_ratio", "GPU-1", "NVIDIA L4"): 0.25,
+        ("trtlab_gpu_memory_bytes", "GPU-1", "NVIDIA L4"): 1 << 34,
+        ("trtlab_gpu_memory_used_bytes", "GPU-1", "NVIDIA L4"): 3 << 30,
+    }
+
+
 def test_names_follow_the_rules_of_prometheus() -> None:
-    every = [*METRICS, *PROCESS_METRICS, *GATEWAY_METRICS]
+    every = [*METRICS, *PROCESS_METRICS, *HOST_METRICS, *GATEWAY_METRICS]
     assert len({metric.name for metric in every}) == len(every)
     for metric in every:
         assert re.fullmatch(r"trtlab(_[a-z]+)+", metric.name), metric.name

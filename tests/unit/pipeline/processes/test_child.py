@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import math
@@ -16,10 +17,29 @@ import pytest
 
 from pipeline.graph.plan import Plan, Post
 from pipeline.processes.child import Boot, collect_garbage
+from pipeline.wire.address import SUPERVISOR
+from pipeline.wire.links import listen
+from pipeline.wire.messages import Gone
 from shm.segment import SegmentAddress
 from tests.unit.pipeline.scheduler.graphs import make_plan
 
 ROOT = Path(__file__).resolve().parents[4]
+
+#: A child that says something to a process that does not listen yet, and ends.
+SAYS_AND_ENDS = """
+import sys
+from pathlib import Path
+from pipeline.processes.child import boot, freeze_heap
+from pipeline.wire.address import SUPERVISOR
+from pipeline.wire.links import connect
+from pipeline.wire.messages import Gone
+boot_ = boot()
+outbox = connect(boot_.run_dir, SUPERVISOR)
+freeze_heap()
+outbox.send(Gone(7))
+outbox.close(60_000)
+print("said", flush=True)
+"""
 
 
 def document(**more: Any) -> Boot:
@@ -43,6 +63,19 @@ def test_a_boot_document_comes_back_with_every_type() -> None:
 
 def test_an_option_that_is_no_number_comes_back() -> None:
     assert math.isnan(Boot.read(document(extra={"threshold": math.nan}).line()).extra["threshold"])
+
+
+def test_a_child_ends_after_what_it_has_said_last_has_come_though_its_heap_is_frozen(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SAYS_AND_ENDS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(document(run_dir=tmp_path).line())
+        child.stdin.flush()
+        assert child.stdout.readline() == b"said\n"
+        with contextlib.closing(listen(tmp_path, SUPERVISOR)) as inbox:
+            assert inbox.receive(30_000) == [Gone(7)]
+        assert child.wait() == 0
 
 
 @pytest.mark.parametrize(

@@ -133,3 +133,21 @@ def test_a_scheduler_that_ends_tells_the_rest(example: Make) -> None:
     *_, last = [message for receiver, message in scheduler.decided if receiver == stranger(9)]
     assert isinstance(last, Observed)
     assert ([ended.label for ended in last.ended], last.last, last.number) == (["00001-7"], True, 2)
+
+
+def test_what_an_observer_has_exported_is_counted_once_whatever_it_repeats(example: Make) -> None:
+    scheduler = example()
+    for seen, spans in ((0, (0, 0, 0, 0)), (1, (5, 1, 0, 2)), (2, (5, 1, 0, 2)), (3, (9, 1, 0, 2)), (4, ())):
+        scheduler.handle(Observe(9, seen, spans))
+    # The next process begins at 0.
+    scheduler.handle(Observe(10, 0, (3, 0, 0, 0)))
+    counts = scheduler.scheduler._state.counts
+    assert {name: counts[name] for name in counts if name.startswith("spans_")} == {
+        "spans_exported": 12, "spans_dropped": 1, "spans_failed": 0, "spans_missed": 2,
+    }  # fmt: skip
+
+
+def test_an_observer_that_exports_nothing_counts_nothing(example: Make) -> None:
+    scheduler = example()
+    observed(scheduler)
+    assert not [name for name in scheduler.scheduler._state.counts if name.startswith("spans_")]

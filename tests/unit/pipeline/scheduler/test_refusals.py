@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from pipeline.errors import OtherProtocol, WireError
+from pipeline.logs.complaints import COMPLAINTS, COMPLAINTS_S
 from pipeline.scheduler.door import SHELL, Decided, Log, stranger
-from pipeline.scheduler.reception import COMPLAINTS, COMPLAINTS_S
 from pipeline.wire.address import Address
 from pipeline.wire.codec import decode, encode
 from pipeline.wire.messages import PROTOCOL, Bye, Cancel, Gone, Hello, Loan, Refused, Submission, Submit

@@ -7,7 +7,7 @@ import pytest
 from pipeline.errors import KserveError, PipelineError
 from pipeline.kserve.parameters import Scheduling
 from pipeline.serving.catalogue import Catalogue, Served
-from pipeline.serving.inference import Inference, deadline_of, label_of, trace_of
+from pipeline.serving.inference import Inference, deadline_of, trace_of
 from pipeline.serving.regions import Regions
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -34,21 +34,6 @@ def test_a_deadline_that_is_over_is_told_at_once() -> None:
     with pytest.raises(KserveError) as refused:
         deadline_of(Scheduling(5), -0.1)
     assert refused.value.code == "DEADLINE_EXCEEDED"
-
-
-@pytest.mark.parametrize(
-    ("request_id", "traceparent", "expected"),
-    [
-        ("", "", ""),
-        ("abc", "", "abc"),
-        ("abc", TRACE, f"abc {TRACE}"),
-        ("", TRACE, TRACE),
-        ("abc", "nonsense", "abc"),
-        ("abc", TRACE.replace("0af", "xyz"), "abc"),
-    ],
-)
-def test_a_request_is_called_by_its_id_and_its_trace(request_id: str, traceparent: str, expected: str) -> None:
-    assert label_of(request_id, traceparent) == expected
 
 
 @pytest.mark.parametrize("header", [TRACE, f" {TRACE} ", f"cc-{TRACE[3:]}-00ff"])

@@ -276,9 +276,9 @@ def test_traffic_is_that_of_all_gateways_also_of_dead_ones_and_of_all_models() -
     truth.counted(1, 0, {}, some(4))
     truth.died(0, "killed", 1.0)
     truth.hello(0, VERSION)
-    assert truth.traffic() == Traffic({"http": {"OK": 2}}, {}, {"x": 7})
+    assert truth.traffic() == Traffic({"http": {"OK": 2}}, {}, {"x": 7}, deaths=1)
     truth.counted(0, 0, {}, some(1))
-    assert truth.traffic() == Traffic({"http": {"OK": 3}}, {}, {"x": 8})
+    assert truth.traffic() == Traffic({"http": {"OK": 3}}, {}, {"x": 8}, deaths=1)
 
 
 def test_counts_begin_again_with_each_load_of_a_model() -> None:

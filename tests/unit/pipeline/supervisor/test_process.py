@@ -57,6 +57,7 @@ SAYS = """
 from pipeline.logs.entry import Entry
 print('before', end='')
 print(Entry('error', 'last', traceback='Traceback\\nwhere').line(), end='')
+print(Entry('warning', 'stands in the log').line(), end='')
 print('x' * 5000)
 """
 
@@ -70,6 +71,7 @@ def test_what_a_child_says_and_prints_are_entries_and_plain_in_its_story() -> No
     end(child)
     assert lines == [
         Entry("info", "before", "s/0", printed=True), Entry("error", "last", "s/0", traceback="Traceback\nwhere"),
+        Entry("warning", "stands in the log", "s/0"),
         Entry("info", "x" * 2000, "s/0", printed=True),
     ]  # fmt: skip
     story = child.story()

@@ -7,15 +7,21 @@ import re
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import StartError
+from pipeline.logs.complaints import COMPLAINTS
 from pipeline.logs.entry import Entry
 from pipeline.logs.log import OperatorLog
+from pipeline.logs.settings import LogSettings
 from pipeline.supervisor import run_log
+from pipeline.supervisor.instructions import Tell
 from pipeline.supervisor.run_log import LogFile, RunLog, log_path, logged_runs
+from pipeline.wire.address import SCHEDULER
+from pipeline.wire.messages import SupervisorReport
 
 TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
 
@@ -197,3 +203,31 @@ def test_a_run_that_ended_a_month_ago_is_forgotten(home: Path, log: RunLog) -> N
         os.utime(path, (time.time() - days * 86_400,) * 2)
     log.open("detect-7")
     assert logged_runs("other") == ["other-1"]
+
+
+def test_what_another_log_lost_is_counted_for_the_scheduler_and_the_run_s_log_says_why(
+    home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    full = OperatorLog(LogSettings(file="/dev/full"))
+    with closing(full), RunLog(full) as log:
+        log.open("detect-7")
+        log("warning", "resize/0 died")
+        log("info", "ready")
+        (told,) = log.report()
+    assert told == Tell(SCHEDULER, SupervisorReport(2))
+    why = "error: nothing can be written to the log /dev/full: No space left on device; the run goes on without it"
+    assert lines_of(log_path("detect-7"))[1:] == [why, "warning: resize/0 died", "info: ready"]
+    assert capfd.readouterr().err == f"{why}\n"
+
+
+def test_a_log_that_has_lost_nothing_reports_nothing(log: RunLog) -> None:
+    log.open("detect-7")
+    log("info", "ready")
+    assert log.report() == []
+
+
+def test_messages_that_are_refused_do_not_fill_the_log(home: Path, log: RunLog) -> None:
+    log.open("detect-7")
+    for _ in range(100):
+        log.refused("refused a message: garbage")
+    assert len(lines_of(log_path("detect-7"))) == 1 + COMPLAINTS + 1

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.topology.gpus import Gpu, read_gpus, visible_gpus
 from pipeline.topology.machine import read_machine
-from pipeline.topology.nvml import NvmlGpu, read_nvml
+from pipeline.topology.nvml import GpuUsage, NvmlGpu, read_nvml, read_usage
 
 Tree = Callable[[Mapping[str, str]], Path]
 
@@ -73,6 +73,9 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module.nvmlDeviceGetName = lambda handle: ["NVIDIA L4", b"NVIDIA L4"][handle]
     module.nvmlDeviceGetUUID = lambda handle: f"GPU-{handle}"
     module.nvmlDeviceGetMinorNumber = lambda handle: 7 - handle
+    module.nvmlDeviceGetUtilizationRates = lambda handle: SimpleNamespace(gpu=25 * handle, memory=99)
+    module.nvmlDeviceGetMemoryInfo = lambda handle: SimpleNamespace(total=1 << 34, used=3 << 30, free=13 << 30)
+    module.nvmlDeviceGetPowerUsage = lambda handle: 70_500
     monkeypatch.setitem(sys.modules, "pynvml", module)
     return module
 
@@ -95,9 +98,44 @@ def test_where_nvml_fails_it_says_nothing(nvml: ModuleType, monkeypatch: pytest.
     assert nvml.calls == ([] if call == "nvmlInit" else ["init", "shutdown"])
 
 
+def test_what_gpus_do_is_told_in_base_units(nvml: ModuleType) -> None:
+    first, second = read_usage()
+    assert first == GpuUsage("GPU-0", "NVIDIA L4", 0.0, 1 << 34, 3 << 30, 70.5)
+    assert (second.uuid, second.busy) == ("GPU-1", 0.25)
+    assert nvml.calls == ["init", "shutdown"]
+
+
+@pytest.mark.parametrize(
+    ("call", "unknown"),
+    [
+        ("nvmlDeviceGetUtilizationRates", {"busy"}),
+        ("nvmlDeviceGetMemoryInfo", {"memory_bytes", "memory_used_bytes"}),
+        ("nvmlDeviceGetPowerUsage", {"power_w"}),
+    ],
+)
+def test_what_a_gpu_does_not_say_is_missing_and_the_rest_is_told(
+    nvml: ModuleType, monkeypatch: pytest.MonkeyPatch, call: str, unknown: set[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise nvml.NVMLError("not supported")
+
+    monkeypatch.setattr(nvml, call, refuse)
+    for gpu in read_usage():
+        assert {name for name, value in gpu._asdict().items() if value is None} == unknown
+
+
+def test_without_nvml_no_gpu_tells_what_it_does(nvml: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise nvml.NVMLError("driver not loaded")
+
+    monkeypatch.setattr(nvml, "nvmlInit", refuse)
+    assert read_usage() == ()
+
+
 def test_without_its_module_nvml_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert read_nvml() is None
+    assert read_usage() == ()
 
 
 GPUS = tuple(Gpu(f"0000:0{n}:00.0", "GPU", n, uuid=f"GPU-{uuid}-1") for n, uuid in enumerate(("aa", "ab", "b0")))

@@ -1,0 +1,1 @@
+"""Export of traces: spans, batches (both pure) ──▶ waiting ──▶ collector; the process is `processes.tracer`."""

@@ -1,0 +1,56 @@
+"""examples/ray_serve.py in a Ray of its own: a replica is killed under load, Ray starts another, and nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.foreign
+
+ROOT = Path(__file__).parents[2]
+RAY = ROOT / "build/ray"
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """For sockets, whose paths have at most 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.timeout(580)
+def test_a_killed_replica_takes_its_pipeline_with_it_and_ray_starts_another(
+    tmp_path: Path, environment: Callable[[Path], Path], short_folder: Path
+) -> None:
+    environment(RAY)
+    runs = short_folder
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    before = set(os.listdir("/dev/shm"))
+    done = subprocess.run(
+        [RAY / "bin/python", "-m", "tests.foreign.ray_probe", str(port)], cwd=ROOT, capture_output=True, text=True,
+        timeout=560, check=False,
+        env={
+            **os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "TRTLAB_RUN_DIR": str(runs),
+            "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "240",
+        },
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    # The supervisor, the scheduler and the workers of a pipeline.
+    assert found["family"] >= 4
+    assert found["right"] > 20
+    assert found.get("wrong", 0) == 0
+    # What the replica had under way, of two callers that ask one after the other.
+    assert found.get("lost", 0) <= 2
+    left = {name for name in set(os.listdir("/dev/shm")) - before if name.startswith("trtlab.digits")}
+    assert left == set()
+    assert list(runs.iterdir()) == []
