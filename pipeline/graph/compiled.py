@@ -296,7 +296,7 @@ class _Maker:
             pools=pools,
             slot_sizes=tuple(plan.pools[at].slot_bytes for at in pools),
             followers=followers,
-            following=_union(1 << j for j in followers),
+            following=_mask(followers),
             must_notify=kept or bool(manies or asked),
             ends_order=bool(manies or asked),
             notifies_at_once=len(followers) > 1 or kept,
@@ -423,6 +423,10 @@ def _made(stage: StagePlan, pools: int) -> tuple[tuple[int, str, tuple[int, ...]
     if pools > 1 or any(spec.many is not None or spec.dtype in ENCODED or not spec.is_static for spec in specs):
         return None
     return tuple((field.offset, field.spec.dtype, field.spec.max_shape) for field in stage.fields)
+
+
+def _mask(stages: Iterable[int]) -> int:
+    return _union(1 << index for index in stages)
 
 
 def _union(masks: Iterable[int]) -> int:

@@ -19,7 +19,7 @@ from pipeline.scheduler.progress import Progress
 from pipeline.scheduler.state import State
 from pipeline.scheduler.story import note
 from pipeline.wire.columns import PassedColumns, integers, longs, trace_of
-from pipeline.wire.messages import OK, TOO_SMALL, Notice
+from pipeline.wire.messages import OK, TOO_SMALL, Notice, SlotRef
 from pipeline.wire.traces import TRACE_BYTES, parts_of
 from shm.handle import TensorHandle
 
@@ -71,15 +71,19 @@ class Noticing:
         without what it does for others.
         """
         state, traces = self._state, columns.traces
-        worker = state.workers.get(number)
-        stage = None if worker is None else state.compiled.stages[worker.stage]
         requests, attempts = longs(columns.requests), integers(columns.attempts)
-        if worker is None or stage is None or stage.made is None:
+        worker = state.workers.get(number)
+        if worker is None:
+            # As in `_finished`.
+            state.counts["late_notices"] += len(requests)
+            return
+        stage = state.compiled.stages[worker.stage]
+        if stage.made is None:
             for row, request_number in enumerate(requests):
-                self.passed(number, request_number, attempts[row], trace_of(traces, row) if traces else b"")
+                self.passed(number, request_number, attempts[row], _trace(traces, row))
             return
         ledger, orders, progress, now = state.requests, worker.orders, self._progress, state.now
-        index, bit, base, made = stage.index, stage.bit, stage.base, stage.made
+        index, bit = stage.index, stage.bit
         last = state.compiled.scopes[0].last
         event = (now, index)
         settled = 0
@@ -96,7 +100,7 @@ class Noticing:
             if request is None:
                 continue
             if not request.plain or request.fences or request.suspected >= 0:
-                self._pass(worker, request, attempt, trace_of(traces, row) if traces else b"")
+                self._pass(worker, request, attempt, _trace(traces, row))
                 continue
             if request.answered:
                 continue
@@ -104,14 +108,8 @@ class Noticing:
             if step is None or step.worker != number or step.attempt != attempt:
                 state.counts["late_notices"] += 1
                 continue
-            lease = step.lease
-            if lease is not None:
-                segment, slot, generation = lease
-                state.pool_of(lease).commit(slot, generation, readers=1)
-                at = base
-                for offset, dtype, shape in made:
-                    request.values[at] = TensorHandle(segment, slot, generation, offset, dtype, shape)
-                    at += 1
+            if step.lease is not None:
+                self._take_made(request, stage, step.lease)
             start, end = row * TRACE_BYTES, (row + 1) * TRACE_BYTES
             for column in traces:
                 trace = column[start:end]
@@ -128,6 +126,14 @@ class Noticing:
         if settled:
             state.last_ok[index] = now
             state.unreachable.pop(index, None)
+
+    def _take_made(self, request: Request, stage: CompiledStage, lease: SlotRef) -> None:
+        """What a stage has made of a request of one row lies where the plan says."""
+        segment, slot, generation = lease
+        self._state.pool_of(lease).commit(slot, generation, readers=1)
+        assert stage.made is not None
+        for at, (offset, dtype, shape) in enumerate(stage.made, stage.base):
+            request.values[at] = TensorHandle(segment, slot, generation, offset, dtype, shape)
 
     def passed(self, number: int, order: int, attempt: int, trace: bytes) -> None:
         """A worker has finished a step, and what the stage made lies where the plan says. As `notice`, and quicker.
@@ -312,6 +318,10 @@ class Noticing:
         note(request.events, self._state.now, f"{stage.name} needs a slot of {nbytes} bytes: it runs again")
         self._fencing.take_back(request, stage)
         self._progress.requeue(request)
+
+
+def _trace(traces: tuple[bytes, ...], row: int) -> bytes:
+    return trace_of(traces, row) if traces else b""
 
 
 def _misfit(stage: CompiledStage, notice: Notice) -> str | None:

@@ -66,7 +66,7 @@ __all__ = [
     "WorkerReport",
 ]  # fmt: skip
 
-PROTOCOL = 10
+PROTOCOL = 11
 
 #: In place of an ask's number, in the refusal of a hello, which goes another way than the welcome and may come later.
 HELLO = -1

@@ -84,10 +84,10 @@ class _Filling(Filling):
 
     def requests(self) -> list[RequestInfo]:
         """The request of each row."""
-        traceparents = self._traceparents or ("",) * len(self._labels)
+        traces = self._traceparents or ("",) * len(self._labels)
         found = [
-            RequestInfo.parse(label)._replace(traceparent=self._context(label, given))
-            for label, given in zip(self._labels, traceparents)
+            RequestInfo.parse(label)._replace(traceparent=self._context(label, trace))
+            for label, trace in zip(self._labels, traces)
         ]
         if not self._deadlines:
             return found
@@ -211,7 +211,7 @@ class Lean:
             tensors = {column.tensor: column for column in columns.tensors}
             arrived = [arrived[row] for row in order] if len(arrived) > 1 else arrived
         began = self._clock()
-        if columns.deadlines and any(0 < deadline <= began for deadline in longs(columns.deadlines)):
+        if columns.deadlines and min([each for each in longs(columns.deadlines) if each], default=began + 1) <= began:
             return None
         if not self._are_current(tensors):
             return None

@@ -132,7 +132,7 @@ class Envoy:
         http, grpc, admin = ports
         self.where = Where(f"http://127.0.0.1:{http}", f"127.0.0.1:{grpc}")
         self._admin = f"http://127.0.0.1:{admin}"
-        command = [str(required(ENVOY) / "bin/envoy"), "-c", str(config), "--base-id", str(admin), "--concurrency", "2"]
+        command = [str(required(ENVOY) / "bin/envoy"), "-c", str(config), "--disable-hot-restart", "--concurrency", "2"]
         self.server = ServerProcess("envoy", command, config.with_suffix(".log"), self._is_ready)
 
     def _is_ready(self) -> bool:

@@ -165,7 +165,7 @@ def test_deadlines_and_origins_are_the_rows_own(bench: Bench, hops: int) -> None
     seen: list[Any] = []
 
     def look(batch: Batch) -> None:
-        seen.append([(request.id, request.deadline) for request in batch.requests])
+        seen.append([(request.id, request.deadline, request.traceparent) for request in batch.requests])
         double(batch)
 
     first = bench.columns(1, 2, hops=hops)
@@ -176,7 +176,9 @@ def test_deadlines_and_origins_are_the_rows_own(bench: Bench, hops: int) -> None
     lean, general = bench.lean(first, told, process=look), bench.general(first, told, process=look)
     assert said(lean) == said(general)
     assert not lean.forwards
-    assert seen[0] == seen[1] == [("00001-1", 0), ("00001-2", 0), ("00001-3", bench.now + 7)]
+    assert seen[0] == seen[1] == [
+        ("00001-1", 0, ""), ("00001-2", 0, ""), ("00001-3", bench.now + 7, "t3")
+    ]  # fmt: skip
 
 
 def test_a_row_that_is_late_is_not_computed_and_its_mates_are(bench: Bench) -> None:
