@@ -31,13 +31,15 @@ class Observer:
     Args:
         run_dir: its folder.
         also: other addresses of this process, whose messages `take` returns too.
+        expected: the process is one of the run, so that what ended before its first question is kept as well.
 
     Raises:
         Unavailable: no process of this user can be reached there.
     """
 
-    def __init__(self, run_dir: Path, also: Iterable[Address] = ()) -> None:
+    def __init__(self, run_dir: Path, also: Iterable[Address] = (), *, expected: bool = False) -> None:
         self._number = secrets.randbits(63)
+        self._expected = expected
         self._run_dir = run_dir
         own = Address.client(self._number)
         try:
@@ -67,7 +69,7 @@ class Observer:
                 self._outbox.close()
                 self._outbox = connect(self._run_dir, SCHEDULER)
             self._asked_at = now
-            self._outbox.send(Observe(self._number, self._seen, spans))
+            self._outbox.send(Observe(self._number, self._seen, spans, self._expected))
 
     def take(self, timeout_s: float) -> tuple[list[Observed], list[Message]]:
         """What has come within so many seconds, or until something has: answers, each once, and other messages.

@@ -50,6 +50,7 @@ class _SchedulerShell:
                 plan.link == "ring",
             ),
         )
+        self._scheduler.expect_observers(boot.extra.get("observers", 0))
         self._lock = hold_lock(boot.run_dir, SCHEDULER)
         self._inbox = listen(boot.run_dir, SCHEDULER, link=plan.link, polled=True, spins=plan.spins)
         self._outboxes = Outboxes(boot.run_dir, self._inbox)

@@ -38,7 +38,7 @@ def watched(
         Unavailable: the scheduler keeps nothing for this process, and says why.
     """
     stop_at = None
-    with Observer(run_dir, [Address(role)]) as observer:
+    with Observer(run_dir, [Address(role)], expected=True) as observer:
         while stop_at is None or time.monotonic() < stop_at:
             observer.ask(spans())
             # Asked first: what it has said is read after it has ended.

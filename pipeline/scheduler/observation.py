@@ -43,6 +43,8 @@ _MOST_NOTES = 32
 
 _LONGEST_MESSAGE = 300
 
+_ALWAYS = 1 << 62
+
 
 class _Observer:
     __slots__ = ("kept", "lost", "sent", "spans", "until")
@@ -73,18 +75,33 @@ class Observation:
     """What is kept for each observer."""
 
     def __init__(self) -> None:
-        #: By the number that an observer gives itself. Callers may ask whether there is any.
+        #: By the number that an observer gives itself. Those that have not asked yet, and are expected, have numbers
+        #: below 0. Callers may ask whether there is any.
         self.observers: dict[int, _Observer] = {}
 
-    def observe(self, number: int, seen: int, now: int) -> Observed:
+    def expect(self, count: int) -> None:
+        """So many processes of the run will ask: what ends is kept for them from now on."""
+        for number in range(-count, 0):
+            self.observers[number] = expected = _Observer()
+            expected.until = _ALWAYS
+
+    @property
+    def expects(self) -> bool:
+        """Whether one of those has not asked yet."""
+        return any(number < 0 for number in self.observers)
+
+    def observe(self, number: int, seen: int, now: int, *, expected: bool = False) -> Observed:
         """An observer asks.
 
         Args:
             number: its own.
             seen: see `Observe`.
             now: monotonic nanoseconds.
+            expected: see `Observe`.
         """
         self._forget(now)
+        if expected and number not in self.observers and self.expects:
+            self.observers[number] = self.observers.pop(min(self.observers))
         observer = self.observers.get(number)
         if observer is None:
             if len(self.observers) >= MOST_OBSERVERS:
@@ -110,6 +127,8 @@ class Observation:
         """The scheduler ends: what each observer, by its number, is told at last."""
         told = []
         for number, observer in self.observers.items():
+            if number < 0:
+                continue
             # The one before again, which it may not have; it takes in each number once.
             told += [(number, observer.sent), (number, observer.next(_MOST_LAST_BYTES, last=True))]
         return told

@@ -265,7 +265,10 @@ class Reception:
     def observe(self, message: Observe) -> None:
         """A process asks which requests have ended."""
         observation = self._state.observation
-        self._tell(message.client, observation.observe(message.client, message.seen, self._state.now))
+        self._tell(
+            message.client,
+            observation.observe(message.client, message.seen, self._state.now, expected=message.expected),
+        )
         for outcome, count in observation.exported(message.client, message.spans).items():
             self._state.counts[f"spans_{outcome}"] += count
 

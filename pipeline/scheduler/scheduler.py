@@ -84,6 +84,8 @@ from shm.pool import SlotPool
 
 __all__ = ["Scheduler"]
 
+_LATE_OBSERVERS_NS = 3_000_000_000
+
 
 class Scheduler:
     """The state of all that is inside the pipeline, and the parts that act on it."""
@@ -121,6 +123,8 @@ class Scheduler:
         self._drain_until = 0
         self._drained = False
         self._stopped = False
+        #: After `Stop`: until when observers that are expected and have not asked yet are waited for.
+        self._stop_by = 0
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             Submit: self._reception.submit,
             Notices: self._noticed,
@@ -182,7 +186,7 @@ class Scheduler:
             decided += self._retirements()
         decided += self._reception.letters(out)
         decided += out.for_supervisor()
-        if self._stopped:
+        if self.stopped:
             decided += self._reception.farewell()
         return decided
 
@@ -265,6 +269,7 @@ class Scheduler:
 
     def _stop(self, message: Stop) -> None:
         self._stopped = True
+        self._stop_by = self._state.now + _LATE_OBSERVERS_NS
 
     def _reported(self, message: WorkerReport) -> None:
         worker = self._state.workers.get(message.worker)
@@ -288,8 +293,13 @@ class Scheduler:
 
     @property
     def stopped(self) -> bool:
-        """Whether the supervisor has sent `Stop`: the next decision is the last one."""
-        return self._stopped
+        """Whether the supervisor has sent `Stop`, and those that observe the run are there: the next decision is the
+        last one."""
+        return self._stopped and (not self._state.observation.expects or self._state.now >= self._stop_by)
+
+    def expect_observers(self, count: int) -> None:
+        """So many processes of the run observe it: they are told of all that ends, however late they begin."""
+        self._state.observation.expect(count)
 
     @property
     def compiled(self) -> CompiledPlan:

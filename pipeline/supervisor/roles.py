@@ -60,6 +60,8 @@ class Role:
     the plan says so, the run ends with the last child of such roles."""
     closes: bool = False
     """It has files to close: at the end it is sent SIGTERM, and killed only if it does not end."""
+    observes: bool = False
+    """It is told which requests have ended, from the first one on."""
     gates_takeover: bool = False
     """A new version takes over from the run that serves only once this child has said `Ready` as well."""
 
@@ -112,7 +114,7 @@ FEEDER = Role(
 
 ACCESS = Role(
     "access", "pipeline.processes.access", Restart.SOON,
-    gates_ready=False, ends_run=False, places=lambda plan, fed: [Place("access")], listens=True,
+    gates_ready=False, ends_run=False, places=lambda plan, fed: [Place("access")], listens=True, observes=True,
 )  # fmt: skip
 """Of a run with an access log."""
 
@@ -136,7 +138,7 @@ ROLES = (
     ),
     Role(
         "tracer", "pipeline.processes.tracer", Restart.SOON,
-        gates_ready=False, ends_run=False, places=_tracer, listens=True,
+        gates_ready=False, ends_run=False, places=_tracer, listens=True, observes=True,
     ),
     Role(
         "source", "pipeline.processes.source", Restart.SOON,

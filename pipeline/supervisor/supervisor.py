@@ -148,8 +148,11 @@ class _SupervisorShell:
         self._folder = folder
         self._run_dir = folder.path
         self._made = made  # for each pool of the plan, and the flight records as the last; the caller unlinks them
+        observers = sum(len(role.places(plan, feeder is not None)) for role in roles if role.observes)
         #: Values that only children of this role are told at birth.
-        self._extra = {FEEDER.title: feeder or {}, ACCESS.title: log.settings}
+        self._extra = {
+            FEEDER.title: feeder or {}, ACCESS.title: log.settings, SCHEDULER.kind: {"observers": observers},
+        }  # fmt: skip
         self._log = log
         self._on_ready = on_ready
         self._supervision = Supervision(plan, feeder=feeder is not None, roles=roles, succeeds=root is not None)

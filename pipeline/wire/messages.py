@@ -241,6 +241,8 @@ class Observe(Message, frozen=True, tag=_tag(16)):
     """The number of the last `Observed` that it has taken in, which is sent again otherwise; 0: there was none."""
     spans: tuple[int, ...] = ()
     """Of an observer that exports traces: how many spans it has had, by what became of them (SPAN_OUTCOMES)."""
+    expected: bool = False
+    """The observer is a process of the run, for which the scheduler keeps what ends from its start on."""
 
 
 class Observed(Message, frozen=True, tag=_tag(17)):

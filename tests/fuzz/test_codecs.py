@@ -26,7 +26,7 @@ from pipeline.kserve.statuses import error_body, status_of
 from pipeline.kserve.values import InferRequest, InferResponse, Limits
 from pipeline.serving.catalogue import model_from
 from pipeline.serving.conversion import rows_of
-from pipeline.serving.inference import deadline_of, label_of
+from pipeline.serving.inference import deadline_of, trace_of
 from pipeline.serving.settings import check_browser, check_token
 from pipeline.wire.interface import Axis, Interface, Tensor
 from tests.fuzz.mutations import frame_of, odd_bytes, odd_pieces, odd_tree, pieces_of, smaller, text_of, tree_of
@@ -63,7 +63,7 @@ def taken(request: InferRequest) -> None:
     if model is None:
         return
     deadline_of(scheduling_of(request.parameters), None)
-    label_of(request.id, request.id).encode()
+    trace_of(request.id).encode()
     admitted = admit(request, model, streams=True)
     data = {
         entry.tensor.name: memoryview(bytes(64)) if entry.sent.data is None else entry.sent.data
@@ -191,7 +191,7 @@ def headers(rng: Random) -> bytes:
 def check_headers(case: bytes) -> None:
     text = case.decode("latin-1")
     accepted(text)
-    label_of("", text)
+    trace_of(text)
     for check in (
         lambda: check_token("a-token", text), lambda: check_browser(text, "", ()), lambda: check_browser("localhost", text, ()),
         lambda: decompressed(b"", text, 10),

@@ -95,6 +95,14 @@ class Http:
         with httpx.Client(timeout=60, verify=False) as client:
             return client.request(method, self.url + path, headers=headers, **options)
 
+    def status_of(self, method: str, path: str) -> int:
+        """As `request`, of an answer that may go on without end."""
+        with (
+            httpx.Client(timeout=60, verify=False) as client,
+            client.stream(method, self.url + path, headers=self.headers) as answer,
+        ):
+            return answer.status_code
+
     def get(self, path: str) -> Any:
         """The document.
 

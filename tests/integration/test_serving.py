@@ -77,7 +77,7 @@ def test_over_http_the_table_says_what_needs_the_token(closed: Gateway, known: H
             (401,) if endpoint.token else (200,)
         )
         # 403: what is closed stays so.
-        assert (known.request(method, path_of(endpoint)).status_code == 403) == bool(endpoint.opened_by)
+        assert (known.status_of(method, path_of(endpoint)) == 403) == bool(endpoint.opened_by)
 
 
 @pytest.mark.parametrize(

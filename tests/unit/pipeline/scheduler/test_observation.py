@@ -135,6 +135,46 @@ def test_a_scheduler_that_ends_tells_the_rest(example: Make) -> None:
     assert ([ended.label for ended in last.ended], last.last, last.number) == (["00001-7"], True, 2)
 
 
+def test_a_process_of_the_run_is_told_what_ended_before_it_asked_and_a_stranger_is_not(example: Make) -> None:
+    scheduler = example()
+    scheduler.scheduler.expect_observers(1)
+    scheduler.submit(7)
+    answer(scheduler, 1)
+    assert observed(scheduler, number=9).ended == ()
+    scheduler.handle(Observe(10, 0, expected=True))
+    scheduler.decide()
+    (found,) = [message for receiver, message in scheduler.decided if receiver == stranger(10)]
+    assert isinstance(found, Observed)
+    assert [ended.label for ended in found.ended] == ["00001-7"]
+    # The place was its own: the next process of the run begins anew.
+    scheduler.handle(Observe(11, 0, expected=True))
+    scheduler.decide()
+    assert (stranger(11), Observed(1, (), 0)) in scheduler.decided
+
+
+def test_the_end_waits_for_a_process_of_the_run_that_has_not_asked_yet_but_not_for_ever(example: Make) -> None:
+    scheduler = example()
+    scheduler.scheduler.expect_observers(1)
+    scheduler.submit(7)
+    answer(scheduler, 1)
+    scheduler.handle(Stop())
+    scheduler.decide(after_ms=1000)
+    assert not scheduler.scheduler.stopped
+    scheduler.handle(Observe(10, 0, expected=True))
+    scheduler.decide()
+    assert scheduler.scheduler.stopped
+    *_, last = [message for receiver, message in scheduler.decided if receiver == stranger(10)]
+    assert isinstance(last, Observed)
+    assert last.last
+    other = example()
+    other.scheduler.expect_observers(1)
+    other.handle(Stop())
+    other.decide(after_ms=2999)
+    assert not other.scheduler.stopped
+    other.decide(after_ms=2)
+    assert other.scheduler.stopped
+
+
 def test_what_an_observer_has_exported_is_counted_once_whatever_it_repeats(example: Make) -> None:
     scheduler = example()
     for seen, spans in ((0, (0, 0, 0, 0)), (1, (5, 1, 0, 2)), (2, (5, 1, 0, 2)), (3, (9, 1, 0, 2)), (4, ())):
