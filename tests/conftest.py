@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -48,7 +49,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="trt-state-", dir="/tmp")
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", "") and config.pluginmanager.hasplugin("cacheprovider"):
         # Otherwise every process that a test starts compiles all of our modules. Not beside the sources, though.
-        os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(config.cache.mkdir("bytecode"))
+        # Nor would pytest keep what it makes of our assertions, which takes longer than to collect all tests.
+        sys.dont_write_bytecode = False
     # What outlives a supervisor that was killed becomes our child, and is seen.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     # libzmq keeps its threads, and their descriptors, from the first socket on.

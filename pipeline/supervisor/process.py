@@ -26,6 +26,7 @@ __all__ = ["ChildProcess", "describe_exit"]
 
 _KEPT_LINES = 24
 _LONGEST_LINE = 2000
+_MOST_LINES = 4096
 _LONGEST_ENTRY = 1 << 17
 """Bytes of the line of an entry: of its text and its traceback each character may take six."""
 
@@ -112,8 +113,10 @@ class ChildProcess:
             dead: it prints no more; what has escaped from its process group still may.
         """
         mark = MARK.encode()
-        chunks = 0
-        while self.output is not None and chunks < (_MOST_LAST_CHUNKS if dead else _MOST_CHUNKS):
+        chunks = count = 0
+        most = _MOST_LAST_CHUNKS if dead else _MOST_CHUNKS
+        # Lines cost time, however short they are.
+        while self.output is not None and chunks < most and (dead or count < _MOST_LINES):
             chunks += 1
             try:
                 chunk = os.read(self.output, 65536)
@@ -129,6 +132,7 @@ class ChildProcess:
             if len(self._partial) > (_LONGEST_ENTRY if mark in self._partial else _LONGEST_LINE):
                 lines.append(self._partial)
                 self._partial = b""
+            count += len(lines)
             for line in lines:
                 longest = _LONGEST_ENTRY if mark in line else _LONGEST_LINE
                 for entry in entries_in(line[:longest].decode(errors="replace").rstrip("\r"), title):

@@ -102,6 +102,7 @@ def test_a_gateway_killed_while_one_looks_loses_nothing(gateway: Gateway) -> Non
     again.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.foreign
 def test_viewers_that_read_nothing_are_bounded_and_hold_no_camera_up(gateway: Gateway) -> None:
     until(lambda: bool(camera(gateway, "door").get("tracks")))
     host, port = gateway.url.partition("://")[2].split(":")

@@ -132,6 +132,7 @@ def test_a_scheduler_that_hangs_ends_the_watchdog_s_messages(
     manager.hears("WATCHDOG=1", before + 2)
 
 
+@pytest.mark.foreign
 def test_a_scheduler_that_is_killed_does_not_since_the_supervisor_brings_it_back(
     manager: ServiceManager, versions: Versions, start: Start
 ) -> None:
@@ -143,6 +144,7 @@ def test_a_scheduler_that_is_killed_does_not_since_the_supervisor_brings_it_back
     assert manager.states == ["READY=1"]
 
 
+@pytest.mark.foreign
 def test_a_worker_that_is_stopped_does_not_either(manager: ServiceManager, versions: Versions, start: Start) -> None:
     run = start(versions.write(0))
     manager.hears("READY=1")
@@ -152,7 +154,7 @@ def test_a_worker_that_is_stopped_does_not_either(manager: ServiceManager, versi
     worker.resume()
 
 
-@pytest.mark.parametrize("hangs", [" supervisor", " scheduler"])
+@pytest.mark.parametrize("hangs", [" supervisor", pytest.param(" scheduler", marks=pytest.mark.foreign)])
 def test_after_a_reload_the_root_is_the_service_and_the_version_that_serves_is_watched(
     manager: ServiceManager, versions: Versions, start: Start, hangs: str
 ) -> None:
@@ -177,6 +179,7 @@ def test_after_a_reload_the_root_is_the_service_and_the_version_that_serves_is_w
     assert manager.states == ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]
 
 
+@pytest.mark.foreign
 def test_a_reload_that_fails_leaves_the_service_ready(manager: ServiceManager, versions: Versions, start: Start) -> None:
     start(versions.write(0))
     manager.hears("READY=1")
@@ -188,6 +191,7 @@ def test_a_reload_that_fails_leaves_the_service_ready(manager: ServiceManager, v
     manager.hears("WATCHDOG=1", manager.told.count("WATCHDOG=1") + 3)
 
 
+@pytest.mark.foreign
 def test_pipeline_serve_is_ready_with_its_gateways_and_its_pipelines_tell_nothing(
     manager: ServiceManager, versions: Versions, started: Callable[..., subprocess.Popen[Any]]
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import psutil
+import pytest
 
 from pipeline.testing import RunningPipeline, running
 from tests.faults.load import Load, until
@@ -40,6 +41,7 @@ def test_a_killed_tracer_is_started_again_and_no_request_is_lost(folder: Any, ch
             assert pipeline.stop() == 0
 
 
+@pytest.mark.foreign
 def test_a_collector_that_is_away_and_then_slow_holds_up_no_request_and_is_found_again(folder: Any) -> None:
     with Collector() as gone:
         port = gone.port

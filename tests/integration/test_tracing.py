@@ -77,6 +77,7 @@ def test_a_request_is_a_span_of_its_callers_trace_with_its_stages_below(folder: 
     assert resource["telemetry.sdk.name"] == "opentelemetry"
 
 
+@pytest.mark.foreign
 def test_batch_mates_are_linked_and_a_failed_request_says_why(folder: Folder) -> None:
     (folder.path / "token").write_text("authorization: Bearer geheim\n")
     with Collector() as collector:
@@ -107,6 +108,7 @@ def test_batch_mates_are_linked_and_a_failed_request_says_why(folder: Folder) ->
     assert failed[0].status.message == ""
 
 
+@pytest.mark.foreign
 def test_a_trace_goes_through_a_gateway_and_a_stage_of_another_server(folder: Folder) -> None:
     with Collector() as collector:
         tracing = {"endpoint": collector.url, "sample": 0.0}
@@ -171,6 +173,7 @@ def test_children_and_attempts_have_spans_of_their_own(folder: Folder) -> None:
     assert any("died" in event.name for event in root.events)
 
 
+@pytest.mark.foreign
 def test_spans_go_over_grpc_too_if_the_environment_says_so(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
