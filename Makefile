@@ -58,8 +58,8 @@ OVER_RINGS := $(wildcard $(addprefix tests/faults/test_,aio.py dead_clients.py r
 	$(addprefix tests/integration/test_,aio.py clients.py interrupted_sharing.py shared_clients.py)
 # What cannot be fetched (see `make test-build` and FOREIGN) has its tests skipped, and they say so.
 test-foreign: $(VENV)/.dev  ## pass the tests that need a package index (models, TensorRT-RTX, Triton, a browser) or minutes
-	@for part in $(RTX) $(FOREIGN); do \
-		$(MAKE) --no-print-directory $$part/.there || echo "no $$part: its tests are skipped" >&2; done
+	@$(MAKE) --no-print-directory -j 3 -k $(addsuffix /.there,$(RTX) $(FOREIGN)) || true
+	@for part in $(RTX) $(FOREIGN); do [ -e $$part/.there ] || echo "no $$part: its tests are skipped" >&2; done
 	@$(MAKE) --no-print-directory $(VENV)/.bench || echo "no LoadGen: its tests are skipped" >&2
 	@$(VENV)/bin/python -m pytest -m foreign -n $(JOBS) --dist worksteal $(ARGS)
 	@TRTLAB_LINK=ring $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal $(OVER_RINGS)
@@ -110,6 +110,8 @@ HOME_ASSISTANT := build/home-assistant
 FOREIGN       := $(TRITON) $(TRITON_CLIENT) $(ANALYZER) $(MOSEC) $(MLSERVER) $(KSERVE) $(SCHEMATHESIS) $(BROWSER) \
 	$(RTSP_SERVER) $(FRIGATE) $(GRAFANA_SDK) $(PERFETTO) $(RAY) $(IMAGE) $(ENVOY) $(KUBERNETES) $(MOSQUITTO) \
 	$(HOME_ASSISTANT)
+# One at a time, though environments are made side by side.
+APT_GET       := flock $(abspath Makefile) apt-get
 PYTHON_3_11    = $(shell for python in python3.11 python3 $(VENV)/bin/python; do \
 	"$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
 	&& { command -v "$$python"; break; }; done)
@@ -231,7 +233,7 @@ $(ANALYZER)/.there: | $(VENV)/bin/python
 	@rm -rf $(ANALYZER)
 	@$(PIP) --no-deps --only-binary :all: --platform manylinux1_x86_64 --target $(ANALYZER) tritonclient==2.41.0
 	@$(PIP) --no-deps --target $(ANALYZER) nvidia-cuda-runtime-cu12==12.9.79
-	@cd $(ANALYZER) && { apt-get -qq download libb64-0d || { apt-get -qq update && apt-get -qq download libb64-0d; }; } \
+	@cd $(ANALYZER) && { $(APT_GET) -qq download libb64-0d || { $(APT_GET) -qq update && $(APT_GET) -qq download libb64-0d; }; } \
 		&& dpkg -x libb64-0d_*.deb . && rm libb64-0d_*.deb
 	@touch $@
 
@@ -259,8 +261,8 @@ $(GRAFANA_SDK)/.there: | $(VENV)/bin/python
 $(BROWSER)/.there: | $(VENV)/bin/python
 	@$(PIP) --target $(BROWSER) 'playwright>=1.49'
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || { \
-		[ "$$(id -u)" = 0 ] && command -v apt-get && apt-get update -qq \
-		&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium; } >&2 \
+		[ "$$(id -u)" = 0 ] && command -v apt-get && $(APT_GET) update -qq \
+		&& DEBIAN_FRONTEND=noninteractive $(APT_GET) install -qq -y --no-install-recommends chromium; } >&2 \
 		|| PYTHONPATH=$(BROWSER) PLAYWRIGHT_BROWSERS_PATH=$(BROWSER) $(VENV)/bin/python -m playwright install chromium
 	@touch $@
 
@@ -316,8 +318,8 @@ MOSQUITTO_PACKAGES := mosquitto libmosquitto1 libcjson1 libdlt2 libwrap0
 $(MOSQUITTO)/.there:
 	@rm -rf $(MOSQUITTO)
 	@mkdir -p $(MOSQUITTO)
-	@PATH="$$PATH:/usr/sbin" command -v mosquitto || { cd $(MOSQUITTO) && { apt-get -qq download $(MOSQUITTO_PACKAGES) \
-		|| { apt-get -qq update && apt-get -qq download $(MOSQUITTO_PACKAGES); }; } \
+	@PATH="$$PATH:/usr/sbin" command -v mosquitto || { cd $(MOSQUITTO) && { $(APT_GET) -qq download $(MOSQUITTO_PACKAGES) \
+		|| { $(APT_GET) -qq update && $(APT_GET) -qq download $(MOSQUITTO_PACKAGES); }; } \
 		&& for package in *.deb; do dpkg -x "$$package" . || exit; done && rm -- *.deb; }
 	@touch $@
 
