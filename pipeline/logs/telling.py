@@ -29,6 +29,10 @@ def tell_entry(entry: Entry) -> None:
             sys.stderr.flush()
 
 
-def tell(level: str, text: str, *, traceback: str = "") -> None:
-    """Say something that is about no request."""
-    tell_entry(Entry(level, text, traceback=traceback))
+def tell(level: str, text: str, *, traceback: str = "", last: bool = False) -> None:
+    """Say something that is about no request.
+
+    Args:
+        last: it is why this process ends.
+    """
+    tell_entry(Entry(level, text, traceback=traceback, last=last))

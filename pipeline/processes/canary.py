@@ -49,10 +49,11 @@ def main() -> None:
                     (record,) = Feed(client, Sources(intake, [plan.input], limit=1), intake).run()
                     complaint = "" if record.error is None else f"{record.error[0]}: {record.error[1]}"
                     # Once for each new reason: a broken pipeline must not fill the log.
+                    ends = bool(complaint) and boot_.extra["gates"]
                     if complaint and complaint != complained:
-                        tell("warning", f"the canary request failed: {complaint}")
+                        tell("warning", f"the canary request failed: {complaint}", last=ends)
                     complained = complaint
-                    if complaint and boot_.extra["gates"]:
+                    if ends:
                         sys.exit(1)
                     if not complaint and not told:
                         told = True

@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from pipeline.errors import KserveError
 from pipeline.kserve.encodings import accepted, compressed, decompressed
@@ -133,7 +133,12 @@ class HttpFront(Front):
         code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "INVALID_ARGUMENT")
         found = KserveError(f"{request.method[:100]} {_path_of(request)}: {error.detail}", code)
         self._traffic.answered(self.NAME, code)
-        return Response(error_body(found), status_of(found).http, media_type=_JSON, headers=error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            # Of all endpoints with this path: the router names those of one.
+            matching = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+            headers["Allow"] = ", ".join(sorted({method for route in matching for method in route.methods or ()}))
+        return Response(error_body(found), status_of(found).http, media_type=_JSON, headers=headers)
 
     async def _fault(self, request: Request, error: Exception) -> Response:
         """A fault of ours outside of an endpoint."""

@@ -121,7 +121,7 @@ def test_as_it_is_the_image_serves_the_digits_and_its_healthcheck_says_when(imag
     container.says("serving mnist on http://0.0.0.0:")
     healthy = container.healthcheck()
     assert (healthy.returncode, healthy.stdout) == (0, "mnist: ready\n")
-    (port,) = re.findall(r"serving mnist on http://0\.0\.0\.0:(\d+)", container.text)
+    (port,) = set(re.findall(r"serving mnist on http://0\.0\.0\.0:(\d+)", container.text))
     asked = subprocess.run(["curl", "-fsS", f"http://127.0.0.1:{port}/v2/models/mnist"], capture_output=True, check=True)
     assert json.loads(asked.stdout)["inputs"][0]["shape"] == [1, 28, 28]
     assert getattr(signal, image.stop_signal) == signal.SIGTERM
@@ -169,7 +169,8 @@ def test_sigterm_finishes_what_is_under_way(start: Start, orphans: Path) -> None
     until(lambda: "inside: 1" in container.execute(["pipeline", "status", "orphans"]).stdout)
     assert container.stop() == 0
     asking.join()
-    assert (answered[0].returncode, answered[0].stdout.strip().isdigit()) == (0, True)
+    # It may have been killed after that: a container ends with its first process.
+    assert answered[0].stdout.strip().isdigit()
 
 
 def test_the_healthcheck_fails_while_it_is_not_ready_and_says_why(start: Start, orphans: Path) -> None:

