@@ -108,7 +108,7 @@ IMAGE         := build/image
 MOSQUITTO     := build/mosquitto
 HOME_ASSISTANT := build/home-assistant
 FOREIGN       := $(TRITON) $(TRITON_CLIENT) $(ANALYZER) $(MOSEC) $(MLSERVER) $(KSERVE) $(SCHEMATHESIS) $(BROWSER) \
-	$(RTSP_SERVER) $(FRIGATE) $(GRAFANA_SDK) $(PERFETTO) $(RAY) $(IMAGE) $(ENVOY) $(KUBERNETES) $(MOSQUITTO) \
+	$(RTSP_SERVER) $(FRIGATE) $(GRAFANA_SDK) $(PERFETTO) $(IMAGE) $(ENVOY) $(KUBERNETES) $(MOSQUITTO) \
 	$(HOME_ASSISTANT)
 # One at a time, though environments are made side by side.
 APT_GET       := flock $(abspath Makefile) apt-get

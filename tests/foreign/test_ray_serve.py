@@ -12,7 +12,12 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.foreign
+pytestmark = [
+    pytest.mark.foreign,
+    pytest.mark.skipif(
+        not os.environ.get("TRTLAB_RAY"), reason="takes minutes: make build/ray/.there, and set TRTLAB_RAY=1"
+    ),
+]
 
 ROOT = Path(__file__).parents[2]
 RAY = ROOT / "build/ray"
