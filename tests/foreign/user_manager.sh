@@ -4,6 +4,8 @@
 set -eu
 # As on a machine that systemd has booted, which it asks for.
 mount -t tmpfs none /run
+# What is killed with these namespaces leaves its segments here.
+mount -t tmpfs -o mode=1777 none /dev/shm
 mkdir -p -m 700 /run/systemd/system /run/manager
 export HOME="$1" XDG_CONFIG_HOME="$1/config" XDG_STATE_HOME="$1/state" XDG_RUNTIME_DIR=/run/manager
 export SYSTEMD_LOG_TARGET=console SYSTEMD_LOG_COLOR=0
