@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.graph.plan import Plan, StagePlan
+from pipeline.video.tracking import TRACK, output_of
 from stages.video.cameras import Camera, camera_of
 from stages.video.zones import Zone
 
@@ -18,7 +19,6 @@ __all__ = ["OBJECT", "Place", "Watched", "document_in", "watched_in"]
 
 OBJECT = "object"
 """The rule that every thing has."""
-_TRACK, _TENSOR = "stages.video.track:Track", "tracks"
 _RULES = (OBJECT, "enter", "leave", "loiter", "count")
 _UNASKED = 20
 """A detector of so many kinds of things at most: all of them are told of although none was named."""
@@ -112,7 +112,7 @@ def watched_in(plan: Plan, camera: str, labels: Callable[[str, Path], list[str]]
         StageError: as Track itself, with the same options.
     """
     for stage in plan.stages:
-        if stage.use == _TRACK and (output := _output_of(plan, stage)) is not None:
+        if stage.use == TRACK and (output := output_of(plan, stage)) is not None:
             kinds = _kinds_of(stage, Path(plan.base_dir), labels)
             found = _camera_in(stage.options, camera, kinds)
             counted = found.labels if found.labels is not None else kinds if len(kinds) <= _UNASKED else None
@@ -120,12 +120,6 @@ def watched_in(plan: Plan, camera: str, labels: Callable[[str, Path], list[str]]
             ordered = None if counted is None else [kind for kind in dict.fromkeys(kinds) if kind in counted]
             return Watched(output, ordered, found.zones, tuple(rules))
     return Watched()
-
-
-def _output_of(plan: Plan, stage: StagePlan) -> str | None:
-    return next(
-        (name for name, edge in plan.outputs if edge.producer == stage.name and edge.tensor == _TENSOR), None
-    )
 
 
 def _kinds_of(stage: StagePlan, base_dir: Path, labels: Callable[[str, Path], list[str]]) -> list[str]:

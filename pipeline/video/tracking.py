@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pipeline.graph.plan import Plan
+from pipeline.graph.plan import Plan, StagePlan
 from pipeline.graph.recording import TRACKS
 from pipeline.video.gallery import Zones
 
-__all__ = ["Tracking", "tracking_of"]
+__all__ = ["TRACK", "Tracking", "output_of", "tracking_of"]
 
-_TRACK = "stages.video.track:Track"
+TRACK = "stages.video.track:Track"
+"""The `use` of the stage whose options are known here."""
 
 
 class Tracking(NamedTuple):
@@ -24,16 +25,20 @@ class Tracking(NamedTuple):
     zones: Zones
 
 
+def output_of(plan: Plan, stage: StagePlan) -> str | None:
+    """The pipeline's output that has the documents of that stage; None: none has."""
+    return next((name for name, edge in plan.outputs if (edge.producer, edge.tensor) == (stage.name, TRACKS)), None)
+
+
 def tracking_of(plan: Plan, camera: str) -> Tracking | None:
     """The stage that follows this camera's things, and the zones that it has for it; None: there is none."""
     for stage in plan.stages:
-        if stage.use == _TRACK:
-            outputs = [name for name, edge in plan.outputs if (edge.producer, edge.tensor) == (stage.name, "tracks")]
+        if stage.use == TRACK:
             own = (stage.options.get("cameras") or {}).get(camera) or {}
             said = own if "zones" in own else stage.options.get("default") or {}
             zones = {
                 str(name): [list(corner) for corner in (zone["polygon"] if isinstance(zone, Mapping) else zone)]
                 for name, zone in (said.get("zones") or {}).items()
             }
-            return Tracking(stage.name, outputs[0] if outputs else "", zones)
+            return Tracking(stage.name, output_of(plan, stage) or "", zones)
     return Tracking("", TRACKS, {}) if TRACKS in dict(plan.outputs) else None

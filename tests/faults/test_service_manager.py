@@ -94,6 +94,14 @@ def titled(run: subprocess.Popen[Any], title: str) -> list[psutil.Process]:
     return [process for process in processes_of(run) if title in " ".join(process.cmdline())]
 
 
+def ends_as_the_only_service(run: subprocess.Popen[Any], manager: ServiceManager) -> None:
+    """None of its processes could take itself for the service; it ends well, and says so."""
+    assert not [process for process in processes_of(run) if process.environ().keys() & {"NOTIFY_SOCKET", "WATCHDOG_USEC"}]
+    run.terminate()
+    assert run.wait() == 0
+    manager.hears("STOPPING=1")
+
+
 def test_it_is_ready_when_every_stage_is_and_not_before(manager: ServiceManager, versions: Versions, start: Start) -> None:
     run = start(versions.write(0, setup=versions.until_told))
     # The scheduler is, and the stage has been started.
@@ -103,11 +111,7 @@ def test_it_is_ready_when_every_stage_is_and_not_before(manager: ServiceManager,
     manager.hears("READY=1")
     manager.hears("STATUS=serving")
     manager.hears("WATCHDOG=1", 3)
-    # None of them could take itself for the service.
-    assert not [process for process in processes_of(run) if process.environ().keys() & {"NOTIFY_SOCKET", "WATCHDOG_USEC"}]
-    run.terminate()
-    assert run.wait() == 0
-    manager.hears("STOPPING=1")
+    ends_as_the_only_service(run, manager)
     assert manager.states == ["READY=1", "STOPPING=1"]
     manager.hears("EXTEND_TIMEOUT_USEC=")
 
@@ -199,8 +203,5 @@ def test_pipeline_serve_is_ready_with_its_gateways_and_its_pipelines_tell_nothin
     run = started("serve", versions.write(0), *ports, env=manager.environ)
     manager.hears("READY=1")
     manager.hears("WATCHDOG=1", 4)
-    assert not [process for process in processes_of(run) if process.environ().keys() & {"NOTIFY_SOCKET", "WATCHDOG_USEC"}]
-    run.terminate()
-    assert run.wait() == 0
-    manager.hears("STOPPING=1")
+    ends_as_the_only_service(run, manager)
     assert [told.partition("\n")[0] for told in manager.told if told != "WATCHDOG=1"] == ["READY=1", "STOPPING=1"]

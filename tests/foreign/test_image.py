@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.foreign, pytest.mark.timeout(600)]
 DOCKERFILE = ROOT / "deploy/image/Dockerfile"
 FILES = [DOCKERFILE, ROOT / "deploy/image/gpu.Dockerfile", *sorted(ROOT.glob("examples/sidecar/*.Containerfile"))]
 
-ANYBODY = "54321:0"
+UNLISTED_USER = "54321:0"
 """A user that no /etc/passwd has, with the group of root, as OpenShift starts containers."""
 
 ASK = """
@@ -141,7 +141,7 @@ def test_the_user_is_none_of_etc_passwd_and_can_write_nothing_but_the_volume(ima
 
 
 def test_any_other_user_will_do(start: Start, orphans: Path) -> None:
-    container = serve(start, orphans, user=ANYBODY)
+    container = serve(start, orphans, user=UNLISTED_USER)
     assert container.healthcheck().stdout == "orphans: ready\n"
     assert container.execute(["python", "-c", ASK, "0", "2"]).returncode == 0
     assert container.stop() == 0

@@ -17,6 +17,7 @@ import yaml
 from pipeline.client.runner import InferRunner
 from pipeline.client.shared import SharedClient
 from pipeline.testing import RunningPipeline, running
+from tests.integration.browsers import browsers
 from tests.links import LINK
 
 HERE = Path(__file__).parent
@@ -119,3 +120,17 @@ def client(echo: RunningPipeline, request: pytest.FixtureRequest) -> Iterator[Sh
 @pytest.fixture
 def runner(client: SharedClient) -> InferRunner:
     return InferRunner(client)
+
+
+@pytest.fixture(scope="module")
+def start_chromium() -> Iterator[Callable[[], Any]]:
+    with browsers() as start:
+        yield start
+
+
+@pytest.fixture
+def chromium(start_chromium: Callable[[], Any]) -> Iterator[Any]:
+    """One for each test: it starts and ends processes of its own as it likes."""
+    found = start_chromium()
+    yield found
+    found.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import psutil
 import pytest
 
 from tests.faults.load import until
-from tests.integration.browsers import browsers
 from tests.integration.cameras import clip
 from tests.integration.gateways import Gateway, serving
 from tests.integration.recorded import recorded
@@ -23,19 +22,6 @@ pytestmark = [pytest.mark.foreign, pytest.mark.timeout(300)]
 
 TOKEN = "a-token"
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-
-
-@pytest.fixture(scope="module")
-def start_chromium() -> Iterator[Callable[[], Any]]:
-    with browsers() as start:
-        yield start
-
-
-@pytest.fixture
-def chromium(start_chromium: Callable[[], Any]) -> Iterator[Any]:
-    found = start_chromium()
-    yield found
-    found.close()
 
 
 @pytest.fixture(scope="module")

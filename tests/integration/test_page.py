@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import yaml
 from PIL import Image
 
 from tests.conftest import ROOT
-from tests.integration.browsers import browsers
 from tests.integration.gateways import MODELS, Gateway, Http, serving
 from tests.integration.page_models import MARKUP
 
@@ -26,20 +25,6 @@ pytestmark = [pytest.mark.foreign, pytest.mark.timeout(300)]
 SEVEN = ROOT / "photos/digits/7.png"
 TOKEN = "a-token"
 NAMES = ["digits", "mnist", "hostile", "mirror", "simple", "identity_bf16", "identity_int64", "identity_string", "repeat_int32"]
-
-
-@pytest.fixture(scope="module")
-def start_chromium() -> Iterator[Callable[[], Any]]:
-    with browsers() as start:
-        yield start
-
-
-@pytest.fixture
-def chromium(start_chromium: Callable[[], Any]) -> Iterator[Any]:
-    """One for each test: it starts and ends processes of its own as it likes."""
-    found = start_chromium()
-    yield found
-    found.close()
 
 
 def hostile_configs(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import httpx
 import pytest
 
 from pipeline.serving.calls import Calls
@@ -101,6 +102,14 @@ def test_an_unknown_path_and_another_method_have_an_error_in_their_body() -> Non
     for method, path, expected in (("GET", "/nope", 404), ("DELETE", "/v2", 405), ("GET", "/v2/models/m/infer", 405)):
         status, document = ask(front().app, method, path, [body(b"")])
         assert (status, list(document)) == (expected, ["error"])
+
+
+def test_another_method_is_told_all_those_of_its_path_though_they_are_several_endpoints() -> None:
+    async def main() -> str:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(front().app), base_url="http://localhost") as client:
+            return (await client.request("OPTIONS", "/cameras/m/door/zones")).headers["allow"]
+
+    assert asyncio.run(main()) == "GET, HEAD, POST"
 
 
 def test_a_path_of_a_region_refuses_what_is_no_number() -> None:
