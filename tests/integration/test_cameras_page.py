@@ -21,6 +21,14 @@ from tests.integration.tracked_cameras import PASSWORD, tracked_config
 pytestmark = [pytest.mark.foreign, pytest.mark.timeout(300)]
 
 TOKEN = "a-token"
+#: In a page: the server takes a second to say which zones there are.
+SLOW_ZONES = """
+const answer = window.fetch;
+window.fetch = async (url, options) => {
+  if (String(url).endsWith("/zones")) await new Promise((done) => setTimeout(done, 1000));
+  return answer(url, options);
+};
+"""
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
@@ -165,6 +173,15 @@ def test_without_edit_the_yaml_is_there_to_copy(chromium: Any, without_edit: Gat
         page.get_by_text("not started with --edit").wait_for()
         assert page.get_by_role("button", name="Write to").count() == 0
         assert "near: [[0, 0.5], [1, 0.5], [1, 1], [0, 1]]" in page.locator("#editor pre").inner_text()
+
+
+def test_the_editor_opens_though_the_server_takes_longer_than_the_next_picture(chromium: Any, without_edit: Gateway) -> None:
+    with opened(chromium, f"{without_edit.url}/cameras") as page:
+        # There is a picture, which is let go of.
+        until(lambda: max(pixel(page, "door", 0.4, 0.4)[:3]) > 0)
+        page.evaluate(SLOW_ZONES)
+        page.get_by_role("button", name="Zones of door").click()
+        page.get_by_text("not started with --edit").wait_for()
 
 
 def test_a_clip_is_played_and_can_be_sought_in(chromium: Any, tmp_path: Path) -> None:

@@ -16,13 +16,15 @@ function pathOf(camera, call) {
 export async function openEditor(camera, image, edits) {
   const opener = document.activeElement;
   const dialog = byId("editor");
+  // Before the server is asked: the next picture takes this one's place, and what was let go of cannot be drawn.
+  const still = stillOf(camera, image);
   let found;
   try {
     found = await documentOf(pathOf(camera, "zones"));
   } catch (error) {
     found = { stage: camera.stage, file: "", zones: camera.zones ?? {}, tag: "", why_not: error.message };
   }
-  const editor = new Editor(camera, image, found, edits);
+  const editor = new Editor(camera, still, found, edits);
   dialog.replaceChildren(...editor.elements);
   dialog.oncancel = (event) => {
     // Escape, like Close: what was drawn is not dropped by one press.
@@ -37,8 +39,16 @@ export async function openEditor(camera, image, edits) {
   editor.draw();
 }
 
+/** A copy of the last picture, or as large an empty one. */
+function stillOf(camera, image) {
+  const [width, height] = [image?.width ?? camera.width ?? 640, image?.height ?? camera.height ?? 360];
+  const still = make("canvas", { width: width || 640, height: height || 360, role: "img", "aria-label": `Still picture of ${camera.camera}` });
+  if (image) still.getContext("2d").drawImage(image, 0, 0);
+  return still;
+}
+
 class Editor {
-  constructor(camera, image, found, edits) {
+  constructor(camera, still, found, edits) {
     this.camera = camera;
     this.found = found;
     this.writes = edits && found.tag !== "";
@@ -46,12 +56,9 @@ class Editor {
     this.chosen = Object.keys(this.zones)[0] ?? "";
     this.saved = JSON.stringify(this.zones);
     this.warned = false;
-    this.width = image?.width ?? camera.width ?? 640;
-    this.height = image?.height ?? camera.height ?? 360;
-    this.still = make("canvas", { width: this.width || 640, height: this.height || 360, role: "img", "aria-label": `Still picture of ${camera.camera}` });
-    this.width = this.still.width;
-    this.height = this.still.height;
-    if (image) this.still.getContext("2d").drawImage(image, 0, 0);
+    this.still = still;
+    this.width = still.width;
+    this.height = still.height;
     this.svg = document.createElementNS(SVG, "svg");
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${this.height}`);
     this.svg.setAttribute("role", "group");
