@@ -25,6 +25,9 @@ _AS_TRITON = ("failed to load", "Unable to open shared memory region")
 #: Outputs that say nothing of their data are in the region of the samples.
 _OUTSIDE = dict.fromkeys(("OUTPUT0", "OUTPUT1"), Region("fuzz", 0, 64))
 
+#: What has no end: the pictures of cameras.
+_ENDLESS = b"multipart/x-mixed-replace"
+
 Answer = tuple[int, dict[bytes, bytes], bytes]
 
 
@@ -72,6 +75,8 @@ def _answer(stream: socket.socket, reader: h11.Connection, method: str) -> Answe
             reader.receive_data(data)
         elif isinstance(event, h11.Response):
             status, headers = event.status_code, dict(event.headers)
+            if method != "HEAD" and headers.get(b"content-type", b"").startswith(_ENDLESS):
+                return status, headers, b""
         elif isinstance(event, h11.Data):
             body += bytes(event.data)
         elif isinstance(event, h11.EndOfMessage):

@@ -32,6 +32,14 @@ def test_a_request_is_sent_at_once_with_the_time_that_is_left() -> None:
     assert it.outstanding == 1
 
 
+def test_a_request_whose_deadline_has_passed_is_not_sent_whatever_a_quick_server_would_answer() -> None:
+    it = session()
+    assert ends(it.begin(2 * S, deadline=2 * S)[1]) == [DeadlineExceeded]
+    assert it.outstanding == 0
+    number, sent = it.begin(2 * S, deadline=2 * S + 1)
+    assert sent == [Send(number, 1e-9)]
+
+
 def test_what_was_refused_is_sent_again_within_the_patience_and_without_retries() -> None:
     it = session(patience_s=1.0)
     number, _ = it.begin(0)
