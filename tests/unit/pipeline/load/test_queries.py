@@ -19,7 +19,8 @@ def test_row_n_of_an_answer_is_of_sample_n_and_its_first_output_counts() -> None
 def test_the_answer_of_one_row_has_no_axis_for_rows() -> None:
     (scores,) = answers_of({"scores": np.array([1, 2], np.int32)}, 1)
     (number,) = answers_of({"number": np.array(7, np.int32)}, 1)
-    assert scores is not None and number is not None
+    assert scores is not None
+    assert number is not None
     assert (scores.tolist(), number.tobytes()) == ([1, 2], np.int32(7).tobytes())
 
 
