@@ -30,8 +30,8 @@ _SERVICE: dict[str, Any] = {
 
 
 async def _asked(service: Any, tensors: np.ndarray) -> Any:
-    """What a service answers. Its process closes connections that were idle for some seconds, and a request may meet
-    that; BentoML tells its caller, who sends it again."""
+    """What a service answers. Under load its process closes connections at times, and BentoML leaves it to the caller
+    to send the request again; bench/NOTES.md has how often."""
     for _ in range(_TRIES):
         with suppress(aiohttp.ClientConnectionError):
             return await service(tensors)
