@@ -365,6 +365,10 @@ $(PEERS)/litserve/.there: | $(VENV)/bin/python
 	$(call environment,$(VENV)/bin/python,$(@D),litserve==0.2.19 numpy)
 	@touch $@
 
+$(PEERS)/bentoml/.there: | $(VENV)/bin/python
+	$(call environment,$(VENV)/bin/python,$(@D),bentoml==1.4.40 httptools uvloop numpy)
+	@touch $@
+
 # Its daemon is in the wheel of its command.
 $(PEERS)/dora/.there: | $(VENV)/bin/python
 	$(call environment,$(VENV)/bin/python,$(@D),dora-rs==1.1.0 dora-rs-cli==1.1.0 numpy pyarrow)
