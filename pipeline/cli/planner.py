@@ -1,7 +1,7 @@
 """Planner: reads the config of a run anew, for the workers of one stage (see `pipeline.supervisor.rolling`).
 
-It does what `pipeline check` does, in a process of its own: the stages' classes are asked what they declare, which takes
-seconds. It says what is new about the stage, or why its workers alone cannot be replaced, and ends.
+It does what `pipeline check` does, in a process of its own: the stages' classes are asked what they declare, which
+takes seconds. It says what is new about the stage, or why its workers alone cannot be replaced, and ends.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def _planned(plan: Plan, asked: dict[str, Any]) -> Planned:
     """What is asked: "config", its path; "assignments"; "stages", the indices of those that the workers have."""
     loaded = load_config(Path(asked["config"]), asked["assignments"], name=plan.name)
     if loaded.config.name != plan.name:
-        raise ConfigError(f"{loaded.path}: this pipeline is called {loaded.config.name}, the one that serves {plan.name}")
+        called = loaded.config.name
+        raise ConfigError(f"{loaded.path}: this pipeline is called {called}, the one that serves {plan.name}")
     pull_models(loaded)
     prepared = prepare_loaded(loaded)
     # As the other one, which has come in a boot document.

@@ -56,7 +56,8 @@ def reload(
 
     Raises:
         ReloadFailed: the new version did not start, with the reason; the old one serves on, and noticed nothing. Of a
-            stage, workers that were replaced before have gone back to the old version, unless the message says otherwise.
+            stage, workers that were replaced before have gone back to the old version, if the message says nothing
+            else.
         ValueError: `limit_s` is no positive number.
         Unavailable: no such pipeline is running, or it has ended in the middle of it.
     """

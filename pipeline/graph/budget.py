@@ -152,7 +152,8 @@ def short_of_one_more(weights: int, memory: MemoryLimits) -> str:
         memory: what is left now.
     """
     needed = _PROCESS_BYTES + weights
-    why = f"{format_bytes(_PROCESS_BYTES)} for a process" + (f", {format_bytes(weights)} for weights" if weights else "")
+    why = f"{format_bytes(_PROCESS_BYTES)} for a process"
+    why += f", {format_bytes(weights)} for weights" if weights else ""
     limits = [
         BudgetLimit("available memory", needed, memory.available, "free memory on this host", why)
         if memory.available is not None else None,

@@ -63,6 +63,9 @@ def main() -> None:
                     if not complaint and not told:
                         told = True
                         supervisor.send(Ready(-1, -1, 0, os.getpid(), boot_.epoch))
+                        if boot_.extra.get("once"):
+                            supervisor.close(linger_ms=1000)
+                            return
                     time.sleep(plan.every_s)
         except (Unavailable, RequestError):
             time.sleep(0.2)

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.graph.plan import Plan, Post
@@ -15,11 +14,7 @@ from pipeline.supervisor.roles import Role
 from pipeline.wire.address import Address
 from pipeline.wire.messages import Message
 
-__all__ = ["NOTHING_MORE", "Child", "Instruction", "Interrupt", "Kill", "Log", "NewEpoch", "Report", "Spawn", "Tell", "end_of"]
-
-
-NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
-"""What a child is told beside the values of its role, as a rule."""
+__all__ = ["Child", "Instruction", "Interrupt", "Kill", "Log", "NewEpoch", "Report", "Spawn", "Tell", "end_of"]
 
 
 @dataclass(slots=True)
@@ -45,7 +40,7 @@ class Child:
     """It finishes what it has, then it leaves; the supervisor starts no other one in its place."""
     newcomer: bool = False
     """It was started beside what the run has, and is not part of that yet: no other one is started in its place."""
-    extra: Mapping[str, Any] = NOTHING_MORE
+    extra: Mapping[str, Any] = field(default_factory=dict)
     """Values that it alone is told, beside those of its role."""
 
     def shares_place(self, other: Child) -> bool:

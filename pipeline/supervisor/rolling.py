@@ -1,8 +1,8 @@
 """Rolling: the workers of one stage are replaced in the run that serves, one after the other. Pure.
 
-What is new is the stage's code, its options and its model, as the planner reads them from the config; specs, batches and
-memory stay as they were planned. `pipeline.supervisor.supervision` starts and retires the processes, and goes by what is
-decided here.
+What is new is the stage's code, its options and its model, as the planner reads them from the config; specs, batches
+and memory stay as they were planned. `pipeline.supervisor.supervision` starts and retires the processes, and goes by
+what is decided here.
 
     PLANNING ──▶ STARTING ──────────▶ TRYING ────────▶ LEAVING ──▶ STARTING of the next worker, or over
      a planner    a new worker is      its canary is    the new one gets requests, the old one
@@ -110,7 +110,8 @@ class Rolling:
         supervision, plan = self._supervision, self._supervision.plan
         index = next((at for at, stage in enumerate(plan.stages) if stage.name == asked.stage), None)
         if index is None:
-            return [_refused(f"there is no stage {asked.stage}: expected one of {', '.join(s.name for s in plan.stages)}")]
+            names = ", ".join(stage.name for stage in plan.stages)
+            return [_refused(f"there is no stage {asked.stage}: expected one of {names}")]
         if self._roll is not None:
             return [_refused("another reload is under way: wait for its end")]
         if supervision.phase is not Phase.RUNNING:
@@ -120,8 +121,10 @@ class Rolling:
         if broken:
             return [_refused(f"stage {broken[0]} was given up: reload the whole pipeline: pipeline reload {plan.name}")]
         self._roll = roll = _Roll(asked, stages, plan, plan, State.PLANNING, now + asked.limit_s)
-        extra = {"config": asked.config, "assignments": asked.assignments, "stages": stages}
-        begun = supervision.beside(PLANNER, Place("planner", (), self._planners), plan, extra)
+        begun = supervision.beside(
+            PLANNER, Place("planner", (), self._planners), plan,
+            config=asked.config, assignments=asked.assignments, stages=stages,
+        )  # fmt: skip
         roll.planner = Address(PLANNER.title, self._planners)
         self._planners += 1
         replicas = len(plan.stages[index].workers)
@@ -156,10 +159,10 @@ class Rolling:
                 return self._let_in(roll, "", now)
             roll.state, roll.give_up_at = State.TRYING, now + roll.asked.limit_s
             roll.trial = Address(TRIAL.title, address.number)
-            extra = {"gates": True, "name": TRIAL_CLIENT}
-            return self._supervision.beside(TRIAL, Place("trial", (), address.number), roll.before, extra)
+            place = Place("trial", (), address.number)
+            return self._supervision.beside(TRIAL, place, roll.before, gates=True, once=True, name=TRIAL_CLIENT)
         if address == roll.trial and roll.state is State.TRYING:
-            return [Kill(address), *self._let_in(roll, ", the canary was answered", now)]
+            return self._let_in(roll, ", the canary was answered", now)
         return []
 
     def failed(self, address: Address, error: str, now: float) -> list[Instruction]:
@@ -203,12 +206,15 @@ class Rolling:
             return self._settle(now)
         roll.give_up_at = now + _GIVE_UP_S
         if roll.state is State.LEAVING:
-            assert roll.old is not None
-            late = f"{self._title(roll)} of the old version has not finished within {roll.before.drain_s:g} s; killed"
-            return [Log("warning", f"{late}, and what it has runs again"), Kill(roll.old)]
+            late = [] if roll.trial is None else [Kill(roll.trial)]
+            if roll.old not in self._supervision.children:
+                return [*late]
+            text = f"{self._title(roll)} has not finished within {roll.before.drain_s:g} s, and is replaced"
+            return [*late, Log("warning", f"{text}: it is killed, and what it has runs again"), Kill(roll.old)]
         if roll.state is State.GIVING_UP:
             return [Kill(child) for child in (roll.planner, roll.new, roll.trial) if child is not None]
-        what = "the config was not read" if roll.state is State.PLANNING else f"the new {self._title(roll)} was not ready"
+        reads = roll.state is State.PLANNING
+        what = "the config was not read" if reads else f"the new {self._title(roll)} was not ready"
         return self._fail(f"{what} within {roll.asked.limit_s:g} s", now)
 
     # -- steps ------------------------------------------------------------------------------------
@@ -268,7 +274,8 @@ class Rolling:
         again = bool(roll.failure)
         if again:
             # Going back has failed as well. What runs goes on, and a person must look.
-            roll.failure += f"; going back has failed too: {why}; some workers are of the new version: mend it, reload again"
+            left = "some workers are of the new version: mend it, and reload again"
+            roll.failure += f"; going back has failed too: {why}; {left}"
             roll.done = []
         else:
             roll.failure = why

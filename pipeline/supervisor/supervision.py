@@ -17,7 +17,7 @@ another is read from its row in `pipeline.supervisor.roles`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from signal import SIGKILL
 from typing import Any
 
@@ -25,18 +25,7 @@ from pipeline.errors import without_last_lines
 from pipeline.graph.plan import Plan
 from pipeline.supervisor.deaths import Deaths
 from pipeline.supervisor.exits import Exit
-from pipeline.supervisor.instructions import (
-    NOTHING_MORE,
-    Child,
-    Instruction,
-    Interrupt,
-    Kill,
-    Log,
-    NewEpoch,
-    Spawn,
-    Tell,
-    end_of,
-)
+from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell, end_of
 from pipeline.supervisor.phase import Phase
 from pipeline.supervisor.roles import DONE, ROLES, Place, Restart, Role
 from pipeline.wire.address import SCHEDULER, Address
@@ -173,7 +162,7 @@ class Supervision:
         retired = [Tell(SCHEDULER, Retire(post.number)) for post in child.posts]
         return [Log("info", f"{child.title} retires"), *retired]
 
-    def beside(self, role: Role, place: Place, plan: Plan, extra: Mapping[str, Any] = NOTHING_MORE) -> list[Instruction]:
+    def beside(self, role: Role, place: Place, plan: Plan, **extra: Any) -> list[Instruction]:
         """A child is started beside those that the run has; no other one is started in its place when it dies.
 
         Args:
