@@ -172,7 +172,8 @@ def test_a_new_worker_is_killed_while_it_starts_and_one_that_was_let_in_starts_a
         until(lambda: caller.versions or caller.error)
         versions.write(1, file="new", setup=versions.until_told)
         going = InBackground("stamps", stage="stamp")
-        until(lambda: "started" in going.steps)
+        # It has its title only once it has read what it must do.
+        until(lambda: len(_titled(pipeline, "stamp/0")) == 2)
         newest = max((psutil.Process(pid) for pid in _titled(pipeline, "stamp/0")), key=lambda child: child.create_time())
         newest.kill()
         failure = going.ended()
