@@ -175,7 +175,7 @@ def pool_name(producer: str, number: int) -> str:
 def records_of(plan: Plan) -> int:
     """How many flight records a run has: one for each worker, and as many as one process more may need, which is
     started beside the others to take the place of one."""
-    return sum(len(stage.workers) for stage in plan.stages) + max(map(len, plan.processes))
+    return sum(len(stage.workers) for stage in plan.stages) + max(map(len, plan.processes), default=0)
 
 
 def producer_of(pool: str) -> str:

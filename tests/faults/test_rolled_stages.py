@@ -140,7 +140,7 @@ def test_if_the_second_worker_does_not_start_the_first_goes_back_to_the_old_vers
         caller = callers("stamps", 16)
         until(lambda: caller.versions or caller.error)
         versions.write(1, file="new", setup=f"        open({str(tmp_path / 'once')!r}, 'x')")
-        with pytest.raises(ReloadFailed, match="stamp/1 could not start: .*once"):
+        with pytest.raises(ReloadFailed, match=r"stamp/1 could not start: .*once"):
             reload("stamps", stage="stamp")
         assert [stamp(client) for _ in range(8)] == [0] * 8
         goes_on(caller)
