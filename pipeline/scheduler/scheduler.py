@@ -245,7 +245,7 @@ class Scheduler:
             self._reception.worker_came()
 
     def _trial(self, message: Trial) -> None:
-        """A worker that is to take another one's place is on trial, or no longer."""
+        """A worker that may take another one's place is on trial, or no longer."""
         state, number, stage = self._state, message.worker, message.stage
         if not 0 <= stage < len(state.compiled.stages):
             # Not the supervisor's: any process that reaches the inbox can send one.

@@ -106,7 +106,7 @@ class Rolling:
     # -- what is asked for ------------------------------------------------------------------------
 
     def begin(self, asked: Reload, now: float) -> list[Instruction]:
-        """The workers of a stage are to be replaced. `now`: monotonic seconds."""
+        """A process asks for new workers of a stage. `now`: monotonic seconds."""
         supervision, plan = self._supervision, self._supervision.plan
         index = next((at for at, stage in enumerate(plan.stages) if stage.name == asked.stage), None)
         if index is None:

@@ -213,7 +213,7 @@ class _SupervisorShell:
         self._carry_out(self._supervision.replaced(successor, time.monotonic()))
 
     def _roll(self, asked: Reload) -> None:
-        """The workers of a stage of the own run are to be replaced."""
+        """A process asks for new workers of a stage of the own run."""
         self._carry_out(self._rolling.begin(asked, time.monotonic()))
 
     def _report(self, report: Report) -> None:
