@@ -215,7 +215,7 @@ def cli() -> Callable[..., Finished]:
 
     def cli(*arguments: object, cwd: Path | None = None) -> Finished:
         done = subprocess.run(
-            [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+            [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=200, check=False
         )
         return Finished(done.returncode, done.stdout, done.stderr)
 

@@ -92,7 +92,7 @@ class Replica:
     def stop(self) -> int:
         """SIGTERM, as Kubernetes does; its exit code."""
         self.server.process.send_signal(signal.SIGTERM)
-        return self.server.process.wait(60)
+        return self.server.process.wait(200)
 
 
 class Fleet:
@@ -193,7 +193,7 @@ class Over:
         if front == "grpc":
             self._rpc = Rpc(where)  # type: ignore[arg-type]
         else:
-            self._client = httpx.Client(timeout=60, verify=False)
+            self._client = httpx.Client(timeout=200, verify=False)
             self._url = f"{where.url}/v2/models/waiting/infer"
 
     def infer(self, ms: int, nbytes: int = 64) -> None:

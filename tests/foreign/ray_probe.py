@@ -29,7 +29,7 @@ def ask(url: str, counts: Counter[str], replicas: set[int], over: threading.Even
     while not over.is_set():
         for path in DIGITS:
             try:
-                with urllib.request.urlopen(urllib.request.Request(url, path.read_bytes()), timeout=30) as response:
+                with urllib.request.urlopen(urllib.request.Request(url, path.read_bytes()), timeout=200) as response:
                     answer = json.loads(response.read())
                 replicas.add(answer["replica"])
                 counts["right" if answer["digit"] == path.stem else "wrong"] += 1

@@ -13,7 +13,7 @@ import pytest
 from bench.versus.environments import MOSEC, TRITON, TRITON_CLIENT
 from bench.versus.subjects import SUBJECTS
 
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.foreign, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 

@@ -75,7 +75,7 @@ class Mosquitto:
         if user:
             passwords = folder / "passwords"
             passwords.touch(mode=0o600)
-            self._call("usr/bin/mosquitto_passwd", "-b", passwords, user, password).wait(30)
+            self._call("usr/bin/mosquitto_passwd", "-b", passwords, user, password).wait(200)
             lines.append(f"password_file {passwords}")
         if tls:
             lines += [f"certfile {tls[0]}", f"keyfile {tls[1]}"]
@@ -98,7 +98,7 @@ class Mosquitto:
         """As the kernel does."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(30)
+        self._process.wait(200)
         self._process = None
 
     def stop_taking(self) -> None:

@@ -18,7 +18,7 @@ from tests.integration.test_page import opened
 from tests.integration.tracked_cameras import PASSWORD, tracked_config
 
 # A browser is a large foreign program.
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.foreign
 
 TOKEN = "a-token"
 #: In a page: the server takes a second to say which zones there are.

@@ -20,7 +20,7 @@ from tests.integration.gateways import MODELS, Gateway, Http, serving
 from tests.integration.page_models import MARKUP
 
 # A browser is a large foreign program.
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.foreign
 
 SEVEN = ROOT / "photos/digits/7.png"
 TOKEN = "a-token"
