@@ -98,22 +98,25 @@ def test_a_client_that_was_waiting_for_a_slot_and_a_new_one_both_get_through(fol
 def test_a_run_over_files_goes_on_and_answers_them_all(
     folder: Any, child_of: ChildOf, started: Callable[..., subprocess.Popen[Any]]
 ) -> None:
-    config = folder.config({"with.seconds": 0.01}, {})
+    gate = folder.path / "gate"
+    config = folder.config({"with.seconds": 0.01, "with.gate": str(gate)}, {})
     files = []
-    for number in range(150):
+    contents = [*(b"%d" % number for number in range(150)), b"last"]
+    for number, content in enumerate(contents):
         files.append(folder.path / f"{number:04}.bin")
-        files[-1].write_bytes(b"%d" % number)
+        files[-1].write_bytes(content)
     output = folder.path / "out.jsonl"
     run = started("run", config, *files, "--output", output, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until(lambda: output.exists() and output.read_text().count("\n") > 20)
     scheduler = child_of(run.pid, "scheduler")
     assert scheduler is not None
     scheduler.kill()
+    gate.touch()
     _, errors = run.communicate(timeout=200)
     assert run.returncode == 0, errors
     assert "the scheduler died" in errors
     records = [json.loads(line) for line in output.read_text().splitlines()]
-    assert [record["outputs"]["data"] for record in records] == [list(b"%d" % number) for number in range(150)]
+    assert [record["outputs"]["data"] for record in records] == [list(content) for content in contents]
 
 
 def test_a_scheduler_that_keeps_dying_ends_the_run_with_a_message(folder: Any, child_of: ChildOf) -> None:
