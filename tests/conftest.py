@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
-GRACE_S = 20.0
+GRACE_S = 100.0
 PR_SET_CHILD_SUBREAPER = 36
 
 _CHANNEL = pytest.StashKey[Any]()

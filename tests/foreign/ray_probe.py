@@ -40,7 +40,7 @@ def ask(url: str, counts: Counter[str], replicas: set[int], over: threading.Even
 
 
 def until(what: str, holds: object) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 200
     while not holds():  # type: ignore[operator]
         if time.monotonic() > end:
             sys.exit(f"not within 60 s: {what}")

@@ -86,7 +86,7 @@ class Mosquitto:
         """Start it, and wait until it listens."""
         with (self._folder / "mosquitto.log").open("ab") as log:
             self._process = self._call("usr/sbin/mosquitto", "-c", self._folder / "mosquitto.conf", log=log)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 200
         while True:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 return

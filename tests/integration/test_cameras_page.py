@@ -193,7 +193,7 @@ def test_a_clip_is_played_and_can_be_sought_in(chromium: Any, tmp_path: Path) ->
     with serving(config, "--token-file", tmp_path / "token", errors=tmp_path / "log") as gateway, opened(chromium, f"{gateway.url}/cameras") as page:
         enter(page)
         play = page.get_by_role("button", name="Play clip: person entered porch").first
-        play.wait_for(timeout=60_000)
+        play.wait_for()
         snapshot = page.locator("#events img").first
         until(lambda: snapshot.evaluate("image => image.naturalWidth") > 0)
         assert "door" in snapshot.get_attribute("alt")

@@ -44,7 +44,7 @@ def scrape() -> dict[tuple[str, ...], float]:
 
 def until(found: Callable[[dict[tuple[str, ...], float]], object]) -> dict[tuple[str, ...], float]:
     """What the first scrape that is as it should be has."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 200
     while not found(scraped := scrape()):
         assert time.monotonic() < end, scraped
         time.sleep(0.05)

@@ -123,7 +123,7 @@ def config(folder: Any) -> Callable[..., Path]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 200
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -104,7 +104,7 @@ def test_a_client_asks_so_many_times(digits: Gateway, cli: Cli, how: str) -> Non
 
 
 def test_ctrl_c_shows_what_was_measured_until_then(digits: Gateway, started: Callable[..., subprocess.Popen[str]]) -> None:
-    run, ended = find_run("digits"), time.monotonic() + 60
+    run, ended = find_run("digits"), time.monotonic() + 200
 
     def answered() -> int:
         return ask_status(run).answers.get("OK", 0)

@@ -53,7 +53,7 @@ class Terminal:
         # What is read at once may end in the middle of a character.
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
-    def read_until(self, pattern: str | None, timeout_s: float = 20.0) -> str:
+    def read_until(self, pattern: str | None, timeout_s: float = 200.0) -> str:
         """All text shown so far, as soon as it contains `pattern`; None: as soon as the command has ended."""
         end = time.monotonic() + timeout_s
         while pattern is None or not re.search(pattern, plain(self.screen)):
