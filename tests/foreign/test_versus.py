@@ -30,7 +30,7 @@ def test_no_request_of_ours_fails_when_a_worker_is_killed_and_both_outages_are_t
 ) -> None:
     environment(TRITON)
     written = tmp_path / "outages.json"
-    done = run("bench.versus", "--before", 2, "--after", 8, "--callers", 4, "--json", written)
+    done = run("bench.versus", "--before", 2, "--after", 4, "--patience", 120, "--callers", 4, "--json", written)
     assert (done.returncode, done.stderr) == (0, "")
     ours, triton = json.loads(written.read_text())["outages"]
     assert (ours["subject"], triton["subject"]) == ("pipeline serve", "Triton 2.51")

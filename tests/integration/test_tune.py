@@ -18,7 +18,7 @@ from pipeline.wire.run_dir import living_runs
 from tests.faults.load import until
 
 #: Ten pipelines start and are asked for seconds.
-pytestmark = pytest.mark.foreign
+pytestmark = [pytest.mark.foreign, pytest.mark.timeout(600)]
 
 HERE = Path(__file__).parent
 Cli = Callable[..., tuple[int, str, str]]
@@ -43,8 +43,12 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_a_tuning_finds_the_better_arrangement_and_writes_it_down(config: Path, cli: Cli) -> None:
-    code, out, err = cli("tune", config, config.parent / "one.npy", "--minutes", 0.3)
-    assert code == 0, err
+    # A busy machine needs more time until the better one has shown itself.
+    for minutes in (0.3, 1, 2.5):
+        code, out, err = cli("tune", config, config.parent / "one.npy", "--minutes", minutes)
+        assert code == 0, err
+        if "wrote " in err:
+            break
     tuned, picture = config.parent / "numbers.tuned.yaml", config.parent / "numbers.tuned.svg"
     assert f"wrote {tuned}" in err
     text = tuned.read_text()
