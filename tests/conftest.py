@@ -31,7 +31,7 @@ from stages.errors import ModelError
 
 ROOT = Path(__file__).resolve().parents[1]
 
-GRACE_S = 20.0
+GRACE_S = 100.0
 PR_SET_CHILD_SUBREAPER = 36
 
 _CHANNEL = pytest.StashKey[Any]()
@@ -224,7 +224,7 @@ def cli() -> Callable[..., Finished]:
 
     def cli(*arguments: object, cwd: Path | None = None) -> Finished:
         done = subprocess.run(
-            [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+            [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=200, check=False
         )
         return Finished(done.returncode, done.stdout, done.stderr)
 

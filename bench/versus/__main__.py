@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--callers", type=int, default=8, help="threads that ask all the time")
     parser.add_argument("--before", type=float, default=3.0, help="seconds of load before the kill")
     parser.add_argument("--after", type=float, default=20.0, help="seconds of load after it")
+    parser.add_argument("--patience", type=float, default=10.0, help="seconds after which a caller gives up")
     parser.add_argument("--rounds", type=int, default=1, help="kills of each server, which is started anew for each")
     parser.add_argument("--json", type=Path, default=Path("build/versus-triton.json"))
     given = parser.parse_args(arguments)
@@ -92,7 +93,7 @@ def _outage(each: _Server, given: argparse.Namespace) -> Outage:
         server = each.start(Path(folder), given.nbytes, _WINDOW)
         try:
             calls, looks, end = watched(
-                server.grpc, given.nbytes, given.callers, given.before, given.after,
+                server.grpc, given.nbytes, given.callers, given.before, given.after, given.patience,
                 lambda: os.kill(each.victim(server), signal.SIGKILL),
             )  # fmt: skip
         finally:
@@ -111,6 +112,7 @@ def _report(
         "callers": given.callers,
         "before_s": given.before,
         "after_s": given.after,
+        "patience_s": given.patience,
         "loads": loads,
         "outages": [asdict(outage) for outage in outages],
     }

@@ -21,14 +21,18 @@ __all__ = ["watched"]
 _METHODS = methods(INFERENCE)
 _LOOK_S = 0.02
 _LOOK_PATIENCE_S = 1.0
-#: After which a caller gives up, and its request has failed.
-_PATIENCE_S = 10.0
 #: Before a caller asks again that has been refused.
 _PAUSE_S = 0.01
 
 
 def watched(
-    where: str, nbytes: int, callers: int, before_s: float, after_s: float, kill: Callable[[], object]
+    where: str,
+    nbytes: int,
+    callers: int,
+    before_s: float,
+    after_s: float,
+    patience_s: float,
+    kill: Callable[[], object],
 ) -> tuple[list[Call], list[Look], float]:
     """Ask the relay of a server all the time; kill in the middle of it.
 
@@ -36,6 +40,8 @@ def watched(
         where: its gRPC.
         nbytes: of a tensor.
         callers: threads, each of which asks again as soon as it is answered.
+        patience_s: after which a caller gives up, and its request has failed.
+        after_s: of load after the kill; longer, if no request that was sent after it is over by then.
 
     Returns:
         What was noted, and when it ended, in seconds from the kill on.
@@ -47,7 +53,7 @@ def watched(
     with channel_to(where) as channel, channel_to(where) as other:
 
         def ask() -> None:
-            caller = GrpcCaller(channel, _PATIENCE_S)
+            caller = GrpcCaller(channel, patience_s)
             while not over.is_set():
                 sent, failure = time.monotonic(), ""
                 try:
@@ -75,6 +81,8 @@ def watched(
             # After it: a call that is sent while the victim is looked for may still be answered by it.
             killed = time.monotonic()
             time.sleep(after_s)
+            while time.monotonic() < killed + patience_s and not any(call.sent > killed for call in tuple(calls)):
+                time.sleep(_LOOK_S)
         finally:
             end = time.monotonic()
             over.set()

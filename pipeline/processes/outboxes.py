@@ -63,6 +63,8 @@ class Outboxes:
         self._open: dict[Receiver, Outbox] = {SUPERVISOR: connect(run_dir, SUPERVISOR)}
         #: Of each client its lock, by which its death is seen.
         self._watches: dict[int, OwnerWatch] = {}
+        #: Those whose lock was free when it was last looked at.
+        self._free: set[int] = set()
         self._checked_at = 0
         self._swept_at = 0
         #: Names in the folder of clients that are still to be looked at.
@@ -92,13 +94,17 @@ class Outboxes:
         return absent
 
     def dead(self, now: int) -> list[int]:
-        """The clients whose lock is free by now; called now and then. `now`: monotonic nanoseconds."""
+        """The clients whose lock has been free for a while; called now and then. `now`: monotonic nanoseconds."""
         if now < self._checked_at + _CLIENT_CHECK_NS:
             return []
         self._checked_at = now
         self._sweep(now)
-        # It is dead, or has left and its goodbye was lost. Whether its lock file was removed does not matter.
-        return [number for number, watch in self._watches.items() if not watch.alive]
+        # It is dead, or has left and its goodbye was lost. Whether its lock file was removed does not matter. Not at
+        # once: a client says goodbye, then frees its lock, and the goodbye may be the slower one of the two.
+        free = {number for number, watch in self._watches.items() if not watch.alive}
+        dead = [number for number in free if number in self._free]
+        self._free = free
+        return dead
 
     def _connect(self, number: int) -> bool:
         if number not in self._watches:

@@ -49,7 +49,7 @@ def follow(page: str) -> int:
             exec(compile(text, page, "exec"), {"__name__": "example"})
         else:
             assert language == "sh", f"{page}: a {language} example needs a first line with its file's name"
-            ended = subprocess.run(["sh", "-ec", text], capture_output=True, text=True, timeout=100)
+            ended = subprocess.run(["sh", "-ec", text], capture_output=True, text=True, timeout=200)
             assert ended.returncode == 0, f"{text}\n{ended.stdout}{ended.stderr}"
     return len(found)
 
@@ -68,7 +68,7 @@ def test_the_readmes_error_is_what_its_mistake_gives(reader: Path) -> None:
     (mistake,) = re.findall(r"^    (photos\.yaml:\d+:\d+: .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
     (text,) = [text for language, text in examples("README.md") if language == "yaml"]
     Path("photos.yaml").write_text(text.replace("max_size", "max_sise"))
-    ended = subprocess.run(["pipeline", "check", "photos.yaml"], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(["pipeline", "check", "photos.yaml"], capture_output=True, text=True, timeout=200)
     assert mistake in ended.stderr
 
 
@@ -95,7 +95,7 @@ def test_the_readmes_yaml_and_stage_are_whole(reader: Path, pulled: Callable[[st
         "stages: [{name: invert, use: './invert.py:Invert', batch: {max_size: 4}}]\n"
     )
     for config in ("photos.yaml", "stage.yaml"):
-        assert subprocess.run(["pipeline", "check", config], capture_output=True, timeout=60).returncode == 0
+        assert subprocess.run(["pipeline", "check", config], capture_output=True, timeout=200).returncode == 0
 
 
 def test_the_page_about_stages_does_what_it_says(reader: Path) -> None:
@@ -127,7 +127,7 @@ def test_the_page_about_the_manager_does_what_it_says(reader: Path) -> None:
     # The fixture is that of a user whose tests are in this folder.
     Path("test_digits.py").write_text("def test_it(manager):\n    assert manager.get_models() == ['mnist']\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."]
-    assert subprocess.run(command, capture_output=True, timeout=100).returncode == 0
+    assert subprocess.run(command, capture_output=True, timeout=200).returncode == 0
 
 
 def test_the_page_about_the_client_shows_the_example_for_fastapi_as_it_is() -> None:

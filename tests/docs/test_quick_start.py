@@ -16,7 +16,6 @@ from pipeline.testing import running
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(autouse=True)

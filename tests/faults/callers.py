@@ -52,7 +52,7 @@ class Caller(threading.Thread):
                     futures.append((self.sent, client.submit(number=[self.sent])))
                     self.sent += 1
                 for number, future in futures:
-                    with future.get(60) as result:
+                    with future.get(200) as result:
                         self.note(number, result["stamp"])
 
     def finish(self) -> list[int]:
@@ -99,7 +99,7 @@ class SharedCaller(Caller):
                             futures.append((self.sent, runner.infer(number=np.array([self.sent]))))
                             self.sent += 1
                     for number, future in futures:
-                        self.note(number, future.get(60)["stamp"])
+                        self.note(number, future.get(200)["stamp"])
 
             with ThreadPoolExecutor(4) as threads:
                 for each in [threads.submit(ask) for _ in range(4)]:

@@ -42,6 +42,8 @@ class Work:
         journal: a file to which it writes each row that it computes, one a line.
         starts: a file to which each start of a worker is written; once it has `good_starts`, setup fails.
         setup_s: how long setup takes.
+        gate: a file without which a request `last` is not answered: a run over files with that one at their end is
+            not over before the test has done what it does to it.
     """
 
     inputs = (TensorSpec("data", "uint8", ("bytes",), {"bytes": 1024}),)
@@ -56,7 +58,9 @@ class Work:
         starts: str = "",
         good_starts: int = 1,
         setup_s: float = 0.0,
+        gate: str = "",
     ) -> None:
+        self.gate = gate
         self.seconds = seconds
         self.deadly = deadly
         self.journal = journal
@@ -84,6 +88,8 @@ class Work:
                 except BadInput as error:
                     batch.fail(row, error)
                     continue
+            while self.gate and data.tobytes() == b"last" and not os.path.exists(self.gate):
+                time.sleep(0.01)
             batch.out(row, "data", data.shape)[...] = data
         time.sleep(self.seconds)
 

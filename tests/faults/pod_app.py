@@ -56,7 +56,7 @@ def once() -> None:
     try:
         with (
             Client.connect(sys.argv[3] if len(sys.argv) > 3 else "pod", timeout_s=float(sys.argv[2])) as client,
-            client.submit(data=np.frombuffer(b"hello" * 100, np.uint8)).get(20) as result,
+            client.submit(data=np.frombuffer(b"hello" * 100, np.uint8)).get(200) as result,
         ):
             array = result["data"]
             say("answer", array.tobytes()[-5:].decode(), "of", array.size, "writable", array.flags.writeable)
@@ -72,7 +72,7 @@ def load() -> None:
         try:
             sent = [(n, client.submit(data=_bytes(n))) for n in range(number, number + 3)]
             for n, future in sent:
-                with future.get(30) as result:
+                with future.get(200) as result:
                     if result["data"].tobytes() != _bytes(n):
                         say("WRONG", n)
                         sys.exit(1)

@@ -106,7 +106,7 @@ class Watched:
 
     def metrics(self) -> Samples:
         try:
-            with urllib.request.urlopen(self._url, timeout=30) as answer:
+            with urllib.request.urlopen(self._url, timeout=200) as answer:
                 text = answer.read().decode()
         except OSError:
             return DOWN

@@ -15,7 +15,7 @@ def test_a_bad_input_in_a_batch_fails_alone_and_no_worker_dies(folder: Any) -> N
         futures = [client.submit(data=each, flush=False) for each in data]
         client.flush()
         for each, future in zip(data, futures):
-            assert future.wait(30)
+            assert future.wait(200)
             if each == b"bad":
                 assert isinstance(future.error(), RequestRefused)
                 assert "refused on purpose" in str(future.error())

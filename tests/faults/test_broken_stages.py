@@ -21,15 +21,15 @@ def test_a_stage_whose_setup_fails_at_every_restart_is_given_up_and_says_so(
 ) -> None:
     broken = {"with.starts": str(tmp_path / "starts"), "restart": {"max": 2, "per_s": 60}}
     with running(folder.config({}, broken)) as pipeline, pipeline.client() as client:
-        with client.submit(data=b"x").get(30) as result:
+        with client.submit(data=b"x").get(200) as result:
             assert result["data"].tobytes() == b"x"
         assert cli("status", pipeline.run_dir).code == 0
         os.kill(pipeline.worker_pids("s1")[0], signal.SIGKILL)
         waiting = client.submit(data=b"waits")
         with pytest.raises(StageUnavailable, match="stage s1: its workers died 3 times within 60 s"):
-            waiting.get(30)
+            waiting.get(200)
         with pytest.raises(StageUnavailable):
-            client.submit(data=b"later").get(30)
+            client.submit(data=b"later").get(200)
         status = ask_status(pipeline.run_dir)
         assert not status.ready
         assert "broken: its workers died 3 times" in status.reasons["s1"]
@@ -48,7 +48,7 @@ def test_one_broken_replica_of_two_leaves_the_other_one_at_work(folder: Any, tmp
     with running(folder.config(stage)) as pipeline, pipeline.client() as client:
         os.kill(pipeline.worker_pids("s0")[0], signal.SIGKILL)
         until(lambda: "is broken" in pipeline.log())
-        with client.submit(data=b"x").get(30) as result:
+        with client.submit(data=b"x").get(200) as result:
             assert result["data"].tobytes() == b"x"
         assert len(pipeline.worker_pids("s0")) == 1
         assert pipeline.stop() == 0

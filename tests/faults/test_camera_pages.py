@@ -19,8 +19,6 @@ from tests.faults.load import until
 from tests.integration.gateways import Gateway, Http, serving
 from tests.integration.tracked_cameras import PASSWORD, tracked_config
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture
 def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
@@ -40,14 +38,14 @@ def process(gateway: Gateway, title: str) -> psutil.Process:
 
 
 def pictures(gateway: Gateway, path: str) -> Iterator[bytes]:
-    with httpx.stream("GET", gateway.url + path, timeout=60) as response:
+    with httpx.stream("GET", gateway.url + path, timeout=200) as response:
         assert response.status_code == 200
         yield from response.iter_bytes()
 
 
 def status(gateway: Gateway, path: str) -> int:
     # Of one that is let in, the answer does not end.
-    with httpx.stream("GET", gateway.url + path, timeout=60) as response:
+    with httpx.stream("GET", gateway.url + path, timeout=200) as response:
         return response.status_code
 
 

@@ -21,11 +21,11 @@ from tests.faults.load import until
 def crash(pipeline: RunningPipeline, deed: bytes) -> StageCrashed:
     with pipeline.client() as client:
         future = client.submit(data=deed)
-        assert future.wait(30)
+        assert future.wait(200)
         error = future.error()
         assert isinstance(error, StageCrashed)
         # A stage that computes other requests now and then is not given up because of its deadly requests.
-        with client.submit(data=b"innocent").get(30) as result:
+        with client.submit(data=b"innocent").get(200) as result:
             assert result["data"].tobytes() == b"innocent"
         return error
 
@@ -72,7 +72,7 @@ def test_a_folder_that_cannot_be_written_costs_the_capsule_and_nothing_else(fold
     with running(folder.config({"with.deadly": True})) as pipeline, pipeline.client() as client:
         assert "pipeline replay" not in str(crash(pipeline, b"exit"))
         until(lambda: "could not be written" in pipeline.log())
-        with client.submit(data=b"later").get(30) as result:
+        with client.submit(data=b"later").get(200) as result:
             assert result["data"].tobytes() == b"later"
         assert pipeline.stop() == 0
 
@@ -115,8 +115,8 @@ def test_a_capsule_has_elements_of_bytes_and_bfloat16_as_they_were(
     names = [[b"a\0", b"segfault"], [b"\xff", b""]]
     with running(config) as pipeline, pipeline.client() as client:
         with pytest.raises(StageCrashed):
-            client.submit(names=names, numbers=numbers).get(60)
-        with client.submit(names=[[b"a", b"b"]], numbers=numbers).get(60) as result:
+            client.submit(names=names, numbers=numbers).get(200)
+        with client.submit(names=[[b"a", b"b"]], numbers=numbers).get(200) as result:
             assert result["count"].tolist() == [4]
         (path,) = folder.capsules.iterdir()
         assert pipeline.stop() == 0

@@ -19,7 +19,7 @@ SHARED = {"colocate": True}
 
 
 def data_of(future: Future) -> bytes:
-    with future.get(60) as result:
+    with future.get(200) as result:
         return bytes(result["data"].tobytes())
 
 
@@ -61,7 +61,7 @@ def test_the_limit_of_a_stage_holds_for_its_batches_alone(folder: Any) -> None:
         futures = [client.submit(data=data, flush=False) for data in (b"a", b"sleep", b"b")]
         client.flush()
         for future, data in zip(futures, (b"a", b"sleep", b"b")):
-            assert future.wait(60)
+            assert future.wait(200)
             if data == b"sleep":
                 assert isinstance(future.error(), StageCrashed)
                 assert "stage s1: killed, since it had been computing one batch of s1 for" in str(future.error())
@@ -88,7 +88,7 @@ def test_a_deadly_request_fails_alone_in_each_stage_of_the_process_that_it_kills
         futures = [client.submit(data=each, flush=False) for each in data]
         client.flush()
         for each, future in zip(data, futures):
-            assert future.wait(60)
+            assert future.wait(200)
             if each == deed:
                 error = future.error()
                 assert isinstance(error, StageCrashed)
@@ -111,7 +111,7 @@ def test_a_request_that_is_deadly_every_time_breaks_no_stage_that_works(folder: 
     with running(config) as pipeline, pipeline.client() as client:
         for number in range(4):
             deadly = client.submit(data=b"exit")
-            assert deadly.wait(30)
+            assert deadly.wait(200)
             assert isinstance(deadly.error(), StageCrashed)
             assert data_of(client.submit(data=b"%d" % number)) == b"%d" % number
         assert client.status()["reasons"] == {}

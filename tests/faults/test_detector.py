@@ -29,7 +29,7 @@ def detector(pipeline: RunningPipeline) -> Iterator[str]:
         assert child.stdout is not None
         yield child.stdout.readline().split()[-1]
         child.send_signal(signal.SIGTERM)
-        assert child.wait(60) == 0
+        assert child.wait(200) == 0
     finally:
         child.kill()
         child.wait()
@@ -80,7 +80,7 @@ def test_workers_and_the_scheduler_are_killed_under_load_and_no_detector_gets_th
             scheduler = child_of(pipeline.pid, "scheduler")
             assert scheduler is not None
             scheduler.kill()
-            scheduler.wait(60)
+            scheduler.wait(200)
             until(partial(goes_on, len(answered) + 50))
         finally:
             stopped.set()

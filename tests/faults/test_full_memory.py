@@ -27,7 +27,7 @@ with running(sys.argv[1]) as pipeline, pipeline.client() as client:
         assert os.statvfs("/dev/shm").f_bavail == 0
         for round in range(3):
             for number in range(200):
-                with client.submit(data=b"%d" % number).get(20) as result:
+                with client.submit(data=b"%d" % number).get(200) as result:
                     assert result["data"].tobytes() == b"%d" % number
             if round == 0:
                 os.kill(pipeline.worker_pids("s0")[0], signal.SIGKILL)
@@ -65,7 +65,7 @@ def test_too_little_room_is_refused_at_the_start_with_the_sum(folder: Any, priva
     config = folder.config({}, {})
     done = subprocess.run(
         [*private, "16k", *python_command("pipeline.__main__"), "run", str(config), "--serve"],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 3
     assert re.search(r"free in /dev/shm: [\d.]+ KiB are needed, 16.0 KiB allowed", done.stderr)
@@ -76,6 +76,6 @@ def test_a_full_dev_shm_harms_nothing_that_runs_even_after_a_scheduler_death(fol
     config = folder.config({"with.seconds": 0.001}, {})
     done = subprocess.run(
         [*private, "2m", sys.executable, "-c", FILLED, str(config)],
-        capture_output=True, text=True, timeout=100, check=False,
+        capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.stdout == "answered all\n", done.stderr

@@ -25,7 +25,7 @@ from tests.fuzz.grpc_cases import PREFACE, request_headers, settings_frame
 from tests.integration.gateways import MODELS, Gateway, Http, Rpc, serving, tensor
 
 #: It takes minutes beside the other tests: `make test-foreign`.
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.foreign
 
 PATHS = {name: row.path for name, row in methods(INFERENCE).items()}
 LARGE = InferRequest("identity_fp32", "", (tensor("INPUT0", np.zeros(1 << 20, np.float32)),), binary_output=True)
@@ -50,7 +50,7 @@ class Served:
         with closing(Rpc(self.gateway)) as rpc:
             for request in (SMALL, LARGE):
                 frame = b"".join(grpc_request.encode(request))
-                calls = [rpc.channel.unary_unary(PATHS["ModelInfer"]).future(frame, timeout=60) for _ in range(6)]
+                calls = [rpc.channel.unary_unary(PATHS["ModelInfer"]).future(frame, timeout=200) for _ in range(6)]
                 assert all(call.result() for call in calls)
                 assert Http(self.gateway).infer(request).outputs
 

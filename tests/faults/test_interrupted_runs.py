@@ -25,19 +25,22 @@ def whole_records(path: Path) -> list[dict[str, Any]]:
 def test_a_run_that_is_killed_goes_on_where_it_was(
     folder: Any, cli: Callable[..., Any], started: Callable[..., subprocess.Popen[Any]], target: str
 ) -> None:
-    config = folder.config({"with.seconds": 0.01})
+    gate = folder.path / "gate"
+    config = folder.config({"with.seconds": 0.01, "with.gate": str(gate)})
     files = [folder.path / "in" / f"{number:03}.bin" for number in range(120)]
     files[0].parent.mkdir()
     for number, file in enumerate(files):
         file.write_bytes(b"%d" % number)
+    files[-1].write_bytes(b"last")
     index = folder.path / (f"{target}index.jsonl" if target.endswith("/") else target)
     arguments = ("run", config, folder.path / "in", "--output", f"{folder.path}/{target}")
     run = started(*arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: index.exists() and index.read_bytes().count(b"\n") > 20)
     children = psutil.Process(run.pid).children()
     run.send_signal(signal.SIGKILL)
-    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert psutil.wait_procs(children, timeout=200)[1] == []
     run.wait()
+    gate.touch()
     answered = len(whole_records(index))
     assert 20 < answered < 120
     # As after a crash of the whole machine: the last line is incomplete.

@@ -39,6 +39,6 @@ def test_no_child_is_lost_when_any_stage_of_a_chain_is_killed(tmp_path: Path, st
 
 def check(number: int, future: Future) -> None:
     n = number % 9
-    with future.get(60) as result:
+    with future.get(200) as result:
         found = result["words"]
         assert found == {"words": [f"R{number}X{i}" for i in range(n)], "places": list(range(n)), "count": n}

@@ -20,14 +20,12 @@ from pipeline.wire.run_dir import find_run, runs
 from shm import leftovers
 from tests.faults.load import until
 
-pytestmark = pytest.mark.timeout(120)
-
 MANAGER = """
 import os, sys, time
 import pipeline
 manager = pipeline.InferenceManager(*sys.argv[2:])
 runner = manager.infer_runner("faulty")
-assert bytes(runner.infer(data=b"x").get(timeout=30)["data"]) == b"x"
+assert bytes(runner.infer(data=b"x").get(timeout=200)["data"]) == b"x"
 if sys.argv[1] == "fork" and os.fork() == 0:
     time.sleep(120)
     os._exit(0)
@@ -94,10 +92,10 @@ def test_all_that_a_killed_program_has_started_ends_and_leaves_nothing(
     assert len(forked) == (1 if how else 0)
     with Client.connect("other") as client:
         program.send_signal(number)
-        assert program.wait(20) == -number
+        assert program.wait(200) == -number
         assert_nothing_is_left(run_dirs, [*processes, *gateways])
         with pytest.raises(Unavailable):
-            client.submit(data=b"z").get(20)
+            client.submit(data=b"z").get(200)
     for child in forked:
         assert child.is_running(), "it has no part in this"
         child.kill()
@@ -177,29 +175,29 @@ def test_if_a_supervisor_is_killed_calls_fail_the_manager_says_so_and_a_reload_s
     configs = [folder.config({"with.seconds": 2.0}), folder.config({}, name="other")]
     with pipeline.InferenceManager(*configs) as manager:
         runner = manager.infer_runner("faulty")
-        assert bytes(runner.infer(data=b"x").get(timeout=30)["data"]) == b"x"
+        assert bytes(runner.infer(data=b"x").get(timeout=200)["data"]) == b"x"
         run_dir = find_run("faulty")
         processes = processes_of(run_dir)
         under_way = [runner.infer(data=b"y") for _ in range(4)]
         os.kill(manager.status()["faulty"]["pid"], signal.SIGKILL)
         for future in under_way:
             with pytest.raises(Unavailable):
-                future.get(timeout=30)
+                future.get(timeout=200)
         until(lambda: manager.status()["faulty"]["state"] == "died")
         why = manager.status()["faulty"]["why"]
         assert why == (
             "the run of 'faulty' has died (killed by signal 9 (SIGKILL)); manager.reload('faulty') starts it again"
         )
         with pytest.raises(Unavailable, match=r"the run of 'faulty' has died \(killed by signal 9"):
-            runner.infer(data=b"x").get(timeout=30)
+            runner.infer(data=b"x").get(timeout=200)
         # The others know nothing of it.
         assert manager.status()["other"]["state"] == "ready"
-        assert bytes(manager.infer_runner("other").infer(data=b"x").get(timeout=30)["data"]) == b"x"
+        assert bytes(manager.infer_runner("other").infer(data=b"x").get(timeout=200)["data"]) == b"x"
         assert manager.get_models() == ["faulty", "other"]
         manager.reload("faulty")
         assert_nothing_is_left([run_dir], processes)
         assert manager.status()["faulty"]["state"] == "ready"
-        assert bytes(runner.infer(data=b"z").get(timeout=30)["data"]) == b"z"
+        assert bytes(runner.infer(data=b"z").get(timeout=200)["data"]) == b"z"
     assert runs() == []
 
 

@@ -12,7 +12,7 @@ from tests.faults.test_gateway import request_of
 from tests.integration.gateways import Gateway, Http, serving
 
 #: It takes minutes beside the other tests: `make test-foreign`.
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.foreign
 
 
 def test_a_pipeline_whose_supervisor_is_killed_is_started_again_and_meanwhile_is_unavailable(folder: Folder) -> None:

@@ -39,17 +39,17 @@ def test_clients_hear_of_the_death_at_once_and_no_other_process_notices(folder: 
     with running(folder.config({"with.seconds": 0.2}, {"replicas": 2})) as pipeline, pipeline.client() as client:
         workers = [pipeline.worker_pids("s0"), pipeline.worker_pids("s1")]
         before = segments_of(pipeline)
-        kept = client.submit(data=b"kept").get(30)
+        kept = client.submit(data=b"kept").get(200)
         future = client.submit(data=b"lost")
         scheduler_of(pipeline, child_of).kill()
         until(lambda: not isinstance(probe(lock_path(pipeline.run_dir, SCHEDULER)), Alive))
         free = time.monotonic()
         with pytest.raises(Unavailable, match="scheduler of pipeline faulty has died"):
-            future.get(30)
+            future.get(200)
         print(f"Unavailable {(time.monotonic() - free) * 1000:.0f} ms after the lock was seen free")
         client.reconnect(30)
         print(f"served again {(time.monotonic() - free) * 1000:.0f} ms after the lock was seen free")
-        with client.submit(data=b"again").get(30) as result:
+        with client.submit(data=b"again").get(200) as result:
             assert result["data"].tobytes() == b"again"
         # An earlier answer lies in the old memory, and can still be read.
         assert kept["data"].tobytes() == b"kept"
@@ -82,12 +82,12 @@ def test_nothing_is_lost_while_the_scheduler_is_killed_under_load(folder: Any, c
 def test_a_client_that_was_waiting_for_a_slot_and_a_new_one_both_get_through(folder: Any, child_of: ChildOf) -> None:
     with running(folder.config({})) as pipeline, pipeline.client() as client:
         scheduler_of(pipeline, child_of).kill()
-        with Client.connect(pipeline.run_dir, timeout_s=30) as other, other.submit(data=b"new").get(30) as result:
+        with Client.connect(pipeline.run_dir, timeout_s=30) as other, other.submit(data=b"new").get(200) as result:
             assert result["data"].tobytes() == b"new"
 
         def asked() -> bool:
             try:
-                return client.submit(data=b"old", timeout_s=0.2).get(30)["data"].tobytes() == b"old"
+                return client.submit(data=b"old", timeout_s=0.2).get(200)["data"].tobytes() == b"old"
             except (Unavailable, TimeoutError):
                 return False
 
@@ -98,22 +98,25 @@ def test_a_client_that_was_waiting_for_a_slot_and_a_new_one_both_get_through(fol
 def test_a_run_over_files_goes_on_and_answers_them_all(
     folder: Any, child_of: ChildOf, started: Callable[..., subprocess.Popen[Any]]
 ) -> None:
-    config = folder.config({"with.seconds": 0.01}, {})
+    gate = folder.path / "gate"
+    config = folder.config({"with.seconds": 0.01, "with.gate": str(gate)}, {})
     files = []
-    for number in range(150):
+    contents = [*(b"%d" % number for number in range(150)), b"last"]
+    for number, content in enumerate(contents):
         files.append(folder.path / f"{number:04}.bin")
-        files[-1].write_bytes(b"%d" % number)
+        files[-1].write_bytes(content)
     output = folder.path / "out.jsonl"
     run = started("run", config, *files, "--output", output, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until(lambda: output.exists() and output.read_text().count("\n") > 20)
     scheduler = child_of(run.pid, "scheduler")
     assert scheduler is not None
     scheduler.kill()
-    _, errors = run.communicate(timeout=60)
+    gate.touch()
+    _, errors = run.communicate(timeout=200)
     assert run.returncode == 0, errors
     assert "the scheduler died" in errors
     records = [json.loads(line) for line in output.read_text().splitlines()]
-    assert [record["outputs"]["data"] for record in records] == [list(b"%d" % number) for number in range(150)]
+    assert [record["outputs"]["data"] for record in records] == [list(content) for content in contents]
 
 
 def test_a_scheduler_that_keeps_dying_ends_the_run_with_a_message(folder: Any, child_of: ChildOf) -> None:

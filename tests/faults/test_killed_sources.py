@@ -68,7 +68,7 @@ def test_of_a_file_no_frame_is_lost_if_a_worker_and_the_scheduler_are_killed(
     scheduler = child_of(run.pid, "scheduler")
     assert scheduler is not None
     scheduler.kill()
-    assert run.wait(60) == 0, (tmp_path / "log").read_text()
+    assert run.wait(200) == 0, (tmp_path / "log").read_text()
     frames = [json.loads(line)["frame"] for line in output.read_text().splitlines()]
     assert frames == list(range(1, 301)), (tmp_path / "log").read_text()
 

@@ -30,7 +30,7 @@ def test_every_child_ends_even_if_hung_or_stopped_and_gc_removes_what_is_left(
             os.kill(pipeline.worker_pids("s2")[1], signal.SIGSTOP)
             os.kill(pipeline.pid, signal.SIGKILL)
             killed = time.monotonic()
-            assert psutil.wait_procs(children, timeout=10)[1] == []
+            assert psutil.wait_procs(children, timeout=200)[1] == []
             print(f"all children gone after {(time.monotonic() - killed) * 1000:.0f} ms")
         assert pipeline.wait() == -signal.SIGKILL
         name = pipeline.run_dir.name
@@ -51,6 +51,6 @@ def test_gc_leaves_a_living_run_alone(folder: Any, cli: Callable[..., Any]) -> N
     with running(folder.config({})) as pipeline, pipeline.client() as client:
         assert "alive" in cli("shm", "ls").out
         assert "0 segments removed" in cli("shm", "gc").out
-        with client.submit(data=b"x").get(30) as result:
+        with client.submit(data=b"x").get(200) as result:
             assert result["data"].tobytes() == b"x"
         assert pipeline.stop() == 0

@@ -67,7 +67,7 @@ def test_a_worker_killed_while_idle_and_again_while_it_starts_is_replaced(folder
         second = starting()
         assert second is not None
         second.kill()
-        with future.get(30) as result:
+        with future.get(200) as result:
             assert result["data"].tobytes() == b"patient"
         assert not {first, second.pid} & set(pipeline.worker_pids("s0"))
         until(lambda: pipeline.log().count("s0/0 died (killed by signal 9 (SIGKILL)") == 2)

@@ -16,7 +16,7 @@ from tests.faults.load import until
 from tests.integration.brokers import Mosquitto, config_of, listening
 from tests.integration.test_sources import cameras
 
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.foreign
 
 ChildOf = Callable[[int, str], psutil.Process | None]
 

@@ -30,10 +30,10 @@ def test_what_is_beyond_the_queue_is_refused_at_once_and_what_was_accepted_is_an
             assert isinstance(future.error(), Overloaded)
             assert "queue.max is 3" in str(future.error())
         for number, future in enumerate(futures[:3]):
-            with future.get(30) as result:
+            with future.get(200) as result:
                 assert result["data"].tobytes() == b"%d" % number
-        first.get(30).release()
-        with client.submit(data=b"later").get(30) as result:
+        first.get(200).release()
+        with client.submit(data=b"later").get(200) as result:
             assert result["data"].tobytes() == b"later"
         assert pipeline.stop() == 0
 
@@ -57,9 +57,9 @@ def test_a_high_priority_overtakes_and_the_lowest_is_not_starved(folder: Any, tm
             # Send more of the highest, as long as necessary.
             high.append(client.submit(data=b"high", priority=0, timeout_s=30))
             for future in high[-2:-1]:
-                future.get(30).release()
+                future.get(200).release()
         for future in (busy, *low, *high):
-            future.get(30).release()
+            future.get(200).release()
         order = journal.read_bytes().split()
         assert order[:4] == [b"busy", b"high", b"high", b"high"]
         # The last of the low ones was computed before the last of the high ones: it did not wait for ever.

@@ -62,7 +62,10 @@ def scheduler_of(group: Group, besides: int = 0) -> psutil.Process:
 def run_within(
     cli_here: Callable[..., tuple[int, str, str]], tmp_path: Path, config: Path, files: Sequence[Path]
 ) -> tuple[Group, int, list[dict[str, Any]]]:
-    """Run files under the limits that are printed, and kill the scheduler twice; the group, the limit, the answers."""
+    """Run files under the limits that are printed, and kill the scheduler twice; the group, the limit, the answers.
+
+    After that there is a file `gate` beside the config.
+    """
     limit, size, words = printed(cli_here, config)
     folder, output = tmp_path / "segments", tmp_path / "answers.jsonl"
     folder.mkdir()
@@ -80,6 +83,7 @@ def run_within(
                 time.sleep(0.02)
             killed = scheduler_of(group, besides=killed).pid
             os.kill(killed, signal.SIGKILL)
+        (tmp_path / "gate").touch()
         _, errors = process.communicate()
         assert process.returncode == 0, errors.decode() + output.read_text()[-2000:]
         assert errors.decode().count("the scheduler died") == 2
@@ -112,18 +116,22 @@ def test_large_segments_and_their_successors_fit(cli_here: Callable[..., tuple[i
         "ingress: {slots: 16}\n"
     )
     (tmp_path / "copying.py").write_text(
-        "import time\n"
+        "import os, time\n"
         "from stages.spec import TensorSpec\n"
         "class Copying:\n"
         '    inputs = (TensorSpec("tensor", "uint8", (4194304,)),)\n'
         '    outputs = (TensorSpec("sum", "int64", (1,)),)\n'
         "    def process(self, batch):\n"
         "        time.sleep(0.01)\n"
+        # Zeros are the last file: it is not answered before both kills.
+        "        while not (batch.stack('tensor').any() or os.path.exists('gate')):\n"
+        "            time.sleep(0.01)\n"
         '        batch.stack_out("sum")[...] = batch.stack("tensor").sum()\n'
     )
-    file = tmp_path / "tensor.npy"
+    file, last = tmp_path / "tensor.npy", tmp_path / "zeros.npy"
     np.save(file, np.ones(4194304, np.uint8))
-    _, limit, answers = run_within(cli_here, tmp_path, config, [file] * 120)
+    np.save(last, np.zeros(4194304, np.uint8))
+    _, limit, answers = run_within(cli_here, tmp_path, config, [*[file] * 119, last])
     assert [answer["status"] for answer in answers] == ["ok"] * 120
     assert limit > 2 * 16 * 4194304
 

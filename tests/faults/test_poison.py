@@ -28,7 +28,7 @@ def test_a_deadly_request_fails_alone_after_few_deaths(folder: Any, deed: bytes,
         futures = [client.submit(data=each, flush=False) for each in data]
         client.flush()
         for each, future in zip(data, futures):
-            assert future.wait(60)
+            assert future.wait(200)
             if each == deed:
                 error = future.error()
                 assert isinstance(error, StageCrashed)
@@ -47,7 +47,7 @@ def test_a_deadly_request_fails_alone_after_few_deaths(folder: Any, deed: bytes,
         for first in range(0, 20, size):
             later = [b"later %d" % number for number in range(first, first + size)]  # a full batch, which waits for nothing
             for each, future in zip(later, [client.submit(data=each) for each in later]):
-                with future.get(30) as result:
+                with future.get(200) as result:
                     assert result["data"].tobytes() == each
         assert client.status()["counts"]["worker_deaths"] == deaths
         assert pipeline.stop() == 0
@@ -59,9 +59,9 @@ def test_deadly_requests_one_after_the_other_do_not_break_a_stage_that_works(fol
     with running(config) as pipeline, pipeline.client() as client:
         for number in range(4):
             deadly = client.submit(data=b"exit")
-            assert deadly.wait(30)
+            assert deadly.wait(200)
             assert isinstance(deadly.error(), StageCrashed)
-            with client.submit(data=b"%d" % number).get(30) as result:
+            with client.submit(data=b"%d" % number).get(200) as result:
                 assert result["data"].tobytes() == b"%d" % number
         assert client.status()["reasons"] == {}
         assert pipeline.stop() == 0

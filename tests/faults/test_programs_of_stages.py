@@ -49,7 +49,7 @@ def start(data):
     elif how == "terminate":
         child = subprocess.Popen(HOURS)
         child.terminate()
-        pid = child.wait(10)
+        pid = child.wait(200)
     return np.array([pid, os.getpid()])
 '''
 
@@ -71,7 +71,7 @@ def config(folder: Any) -> Path:
 
 def ask(client: Client, how: str) -> tuple[int, int]:
     """The number in the answer, and the pid of the worker."""
-    with client.submit(data=how.encode()).get(30) as result:
+    with client.submit(data=how.encode()).get(200) as result:
         pid, worker = result["pids"].tolist()
         return pid, worker
 
@@ -90,7 +90,7 @@ def start_all(pipeline: Any) -> dict[int, dict[str, int]]:
         while any(len(found) < len(EACH) for found in started.values()):
             # Two requests at once, one for each worker.
             for how, future in [(how, client.submit(data=how.encode())) for how in EACH for _ in range(2)]:
-                with future.get(30) as result:
+                with future.get(200) as result:
                     pid, worker = result["pids"].tolist()
                 if how in started[worker]:
                     os.kill(pid, signal.SIGKILL)
@@ -163,7 +163,7 @@ def test_as_pid_1_it_collects_orphans_and_ends_by_sigterm(
         for how in EACH:
             ask(client, how)
     first.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(200) == 0
     assert not run_dir.exists()
 
 

@@ -26,7 +26,6 @@ from tests.faults.versions import InBackground, Versions, stamp
 
 # Ten take a minute.
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.foreign)])
-@pytest.mark.timeout(300)
 def test_reloads_under_load_lose_no_request_and_each_is_answered_by_one_version(
     versions: Versions, callers: Callable[..., Caller], times: int
 ) -> None:
@@ -50,7 +49,6 @@ def test_reloads_under_load_lose_no_request_and_each_is_answered_by_one_version(
         assert [folder.parent for folder in runs("stamps")] == [pipeline.run_dir.parent]
 
 
-@pytest.mark.timeout(120)
 def test_the_command_shows_each_step_and_clients_of_the_first_run_s_folder_find_the_last_one(versions: Versions) -> None:
     with running(versions.write(0)) as pipeline:
         versions.write(1)
@@ -138,9 +136,9 @@ def test_requests_under_way_are_answered_by_the_old_version(versions: Versions) 
         until(lambda: going.steps[-1:] in (["took over"], ["drained"]))
         client.pump()
         later = client.submit(number=[99])
-        answered = [future.get(60)["stamp"] for future in futures]
+        answered = [future.get(200)["stamp"] for future in futures]
         assert [number for number, _ in answered] == list(range(12))
-        assert later.get(60)["stamp"][1] == 1
+        assert later.get(200)["stamp"][1] == 1
         assert isinstance(going.ended(), Path)
 
 

@@ -68,7 +68,7 @@ def test_a_ring_goes_with_its_process_the_next_one_gets_its_own_and_no_request_i
 
         until(lambda: none_is_left(1))
         with pipeline.client() as another:
-            with another.submit(data=b"one more").get(30) as result:
+            with another.submit(data=b"one more").get(200) as result:
                 assert result["data"].tobytes() == b"one more"
             until(lambda: none_is_left(2))
         until(lambda: none_is_left(1))

@@ -32,7 +32,7 @@ def test_a_worker_that_is_killed_costs_no_request_of_several_rows(
             assert victim is not None
             victim.kill()
             for future, rows in zip(futures, (8, 3, 8, 2)):
-                with future.get(60) as result:
+                with future.get(200) as result:
                     assert (result["z"] == (xs(rows) + 1) * 2).all()
             until(partial(has_died, client, deaths))
         stages = ("add/1", "double/1")
@@ -59,9 +59,9 @@ def test_a_row_that_kills_is_named_and_kept_alone_and_the_requests_beside_it_are
         futures = [client.submit(x=each, flush=False) for each in (xs(5), deadly, xs(4))]
         client.flush()
         with pytest.raises(StageCrashed, match=r"^row 4 of 6: stage add: exit code 9; its inputs are in .*\.cap") as failed:
-            futures[1].get(60)
+            futures[1].get(200)
         for future, rows in ((futures[0], 5), (futures[2], 4)):
-            with future.get(60) as result:
+            with future.get(200) as result:
                 assert (result["y"] == xs(rows) + 1).all()
         # The batch, perhaps a half of it, and the request alone, twice.
         assert client.status()["counts"]["worker_deaths"] <= 4

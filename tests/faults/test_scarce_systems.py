@@ -50,7 +50,7 @@ def run(*command: object, env: dict[str, str] | None = None, limit: tuple[int, i
             resource.setrlimit(limit[0], (limit[1], limit[1]))
 
     done = subprocess.run(
-        list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, cwd=ROOT,
+        list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200, cwd=ROOT,
         env=None if env is None else {"PATH": os.environ["PATH"], **env}, preexec_fn=lower, check=False,
     )  # fmt: skip
     return done.returncode, done.stderr
@@ -91,7 +91,7 @@ def test_a_worker_that_cannot_be_started_for_want_of_descriptors_is_started_once
         resource.prlimit(pipeline.pid, resource.RLIMIT_NOFILE, (10, before[1]))
         os.kill(pipeline.worker_pids("s0")[0], signal.SIGKILL)
         until(lambda: pipeline.log().count("it could not be started: Too many open files") > 1)
-        assert bytes(client.submit(data=b"x").get(30)["data"]) == b"x"
+        assert bytes(client.submit(data=b"x").get(200)["data"]) == b"x"
         resource.prlimit(pipeline.pid, resource.RLIMIT_NOFILE, before)
         until(lambda: len(pipeline.worker_pids("s0")) == 2)
         assert "damaged" not in pipeline.log()
@@ -120,7 +120,7 @@ def test_more_clients_than_there_are_descriptors_for_wait_and_no_other_client_no
     for client in clients:
         client.close()
     process.terminate()
-    assert "raise the hard limit of open files (ulimit -n)" in process.communicate(timeout=30)[1]
+    assert "raise the hard limit of open files (ulimit -n)" in process.communicate(timeout=200)[1]
     assert process.returncode == 0
 
 
@@ -248,7 +248,7 @@ def test_the_log_says_that_the_kernel_killed_a_worker_for_want_of_memory(
     (folder.path / "b.bin").write_bytes(b"eat")
     done = subprocess.run(
         in_group(group, *COMMAND, "run", hungry(folder), folder.path / "a.bin", folder.path / "b.bin"),  # type: ignore[arg-type]
-        capture_output=True, text=True, cwd=ROOT, timeout=100, check=False,
+        capture_output=True, text=True, cwd=ROOT, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert re.search(r"b\.bin +FAILED +StageCrashed: .*SIGKILL: the kernel's out-of-memory killer", done.stdout), done.stdout

@@ -58,7 +58,7 @@ class Load:
                 number += 1
             for asked, future in futures:
                 try:
-                    assert int.from_bytes(future.get(60)["data"].tobytes(), "little") == asked
+                    assert int.from_bytes(future.get(200)["data"].tobytes(), "little") == asked
                     self.answered[asked] += 1
                 except Unavailable:
                     self.lost[asked] += 1
@@ -78,7 +78,7 @@ class Load:
     def finish(self) -> None:
         self._stopped = True
         for thread in self._threads:
-            thread.result(100)
+            thread.result(200)
         self._pool.shutdown()
         # Each was answered, or has failed, once.
         assert {*self.answered.values(), *self.lost.values()} <= {1}
@@ -133,10 +133,10 @@ def test_what_is_under_way_fails_at_once_and_what_waits_goes_to_the_next_schedul
             scheduler.kill()
             for future in sent:
                 with suppress(Unavailable):
-                    future.get(60)
+                    future.get(200)
             for number, future in enumerate(futures):
                 if future in waiting:
-                    assert int.from_bytes(future.get(60)["data"].tobytes(), "little") == number
+                    assert int.from_bytes(future.get(200)["data"].tobytes(), "little") == number
             assert any(isinstance(future.exception(), Unavailable) for future in sent)
         assert pipeline.stop() == 0
 
@@ -146,7 +146,7 @@ def test_an_idle_client_whose_scheduler_was_killed_does_not_notice(folder: Any, 
     with running(folder.config({})) as pipeline, SharedClient.connect(pipeline.run_dir, patience_s=30) as client:
         runner = InferRunner(client)
         for number in range(4):
-            assert runner.infer(data=bytes([number])).get(60)["data"].tobytes() == bytes([number])
+            assert runner.infer(data=bytes([number])).get(200)["data"].tobytes() == bytes([number])
             scheduler = scheduler_of(pipeline, child_of)
             scheduler.kill()
             scheduler.wait()
@@ -166,7 +166,7 @@ def test_a_slot_that_was_lent_goes_with_its_scheduler(folder: Any, child_of: Chi
                 scheduler.kill()
                 scheduler.wait()
                 if retries:
-                    assert request.infer(retries=1).get(60)["data"].tobytes() == bytes([7] * 4)
+                    assert request.infer(retries=1).get(200)["data"].tobytes() == bytes([7] * 4)
                 else:
                     with pytest.raises(Unavailable, match="take another loan"):
                         request.infer()
@@ -194,13 +194,13 @@ def test_without_a_pipeline_a_request_fails_when_patience_is_over(folder: Any) -
     config = folder.config({}, name="gone")
     with running(config) as pipeline, SharedClient.connect("gone", patience_s=0.3) as client:
         runner = InferRunner(client)
-        runner.infer(data=b"some").get(60)
+        runner.infer(data=b"some").get(200)
         pipeline.stop()
         begun = time.monotonic()
         futures = [runner.infer(data=b"some") for _ in range(5)]
         for future in futures:
             with pytest.raises(Unavailable, match="no pipeline 'gone' is running here"):
-                future.get(60)
+                future.get(200)
         assert time.monotonic() - begun >= 0.3
         with pytest.raises(Unavailable), runner.loan(data=(1,)):
             pass
@@ -256,7 +256,7 @@ def test_threads_that_wait_hear_of_the_end_of_a_pipeline_that_is_meant_by_its_pa
         time.sleep(0.3)
         os.kill(pipeline.pid, signal.SIGKILL)
         for thread in threads:
-            thread.join(60)
+            thread.join(200)
         assert [type(error) for error in ended] == [Unavailable] * 12
         leftovers.collect()
         shutil.rmtree(pipeline.run_dir)

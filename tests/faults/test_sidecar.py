@@ -12,7 +12,7 @@ from tests.faults.load import until
 from tests.faults.pods import GROUP, OTHER, PIPELINE, STRANGER, Container, Pod, pod
 
 #: It takes minutes beside the other tests: `make test-foreign`.
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.foreign
 
 MakePod = Callable[..., Pod]
 

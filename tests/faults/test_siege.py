@@ -16,7 +16,7 @@ from pipeline.testing import running
 from tests.faults.conftest import Folder
 
 #: It takes minutes beside the other tests: `make test-foreign`.
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.foreign
 
 
 def test_a_siege_sees_no_error_while_workers_are_killed(

@@ -162,7 +162,7 @@ def sixty_four_at_once(front, module, client):
                 "simple", inputs_of(module, A + number), request_id=str(number),
                 callback=lambda result, error: answers.put((result, error)),
             )
-        found = [answers.get(timeout=60) for _ in range(64)]
+        found = [answers.get(timeout=200) for _ in range(64)]
         assert all(error is None for _, error in found), found
         results = sorted((result for result, _ in found), key=lambda result: int(result.get_response().id))
     for number, result in enumerate(results):
@@ -287,7 +287,7 @@ def a_region_is_unregistered_under_load(front, module, client):
             with client_of(front) as own:
                 request = regions.request(module)
                 own.infer("simple", **request)
-                together.wait(60)
+                together.wait(200)
                 while True:
                     try:
                         own.infer("simple", **request)
@@ -298,10 +298,10 @@ def a_region_is_unregistered_under_load(front, module, client):
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
             thread.start()
-        together.wait(60)
+        together.wait(200)
         client.unregister_system_shared_memory(regions.names[0])
         for thread in threads:
-            thread.join(60)
+            thread.join(200)
         assert (len(ended), wrong) == (8, [])
         assert (regions.answer() == np.concatenate((A + B, A - B))).all()
         client.register_system_shared_memory(regions.names[0], f"/conf_{regions.names[0]}", 2 * A.nbytes)
@@ -332,7 +332,7 @@ def a_stream_of_a_decoupled_model():
         client.async_stream_infer("repeat_int32", repeat_inputs([4, 2, 0]), request_id="7", enable_empty_final_response=True)
         got = []
         for _ in range(4):
-            result, error = answers.get(timeout=60)
+            result, error = answers.get(timeout=200)
             assert error is None, error
             response = result.get_response()
             value = result.as_numpy("OUT")
@@ -340,10 +340,10 @@ def a_stream_of_a_decoupled_model():
         assert got == [("7", 4, False), ("7", 2, False), ("7", 0, False), ("7", None, True)], got
         # An error does not end it.
         client.async_stream_infer("nope", repeat_inputs([1]))
-        _, error = answers.get(timeout=60)
+        _, error = answers.get(timeout=200)
         assert "unknown model" in str(error)
         client.async_stream_infer("repeat_int32", repeat_inputs([5]))
-        result, error = answers.get(timeout=60)
+        result, error = answers.get(timeout=200)
         assert error is None
         assert int(result.as_numpy("OUT")[0]) == 5
         client.stop_stream()
@@ -355,14 +355,14 @@ def a_stream_that_is_cancelled():
     with client_of("grpc") as client:
         client.start_stream(callback=lambda result, error: answers.put((result, error)))
         client.async_stream_infer("repeat_int32", repeat_inputs([1, 2, 3, 4], 500))
-        assert answers.get(timeout=60)[1] is None
+        assert answers.get(timeout=200)[1] is None
         client.stop_stream(cancel_requests=True)
-        _, error = answers.get(timeout=60)
+        _, error = answers.get(timeout=200)
         assert "ancelled" in str(error), error
         # The client, its channel and the model are as they were.
         client.start_stream(callback=lambda result, error: answers.put((result, error)))
         client.async_stream_infer("repeat_int32", repeat_inputs([7]))
-        result, error = answers.get(timeout=60)
+        result, error = answers.get(timeout=200)
         assert error is None
         assert int(result.as_numpy("OUT")[0]) == 7
         client.stop_stream()
@@ -376,7 +376,7 @@ def a_call_that_is_cancelled():
             "simple", inputs_of(over_grpc), callback=lambda result, error: answers.put((result, error))
         )
         call.cancel()
-        result, error = answers.get(timeout=60)
+        result, error = answers.get(timeout=200)
         assert result is not None or "ancelled" in str(error), error
         check(client.infer("simple", inputs_of(over_grpc)))
 

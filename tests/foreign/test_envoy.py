@@ -16,7 +16,7 @@ from pipeline.kserve import grpc_response
 from tests.foreign.fleet import Envoy, Fleet, Load, Over, answer_to, array_of, envoy, fleet, request, until
 from tests.integration.gateways import LARGE, Rpc
 
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.foreign
 
 ROOT = Path(__file__).parents[2]
 

@@ -61,7 +61,7 @@ def endpoint(tmp_path: Path) -> Iterator[str]:
         assert child.stdout is not None
         yield child.stdout.readline().split()[-1]
         child.terminate()
-        assert child.wait(60) == 0
+        assert child.wait(200) == 0
     finally:
         child.kill()
         child.wait()

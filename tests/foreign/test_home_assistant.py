@@ -70,7 +70,6 @@ def home_at(port: int, python: Path, folder: Path) -> Iterator[Home]:
             process.kill()
 
 
-@pytest.mark.timeout(300)
 def test_home_assistant_finds_cameras_shows_what_they_see_and_loses_those_that_are_gone(
     tmp_path: Path, environment: Callable[[Path], Path]
 ) -> None:

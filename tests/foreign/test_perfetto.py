@@ -92,7 +92,6 @@ def asked(page: Any, name: str, query: str) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.timeout(300)
 def test_perfetto_shows_processes_as_tracks_batches_as_slices_and_requests_as_flows(
     tmp_path: Path, cli: Callable[..., Any], environment: Callable[[Path], Path]
 ) -> None:

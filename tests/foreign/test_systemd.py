@@ -19,7 +19,7 @@ import yaml
 from tests.faults.load import until
 from tests.faults.versions import STAGE
 
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.foreign
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -104,7 +104,7 @@ class Manager:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            self._process.wait(60)
+            self._process.wait(200)
         finally:
             for process in [*psutil.Process(self._process.pid).children()] if self._process.poll() is None else []:
                 process.kill()

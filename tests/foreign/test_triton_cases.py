@@ -18,7 +18,7 @@ from tests.foreign.triton_models import MODELS
 from tests.integration.gateways import MODELS as CONFIGS
 from tests.integration.gateways import serving
 
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.foreign
 
 PAGE = Path(__file__).parents[2] / "docs/kserve.md"
 SLOW = [Path(__file__).parent / "models" / name for name in ("slow.yaml", "late.yaml")]

@@ -11,7 +11,7 @@ import pytest
 from bench.versus.environments import TRITON_CLIENT, python_of
 from tests.integration.gateways import MODELS, Gateway, serving
 
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.foreign
 
 HERE = Path(__file__).parent
 

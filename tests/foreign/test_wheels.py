@@ -33,7 +33,7 @@ from pipeline import connect
 from pipeline.testing import running
 with running(sys.argv[1]) as run, connect(run.run_dir) as manager:
     print(scheduler.__file__)
-    print(manager.infer_runner("sample").infer(tensor=np.arange(4, dtype=np.uint8)).get(30)["tensor"].tolist())
+    print(manager.infer_runner("sample").infer(tensor=np.arange(4, dtype=np.uint8)).get(200)["tensor"].tolist())
 """
 
 

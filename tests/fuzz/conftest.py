@@ -24,7 +24,7 @@ MORE_DESCRIPTORS = 32
 MORE_BYTES = 96 << 20
 #: Slots of a pool that the gateway's client may keep for its next request.
 KEPT_SLOTS = 4
-_LIMIT_S = 30.0
+_LIMIT_S = 200.0
 _OURS = re.compile(r'File "[^"]*/(pipeline|stages|shm|uvicorn|starlette|h11|asyncio)/|Fatal error')
 _FREE = re.compile(r"^trtlab_slots_free(\{.*\}) (\S+)", re.MULTILINE)
 

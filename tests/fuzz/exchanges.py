@@ -15,7 +15,7 @@ from pipeline.kserve.values import Region
 from tests.fuzz.http_cases import expected
 
 #: Seconds after which an answer is taken for one that never comes.
-WATCHDOG_S = 30.0
+WATCHDOG_S = 200.0
 #: Seconds for which an answer is awaited that need not come.
 _MOMENT_S = 0.02
 #: The codes of answers to odd requests; 500 and 504 have their reasons below.

@@ -69,7 +69,6 @@ def http_case(target: Target, seed: int) -> tuple[str, str]:
     return reason, repr(short[:1000])
 
 
-@pytest.mark.timeout(300)
 def test_every_odd_request_over_http_has_an_answer(target: Target) -> None:
     each_case("over_http", 500, lambda seed: http_case(target, seed))
     target.check_unharmed()
@@ -131,7 +130,6 @@ def grpc_case(rpc: Rpc, seed: int) -> tuple[str, str]:
     return reason, repr(call)[:3000]
 
 
-@pytest.mark.timeout(300)
 def test_every_odd_call_over_grpc_has_a_status(target: Target, rpc: Rpc) -> None:
     each_case("over_grpc", 500, lambda seed: grpc_case(rpc, seed))
     target.check_unharmed()

@@ -75,7 +75,7 @@ class Mosquitto:
         if user:
             passwords = folder / "passwords"
             passwords.touch(mode=0o600)
-            self._call("usr/bin/mosquitto_passwd", "-b", passwords, user, password).wait(30)
+            self._call("usr/bin/mosquitto_passwd", "-b", passwords, user, password).wait(200)
             lines.append(f"password_file {passwords}")
         if tls:
             lines += [f"certfile {tls[0]}", f"keyfile {tls[1]}"]
@@ -86,7 +86,7 @@ class Mosquitto:
         """Start it, and wait until it listens."""
         with (self._folder / "mosquitto.log").open("ab") as log:
             self._process = self._call("usr/sbin/mosquitto", "-c", self._folder / "mosquitto.conf", log=log)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 200
         while True:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 return
@@ -98,7 +98,7 @@ class Mosquitto:
         """As the kernel does."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(30)
+        self._process.wait(200)
         self._process = None
 
     def stop_taking(self) -> None:

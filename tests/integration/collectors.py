@@ -17,7 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 __all__ = ["Collector", "attributes_of"]
 
-_PATIENCE_S = 30.0
+_PATIENCE_S = 200.0
 
 
 class Collector:

@@ -75,7 +75,7 @@ def serving(*arguments: Any, errors: Path | None = None, http_port: str = "0") -
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(30)
+                process.wait(200)
             except subprocess.TimeoutExpired:
                 process.kill()
         process.wait()
@@ -92,13 +92,13 @@ class Http:
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         headers = {**self.headers, **options.pop("headers", {})}
         # There is no TLS here, and to read all roots of this machine takes longer than the call.
-        with httpx.Client(timeout=60, verify=False) as client:
+        with httpx.Client(timeout=200, verify=False) as client:
             return client.request(method, self.url + path, headers=headers, **options)
 
     def status_of(self, method: str, path: str) -> int:
         """As `request`, of an answer that may go on without end."""
         with (
-            httpx.Client(timeout=60, verify=False) as client,
+            httpx.Client(timeout=200, verify=False) as client,
             client.stream(method, self.url + path, headers=self.headers) as answer,
         ):
             return answer.status_code
@@ -147,7 +147,7 @@ class Rpc:
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         self.channel = grpc.insecure_channel(gateway.grpc, options)
         self.metadata = tuple(metadata)
-        grpc.channel_ready_future(self.channel).result(timeout=30)
+        grpc.channel_ready_future(self.channel).result(timeout=200)
 
     def close(self) -> None:
         self.channel.close()
@@ -177,7 +177,7 @@ class Rpc:
         """The call; its responses by `grpc_response.decode_stream`."""
         frames = (b"".join(grpc_request.encode(request)) for request in requests)
         return self.channel.stream_stream(_METHODS["ModelStreamInfer"].path)(
-            frames, timeout=60, metadata=(*self.metadata, *metadata)
+            frames, timeout=200, metadata=(*self.metadata, *metadata)
         )
 
 

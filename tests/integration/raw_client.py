@@ -64,16 +64,16 @@ class RawClient:
     def send(self, message: Message) -> None:
         self._scheduler.send(encode(message))
 
-    def frame(self, timeout_s: float = 10.0) -> bytes:
+    def frame(self, timeout_s: float = 200.0) -> bytes:
         """The next frame that comes."""
         assert self._inbox.poll(int(timeout_s * 1000)), "no frame came"
         return bytes(self._inbox.recv())
 
-    def document(self, timeout_s: float = 10.0) -> Any:
+    def document(self, timeout_s: float = 200.0) -> Any:
         """The next frame that comes, of whatever version, as plain values."""
         return msgpack.unpackb(self.frame(timeout_s))
 
-    def message(self, kind: type[Any], timeout_s: float = 10.0) -> Any:
+    def message(self, kind: type[Any], timeout_s: float = 200.0) -> Any:
         """The next message of a kind; others are taken in."""
         end = time.monotonic() + timeout_s
         while True:
@@ -119,7 +119,7 @@ class RawClient:
         self.send(Submit(self.number, self._seen, (submission,), ()))
         return tag
 
-    def answer(self, tag: int, timeout_s: float = 10.0) -> Answer:
+    def answer(self, tag: int, timeout_s: float = 200.0) -> Answer:
         """The next answer to a request, or the next part of it."""
         end = time.monotonic() + timeout_s
         while True:

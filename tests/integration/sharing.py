@@ -20,7 +20,7 @@ def in_threads(count: int, work: Callable[[int], None]) -> None:
     """So many threads; the first error of one of them."""
     with concurrent.futures.ThreadPoolExecutor(count) as threads:
         for future in [threads.submit(work, number) for number in range(count)]:
-            future.result(100)
+            future.result(200)
 
 
 def quiet(client: SharedClient) -> None:

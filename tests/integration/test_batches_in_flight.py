@@ -114,7 +114,7 @@ def ask(client: Client, texts: list[bytes], each: Callable[[int], None] = lambda
         while waiting and len(flying) < 6:
             flying.append(client.submit(data=waiting.popleft()))
         try:
-            with flying.popleft().get(60) as result:
+            with flying.popleft().get(200) as result:
                 answers.append(result["said"])
         except RequestRefused as error:
             answers.append(error)
@@ -166,7 +166,7 @@ def test_new_segments_are_attached_when_nothing_is_under_way(
         children_of(pipeline.pid)["pipeline[flying] scheduler"].kill()
         for future in flying:
             try:
-                future.get(60).release()
+                future.get(200).release()
             except Unavailable:
                 client.reconnect(60)
         assert ask(client, [b"y"])[0] == {"data": "y", "flying": 1, "attached": 2}
@@ -186,9 +186,9 @@ def test_columns_are_in_flight_too_and_none_is_lost_with_a_worker_that_is_killed
             number, future = flying.popleft()
             if number % 10 == 3:
                 with pytest.raises(RequestRefused):
-                    future.get(60)
+                    future.get(200)
             else:
-                with future.get(60) as result:
+                with future.get(200) as result:
                     assert result["more"][0] == number % 90 + 2
             right += 1
             if right in (100, 200):

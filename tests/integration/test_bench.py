@@ -17,7 +17,7 @@ from pipeline.load.inputs import make_stock
 from pipeline.testing import running
 from tests.integration.conftest import Folder
 
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.foreign
 
 ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed: there is no wheel for this machine, or no index")
@@ -97,7 +97,7 @@ def test_ctrl_c_ends_it_and_its_pipeline(started: Callable[..., subprocess.Popen
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(2)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=200)
     assert (process.returncode, "LoadGen gives no verdict on a part" in err) == (130, True)
 
 

@@ -57,8 +57,8 @@ def test_a_worker_without_rest_keeps_no_garbage(tmp_path: Path) -> None:
         for _ in range(1000):
             flying.append(client.submit(data=b"x"))
             if len(flying) == 4:
-                with flying.popleft().get(60) as result:
+                with flying.popleft().get(200) as result:
                     most = max(most, int(result["alive"]))
         for future in flying:
-            future.get(60).release()
+            future.get(200).release()
     assert 10_000 < most < 100_000

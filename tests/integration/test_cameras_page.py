@@ -18,7 +18,7 @@ from tests.integration.test_page import opened
 from tests.integration.tracked_cameras import PASSWORD, tracked_config
 
 # A browser is a large foreign program.
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.foreign
 
 TOKEN = "a-token"
 #: In a page: the server takes a second to say which zones there are.
@@ -193,7 +193,7 @@ def test_a_clip_is_played_and_can_be_sought_in(chromium: Any, tmp_path: Path) ->
     with serving(config, "--token-file", tmp_path / "token", errors=tmp_path / "log") as gateway, opened(chromium, f"{gateway.url}/cameras") as page:
         enter(page)
         play = page.get_by_role("button", name="Play clip: person entered porch").first
-        play.wait_for(timeout=60_000)
+        play.wait_for()
         snapshot = page.locator("#events img").first
         until(lambda: snapshot.evaluate("image => image.naturalWidth") > 0)
         assert "door" in snapshot.get_attribute("alt")

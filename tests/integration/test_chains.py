@@ -62,7 +62,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 def ask(client: Client, text: str) -> Any:
-    return client.submit(text=text.encode()).get(60)["words"]
+    return client.submit(text=text.encode()).get(200)["words"]
 
 
 def test_children_come_back_in_order_however_many_there_are(words: Client) -> None:
@@ -70,7 +70,7 @@ def test_children_come_back_in_order_however_many_there_are(words: Client) -> No
     futures = [words.submit(text=text.encode()) for text in texts]
     for text, future in zip(texts, futures):
         expected = text.upper().split()
-        found = future.get(60)["words"]
+        found = future.get(200)["words"]
         assert found == {"words": expected, "places": list(range(len(expected))), "count": len(expected)}
 
 
@@ -78,7 +78,7 @@ def test_what_fails_a_child_fails_its_request_and_says_which_child(words: Client
     good = words.submit(text=b"one two three")
     with pytest.raises(StageFailed, match=r"child 2 of split: stage shout: .*a bad word"):
         ask(words, "one two bad three")
-    assert good.get(60)["words"]["words"] == ["ONE", "TWO", "THREE"]
+    assert good.get(200)["words"]["words"] == ["ONE", "TWO", "THREE"]
 
 
 def test_more_children_than_were_declared_fail_the_request_alone(words: Client) -> None:
@@ -93,9 +93,9 @@ def test_a_child_that_kills_its_workers_fails_its_request_and_no_other(tmp_path:
         deadly = client.submit(text=b"one die two")
         after = [client.submit(text=f"d{n} e{n} f{n}".encode()) for n in range(20)]
         with pytest.raises(StageCrashed, match=r"(?s)child 1 of split: stage shout.*pipeline replay "):
-            deadly.get(60)
-        assert [f.get(60)["words"]["words"][0] for f in before] == [f"A{n}" for n in range(20)]
-        assert [f.get(60)["words"]["words"][2] for f in after] == [f"F{n}" for n in range(20)]
+            deadly.get(200)
+        assert [f.get(200)["words"]["words"][0] for f in before] == [f"A{n}" for n in range(20)]
+        assert [f.get(200)["words"]["words"][2] for f in after] == [f"F{n}" for n in range(20)]
 
 
 def test_a_request_of_many_children_lets_small_ones_by(tmp_path: Path) -> None:
@@ -106,9 +106,9 @@ def test_a_request_of_many_children_lets_small_ones_by(tmp_path: Path) -> None:
         small = []
         for number in range(10):
             small.append(client.submit(text=f"small {number}".encode()))
-            small[-1].get(60)
+            small[-1].get(200)
         assert not huge.done(), "ten small ones, one after the other, were through before the huge one"
-        assert len(huge.get(60)["words"]["words"]) == 300
+        assert len(huge.get(200)["words"]["words"]) == 300
 
 
 BRANCHES = [
@@ -130,7 +130,7 @@ def test_the_branch_whose_condition_holds_is_the_one_that_runs(tmp_path: Path) -
     with running(path) as pipeline, pipeline.client() as client:
         texts = [b"short", b"a text that is long", b"", b"another long text"] * 10
         for text, future in zip(texts, [client.submit(text=text) for text in texts]):
-            result = future.get(60)
+            result = future.get(200)
             if len(text) > 10:
                 assert result["which"] == {"long": len(text), "short": None}
                 assert int(result["long"]) == len(text)

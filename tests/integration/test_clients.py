@@ -45,11 +45,11 @@ def test_a_client_that_fills_no_draft_it_took_starves_no_other_client(folder: An
         assert drafts
         with pipeline.client("modest") as modest:
             for number in range(50):
-                with modest.submit(data=number.to_bytes(2, "big"), timeout_s=10).get(10) as result:
+                with modest.submit(data=number.to_bytes(2, "big"), timeout_s=10).get(200) as result:
                     assert int.from_bytes(result["data"].tobytes(), "big") == number
         for draft in drafts:
             draft.discard()
-        with greedy.submit(data=b"again", timeout_s=10).get(10) as result:
+        with greedy.submit(data=b"again", timeout_s=10).get(200) as result:
             assert result["data"].tobytes() == b"again"
         assert pipeline.stop() == 0
 
@@ -57,7 +57,7 @@ def test_a_client_that_fills_no_draft_it_took_starves_no_other_client(folder: An
 def test_a_client_that_keeps_its_results_starves_no_other_client(folder: Any) -> None:
     with running(folder.config({}, {})) as pipeline, pipeline.client("greedy") as greedy:
         # More than there are slots: the first ones keep theirs, the others are copies.
-        kept = [greedy.submit(data=b"g" * 3000).get(10) for _ in range(100)]
+        kept = [greedy.submit(data=b"g" * 3000).get(200) for _ in range(100)]
         assert greedy.status()["clients"][0]["borrowed"] > 0
         try:
             with pipeline.client("modest") as modest, modest.submit(data=b"m", timeout_s=3).get(3) as result:
@@ -66,7 +66,7 @@ def test_a_client_that_keeps_its_results_starves_no_other_client(folder: Any) ->
         finally:
             while kept:
                 kept.pop().release()
-        with greedy.submit(data=b"again", timeout_s=10).get(10) as result:
+        with greedy.submit(data=b"again", timeout_s=10).get(200) as result:
             assert result["data"].tobytes() == b"again"
         assert pipeline.stop() == 0
 
@@ -124,7 +124,7 @@ def test_with_input_faster_than_the_slowest_stage_memory_stays_flat(
             inside.append(status["inside"])
             in_use.append(sum(pool["slots"] - pool["free"] for pool in status["pools"]))
             time.sleep(0.05)
-    assert process.wait(10) == 0
+    assert process.wait(200) == 0
     assert f"{len(files)} requests, 0 failed" in (folder.path / "stdout").read_text()
     # While the feeder starts, nothing is inside: that is no part of the early half.
     began = next(at for at, count in enumerate(inside) if count)
@@ -145,7 +145,7 @@ def test_with_input_faster_than_the_slowest_stage_memory_stays_flat(
 
 def test_a_client_may_write_the_segments_of_requests_and_only_read_those_of_answers(folder: Any) -> None:
     with running(folder.config({}, {})) as pipeline, pipeline.client() as client:
-        with client.submit(data=b"x").get(10) as result:
+        with client.submit(data=b"x").get(200) as result:
             assert result["data"].tobytes() == b"x"
         run = pipeline.run_dir.name
         found = {}

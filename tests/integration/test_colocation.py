@@ -33,13 +33,13 @@ def words_of(pipeline: RunningPipeline) -> list[Any]:
         futures = [client.submit(text=text.encode()) for text in TEXTS]
         answers = []
         for future in futures:
-            with future.get(60) as result:
+            with future.get(200) as result:
                 answers.append(result["words"])
         return answers
 
 
 def data_of(future: Future) -> bytes:
-    with future.get(30) as result:
+    with future.get(200) as result:
         return bytes(result["data"].tobytes())
 
 
@@ -149,8 +149,8 @@ def test_stages_with_several_batches_in_flight_share_a_process(tmp_path: Path) -
             text, future = flying.popleft()
             if text == b"bad":
                 with pytest.raises(RequestRefused):
-                    future.get(60)
+                    future.get(200)
             else:
-                with future.get(60) as result:
+                with future.get(200) as result:
                     assert result["later"]["data"] == result["last"]["data"] == text.decode()
         assert pipeline.stop() == 0

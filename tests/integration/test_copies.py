@@ -153,7 +153,7 @@ def test_copies_outlive_the_worker_that_made_them_and_are_metrics(
 
         def ask(requests: int) -> None:
             for _ in range(requests):
-                client.submit(file=b"\x07" * 8).get(20).release()
+                client.submit(file=b"\x07" * 8).get(200).release()
 
         def copied(expected: int) -> int:
             """Bytes of make.image, once workers have reported that many."""

@@ -167,7 +167,7 @@ def test_the_command_starts_a_pipeline_serves_it_and_ends_with_it(tmp_path: Path
         assert np.array_equal(asker.found(9), expected(9))
         asker.close()
         child.send_signal(signal.SIGTERM)
-        _, said = child.communicate(timeout=60)
+        _, said = child.communicate(timeout=200)
     finally:
         child.kill()
         child.wait()

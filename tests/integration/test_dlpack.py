@@ -35,7 +35,7 @@ _EXPORTS = np.lib.NumpyVersion(np.__version__) >= "2.1.0"
 
 
 def test_numpy_imports_a_result_without_a_copy_and_read_only(runner: InferRunner, client: SharedClient) -> None:
-    result = runner.infer(data=data()).get(60)
+    result = runner.infer(data=data()).get(200)
     array = result["data"]
     if not _EXPORTS:
         with pytest.raises(BufferError, match="readonly"):
@@ -57,7 +57,7 @@ def test_numpy_imports_a_result_without_a_copy_and_read_only(runner: InferRunner
 
 
 def test_a_result_can_not_be_made_writable(runner: InferRunner) -> None:
-    array = runner.infer(data=data()).get(60)["data"]
+    array = runner.infer(data=data()).get(200)["data"]
     with pytest.raises(ValueError, match="WRITEABLE"):
         array.flags.writeable = True
 
@@ -66,13 +66,13 @@ def test_torch_imports_a_result_without_a_copy_and_keeps_its_slot(runner: InferR
     torch = pytest.importorskip("torch")
     if not _EXPORTS:
         pytest.skip("this numpy exports no array that may not be written")
-    result = runner.infer(data=data()).get(60)
+    result = runner.infer(data=data()).get(200)
     tensor = torch.from_dlpack(result["data"])
     assert tensor.data_ptr() == result["data"].__array_interface__["data"][0]
     del result
     gc.collect()
     for _ in range(30):
-        runner.infer(data=np.zeros(LARGE, np.uint8)).get(60)
+        runner.infer(data=np.zeros(LARGE, np.uint8)).get(200)
     assert (tensor.numpy() == data()).all()
     assert borrowed(client) == 1
     del tensor
@@ -82,8 +82,8 @@ def test_torch_imports_a_result_without_a_copy_and_keeps_its_slot(runner: InferR
 def test_tensors_of_torch_are_inputs(runner: InferRunner) -> None:
     torch = pytest.importorskip("torch")
     for tensor in (torch.from_numpy(data()), torch.from_numpy(data()).reshape(200, 200).T.reshape(-1).clone()[::2]):
-        assert runner.infer(data=tensor).get(60)["data"].tobytes() == tensor.numpy().tobytes()
-    rows = runner.infer(data=torch.from_numpy(data()).reshape(4, -1)).get(60)["data"]
+        assert runner.infer(data=tensor).get(200)["data"].tobytes() == tensor.numpy().tobytes()
+    rows = runner.infer(data=torch.from_numpy(data()).reshape(4, -1)).get(200)["data"]
     assert b"".join(row.tobytes() for row in rows) == data().tobytes()
     with pytest.raises(InvalidRequest, match=r"expected dtype uint8, found float32; if its values fit, write np.asarray"):
         runner.infer(data=torch.zeros(3))
@@ -102,5 +102,5 @@ def test_a_loan_is_written_by_torch_without_a_copy(runner: InferRunner) -> None:
             assert request["data"].sum() == LARGE
         tensor.copy_(torch.from_numpy(data()))
         future = request.infer()
-    assert (future.get(60)["data"] == data()).all()
+    assert (future.get(200)["data"] == data()).all()
     assert not {WAITING, RETRIES} & {*runner.copied}

@@ -85,7 +85,7 @@ def run_in_shell(arguments: str, tmp_path: Path, **env: str) -> subprocess.Compl
     script = f'pipeline() {{ "{command[0]}" -c "$CODE" "$@"; }}; run() {{ pipeline run "$@"; }}; {arguments}'
     return subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, env={**os.environ, "CODE": command[2], **env},
-        stdin=subprocess.DEVNULL, capture_output=True, timeout=100, check=False,
+        stdin=subprocess.DEVNULL, capture_output=True, timeout=200, check=False,
     )  # fmt: skip
 
 
@@ -356,7 +356,7 @@ def test_a_program_that_waits_for_each_answer_before_it_sends_more_gets_it(made:
     process.send_signal(signal.SIGTERM)
     assert process.stdout.read() == b""
     assert b"3 requests, 0 failed, the rest not sent" in process.stderr.read()
-    assert process.wait(30) == 1
+    assert process.wait(200) == 1
 
 
 @pytest.mark.foreign

@@ -42,7 +42,7 @@ def gunicorn(digits: RunningPipeline) -> Iterator[tuple[subprocess.Popen[bytes],
     try:
         yield process, address_of(process.stderr.fileno())
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(200) == 0
     finally:
         process.kill()
         process.wait()
@@ -60,7 +60,7 @@ def address_of(stderr: int) -> str:
 
 
 def post(address: str, picture: bytes) -> dict[str, Any]:
-    with urllib.request.urlopen(address, picture, timeout=30) as answer:
+    with urllib.request.urlopen(address, picture, timeout=200) as answer:
         document: dict[str, Any] = json.loads(answer.read())
     return document
 

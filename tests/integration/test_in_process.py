@@ -325,7 +325,7 @@ def test_ctrl_c_shows_where_the_stage_was(
     process = started(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "here\n"
     process.send_signal(2)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 130
     frames = [line for line in err.splitlines() if line.startswith("  File ")]
     assert len(frames) == 1, "none of the runtime's"
@@ -368,4 +368,4 @@ def test_it_serves_no_clients(cli: Callable[..., Any]) -> None:
 
 
 def ask(command: list[str], stdin: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=200, check=False, cwd=ROOT)

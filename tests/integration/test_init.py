@@ -93,7 +93,7 @@ def follow(
 def pass_tests(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
-        capture_output=True, text=True, timeout=100, check=False, cwd=folder,
+        capture_output=True, text=True, timeout=200, check=False, cwd=folder,
         # What else is installed beside pytest, such as hypothesis, takes longer to import than the tests to run.
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )  # fmt: skip

@@ -204,7 +204,7 @@ def test_sixty_four_requests_at_once_each_get_their_own_answer(rpc: Rpc) -> None
 
     call = rpc.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
     futures = [
-        call.future(b"".join(grpc_request.encode(simple(A + number, id=str(number)))), timeout=60) for number in range(64)
+        call.future(b"".join(grpc_request.encode(simple(A + number, id=str(number)))), timeout=200) for number in range(64)
     ]
     for number, future in enumerate(futures):
         response = grpc_response.decode(future.result())

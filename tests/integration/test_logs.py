@@ -92,7 +92,7 @@ def test_a_run_says_all_in_its_file_as_json_and_goes_on_in_a_new_one(
         until(lambda: any(found.get("message") == "worker 1 is ready" for found in objects(path)))
         asked(client, "fine", "last.jpg")
         run.send_signal(signal.SIGTERM)
-        assert run.wait(30) == 0
+        assert run.wait(200) == 0
     before, after = objects(old), objects(path)
     assert {found["run"] for found in [*before, *after]} == {folder.name}
     assert {found["pipeline"] for found in [*before, *after]} == {"speaking"}

@@ -34,7 +34,7 @@ def answers(client: Client, rows: list[list[float]]) -> list[object]:
     found: list[object] = []
     for future in futures:
         try:
-            with future.get(30) as result:
+            with future.get(200) as result:
                 found.append({name: value.tolist() for name, value in result.items()})
         except RequestError as error:
             found.append(error)

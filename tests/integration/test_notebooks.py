@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 
 path, to, folder = sys.argv[1:]
 notebook = nbformat.read(path, 4)
-NotebookClient(notebook, timeout=100, resources={"metadata": {"path": folder}}).execute()
+NotebookClient(notebook, timeout=200, resources={"metadata": {"path": folder}}).execute()
 nbformat.write(notebook, to)
 """
 #: It takes minutes beside the other tests: `make test-foreign`.
@@ -66,7 +66,7 @@ def test_a_notebook_gives_the_outputs_that_it_shows(
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     # In a process of its own: it leaves an event loop open in the one where it runs.
-    subprocess.run([sys.executable, "-c", EXECUTE, path, tmp_path / "ran.ipynb", folder], check=True, timeout=110)
+    subprocess.run([sys.executable, "-c", EXECUTE, path, tmp_path / "ran.ipynb", folder], check=True, timeout=200)
     committed, ran = nbformat.read(path, 4), nbformat.read(tmp_path / "ran.ipynb", 4)
     assert outputs_of(ran) == outputs_of(committed)
 

@@ -114,7 +114,7 @@ def test_200_pages_in_flight_with_1_to_60_boxes_each_come_back_complete_and_in_o
         client.flush()
         assert client.outstanding == 200
         for number, future in zip(order, futures):
-            with future.get(100.0) as result:
+            with future.get(200.0) as result:
                 assert result["lines"] == expected[number]
         assert pipeline.stop() == 0
 
@@ -146,14 +146,14 @@ def test_a_huge_page_does_not_starve_small_ones(models: None, tmp_path: Path) ->
     huge, small = sheet(labels(84, seed=1)), sheet(["417"])
     with running(small_config(tmp_path, slots=16)) as pipeline, pipeline.client() as client:
         for page in (huge, small):  # the first of a shape takes longer
-            client.submit(image=page).get(60.0).release()
+            client.submit(image=page).get(200.0).release()
         first = client.submit(image=huge)
         behind = [client.submit(image=small) for _ in range(6)]
         for future in behind:
-            with future.get(60.0) as result:
+            with future.get(200.0) as result:
                 assert texts(result["lines"]) == ["417"]
         # If they were served in the order of arrival, each of them would be answered after 84 boxes were read.
         assert not first.done()
-        with first.get(60.0) as result:
+        with first.get(200.0) as result:
             assert len(result["lines"]) == 84
         assert pipeline.stop() == 0

@@ -136,8 +136,8 @@ def test_the_snippet_of_the_readme_is_the_same_in_every_way(way: Any, ways: dict
     assert mnist.input_bindings() == {"Input3": (1, 28, 28)}
     assert mnist.output_bindings() == {"Plus214_Output_0": (10,)}
     array = np.random.default_rng(3).random((1, 28, 28)).astype("float32")
-    result = mnist.infer(Input3=array).get(timeout=30)
-    expected = ways["local"].infer_runner("mnist").infer(Input3=array).get(timeout=30)
+    result = mnist.infer(Input3=array).get(timeout=200)
+    expected = ways["local"].infer_runner("mnist").infer(Input3=array).get(timeout=200)
     np.testing.assert_allclose(result["Plus214_Output_0"], expected["Plus214_Output_0"], rtol=1e-5)
     assert list(result) == ["Plus214_Output_0"]
 
@@ -153,9 +153,9 @@ def test_every_kind_of_tensor_comes_back_in_every_way(
     ways: dict[str, Any], rows: int, request: pytest.FixtureRequest
 ) -> None:
     given = things(rows)
-    expected = plain(ways["local"].infer_runner("things").infer(given).get(timeout=30))
+    expected = plain(ways["local"].infer_runner("things").infer(given).get(timeout=200))
     for name in ("connect", "grpc", "shared", "http"):
-        assert plain(ways[name].infer_runner("things").infer(given).get(timeout=30)) == expected, name
+        assert plain(ways[name].infer_runner("things").infer(given).get(timeout=200)) == expected, name
 
 
 def test_what_json_cannot_carry_is_refused_before_or_after_it_is_sent(ways: dict[str, Any]) -> None:
@@ -180,7 +180,7 @@ def test_the_same_mistake_is_the_same_error_in_every_way(ways: dict[str, Any], m
     found = {}
     for name in ("local", "connect", "grpc", "shared", "http"):
         with pytest.raises(errors.RequestError) as raised:
-            ways[name].infer_runner("things").infer(MISTAKES[mistake]()).get(timeout=30)
+            ways[name].infer_runner("things").infer(MISTAKES[mistake]()).get(timeout=200)
         found[name] = type(raised.value), str(raised.value)
     assert set(found.values()) == {found["local"]}
 
@@ -210,11 +210,11 @@ def test_a_deadline_and_a_cancellation_are_the_same_in_every_way(way: Any, ways:
         pytest.skip("JSON has no BF16")
     runner = way.infer_runner("things")
     with pytest.raises(errors.DeadlineExceeded):
-        runner.infer(things(order=3), deadline_ms=100).get(timeout=30)
+        runner.infer(things(order=3), deadline_ms=100).get(timeout=200)
     future = runner.infer(things(order=3))
     assert future.cancel()
     with pytest.raises(errors.Cancelled):
-        future.get(timeout=30)
+        future.get(timeout=200)
 
 
 def test_a_future_is_one_of_concurrent_futures(way: Any) -> None:
@@ -224,9 +224,9 @@ def test_a_future_is_one_of_concurrent_futures(way: Any) -> None:
     futures = mnist.infer_many([{"Input3": array}] * 5)
     for future in futures:
         future.add_done_callback(told.append)
-    done, rest = concurrent.futures.wait(futures, timeout=30)
+    done, rest = concurrent.futures.wait(futures, timeout=200)
     assert (len(done), rest) == (5, set())
-    assert set(concurrent.futures.as_completed(futures, timeout=30)) == set(futures)
+    assert set(concurrent.futures.as_completed(futures, timeout=200)) == set(futures)
     assert {len(future.get()["Plus214_Output_0"]) for future in futures} == {10}
     assert set(told) == set(futures)
     assert len(asyncio.run(_await(futures[0]))["Plus214_Output_0"]) == 10
@@ -245,7 +245,7 @@ def test_an_answer_in_parts_comes_in_parts(ways: dict[str, Any]) -> None:
         with pytest.raises(errors.StageFailed, match="seven"):
             next(parts)
         with pytest.raises(errors.ClientMisuse, match="parts"):
-            runner.infer(most=np.array([2], np.int32)).get(timeout=30)
+            runner.infer(most=np.array([2], np.int32)).get(timeout=200)
     with pytest.raises(errors.InvalidRequest, match="use grpc://"):
         next(ways["http"].infer_runner("count").stream(most=np.array([4], np.int32)))
 
@@ -262,7 +262,7 @@ def test_large_tensors_travel_in_regions_that_are_used_again_and_leave_nothing(g
     with pipeline.RemoteInferenceManager(f"grpc://{gateway.grpc}", shared_memory=PREFIX) as manager:
         runner = manager.infer_runner("things")
         for _ in range(5):
-            runner.infer(things()).get(timeout=30)
+            runner.infer(things()).get(timeout=200)
         assert runner.copied["shared memory"] == 5 * 4 * LARGE[0] * LARGE[1]
         assert len(Http(gateway).get("/v2/systemsharedmemory/status")) == 1
         # Only the server and this process have it: it has no name.
@@ -273,7 +273,7 @@ def test_large_tensors_travel_in_regions_that_are_used_again_and_leave_nothing(g
 def test_a_prefix_that_the_server_does_not_take_is_told(gateway: Gateway) -> None:
     with pipeline.RemoteInferenceManager(f"grpc://{gateway.grpc}", shared_memory="/other-") as manager:
         runner = manager.infer_runner("things")
-        assert runner.infer(things()).get(timeout=30)["large"].shape == LARGE
+        assert runner.infer(things()).get(timeout=200)["large"].shape == LARGE
         assert f"this server takes keys that begin with {PREFIX}" in manager.why()
 
 
@@ -282,12 +282,12 @@ def test_a_killed_client_leaves_neither_memory_nor_a_region(gateway: Gateway) ->
         "import os, signal, sys, numpy as np, pipeline\n"
         "from tests.integration.test_remote import things\n"
         f"manager = pipeline.RemoteInferenceManager('grpc://{gateway.grpc}', shared_memory={PREFIX!r})\n"
-        "manager.infer_runner('things').infer(things()).get(timeout=30)\n"
+        "manager.infer_runner('things').infer(things()).get(timeout=200)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     client = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert client.returncode == -signal.SIGKILL
-    end = time.monotonic() + 60
+    end = time.monotonic() + 200
     while Http(gateway).get("/v2/systemsharedmemory/status"):
         assert time.monotonic() < end, "the region is still registered"
         time.sleep(0.05)

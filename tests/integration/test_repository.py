@@ -18,7 +18,7 @@ from tests.integration.conftest import Folder
 from tests.integration.gateways import Gateway, Http, serving, tensor
 
 #: It takes minutes beside the other tests: `make test-foreign`.
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.foreign
 
 
 def request(model: str, data: bytes = b"abc") -> InferRequest:

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_batch_is_one_future_with_stacked_answers(runner: InferRunner) -> None:
     rows = np.arange(7 * 1000, dtype=np.uint16).view(np.uint8).reshape(7, 2000)
-    result = runner.infer(data=rows).get(60)
+    result = runner.infer(data=rows).get(200)
     # An output with a free dimension is a list.
     assert [row.tobytes() for row in result["data"]] == [row.tobytes() for row in rows]
     assert result.copied_bytes == rows.nbytes
@@ -42,7 +42,7 @@ def test_a_batch_is_one_future_with_stacked_answers(runner: InferRunner) -> None
 
 def test_a_batch_of_any_length_is_answered(runner: InferRunner, client: SharedClient) -> None:
     rows = np.random.default_rng(0).integers(0, 255, (200, LARGE), np.uint8)
-    result = runner.infer(data=rows).get(60)
+    result = runner.infer(data=rows).get(200)
     assert (np.stack(result["data"]) == rows).all()
     quiet(client)
 
@@ -51,7 +51,7 @@ def test_the_failure_of_one_row_is_the_batch_s_and_names_it(runner: InferRunner,
     rows = np.stack([np.frombuffer(b"poison" if number == 3 else b"fine..", np.uint8) for number in range(9)])
     future = runner.infer(data=rows)
     with pytest.raises(BadInput, match=r"^row 3 of 9: refused on purpose"):
-        future.get(60)
+        future.get(200)
     quiet(client)
 
 
@@ -64,9 +64,9 @@ def test_the_digits_answers_are_stacked() -> None:
         array = rng.random_sample((5, 1, 28, 28))
         with pytest.raises(InvalidRequest, match=r'expected dtype float32, found float64; write .astype\("float32"\)'):
             runner.infer(Input3=array)
-        batch = runner.infer(Input3=array.astype("float32")).get(60)["Plus214_Output_0"]
+        batch = runner.infer(Input3=array.astype("float32")).get(200)["Plus214_Output_0"]
         assert (batch.shape, batch.dtype) == ((5, 10), np.float32)
-        singles = [runner.infer(Input3=row.astype("float32")).get(60)["Plus214_Output_0"] for row in array]
+        singles = [runner.infer(Input3=row.astype("float32")).get(200)["Plus214_Output_0"] for row in array]
         assert np.allclose(batch, singles, atol=1e-4)
         for name in ("Imput3", "Input3x"):
             with pytest.raises(InvalidRequest, match=f"'{name}' may be meant for 'Input3'"):
@@ -117,7 +117,7 @@ def test_parts_are_iterated_as_they_come(parts: RunningPipeline) -> None:
             next(stream)
         del first, kept, stream
         with pytest.raises(ClientMisuse, match=r"has come in 2 parts, .*runner\.stream"):
-            runner.infer(data=bytes([2])).get(60)
+            runner.infer(data=bytes([2])).get(200)
         with pytest.raises(BadInput, match="too many"):
             for _ in (broken := runner.stream(data=bytes([9]))):
                 pass
@@ -164,7 +164,7 @@ def test_leaving_a_stream_early_cancels_its_request(parts: RunningPipeline, how:
 
 
 def test_a_result_says_that_it_cannot_be_pickled_and_its_arrays_can_be_copied(runner: InferRunner) -> None:
-    result = runner.infer(data=bytes(LARGE)).get(60)
+    result = runner.infer(data=bytes(LARGE)).get(200)
     with pytest.raises(ClientMisuse, match=r"send or keep copies of them, result\[NAME\]\.copy\(\)"):
         pickle.dumps(result)
     assert pickle.loads(pickle.dumps(result["data"].copy())).nbytes == LARGE
@@ -183,7 +183,7 @@ def test_a_loan_is_written_in_place_and_sent_once(runner: InferRunner, client: S
         assert not slot.flags.writeable
         with pytest.raises(ClientMisuse, match="not lent now"):
             request.infer()
-    assert future.get(60)["data"].tobytes() == data_of(5, LARGE)
+    assert future.get(200)["data"].tobytes() == data_of(5, LARGE)
     assert not {WAITING, RETRIES} & {*runner.copied}
     with pytest.raises(ClientMisuse, match="not lent now"):
         request["data"]
@@ -192,7 +192,7 @@ def test_a_loan_is_written_in_place_and_sent_once(runner: InferRunner, client: S
     with runner.loan(data=(LARGE,)) as request:
         request["data"][...] = 1
         future = request.infer(retries=1)
-    assert future.get(60)["data"].sum() == LARGE
+    assert future.get(200)["data"].sum() == LARGE
     assert runner.copied[RETRIES] == LARGE
     del slot, future
     quiet(client)
@@ -221,7 +221,7 @@ def test_an_array_of_a_loan_that_was_dropped_is_read_only(runner: InferRunner) -
 
 def test_a_result_that_is_copied_as_a_whole_says_what_to_copy(runner: InferRunner) -> None:
     with pytest.raises(ClientMisuse, match="send or keep copies of them"):
-        copy.deepcopy(runner.infer(data=data_of(1, LARGE)).get(60))
+        copy.deepcopy(runner.infer(data=data_of(1, LARGE)).get(200))
 
 
 def test_a_loan_waits_for_a_slot_no_longer_than_it_is_told(runner: InferRunner, client: SharedClient) -> None:
@@ -237,5 +237,5 @@ def test_a_loan_waits_for_a_slot_no_longer_than_it_is_told(runner: InferRunner, 
     assert len(loans) > 1
     # Dropping a loan is enough.
     loans.clear()
-    assert runner.infer(data=b"next").get(60)["data"].tobytes() == b"next"
+    assert runner.infer(data=b"next").get(200)["data"].tobytes() == b"next"
     quiet(client)

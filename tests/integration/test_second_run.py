@@ -23,7 +23,7 @@ def served(config: Path) -> tuple[int, str]:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("serving mnist in ")
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=200)
         return process.returncode, err
     finally:
         process.kill()

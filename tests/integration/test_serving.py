@@ -270,7 +270,7 @@ def test_with_tls_both_fronts_speak_it_and_clients_need_a_certificate_of_the_roo
             credentials = grpc.ssl_channel_credentials((certificates / "server.pem").read_bytes(), *pair)
             with grpc.secure_channel(gateway.grpc, credentials) as channel:
                 row = methods(INFERENCE)["ServerReady"]
-                answer = channel.unary_unary(row.path)(b"", timeout=10)
+                answer = channel.unary_unary(row.path)(b"", timeout=200)
                 return bool(row.response.FromString(answer).ready)
 
         assert call("client")
@@ -283,7 +283,7 @@ def test_with_tls_both_fronts_speak_it_and_clients_need_a_certificate_of_the_roo
             files: Any = {argument: certificates / file for argument, file in {"ca": f"{root}.pem", **mine}.items()}
             with pipeline.RemoteInferenceManager(url, **files, timeout_s=1) as manager:
                 runner = manager.infer_runner("sample")
-                return bytes(runner.infer(data=np.arange(6, dtype=np.uint8)).get(timeout=30)["data"])
+                return bytes(runner.infer(data=np.arange(6, dtype=np.uint8)).get(timeout=200)["data"])
 
         for url in (gateway.url, f"grpcs://{gateway.grpc}"):
             assert ask(url, "server", "client") == bytes(range(6))

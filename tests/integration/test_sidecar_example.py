@@ -88,7 +88,7 @@ def until(process: subprocess.Popen[str], line: str) -> str:
 
 
 def classify(port: int, content: bytes) -> Any:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/classify", content, timeout=30) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/classify", content, timeout=200) as answer:
         return json.load(answer)
 
 
@@ -122,7 +122,7 @@ def test_an_image_has_what_it_copies_and_the_user_of_the_pod(name: str, containe
 @pytest.mark.usefixtures("namespaces")
 def test_the_app_answers_with_what_its_sidecar_says(tmp_path: Path) -> None:
     with sidecar(tmp_path, "--once", "--port", free_port()) as process:
-        out, _ = process.communicate(timeout=100)
+        out, _ = process.communicate(timeout=200)
     assert process.returncode == 0, out
     # Beside it stands what the run says, in any order.
     (answer,) = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
@@ -140,7 +140,7 @@ def test_the_two_sides_share_the_two_volumes_and_ctrl_c_ends_both(tmp_path: Path
         assert refused.value.code == 400
         assert_apart(process)
         os.killpg(process.pid, signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=200)
         assert process.returncode == 0, out
         assert "Traceback" not in out
 
@@ -173,7 +173,7 @@ def test_if_one_side_ends_so_does_the_other(tmp_path: Path) -> None:
         children = psutil.Process(process.pid).children(recursive=True)
         (server,) = (child for child in children if "uvicorn" in child.cmdline() and child.name() != "unshare")
         server.kill()
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=200)
     assert process.returncode == 1
     assert out.endswith("one of the two has ended\n")
 

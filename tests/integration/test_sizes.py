@@ -62,14 +62,14 @@ def test_pages_of_all_sizes_come_back_right_and_take_little_memory(config: Calla
     path = config(replicas=2)
     with running(path) as pipeline, pipeline.client() as client:
         for seed in range(3):
-            assert ask(client, seed, 80).get(60)["weight"] == expected(seed, 80)
+            assert ask(client, seed, 80).get(200)["weight"] == expected(seed, 80)
         assert "resized" not in client.status()["counts"]
         # Small pages are expected now, so neither of the two stages has room for this one.
-        assert ask(client, 3, ROWS).get(60)["weight"] == expected(3, ROWS)
+        assert ask(client, 3, ROWS).get(200)["weight"] == expected(3, ROWS)
         assert client.status()["counts"]["resized"] in (1, 2)
         sizes = [ROWS if n % 29 == 28 else (80, 90, 200, 80, 900)[n % 5] for n in range(120)]
         futures = [ask(client, seed, rows) for seed, rows in enumerate(sizes)]
-        assert [future.get(60)["weight"] for future in futures] == [expected(*each) for each in enumerate(sizes)]
+        assert [future.get(200)["weight"] for future in futures] == [expected(*each) for each in enumerate(sizes)]
         status = client.status()
     plan = prepare(path).plan
     assert {name: count for name, count in status["counts"].items() if name.startswith("failed")} == {}
@@ -90,12 +90,12 @@ def test_a_page_of_any_size_that_kills_its_worker_once_is_drawn_again(
             ask(client, seed, rows, **({"die": str(tmp_path / f"died-{seed}")} if seed == 10 else {}))
             for seed, rows in enumerate(sizes)
         ]
-        assert [future.get(60)["weight"] for future in futures] == [expected(*each) for each in enumerate(sizes)]
+        assert [future.get(200)["weight"] for future in futures] == [expected(*each) for each in enumerate(sizes)]
 
 
 def test_a_page_that_is_larger_than_the_most_fails_alone(config: Callable[..., Path]) -> None:
     with running(config()) as pipeline, pipeline.client() as client:
         good = ask(client, 1, 80)
         with pytest.raises(StageFailed, match="expected at most 4000 for 'H'"):
-            ask(client, 2, ROWS + 1).get(60)
-        assert good.get(60)["weight"] == expected(1, 80)
+            ask(client, 2, ROWS + 1).get(200)
+        assert good.get(200)["weight"] == expected(1, 80)

@@ -143,7 +143,7 @@ def test_a_client_gets_the_traceback_and_the_id_that_stands_in_the_log(told: Any
     with running(told.config(stage())) as pipeline, pipeline.client() as client:
         future = client.submit(data=b"bad", name="from a test")
         with pytest.raises(StageFailed) as failed:
-            future.get(30)
+            future.get(200)
         assert failed.value.request == future.request
         assert "json.decoder.JSONDecodeError" in failed.value.traceback
         until(lambda: f"request {future.request} (from a test) failed in stage s0" in pipeline.log())
@@ -160,12 +160,12 @@ def rows_of(pipeline: RunningPipeline) -> list[tuple[int, int]]:
 def test_status_counts_what_each_worker_has_done_since_it_started(told: Any, cli: Callable[..., Any]) -> None:
     with running(told.config(stage())) as pipeline, pipeline.client() as client:
         for _ in range(5):
-            client.submit(data=b"fine").get(30).release()
+            client.submit(data=b"fine").get(200).release()
         until(lambda: rows_of(pipeline) == [(0, 5)])
         assert "5" in next(line for line in cli("status", pipeline.run_dir).out.splitlines() if line.startswith("s0/0"))
         os.kill(pipeline.worker_pids("s0")[0], signal.SIGKILL)
         until(lambda: rows_of(pipeline) == [(0, 0)])
-        client.submit(data=b"again").get(30).release()
+        client.submit(data=b"again").get(200).release()
         until(lambda: rows_of(pipeline) == [(0, 1)])
         assert pipeline.status()["stages"][0]["rows"] == 6
 
@@ -177,7 +177,7 @@ def test_a_request_keeps_its_name_when_it_runs_again(told: Any) -> None:
         for attempt in range(1, 4):
             until(lambda attempt=attempt: pipeline.log().count(line) == attempt)  # type: ignore[misc]
             os.kill(pipeline.worker_pids("s0")[0], signal.SIGKILL)
-        assert isinstance(future.error() if future.wait(30) else None, StageCrashed)
+        assert isinstance(future.error() if future.wait(200) else None, StageCrashed)
 
 
 def test_a_request_that_kills_its_workers_is_named_in_the_log_and_by_replay(
@@ -186,7 +186,7 @@ def test_a_request_that_kills_its_workers_is_named_in_the_log_and_by_replay(
     with running(told.config(stage(), capsules={"folder": str(told.path / "capsules")})) as pipeline:
         with pipeline.client() as client:
             future = client.submit(data=b"die", name="deadly.bin")
-            future.wait(30)
+            future.wait(200)
         until(lambda: f"request {future.request} (deadly.bin) killed its workers in stage s0" in pipeline.log())
     (capsule,) = (told.path / "capsules").glob("*.cap")
     assert f"request {future.request} (deadly.bin)\n" in cli("replay", capsule).out

@@ -61,7 +61,6 @@ def test_it_ends_once_its_holder_lets_go_and_a_second_time_does_no_harm(lifeline
     assert has_ended(reader, 5)
 
 
-@pytest.mark.timeout(30)
 def test_a_forked_child_has_no_part_in_it(lifeline: tuple[int, int]) -> None:
     reader, writer = lifeline
     child = os.fork()
@@ -84,7 +83,6 @@ def test_a_forked_child_has_no_part_in_it(lifeline: tuple[int, int]) -> None:
         os.waitpid(child, 0)
 
 
-@pytest.mark.timeout(30)
 def test_another_program_has_no_part_in_it(lifeline: tuple[int, int]) -> None:
     reader, writer = lifeline
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"], close_fds=False)
@@ -94,7 +92,6 @@ def test_another_program_has_no_part_in_it(lifeline: tuple[int, int]) -> None:
     child.wait()
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize("written", [b"", b"something\n"])
 def test_the_started_process_gets_a_sigterm_at_its_end_and_its_stdin_is_empty(written: bytes) -> None:
     process = subprocess.Popen([sys.executable, "-c", WATCHES], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -110,7 +107,6 @@ def test_the_started_process_gets_a_sigterm_at_its_end_and_its_stdin_is_empty(wr
     process.stdout.close()
 
 
-@pytest.mark.timeout(30)
 def test_the_started_process_takes_each_line_whole_and_what_has_no_end_is_dropped() -> None:
     process = subprocess.Popen([sys.executable, "-c", TAKES], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None

@@ -31,7 +31,6 @@ def command(port: int, *arguments: str) -> list[str]:
     return [sys.executable, "-c", SERVER, str(port), *arguments]
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("how", ["close", "kill", "stubborn"])
 def test_it_is_there_once_it_is_ready_and_ends_with_what_it_has_started(tmp_path: Path, how: str) -> None:
     (port,) = free_ports(1)
@@ -49,7 +48,6 @@ def test_it_is_there_once_it_is_ready_and_ends_with_what_it_has_started(tmp_path
     assert not says_ready(where)
 
 
-@pytest.mark.timeout(60)
 def test_one_that_is_not_ready_in_time_is_told_with_what_it_has_printed(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     log = tmp_path / "log"

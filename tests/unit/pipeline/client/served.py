@@ -12,7 +12,7 @@ from tests.unit.pipeline.scheduler.evaluation import expected_answer
 
 __all__ = ["Served", "x_and_y"]
 
-_LIMIT_S = 30
+_LIMIT_S = 200
 
 
 class Served:

@@ -102,15 +102,26 @@ def test_a_client_that_is_connected_anew_keeps_its_watch_also_where_its_lock_fil
     assert peer.received() == [Gone(1)]
     assert outboxes.dead(SECOND) == []
     peer.lock.release()
-    assert outboxes.dead(2 * SECOND) == [0xAB]
+    assert outboxes.dead(2 * SECOND) == []
+    assert outboxes.dead(3 * SECOND) == [0xAB]
 
 
 def test_the_death_of_a_client_is_looked_for_now_and_then(outboxes: Outboxes, peer: Peer) -> None:
     outboxes.deliver([(SHELL, Connect(0xAB))])
     assert outboxes.dead(SECOND) == []
     peer.lock.release()
-    assert outboxes.dead(SECOND + 249_000_000) == []
-    assert outboxes.dead(SECOND + 250_000_000) == [0xAB]
+    assert outboxes.dead(SECOND + 250_000_000) == []
+    assert outboxes.dead(SECOND + 499_000_000) == []
+    assert outboxes.dead(SECOND + 500_000_000) == [0xAB]
+
+
+def test_a_client_whose_goodbye_comes_after_its_lock_was_seen_free_has_not_died(outboxes: Outboxes, peer: Peer) -> None:
+    outboxes.deliver([(SHELL, Connect(0xAB))])
+    peer.lock.release()
+    assert outboxes.dead(SECOND) == []
+    # The scheduler has read the goodbye meanwhile.
+    outboxes.deliver([(SHELL, Disconnect(Address.client(0xAB), 0))])
+    assert outboxes.dead(2 * SECOND) == []
 
 
 def test_a_stranger_is_answered_once_if_it_lives(outboxes: Outboxes, peer: Peer) -> None:
@@ -150,7 +161,8 @@ def test_what_a_dead_client_has_left_is_removed(outboxes: Outboxes, run_dir: Pat
     dead, alive = Peer(run_dir, 0xDE), Peer(run_dir, 0xA1)
     outboxes.deliver([(SHELL, Connect(0xDE)), (SHELL, Connect(0xA1))])
     kill(dead)
-    assert outboxes.dead(SECOND) == [0xDE]
+    assert outboxes.dead(SECOND) == []
+    assert outboxes.dead(2 * SECOND) == [0xDE]
     for number in (0xDE, 0xA1):
         outboxes.deliver([(SHELL, Disconnect(Address.client(number), 0))])
     assert sorted(path.name for path in (run_dir / "clients").iterdir()) == ["a1.lock", "a1.sock"]

@@ -21,7 +21,6 @@ def given(log: Any, *texts: bytes) -> int:
     return descriptor
 
 
-@pytest.mark.timeout(30)
 def test_each_line_goes_to_what_sys_stderr_is_now_under_the_models_name(monkeypatch: pytest.MonkeyPatch) -> None:
     log = Forwarded("mnist")
     descriptor = given(log)
@@ -36,7 +35,6 @@ def test_each_line_goes_to_what_sys_stderr_is_now_under_the_models_name(monkeypa
     assert log.text() == "info: ready\ninference/0 | busy\n\ufffd\nno end"
 
 
-@pytest.mark.timeout(30)
 def test_a_stderr_that_cannot_be_written_does_not_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
         def write(self, text: str) -> None:
@@ -56,7 +54,6 @@ def test_a_stderr_that_cannot_be_written_does_not_stop_the_run(monkeypatch: pyte
     assert log.text().count("y" * 9000) == 20
 
 
-@pytest.mark.timeout(30)
 def test_lines_without_end_and_lines_without_number_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(sys, "stderr", shown)

@@ -18,8 +18,6 @@ from pipeline.repository.log import Forwarded, Kept
 from pipeline.repository.run import StartedRun
 from shm import leftovers
 
-pytestmark = pytest.mark.timeout(120)
-
 CONFIG = """
 inputs: [{name: data, dtype: uint8, shape: [bytes], max: {bytes: 64}}]
 stages: [{name: s0, use: "./echo.py:Echo"}]

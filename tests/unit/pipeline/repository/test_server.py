@@ -18,8 +18,6 @@ from pipeline.serving.boot import KeeperBoot, ModelPlace
 from pipeline.serving.settings import Settings
 from tests.faults.load import until
 
-pytestmark = pytest.mark.timeout(60)
-
 #: It notes each line of its stdin. HOW is what it does then: serve, die, serve and not end by SIGTERM, or never be
 #: ready.
 KEEPER = """

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from pipeline.serving.http_connection import HttpConnection, two_lengths
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-WATCHDOG_S = 30
+WATCHDOG_S = 200
 
 
 async def answer(scope: Any, receive: Any, send: Any) -> None:

@@ -127,7 +127,6 @@ def test_a_group_that_this_process_is_not_in_is_refused_with_what_to_do(shared: 
     assert list(shared.iterdir()) == []
 
 
-@pytest.mark.timeout(30)
 def test_a_fifo_in_the_place_of_a_segment_that_is_only_read_is_not_waited_for(shared: Path) -> None:
     path = shared / "trtlab.run-1.frames.1"
     os.mkfifo(path)
