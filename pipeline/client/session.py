@@ -365,9 +365,13 @@ class Session:
     def ask_now(self, segment: int, now: int) -> Ask | None:
         """Ask for a slot that is free now; None: most likely none is free.
 
-        The ask is over with a grant, with neither a grant nor an error, or with Unavailable.
+        What was kept back goes before it, with the slots that were read: otherwise the scheduler would say that none is
+        free before it knew of those. The ask is over with a grant, with neither a grant nor an error, or with
+        Unavailable.
         """
-        return self._asks.now(segment, now)
+        if (ask := self._asks.now(segment, now)) is not None:
+            self.flush()
+        return ask
 
     def give_up(self, segment: int, now: int, only: Ask | None = None) -> Ask:
         """All callers that have asked for a slot of this segment, or only the one given, want none any more.
