@@ -132,7 +132,7 @@ class Result(Mapping[str, Any]):
                     self.copied_bytes += handle.nbytes
             else:
                 lease = leases[SlotRef(*handle[:3])]
-                lease.read = True
+                borrowed.reads(lease)
                 self._leases[lease.slot] = weakref.ref(lease)
                 self._views[name] = handle
                 self._values[name] = _held(table, handle, lease)
