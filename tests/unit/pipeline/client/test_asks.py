@@ -137,7 +137,7 @@ def test_an_ask_for_a_slot_that_is_free_now_tells_first_which_slots_were_read(ta
     talk.session.there.arm(Lease(slot(7), talk.session.there))
     ask = talk.session.ask_now(SMALL, talk.now)
     assert ask is not None
-    assert talk.said() == [Submit(ME, 1, (submission(1, slot(1)),), (slot(7),)), Loan(ME, SMALL, 1, False)]
+    assert talk.said() == [Submit(ME, 1, (submission(1, slot(1)),), (slot(7),)), Loan(ME, SMALL, 2, False)]
 
 
 def test_an_ask_that_is_repeated_tells_first_which_slots_have_come_back_by_then(talk: Talk) -> None:
@@ -148,7 +148,7 @@ def test_an_ask_that_is_repeated_tells_first_which_slots_have_come_back_by_then(
     talk.said()
     talk.session.there.arm(Lease(slot(7), talk.session.there))
     talk.answered(ok(1), settled=3)
-    assert talk.said() == [Submit(ME, 2, (), (slot(7),)), Loan(ME, SMALL, 4, False)]
+    assert talk.said() == [Submit(ME, 3, (), (slot(7),)), Loan(ME, SMALL, 4, False)]
     assert len(futures) == 2
 
 
