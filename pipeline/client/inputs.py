@@ -21,8 +21,8 @@ from stages.hints import nearest
 from stages.spec import TensorSpec, extents_of
 
 __all__ = [
-    "Layout", "Layouts", "arrays_of", "checked_traceparent", "fill_in", "given_of", "lay_out", "lay_out_arrays", "limit_of",
-    "misfit_of", "stored_shapes", "unchanging", "write",
+    "Layout", "Layouts", "arrays_of", "checked_traceparent", "fill_in", "given_of", "lay_out", "lay_out_arrays",
+    "limit_of", "misfit_of", "stored_shapes", "unchanging", "write",
 ]  # fmt: skip
 
 _LONGEST_S = 1e7

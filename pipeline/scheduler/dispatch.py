@@ -36,11 +36,11 @@ class _Repeated:
         taken: what takes in the orders of this way.
     """
 
-    __slots__ = ("attempt", "before", "conditions", "done", "hops", "stages", "taken")
+    __slots__ = ("before", "conditions", "done", "hops", "stages", "taken")
 
     def __init__(self, first: Request, before: int, taken: Taken, hops: list[_Hop]) -> None:
-        #: The attempt, and the masks of the stages that are claimed and done.
-        self.attempt, self.before, self.done, self.conditions = first.attempt, before, first.done, first.conditions
+        #: Masks of the stages that are claimed and done, and of the conditions that hold.
+        self.before, self.done, self.conditions = before, first.done, first.conditions
         self.taken = taken
         self.hops = hops
         #: Mask of its stages.
@@ -52,14 +52,13 @@ class _Repeated:
             is_common(request)
             and request.done == self.done
             and request.claimed == self.before
-            and request.attempt == self.attempt
             and request.conditions == self.conditions
         )
 
     @property
     def has_room(self) -> bool:
         """Whether each worker has a credit, and each pool a slot."""
-        for hop in self.hops:
+        for hop in self.hops:  # noqa: SIM110 - for each order
             if hop.worker.credits <= 0 or (hop.pool is not None and not hop.pool.free):
                 return False
         return True
@@ -68,15 +67,15 @@ class _Repeated:
 class _Hop:
     """One hop of it."""
 
-    __slots__ = ("index", "pool", "segment", "sender", "step", "way", "worker")
+    __slots__ = ("index", "pool", "segment", "sender", "way", "worker")
 
-    def __init__(self, worker: Worker, way: Way, step: Step, pool: SlotPool | None) -> None:
+    def __init__(self, worker: Worker, way: Way, sender: int, pool: SlotPool | None) -> None:
         self.worker = worker
         self.index = way[0]
         self.segment = way[2]
         #: Of the first request; those of the others differ by the slot, if there is one.
-        self.way, self.step = way, step
-        self.sender = step.sender
+        self.way = way
+        self.sender = sender
         self.pool = pool
 
 
@@ -267,7 +266,7 @@ class Dispatch:
             step = request.steps[hop[0]]
             assert step is not None
             pool = None if step.lease is None else state.pool_of(step.lease)
-            hops.append(_Hop(state.stage_workers[hop[0]][0], hop, step, pool))
+            hops.append(_Hop(state.stage_workers[hop[0]][0], hop, step.sender, pool))
         return _Repeated(request, before, taken, hops)
 
     def _order_again(self, request: Request, last: _Repeated) -> None:
@@ -279,7 +278,7 @@ class Dispatch:
             worker.credits -= 1
             worker.orders[key] = 1
             if hop.pool is None:
-                request.steps[hop.index] = hop.step
+                request.steps[hop.index] = self._slotless(worker.number, request.attempt, hop.sender)
                 way.append(hop.way)
                 continue
             slot, generation = hop.pool.loan()

@@ -299,7 +299,6 @@ class Noticing:
         Args:
             running: mask of the stages that count as finished, since they have begun and never run again.
         """
-        past = request.done | running
         if not current.needs & request.scope.stages & ~request.done:
             return
         state = self._state
