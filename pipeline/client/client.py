@@ -33,7 +33,7 @@ from pipeline.client.calls import CALLS, NESTED, is_within
 from pipeline.client.draft import Draft, HeldDraft, parts_of
 from pipeline.client.exchange import Exchange
 from pipeline.client.future import Future
-from pipeline.client.inputs import Layout, arrays_of, fill_in, given_of, lay_out, limit_of, misfit_of, stored_shapes
+from pipeline.client.inputs import Layout, arrays_of, fill_in, given_of, limit_of, misfit_of, stored_shapes
 from pipeline.client.program import program
 from pipeline.client.result import COPIED_BYTES, Result
 from pipeline.client.session import Session
@@ -277,8 +277,7 @@ class Client:
     def _draft_nowait(
         self, inputs: Mapping[str, tuple[int, ...]] | None, shapes: dict[str, Any]
     ) -> Draft | None:
-        specs = self._session.specs
-        layout = lay_out(specs, given_of(specs, inputs, shapes), self._session.interface.rows)
+        layout = self._session.layouts.of(given_of(self._session.specs, inputs, shapes))
         grant = self._exchange.slot_now(layout)
         return None if grant is None else self._make_draft(grant, layout, HeldDraft)
 
@@ -295,7 +294,7 @@ class Client:
                     raise
 
     def _draft(self, shapes: Mapping[str, tuple[int, ...]], timeout_s: float | None, kind: type[Draft]) -> Draft:
-        layout = lay_out(self._session.specs, shapes, self._session.interface.rows)
+        layout = self._session.layouts.of(shapes)
         limit = None if timeout_s is None else limit_of(timeout_s)
         return self._make_draft(self._exchange.slot(layout, limit), layout, kind)
 

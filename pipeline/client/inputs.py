@@ -21,11 +21,13 @@ from stages.hints import nearest
 from stages.spec import TensorSpec, extents_of
 
 __all__ = [
-    "Layout", "arrays_of", "checked_traceparent", "fill_in", "given_of", "lay_out", "lay_out_arrays", "limit_of",
-    "misfit_of", "stored_shapes", "unchanging", "write",
+    "Layout", "Layouts", "arrays_of", "checked_traceparent", "fill_in", "given_of", "lay_out", "lay_out_arrays",
+    "limit_of", "misfit_of", "stored_shapes", "unchanging", "write",
 ]  # fmt: skip
 
 _LONGEST_S = 1e7
+#: The bound only prevents a caller of ever new shapes from filling memory.
+_KNOWN_LAYOUTS = 1024
 _LONGEST_DEADLINE_MS = 86_400_000.0
 #: Of `InferRunner.infer`, as a caller may misspell them.
 _ARGUMENTS = ("deadline_ms", "priority", "retries", "block")
@@ -214,6 +216,43 @@ def lay_out(specs: Mapping[str, TensorSpec], shapes: Mapping[str, Any], most: in
         except SpecMismatch as error:
             raise InvalidRequest(f"input {name!r}: {error}") from None
     return _lay_out(specs, extents, most)
+
+
+class Layouts:
+    """`lay_out` for one pipeline's inputs, which remembers: most requests are laid out like those before them.
+
+    Args:
+        specs, most: as there.
+    """
+
+    def __init__(self, specs: Mapping[str, TensorSpec], most: int) -> None:
+        self._specs = specs
+        self._most = most
+        self._known: dict[tuple[tuple[str, tuple[int, ...]], ...], Layout] = {}
+
+    def of(self, shapes: Mapping[str, Any]) -> Layout:
+        """Where inputs of these shapes lie in a slot. Raises as `lay_out`."""
+        key = _plain(shapes)
+        if key is None:
+            return lay_out(self._specs, shapes, self._most)
+        layout = self._known.get(key)
+        if layout is None:
+            layout = lay_out(self._specs, shapes, self._most)
+            if len(self._known) >= _KNOWN_LAYOUTS:
+                self._known.clear()
+            self._known[key] = layout
+        return layout
+
+
+def _plain(shapes: Mapping[str, Any]) -> tuple[tuple[str, tuple[int, ...]], ...] | None:
+    """The shapes as a key; None if one is no tuple of plain ints: others may equal such a tuple, as (1.0,) does."""
+    for shape in shapes.values():
+        if type(shape) is not tuple:
+            return None
+        for extent in shape:
+            if type(extent) is not int:
+                return None
+    return tuple(shapes.items())
 
 
 def lay_out_arrays(specs: Mapping[str, TensorSpec], arrays: Mapping[str, Array], most: int = 1) -> Layout:

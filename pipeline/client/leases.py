@@ -44,18 +44,23 @@ class _Unread(Protocol):
 class Lease:
     """One borrowed slot of an answer. It is given back when nothing refers to it any more."""
 
-    __slots__ = ("__weakref__", "_leases", "armed", "read", "several", "slot")
+    __slots__ = ("__weakref__", "_leases", "epoch", "read", "several", "slot")
 
     def __init__(self, slot: SlotRef, leases: Leases) -> None:
         self.slot = slot
         # Keeps the way to give the slot back alive for at least as long as the lease.
         self._leases = leases
-        #: Whether its end will be noticed: `Leases.arm`.
-        self.armed = False
+        #: Those among which its end will be noticed; None: it will not yet (`Leases.arm`).
+        self.epoch: _Epoch | None = None
         #: Whether an array of a result is on its slot.
         self.read = False
         #: Whether it is a slot of a request of several rows.
         self.several = False
+
+    @property
+    def armed(self) -> bool:
+        """Whether its end will be noticed."""
+        return self.epoch is not None
 
 
 class _Ticket(weakref.ref[Lease]):
@@ -82,13 +87,16 @@ class _Written(weakref.ref[NDArray[Any]]):
 class _Epoch:
     """The leases of one epoch's slots."""
 
-    __slots__ = ("dropped", "tickets", "written")
+    __slots__ = ("dropped", "read", "read_of_several", "tickets", "written")
 
     def __init__(self) -> None:
         #: Slots of leases that are gone and not reported yet.
         self.dropped: deque[_Ticket] = deque()
         #: Tickets of all leases that are not reported yet, so that their callbacks live.
         self.tickets: set[_Ticket] = set()
+        #: The leases on which arrays of results are, of requests of one row and of several: each takes itself out.
+        self.read: set[weakref.ref[Lease]] = set()
+        self.read_of_several: set[weakref.ref[Lease]] = set()
         #: Of the slots that were being filled when the client was closed.
         self.written: set[_Written] = set()
 
@@ -125,11 +133,11 @@ class Leases:
 
     def arm(self, lease: Lease) -> None:
         """From now on the end of `lease` gives its slot back. A second call does no harm."""
-        if lease.armed:
+        if lease.epoch is not None:
             return
         epoch = self._epoch
         epoch.tickets.add(self._ticket(lease, epoch))
-        lease.armed = True
+        lease.epoch = epoch
 
     def keep(self, slot: SlotRef, arrays: Iterable[NDArray[Any]]) -> None:
         """The client is closed, and arrays of a slot that it fills may still be written, by another thread: the slot is
@@ -173,11 +181,18 @@ class Leases:
 
     def read_enough(self, several: bool = False) -> bool:
         """Whether arrays of results are on as many slots as may be: of requests of one row, or of several."""
-        most = self.most_read_of_several if several else self.most_read
-        if self.count < most:
-            return False
-        leases = [ticket() for ticket in tuple(self._epoch.tickets)]
-        return sum([each is not None and each.read and each.several is several for each in leases]) >= most
+        if several:
+            return len(self._epoch.read_of_several) >= self.most_read_of_several
+        return len(self._epoch.read) >= self.most_read
+
+    def reads(self, lease: Lease) -> None:
+        """An array of a result is on the slot of `lease`. A second call does nothing."""
+        if lease.read or (epoch := lease.epoch) is None:
+            return
+        # Counted here, and not by a search for each result. Like a ticket, it goes without a line of Python being run.
+        read = epoch.read_of_several if lease.several else epoch.read
+        read.add(weakref.ref(lease, read.discard))
+        lease.read = True
 
     @property
     def dropped(self) -> bool:

@@ -34,12 +34,13 @@ COPIED_BYTES: Final = 512
 
 
 class _Held:
-    """The base of an array over a slot, so that the lease lives as long as the array."""
+    """In the base of an array over a slot, so that the lease lives as long as the array."""
 
-    __slots__ = ("__array_interface__", "_lease", "_view")
+    __slots__ = ("__array_struct__", "_lease", "_view")
 
     def __init__(self, view: Array, lease: Lease) -> None:
-        self.__array_interface__ = view.__array_interface__
+        # The same as `__array_interface__`, made without Python: 1 us in place of 6.
+        self.__array_struct__ = view.__array_struct__
         self._view = view
         self._lease = lease
 
@@ -48,7 +49,7 @@ def _held(table: SegmentTable, handle: TensorHandle, lease: Lease) -> Array:
     """The array of a handle, which keeps its lease."""
     view = table.view(handle)
     array = np.asarray(_Held(view, lease))
-    # numpy's interface has no name for bfloat16.
+    # numpy's interfaces have no name for bfloat16.
     return array.view(view.dtype) if handle.dtype == BFLOAT16 else array
 
 
@@ -132,7 +133,7 @@ class Result(Mapping[str, Any]):
                     self.copied_bytes += handle.nbytes
             else:
                 lease = leases[SlotRef(*handle[:3])]
-                lease.read = True
+                borrowed.reads(lease)
                 self._leases[lease.slot] = weakref.ref(lease)
                 self._views[name] = handle
                 self._values[name] = _held(table, handle, lease)

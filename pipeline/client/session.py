@@ -29,6 +29,7 @@ from pipeline.client.asks import Asks
 from pipeline.client.copies import Copies
 from pipeline.client.draft import Filling
 from pipeline.client.future import Pending
+from pipeline.client.inputs import Layouts
 from pipeline.client.leases import Leases
 from pipeline.client.slots import Ask, Grant, Slots
 from pipeline.client.unread import Unread
@@ -46,6 +47,7 @@ from pipeline.wire.messages import (
     Cancel,
     Gone,
     Hello,
+    Loan,
     Refused,
     SlotRef,
     Status,
@@ -79,7 +81,7 @@ class Session:
     interface: Interface
     """What runs on the other side; known, as `specs` is, from the first welcome on."""
     specs: dict[str, TensorSpec]
-    """Its inputs by name."""
+    """Its inputs by name; `layouts` says where they lie in a slot."""
 
     def __init__(self, name: object, own_fault_ns: int = 5 * _SECOND) -> None:
         self._name = short_name(name)
@@ -90,8 +92,7 @@ class Session:
         self.lost: Unavailable | None = Unavailable("not connected yet")
         #: What lets the client in, once its segments are attached: `join` or `refuse` comes next.
         self.welcome: Welcome | None = None
-        #: Why the scheduler has not let the client in so far, in the scheduler's words.
-        self.refusal = ""
+        self.refusal = ""  #: Why the scheduler has not let the client in so far, in the scheduler's words.
         #: Why no scheduler of this run will let the client in: it is of another version; empty: none is known to be.
         self.other_version = ""
         #: The folder of the run that has taken over, by its name; empty: the run was not replaced, as far as is known.
@@ -139,7 +140,8 @@ class Session:
         """The messages to send now, in this order. Each stays here until `sent`."""
         if (leases := self.leases) is None:
             return []
-        if self._flush or self.slots.returned:
+        # An ask takes along what was kept back: otherwise it would be decided without the slots that have been read.
+        if self._flush or self.slots.returned or Loan in map(type, self._outgoing):
             submit = leases.message(self._submissions, self.slots.returned)
         else:
             submit = leases.message() if leases.idle else None
@@ -203,8 +205,7 @@ class Session:
     def attached(self, leases: Leases) -> None:
         """The client has a place in a run, where the scheduler can reach it: `wake` says hello."""
         self._outgoing.clear()
-        self.welcome = None
-        self.refusal = self.other_version = ""
+        self.welcome, self.refusal, self.other_version = None, "", ""
         self._answered = self.moving = self._repeats = False
         self._said_at = -_SECOND
         leases.copies, leases.unread = self.copies, self.unread
@@ -226,7 +227,7 @@ class Session:
         self._clear(self._asks.number, pools)
         # Another table, not the old one emptied: results of before still refer to it.
         self.interface, self.table, self._epoch, self.successor = interface, table, welcome.epoch, ""
-        self.specs = interface.specs
+        self.specs, self.layouts = interface.specs, Layouts(interface.specs, interface.rows)
         self.welcome = None
         self.there.limit_reading([slots for _, _, slots in pools], self.interface.rows > 1)
         # Last: until then hello is said once more, if this is interrupted.
@@ -234,8 +235,7 @@ class Session:
 
     def refuse(self) -> None:
         """The segments that `welcome` names are gone, the next scheduler names others: `wake` says hello again."""
-        self._said_at = -_SECOND
-        self.welcome = None
+        self._said_at, self.welcome = -_SECOND, None
 
     def wake(self, now: int) -> bool:
         """Do what is due. True if it sends the scheduler something without need: then the scheduler must be able to
@@ -394,9 +394,9 @@ class Session:
             make: the future of a tag.
         """
         tag, self._next_tag = self._next_tag, self._next_tag + 1
-        made = make(tag)
+        made, rows = make(tag), max(1, draft.rows)
         # In this order: `mend` takes the slot of a submission that waits here away from its draft.
-        made.rows, rows = draft.rows, max(1, draft.rows)
+        made.rows = draft.rows
         self._submissions.append(Submission(tag, draft.slot, draft.as_sent, deadline, priority, name, *origin, rows))
         draft.close()
         self.slots.remove(draft.slot)

@@ -12,17 +12,71 @@ from collections.abc import Sequence
 
 from pipeline.graph.compiled import NO_POOL, CompiledStage
 from pipeline.scheduler.backlog import Backlog, due
-from pipeline.scheduler.lean import Lean, Way
+from pipeline.scheduler.lean import Lean, Taken, Way, is_common
 from pipeline.scheduler.ledger import Request, Step, Worker
 from pipeline.scheduler.recovery import Recovery
 from pipeline.scheduler.state import NO_WORKER, State
 from pipeline.wire.messages import Hop, Known, Order, SlotRef
 from pipeline.wire.route import packed
 from shm.handle import TensorHandle
+from shm.pool import SlotPool
 
 __all__ = ["Dispatch"]
 
 _SHARED_STEPS = 4096
+
+
+class _Repeated:
+    """The way of a common order, for the requests behind it that are exactly as far: within one row of orders nothing
+    changes but credits and free slots. So as long as each of its workers has a credit and each of its pools a slot,
+    they take the same way, and it need not be looked for again.
+
+    Args:
+        first: the request that was ordered, as it was before.
+        taken: what takes in the orders of this way.
+    """
+
+    __slots__ = ("before", "conditions", "done", "hops", "stages", "taken")
+
+    def __init__(self, first: Request, before: int, taken: Taken, hops: list[_Hop]) -> None:
+        #: Masks of the stages that are claimed and done, and of the conditions that hold.
+        self.before, self.done, self.conditions = before, first.done, first.conditions
+        self.taken = taken
+        self.hops = hops
+        #: Mask of its stages.
+        self.stages = first.claimed
+
+    def fits(self, request: Request) -> bool:
+        """Whether a request takes this way, if there is room."""
+        return (
+            is_common(request)
+            and request.done == self.done
+            and request.claimed == self.before
+            and request.conditions == self.conditions
+        )
+
+    @property
+    def has_room(self) -> bool:
+        """Whether each worker has a credit, and each pool a slot."""
+        for hop in self.hops:  # noqa: SIM110 - for each order
+            if hop.worker.credits <= 0 or (hop.pool is not None and not hop.pool.free):
+                return False
+        return True
+
+
+class _Hop:
+    """One hop of it."""
+
+    __slots__ = ("index", "pool", "segment", "sender", "way", "worker")
+
+    def __init__(self, worker: Worker, way: Way, sender: int, pool: SlotPool | None) -> None:
+        self.worker = worker
+        self.index = way[0]
+        self.segment = way[2]
+        #: Of the first request; those of the others differ by the slot, if there is one.
+        self.way = way
+        self.sender = sender
+        self.pool = pool
 
 
 class Dispatch:
@@ -38,6 +92,8 @@ class Dispatch:
         self._recovery = recovery
         self._lean = lean
         self._shared: dict[tuple[int, int, int], Step] = {}
+        #: Whether requests have no slot kept for one of them: otherwise each must be looked at.
+        self._repeats = not any(stage.guards_last_slot for stage in state.compiled.stages)
 
     def orders(self) -> None:
         """Order as much as there are credits and slots for."""
@@ -48,7 +104,14 @@ class Dispatch:
             backlog, lines = self._state.backlogs[stage.index], self._state.streams.lines[stage.index]
             if lines:
                 self._order_lines(stage, lines, backlog)
-            while backlog and (worker := self._idle(stage)) is not None:
+            last: _Repeated | None = None
+            while backlog:
+                if last is not None and last.has_room and last.fits(backlog.peek()):
+                    self._order_again(backlog.pop(), last)
+                    continue
+                last = None
+                if (worker := self._idle(stage)) is None:
+                    break
                 # If no slot is large enough, the request waits, and so do those behind it.
                 pool = self._state.sizes.pool_for(backlog.peek(), stage)
                 if pool is None or (request := self._next(stage)) is None:
@@ -58,7 +121,7 @@ class Dispatch:
                     # Another child of its request was ordered a moment ago.
                     self._state.queue(request, stage)
                 elif not (request.deaths and self._recovery.condemn(request, stage)):
-                    self._order(request, stage, worker, pool)
+                    last = self._order(request, stage, worker, pool)
             if lines:
                 self._order_lines(stage, lines, None)
 
@@ -134,14 +197,15 @@ class Dispatch:
             return True
         return self._eldest(stage) is request
 
-    def _order(self, request: Request, stage: CompiledStage, worker: Worker, pool: int) -> None:
+    def _order(self, request: Request, stage: CompiledStage, worker: Worker, pool: int) -> _Repeated | None:
+        """Order a request from a stage on, as far ahead as can be. Returns its way, if others may take the same."""
         state = self._state
         stages = state.compiled.stages
         attempt, rows, stream = request.attempt, request.rows, request.stream
         key = (request.id, attempt)
         way: list[Way] = []
         sender = NO_WORKER
-        ahead = request.done
+        ahead, before = request.done, request.claimed
         while True:
             if pool != NO_POOL:
                 slot, generation = state.pools[pool].loan()
@@ -179,12 +243,55 @@ class Dispatch:
                     break
             else:
                 break
-        if (common := self._lean.add(request, way)) is not None:
-            request.events.append((state.now, common))
-            return
+        if (taken := self._lean.add(request, way)) is not None:
+            request.events.append((state.now, taken.story))
+            return self._repeated(request, before, taken, way)
         order = self._order_of(request, way)
         request.events.append((state.now, order))
         state.out.orders[order.hop.worker].append(order)
+        return None
+
+    def _repeated(self, request: Request, before: int, taken: Taken, way: Sequence[Way]) -> _Repeated | None:
+        """The way that a common order has taken; None: the next one may have to take another.
+
+        Args:
+            before: the request's `claimed` before it.
+        """
+        state = self._state
+        hops: list[_Hop] = []
+        for hop in way:
+            # Of several workers, the one with the most credits is next.
+            if not self._repeats or len(state.stage_workers[hop[0]]) != 1:
+                return None
+            step = request.steps[hop[0]]
+            assert step is not None
+            pool = None if step.lease is None else state.pool_of(step.lease)
+            hops.append(_Hop(state.stage_workers[hop[0]][0], hop, step.sender, pool))
+        return _Repeated(request, before, taken, hops)
+
+    def _order_again(self, request: Request, last: _Repeated) -> None:
+        """As `_order`, of a request that takes the way of the one before it."""
+        key = (request.id, request.attempt)
+        way: list[Way] = []
+        for hop in last.hops:
+            worker = hop.worker
+            worker.credits -= 1
+            worker.orders[key] = 1
+            if hop.pool is None:
+                request.steps[hop.index] = self._slotless(worker.number, request.attempt, hop.sender)
+                way.append(hop.way)
+                continue
+            slot, generation = hop.pool.loan()
+            lease = SlotRef(hop.segment, slot, generation)
+            request.steps[hop.index] = Step(worker.number, request.attempt, lease, hop.sender)
+            way.append((hop.index, worker.number, hop.segment, slot, generation))
+        request.claimed = last.stages
+        if last.taken.add(request, way):
+            request.events.append((self._state.now, last.taken.story))
+            return
+        order = self._order_of(request, way)
+        request.events.append((self._state.now, order))
+        self._state.out.orders[order.hop.worker].append(order)
 
     def _slotless(self, worker: int, attempt: int, sender: int) -> Step:
         """A step that fills no slot. Many requests share it, since it has nothing that is one request's own."""

@@ -19,7 +19,7 @@ from pipeline.scheduler.ledger import Request
 from pipeline.wire.columns import Columns, HopColumn, TensorColumn
 from shm.handle import ENCODED, TensorHandle
 
-__all__ = ["Lean", "Rows", "Way"]
+__all__ = ["Lean", "Rows", "Taken", "Way", "is_common"]
 
 Way = tuple[int, int, int, int, int]
 """One hop: stage, worker, and the slot to fill: segment, slot, generation; generation 0: it fills none."""
@@ -63,7 +63,7 @@ class Rows:
         )
 
 
-class _Taken:
+class Taken:
     """Orders that take the same way."""
 
     __slots__ = ("reads", "rows", "story")
@@ -92,35 +92,11 @@ class _Taken:
         return rows
 
 
-class Lean:
-    """Says which orders are common, and puts those side by side.
-
-    Args:
-        enabled: False: none is common. For tests, which compare both ways.
-    """
-
-    def __init__(self, plan: Plan, compiled: CompiledPlan, enabled: bool = True) -> None:
-        self._stages = compiled.stages
-        self._may = [enabled and _may(mine, stage) for mine, stage in zip(plan.stages, compiled.stages)]
-        #: By the stages of a way: the tensors that they read and do not make; None: it is not common.
-        self._reads: dict[tuple[int, ...], tuple[int, ...] | None] = {}
-        #: By the workers of a way: all orders that take it, or None if it is not common.
-        self._taken: dict[tuple[int, ...], _Taken | None] = {}
-
-    def add(self, request: Request, way: Sequence[Way]) -> tuple[tuple[int, int], ...] | None:
-        """Take in an order; None: it is not common. Otherwise the stages and workers of its way, for its story."""
-        if not is_common(request):
-            return None
-        workers = tuple([hop[1] for hop in way])
-        if workers in self._taken:
-            taken = self._taken[workers]
-        else:
-            taken = self._taken[workers] = self._take_in(way)
-        if taken is None:
-            return None
-        rows = taken.rows_of(request, way)
+    def add(self, request: Request, way: Sequence[Way]) -> bool:
+        """Take in the order of a common request; False: it is not common all the same."""
+        rows = self.rows_of(request, way)
         if rows is None:
-            return None
+            return False
         rows.requests.append(request.id)
         rows.attempts.append(request.attempt)
         rows.labels.append(request.label)
@@ -135,21 +111,48 @@ class Lean:
                 generations.append(hop[4])
             at += 1
         values = request.values
-        for number in taken.reads:
+        for number in self.reads:
             handle = values[number]
             assert type(handle) is TensorHandle
             slots, generations = rows.slots[at]
             slots.append(handle.slot)
             generations.append(handle.generation)
             at += 1
-        return taken.story
+        return True
 
-    def _take_in(self, way: Sequence[Way]) -> _Taken | None:
+
+class Lean:
+    """Says which orders are common, and puts those side by side.
+
+    Args:
+        enabled: False: none is common. For tests, which compare both ways.
+    """
+
+    def __init__(self, plan: Plan, compiled: CompiledPlan, enabled: bool = True) -> None:
+        self._stages = compiled.stages
+        self._may = [enabled and _may(mine, stage) for mine, stage in zip(plan.stages, compiled.stages)]
+        #: By the stages of a way: the tensors that they read and do not make; None: it is not common.
+        self._reads: dict[tuple[int, ...], tuple[int, ...] | None] = {}
+        #: By the workers of a way: all orders that take it, or None if it is not common.
+        self._taken: dict[tuple[int, ...], Taken | None] = {}
+
+    def add(self, request: Request, way: Sequence[Way]) -> Taken | None:
+        """Take in an order; None: it is not common. Otherwise those that take the same way."""
+        if not is_common(request):
+            return None
+        workers = tuple([hop[1] for hop in way])
+        if workers in self._taken:
+            taken = self._taken[workers]
+        else:
+            taken = self._taken[workers] = self._take_in(way)
+        return taken if taken is not None and taken.add(request, way) else None
+
+    def _take_in(self, way: Sequence[Way]) -> Taken | None:
         stages = tuple([hop[0] for hop in way])
         if stages not in self._reads:
             self._reads[stages] = self._reads_of(stages)
         reads = self._reads[stages]
-        return None if reads is None else _Taken(reads, tuple([(hop[0], hop[1]) for hop in way]))
+        return None if reads is None else Taken(reads, tuple([(hop[0], hop[1]) for hop in way]))
 
     def take(self) -> dict[int, list[Columns]]:
         """What was added since the last call, by the worker that is sent it."""

@@ -10,8 +10,10 @@ The notice of an order that was cancelled, or of a worker that was declared dead
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pipeline.errors import StageFailed, Unavailable
-from pipeline.graph.compiled import CompiledStage
+from pipeline.graph.compiled import CompiledStage, Scope
 from pipeline.scheduler.answers import Answering
 from pipeline.scheduler.fences import Fencing
 from pipeline.scheduler.ledger import Request, Step, Worker
@@ -25,6 +27,9 @@ from shm.handle import TensorHandle
 
 __all__ = ["Noticing"]
 
+#: The bound is for graphs with very many branches, whose requests may have done any of them.
+_KNOWN_SETTLED = 4096
+
 
 class Noticing:
     """Takes notices in."""
@@ -34,6 +39,8 @@ class Noticing:
         self._fencing = fencing
         self._answering = answering
         self._progress = progress
+        #: What was found by `_before`.
+        self._settled: dict[tuple[int, int, int, int], tuple[CompiledStage, ...]] = {}
 
     def notice(self, number: int, notice: Notice) -> None:
         """A worker has finished a step, or a part of an answer."""
@@ -292,24 +299,51 @@ class Noticing:
         Args:
             running: mask of the stages that count as finished, since they have begun and never run again.
         """
-        past = request.done | running
-        open_ = current.needs & request.scope.stages & ~request.done
-        if not open_:
+        if not current.needs & request.scope.stages & ~request.done:
             return
-        for stage in self._state.compiled.stages:
-            if not stage.bit & open_ & ~request.done or stage.must_notify:
-                continue
-            # Followers stand behind the stage, so no stage that is settled here changes this for another one.
-            if any(not self._state.compiled.stages[index].bit & past for index in stage.followers):
-                continue
+        state = self._state
+        for stage in self._before(request.scope, current, request.done, running):
             request.done |= stage.bit
-            self._state.last_ok[stage.index] = self._state.now
+            state.last_ok[stage.index] = state.now
             step = request.steps[stage.index]
-            worker = None if step is None else self._state.workers.get(step.worker)
-            if step is not None and worker is not None:
+            if step is not None and (worker := state.workers.get(step.worker)) is not None:
                 worker.close(request.id, step.attempt)
             self._progress.inputs_read(request, stage)
-            self._settle_before(request, stage, running)
+
+    def _before(self, scope: Scope, current: CompiledStage, done: int, running: int) -> Sequence[CompiledStage]:
+        """The stages that `_settle_before` settles: the same for all requests of a scope that are as far as this one.
+
+        Args:
+            done: mask of the stages that the request has done.
+        """
+        key = (scope.index, current.index, done, running)
+        found = self._settled.get(key)
+        if found is None:
+            if len(self._settled) >= _KNOWN_SETTLED:
+                self._settled.clear()
+            settled: list[CompiledStage] = []
+            self._find_before(scope, current, done, running, settled)
+            found = self._settled[key] = tuple(settled)
+        return found
+
+    def _find_before(
+        self, scope: Scope, current: CompiledStage, done: int, running: int, settled: list[CompiledStage]
+    ) -> int:
+        """Add those stages to `settled`, in their order; the mask of what is done then."""
+        stages = self._state.compiled.stages
+        past = done | running
+        open_ = current.needs & scope.stages & ~done
+        if not open_:
+            return done
+        for stage in stages:
+            if not stage.bit & open_ & ~done or stage.must_notify:
+                continue
+            # Followers stand behind the stage, so no stage that is settled here changes this for another one.
+            if stage.following & ~past:
+                continue
+            settled.append(stage)
+            done = self._find_before(scope, stage, done | stage.bit, running, settled)
+        return done
 
     def _resize(self, request: Request, stage: CompiledStage, nbytes: int) -> None:
         """The slot was too small for what `stage` has found: it runs again, with a slot that is large enough."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.client.leases import Lease
 from pipeline.errors import Overloaded
 from pipeline.wire.messages import Loan, Submit
 from tests.unit.pipeline.client.talk import ME, SECOND, SMALL, Talk, ok, slot, submission
@@ -129,6 +130,26 @@ def test_an_ask_for_a_slot_that_is_free_now_is_over_when_it_is_settled(talk: Tal
     grant = ask.take()
     assert grant is not None
     assert grant.slot == slot(0)
+
+
+def test_an_ask_for_a_slot_that_is_free_now_tells_first_which_slots_were_read(talk: Talk) -> None:
+    talk.submit(slot(1), flush=False)
+    talk.session.there.arm(Lease(slot(7), talk.session.there))
+    ask = talk.session.ask_now(SMALL, talk.now)
+    assert ask is not None
+    assert talk.said() == [Submit(ME, 1, (submission(1, slot(1)),), (slot(7),)), Loan(ME, SMALL, 2, False)]
+
+
+def test_an_ask_that_is_repeated_tells_first_which_slots_have_come_back_by_then(talk: Talk) -> None:
+    futures = [talk.submit(slot(1)), talk.submit(slot(0))]
+    talk.said()
+    ask = talk.session.ask_now(SMALL, talk.now)
+    assert ask is not None
+    talk.said()
+    talk.session.there.arm(Lease(slot(7), talk.session.there))
+    talk.answered(ok(1), settled=3)
+    assert talk.said() == [Submit(ME, 3, (), (slot(7),)), Loan(ME, SMALL, 4, False)]
+    assert len(futures) == 2
 
 
 def test_what_is_answered_while_it_is_settled_may_have_made_room(talk: Talk) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from pipeline.client.inputs import arrays_of, fill_in, lay_out, lay_out_arrays, stored_shapes
+from pipeline.client.inputs import Layouts, arrays_of, fill_in, lay_out, lay_out_arrays, stored_shapes
 from pipeline.errors import InvalidRequest
 from pipeline.graph.plan import Plan
 from shm.elements import Elements
@@ -304,3 +304,25 @@ def test_the_rows_of_each_input_lie_one_after_the_other_if_a_request_may_carry_s
 def test_rows_that_do_not_fit_are_refused(shapes: dict[str, tuple[int, ...]], most: int, why: str) -> None:
     with pytest.raises(InvalidRequest, match=why):
         lay_out({"x": ROW, "n": OTHER}, shapes, most)
+
+
+def test_layouts_that_are_remembered_are_those_of_the_shapes_and_refuse_what_was_refused() -> None:
+    specs = {"x": TensorSpec("x", "uint8", ("n",), {"n": 100}), "y": TensorSpec("y", "float32", (2,))}
+    layouts = Layouts(specs, 4)
+    for shapes in ({"x": (5,), "y": (2,)}, {"x": (100,), "y": (2,)}, {"y": (2,), "x": (5,)}, {"x": (3, 5), "y": (3, 2)}):
+        assert layouts.of(shapes) == layouts.of(shapes) == lay_out(specs, shapes, 4)
+        assert layouts.of(shapes) is layouts.of(dict(shapes))
+    # Numbers of other types may equal what was known.
+    for extent in (5.0, "5", -5):
+        with pytest.raises(InvalidRequest, match="x"):
+            layouts.of({"x": (extent,), "y": (2,)})
+    assert layouts.of({"x": [np.int64(5)], "y": (2,)}) == lay_out(specs, {"x": (5,), "y": (2,)}, 4)
+    with pytest.raises(InvalidRequest, match="expected the inputs x, y; found x"):
+        layouts.of({"x": (5,)})
+
+
+def test_ever_new_shapes_fill_no_memory() -> None:
+    layouts = Layouts({"x": TensorSpec("x", "uint8", ("n",), {"n": 100_000})}, 1)
+    for extent in range(3000):
+        layouts.of({"x": (extent,)})
+    assert len(layouts._known) <= 1024

@@ -201,7 +201,9 @@ def test_results_are_on_an_eighth_of_the_slots_at_most_and_on_one_at_least(slots
         held.append(lease_of(leases, number))
         # Answers that were not read do not count.
         lease_of(leases, 100 + number)
-        held[-1].read = True
+        leases.reads(held[-1])
+        # Also if another array is made on it.
+        leases.reads(held[-1])
     assert leases.read_enough()
     held.pop()
     assert not leases.read_enough()
@@ -211,12 +213,22 @@ def test_results_of_several_rows_have_an_eighth_of_their_own_slots() -> None:
     leases = Leases(ME)
     leases.limit_reading([16, 4], by_rows=True)
     one = lease_of(leases, 0)
-    one.read = one.several = True
+    one.several = True
+    leases.reads(one)
     assert leases.read_enough(True)
     assert not leases.read_enough(False)
     others = [lease_of(leases, number) for number in (1, 2)]
     for lease in others:
-        lease.read = True
+        leases.reads(lease)
     assert leases.read_enough(False)
     del one
     assert not leases.read_enough(True)
+    assert leases.read_enough(False)
+    # Those of a scheduler that is gone are on none of the next one's slots.
+    leases.renew()
+    leases.limit_reading([8])
+    assert not leases.read_enough(False)
+    late = lease_of(leases, 9)
+    leases.renew()
+    leases.reads(late)
+    assert not leases.read_enough(False)

@@ -355,11 +355,12 @@ def test_mending_asks_for_what_was_lost_and_settles_what_was_asked(talk: Talk) -
     talk.session.mend()
     assert (draft.open, other.open) == (False, True)
     assert not talk.session.slots.holds(slot(1))
-    assert talk.said() == [Again(ME, 2), Loan(ME, LARGE, 4, False)]
+    said = [Submit(ME, 2, (submission(1, slot(1)),), ()), Again(ME, 2), Loan(ME, LARGE, 4, False)]
+    assert talk.said() == said
     # It was the interrupted call's: what comes is not kept.
     talk.answered(grants=(slot(0, LARGE),), settled=4)
     assert not ask.done
-    assert talk.said() == [Submit(ME, 3, (submission(1, slot(1)),), (slot(0, LARGE),))]
+    assert talk.said() == [Submit(ME, 3, (), (slot(0, LARGE),))]
 
 
 def test_a_message_that_was_taken_in_half_is_taken_in_once_more(talk: Talk) -> None:

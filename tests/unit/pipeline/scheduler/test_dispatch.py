@@ -156,3 +156,45 @@ def test_an_order_does_not_overtake_a_request_that_waits_for_a_larger_slot(examp
     assert scheduler.decide() == ["worker 0: order 2 a"]
     scheduler.pools[large].abandon(*taken[0])
     assert scheduler.decide() == ["worker 1: order 1 b>c>d"]
+
+
+def test_requests_that_are_as_far_take_one_way_as_long_as_there_is_a_slot_for_each_of_its_stages(example: Make) -> None:
+    scheduler = example(slots=3, credits=3)
+    pool = scheduler.pools[2]
+    taken = pool.loan()
+    scheduler.submit(1, 2, 3)
+    assert scheduler.decide() == [f"worker 0: order {number} {way}" for number, way in ((1, "a>b>c"), (2, "a>b>c"), (3, "a"))]
+    pool.abandon(*taken)
+    for number in (1, 2):
+        scheduler.finish(2, number)
+    scheduler.finish(0, 3)
+    assert scheduler.decide() == ["worker 1: order 3 b>c", "client 1: 1 OK", "client 1: 2 OK"]
+
+
+def test_requests_that_are_as_far_take_one_way_as_long_as_each_of_its_workers_has_a_credit(example: Make) -> None:
+    stages = make_plan("chain", slots=3, credits=3).stages
+    few = tuple(replace(stage, credits=2) if stage.name == "b" else stage for stage in stages)
+    scheduler = example(slots=3, credits=3, changed={"stages": few})
+    scheduler.submit(1, 2, 3)
+    assert scheduler.decide() == [f"worker 0: order {number} {way}" for number, way in ((1, "a>b>c"), (2, "a>b>c"), (3, "a"))]
+
+
+def test_a_request_that_runs_again_does_not_lend_its_attempt_to_the_one_behind_it(example: Make) -> None:
+    scheduler = example(slots=9, credits=9)
+    scheduler.submit(1, 2)
+    scheduler.decide()
+    scheduler.dies(0)
+    scheduler.ready(7, 0)
+    scheduler.submit(3)
+    ordered = [line for line in scheduler.decide() if line.startswith("worker 7: order")]
+    assert sorted(ordered) == ["worker 7: order 1.1 a>b>c", "worker 7: order 2.1 a>b>c", "worker 7: order 3 a>b>c"]
+    steps = {request.id: request.steps for request in scheduler.scheduler.requests.values()}
+    attempts = {number: [step.attempt for step in steps[number] if step is not None] for number in steps}
+    assert attempts == {1: [1, 1, 1], 2: [1, 1, 1], 3: [0, 0, 0]}
+
+
+def test_of_two_workers_each_is_ordered_in_turn(example: Make) -> None:
+    scheduler = example(slots=3, credits=3)
+    scheduler.ready(7, 0)
+    scheduler.submit(1, 2, 3)
+    assert sorted(scheduler.decide()) == ["worker 0: order 1 a>b>c", "worker 0: order 3 a>b>c", "worker 7: order 2 a>b>c"]
