@@ -7,9 +7,9 @@ stdin, and answers with one line of JSON.
     stdout   {"moving": LOOK, "still": LOOK}       LOOK: {"cpu_s": 0.031, "stages": {"detect": 0.0212, ...}}
              {"error": "..."}
 
-Of a frame of each kind: the CPU time of this process, the median; and what each stage took at best, so that what else the
-machine does counts little. Stages that were skipped are missing. Frames in which something moves come first, then the same
-one again and again.
+Of a frame of each kind: the CPU time of this process, the median; and what each stage took at best, so that what else
+the machine does counts little. Stages that were skipped are missing. Frames in which something moves come first, then
+the same one again and again.
 """
 
 from __future__ import annotations

@@ -94,9 +94,9 @@ class Times(NamedTuple):
 def filled_times(packets: Sequence[Times]) -> list[Times]:
     """The times of the packets with which a clip begins, in their order, with what is missing at the beginning.
 
-    Over RTSP the first packet of a stream, which is its key frame, has neither time, and some after it are only told when
-    they are shown. Without them the clip could not be decoded up to the next key frame, so their times are reckoned from
-    those behind them.
+    Over RTSP the first packet of a stream, which is its key frame, has neither time, and some after it only that at
+    which they are shown. Without them the clip could not be decoded up to the next key frame, so their times are
+    reckoned from those behind them.
     """
     filled: list[Times] = []
     next_decoded: int | None = None
