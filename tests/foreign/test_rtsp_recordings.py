@@ -82,7 +82,7 @@ def test_the_clip_of_an_event_has_the_camera_s_packets_from_a_key_frame_before_i
     assert {(picture.width, picture.height) for picture in pictures} == {(320, 240)}
 
 
-@pytest.mark.parametrize(("codec", "size"), [("libx264", Size(640, 480)), ("mpeg4", Size(320, 240))])
+@pytest.mark.parametrize(("codec", "size"), [("libx264", Size(640, 480)), ("libx265", Size(320, 240))])
 def test_a_camera_that_comes_back_with_another_size_or_codec_goes_on(
     tmp_path: Path, serve: Serve, codec: str, size: Size
 ) -> None:

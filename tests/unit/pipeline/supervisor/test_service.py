@@ -36,7 +36,7 @@ class Run:
         self.service = Service(
             notify if notified and not root else None,
             SimpleNamespace(pong=self.pongs.append) if root else None,  # type: ignore[arg-type]
-            cast(Any, self.supervision),
+            cast("Any", self.supervision),
             successors,
             lambda ping: self.asked.append(ping.number),
         )
