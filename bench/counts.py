@@ -26,11 +26,12 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.relay import PipelineRelay
 from pipeline.wire.links import LINKS
 
-__all__ = ["main"]
+__all__ = ["Calls", "Costs", "costs_of", "counts_in", "main", "spent", "threads_of"]
 
 _CALLS = ("getpid", "poll", "epoll_wait", "epoll_ctl", "read", "write", "sendto", "recvfrom")
 
@@ -52,7 +53,7 @@ def threads_of(pid: int) -> Threads:
     return found
 
 
-class _Calls:
+class Calls:
     """Counts the system calls of processes while it is entered, if `perf` can."""
 
     def __init__(self, pids: Iterable[int], folder: Path) -> None:
@@ -61,7 +62,7 @@ class _Calls:
         #: By process and name; "all" is every one.
         self.found: dict[int, dict[str, int]] = {}
 
-    def __enter__(self) -> _Calls:
+    def __enter__(self) -> Calls:
         if shutil.which("perf") is not None:
             for pid, file in self._files.items():
                 command = ["perf", "stat", "-x,", "-e", _EVENTS, "-o", str(file), "-p", str(pid)]
@@ -89,9 +90,32 @@ def counts_in(text: str) -> dict[str, int]:
     return counted
 
 
+class Costs(NamedTuple):
+    """What one request has cost all processes of a relay, its caller included."""
+
+    wakes: float
+    """Wake-ups."""
+    cpu_us: float
+    """Time on a CPU, microseconds."""
+
+
+def costs_of(relay: PipelineRelay, size: int, bursts: int) -> Costs:
+    """What a request costs in bursts of so many, each sent when the one before it is answered.
+
+    In such bursts the numbers of messages and wake-ups follow from what was sent, and hardly from when: all of a burst
+    is there before the first process turns to it.
+    """
+    pids = [pid for group, pids in relay.pids().items() if group != "supervisor" for pid in pids]
+    before = {pid: threads_of(pid) for pid in pids}
+    for _ in range(bursts):
+        relay.burst(size)
+    found = [spent(pid, before[pid], threads_of(pid), size * bursts) for pid in pids]
+    return Costs(sum([wakes for _, _, wakes in found]), sum([main + others for main, others, _ in found]))
+
+
 def _measure(relay: PipelineRelay, names: Mapping[int, str], window: int, seconds: float, folder: Path) -> None:
     before = {pid: threads_of(pid) for pid in names}
-    with _Calls(names, folder) as calls:
+    with Calls(names, folder) as calls:
         before = {pid: threads_of(pid) for pid in names}
         requests = len(relay.latency(seconds)) if window == 1 else relay.throughput(seconds, window).requests
         after = {pid: threads_of(pid) for pid in names}

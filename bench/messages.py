@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import time
 import timeit
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from pipeline.graph.slots import fields_of
 from pipeline.scheduler import scheduler as scheduling
 from pipeline.wire import traces
 from pipeline.wire.codec import decode, encode
+from pipeline.wire.columns import integers, longs
 from pipeline.wire.messages import (
     Answers,
     Hello,
@@ -38,14 +40,14 @@ from pipeline.wire.messages import (
     Submit,
     Trace,
 )
-from pipeline.wire.route import hops_of, packed
+from pipeline.wire.route import packed
 from shm.handle import TensorHandle
 from shm.pool import SlotPool
 from shm.segment import SegmentSpec
 from shm.segments import create
 from stages.spec import TensorSpec
 
-__all__ = ["main"]
+__all__ = ["Requests", "main"]
 
 _RUNS = 7
 
@@ -65,7 +67,7 @@ def main() -> None:
     _show("encode", lambda: encode(message))
     _show("decode", lambda: decode(frame))
     _show("replace", lambda: replace(order, label=""))
-    _show("request", _Requests().one, number=2000)
+    _show("request", Requests().go, number=2000)
 
 
 def _show(what: str, call: Callable[[], object], number: int = 20_000) -> None:
@@ -82,11 +84,15 @@ def _order() -> Order:
     return Order(123456, 1, 123456789012, 0, hop, trace, "3fa9c-17 cat.jpg", 0, 0, 0, "", route)
 
 
-class _Requests:
-    """One request after the other through a scheduler, as its process would see them."""
+class Requests:
+    """Requests through a scheduler, as its process would see them.
 
-    def __init__(self) -> None:
-        plan = _plan()
+    Args:
+        most: how many there may be at a time.
+    """
+
+    def __init__(self, most: int = 1) -> None:
+        plan = _plan(8 * most)
         specs = [SegmentSpec("bench", pool.name.replace("/", ""), 64, pool.slots) for pool in plan.pools]
         made = [create("local", spec) for spec in specs]
         numbers = [segment.number for segment in made]
@@ -102,34 +108,44 @@ class _Requests:
         self._tell(Hello(_CLIENT, "bench"))
         self._decided()
 
-    def one(self) -> None:
-        """A request, from its submission to its answer."""
-        if not self._grants:
+    def go(self, count: int = 1) -> Counter[str]:
+        """So many at a time, from one submission to all answers; returns how many messages of each kind that took.
+
+        The three workers forward to each other, and each tells of all requests at once.
+        """
+        while len(self._grants) < count:
             self._tell(Loan(_CLIENT, self._ingress, next(self._tags), False))
             self._take(self._decided())
-        slot = self._grants.pop()
-        inputs = (TensorHandle(*slot, 0, "uint8", (64,)),)
-        submission = Submission(next(self._tags), slot, inputs, 0, 0, "cat.jpg")
-        self._tell(Submit(_CLIENT, self._seen, (submission,), tuple(self._borrowed)))
+        submissions = []
+        for _ in range(count):
+            slot = self._grants.pop()
+            inputs = (TensorHandle(*slot, 0, "uint8", (64,)),)
+            submissions.append(Submission(next(self._tags), slot, inputs, 0, 0, "cat.jpg"))
+        told: Counter[str] = Counter()
+        self._tell(Submit(_CLIENT, self._seen, tuple(submissions), tuple(self._borrowed)), told)
         self._borrowed.clear()
-        (orders,) = [message for message in self._decided() if isinstance(message, Orders)]
-        (order,) = orders.orders
+        ordered = self._decided(told)
+        requests = [each for message in ordered if isinstance(message, Orders) for each in _requests_in(message)]
         trace = b""
-        for stage, worker in [(order.hop.stage, order.hop.worker), *[(hop[0], hop[2]) for hop in hops_of(order.route)]]:
+        for stage in range(len(_STAGES)):
             trace += traces.packed(Trace(stage, 12, 345, 1, 0))
-            self._tell(Notices(1, worker, (), (Passed(order.request, order.attempt, trace),)))
-        self._take(self._decided())
-        assert self._borrowed, "the request has no answer"
+            passed = [Passed(request, attempt, trace) for request, attempt in requests]
+            self._tell(Notices(1, stage, (), tuple(passed)), told)
+        self._take(self._decided(told))
+        assert len(self._borrowed) == count, "a request has no answer"
+        return told
 
-    def _tell(self, message: Any) -> None:
+    def _tell(self, message: Any, told: Counter[str] | None = None) -> None:
         self._now += 1000
+        if told is not None:
+            told[type(message).__name__] += 1
         self._scheduler.handle(decode(encode(message)), self._now)
 
-    def _decided(self) -> list[Any]:
-        return [
-            decode(encode(message)) if isinstance(message, Message) else message
-            for _, message in self._scheduler.decide(self._now)
-        ]
+    def _decided(self, told: Counter[str] | None = None) -> list[Any]:
+        decided = [message for _, message in self._scheduler.decide(self._now)]
+        if told is not None:
+            told.update([type(message).__name__ for message in decided if isinstance(message, Message)])
+        return [decode(encode(message)) if isinstance(message, Message) else message for message in decided]
 
     def _take(self, messages: list[Any]) -> None:
         for message in messages:
@@ -140,18 +156,26 @@ class _Requests:
                     self._borrowed += [SlotRef(*handle[:3]) for handle in answer.outputs if not isinstance(handle, int)]
 
 
-def _plan() -> Plan:
+def _requests_in(orders: Orders) -> list[tuple[int, int]]:
+    """The number and the attempt of each request that is ordered."""
+    single = [(order.request, order.attempt) for order in orders.orders]
+    return single + [
+        pair for each in orders.columns for pair in zip(longs(each.requests), integers(each.attempts), strict=True)
+    ]
+
+
+def _plan(slots: int) -> Plan:
     made = TensorSpec("x", "uint8", (64,))
     stages = tuple(
         [
             StagePlan(
                 name=name, use="m:C", options={}, inputs=(made,), edges=(Edge(before, "x"),), after=(), outputs=(made,),
-                fields=fields_of((made,)), batch=BatchPlan(4), credits=8, workers=(WorkerPlan(name, 0),), host=name,
+                fields=fields_of((made,)), batch=BatchPlan(4), credits=slots, workers=(WorkerPlan(name, 0),), host=name,
             )
             for before, name in zip(("ingress", *_STAGES), _STAGES)
         ]
     )  # fmt: skip
-    pools = (PoolPlan("ingress/0", 64, 8), *(PoolPlan(name, 64, 8) for name in _STAGES))
+    pools = (PoolPlan("ingress/0", 64, slots), *(PoolPlan(name, 64, slots) for name in _STAGES))
     return Plan("bench", "", "", (made,), stages, (("x", Edge("c", "x")),), pools)
 
 

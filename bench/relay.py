@@ -187,6 +187,14 @@ class PipelineRelay:
                 self._check(flying.popleft())
                 requests += 1
 
+    def burst(self, size: int) -> None:
+        """Send so many requests in as few messages as the client makes of them, and wait for all answers."""
+        client, shapes = self._ready(), self._shapes
+        flying = [self._send(client.draft(**shapes), flush=False) for _ in range(size)]
+        client.flush()
+        for each in flying:
+            self._check(each)
+
     def pids(self) -> dict[str, list[int]]:
         return {"caller": [os.getpid()], **self._pids}
 

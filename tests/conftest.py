@@ -22,7 +22,6 @@ import psutil
 import pytest
 import uvloop
 import zmq
-from hypothesis import settings
 
 from pipeline.interpreter import python_command
 from pipeline.models.pull import pull
@@ -31,10 +30,6 @@ from shm.owner import Dead, Unknown
 from stages.errors import ModelError
 
 ROOT = Path(__file__).resolve().parents[1]
-
-# An example has no time limit: on a busy machine a first call may take a hundred times as long.
-settings.register_profile("suite", deadline=None)
-settings.load_profile("suite")
 
 GRACE_S = 20.0
 PR_SET_CHILD_SUBREAPER = 36
@@ -52,6 +47,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(config.cache.mkdir("bytecode"))
         # Nor would pytest keep what it makes of our assertions, which takes longer than to collect all tests.
         sys.dont_write_bytecode = False
+    # Now, since pytest makes as much of hypothesis: imported above, it would be made again in each session, for 6 s.
+    from hypothesis import settings
+
+    # An example has no time limit: on a busy machine a first call may take a hundred times as long.
+    settings.register_profile("suite", deadline=None)
+    settings.load_profile("suite")
     # What outlives a supervisor that was killed becomes our child, and is seen.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     # libzmq keeps its threads, and their descriptors, from the first socket on.
@@ -137,9 +138,17 @@ def _children() -> Iterator[str]:
 def _has_children() -> bool:
     """The kernel's own list, if it keeps one: psutil looks at every process of the machine. Orphans are ours, too."""
     try:
-        return any(Path(f"/proc/self/task/{task}/children").read_text() for task in os.listdir("/proc/self/task"))
+        for task in os.listdir("/proc/self/task"):
+            # Before and after each test, for each thread: a file object would take longer than to read it.
+            fd = os.open(f"/proc/self/task/{task}/children", os.O_RDONLY)
+            try:
+                if os.read(fd, 1):
+                    return True
+            finally:
+                os.close(fd)
     except OSError:  # a thread that has just ended
         return True
+    return False
 
 
 def _segments() -> Iterator[str]:

@@ -84,6 +84,11 @@ _ALL = (
         "HTTP in and out; routing, three deployments", "peers/ray", package="ray",
     ),
     Peer(
+        "bentoml", "BentoML", "bentoml_caller",
+        "through a socket, then pickled out of band into and out of a socket at each hop, and put into batches there",
+        "HTTP in and out; three services of a process each; adaptive batches", "peers/bentoml", package="bentoml",
+    ),
+    Peer(
         "dora", "dora-rs", "dora_flow", "1 at each hop, into shared memory, with Arrow",
         "three nodes and the daemon; queues of 100 with backpressure, which drop if they overrun", "peers/dora",
         package="dora-rs",

@@ -19,7 +19,7 @@ from pipeline.config.loader import load_config
 from pipeline.errors import ClientMisuse, ConfigError, Unavailable
 from pipeline.load.inputs import make_stock, named_files, named_shapes
 from pipeline.load.mlperf import NO_RESULT, Scenario, Wanted, load_loadgen, measure
-from pipeline.load.target import Runner, Target, opened
+from pipeline.load.target import Opened, Target, opened, opened_here
 from pipeline.repository.inference import InferenceManager
 from pipeline.streams import announce, say, unannounce
 
@@ -67,6 +67,12 @@ def bench(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Keep LoadGen's logs there.", show_default=False),
     ] = None,
+    log_answers: Annotated[
+        int,
+        typer.Option(
+            "--log-answers", min=0, metavar="N", help="Of --output: have it log about N answers, with their samples."
+        ),
+    ] = 0,
     assignments: SetOption = [],  # noqa: B006
 ) -> None:
     """Let MLPerf's LoadGen measure a pipeline: docs/load.md. Needs the extra: pip install "trtlab[bench]".
@@ -74,18 +80,20 @@ def bench(
     It is no MLPerf result.
     """
     loadgen = load_loadgen()
-    wanted = Wanted(mlperf, target_qps, target_latency_ms, min_duration, query_count)
+    if log_answers and output is None:
+        raise ConfigError("--log-answers: the log goes with this command; --output DIR keeps it")
+    wanted = Wanted(mlperf, target_qps, target_latency_ms, min_duration, query_count, log_answers)
     try:
         with ExitStack() as stack:
-            runner = stack.enter_context(_runner(target, assignments))
-            stock = make_stock(runner.input_specs(), named_files(inputs), named_shapes(shapes))
+            model = stack.enter_context(_opened(target, assignments))
+            stock = make_stock(model.runner.input_specs(), named_files(inputs), named_shapes(shapes))
             if output is None:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trtlab-")))
             else:
                 folder = output
                 folder.mkdir(parents=True, exist_ok=True)
             announce(f"LoadGen: {mlperf.name_there}, at least {min_duration:g} s ...")
-            outcome = measure(loadgen, runner, stock, wanted, folder)
+            outcome = measure(loadgen, model, stock, wanted, folder)
     except (Unavailable, ClientMisuse) as error:
         say(f"error: {error}")
         sys.exit(_FAILED)
@@ -98,6 +106,7 @@ def bench(
     print(outcome.summary.rstrip())
     print()
     print(f"inputs: {stock.described}")
+    print(f"requests: {outcome.requests}")
     print(NO_RESULT)
     for kind, count in outcome.failures.most_common():
         say(f"failed: {count} x {kind}; LoadGen counts them as answered, so its verdict does not count")
@@ -107,13 +116,13 @@ def bench(
 
 
 @contextmanager
-def _runner(target: str, assignments: list[str]) -> Iterator[Runner]:
-    """What asks the pipeline, while the block runs."""
+def _opened(target: str, assignments: list[str]) -> Iterator[Opened]:
+    """The pipeline, which can be asked while the block runs."""
     if not is_config(target):
         if assignments:
             raise ConfigError("--set changes a config, and the pipeline that is named here runs already")
         with opened(Target(target), "bench", _PENDING) as found:
-            yield found.runner
+            yield found
         return
     loaded = load_config(target, assignments)
     pull_models(loaded)
@@ -123,4 +132,4 @@ def _runner(target: str, assignments: list[str]) -> Iterator[Runner]:
     finally:
         unannounce()
     with manager:
-        yield manager.infer_runner(loaded.config.name)
+        yield opened_here(manager.infer_runner(loaded.config.name))

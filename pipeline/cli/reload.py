@@ -37,12 +37,21 @@ def reload(
     timeout: Annotated[
         float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="Give the new version up if it takes longer.")
     ] = START_S,
+    stage: Annotated[
+        str | None,
+        typer.Option(
+            "--stage", metavar="STAGE", show_default=False,
+            help="Replace the workers of this stage only, one after the other, in the run that serves.",
+        ),
+    ] = None,
     assignments: SetOption = [],  # noqa: B006 (typer's own form of a default)
 ) -> None:
     """Replace a running pipeline by a new version, without losing a request.
 
     The new version starts beside the old one. When it is ready, and its canary was answered, it takes over; the old one
-    answers what it has, and ends. Exit code 1, and nothing has changed: it did not start.
+    answers what it has, and ends. With --stage the run stays, and its other stages notice nothing: each worker of the
+    stage is replaced by one with the code, the `with` and the model as they are now. Exit code 1, and nothing has
+    changed: it did not start.
     """
     if config is not None and not config.is_file():
         if not config.exists():
@@ -50,7 +59,7 @@ def reload(
         found = "a directory" if config.is_dir() else "no regular file"
         raise ConfigError(f"{config}: expected a YAML file that another process can read, found {found}")
     try:
-        reload_run(run, config, assignments, limit_s=timeout, on_step=_show)
+        reload_run(run, config, assignments, stage=stage, limit_s=timeout, on_step=_show_worker if stage else _show)
     except (ReloadFailed, Unavailable) as error:
         say(f"error: {error}")
         if isinstance(error, ReloadFailed) and _serves(run):
@@ -67,6 +76,10 @@ def _serves(run: str | None) -> bool:
         return (find_run(run) / READY).exists()
     except Unavailable:
         return False
+
+
+def _show_worker(step: str, text: str) -> None:
+    print(("done: " if step == Milestone.DRAINED else "") + text, flush=True)
 
 
 def _show(step: str, text: str) -> None:

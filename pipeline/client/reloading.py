@@ -15,7 +15,7 @@ from pipeline.wire.absence import no_run_in
 from pipeline.wire.address import SUPERVISOR, Address
 from pipeline.wire.links import Inbox, connect, listen
 from pipeline.wire.messages import Milestone, Reload, ReloadStep
-from pipeline.wire.run_dir import LOCK, find_run, lock_path, root_of
+from pipeline.wire.run_dir import LOCK, find_run, lock_path, root_of, serving
 from shm.owner import OwnerLock, OwnerWatch
 
 __all__ = ["START_S", "reload"]
@@ -32,6 +32,7 @@ def reload(
     config: str | Path | None = None,
     assignments: Sequence[str] = (),
     *,
+    stage: str | None = None,
     limit_s: float = START_S,
     on_step: Callable[[str, str], None] | None = None,
 ) -> Path:
@@ -46,19 +47,27 @@ def reload(
         config: the YAML file of the new version; None: the same as before, read anew.
         assignments: what `--set` takes: "inference.replicas=2". Without `config`, those of the version that serves stay
             in force.
-        limit_s: seconds after which a new version that is not ready is given up.
-        on_step: called with (step, text) for each step: "begun", "started", "ready", "took over", "drained".
+        stage: replace the workers of this stage only, one after the other, in the run that serves. They get the
+            stage's code, its `use`, its `with` and its model as they are now; whatever else has changed is told, or
+            refused. None: the whole pipeline.
+        limit_s: seconds after which a new version, or a new worker of a stage, that is not ready is given up.
+        on_step: called with (step, text) for each step: "begun", "started", "ready", "took over", "drained"; for the
+            workers of a stage the middle ones come once for each.
 
     Raises:
-        ReloadFailed: the new version did not start, with the reason; the old one serves on, and noticed nothing.
+        ReloadFailed: the new version did not start, with the reason; the old one serves on, and noticed nothing. Of a
+            stage, workers that were replaced before have gone back to the old version, if the message says nothing
+            else.
         ValueError: `limit_s` is no positive number.
         Unavailable: no such pipeline is running, or it has ended in the middle of it.
     """
     if not limit_s > 0:
         raise ValueError(f"limit_s={limit_s}: expected a number of seconds above 0")
-    root = root_of(find_run(run))
+    found = find_run(run)
+    root = root_of(found)
     number = secrets.randbits(63)
-    asked = Reload(number, "" if config is None else str(Path(config).absolute()), tuple(assignments), float(limit_s))
+    path = "" if config is None else str(Path(config).absolute())
+    asked = Reload(number, path, tuple(assignments), float(limit_s), stage or "")
     try:
         owner = OwnerWatch(root / LOCK)
         lock = OwnerLock.acquire(lock_path(root, Address.client(number)))
@@ -68,7 +77,8 @@ def reload(
     supervisor = connect(root, SUPERVISOR)
     try:
         supervisor.send(asked)
-        return _await(root, inbox, owner, on_step)
+        folder = _await(root, inbox, owner, on_step)
+        return serving(found) if stage else folder
     finally:
         supervisor.close()
         inbox.close()

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from pipeline.graph.budget import Budget
 from pipeline.graph.placement import GPU_CORES
-from pipeline.graph.plan import CUDA, Plan, StagePlan
+from pipeline.graph.plan import CUDA, Plan, StagePlan, records_of
 from pipeline.worker.recorder import RECORD_BYTES
 from shm.layout import SegmentLayout
 
@@ -87,12 +87,11 @@ def demand_of(plan: Plan, budget: Budget, cpus: float) -> Demand:
     """
     workers = [worker for stages in plan.processes for worker in plan.stages[stages[0]].workers]
     busy = sum(GPU_CORES if worker.device.startswith(CUDA) else worker.threads for worker in workers)
-    records = sum(len(stage.workers) for stage in plan.stages)
     processes = len(workers) + 2 + PROBES  # the supervisor and the scheduler
     return Demand(
         cpus=min(cpus, busy + 1),  # the scheduler
         gpus=len({worker.device for worker in workers if worker.device.startswith(CUDA)}),
-        segments=budget.nbytes + SegmentLayout.total_bytes(records, RECORD_BYTES),
+        segments=budget.nbytes + SegmentLayout.total_bytes(records_of(plan), RECORD_BYTES),
         processes=processes,
         process_bytes=processes * PROCESS_BYTES + sum(_model_bytes(stage, budget.weights) for stage in plan.stages),
     )

@@ -35,7 +35,7 @@ _CHILD_FILES = 5
 #: Rings of one client: from it to the scheduler, and back.
 _CLIENT_RINGS = 2
 
-__all__ = ["Budget", "BudgetLimit", "BudgetLine", "make_budget"]
+__all__ = ["Budget", "BudgetLimit", "BudgetLine", "make_budget", "short_of_one_more"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,29 @@ def make_budget(plan: Plan, memory: MemoryLimits, weights: Mapping[str, int] | N
         *_limits_of_processes(plan, total, rings * RING_BYTES, memory, weights or {}),
     ]
     return Budget(lines, tuple(limits), weights or {}, rings)
+
+
+def short_of_one_more(weights: int, memory: MemoryLimits) -> str:
+    """What is missing for one more worker beside all that run now, for a person; empty: nothing that can be told.
+
+    It needs no more shared memory: slots are those of its stage, whichever worker fills them.
+
+    Args:
+        weights: bytes of the files of models that it will hold in memory.
+        memory: what is left now.
+    """
+    needed = _PROCESS_BYTES + weights
+    why = f"{format_bytes(_PROCESS_BYTES)} for a process"
+    why += f", {format_bytes(weights)} for weights" if weights else ""
+    limits = [
+        BudgetLimit("available memory", needed, memory.available, "free memory on this host", why)
+        if memory.available is not None else None,
+        BudgetLimit("cgroup memory left", needed, memory.cgroup_headroom, "raise the container's memory limit", why)
+        if memory.cgroup_headroom is not None else None,
+        BudgetLimit("processes and threads left", _CHILD_THREADS, memory.threads, "raise ulimit -u", "", False)
+        if memory.threads is not None else None,
+    ]  # fmt: skip
+    return "; ".join(f"{limit}; {limit.remedy}" for limit in limits if limit is not None and not limit.holds)
 
 
 def _rings(plan: Plan) -> int:

@@ -35,6 +35,7 @@ __all__ = [
     "WorkerPlan",
     "pool_name",
     "producer_of",
+    "records_of",
 ]
 
 #: The name that stages use for what the client sends: `inputs: [ingress.image]`.
@@ -169,6 +170,12 @@ def pool_name(producer: str, number: int) -> str:
         number: by rising slot size, from 0.
     """
     return f"{producer}/{number}"
+
+
+def records_of(plan: Plan) -> int:
+    """How many flight records a run has: one for each worker, and as many as one process more may need, which is
+    started beside the others to take the place of one."""
+    return sum(len(stage.workers) for stage in plan.stages) + max(map(len, plan.processes), default=0)
 
 
 def producer_of(pool: str) -> str:

@@ -3,7 +3,7 @@
 LoadGen decides when each sample is sent, by its scenario, and judges what came of it:
 
     server          samples at random times (Poisson), at a target rate; a percentile of latencies below a target
-    offline         all samples at once
+    offline         all samples at once: as many go together as a request may carry (see `queries`)
     singlestream    one sample after the other
 
 It has no word for a sample that fails, and waits for ever for one that is not completed. So a failure is told to it as
@@ -12,20 +12,22 @@ an answer, and counted here: its verdict counts only if there was none.
 
 from __future__ import annotations
 
-import concurrent.futures
 import importlib
 import re
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError, PipelineError, RequestError
+from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError
 from pipeline.load.inputs import Stock
-from pipeline.load.target import Runner
+from pipeline.load.queries import Queries, told_of
+from pipeline.load.target import Opened
 
 __all__ = ["NO_RESULT", "Outcome", "Scenario", "Wanted", "load_loadgen", "measure", "verdict_of"]
 
@@ -64,6 +66,8 @@ class Wanted:
     min_duration_s: float = 10.0
     query_count: int = 100
     """Queries at least; of offline: samples."""
+    logged_answers: int = 0
+    """About how many answers LoadGen writes into its log, each with the index of its sample."""
 
     def settings(self, loadgen: Any) -> Any:
         """As LoadGen's `TestSettings`."""
@@ -72,6 +76,7 @@ class Wanted:
         made.mode = loadgen.TestMode.PerformanceOnly
         made.min_duration_ms = round(self.min_duration_s * 1000)
         made.min_query_count = self.query_count
+        made.accuracy_log_sampling_target = self.logged_answers
         if self.scenario is Scenario.SERVER:
             made.server_target_qps = self.target_qps
             made.server_target_latency_ns = round(self.target_latency_ms * 1e6)
@@ -94,6 +99,8 @@ class Outcome:
     """LoadGen's: "VALID" or "INVALID"; empty if it has written none."""
     failures: Counter[str] = field(default_factory=Counter)
     """Samples that failed, by the kind of their error; LoadGen counts them as answered."""
+    requests: str = ""
+    """How many there were, and of how many rows; for a person."""
 
     @property
     def ok(self) -> bool:
@@ -121,7 +128,7 @@ def verdict_of(summary: str) -> str:
     return found[1] if found else ""
 
 
-def measure(loadgen: Any, runner: Runner, stock: Stock, wanted: Wanted, folder: Path) -> Outcome:
+def measure(loadgen: Any, target: Opened, stock: Stock, wanted: Wanted, folder: Path) -> Outcome:
     """Let LoadGen drive the model until it has enough.
 
     Args:
@@ -132,35 +139,23 @@ def measure(loadgen: Any, runner: Runner, stock: Stock, wanted: Wanted, folder: 
     Raises:
         KeyboardInterrupt: Ctrl-C. LoadGen goes on in a thread, so the process must end by `os._exit`.
     """
-    outcome = Outcome()
 
-    def complete(sample: int, future: concurrent.futures.Future[Any] | None, error: BaseException | None) -> None:
-        if future is not None:
-            try:
-                error = future.exception(0)
-            except (PipelineError, concurrent.futures.CancelledError) as raised:
-                error = raised
-        if error is not None:
-            outcome.failures[error.code if isinstance(error, RequestError) else type(error).__name__] += 1
-        loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(sample, 0, 0)])
-
-    def issue(samples: list[Any]) -> None:
-        for each in samples:
-            try:
-                future = runner.infer(stock.of(each.index), deadline_ms=None)
-            except PipelineError as error:
-                complete(each.id, None, error)
-            else:
-                future.add_done_callback(partial(complete, each.id, error=None))
+    def completed(ids: Sequence[int], answers: Sequence[NDArray[Any] | None]) -> None:
+        # LoadGen has read the bytes of those that it logs when this returns.
+        response = loadgen.QuerySampleResponse
+        loadgen.QuerySamplesComplete(
+            [response(sample, *_bytes_of(answer)) for sample, answer in zip(ids, answers, strict=True)]
+        )
 
     def nothing(*_: Any) -> None:
         """What is asked for is there already."""
 
+    queries = Queries(target.runner, stock, target.rows, completed)
     logs = loadgen.LogSettings()
     logs.log_output.outdir = str(folder)
     logs.log_output.copy_summary_to_stdout = False
     logs.enable_trace = False
-    system = loadgen.ConstructSUT(issue, nothing)
+    system = loadgen.ConstructSUT(queries.issue, nothing)
     library = loadgen.ConstructQSL(len(stock.requests), len(stock.requests), nothing, nothing)
     settings = wanted.settings(loadgen)
     # It does not return before it has enough. Ctrl-C reaches this thread, and cannot break through its code in C++.
@@ -172,6 +167,10 @@ def measure(loadgen: Any, runner: Runner, stock: Stock, wanted: Wanted, folder: 
         thread.join(_LOOK_S)
     loadgen.DestroyQSL(library)
     loadgen.DestroySUT(system)
-    outcome.summary = (folder / _SUMMARY).read_text()
-    outcome.verdict = verdict_of(outcome.summary)
-    return outcome
+    summary = (folder / _SUMMARY).read_text()
+    return Outcome(summary, verdict_of(summary), queries.failures, told_of(queries.sent, target.rows))
+
+
+def _bytes_of(answer: NDArray[Any] | None) -> tuple[int, int]:
+    """Where LoadGen finds an answer, and how many bytes it has."""
+    return (0, 0) if answer is None else (answer.__array_interface__["data"][0], answer.nbytes)

@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 from pipeline.errors import ConfigError
 from pipeline.repository.connected import connect
+from pipeline.wire.interface import Interface
 from stages.hints import did_you_mean
 from stages.spec import TensorSpec
 
-__all__ = ["Opened", "Runner", "Target", "opened"]
+__all__ = ["Opened", "Runner", "Target", "opened", "opened_here", "rows_over_the_wire"]
 
 #: Connections of HTTP at most, each for one request at a time.
 _CONNECTIONS = 64
@@ -21,6 +22,10 @@ _CONNECTIONS = 64
 
 class Runner(Protocol):
     """As much of a runner as a load generator needs."""
+
+    @property
+    def interface(self) -> Interface:
+        """What the model takes and gives."""
 
     def input_specs(self) -> Mapping[str, TensorSpec]:
         """The model's inputs by name."""
@@ -63,11 +68,13 @@ class Opened:
 
     Args:
         runner: of its model.
+        rows: how many rows one request may carry.
         route: how requests get there, for a person; empty: through shared memory.
     """
 
-    def __init__(self, runner: Runner, route: str = "") -> None:
+    def __init__(self, runner: Runner, rows: int = 1, route: str = "") -> None:
         self.runner = runner
+        self.rows = rows
         self.route = route
 
 
@@ -86,7 +93,7 @@ def opened(target: Target, name: str, pending: int) -> Iterator[Opened]:
     if not target.is_url:
         with connect(target.text, name=name, pending=pending) as models:
             (model,) = models.get_models()
-            yield Opened(models.infer_runner(model))
+            yield opened_here(models.infer_runner(model))
         return
     try:
         from pipeline.remote.models import RemoteInferenceManager
@@ -99,7 +106,17 @@ def opened(target: Target, name: str, pending: int) -> Iterator[Opened]:
         target.text, token=target.token, name=name, pending=pending, connections=min(pending, _CONNECTIONS)
     ) as server:
         runner = server.infer_runner(_model_of(target, server.get_models()))
-        yield Opened(runner, runner.why())
+        yield Opened(runner, rows_over_the_wire(runner.interface), runner.why())
+
+
+def opened_here(runner: Runner) -> Opened:
+    """A pipeline of this host, which says itself how many rows a request may carry."""
+    return Opened(runner, runner.interface.rows)
+
+
+def rows_over_the_wire(interface: Interface) -> int:
+    """How many rows one request to a server may carry. Rows whose inputs may differ in size go one by one."""
+    return max(1, interface.max_batch_size) if all(spec.is_static for spec in interface.specs.values()) else 1
 
 
 def _model_of(target: Target, models: Sequence[str]) -> str:

@@ -149,16 +149,19 @@ class ConnectedModels(Models):
         config: str | os.PathLike[str] | None = None,
         *,
         assignments: Sequence[str] = (),
+        stage: str | None = None,
         timeout_s: float = START_S,
     ) -> None:
-        """As `Models.reload`: the supervisor of the run starts the new version, as `pipeline reload` has it do.
+        """As `Models.reload`: the supervisor of the run starts the new version, as `pipeline reload` has it do; or, if
+        a stage is named, new workers of that alone.
 
         Raises:
             ReloadFailed: the new version did not start; the old one serves on.
             Unavailable: the model does not run.
             ClientMisuse: the manager was stopped, or is of another process.
         """
-        reload(self._place(name), None if config is None else Path(config), assignments, limit_s=timeout_s)
+        path = None if config is None else Path(config)
+        reload(self._place(name), path, assignments, stage=stage, limit_s=timeout_s)
 
     def stop(self) -> None:
         """Leave. The models go on; what this program has under way is dropped, and a server answers what it has."""

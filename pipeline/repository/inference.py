@@ -269,6 +269,7 @@ class InferenceManager(Models):
         config: Config | None = None,
         *,
         assignments: Sequence[str] = (),
+        stage: str | None = None,
         timeout_s: float = START_S,
     ) -> None:
         """Have a new version of a model take over. It is started beside the one that serves, which then answers what it
@@ -280,7 +281,9 @@ class InferenceManager(Models):
             name: of the model.
             config: path of the YAML file. None: as before, read anew.
             assignments: what `--set` takes, behind those from before if there is no new config.
-            timeout_s: seconds that the new version may take until it is ready.
+            stage: replace the workers of this stage only, one after the other, in the run that serves; see
+                `pipeline.client.reloading.reload`.
+            timeout_s: seconds that the new version, or a new worker, may take until it is ready.
 
         Raises:
             ConfigError: there is no such file.
@@ -301,16 +304,18 @@ class InferenceManager(Models):
             given = (*(model.assignments if config is None else ()), *assignments)
             given = (*[each for each in given if not each.startswith("name=")], f"name={name}")
             if model.run.alive:
-                self._replace(model, path, given, timeout_s)
+                self._replace(model, path, given, stage, timeout_s)
             else:
                 self._start_anew(model, path, given, timeout_s)
             model.config, model.assignments = path, given
         finally:
             model.changing = False
 
-    def _replace(self, model: _Model, config: str, assignments: Sequence[str], timeout_s: float) -> None:
+    def _replace(
+        self, model: _Model, config: str, assignments: Sequence[str], stage: str | None, timeout_s: float
+    ) -> None:
         """Its run serves."""
-        reload(model.run.run_dir, config, assignments, limit_s=timeout_s)
+        reload(model.run.run_dir, config, assignments, stage=stage, limit_s=timeout_s)
         _learn(model, status_of(model.run.run_dir))
 
     def _start_anew(self, model: _Model, config: str, assignments: Sequence[str], timeout_s: float) -> None:

@@ -13,6 +13,7 @@ from pipeline.wire import traceparent
 from pipeline.wire.labels import LONGEST_NAME, label_of
 from pipeline.wire.limits import LOWEST_PRIORITY
 from pipeline.wire.messages import Answer, SlotRef, Submission
+from pipeline.wire.reloads import TRIAL
 from shm.handle import TensorHandle, itemsize
 
 __all__ = ["Admission"]
@@ -118,6 +119,12 @@ class Admission:
         request.started, request.traceparent = submission.started, submission.traceparent
         if submission.stream:
             state.streams.join(request, client.number, submission.stream, submission.sequence)
+        elif state.trials and client.name == TRIAL and submission.rows == 1:
+            # A stream has its worker in each stage: so the request reaches those on trial, and nothing else does.
+            state.streams.join(request, client.number, submission.tag, 1)
+            if (stream := request.stream) is not None:
+                stream.workers.update(state.trials)
+            state.streams.end(client.number, submission.tag)
         for stage in self._first:
             request.claimed |= stage.bit
             state.queue(request, stage)

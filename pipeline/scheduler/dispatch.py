@@ -69,7 +69,7 @@ class Dispatch:
             backlog: of the stage. If the turn of its head comes before that of the head of a line, the line waits.
                 None: do not compare, since the backlog was served already.
         """
-        for worker in self._state.stage_workers[stage.index]:
+        for worker in self._state.takers(stage.index):
             line = lines.get(worker.number)
             while line and worker.credits > 0:
                 head = line.peek()

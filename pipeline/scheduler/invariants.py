@@ -22,17 +22,17 @@ def violations(state: State) -> list[str]:
 
 def _credits(state: State) -> Iterator[str]:
     """A credit is either free or stands for a row of an order."""
+    apart_from_others = {*state.retiring, *state.retired, *state.trials.values()}
     for worker in state.workers.values():
         most = state.compiled.stages[worker.stage].credits
         rows = worker.orders.values()
         # An order goes out if there is one credit for its rows.
         if worker.credits + sum(rows) != most or worker.credits + max(rows, default=1) <= 0:
             yield f"worker {worker.number} has {worker.credits} credits and orders of {sum(rows)} rows, of {most}"
-        leaves = worker.number in state.retiring or worker.number in state.retired
-        if (worker in state.stage_workers[worker.stage]) is leaves:
-            yield f"worker {worker.number} {'leaves' if leaves else 'is no worker of'} stage {worker.stage}"
-    leaving = sum(number in state.retiring or number in state.retired for number in state.workers)
-    if sum(map(len, state.stage_workers)) != len(state.workers) - leaving:
+        apart = worker.number in apart_from_others
+        if (worker in state.stage_workers[worker.stage]) is apart:
+            yield f"worker {worker.number} {'leaves' if apart else 'is no worker of'} stage {worker.stage}"
+    if sum(map(len, state.stage_workers)) != len(state.workers.keys() - apart_from_others):
         yield "a stage has a worker that is not known"
 
 

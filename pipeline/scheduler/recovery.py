@@ -60,6 +60,8 @@ class Recovery:
         """The supervisor says that a worker is dead: it touches no slot any more."""
         state = self._state
         state.gone.add(message.worker)
+        # It may have died before it was ready.
+        state.trials = {stage: number for stage, number in state.trials.items() if number != message.worker}
         worker = state.workers.pop(message.worker, None)
         if worker is None:
             return
@@ -180,6 +182,8 @@ class Recovery:
             return
         state.retiring.add(number)
         worker = state.workers.get(number)
+        if worker is not None and state.trials.get(worker.stage) == number:
+            del state.trials[worker.stage]
         if worker is not None and worker in state.stage_workers[worker.stage]:
             state.stage_workers[worker.stage].remove(worker)
             stage = state.compiled.stages[worker.stage]

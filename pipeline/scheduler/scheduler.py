@@ -76,6 +76,7 @@ from pipeline.wire.messages import (
     Stop,
     Submit,
     SupervisorReport,
+    Trial,
     WorkerGone,
     WorkerReport,
 )
@@ -147,6 +148,7 @@ class Scheduler:
             Cancel: self._reception.cancel,
             CameraReport: self._reception.camera,
             Retire: self._recovery.retire,
+            Trial: self._trial,
             SupervisorReport: self._supervisor_reported,
             Ping: self._pinged,
             WireError: self._reception.unreadable,
@@ -238,9 +240,25 @@ class Scheduler:
         credits = state.compiled.stages[message.stage].credits
         worker = Worker(message.worker, message.stage, message.replica, message.pid, credits)
         state.workers[worker.number] = worker
-        if worker.number not in state.retiring:
+        if worker.number not in state.retiring and state.trials.get(worker.stage) != worker.number:
             state.stage_workers[worker.stage].append(worker)
             self._reception.worker_came()
+
+    def _trial(self, message: Trial) -> None:
+        """A worker that may take another one's place is on trial, or no longer."""
+        state, number, stage = self._state, message.worker, message.stage
+        if not 0 <= stage < len(state.compiled.stages):
+            # Not the supervisor's: any process that reaches the inbox can send one.
+            state.counts["unexpected_messages"] += 1
+        elif not message.over:
+            if number not in state.gone and number not in state.workers:
+                state.trials[stage] = number
+        elif state.trials.get(stage) == number:
+            del state.trials[stage]
+            worker = state.workers.get(number)
+            if worker is not None:
+                state.stage_workers[worker.stage].append(worker)
+                self._reception.worker_came()
 
     def _retirements(self) -> list[Decided]:
         """Tell retiring workers to leave if they have finished all their orders."""

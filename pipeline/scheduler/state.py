@@ -65,7 +65,9 @@ class State:
         #: Workers that still finish what they have, and those that have finished and were told to leave.
         self.retiring: set[int] = set()
         self.retired: set[int] = set()
-        #: The living workers of each stage, without those.
+        #: By stage, the number of the worker that is on trial there (see `Trial`).
+        self.trials: dict[int, int] = {}
+        #: The living workers of each stage, without all of those.
         self.stage_workers: list[list[Worker]] = [[] for _ in plan.stages]
         #: The requests that wait for each stage.
         self.backlogs = [Backlog(current.quantum) for current in self.compiled.stages]
@@ -138,6 +140,11 @@ class State:
         if request.stream is not None:
             self.streams.remove(request, stage)
         self.backlogs[stage.index].remove(request)
+
+    def takers(self, stage: int) -> list[Worker]:
+        """The workers of a stage that get orders: with the one on trial, which gets those that wait for it alone."""
+        tried = self.workers.get(self.trials.get(stage, NO_WORKER))
+        return self.stage_workers[stage] if tried is None else [*self.stage_workers[stage], tried]
 
     def waiting(self, stage: int) -> int:
         """How many requests wait for a stage."""

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from pipeline.graph.plan import Post
+from pipeline.graph.plan import Plan, Post
 from pipeline.supervisor.roles import Role
 from pipeline.wire.address import Address
 from pipeline.wire.messages import Message
 
-__all__ = ["Child", "Instruction", "Interrupt", "Kill", "Log", "NewEpoch", "Spawn", "Tell", "end_of"]
+__all__ = ["Child", "Instruction", "Interrupt", "Kill", "Log", "NewEpoch", "Report", "Spawn", "Tell", "end_of"]
 
 
 @dataclass(slots=True)
@@ -24,6 +26,8 @@ class Child:
     role: Role
     title: str
     """For people: "scheduler", "detect/0"."""
+    plan: Plan
+    """What it is told; that of another worker may be a newer one."""
     posts: tuple[Post, ...] = ()
     """The workers in this process, one for each stage; none if it has another role."""
     replica: int = 0
@@ -34,6 +38,15 @@ class Child:
     """It is being killed, since it has been computing this for too long: "one batch for 1500 ms"."""
     retiring: bool = False
     """It finishes what it has, then it leaves; the supervisor starts no other one in its place."""
+    newcomer: bool = False
+    """It was started beside what the run has, and is not part of that yet: no other one is started in its place."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Values that it alone is told, beside those of its role."""
+
+    def shares_place(self, other: Child) -> bool:
+        """Whether both are the same replica of the same stages."""
+        places = [[post.stage for post in child.posts] + [child.replica] for child in (self, other)]
+        return bool(self.posts) and places[0] == places[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +93,16 @@ class Log:
     text: str
 
 
-Instruction = Spawn | Tell | Interrupt | Kill | NewEpoch | Log
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Say how far the replacement of a stage's workers is."""
+
+    step: str
+    """A `Milestone`."""
+    text: str
+
+
+Instruction = Spawn | Tell | Interrupt | Kill | NewEpoch | Log | Report
 
 
 def end_of(child: Child) -> Instruction:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pipeline.graph.plan import Plan, Post
 from pipeline.processes.child import DONE_WITH_FAILURES
 
-__all__ = ["ACCESS", "DONE", "FEEDER", "ROLES", "Place", "Restart", "Role"]
+__all__ = ["ACCESS", "DONE", "FEEDER", "PLANNER", "ROLES", "TRIAL", "Place", "Restart", "Role"]
 
 
 class Restart(Enum):
@@ -117,6 +117,16 @@ ACCESS = Role(
     gates_ready=False, ends_run=False, places=lambda plan, fed: [Place("access")], listens=True, observes=True,
 )  # fmt: skip
 """Of a run with an access log."""
+
+PLANNER = Role(
+    "planner", "pipeline.cli.planner", Restart.NEVER, gates_ready=False, ends_run=False, places=lambda plan, fed: [],
+)  # fmt: skip
+"""For a moment, before a stage's workers are replaced: it reads the config anew (see `rolling`)."""
+
+TRIAL = Role(
+    "trial", "pipeline.processes.canary", Restart.NEVER, gates_ready=False, ends_run=False, places=lambda plan, fed: [],
+)  # fmt: skip
+"""Meanwhile, if the plan has a canary: it tries each new worker."""
 
 ROLES = (
     Role(

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.errors import StartError
 from pipeline.graph.interface import READS, WRITES, clients_may
 from pipeline.graph.locality import near_cpus
-from pipeline.graph.plan import Plan
+from pipeline.graph.plan import Plan, records_of
 from pipeline.topology.refusals import refusal_of
 from pipeline.wire.run_dir import LOCK
 from pipeline.worker.recorder import RECORD_BYTES
@@ -51,7 +51,7 @@ def make_segments(plan: Plan, run_dir: Path, made: list[Segment], *, recorder: b
     of_plan: list[Segment] = []
     wanted = [(pool.name, pool.slot_bytes, pool.slots) for pool in plan.pools]
     if recorder:
-        wanted.append(("recorder", RECORD_BYTES, sum(len(stage.workers) for stage in plan.stages)))
+        wanted.append(("recorder", RECORD_BYTES, records_of(plan)))
     for name, slot_bytes, slots in wanted:
         spec = SegmentSpec(
             run=run_dir.name,

@@ -25,12 +25,14 @@ from enum import Enum
 from signal import SIGHUP, SIGKILL, SIGTERM
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from pipeline.supervisor.instructions import Log
 from pipeline.supervisor.supervision import ONE_REQUEST_S
 from pipeline.wire.messages import Milestone, Reload, ReloadStep
 
 __all__ = [
-    "OWN", "Begin", "HandOverTo", "Launch", "LetGo", "LookHere", "PassOn", "ReportStep", "Signal", "State",
+    "OWN", "Begin", "HandOverTo", "Launch", "LetGo", "LookHere", "PassOn", "ReportStep", "RollIn", "Signal", "State",
     "Succession", "Version",
 ]  # fmt: skip
 
@@ -118,6 +120,14 @@ class PassOn(NamedTuple):
     """It is the second one."""
 
 
+class RollIn(NamedTuple):
+    """The workers of one stage of this version must be replaced. OWN is the root's own run."""
+
+    version: int
+    asked: Reload
+    """With the config and the assignments of what is new."""
+
+
 class ReportStep(NamedTuple):
     """Tell the process that has asked for a reload."""
 
@@ -125,7 +135,7 @@ class ReportStep(NamedTuple):
     step: ReloadStep
 
 
-Instruction = Begin | HandOverTo | LookHere | LetGo | Signal | PassOn | ReportStep | Log
+Instruction = Begin | HandOverTo | LookHere | LetGo | Signal | PassOn | RollIn | ReportStep | Log
 
 
 class Succession:
@@ -147,6 +157,8 @@ class Succession:
         self.serving: int | None = OWN
         #: Whether the root's own run has ended.
         self.own_ended = False
+        #: The stage that is replaced in the version that serves, and how that version is started from then on.
+        self._rolls: tuple[Reload, Launch] | None = None
         self._own_replaced_for = -1
         self._stopping = False
         #: When the signal came that a later one may only repeat.
@@ -192,12 +204,19 @@ class Succession:
         if (starting := self._starting()) is not None:
             why = f"another reload is under way, of {starting.launch.config}: wait for its end"
             return [self._refused(asked, why)]
+        if self._rolls is not None:
+            why = f"another reload is under way, of stage {self._rolls[0].stage}: wait for its end"
+            return [self._refused(asked, why)]
         if self.serving is None or (self.serving == OWN and not able):
             return [self._refused(asked, "the pipeline itself is not ready yet, or ends: see `pipeline status`")]
         if asked.config:
             launch = Launch(asked.config, asked.assignments)
         else:
             launch = Launch(self._launch.config, (*self._launch.assignments, *asked.assignments))
+        if asked.stage:
+            self._rolls = asked, launch
+            of_launch = replace(asked, config=launch.config, assignments=launch.assignments)
+            return [RollIn(self.serving, of_launch)]
         version = Version(self._next, launch, State.STARTING, asked.client, now + asked.limit_s, limit_s=asked.limit_s)
         self._next += 1
         self.versions[version.number] = version
@@ -235,7 +254,10 @@ class Succession:
     # -- what becomes of it -----------------------------------------------------------------------
 
     def told(self, step: ReloadStep) -> list[Instruction]:
-        """The supervisor of a version that starts says how far it is."""
+        """The supervisor of a version that starts says how far it is; or that of the one that serves, how far the
+        replacement of a stage is."""
+        if step.version == self.serving and self._rolls is not None:
+            return self._rolled(step)
         version = self.versions.get(step.version)
         if version is None or version.state is not State.STARTING:
             return []
@@ -298,6 +320,15 @@ class Succession:
     def _starting(self) -> Version | None:
         return next((v for v in self.versions.values() if v.state is State.STARTING), None)
 
+    def _rolled(self, step: ReloadStep) -> list[Instruction]:
+        assert self._rolls is not None
+        asked, launch = self._rolls
+        if step.step in (Milestone.DRAINED, Milestone.FAILED):
+            self._rolls = None
+        if step.step == Milestone.DRAINED:
+            self._launch = launch
+        return [ReportStep(asked.client, step)]
+
     def _takes_over(self, version: Version) -> list[Instruction]:
         before, self.serving = self.serving, version.number
         version.state = State.SERVING
@@ -332,8 +363,9 @@ class Succession:
     def _stopped_serving(self, code: int | None, how: str) -> list[Instruction]:
         """The version that serves has ended. If one starts, that goes on, and takes over when it is ready."""
         self.serving = None
+        lost = [] if self._rolls is None else self._rolled(ReloadStep(OWN, Milestone.FAILED, how or _STOPPING))
         self.exit_code = code if code is None or code >= 0 else _FAILED
-        instructions: list[Instruction] = []
+        instructions: list[Instruction] = [*lost]
         if how and not self._stopping:
             instructions.append(Log("error" if code else "info", how))
         return instructions

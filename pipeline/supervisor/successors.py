@@ -1,7 +1,7 @@
 """Successors: the supervisors of later versions, as children of the root. The thin shell around `succession`.
 
     root ──boot document, then the lifeline──▶ successor     its stdin; it cannot outlive the root
-         ──HandOver, Interrupted──▶ successor ──ReloadStep──▶ root        by their inboxes
+         ──HandOver, Interrupted, Reload──▶ successor ──ReloadStep──▶ root        by their inboxes
          ──ReloadStep──▶ `pipeline reload`
 
 A successor (`pipeline.cli.successor`) prints to the root's own stdout and stderr. It leads a session of its own: Ctrl-C
@@ -37,6 +37,7 @@ from pipeline.supervisor.succession import (
     LookHere,
     PassOn,
     ReportStep,
+    RollIn,
     Signal,
     Succession,
     Version,
@@ -111,6 +112,10 @@ class Root:
         """From now on the run can take over."""
         self._tell(Milestone.READY, text)
 
+    def rolls(self, step: str, text: str) -> None:
+        """How far the replacement of a stage's workers is."""
+        self._tell(step, text)
+
     def failed(self, why: str) -> None:
         """The run cannot start; this process ends."""
         self._tell(Milestone.FAILED, why)
@@ -138,6 +143,7 @@ class Successors:
         orphans: what a dead successor leaves is killed by it.
         replaced: called when the root's own run must hand over.
         let_go: called when nothing of the root's own run may be kept.
+        roll: called when the workers of a stage of the root's own run must be replaced.
     """
 
     def __init__(
@@ -149,12 +155,14 @@ class Successors:
         orphans: Orphans,
         replaced: Callable[[], None],
         let_go: Callable[[], None],
+        roll: Callable[[Reload], None],
     ) -> None:
         self._folder = folder
         self._log = log
         self._orphans = orphans
         self._replaced = replaced
         self._let_go = let_go
+        self._roll = roll
         self._succession = Succession(own, why_not)
         self._processes: dict[int, ChildProcess] = {}
         #: To the processes that have asked for a reload which is not over.
@@ -284,6 +292,11 @@ class Successors:
             elif isinstance(instruction, Signal):
                 if (process := self._processes.get(instruction.version)) is not None:
                     process.send_signal(instruction.number)
+            elif isinstance(instruction, RollIn):
+                if instruction.version == OWN:
+                    self._roll(instruction.asked)
+                else:
+                    self._tell(instruction.version, instruction.asked)
             elif isinstance(instruction, PassOn):
                 self._tell(instruction.version, Interrupted(instruction.again))
             elif isinstance(instruction, ReportStep):
@@ -313,7 +326,7 @@ class Successors:
             return
         self._tell(number, HandOver(self._folder.path.name))
 
-    def _tell(self, number: int, message: HandOver | Interrupted | Ping) -> None:
+    def _tell(self, number: int, message: HandOver | Interrupted | Ping | Reload) -> None:
         outbox = connect(Path(self._succession.versions[number].folder), SUPERVISOR)
         outbox.send(message)
         outbox.close(_LAST_STEP_MS)

@@ -17,17 +17,19 @@ another is read from its row in `pipeline.supervisor.roles`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Sequence
 from signal import SIGKILL
+from typing import Any
 
 from pipeline.errors import without_last_lines
 from pipeline.graph.plan import Plan
+from pipeline.supervisor.deaths import Deaths
+from pipeline.supervisor.exits import Exit
 from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell, end_of
+from pipeline.supervisor.phase import Phase
 from pipeline.supervisor.roles import DONE, ROLES, Place, Restart, Role
 from pipeline.wire.address import SCHEDULER, Address
-from pipeline.wire.messages import Drain, Retire, StageBroken, Stop, WorkerGone
+from pipeline.wire.messages import Drain, Retire, StageBroken, Stop, Trial, WorkerGone
 from pipeline.wire.status import UnfinishedStatus
 
 __all__ = ["ONE_REQUEST_S", "STOPPED_EARLY", "Exit", "Phase", "Supervision"]
@@ -44,33 +46,6 @@ _SCHEDULER_RESTARTS = 5
 _SCHEDULER_WINDOW_S = 60.0
 
 
-class Phase(Enum):
-    """Where a run is in its life; see the drawing above."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    DRAINING = "draining"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """How a child has ended, as far as the supervisor's process can tell."""
-
-    how: str
-    """For people: "exit code 1", "killed by signal 9 (SIGKILL)", with its last lines."""
-    code: int
-    """Exit code; negative: the signal that killed it."""
-    running: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    """The requests that it was computing, by the stage that computed them."""
-    finished: Mapping[int, int] = field(default_factory=dict)
-    """For each of its stages the batches that all workers have finished so far, dead ones included."""
-    out_of_memory: bool = False
-    """The kernel killed a process because memory was short, while this one lived."""
-    rows: Mapping[int, int] = field(default_factory=dict)  #: By stage, `WorkerGone.row`.
-
-
 class Supervision:
     """The children of one run. Each event gives a list of instructions, in the order in which they must be carried out.
 
@@ -83,7 +58,8 @@ class Supervision:
 
     def __init__(self, plan: Plan, *, feeder: bool, roles: Sequence[Role] = ROLES, succeeds: bool = False) -> None:
         self._succeeds = succeeds
-        self._plan = plan
+        #: What runs now. A worker keeps the plan that it was started with, when it is started again too.
+        self.plan = plan
         self._feeder = feeder
         self._roles = roles
         self.phase = Phase.STARTING
@@ -92,10 +68,7 @@ class Supervision:
         self._damaged = False
         self.children: dict[Address, Child] = {}
         self._next_worker = 0
-        #: By the first stage of a process.
-        self._deaths: list[deque[float]] = [deque() for _ in plan.stages]
-        self._last_running: list[frozenset[int]] = [frozenset()] * len(plan.stages)
-        self._last_finished = [0] * len(plan.stages)
+        self._deaths = Deaths(plan)
         self._broken: set[int] = set()
         self._scheduler_deaths: deque[float] = deque()
         #: (when, child) of those that will be started again.
@@ -116,7 +89,7 @@ class Supervision:
         return [
             self._spawn(self._child(role, place))
             for role in self._roles
-            for place in role.places(self._plan, self._feeder)
+            for place in role.places(self.plan, self._feeder)
         ]
 
     def ready(self, address: Address) -> list[Instruction]:
@@ -138,7 +111,7 @@ class Supervision:
             if self.failure is None:
                 self.failure = f"{title} could not start: {error}\n\n{traceback.rstrip()}"
             return self._stop(3)
-        if child is None or not self._outdated(child):
+        if child is None or not (child.newcomer or self._outdated(child)):
             return [Log("error", f"{title} could not start again: {error}")]
         return []
 
@@ -166,7 +139,7 @@ class Supervision:
         child = self.children.pop(address, None)
         if child is None:
             return []
-        if self.phase in (Phase.RUNNING, Phase.DRAINING):
+        if self.phase in (Phase.RUNNING, Phase.DRAINING) and not child.newcomer:
             self._respawns.append((now + _SPAWN_AGAIN_S, child))
             return [Log("error", f"{child.title}: {why}; tried again in {_SPAWN_AGAIN_S:g} s")]
         self._end_without_children()
@@ -188,6 +161,45 @@ class Supervision:
         child.retiring = True
         retired = [Tell(SCHEDULER, Retire(post.number)) for post in child.posts]
         return [Log("info", f"{child.title} retires"), *retired]
+
+    def beside(self, role: Role, place: Place, plan: Plan, **extra: Any) -> list[Instruction]:
+        """A child is started beside those that the run has; no other one is started in its place when it dies.
+
+        Args:
+            plan: what it is told.
+            extra: as in `Child`.
+        """
+        child = self._child(role, place, plan)
+        child.newcomer, child.extra = True, extra
+        return [self._spawn(child)]
+
+    def let_in(self, address: Address) -> list[Instruction]:
+        """A worker process that was started beside another one takes its place, which must retire or is gone."""
+        newcomer = self.children[address]
+        newcomer.newcomer = False
+        self._deaths.forget(newcomer.posts[0].stage)
+        instructions: list[Instruction] = [Tell(SCHEDULER, Trial(p.number, p.stage, True)) for p in newcomer.posts]
+        self._respawns = [(at, child) for at, child in self._respawns if not child.shares_place(newcomer)]
+        for old in self.beside_in_place(address):
+            instructions += self.retire(old)
+            if not self.children[old].ready:
+                instructions.append(Kill(old))
+        return instructions
+
+    def beside_in_place(self, address: Address) -> list[Address]:
+        """The other worker processes that are the same replica of the same stages."""
+        mine = self.children[address]
+        return [each.address for each in self.children.values() if each is not mine and each.shares_place(mine)]
+
+    @property
+    def records(self) -> set[int]:
+        """The flight records that workers have, or will have once they are started again."""
+        children = [*self.children.values(), *[child for _, child in self._respawns]]
+        return {post.record for child in children for post in child.posts}
+
+    def is_broken(self, stage: int) -> bool:
+        """Whether the dead workers of a stage are not started again any more."""
+        return stage in self._broken
 
     def damaged(self, why: str) -> list[Instruction]:
         """A segment was truncated or removed under us: all are replaced, as when the scheduler dies."""
@@ -222,7 +234,7 @@ class Supervision:
             return self._drain(now)
         self.phase = Phase.DRAINING
         # These children finish first, then the scheduler: either may take long.
-        self._give_up_at = now + 2 * self._plan.drain_s
+        self._give_up_at = now + 2 * self.plan.drain_s
         return [Log("note", "finishing what is under way; once more to stop at once"), *map(Interrupt, enders)]
 
     def interrupted_again(self) -> list[Instruction]:
@@ -257,7 +269,7 @@ class Supervision:
         for request in unfinished:
             self.exit_code = self.exit_code or 1
             which = f"request {request.request} of {request.client}, which waited for {', '.join(request.stages)}"
-            instructions.append(Log("warning", f"not finished within {self._plan.drain_s:g} s: {which}"))
+            instructions.append(Log("warning", f"not finished within {self.plan.drain_s:g} s: {which}"))
         return [*instructions, *self._stop(self.exit_code, now)]
 
     def tick(self, now: float) -> list[Instruction]:
@@ -269,7 +281,7 @@ class Supervision:
             left = ", ".join(child.title for child in self.children.values())
             if self.phase is Phase.DRAINING:
                 self.exit_code = self.exit_code or 1
-                instructions.append(Log("warning", f"not drained after {self._plan.drain_s:g} s; stopping: {left}"))
+                instructions.append(Log("warning", f"not drained after {self.plan.drain_s:g} s; stopping: {left}"))
                 instructions += self._stop(self.exit_code, now)
             else:
                 instructions.append(Log("warning", f"killed, since it did not stop: {left}"))
@@ -292,22 +304,23 @@ class Supervision:
 
     # -- steps ----------------------------------------------------------------------------------
 
-    def _child(self, role: Role, place: Place) -> Child:
+    def _child(self, role: Role, place: Place, plan: Plan | None = None) -> Child:
         """A new child in a place; a worker process gets numbers that no worker of this run has had."""
         number = place.replica
         if place.posts:
             number = self._next_worker
             self._next_worker += len(place.posts)
         posts = tuple(post._replace(number=number + at) for at, post in enumerate(place.posts))
-        return Child(Address(role.title, number), role, place.title, posts, place.replica)
+        return Child(Address(role.title, number), role, place.title, plan or self.plan, posts, place.replica)
 
     def _successor(self, child: Child) -> Child:
         """A new child in the place of one that is dead."""
-        return self._child(child.role, Place(child.title, child.posts, child.replica))
+        plan = child.plan if child.posts else self.plan
+        return self._child(child.role, Place(child.title, child.posts, child.replica), plan)
 
     def _which(self, child: Child, stage: int) -> str:
         """" of detect", if a process has several stages."""
-        return f" of {self._plan.stages[stage].name}" if len(child.posts) > 1 else ""
+        return f" of {self.plan.stages[stage].name}" if len(child.posts) > 1 else ""
 
     def _spawn(self, child: Child) -> Spawn:
         child.epoch = self.epoch
@@ -338,7 +351,7 @@ class Supervision:
         return instructions + self._drain(now)
 
     def _done(self, child: Child, exit: Exit, now: float) -> list[Instruction]:
-        if self.phase not in (Phase.STARTING, Phase.RUNNING) or not self._plan.ends_with_cameras:
+        if self.phase not in (Phase.STARTING, Phase.RUNNING) or not self.plan.ends_with_cameras:
             return []
         self.exit_code = max(self.exit_code, DONE[exit.code])
         if any(left.role.ends for left in (*self.children.values(), *[child for _, child in self._respawns])):
@@ -348,9 +361,9 @@ class Supervision:
     def _drain(self, now: float, successor: str = "") -> list[Instruction]:
         self.phase = Phase.DRAINING
         # The scheduler gives up first, and tells every client; this is in case it does not.
-        self._give_up_at = now + self._plan.drain_s + _STOP_GRACE_S
+        self._give_up_at = now + self.plan.drain_s + _STOP_GRACE_S
         if SCHEDULER in self.children:
-            return [Tell(SCHEDULER, Drain(int((now + self._plan.drain_s) * 1e9), successor))]
+            return [Tell(SCHEDULER, Drain(int((now + self.plan.drain_s) * 1e9), successor))]
         return []
 
     def _kill_all(self, log: Log) -> list[Instruction]:
@@ -387,8 +400,8 @@ class Supervision:
         restart = child.role.restart
         if restart is Restart.EPOCH:
             return self._scheduler_died(child, exit, now)
-        if child.retiring:
-            return self._retired(child, exit)
+        if child.retiring or child.newcomer:
+            return self._left(child, exit)
         if restart is Restart.STAGE:
             return self._worker_died(child, exit, now)
         if restart is not Restart.SOON:
@@ -398,11 +411,12 @@ class Supervision:
         self._respawns.append((now + _FIRST_DELAY_S, self._successor(child)))
         return [Log("warning", f"the {child.title} died ({exit.how}); started again")]
 
-    def _retired(self, child: Child, exit: Exit) -> list[Instruction]:
-        """A worker process has left as it was asked to, or has died before."""
-        died = f"{child.title} died before it had retired ({exit.how})"
-        log = Log("warning", died) if exit.code else Log("info", f"{child.title} has retired")
-        instructions: list[Instruction] = [log]
+    def _left(self, child: Child, exit: Exit) -> list[Instruction]:
+        """A worker process that nothing is started in the place of has left as it was asked to, or has died before."""
+        instructions: list[Instruction] = []
+        if child.retiring:
+            died = f"{child.title} died before it had retired ({exit.how})"
+            instructions.append(Log("warning", died) if exit.code else Log("info", f"{child.title} has retired"))
         for post in reversed(child.posts):
             running = exit.running.get(post.stage, ())
             beside = len(exit.running) > bool(running)
@@ -427,21 +441,17 @@ class Supervision:
             gone = WorkerGone(post.number, how, running, outside, beside, exit.rows.get(post.stage, -1))
             instructions.append(Tell(SCHEDULER, gone))
         first = child.posts[0].stage
-        plan = self._plan.stages[first]
-        deaths = self._deaths[first]
-        if self._counts_as_failure(child, exit, outside):
-            deaths.append(now)
-        while deaths and deaths[0] < now - plan.restart_window_s:
-            deaths.popleft()
-        if len(deaths) > plan.max_restarts:
-            reason = f"its workers died {len(deaths)} times within {plan.restart_window_s:g} s; the last: {how}"
+        plan = self.plan.stages[first]
+        deaths = self._deaths.add(first, exit, outside, now)
+        if deaths > plan.max_restarts:
+            reason = f"its workers died {deaths} times within {plan.restart_window_s:g} s; the last: {how}"
             for post in child.posts:
                 if post.stage not in self._broken:
                     self._broken.add(post.stage)
-                    text = f"stage {self._plan.stages[post.stage].name} is broken: {reason}"
+                    text = f"stage {self.plan.stages[post.stage].name} is broken: {reason}"
                     instructions += [Log("error", text), Tell(SCHEDULER, StageBroken(post.stage, reason))]
             return instructions
-        delay = min(_FIRST_DELAY_S * 2 ** (len(deaths) - 2), _LONGEST_DELAY_S) if len(deaths) > 1 else 0.0
+        delay = min(_FIRST_DELAY_S * 2 ** (deaths - 2), _LONGEST_DELAY_S) if deaths > 1 else 0.0
         self._respawns.append((now + delay, self._successor(child)))
         # Its last lines were passed on when it printed them.
         text = f"{child.title} died ({without_last_lines(how)}); started again" + (f" in {delay:g} s" if delay else "")
@@ -450,28 +460,6 @@ class Supervision:
     def _outdated(self, child: Child) -> bool:
         """Whether a worker that was starting looked for segments that are gone, or are about to be."""
         return not child.ready and (self._damaged or child.epoch != self.epoch)
-
-    def _counts_as_failure(self, child: Child, exit: Exit, outside: bool) -> bool:
-        """Whether a death brings the process's stages nearer to being given up.
-
-        It does not if the kill came from outside, if the stage has been of use since the last death and a request can
-        be blamed for this one, or if the search for a deadly request makes progress: then the deaths end by themselves.
-        If the process has several stages, only those that were computing count: another one may not have been of use at
-        all.
-        """
-        first = child.posts[0].stage
-        running = frozenset(request for requests in exit.running.values() for request in requests)
-        before, self._last_running[first] = self._last_running[first], running
-        asked = exit.running or exit.finished
-        worked = any(exit.finished.get(stage, 0) > self._last_finished[stage] for stage in asked)
-        for stage, finished in exit.finished.items():
-            self._last_finished[stage] = finished
-        if worked:
-            self._deaths[first].clear()
-        if outside:
-            return False
-        # Fewer of the same requests, or the last one alone once more.
-        return not running or not (worked or running <= before)
 
     def _scheduler_died(self, child: Child, exit: Exit, now: float) -> list[Instruction]:
         deaths = self._scheduler_deaths

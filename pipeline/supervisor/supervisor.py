@@ -6,7 +6,6 @@ what they print, and leaves nothing behind. It touches no request.
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -17,12 +16,13 @@ from typing import Any
 from pipeline.errors import StartError, WireError
 from pipeline.graph.outline import outline_of
 from pipeline.graph.plan import Plan
-from pipeline.interpreter import NO_MATRICES, python_command
+from pipeline.interpreter import python_command
 from pipeline.lifeline import StarterWatch
 from pipeline.logs.log import OperatorLog
-from pipeline.processes.child import Boot
 from pipeline.sd_notify import NotifySocket
-from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Spawn, Tell
+from pipeline.supervisor.birth import boot_of, environment_of
+from pipeline.supervisor.folder import look_after_folder
+from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Report, Spawn, Tell
 from pipeline.supervisor.last_words import LastWords
 from pipeline.supervisor.limits import raise_file_limit
 from pipeline.supervisor.memory_kills import MemoryKills, out_of_memory_kills
@@ -30,11 +30,12 @@ from pipeline.supervisor.orphans import MARK, Orphans
 from pipeline.supervisor.process import ChildProcess
 from pipeline.supervisor.records import FlightRecords
 from pipeline.supervisor.roles import ACCESS, FEEDER, ROLES, Role
+from pipeline.supervisor.rolling import Rolling
 from pipeline.supervisor.run_log import RunLog
 from pipeline.supervisor.segments import damage_of, make_segments, make_segments_in_time, unlink_segments
 from pipeline.supervisor.service import Service
 from pipeline.supervisor.signals import StopSignals
-from pipeline.supervisor.succession import Launch
+from pipeline.supervisor.succession import OWN, Launch
 from pipeline.supervisor.successors import Root, Successors
 from pipeline.supervisor.supervision import STOPPED_EARLY, Exit, Phase, Supervision
 from pipeline.topology.refusals import refusal_of
@@ -49,6 +50,7 @@ from pipeline.wire.messages import (
     Kept,
     Message,
     Ping,
+    Planned,
     Pong,
     PoolAddress,
     Ready,
@@ -57,7 +59,6 @@ from pipeline.wire.messages import (
     Reset,
 )
 from pipeline.wire.run_dir import RunFolder, remove_dead_runs
-from shm.errors import NotInGroup, OwnerAlive
 from shm.segment import Segment
 
 __all__ = ["supervise"]
@@ -156,6 +157,8 @@ class _SupervisorShell:
         self._log = log
         self._on_ready = on_ready
         self._supervision = Supervision(plan, feeder=feeder is not None, roles=roles, succeeds=root is not None)
+        self._rolling = Rolling(self._supervision)
+        self._root = root
         self._processes: dict[Address, ChildProcess] = {}
         self._outboxes: dict[Address, Outbox] = {}
         self._inbox = listen(self._run_dir, SUPERVISOR)
@@ -164,7 +167,8 @@ class _SupervisorShell:
         self._orphans = Orphans()
         why_not = _FILES if root is None else f"it is a later version of the run in {root.folder}: reload that"
         own, hand_over = launch if root is None else None, partial(self._hand_over, self._run_dir.name)
-        self._successors = Successors(folder, own, why_not, self._log, self._orphans, hand_over, self._let_go)
+        ways = hand_over, self._let_go, self._roll
+        self._successors = Successors(folder, own, why_not, self._log, self._orphans, *ways)
         ask = partial(self._tell, SCHEDULER)
         self._service = Service(notify, root, self._supervision, self._successors, ask)
         self._last_words = LastWords()
@@ -208,10 +212,20 @@ class _SupervisorShell:
         """Another version has taken over: clients are sent to the folder of that name, and the run drains."""
         self._carry_out(self._supervision.replaced(successor, time.monotonic()))
 
+    def _roll(self, asked: Reload) -> None:
+        """A process asks for new workers of a stage of the own run."""
+        self._carry_out(self._rolling.begin(asked, time.monotonic()))
+
+    def _report(self, report: Report) -> None:
+        if self._root is not None:
+            self._root.rolls(report.step, report.text)
+        else:
+            self._successors.told(ReloadStep(OWN, report.step, report.text))
+
     def _step(self) -> None:
         supervision = self._supervision
         now = time.monotonic()
-        sleepers = (supervision, self._successors, self._service)
+        sleepers = (supervision, self._rolling, self._successors, self._service)
         wakes = [at for sleeper in sleepers if (at := sleeper.wake_at) is not None]
         wait = max(0.0, min(self._tick_s, *(at - now for at in wakes)) if wakes else self._tick_s)
         readable = self._inbox.wait([self._signals.descriptor, *self._outputs], int(wait * 1000))
@@ -240,7 +254,8 @@ class _SupervisorShell:
             self._look_after_folder()
             self._memory_kills.note(out_of_memory_kills())
             self._carry_out(self._log.report() if supervision.phase is Phase.RUNNING else [])
-        self._carry_out(supervision.tick(time.monotonic()))
+        now = time.monotonic()
+        self._carry_out([*supervision.tick(now), *self._rolling.tick(now)])
         self._successors.tick(time.monotonic())
         ready = supervision.phase is Phase.RUNNING
         if ready is not self._folder.ready:
@@ -255,7 +270,7 @@ class _SupervisorShell:
                 return
             was = supervision.phase
             self._log("debug", f"{child} is ready")
-            self._carry_out(supervision.ready(child))
+            self._carry_out([*supervision.ready(child), *self._rolling.ready(child, time.monotonic())])
             # Now, while its socket is there: a child that is connected is reached even if the folder is removed.
             self._outbox_of(child)
             if was is Phase.STARTING and supervision.phase is Phase.RUNNING:
@@ -266,11 +281,18 @@ class _SupervisorShell:
             # Whether the segments are whole is found out before the exit is reported: a worker that found no segments
             # must not count against its stage.
             self._look_for_damage()
-            self._carry_out(supervision.failed(Address.worker(message.worker), message.error, message.traceback))
+            child = Address.worker(message.worker)
+            why = message.error
+            failed = supervision.failed(child, why, message.traceback)
+            self._carry_out([*failed, *self._rolling.failed(child, why, time.monotonic())])
         elif isinstance(message, Drained):
             self._carry_out(supervision.drained(message.status.unfinished, time.monotonic()))
         elif isinstance(message, Keep):
             self._keep(message)
+        elif isinstance(message, Planned):
+            self._carry_out(self._rolling.planned(message, time.monotonic()))
+        elif isinstance(message, Reload) and message.stage and self._root is not None:
+            self._roll(message)
         elif isinstance(message, Reload):
             self._successors.reload(message, able=supervision.phase is Phase.RUNNING, now=time.monotonic())
         elif isinstance(message, ReloadStep):
@@ -299,7 +321,8 @@ class _SupervisorShell:
         # Here: it loads numpy, which a supervisor needs for nothing else.
         from pipeline.supervisor.capsule import keep_capsule
 
-        self._tell(SCHEDULER, Kept(keep.request, keep_capsule(self._plan, keep, self._made[:-1], self._log)))
+        kept = keep_capsule(self._supervision.plan, keep, self._made[:-1], self._log)
+        self._tell(SCHEDULER, Kept(keep.request, kept))
 
     def _look_for_damage(self) -> None:
         """Whether a segment was truncated or removed from outside: no process could attach it any more."""
@@ -310,18 +333,7 @@ class _SupervisorShell:
                 return
 
     def _look_after_folder(self) -> None:
-        """Make anew what was removed from the run's folder; children do so with their own sockets and locks."""
-        try:
-            renewed = [*self._folder.renew(), *self._inbox.renew()]
-        except (OSError, StartError, OwnerAlive, NotInGroup) as error:
-            if not self._folder_is_lost:
-                self._folder_is_lost = True
-                lost = "the run's folder was removed and cannot be made anew; no client finds the run"
-                self._log("error", f"{lost}: {error}")
-            return
-        self._folder_is_lost = False
-        if renewed:
-            self._log("warning", f"was removed, and is made anew in {self._run_dir}: {', '.join(renewed)}")
+        self._folder_is_lost = look_after_folder(self._folder, self._inbox, self._log, lost=self._folder_is_lost)
 
     def _look_for_hung(self) -> None:
         for overrun in self._records.overruns(time.monotonic_ns()):
@@ -341,7 +353,8 @@ class _SupervisorShell:
         """Collect the exit status of every child that is dead, and what it has started."""
         while self._unborn:
             address, why = self._unborn.pop(0)
-            self._carry_out(self._supervision.unborn(address, why, time.monotonic()))
+            now = time.monotonic()
+            self._carry_out([*self._supervision.unborn(address, why, now), *self._rolling.gone(address, why, now)])
         for address, process in list(self._processes.items()):
             status = process.exit_status()
             if status is None:
@@ -360,8 +373,9 @@ class _SupervisorShell:
             process.close()
             self._orphans.died(process.pid, self._mark_of(address))
             child = self._supervision.children[address]
-            exit = self._exit_of(child, process, status)
-            self._carry_out(self._supervision.exited(address, exit, time.monotonic()))
+            exit, now = self._exit_of(child, process, status), time.monotonic()
+            gone = self._supervision.exited(address, exit, now)
+            self._carry_out([*gone, *self._rolling.gone(address, exit.how, now)])
             for post in child.posts:
                 forget(self._run_dir, Address.worker(post.number))
         self._successors.bury(self._take_last_words)
@@ -391,6 +405,8 @@ class _SupervisorShell:
                     process.send_signal(signal.SIGTERM if isinstance(instruction, Interrupt) else signal.SIGKILL)
             elif isinstance(instruction, NewEpoch):
                 self._new_epoch(instruction.epoch)
+            elif isinstance(instruction, Report):
+                self._report(instruction)
             elif isinstance(instruction, Log):
                 self._log(instruction.level, instruction.text)
         self._log.phase(self._supervision.phase.value)  # here: a run may drain and stop within one turn
@@ -422,31 +438,14 @@ class _SupervisorShell:
     def _spawn(self, child: Child) -> None:
         # It binds its socket there.
         self._look_after_folder()
-        extra = self._extra.get(child.role.title, {})
+        extra = {**self._extra.get(child.role.title, {}), **child.extra}
         if child.role.gates_takeover:
             extra = {**extra, "gates": self._supervision.gates(child)}
-        env = NO_MATRICES
         if child.posts:
             self._records.begin(child, self._made[-1])
-            placed = self._plan.stages[child.posts[0].stage].workers[child.replica]
-            # Libraries that size their thread pools at import look here; the stage's own env wins.
-            env = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(placed.threads))
-            env.update(placed.env)
-        boot = Boot(
-            plan=self._plan,
-            run_dir=self._run_dir,
-            epoch=self._supervision.epoch,
-            segments=tuple(segment.address for segment in self._made),
-            title=child.title,
-            own_terminal=child.role.own_terminal,
-            posts=child.posts,
-            replica=child.replica,
-            extra=extra,
-            parent=os.getpid(),
-            log_level=self._log.level_of_children,
-        )
+        boot = boot_of(child, self._run_dir, self._made, extra, self._log.level_of_children)
         command = python_command(child.role.module, folders=[self._plan.base_dir])
-        env = {**env, MARK: self._mark_of(child.address)}
+        env = {**environment_of(child), MARK: self._mark_of(child.address)}
         kept = [extra["stdin"]] if extra.get("stdin") is not None else []
         try:
             process = ChildProcess(command, boot.line(), env, own_terminal=child.role.own_terminal, kept=kept)

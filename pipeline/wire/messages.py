@@ -4,12 +4,13 @@
     scheduler ──Welcome, Refused, Answers, Status, Story, Observed, Gone──▶ client
     worker ──Ready, Notices, Fenced, WorkerReport──▶ scheduler
     scheduler ──Orders, Fences, PeerGone, Retire──▶ worker ──Orders──▶ worker
-    supervisor ──WorkerGone, StageBroken, Kept, Retire, SupervisorReport, Drain, Stop──▶ scheduler
+    supervisor ──WorkerGone, StageBroken, Kept, Trial, Retire, SupervisorReport, Drain, Stop──▶ scheduler
     scheduler ──Ready, Keep, Drained──▶ supervisor
     supervisor ──Ping──▶ scheduler, or supervisor of a later version ──Pong──▶ supervisor
     supervisor ──Reset, Stop──▶ worker ──Ready, Failed──▶ supervisor
     `pipeline reload` ──Reload──▶ supervisor ──ReloadStep──▶ `pipeline reload`
-    supervisor ──HandOver, Interrupted──▶ supervisor of a later version ──ReloadStep──▶ supervisor
+    supervisor ──HandOver, Interrupted, Reload──▶ supervisor of a later version ──ReloadStep──▶ supervisor
+    planner ──Planned──▶ supervisor
 
 On the wire a message is one MessagePack array: [tag, field, field, ...], where the tag is PROTOCOL * 256 + kind; a
 record inside a message (`records`) is the array of its fields. All fields are written. If the last ones of an array are
@@ -29,6 +30,7 @@ from __future__ import annotations
 from pipeline.wire.camera import CameraCounts
 from pipeline.wire.columns import Columns, PassedColumns
 from pipeline.wire.interface import Interface
+from pipeline.wire.message import PROTOCOL, Message, tag_of
 from pipeline.wire.records import (
     MISSING,
     OK,
@@ -45,13 +47,13 @@ from pipeline.wire.records import (
     Order,
     Passed,
     PoolAddress,
-    Record,
     SlotRef,
     Spread,
     Step,
     Submission,
     Trace,
 )
+from pipeline.wire.reloads import HandOver, Interrupted, Planned, Reload, ReloadStep, StageChange, Trial
 from pipeline.wire.status import PipelineStatus
 from shm.handle import TensorHandle
 
@@ -60,30 +62,19 @@ __all__ = [
     "AskStory", "Bye", "CameraReport", "Cancel", "Copied", "Drain", "Drained", "Ended", "Failed", "Fence", "Fenced",
     "Fences", "Gone", "HandOver", "Hello", "Hop", "Interface", "Interrupted", "Keep", "Kept", "Known", "Loan",
     "Message", "Milestone", "Note", "Notice", "Notices", "Observe", "Observed", "Order", "Orders", "Passed", "PeerGone",
-    "Ping", "Pong", "PoolAddress", "Ready", "Refused", "Reload", "ReloadStep", "Reset", "Retire", "SlotRef",
-    "StageBroken", "Status", "Step", "Stop", "Story", "Submission", "Submit", "SupervisorReport", "Trace", "Welcome",
-    "WorkerGone",
-    "WorkerReport",
+    "Ping", "Planned", "Pong", "PoolAddress", "Ready", "Refused", "Reload", "ReloadStep", "Reset", "Retire", "SlotRef",
+    "StageBroken", "StageChange", "Status", "Step", "Stop", "Story", "Submission", "Submit", "SupervisorReport",
+    "Trace", "Trial", "Welcome", "WorkerGone", "WorkerReport",
 ]  # fmt: skip
-
-PROTOCOL = 11
 
 #: In place of an ask's number, in the refusal of a hello, which goes another way than the welcome and may come later.
 HELLO = -1
 
 
-class Message(Record, frozen=True):
-    """What one process sends another. The number of each kind stands at its class, and is never used again."""
-
-
-def _tag(kind: int) -> int:
-    return PROTOCOL * 256 + kind
-
-
 # -- client <-> scheduler -----------------------------------------------------------------------
 
 
-class Hello(Message, frozen=True, tag=_tag(1)):
+class Hello(Message, frozen=True, tag=tag_of(1)):
     """The first message of a client, whose inbox is `clients/<client>.sock`, in hexadecimal.
 
     Its death is seen by `clients/<client>.lock`, which it holds for as long as it lives.
@@ -94,7 +85,7 @@ class Hello(Message, frozen=True, tag=_tag(1)):
     name: str
 
 
-class Refused(Message, frozen=True, tag=_tag(11)):
+class Refused(Message, frozen=True, tag=tag_of(11)):
     """The scheduler does not do what a client has asked for, and says why."""
 
     protocol: int
@@ -105,7 +96,7 @@ class Refused(Message, frozen=True, tag=_tag(11)):
     """The number of the `Loan` that is refused; `HELLO`: its hello; 0: another message of the client's."""
 
 
-class Welcome(Message, frozen=True, tag=_tag(2)):
+class Welcome(Message, frozen=True, tag=tag_of(2)):
     """What a client needs to know: what goes in and out, and the segments that it may touch."""
 
     epoch: int
@@ -116,7 +107,7 @@ class Welcome(Message, frozen=True, tag=_tag(2)):
     """Those that answers may lie in, beside `ingress`."""
 
 
-class Loan(Message, frozen=True, tag=_tag(3)):
+class Loan(Message, frozen=True, tag=tag_of(3)):
     """The client asks for a slot of an ingress segment.
 
     An ask that waits is answered by a grant, and may be answered by several. One that does not is answered at once by
@@ -131,7 +122,7 @@ class Loan(Message, frozen=True, tag=_tag(3)):
     wait: bool
 
 
-class Submit(Message, frozen=True, tag=_tag(4)):
+class Submit(Message, frozen=True, tag=tag_of(4)):
     """Requests, and slots that the client has finished with: outputs, or grants it does not need. If a submission's tag
     is not above those that came before, it was sent before, and is not let in again."""
 
@@ -144,7 +135,7 @@ class Submit(Message, frozen=True, tag=_tag(4)):
     """The client's own numbers of streams that it sends no more requests of."""
 
 
-class Cancel(Message, frozen=True, tag=_tag(13)):
+class Cancel(Message, frozen=True, tag=tag_of(13)):
     """The client does not want the answers to these requests any more. Each is answered with the error `Cancelled`,
     unless its answer is on its way already; what is under way of it is dropped before the next stage."""
 
@@ -152,14 +143,14 @@ class Cancel(Message, frozen=True, tag=_tag(13)):
     tags: tuple[int, ...]
 
 
-class CameraReport(Message, frozen=True, tag=_tag(15)):
+class CameraReport(Message, frozen=True, tag=tag_of(15)):
     """How a client's camera is: now and then, and when its state changes."""
 
     client: int
     counts: CameraCounts
 
 
-class Again(Message, frozen=True, tag=_tag(10)):
+class Again(Message, frozen=True, tag=tag_of(10)):
     """The client has lost what it was receiving, for example by an exception that a signal's handler raises: every
     `Answers` after number `seen` is sent once more."""
 
@@ -167,7 +158,7 @@ class Again(Message, frozen=True, tag=_tag(10)):
     seen: int
 
 
-class Answers(Message, frozen=True, tag=_tag(5)):
+class Answers(Message, frozen=True, tag=tag_of(5)):
     """Answers and fresh grants."""
 
     number: int
@@ -181,7 +172,7 @@ class Answers(Message, frozen=True, tag=_tag(5)):
     over. The scheduler still does what the client asks for, but a client that has nothing under way goes there."""
 
 
-class Bye(Message, frozen=True, tag=_tag(6)):
+class Bye(Message, frozen=True, tag=tag_of(6)):
     """The client leaves; whatever it still holds comes back, but for `kept`.
 
     Those are slots of answers that arrays of its process still read, and slots that it was granted and that a thread of
@@ -193,7 +184,7 @@ class Bye(Message, frozen=True, tag=_tag(6)):
     kept: tuple[SlotRef, ...]
 
 
-class Gone(Message, frozen=True, tag=_tag(9)):
+class Gone(Message, frozen=True, tag=tag_of(9)):
     """The scheduler does not know this client: it is another one than the one that welcomed it, or it ends, or it has
     let go of the client."""
 
@@ -202,13 +193,13 @@ class Gone(Message, frozen=True, tag=_tag(9)):
     """For people: why the scheduler has let go of the client; empty if it has not."""
 
 
-class AskStatus(Message, frozen=True, tag=_tag(7)):
+class AskStatus(Message, frozen=True, tag=tag_of(7)):
     """Anybody with an inbox in the run's folder of clients asks how things are."""
 
     client: int
 
 
-class AskStory(Message, frozen=True, tag=_tag(12)):
+class AskStory(Message, frozen=True, tag=tag_of(12)):
     """As `AskStatus`: what has happened to a request."""
 
     client: int
@@ -217,13 +208,13 @@ class AskStory(Message, frozen=True, tag=_tag(12)):
     """The id of the request, as logs and errors have it (see `labels`)."""
 
 
-class Status(Message, frozen=True, tag=_tag(8)):
+class Status(Message, frozen=True, tag=tag_of(8)):
     """The scheduler's state."""
 
     status: PipelineStatus
 
 
-class Story(Message, frozen=True, tag=_tag(14)):
+class Story(Message, frozen=True, tag=tag_of(14)):
     """What has happened to a request (see `Scheduler.story`)."""
 
     request: str
@@ -232,7 +223,7 @@ class Story(Message, frozen=True, tag=_tag(14)):
     """None: the request is not known, or not any more."""
 
 
-class Observe(Message, frozen=True, tag=_tag(16)):
+class Observe(Message, frozen=True, tag=tag_of(16)):
     """As `AskStatus`: which requests have ended since the same number asked last. The scheduler keeps them from the
     first such message on, until there was none for three seconds."""
 
@@ -245,7 +236,7 @@ class Observe(Message, frozen=True, tag=_tag(16)):
     """The observer is a process of the run, for which the scheduler keeps what ends from its start on."""
 
 
-class Observed(Message, frozen=True, tag=_tag(17)):
+class Observed(Message, frozen=True, tag=tag_of(17)):
     """The answer to `Observe`; what is left may fill another one."""
 
     number: int
@@ -262,7 +253,7 @@ class Observed(Message, frozen=True, tag=_tag(17)):
 # -- scheduler and workers ----------------------------------------------------------------------
 
 
-class Orders(Message, frozen=True, tag=_tag(20)):
+class Orders(Message, frozen=True, tag=tag_of(20)):
     """From the scheduler, or forwarded by the worker of the hop before."""
 
     epoch: int
@@ -271,7 +262,7 @@ class Orders(Message, frozen=True, tag=_tag(20)):
     columns: tuple[Columns, ...] = ()
 
 
-class Notices(Message, frozen=True, tag=_tag(21)):
+class Notices(Message, frozen=True, tag=tag_of(21)):
     """From a worker to the scheduler, after each batch."""
 
     epoch: int
@@ -282,7 +273,7 @@ class Notices(Message, frozen=True, tag=_tag(21)):
     columns: tuple[PassedColumns, ...] = ()
 
 
-class Fences(Message, frozen=True, tag=_tag(22)):
+class Fences(Message, frozen=True, tag=tag_of(22)):
     """Orders to forget. The worker answers `Fenced` once none of them runs here or ever will."""
 
     epoch: int
@@ -291,7 +282,7 @@ class Fences(Message, frozen=True, tag=_tag(22)):
     fences: tuple[Fence, ...]
 
 
-class Fenced(Message, frozen=True, tag=_tag(23)):
+class Fenced(Message, frozen=True, tag=tag_of(23)):
     """The worker's answer to `Fences`."""
 
     epoch: int
@@ -299,20 +290,20 @@ class Fenced(Message, frozen=True, tag=_tag(23)):
     fences: tuple[Fence, ...]
 
 
-class PeerGone(Message, frozen=True, tag=_tag(24)):
+class PeerGone(Message, frozen=True, tag=tag_of(24)):
     """A worker has died; the workers that are connected to it disconnect."""
 
     worker: int
 
 
-class Retire(Message, frozen=True, tag=_tag(26)):
+class Retire(Message, frozen=True, tag=tag_of(26)):
     """The worker must leave. From the supervisor to the scheduler: order nothing from it any more. From the scheduler
     to the worker, once it has finished all that it was ordered: a process whose workers are all retired exits 0."""
 
     worker: int
 
 
-class WorkerReport(Message, frozen=True, tag=_tag(25)):
+class WorkerReport(Message, frozen=True, tag=tag_of(25)):
     """A worker's counters since it started, now and then and when it stops."""
 
     worker: int
@@ -333,7 +324,7 @@ class WorkerReport(Message, frozen=True, tag=_tag(25)):
 # -- supervisor and its children ----------------------------------------------------------------
 
 
-class Ready(Message, frozen=True, tag=_tag(40)):
+class Ready(Message, frozen=True, tag=tag_of(40)):
     """A worker has set its stage up and waits for orders (to supervisor and scheduler);
     or the scheduler has bound its sockets (worker -1, to the supervisor)."""
 
@@ -345,7 +336,7 @@ class Ready(Message, frozen=True, tag=_tag(40)):
     """Which life of the scheduler it is ready for."""
 
 
-class Failed(Message, frozen=True, tag=_tag(41)):
+class Failed(Message, frozen=True, tag=tag_of(41)):
     """A child could not start; it exits right after."""
 
     worker: int
@@ -354,7 +345,7 @@ class Failed(Message, frozen=True, tag=_tag(41)):
     traceback: str
 
 
-class WorkerGone(Message, frozen=True, tag=_tag(42)):
+class WorkerGone(Message, frozen=True, tag=tag_of(42)):
     """A worker is dead for certain: its exit status has been collected."""
 
     worker: int
@@ -370,14 +361,14 @@ class WorkerGone(Message, frozen=True, tag=_tag(42)):
     """Of the one request in `running` the row that it was computing alone, as a suspect's are; -1: none is known."""
 
 
-class StageBroken(Message, frozen=True, tag=_tag(43)):
+class StageBroken(Message, frozen=True, tag=tag_of(43)):
     """A stage will not be restarted any more."""
 
     stage: int
     reason: str
 
 
-class Drain(Message, frozen=True, tag=_tag(44)):
+class Drain(Message, frozen=True, tag=tag_of(44)):
     """Refuse new requests, finish those that are inside, then say `Drained`."""
 
     until: int
@@ -387,14 +378,14 @@ class Drain(Message, frozen=True, tag=_tag(44)):
     has come, nothing is refused."""
 
 
-class Drained(Message, frozen=True, tag=_tag(45)):
+class Drained(Message, frozen=True, tag=tag_of(45)):
     """Nothing is inside any more."""
 
     status: PipelineStatus
     """The last one."""
 
 
-class Reset(Message, frozen=True, tag=_tag(47)):
+class Reset(Message, frozen=True, tag=tag_of(47)):
     """The scheduler has died: forget its orders, attach the segments of the new one, say `Ready` to it."""
 
     epoch: int
@@ -402,7 +393,7 @@ class Reset(Message, frozen=True, tag=_tag(47)):
     """Every pool of the plan, in its order."""
 
 
-class Keep(Message, frozen=True, tag=_tag(48)):
+class Keep(Message, frozen=True, tag=tag_of(48)):
     """A request has killed its workers: keep its inputs, so that it can be looked into. Answered by `Kept`."""
 
     request: int
@@ -416,7 +407,7 @@ class Keep(Message, frozen=True, tag=_tag(48)):
     rows: int = 1  # Of `inputs`; 1: they have no axis of rows.
 
 
-class Kept(Message, frozen=True, tag=_tag(49)):
+class Kept(Message, frozen=True, tag=tag_of(49)):
     """The supervisor has done what `Keep` asks."""
 
     request: int
@@ -424,72 +415,28 @@ class Kept(Message, frozen=True, tag=_tag(49)):
     """The capsule; empty if none was written."""
 
 
-class SupervisorReport(Message, frozen=True, tag=_tag(54)):
+class SupervisorReport(Message, frozen=True, tag=tag_of(54)):
     """What the supervisor has counted since it started, now and then, if there is anything."""
 
     lost_lines: int
     """Of the log, which could not be written."""
 
 
-class Ping(Message, frozen=True, tag=_tag(55)):
+class Ping(Message, frozen=True, tag=tag_of(55)):
     """Is the receiver well? The scheduler answers `Pong`. The supervisor of a later version, which the root asks,
     passes both on; it answers itself if it has no scheduler just now."""
 
     number: int
 
 
-class Pong(Message, frozen=True, tag=_tag(56)):
+class Pong(Message, frozen=True, tag=tag_of(56)):
     """The answer to the `Ping` with that number."""
 
     number: int
 
 
-class Stop(Message, frozen=True, tag=_tag(46)):
+class Stop(Message, frozen=True, tag=tag_of(46)):
     """Finish what runs, tear the stage down, exit 0."""
-
-
-# -- supervisors, and what asks them to reload --------------------------------------------------
-
-
-class Reload(Message, frozen=True, tag=_tag(50)):
-    """Start a new version of the pipeline beside this one, and let it take over. Answered by `ReloadStep`s."""
-
-    client: int
-    """Who asks: its inbox is where clients have theirs."""
-    config: str
-    """Path of the YAML file; empty: as the version that serves was started, with `assignments` behind its own."""
-    assignments: tuple[str, ...]
-    """As `--set` takes them."""
-    limit_s: float
-    """After so many seconds without success the new version is given up."""
-
-
-class ReloadStep(Message, frozen=True, tag=_tag(51)):
-    """How far a reload is. From the supervisor of the new version to that which has started it, and from there to the
-    process that has asked."""
-
-    version: int
-    """Which start of a new version; the first is 1. 0: none was started."""
-    step: str
-    """A `Milestone`."""
-    text: str
-    """For people. "failed": why."""
-    folder: str = ""
-    """The path of the new version's run folder, once that is there."""
-
-
-class HandOver(Message, frozen=True, tag=_tag(52)):
-    """The receiver's run has been replaced: it must send its clients to `successor` (`Answers`), drain, and end."""
-
-    successor: str
-
-
-class Interrupted(Message, frozen=True, tag=_tag(53)):
-    """A signal that asks to stop has come to the root. It is not passed on as a signal: the supervisor may have got the
-    same one itself, as systemd sends it to all processes, and would take the other one for a second request."""
-
-    again: bool
-    """It is the second one: the receiver must stop at once."""
 
 
 #: Every message by its kind.

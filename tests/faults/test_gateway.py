@@ -101,16 +101,15 @@ def test_no_caller_sees_an_error_when_the_scheduler_is_killed_under_load(
 def test_a_gateway_that_is_killed_leaves_the_pipeline_as_it_was(folder: Folder) -> None:
     config = folder.config({"with.seconds": 0.05}, ingress={"slots": 4})
     with running(config) as pipeline:
-        for _ in range(2):
-            with serving("faulty") as gateway:
-                http = Http(gateway)
-                threads = [threading.Thread(target=_ignoring_errors, args=(http,)) for _ in range(8)]
-                for thread in threads:
-                    thread.start()
-                until(lambda: pipeline.status()["inside"])
-                gateway.process.kill()
-                for thread in threads:
-                    thread.join()
+        with serving("faulty") as gateway:
+            http = Http(gateway)
+            threads = [threading.Thread(target=_ignoring_errors, args=(http,)) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            until(lambda: pipeline.status()["inside"])
+            gateway.process.kill()
+            for thread in threads:
+                thread.join()
         until(lambda: not pipeline.status()["inside"])
         # Its slots are back: there are four, and it may have had all of them.
         with serving("faulty") as gateway:
@@ -122,27 +121,31 @@ def _ignoring_errors(http: Http) -> None:
         http.infer(request_of(b"y"))
 
 
-@pytest.mark.parametrize("front", ["http", "grpc"])
-def test_the_work_of_a_caller_that_hangs_up_is_dropped_and_nothing_else(folder: Folder, front: str) -> None:
+def test_the_work_of_a_caller_that_hangs_up_is_dropped_and_nothing_else(folder: Folder) -> None:
     journal = folder.path / "journal"
     config = folder.config(
         {"with.seconds": 1.0, "with.journal": str(journal), "replicas": 1, "credits": 1, "batch": {"max_size": 1}}
     )
     with running(config) as pipeline, serving("faulty") as gateway, closing(Rpc(gateway)) as rpc:
-        answers: list[bytes] = []
-        first = threading.Thread(
-            target=lambda: answers.append(bytes(Http(gateway).infer(request_of(b"first")).outputs[0].data or b""))
-        )
-        first.start()
-        until(lambda: pipeline.status()["inside"] == 1)
-        leave = _http_caller(gateway, b"second") if front == "http" else _grpc_caller(rpc, b"second")
-        until(lambda: pipeline.status()["inside"] == 2)
-        leave()
-        until(lambda: pipeline.status()["answers"].get("Cancelled"))
-        first.join()
-        assert answers == [b"first"]
+        for front in ("http", "grpc"):
+            until(lambda: not pipeline.status()["inside"])
+            cancelled = pipeline.status()["answers"].get("Cancelled", 0)
+            answers: list[bytes] = []
+            first = threading.Thread(target=_ask_for_first, args=(gateway, answers))
+            first.start()
+            until(lambda: pipeline.status()["inside"] == 1)
+            leave = _http_caller(gateway, b"second") if front == "http" else _grpc_caller(rpc, b"second")
+            until(lambda: pipeline.status()["inside"] == 2)
+            leave()
+            until(lambda: pipeline.status()["answers"].get("Cancelled", 0) > cancelled)  # noqa: B023
+            first.join()
+            assert answers == [b"first"], front
         assert Http(gateway).infer(request_of(b"third")).outputs
     assert b"second" not in journal.read_bytes()
+
+
+def _ask_for_first(gateway: Gateway, answers: list[bytes]) -> None:
+    answers.append(bytes(Http(gateway).infer(request_of(b"first")).outputs[0].data or b""))
 
 
 def _http_caller(gateway: Gateway, data: bytes) -> Callable[[], None]:
@@ -306,7 +309,7 @@ def test_a_gateway_that_is_killed_under_load_is_back_on_its_port_and_only_its_co
         key.unlink()
         key.write_bytes(b"another")
         with Patient(gateway) as callers:
-            for _ in range(3):
+            for _ in range(2):
                 before = callers.answered
                 until(lambda: callers.answered > before + 10)  # noqa: B023
                 kill_gateway(gateway)
@@ -328,7 +331,7 @@ def test_a_gateway_that_is_killed_under_load_is_back_on_its_port_and_only_its_co
         }  # fmt: skip
         # Nothing of the dead ones is left in the pipeline: all slots come back.
         until(lambda: not pipeline.status()["inside"])
-        assert errors.read_text().count("it is started again") == errors.read_text().count("serves again") == 3
+        assert errors.read_text().count("it is started again") == errors.read_text().count("serves again") == 2
 
 
 def config_of_doors(folder: Folder) -> Path:

@@ -72,7 +72,9 @@ class Versions:
         """The next version of both files."""
         seconds = fields.pop("seconds", 0.0)
         replicas = fields.pop("replicas", 2)
-        stages = self.folder / "stamps.py"
+        # A file of its own stays there when the next version is written.
+        file = fields.pop("file", "stamps")
+        stages = self.folder / f"{file}.py"
         stages.write_text(STAGE.format(version=number, setup=setup, process=process))
         # Python takes what it compiled before for a file of the same size and the same second.
         os.utime(stages, (time.time(), time.time() + 10 * number))
@@ -80,8 +82,8 @@ class Versions:
             "name": "stamps",
             "inputs": [{"name": "number", "dtype": "int64", "shape": [1]}],
             "stages": [{
-                "name": "stamp", "use": "./stamps.py:Stamp", "with": {"seconds": seconds}, "replicas": replicas,
-                "batch": {"max_size": 8},
+                "name": "stamp", "use": f"./{file}.py:Stamp", "with": {"seconds": seconds}, "replicas": replicas,
+                "batch": {"max_size": fields.pop("max_size", 8)},
             }],
             **LINK,
             **fields,

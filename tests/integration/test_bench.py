@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -9,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from pipeline.load.inputs import make_stock
 from pipeline.testing import running
 from tests.integration.conftest import Folder
 
@@ -40,6 +43,34 @@ def test_loadgen_finds_a_run_of_each_scenario_valid(cli: Cli, tmp_path: Path, sc
     if scenario == "singlestream":
         assert code == 0, out
     assert (tmp_path / "logs/mlperf_log_detail.txt").read_text().startswith(":::MLLOG")
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+def test_loadgen_gets_the_answer_of_each_sample_whether_it_went_alone_or_with_others(
+    cli: Cli, tmp_path: Path, rows: int
+) -> None:
+    with running(ROOT / "configs/mnist.yaml", [f"ingress.rows={rows}"]) as pipeline:
+        _, out, _ = cli(
+            "bench", "--mlperf", "offline", pipeline.run_dir, "--target-qps", 400, "--min-duration", 1,
+            "--query-count", 400, "--output", tmp_path, "--log-answers", 100,
+        )  # fmt: skip
+        told = "of one row each" if rows == 1 else "of up to 8 rows"
+        assert re.search(rf"^requests: \d+ {told}", out, re.MULTILINE)
+        logged = json.loads((tmp_path / "mlperf_log_accuracy.json").read_text())
+        assert len({each["qsl_idx"] for each in logged}) > 1
+        with pipeline.client() as client:
+            stock = make_stock(client.specs, {}, {})
+            expected = [client.submit(**stock.of(number)).get(30) for number in range(len(stock.requests))]
+    for each in logged:
+        (scores,) = expected[each["qsl_idx"]].values()
+        found = np.frombuffer(bytes.fromhex(each["data"]), np.float32)
+        # In batches of other sizes the model's last bits may differ.
+        np.testing.assert_allclose(found, scores.ravel(), rtol=1e-4, atol=1e-4)
+
+
+def test_answers_are_logged_only_where_the_log_is_kept(cli: Cli) -> None:
+    code, out, err = cli("bench", "--mlperf", "offline", "no-pipeline-of-this-name", "--log-answers", 5)
+    assert (code, out, "--output DIR keeps it" in err) == (2, "", True)
 
 
 def test_samples_that_fail_make_its_verdict_count_for_nothing(folder: Folder, cli: Cli) -> None:

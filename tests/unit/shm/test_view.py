@@ -86,7 +86,7 @@ def test_a_shape_that_no_elements_of_bytes_have_is_refused(
 
 
 @given(data=st.data())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @pytest.mark.parametrize("dtype", sorted({*_ITEMSIZES, "bfloat16"} - {"json", "bytes"}))
 def test_numbers_of_every_dtype_come_back_bit_by_bit(dtype: str, data: st.DataObject) -> None:
     shape = data.draw(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=2))

@@ -51,3 +51,17 @@ def test_the_old_version_is_said_to_serve_on_only_if_it_does(
 def test_a_limit_that_is_no_time_is_refused_before_anything_is_asked_for(limit_s: float) -> None:
     with pytest.raises(ValueError, match="expected a number of seconds above 0"):
         reloading.reload("nothing", limit_s=limit_s)
+
+
+def test_of_a_stage_each_worker_is_shown_as_it_is_told(
+    cli_here: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def replace(run: str, config: Path | None, assignments: list[str], **more: Any) -> Path:
+        assert (run, more["stage"], more["limit_s"]) == ("demo", "a", 9.0)
+        for step, text in (("begun", "a: 1 worker"), ("ready", "a/0 is ready"), ("drained", "every worker is new")):
+            more["on_step"](step, text)
+        return tmp_path
+
+    monkeypatch.setattr(command, "reload_run", replace)
+    code, out, _ = cli_here("reload", "demo", "--stage", "a", "--timeout", "9")
+    assert (code, out) == (0, "a: 1 worker\na/0 is ready\ndone: every worker is new\n")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.errors import StartError
-from pipeline.graph.budget import make_budget
+from pipeline.graph.budget import make_budget, short_of_one_more
 from pipeline.graph.plan import BatchPlan, Plan, PoolPlan, StagePlan, WorkerPlan
 from pipeline.topology.memory import MemoryLimits
 from shm.layout import SegmentLayout
@@ -170,3 +170,18 @@ def test_the_rings_between_processes_count_beside_the_slots_and_not_in_dev_shm()
     needed = TOTAL + 6 * 18 * MIB + more
     make_budget(plan, replace(PLENTY, cgroup_headroom=needed)).refuse()
     assert "1.2 MiB for rings" in refusal(plan, replace(PLENTY, cgroup_headroom=needed - 1))
+
+
+# -- one more worker ----------------------------------------------------------------------------------
+
+
+def test_one_more_worker_needs_a_process_and_its_weights_and_no_shared_memory() -> None:
+    assert short_of_one_more(0, MemoryLimits()) == ""
+    enough = MemoryLimits(shm_free=0, available=118 * MIB, cgroup_headroom=118 * MIB, threads=4)
+    assert short_of_one_more(100 * MIB, enough) == ""
+    assert short_of_one_more(100 * MIB, replace(enough, available=118 * MIB - 1)) == (
+        "available memory: at least 118.0 MiB are needed (18.0 MiB for a process, 100.0 MiB for weights), 118.0 MiB allowed; "
+        "free memory on this host"
+    )
+    assert "raise the container's memory limit" in short_of_one_more(100 * MIB, replace(enough, cgroup_headroom=0))
+    assert "processes and threads left: 4 are needed, 3 allowed" in short_of_one_more(0, replace(enough, threads=3))

@@ -60,7 +60,7 @@ def test_packed_elements_that_are_cut_off_are_refused(datatype: str, fields: byt
         contents.packed(DATATYPES[datatype], (1,), "it")
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(st.binary(max_size=40), st.sampled_from([kind for kind in DATATYPES.values() if kind.contents]), st.integers(0, 3))
 def test_any_bytes_are_refused_or_elements(frame: bytes, kind: Any, count: int) -> None:
     try:

@@ -68,7 +68,7 @@ def test_lengths_that_do_not_add_up_are_refused(data: bytes, count: int, part: s
         element_views(memoryview(data), count, "it")
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(st.binary(max_size=40), st.integers(0, 12))
 def test_any_bytes_are_refused_or_are_the_elements(data: bytes, count: int) -> None:
     try:

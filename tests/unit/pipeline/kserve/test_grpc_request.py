@@ -85,7 +85,7 @@ def test_what_protobufs_own_classes_write_is_read(request: InferRequest) -> None
     assert grpc_request.decode(written) == over_grpc(request)
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_broken_frame_is_refused_or_read_as_protobuf_reads_it(data: st.DataObject) -> None:
     frame = data.draw(st.sampled_from([*map(frame_of, REQUESTS_TO_BREAK), TYPED]).flatmap(mutations))

@@ -67,7 +67,7 @@ def test_a_request_in_json_alone_is_the_same(tensors: list[tuple[InferTensor, An
             assert dataclasses.replace(back, copied=0) == tensor
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_broken_body_is_refused_or_read(data: st.DataObject) -> None:
     request = data.draw(st.sampled_from(REQUESTS_TO_BREAK))
@@ -84,7 +84,7 @@ def test_a_broken_body_is_refused_or_read(data: st.DataObject) -> None:
     assert 400 <= status_of(refusal).http < 500
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4), lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["name", "datatype", "shape", "data", "parameters"]), inner, max_size=4), max_leaves=12), st.sampled_from(["INT8", "UINT64", "FP32", "BOOL", "BYTES", "FP16"]), st.lists(st.integers(0, 3), max_size=3))
 def test_any_json_in_place_of_data_is_refused_or_has_the_elements_of_its_shape(value: Any, datatype: str, shape: list[int]) -> None:
     try:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError, Unavailable
-from pipeline.load.target import Target, _model_of, opened
+from pipeline.load.target import Target, _model_of, opened, rows_over_the_wire
+from pipeline.wire.interface import Axis, Interface, Tensor
 
 
 def test_a_url_may_name_a_model_and_a_token_and_a_name_may_not(tmp_path: Path) -> None:
@@ -44,3 +45,18 @@ def test_the_only_model_need_not_be_named_and_a_server_that_lists_none_is_believ
 def test_a_pipeline_that_does_not_run_is_told() -> None:
     with pytest.raises(Unavailable, match="no pipeline"), opened(Target("none-of-this-name"), "test", 1):
         pass
+
+
+@pytest.mark.parametrize(
+    ("tensor", "batch", "rows"),
+    [
+        (Tensor("x", "float32", (Axis("", 4),)), 8, 8),
+        (Tensor("x", "float32", (Axis("", 4),)), 0, 1),
+        (Tensor("x", "float32", (Axis("width", 4),)), 8, 1),
+        (Tensor("x", "bytes", (Axis("", 1), Axis("bytes", 64))), 8, 1),
+    ],
+)
+def test_rows_go_together_to_a_server_with_a_batch_axis_if_they_are_of_one_size(
+    tensor: Tensor, batch: int, rows: int
+) -> None:
+    assert rows_over_the_wire(Interface("x", "1", (tensor,), (), (), max_batch_size=batch)) == rows

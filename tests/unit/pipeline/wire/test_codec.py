@@ -248,28 +248,22 @@ def is_record(hint: Any) -> bool:
     return hasattr(hint, "_fields") or hasattr(hint, "__struct_fields__")
 
 
-_EVERY_FIELD = [
-    pytest.param(cls, path, hint, id=f"{cls.__name__}-{'.'.join(map(str, path))}")
-    for cls in MESSAGES.values()
-    for path, hint in _paths(cls)
-]
-
 _WRONG: tuple[Any, ...] = (None, True, 0, 1.0, "text", b"bytes", [], {}, msgpack.ExtType(1, b"x"), msgpack.Timestamp(1))
 
 
-@pytest.mark.parametrize(("cls", "path", "hint"), _EVERY_FIELD)
-def test_a_field_of_another_type_is_refused(cls: type[Any], path: tuple[int, ...], hint: Any) -> None:
-    allowed = _python_types(hint)
-    for wrong in _WRONG:
-        if type(wrong) in allowed:
-            continue
+@pytest.mark.parametrize("cls", MESSAGES.values(), ids=lambda cls: cls.__name__)
+def test_a_field_of_another_type_is_refused(cls: type[Any]) -> None:
+    cases = [
+        (path, wrong) for path, hint in _paths(cls) for wrong in _WRONG if type(wrong) not in _python_types(hint)
+    ]
+    for path, wrong in cases:
         body = body_of(least(cls))
         place = body
         *middle, last = len(head(cls)) + path[0], *path[1:]
         for index in middle:
             place = place[index]
         place[last] = wrong
-        assert refusal(body)
+        assert refusal(body), (path, wrong)
 
 
 def _python_types(hint: Any) -> set[type]:
