@@ -1,12 +1,16 @@
 """What cameras cost: configs/edge.yaml over RTSP, 1080p of H.264 at 25 frames each second, of which 5 are wanted.
 
-    python -m bench.edge [--cameras 4] [--seconds 120]
+    python -m bench.edge [--cameras 4] [--seconds 120] [--decode all|unfiltered|keys]
 
 Two films: one in which nothing moves but the noise of a sensor, and one through which a photograph of a person slides
-every 20 s. Of each it prints the CPU time that the run's processes took, those of the server of RTSP apart; how their
-memory has grown; and for the second film, how long after a thing was first found its event was told. The detector waits
-for three frames before a thing counts, which takes 400 ms of 5 frames each second. What camera, network and decoding
-take before the frame is there is not in it.
+every 20 s. Of each it prints
+
+    cores       the CPU time that the run's processes took, those of the server of RTSP apart
+    memory      at the beginning and at the end, and how fast it grew after the first third, in which caches fill. That
+                says something of runs of half an hour and more
+    events      of the second film: from when its frame was decoded to when the line of the event can be read; and from
+                when its thing was first found. A thing counts only after three frames, which takes 400 ms of 5 frames
+                each second. What camera, network and decoding take before the frame is there is in neither
 
 CPU time is what counts: on a machine that does other work, a core second is one all the same, and waiting takes longer.
 """
@@ -20,7 +24,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from statistics import quantiles
+from statistics import linear_regression, quantiles
 
 import psutil
 
@@ -29,14 +33,18 @@ from pipeline.testing import RunningPipeline, running
 from pipeline.video.event_log import event_log_of
 from pipeline.watching.tail import Tail
 
-__all__ = ["main"]
+__all__ = ["main", "memory_growth"]
 
 _ROOT = Path(__file__).parents[1]
 _BUILD = _ROOT / "build" / "bench-edge"
 _SIZE = (1920, 1080)
 _FILM_S = 20
 _TIMES = 30
+_BIT_RATE = 4_000_000
+"""As cameras have it that send 1080p of H.264."""
 _PERSON = Actor(_ROOT / "photos" / "astronaut.jpg", 2, 3, 6, 0.7, 0.95)
+_MEMORY_S = 5.0
+"""From one look at the memory to the next."""
 _SETTLED_S = 15.0
 """After which nothing is looked at any more, since nothing moves."""
 
@@ -47,23 +55,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cameras", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--films", nargs="+", choices=["quiet", "busy"], default=["quiet", "busy"])
+    parser.add_argument("--decode", choices=["all", "unfiltered", "keys"], default="all")
     asked = parser.parse_args(arguments)
     for name in asked.films:
         actors = [_PERSON] if name == "busy" else []
-        short = make_film(_BUILD / "short" / f"{name}.mp4", _SIZE, _FILM_S, actors)
-        (_BUILD / "films").mkdir(exist_ok=True)
-        repeat_film(_BUILD / "films" / f"{name}.mp4", short, _TIMES)
-    with closing(RtspServer(_BUILD / "films")) as server:
+        short = make_film(_BUILD / "once" / f"{name}.mp4", _SIZE, _FILM_S, actors, _BIT_RATE)
+        (_BUILD / "served").mkdir(exist_ok=True)
+        repeat_film(_BUILD / "served" / f"{name}.mp4", short, _TIMES)
+    with closing(RtspServer(_BUILD / "served")) as server:
         for name in asked.films:
             print(f"{name}: {asked.cameras} cameras, {asked.seconds:g} s", flush=True)
-            _measure(server, name, asked.cameras, asked.seconds)
+            _measure(server, name, asked)
 
 
-def _measure(server: RtspServer, film: str, cameras: int, seconds: float) -> None:
-    names = [f"camera-{'abcdefghijklmnop'[number]}" for number in range(cameras)]
-    sources = [
-        {"name": name, "url": server.url(f"{film}.mp4"), "fps": 5, "size": [640, 360]} for name in names
-    ]
+def memory_growth(samples: Sequence[tuple[float, float]]) -> float:
+    """How fast memory grew after the first third of the time, by the line that fits best.
+
+    Args:
+        samples: (seconds, bytes), at least two of different times.
+
+    Returns:
+        Bytes each second.
+    """
+    first, last = samples[0][0], samples[-1][0]
+    late = [(at, nbytes) for at, nbytes in samples if at >= first + (last - first) / 3]
+    return linear_regression(*zip(*(late if len(late) > 1 else samples))).slope
+
+
+def _measure(server: RtspServer, film: str, asked: argparse.Namespace) -> None:
+    names = [f"camera-{'abcdefghijklmnop'[number]}" for number in range(asked.cameras)]
+    common = {"url": server.url(f"{film}.mp4"), "fps": 5, "size": [640, 360], "decode": asked.decode}
+    sources = [{"name": name, **common} for name in names]
     record = {"dir": str(_BUILD / "recordings")}
     options = [f"sources={json.dumps(sources)}", f"record={json.dumps(record)}"]
     with running(_ROOT / "configs" / "edge.yaml", options) as pipeline:
@@ -74,22 +96,29 @@ def _measure(server: RtspServer, film: str, cameras: int, seconds: float) -> Non
         for tail in tails:
             list(tail.read())
         before, sent = _cpu_of(pipeline), _cpu_s(psutil.Process(server.pid))
-        memory, began, all_before = _memory_of(pipeline), time.monotonic(), psutil.cpu_times()
-        frames = {camera["name"]: camera["answered"] for camera in pipeline.status()["cameras"]}
-        late: list[float] = []
-        while (took := time.monotonic() - began) < seconds:
+        began, all_before = time.monotonic(), psutil.cpu_times()
+        memory = [(0.0, _memory_of(pipeline))]
+        was = {camera["name"]: camera for camera in pipeline.status()["cameras"]}
+        late: dict[str, list[float]] = {"its frame was decoded": [], "its thing was first found": []}
+        while (took := time.monotonic() - began) < asked.seconds:
             for tail in tails:
                 for line in tail.read():
                     event = json.loads(line)
+                    late["its frame was decoded"].append(time.time() - event["time"])
                     if event["state"] == "begin" and event["rule"] == "object":
-                        late.append(time.time() - event["start"])
+                        late["its thing was first found"].append(time.time() - event["start"])
+            if took - memory[-1][0] >= _MEMORY_S:
+                memory.append((took, _memory_of(pipeline)))
             time.sleep(0.01)
         after, all_after = _cpu_of(pipeline), psutil.cpu_times()
         used = {title: (cpu - before.get(title, 0.0)) / took for title, cpu in after.items()}
         total = sum(used.values())
         busy = sum(getattr(all_after, key) - getattr(all_before, key) for key in ("user", "system", "nice"))
         served = (_cpu_s(psutil.Process(server.pid)) - sent) / took
-        answered = sum(camera["answered"] - frames[camera["name"]] for camera in pipeline.status()["cameras"])
+        given, answered = (
+            sum(camera[count] - was[camera["name"]][count] for camera in pipeline.status()["cameras"]) / took
+            for count in ("frames", "answered")
+        )
         drops = sum((Counter(camera["dropped"]) for camera in pipeline.status()["cameras"]), Counter[str]())
         for tail in tails:
             tail.close()
@@ -97,13 +126,18 @@ def _measure(server: RtspServer, film: str, cameras: int, seconds: float) -> Non
         print(f"  cores of the run: {total:.3f}; of the server: {served:.3f}; of all else on this machine: {rest:.2f}")
         titles = sorted(used, key=used.__getitem__, reverse=True)
         print("  " + ", ".join(f"{title} {used[title]:.3f}" for title in titles))
-        memory_now = _memory_of(pipeline)
-        print(f"  memory: {memory / 2**20:.1f} MiB, after {took:.0f} s {memory_now / 2**20:.1f} MiB")
-        print(f"  answered each second: {answered / took:.1f}; dropped: {dict(drops)}")
-        if len(late) > 1:
-            p50, *_, p95 = quantiles(late, n=100, method="inclusive")[49:95]
-            times = f"p50 {1000 * p50:.0f} ms, p95 {1000 * p95:.0f} ms"
-            print(f"  told after it was first found: {times}, {len(late)} events")
+        memory.append((took, _memory_of(pipeline)))
+        growth = memory_growth(memory) * 3600 / 2**20
+        print(
+            f"  memory: {memory[0][1] / 2**20:.1f} MiB, after {took:.0f} s {memory[-1][1] / 2**20:.1f} MiB; "
+            f"after the first third {growth:+.1f} MiB/hour"
+        )
+        print(f"  frames each second: {given:.1f} decoded, {answered:.1f} answered; dropped in all: {dict(drops)}")
+        for since, seconds in late.items():
+            if len(seconds) > 1:
+                p50, *_, p95 = quantiles(seconds, n=100, method="inclusive")[49:95]
+                times = f"p50 {1000 * p50:.0f} ms, p95 {1000 * p95:.0f} ms"
+                print(f"  an event was told after {since}: {times}, of {len(seconds)}")
 
 
 def _processes_of(pipeline: RunningPipeline) -> list[psutil.Process]:

@@ -56,11 +56,14 @@ class Actor(NamedTuple):
         return None
 
 
-def make_film(path: Path, size: tuple[int, int], seconds: float, actors: Sequence[Actor]) -> Path:
+def make_film(
+    path: Path, size: tuple[int, int], seconds: float, actors: Sequence[Actor], bit_rate: int | None = None
+) -> Path:
     """Write a film; one that is there stays.
 
     Args:
         size: (width, height).
+        bit_rate: bits each second; None: as few as the picture needs, which is far less than cameras send.
     """
     if path.exists():
         return path
@@ -73,10 +76,15 @@ def make_film(path: Path, size: tuple[int, int], seconds: float, actors: Sequenc
     grounds = [ground + random.integers(0, _NOISE, (height, width, 1), np.uint8) for _ in range(_NOISES)]
     pictures = [_picture(actor, height) for actor in actors]
     part = path.with_name(f".{path.name}")
-    options = {"preset": "veryfast", "g": str(_KEY_S * FPS), "bf": "0", "tune": "zerolatency"}
+    # Without sc_threshold a codec takes the noise for cuts, and each picture becomes a key frame.
+    options = {
+        "preset": "veryfast", "g": str(_KEY_S * FPS), "bf": "0", "tune": "zerolatency", "sc_threshold": "0",
+    }  # fmt: skip
     with av.open(str(part), "w", format="mp4") as container:
         stream: Any = container.add_stream("libx264", rate=FPS, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        if bit_rate is not None:
+            stream.bit_rate = bit_rate
         for number in range(round(seconds * FPS)):
             frame = grounds[number % _NOISES].copy()
             for actor, picture in zip(actors, pictures):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,11 +15,13 @@ from pipeline.cli.pages import pages_of_plan, pages_table
 from pipeline.cli.tables import make_console, make_table
 from pipeline.config.camera_urls import Kind, kind_of
 from pipeline.config.quantities import format_bytes
+from pipeline.errors import StartError
 from pipeline.graph.budget import Budget
 from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.copying import possible_copies
 from pipeline.graph.plan import Plan
 from pipeline.prepare.preparation import Preparation, prepare
+from pipeline.prepare.trying import frames_wanted, most_frames, try_stages
 from pipeline.topology.cpulist import format_cpu_list
 from pipeline.topology.machine import Machine
 
@@ -36,14 +39,23 @@ def check(
         bool,
         typer.Option("--pages", help="Make the shared memory for a moment too, and show on which NUMA nodes it is."),
     ] = False,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure/--no-measure",
+            help="If there are cameras: have the stages look at drawn frames for some seconds, and say what they take.",
+        ),
+    ] = True,
     assignments: SetOption = [],  # noqa: B006 (typer's own form of a default)
 ) -> None:
-    """Check a config against its stages and this machine. Nothing is started."""
+    """Check a config against its stages and this machine. No run is started; with cameras, its stages are tried."""
     prepared = prepare(config, assignments)
     console = make_console()
     _show(prepared, console)
     prepared.budget.refuse()
     plan = prepared.plan
+    if plan.cameras and measure:
+        _show_tried(prepared, config, assignments, console)
     if pages:
         console.print(pages_table(pages_of_plan(plan), console))
         if not console.is_terminal:
@@ -55,8 +67,8 @@ def check(
     )
 
 
-_DECODING = 8.4e-3 / (1920 * 1080)
-"""Seconds of a core for each pixel of H.264 that is decoded, as bench/NOTES.md has measured it on one machine."""
+_DECODING = 7.2e-3 / (1920 * 1080)
+"""Seconds of a core that a source takes for each pixel of H.264, as bench/NOTES.md has measured it on one machine."""
 _SIZES = ((640, 360, 15), (1280, 720, 25), (1920, 1080, 25), (3840, 2160, 25))
 
 
@@ -105,6 +117,34 @@ def _cameras(plan: Plan, machine: Machine, console: Console) -> Table:
         verdict = "" if cores * count <= cpus else f"more than the {cpus} CPUs of this machine"
         table.add_row(f"{width}x{height}, {fps} frames/s", f"{cores:.2f}", f"{cores * count:.2f}", verdict)
     return table
+
+
+def _show_tried(prepared: Preparation, config: Path, assignments: list[str], console: Console) -> None:
+    plan, cpus = prepared.plan, prepared.machine.cpus
+    try:
+        tried = try_stages(plan, config, assignments)
+    except StartError as error:
+        console.print(Text(f"what the stages take was not measured: {error}"))
+        return
+    wanted, count = frames_wanted(plan.cameras), len(plan.cameras)
+    cameras = f"{count} camera{'s' * (count > 1)}, {wanted:g} frames/s"
+    title = f"stages, tried here with drawn frames of {tried.size.width}x{tried.size.height}: {cameras} wanted"
+    columns = ("CPU a frame", "cores for all", "frames/s at most")
+    table = make_table(title, "", *columns, "because of", right=columns, console=console)
+    looks = {"something moves in all of them": tried.moving}
+    if tried.is_gated:
+        looks["nothing moves"] = tried.still
+    for name, look in looks.items():
+        most, slowest = most_frames(plan, look)
+        cost = f"{1000 * look.cpu_s:.1f} ms"
+        table.add_row(name, cost, f"{wanted * look.cpu_s:.2f}", f"{most:.0f}" if slowest else "", slowest)
+    console.print(table)
+    if wanted * tried.moving.cpu_s > cpus.effective:
+        console.print(Text(f"while something moves in all of them, that is more than {cpus.effective} CPUs have"))
+    if (most := most_frames(plan, tried.moving)[0]) < wanted:
+        console.print(Text(f"while something moves in all of them, {wanted - most:.0f} frames/s of these are dropped"))
+    if not console.is_terminal:
+        console.print()
 
 
 def _copies(plan: Plan, console: Console) -> Table | Text:

@@ -39,8 +39,8 @@ def register(app: typer.Typer) -> None:
 def pause(run: RunArgument, cameras: CamerasArgument = []) -> None:  # noqa: B006 (typer's own form of a default)
     """Switch cameras off: their sources disconnect, and read nothing until `pipeline resume`.
 
-    It outlives the death of any process of the run, and ends with the run; a reload ends it too. Exit code 1: the run
-    is not there, or a camera is not paused yet.
+    It outlives the death of any process of the run, and a reload; it ends with the run. Exit code 1: the run is not
+    there, or a camera is not paused yet.
     """
     switch(run, cameras, on=True)
 

@@ -84,6 +84,13 @@ class SourceConfig(Node):
         default="software",
         description=f"software, or {_DEVICES}: frames are decoded there, and by software if that cannot be.",
     )
+    decode: Literal["all", "unfiltered", "keys"] = Field(
+        default="all",
+        description="all: each frame is decoded as its codec says. unfiltered: without the loop filter of H.264 and "
+        "H.265, which takes about a fifth of the CPU time; frames then differ from what was sent, more with each frame "
+        "up to the next key frame. keys: key frames only, which most cameras send every 1 to 5 s; it costs next to "
+        "nothing. Recordings have all packets, whatever is decoded.",
+    )
     timeout_s: float = Field(
         default=10.0,
         gt=0,

@@ -77,6 +77,7 @@ def _camera(source: SourceConfig, kind: Kind | None) -> CameraPlan:
         loop=source.loop,
         transport=source.transport,
         decoder=source.decoder,
+        decode=source.decode,
         timeout_s=source.timeout_s,
     )
 

@@ -285,6 +285,7 @@ class CameraPlan:
     loop: bool = False
     transport: str = "tcp"
     decoder: str = "software"
+    decode: Literal["all", "unfiltered", "keys"] = "all"
     timeout_s: float = 10.0
     record: RecordPlan | None = None
     """None: nothing of it is recorded."""

@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -36,7 +36,7 @@ from stages.errors import BadInput, StageBroken
 from stages.loading import load_stage
 from stages.stage import Stage, StageContext
 
-__all__ = ["run_in_process"]
+__all__ = ["local_pipeline", "run_in_process"]
 
 EXIT_INTERRUPTED = 130
 
@@ -64,25 +64,8 @@ def run_in_process(loaded: LoadedConfig, extra: dict[str, Any]) -> int:
     """
     # Here Ctrl-C shows where a stage is; its meaning in a run of several processes does not apply.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    _import_as_workers_do(loaded)
-    pipelines: list[LocalPipeline] = []
-    packages = [stage.use.partition(":")[0].partition(".")[0] for stage in loaded.config.stages]
-    install(lambda: pipelines[0].under_way if pipelines else ("", []), packages, _show)
-    stages = _load(loaded)
-    described = {name: StageDescription.from_dict(description_of(stage)) for name, stage in stages.items()}
-    plan = _unhurried(make_plan(loaded, described, read_machine()))
-    if any(worker.device != "cpu" for stage in plan.stages for worker in stage.workers):
-        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     errors = _Errors()
-    with ExitStack() as stack:
-        try:
-            pipeline = LocalPipeline(plan, [stages[stage.name] for stage in plan.stages], errors)
-        except SegmentError as error:
-            raise StartError(str(error)) from error
-        pipelines.append(pipeline)
-        stack.callback(pipeline.close)
-        for mine in plan.stages:
-            _set_up(stack, mine, stages[mine.name], pipeline)
+    with local_pipeline(loaded, errors) as pipeline:
         try:
             # It has all that a feeder asks of a client.
             return feed(cast("Client", LocalClient(pipeline)), extra, loaded.path.name, plain=True)
@@ -105,6 +88,37 @@ def run_in_process(loaded: LoadedConfig, extra: dict[str, Any]) -> int:
             print(f"error: {broken!r}; the files from here on are not run:", file=sys.stderr)
             traceback.print_exception(type(broken), broken, _users(broken))
             return 1
+
+
+@contextmanager
+def local_pipeline(loaded: LoadedConfig, raised: Callable[[str, Exception], None]) -> Iterator[LocalPipeline]:
+    """The pipeline of a config in this process, its stages set up; they are torn down at the end.
+
+    Args:
+        raised: told of each exception that a stage's failure is about to become: (stage, exception).
+
+    Raises:
+        ConfigError, StartError: as `run_in_process`.
+    """
+    _import_as_workers_do(loaded)
+    pipelines: list[LocalPipeline] = []
+    packages = [stage.use.partition(":")[0].partition(".")[0] for stage in loaded.config.stages]
+    install(lambda: pipelines[0].under_way if pipelines else ("", []), packages, _show)
+    stages = _load(loaded)
+    described = {name: StageDescription.from_dict(description_of(stage)) for name, stage in stages.items()}
+    plan = _unhurried(make_plan(loaded, described, read_machine()))
+    if any(worker.device != "cpu" for stage in plan.stages for worker in stage.workers):
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    with ExitStack() as stack:
+        try:
+            pipeline = LocalPipeline(plan, [stages[stage.name] for stage in plan.stages], raised)
+        except SegmentError as error:
+            raise StartError(str(error)) from error
+        pipelines.append(pipeline)
+        stack.callback(pipeline.close)
+        for mine in plan.stages:
+            _set_up(stack, mine, stages[mine.name], pipeline)
+        yield pipeline
 
 
 def _show(entry: Entry) -> None:

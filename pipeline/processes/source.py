@@ -26,7 +26,7 @@ from pipeline.client.client import Client
 from pipeline.client.draft import Draft
 from pipeline.client.future import Future
 from pipeline.config.camera_urls import target_of
-from pipeline.errors import ClientMisuse, NotInTime, PipelineError, RequestError, StreamBroken, Unavailable
+from pipeline.errors import NotInTime, PipelineError, RequestError, StreamBroken, Unavailable
 from pipeline.graph.plan import CameraPlan, Plan
 from pipeline.graph.recording import tells_events
 from pipeline.logs.telling import tell
@@ -76,6 +76,7 @@ class Source:
         self._flight: Flight[Future] = Flight(plan.in_flight, plan.drop == "never")
         self._reported: tuple[float, str] = (0.0, "")
         self._complained_at = -_COMPLAINT_S
+        self._said_parts = False
 
     def run(self) -> None:
         """Until the camera has come to its end, and all is answered.
@@ -192,12 +193,15 @@ class Source:
         if not self._observers:
             # Its slots go back with the future, and nothing is read.
             return
+        if inside.request.received:
+            if not self._said_parts:
+                self._said_parts = True
+                tell("info", "answers come in parts, which are counted and not shown")
+            return
         try:
             with inside.request.get() as result:
                 for observer in self._observers:
                     observer.answered(self._plan.name, inside.frame, result)
-        except ClientMisuse:
-            self._complain("the answers come in parts, which are not shown: frames have one answer each")
         except (PipelineError, OSError, ValueError) as error:
             self._complain(f"an answer cannot be shown: {error}")
 
@@ -300,9 +304,7 @@ def main() -> None:
     pause = Pause(boot_.run_dir, camera.name)
     with ExitStack() as stack:
         observers, tap = _observers(plan, camera, boot_.run_dir, stack)
-        reading = Reading(
-            camera, len(plan.stages), target, lambda text: tell("warning", text), lambda: pause.on, tap
-        )
+        reading = Reading(camera, len(plan.stages), target, tell, lambda: pause.on, tap)
         reading.start()
         _serve(plan, camera, boot_.run_dir, reading, observers)
     tell("info", summary_of(reading))

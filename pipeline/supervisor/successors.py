@@ -43,10 +43,11 @@ from pipeline.supervisor.succession import (
     Version,
 )
 from pipeline.topology.refusals import refusal_of
+from pipeline.video.pausing import take_over_pauses
 from pipeline.wire.address import SUPERVISOR, Address
 from pipeline.wire.links import Outbox, connect
 from pipeline.wire.messages import HandOver, Interrupted, Milestone, Ping, Pong, Reload, ReloadStep
-from pipeline.wire.run_dir import RunFolder, pipeline_of, remove_dead_runs
+from pipeline.wire.run_dir import RunFolder, pipeline_of, remove_dead_runs, serving
 
 __all__ = ["Origin", "Root", "Successors"]
 
@@ -103,6 +104,8 @@ class Root:
     def started(self, folder: Path) -> None:
         """The run's folder is there, and its children start."""
         self._own = str(folder)
+        # Before its sources start: a camera that is paused is not looked at, not even for a moment.
+        take_over_pauses(serving(self.folder), folder)
         self._tell(Milestone.STARTED, f"it starts in {folder}")
 
     def ready(self, text: str) -> None:
@@ -280,6 +283,9 @@ class Successors:
             elif isinstance(instruction, HandOverTo):
                 self._hand_over(instruction.version)
             elif isinstance(instruction, LookHere):
+                with suppress(OSError):
+                    # What was paused or resumed while the new version started.
+                    take_over_pauses(serving(self._folder.path), Path(instruction.folder))
                 self._folder.replace(Path(instruction.folder).name)
             elif isinstance(instruction, LetGo):
                 self._let_go()

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from pipeline.video.jpeg import jpeg_of
 from pipeline.video.open_events import OpenEvents, best_shown
-from pipeline.video.packets import Packet
+from pipeline.video.packets import Packet, Times, filled_times
 from pipeline.video.recording import Begin, Close, Instruction, Recording, RecordOptions, Stored, expired
 
 __all__ = ["Clip", "Recorder", "file_name", "write_snapshot"]
@@ -79,16 +79,29 @@ class Clip:
         #: Packets that are not in it, since their times do not rise.
         self.left_out = 0
 
+    def begin(self, packets: Iterable[Any]) -> None:
+        """Add the packets of PyAV that the clip begins with: their first times may be missing.
+
+        Raises:
+            OSError, av.FFmpegError: they cannot be written.
+        """
+        found = list(packets)
+        times = filled_times([Times(packet.dts, packet.pts, packet.duration or 0) for packet in found])
+        for packet, (decoded, shown, _) in zip(found, times):
+            self._write(packet, decoded, shown)
+
     def write(self, packet: Any) -> None:
         """Add a packet of PyAV.
 
         Raises:
             OSError, av.FFmpegError: it cannot be written.
         """
+        self._write(packet, packet.pts if packet.dts is None else packet.dts, packet.pts)
+
+    def _write(self, packet: Any, decoded: int | None, shown: int | None) -> None:
         # The packet's own fields stay: a later clip may begin with it too.
         copy = av.Packet(bytes(packet))
         copy.is_keyframe, copy.time_base = packet.is_keyframe, packet.time_base
-        decoded = packet.pts if packet.dts is None else packet.dts
         if decoded is None or (self._first is not None and decoded - self._first <= self._last):
             self.left_out += 1
             return
@@ -96,7 +109,7 @@ class Clip:
             self._first = decoded
         self._last = decoded - self._first
         copy.dts = self._last
-        copy.pts = (decoded if packet.pts is None else packet.pts) - self._first
+        copy.pts = (decoded if shown is None else shown) - self._first
         copy.duration = packet.duration
         copy.stream = self._stream
         self._container.mux(copy)
@@ -247,8 +260,7 @@ class Recorder:
             self._make_folder()
             path = self._folder / f"{file_name(instruction.event)}.mp4"
             self._clip = (Clip(path, self._template), path)
-            for packet in instruction.packets:
-                self._clip[0].write(packet.data)
+            self._clip[0].begin(packet.data for packet in instruction.packets)
         elif self._clip is None:
             # It could not be begun, or not go on, which was said.
             return

@@ -9,10 +9,11 @@ A group is dropped as a whole: what is left of one without its key frame is of n
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-__all__ = ["Packet", "PacketRing"]
+__all__ = ["Packet", "PacketRing", "Times", "filled_times"]
 
 T = TypeVar("T")
 
@@ -80,3 +81,32 @@ class PacketRing(Generic[T]):
         """Drop everything, since another stream begins."""
         self._groups.clear()
         self.nbytes = 0
+
+
+class Times(NamedTuple):
+    """When a packet is decoded and shown, in ticks of its stream's clock; None: that was not sent."""
+
+    decoded: int | None
+    shown: int | None
+    duration: int
+
+
+def filled_times(packets: Sequence[Times]) -> list[Times]:
+    """The times of the packets with which a clip begins, in their order, with what is missing at the beginning.
+
+    Over RTSP the first packet of a stream, which is its key frame, has neither time, and some after it only that at
+    which they are shown. Without them the clip could not be decoded up to the next key frame, so their times are
+    reckoned from those behind them.
+    """
+    filled: list[Times] = []
+    next_decoded: int | None = None
+    next_shown: int | None = None
+    for decoded, shown, duration in reversed(packets):
+        step = max(1, duration)
+        if decoded is None:
+            decoded = shown if next_decoded is None else next_decoded - step
+        if shown is None:
+            shown = decoded if next_shown is None or decoded is None else max(decoded, next_shown - step)
+        filled.append(Times(decoded, shown, duration))
+        next_decoded, next_shown = decoded, shown
+    return filled[::-1]

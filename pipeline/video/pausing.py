@@ -3,17 +3,19 @@
     RUN_FOLDER/cameras/door.paused      there: the camera `door` is paused
 
 It is a file, since each process that has a switch for it may set it, and since it outlives a source that dies and the
-scheduler. It ends with the run.
+scheduler. It ends with the run; a new version of the run takes over the switches of the one before.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["FOLDER", "Pause"]
+__all__ = ["FOLDER", "Pause", "take_over_pauses"]
 
 FOLDER = "cameras"
 """Of a run's folder: what sources and those that show cameras leave for each other. For the run's user alone."""
+
+_PAUSED = ".paused"
 
 
 class Pause:
@@ -25,7 +27,7 @@ class Pause:
     """
 
     def __init__(self, run_dir: Path, camera: str) -> None:
-        self._file = run_dir / FOLDER / f"{camera}.paused"
+        self._file = run_dir / FOLDER / f"{camera}{_PAUSED}"
 
     @property
     def on(self) -> bool:
@@ -43,3 +45,24 @@ class Pause:
             self._file.touch(mode=0o600)
         else:
             self._file.unlink(missing_ok=True)
+
+
+def take_over_pauses(before: Path, after: Path) -> None:
+    """Have the cameras that are paused in one run be paused in another one, and no others.
+
+    Args:
+        before: the folder of the run that is replaced. If it is gone, nothing changes.
+        after: the folder of the run that takes over.
+
+    Raises:
+        OSError: `after` is gone, or may not be written to.
+    """
+    if not before.is_dir():
+        return
+    was, now = _paused(before), _paused(after)
+    for camera in was ^ now:
+        Pause(after, camera).set(camera in was)
+
+
+def _paused(run_dir: Path) -> set[str]:
+    return {path.name.removesuffix(_PAUSED) for path in (run_dir / FOLDER).glob(f"*{_PAUSED}")}

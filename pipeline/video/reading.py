@@ -78,7 +78,7 @@ class Reading:
         stages: how many stages the pipeline has.
         target: where it is; asked at each connection, since a password may have changed. Raises KeyError, OSError or
             ValueError.
-        say: for people, a line at each change.
+        say: for operators, a line at each change: its level, which is warning only for trouble, and the text.
         paused: whether the camera must not be looked at; asked a few times each second.
         tap: what is given its packets.
     """
@@ -88,7 +88,7 @@ class Reading:
         plan: CameraPlan,
         stages: int,
         target: Callable[[], Target],
-        say: Callable[[str], None],
+        say: Callable[[str, str], None],
         paused: Callable[[], bool] = lambda: False,
         tap: Tap | None = None,
     ) -> None:
@@ -162,7 +162,7 @@ class Reading:
                 self.changed.notify_all()
                 if was != (self.connection.state, why):
                     # Once for each reason: a camera that is away for a night must not fill the log.
-                    self._say(f"{why}; it is connected again as soon as it is there")
+                    self._say("warning", f"{why}; it is connected again as soon as it is there")
             self._wait(wait_s, lambda: not self._paused())
 
     def _pause(self, *, held: bool) -> None:
@@ -174,12 +174,12 @@ class Reading:
         with self.changed:
             self.connection.paused(time.monotonic())
             self.changed.notify_all()
-        self._say("paused")
+        self._say("info", "paused")
         self._wait(float("inf"), self._paused)
         with self.changed:
             self.connection.resumed(time.monotonic(), held=held)
             self.changed.notify_all()
-        self._say("goes on")
+        self._say("info", "goes on")
 
     def _wait(self, seconds: float, go_on: Callable[[], bool]) -> bool:
         """Wait for as long as that holds, which is looked at a few times each second; whether to go on afterwards."""
@@ -218,7 +218,7 @@ class Reading:
                 self.connection.opened(time.monotonic())
                 self.changed.notify_all()
             if not is_file:
-                self._say(f"connected to {target.shown}")
+                self._say("info", f"connected to {target.shown}")
             self._read(opened, is_file=is_file)
         except Exception as error:  # whatever a camera sends, its source lives
             return target.redacted(str(error) or type(error).__name__), is_file

@@ -133,6 +133,18 @@ def test_a_password_is_in_no_status_log_metric_or_file_of_the_run(
         assert runs("cameras") == []
 
 
+def test_check_says_what_the_stages_take_of_this_machine(tmp_path: Path, cli: Cli) -> None:
+    sources = [{"name": name, "url": "synthetic:?fps=20&size=64x48", "fps": 5} for name in ("door", "yard")]
+    config = config_of(tmp_path, sources, seconds=0.25)
+    done = cli("check", config)
+    assert done.code == 0, done.err
+    assert "stages, tried here with drawn frames of 64x48: 2 cameras, 10 frames/s wanted" in done.out
+    # Of a stage that takes 0.25 s.
+    assert "frames/s of these are dropped" in done.out
+    assert "nothing moves" not in done.out
+    assert "tried here" not in cli("check", config, "--no-measure").out
+
+
 @pytest.mark.parametrize(
     ("source", "why"),
     [

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pipeline.video.packets import Packet, PacketRing
+from pipeline.video.packets import Packet, PacketRing, Times, filled_times
 
 
 def packet(at: float, key: bool = False, nbytes: int = 10) -> Packet[str]:
@@ -71,3 +71,23 @@ def test_nothing_is_left_after_another_stream_begins() -> None:
     ring.clear()
     ring.add(packet(8))
     assert (ring.since(0), ring.nbytes) == ([], 0)
+
+
+def test_times_that_are_missing_at_the_beginning_are_reckoned_from_those_behind_them() -> None:
+    # As FFmpeg gives the first packets of a camera over RTSP.
+    found = [Times(None, None, 36), Times(None, 0, 36), Times(None, 36, 36), Times(0, 72, 36), Times(36, 108, 36)]
+    assert [time[:2] for time in filled_times(found)] == [(-108, -36), (-72, 0), (-36, 36), (0, 72), (36, 108)]
+
+
+def test_times_that_are_there_stay() -> None:
+    found = [Times(5, 9, 2), Times(7, 7, 2)]
+    assert filled_times(found) == found
+
+
+def test_decoding_times_rise_also_if_no_packet_says_how_long_it_is() -> None:
+    found = filled_times([Times(None, None, 0), Times(None, 10, 0), Times(9, 11, 0)])
+    assert [time.decoded for time in found] == [7, 8, 9]
+
+
+def test_a_clip_of_packets_without_any_time_stays_without() -> None:
+    assert filled_times([Times(None, None, 1)]) == [Times(None, None, 1)]

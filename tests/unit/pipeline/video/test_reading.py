@@ -20,10 +20,14 @@ def target(url: str, kind: Kind = Kind.SCENE) -> Callable[[], Target]:
 
 @contextmanager
 def reading(
-    plan: CameraPlan, where: Callable[[], Target], said: list[str] | None = None, pause: threading.Event | None = None
+    plan: CameraPlan,
+    where: Callable[[], Target],
+    said: list[tuple[str, str]] | None = None,
+    pause: threading.Event | None = None,
 ) -> Iterator[Reading]:
     paused = threading.Event().is_set if pause is None else pause.is_set
-    made = Reading(plan, 1, where, [].append if said is None else said.append, paused)
+    told = [] if said is None else said
+    made = Reading(plan, 1, where, lambda level, text: told.append((level, text)), paused)
     made.start()
     try:
         yield made
@@ -75,7 +79,7 @@ def test_a_file_that_cannot_be_read_is_over_and_says_why() -> None:
 
 
 def test_a_camera_that_is_away_is_tried_again_and_said_once_for_each_reason() -> None:
-    said: list[str] = []
+    said: list[tuple[str, str]] = []
     tries = []
 
     def where() -> Target:
@@ -86,7 +90,21 @@ def test_a_camera_that_is_away_is_tried_again_and_said_once_for_each_reason() ->
         until(lambda: len(tries) > 2)
         assert made.told().state == State.RECONNECTING
         assert made.told().detail == "the environment variable DOOR_PASSWORD is not set"
-    assert len(said) == 1
+    assert said == [
+        ("warning", "the environment variable DOOR_PASSWORD is not set; it is connected again as soon as it is there")
+    ]
+
+
+def test_that_a_camera_is_switched_off_and_on_is_no_warning() -> None:
+    said: list[tuple[str, str]] = []
+    pause = threading.Event()
+    with reading(CameraPlan("door", ""), target("synthetic:?fps=20&size=64x48"), said, pause) as made:
+        until(lambda: made.told().frames > 0)
+        pause.set()
+        until(lambda: made.told().state == State.PAUSED)
+        pause.clear()
+        until(lambda: made.told().state == State.CONNECTED)
+    assert said == [("info", text) for text in ("paused", "goes on")]
 
 
 def test_what_goes_wrong_is_told_without_the_secrets() -> None:
