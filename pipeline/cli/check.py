@@ -21,7 +21,6 @@ from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.copying import possible_copies
 from pipeline.graph.plan import Plan
 from pipeline.prepare.preparation import Preparation, prepare
-from pipeline.prepare.trying import frames_wanted, most_frames, try_stages
 from pipeline.topology.cpulist import format_cpu_list
 from pipeline.topology.machine import Machine
 
@@ -120,6 +119,9 @@ def _cameras(plan: Plan, machine: Machine, console: Console) -> Table:
 
 
 def _show_tried(prepared: Preparation, config: Path, assignments: list[str], console: Console) -> None:
+    # Here, since it needs numpy: half of what this process takes, and where memory is short a check must still end.
+    from pipeline.prepare.trying import frames_wanted, most_frames, try_stages
+
     plan, cpus = prepared.plan, prepared.machine.cpus
     try:
         tried = try_stages(plan, config, assignments)

@@ -32,7 +32,8 @@ def demand(plan: Plan = PLAN, cpus: float = 64, weights: dict[str, int] = WEIGHT
 
 def test_the_segments_are_those_of_the_budget_and_that_of_the_flight_records() -> None:
     pools = SegmentLayout.total_bytes(2, MIB) + SegmentLayout.total_bytes(40, MIB)
-    assert demand().segments == pools + SegmentLayout.total_bytes(3, 4096)
+    # A record for each of three workers, and one for a worker that replaces another.
+    assert demand().segments == pools + SegmentLayout.total_bytes(4, 4096)
 
 
 def test_the_segments_of_a_dead_scheduler_and_of_the_next_one_are_there_at_once() -> None:
