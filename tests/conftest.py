@@ -70,10 +70,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what the marks of the command line do not want
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as foreign each test that uses a pulled model, so that none is forgotten."""
+    """Mark as foreign each test that uses a pulled model, so that none is forgotten; and begin with the longest ones:
+    at the end, one process of pytest would work and the others wait."""
     for item in items:
         if "pulled" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.foreign)
+    items.sort(key=lambda item: item.get_closest_marker("longest") is None)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -13,7 +13,7 @@ from zipfile import ZipFile
 
 import pytest
 
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.foreign, pytest.mark.longest, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[2]
 TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"

@@ -59,7 +59,7 @@ def test_loadgen_gets_the_answer_of_each_sample_whether_it_went_alone_or_with_ot
         logged = json.loads((tmp_path / "mlperf_log_accuracy.json").read_text())
         assert len({each["qsl_idx"] for each in logged}) > 1
         with pipeline.client() as client:
-            stock = make_stock(client.specs, {}, {})
+            stock = make_stock(client.interface.specs, {}, {})
             expected = [client.submit(**stock.of(number)).get(30) for number in range(len(stock.requests))]
     for each in logged:
         (scores,) = expected[each["qsl_idx"]].values()
