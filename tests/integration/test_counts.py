@@ -36,13 +36,13 @@ class Bound(NamedTuple):
 
 _BOUNDS = {
     # found: 22.8 to 24.6 wake-ups, 237 to 246 system calls
-    ("zmq", 1): Bound(28.5, 280),
-    # 125 to 170; 1,843 to 2,032
-    ("zmq", 64): Bound(210, 2400),
+    ("zmq", 1): Bound(31, 310),
+    # 125 to 170; 1,843 to 2,032: how many messages come together depends on what else the machine does
+    ("zmq", 64): Bound(300, 3000),
     # 8.3 to 9.4; 30 to 36
-    ("ring", 1): Bound(11, 42),
-    # 47 to 54; 249 to 290
-    ("ring", 64): Bound(63, 340),
+    ("ring", 1): Bound(12.5, 50),
+    # 47 to 54, and 66 to 67 beside four other copies of this test; 249 to 290
+    ("ring", 64): Bound(100, 520),
 }
 #: The CPU of a request, divided by that of two relays over bare ZeroMQ: found 6 to 18 with one, and 24 to 40 with 64.
 _TIMES_THE_FLOOR = {1: 60, 64: 130}
