@@ -4,7 +4,7 @@ beside a floor that runs at the same time. `tests/unit/bench/test_messages.py` h
 Requests go in bursts, one or 64 at a time, each burst when the one before it is answered, and all processes share one
 CPU: so the counts follow from what was sent, and little from how busy the machine is. The lowest of several stretches
 counts. A slow machine still raises them somewhat, since workers hold notices back for 5 ms at most. The bounds are the
-highest of what was found on two cores at loads of 24 to 47, and a sixth (over ZeroMQ with 64 a quarter).
+highest of what was found on two cores at loads of 24 to 47, and a quarter more with one, half as much again with 64.
 """
 
 from __future__ import annotations
