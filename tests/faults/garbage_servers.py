@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -59,6 +60,11 @@ class Scripted:
                 if not chunk:
                     return
                 head += chunk
+            head, _, body = head.partition(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: *(\d+)", head)
+            # A connection that is closed with bytes unread is reset, which may take away what was sent before.
+            while length is not None and len(body) < int(length[1]) and (chunk := connection.recv(65536)):
+                body += chunk
             path = head.split(b" ", 2)[1].decode()
             close = "Connection: close\r\n"
             if path == "/v2":
