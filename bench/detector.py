@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import socket
 import subprocess
 import tempfile
 import time
@@ -36,6 +35,7 @@ from PIL import Image
 
 from bench.machine import describe_machine
 from bench.signals import end_on_sigterm
+from bench.versus.process import free_ports
 from pipeline.config.loader import load_config
 from pipeline.detecting.messages import TABLE_BYTES
 from pipeline.inprocess.client import LocalClient
@@ -233,9 +233,8 @@ def _connected(endpoint: str) -> Iterator[Any]:
 @contextmanager
 def _detector(assignments: list[str]) -> Iterator[str]:
     """A `pipeline detector` that is ready; the value is where it listens."""
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        endpoint = f"tcp://127.0.0.1:{tried.getsockname()[1]}"
+    (port,) = free_ports(1)
+    endpoint = f"tcp://127.0.0.1:{port}"
     command = [*python_command("pipeline.__main__"), "detector", str(_CONFIG), "--zmq", endpoint]
     command += [part for assignment in assignments for part in ("--set", assignment)]
     with tempfile.TemporaryFile() as said:

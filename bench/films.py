@@ -18,6 +18,8 @@ import av
 import numpy as np
 from PIL import Image
 
+from bench.versus.process import free_ports
+
 __all__ = ["SERVER", "Actor", "RtspServer", "make_film", "repeat_film"]
 
 _ROOT = Path(__file__).parents[1]
@@ -144,8 +146,8 @@ class RtspServer:
         program = SERVER / "bin" / "rtsp-server"
         if not program.is_file():
             raise RuntimeError("no server of RTSP: make build/rtsp-server/.there")
-        self.port = _free_port()
-        arguments = ["-d", str(folder), "-H", "127.0.0.1", "-p", str(self.port), "-cp", str(_free_port())]
+        self.port, control = free_ports(2)
+        arguments = ["-d", str(folder), "-H", "127.0.0.1", "-p", str(self.port), "-cp", str(control)]
         env = {**os.environ, "PYTHONPATH": str(SERVER), "PYTHONWARNINGS": "ignore"}
         null = subprocess.DEVNULL
         # A session of its own: Ctrl-C is for the program that shows something.
@@ -178,9 +180,3 @@ class RtspServer:
     def _answers(self) -> bool:
         with socket.socket() as tried:
             return bool(tried.connect_ex(("127.0.0.1", self.port)) == 0)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

@@ -7,13 +7,12 @@ takes seconds. It says what is new about the stage, or why its workers alone can
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from pipeline.cli.run import pull_models
-from pipeline.config.loader import load_config
+from pipeline.config.loader import load_version
 from pipeline.errors import ConfigError, StartError
 from pipeline.graph.budget import short_of_one_more
 from pipeline.graph.changes import changes_of
@@ -47,10 +46,7 @@ def main() -> None:
 
 def _planned(plan: Plan, asked: dict[str, Any]) -> Planned:
     """What is asked: "config", its path; "assignments"; "stages", the indices of those that the workers have."""
-    loaded = load_config(Path(asked["config"]), asked["assignments"], name=plan.name)
-    if loaded.config.name != plan.name:
-        called = loaded.config.name
-        raise ConfigError(f"{loaded.path}: this pipeline is called {called}, the one that serves {plan.name}")
+    loaded = load_version(asked["config"], asked["assignments"], plan.name)
     pull_models(loaded)
     prepared = prepare_loaded(loaded)
     # As the other one, which has come in a boot document.

@@ -12,7 +12,7 @@ from pathlib import Path
 import setproctitle
 
 from pipeline.cli.run import pull_models, run_in_processes
-from pipeline.config.loader import load_config
+from pipeline.config.loader import load_version
 from pipeline.errors import ConfigError, StartError
 from pipeline.logs.log import OperatorLog
 from pipeline.processes.child import SHARED_SIGNALS, boot_line, hold_lifeline
@@ -55,12 +55,7 @@ def main() -> None:
 
 
 def _serve(origin: Origin, root: Root) -> int:
-    loaded = load_config(Path(origin.config), origin.assignments, name=origin.name)
-    if loaded.config.name != origin.name:
-        raise ConfigError(
-            f"{origin.config}: this pipeline is called {loaded.config.name}, the one that serves {origin.name}; a new "
-            f"version must have the same name, by which its clients find it"
-        )
+    loaded = load_version(origin.config, origin.assignments, origin.name)
     pull_models(loaded)
     log = OperatorLog(origin.log, pipeline=origin.name)
     try:

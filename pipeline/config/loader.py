@@ -22,11 +22,12 @@ from pipeline.config.expansion import expand_document
 from pipeline.config.findings import Findings, Locations, NodePath
 from pipeline.config.overrides import apply_overrides
 from pipeline.config.schema import ANCHORS, LIST_TAG, MAPPING_TAG, WORD_TAG, PipelineConfig, hosts_of
+from pipeline.errors import ConfigError
 from stages.errors import SpecMismatch
 from stages.hints import did_you_mean
 from stages.spec import TensorSpec
 
-__all__ = ["LoadedConfig", "load_config"]
+__all__ = ["LoadedConfig", "load_config", "load_version"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,24 @@ def load_config(path: Path | str, assignments: Iterable[str] = (), *, name: str 
     inputs = _specs(config, findings)
     findings.refuse()
     return LoadedConfig(config, path, inputs, locations)
+
+
+def load_version(path: Path | str, assignments: Iterable[str], serves: str) -> LoadedConfig:
+    """As `load_config`, of what will replace a pipeline that serves, or a part of it.
+
+    Args:
+        serves: the name of that pipeline: what the new version is called, too.
+
+    Raises:
+        ConfigError: as `load_config`; or it is called otherwise.
+    """
+    loaded = load_config(path, assignments, name=serves)
+    if loaded.config.name != serves:
+        raise ConfigError(
+            f"{path}: this pipeline is called {loaded.config.name}, the one that serves {serves}; a new version must "
+            f"have the same name, by which its clients find it"
+        )
+    return loaded
 
 
 def _check_names(config: PipelineConfig, findings: Findings) -> None:

@@ -151,18 +151,7 @@ def short_of_one_more(weights: int, memory: MemoryLimits) -> str:
         weights: bytes of the files of models that it will hold in memory.
         memory: what is left now.
     """
-    needed = _PROCESS_BYTES + weights
-    why = f"{format_bytes(_PROCESS_BYTES)} for a process"
-    why += f", {format_bytes(weights)} for weights" if weights else ""
-    limits = [
-        BudgetLimit("available memory", needed, memory.available, "free memory on this host", why)
-        if memory.available is not None else None,
-        BudgetLimit("cgroup memory left", needed, memory.cgroup_headroom, "raise the container's memory limit", why)
-        if memory.cgroup_headroom is not None else None,
-        BudgetLimit("processes and threads left", _CHILD_THREADS, memory.threads, "raise ulimit -u", "", False)
-        if memory.threads is not None else None,
-    ]  # fmt: skip
-    return "; ".join(f"{limit}; {limit.remedy}" for limit in limits if limit is not None and not limit.holds)
+    return "; ".join(f"{limit}; {limit.remedy}" for limit in _limits_of_one_more(weights, memory) if not limit.holds)
 
 
 def _rings(plan: Plan) -> int:
@@ -235,6 +224,20 @@ def _limits_of_processes(
         why = f"for {children} processes, and one that sends requests"
         raise_it = "raise it (ulimit -u, or the pids limit of the container)"
         yield BudgetLimit("processes and threads left", needed, memory.threads, raise_it, why, False)
+
+
+def _limits_of_one_more(weights: int, memory: MemoryLimits) -> Iterator[BudgetLimit]:
+    needed = _PROCESS_BYTES + weights
+    why = f"{format_bytes(_PROCESS_BYTES)} for a process"
+    if weights:
+        why += f", {format_bytes(weights)} for weights"
+    if memory.available is not None:
+        yield BudgetLimit("available memory", needed, memory.available, "free memory on this host", why)
+    if memory.cgroup_headroom is not None:
+        raise_it = "raise the container's memory limit"
+        yield BudgetLimit("cgroup memory left", needed, memory.cgroup_headroom, raise_it, why)
+    if memory.threads is not None:
+        yield BudgetLimit("processes and threads left", _CHILD_THREADS, memory.threads, "raise ulimit -u", "", False)
 
 
 def _smaller(line: BudgetLine) -> str:

@@ -205,7 +205,7 @@ class Dispatch:
         key = (request.id, attempt)
         way: list[Way] = []
         sender = NO_WORKER
-        ahead, before = request.done, request.claimed
+        first, ahead, before = stage.index, request.done, request.claimed
         while True:
             if pool != NO_POOL:
                 slot, generation = state.pools[pool].loan()
@@ -243,13 +243,18 @@ class Dispatch:
                     break
             else:
                 break
-        if (taken := self._lean.add(request, way)) is not None:
-            request.events.append((state.now, taken.story))
-            return self._repeated(request, before, taken, way)
+        if (taken := self._lean.add(request, way)) is None:
+            self._order_apart(request, way)
+            return None
+        request.events.append((state.now, taken.story))
+        # With one request in flight none is behind it.
+        return self._repeated(request, before, taken, way) if state.backlogs[first] else None
+
+    def _order_apart(self, request: Request, way: Sequence[Way]) -> None:
+        """Send an order that is not common, as a message's own."""
         order = self._order_of(request, way)
-        request.events.append((state.now, order))
-        state.out.orders[order.hop.worker].append(order)
-        return None
+        request.events.append((self._state.now, order))
+        self._state.out.orders[order.hop.worker].append(order)
 
     def _repeated(self, request: Request, before: int, taken: Taken, way: Sequence[Way]) -> _Repeated | None:
         """The way that a common order has taken; None: the next one may have to take another.
@@ -288,10 +293,8 @@ class Dispatch:
         request.claimed = last.stages
         if last.taken.add(request, way):
             request.events.append((self._state.now, last.taken.story))
-            return
-        order = self._order_of(request, way)
-        request.events.append((self._state.now, order))
-        self._state.out.orders[order.hop.worker].append(order)
+        else:
+            self._order_apart(request, way)
 
     def _slotless(self, worker: int, attempt: int, sender: int) -> Step:
         """A step that fills no slot. Many requests share it, since it has nothing that is one request's own."""

@@ -80,6 +80,11 @@ class _Roll:
         """What the next worker is started with."""
         return self.before if self.failure else self.after
 
+    @property
+    def version(self) -> str:
+        """Which version that is, for people."""
+        return "old" if self.failure else "new"
+
 
 class Rolling:
     """The replacement of a stage's workers, if one is under way. Each event gives a list of instructions.
@@ -245,9 +250,8 @@ class Rolling:
         title = self._title(roll)
         roll.state, roll.give_up_at = State.LEAVING, now + roll.before.drain_s
         roll.old = next(iter(self._supervision.beside_in_place(roll.new)), None)
-        version = "old" if roll.failure else "new"
         return [
-            Log("info", f"{title} of the {version} version is ready{how}: it takes the place of the other one"),
+            Log("info", f"{title} of the {roll.version} version is ready{how}: it takes the place of the other one"),
             Report(Milestone.READY, f"{title} is ready{how}"),
             *self._supervision.let_in(roll.new),
             *self._settle(now),
@@ -261,8 +265,7 @@ class Rolling:
             title = self._title(roll)
             roll.done.append(roll.to_do.pop(0))
             roll.new = roll.old = None
-            version = "old" if roll.failure else "new"
-            return [Report(Milestone.TOOK_OVER, f"{title} is of the {version} version"), *self._next(now)]
+            return [Report(Milestone.TOOK_OVER, f"{title} is of the {roll.version} version"), *self._next(now)]
         if roll.state is State.GIVING_UP and roll.planner is roll.new is roll.trial is None:
             roll.to_do, roll.done = roll.done[::-1], []
             return self._next(now)
