@@ -41,6 +41,8 @@ def test_use_and_options_of_the_stage_may_change_and_other_cpus_are_not_taken_ov
         ({"inputs": (TensorSpec("x", "uint8", (1,)),)}, "the specs of its inputs"),
         ({"batch": BatchPlan(8)}, "batch"),
         ({"max_restarts": 1, "restart_window_s": 5.0}, "restart"),
+        ({"timeout_ms": 5.0}, "timeout_ms"),
+        ({"credits": 5}, "credits"),
         ({"workers": (WorkerPlan("b", 0), WorkerPlan("b", 1))}, "replicas or their places"),
         ({"workers": (WorkerPlan("b", 0, device="cuda:1"),)}, "replicas or their places"),
         ({"workers": (WorkerPlan("b", 0, env={"X": "1"}),)}, "replicas or their places"),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.scheduler import dispatch
 from pipeline.wire.messages import Hop, Order, Orders
 from pipeline.wire.route import packed
 from pipeline.worker.unpacking import orders_of
@@ -191,6 +192,35 @@ def test_a_request_that_runs_again_does_not_lend_its_attempt_to_the_one_behind_i
     steps = {request.id: request.steps for request in scheduler.scheduler.requests.values()}
     attempts = {number: [step.attempt for step in steps[number] if step is not None] for number in steps}
     assert attempts == {1: [1, 1, 1], 2: [1, 1, 1], 3: [0, 0, 0]}
+
+
+def test_a_request_does_not_take_the_way_of_one_for_which_another_condition_holds(
+    example: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = {"a": ("ingress.x", "t c!"), "b": ("a.t", "r"), "d": ("b.r", "s", "a.c"), "e": ("b.r d.s?", "z")}
+    monkeypatch.setitem(GRAPHS, "later condition", (("x",), stages, {"z": "e.z"}))
+    scheduler = example("later condition", credits=3)
+    scheduler.submit(1, 2)
+    assert scheduler.decide() == ["worker 0: order 1 a", "worker 0: order 2 a"]
+    scheduler.finish(0, 1, conditions=0b00)
+    scheduler.finish(0, 2, conditions=0b10)
+    assert sorted(scheduler.decide()) == ["worker 1: order 1 b", "worker 1: order 2 b>d>e"]
+
+
+def test_the_way_of_requests_that_are_as_far_is_looked_for_once(
+    example: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if dispatch.__file__.endswith(".so"):
+        pytest.skip("what is compiled calls its own methods")
+    searched = []
+    order = dispatch.Dispatch._order
+    monkeypatch.setattr(
+        dispatch.Dispatch, "_order", lambda self, request, *rest: searched.append(request.id) or order(self, request, *rest)  # type: ignore[func-returns-value]
+    )
+    scheduler = example(slots=9, credits=9)
+    scheduler.submit(1, 2, 3)
+    assert len(scheduler.decide()) == 3
+    assert searched == [1]
 
 
 def test_of_two_workers_each_is_ordered_in_turn(example: Make) -> None:

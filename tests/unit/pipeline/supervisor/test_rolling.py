@@ -140,6 +140,20 @@ def test_what_was_let_in_is_started_again_with_what_is_new_and_others_as_they_we
     assert len(said(run.all, Kill)) == 1
 
 
+def test_deaths_of_the_code_that_was_replaced_do_not_count_against_the_new_one() -> None:
+    run = Example()
+    useless = replace(SEGV, running={})
+    for new in (False, True):
+        if new:
+            run.ready(run.begun().address)
+        # One more would be one too many: a stage is given up at the third within its window.
+        for _ in range(PLAN.stages[0].max_restarts):
+            (worker,) = [c for c in run.supervision.children.values() if c.title == "a/1" and not c.newcomer]
+            run.exits(worker.address, useless)
+            run.tick(5.0)
+    assert not run.supervision.is_broken(0)
+
+
 def test_an_old_worker_that_dies_in_its_turn_is_not_started_again() -> None:
     run = Example()
     new = run.begun()
