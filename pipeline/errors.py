@@ -102,6 +102,9 @@ class OtherProtocol(WireError):
     protocol: int = 0
     """The version that it is of."""
 
+    asks_only: bool = False
+    """Whether it is a hello by which a client of a later version finds out whether the other end is that old."""
+
 
 class ClientMisuse(PipelineError):
     """A client, or what it gave, was used as it cannot be: by another thread or process, closed, or while in use."""

@@ -232,8 +232,9 @@ class Reception:
 
     def other_protocol(self, error: OtherProtocol) -> None:
         """A client of another version is told both versions, and which side must change."""
-        if error.client in self._state.ingress.clients or error.client in self._early:
-            # A client of this version that waits also says hello in the form of old versions.
+        if error.asks_only:
+            # It says hello in a form of its own too. That one may have been lost with the scheduler of before: an
+            # answer to this one alone would tell the client that the scheduler is old.
             return
         self._complain(error)
         if error.client is not None:

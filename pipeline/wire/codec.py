@@ -115,6 +115,7 @@ def _frozen(protocol: int, kind: Any, *fields: Any) -> Message:
         other.protocol = protocol
         if cls is Hello and fields and type(fields[0]) is int:
             other.client = fields[0]
+            other.asks_only = len(fields) > 1 and versions.asks_only(fields[1])
         raise other
     if cls is None or cls not in _FROZEN:
         raise WireError(f"unknown kind of message {_brief(kind)}")

@@ -5,7 +5,9 @@ and no refusal: they drop a frame of another version, and say nothing. So they a
 
     an old client        is sent a welcome of its version, with a plan that it cannot read. Its `connect` raises at
                          once, and the text of what it raises has the reason in it.
-    an old scheduler     is sent a hello of its version too, and what it answers shows that it is old.
+    an old scheduler     is sent a hello of its version too, and what it answers shows that it is old. Such a hello says
+                         that it is a question only. For what was said before it may have gone to a scheduler that is
+                         dead now; the next one, of this version, must not take it for a hello of an old client.
 """
 
 from __future__ import annotations
@@ -13,16 +15,19 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-__all__ = ["OLD", "OldHello", "OldWelcome", "body_of", "reason_of"]
+__all__ = ["OLD", "OldHello", "OldWelcome", "asks_only", "body_of", "reason_of"]
 
 #: The versions that know no refusal, and whose hello and welcome are of one form.
 OLD = (4, 5)
 
 _HELLO, _WELCOME = 1, 2
 
+#: At the end of the name of a client that is no old one. What a client is called decides nothing at a scheduler.
+_ASKS = " (also of a later protocol)"
+
 
 class OldHello(NamedTuple):
-    """A hello of an old version, for a scheduler that may be of it."""
+    """A hello of an old version, by a client of this one, for a scheduler that may be old."""
 
     protocol: int
     """One of `OLD`."""
@@ -41,11 +46,16 @@ class OldWelcome(NamedTuple):
 def body_of(message: OldHello | OldWelcome) -> tuple[Any, ...]:
     """What the frame of an old version holds."""
     if isinstance(message, OldHello):
-        return message.protocol, _HELLO, message.client, message.name
+        return message.protocol, _HELLO, message.client, message.name + _ASKS
     # An edge of the graph takes no argument of that name: "unexpected keyword argument '<the reason>'".
     edge = {message.reason: ""}
     plan = {"name": "", "config_path": "", "base_dir": "", "inputs": [], "stages": [], "outputs": [["", edge]]}
     return message.protocol, _WELCOME, 0, json.dumps(plan), ()
+
+
+def asks_only(name: object) -> bool:
+    """Whether the client of that name, as a hello of an old version says it, speaks a later one too."""
+    return type(name) is str and name.endswith(_ASKS)
 
 
 def reason_of(client: int, scheduler: int) -> str:

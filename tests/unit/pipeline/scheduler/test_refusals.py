@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgpack
 import pytest
 from msgspec.structs import replace
 
@@ -12,7 +13,7 @@ from pipeline.logs.complaints import COMPLAINTS, COMPLAINTS_S
 from pipeline.scheduler.door import SHELL, Decided, Log, stranger
 from pipeline.wire.address import Address
 from pipeline.wire.codec import decode, encode
-from pipeline.wire.messages import PROTOCOL, Bye, Cancel, Gone, Hello, Loan, Refused, Submission, Submit
+from pipeline.wire.messages import PROTOCOL, Bye, Cancel, Gone, Loan, Refused, Submission, Submit
 from pipeline.wire.versions import OLD, OldHello, OldWelcome, reason_of
 from tests.unit.pipeline.scheduler.example import Example
 
@@ -47,7 +48,7 @@ def test_a_client_of_a_later_version_is_refused_with_both_versions_and_the_side_
 def test_a_client_of_an_old_version_is_told_in_the_form_of_its_own(example: Make, protocol: int) -> None:
     scheduler = example()
     with pytest.raises(OtherProtocol) as refused:
-        decode(encode(OldHello(protocol, 9, "old")))
+        decode(msgpack.packb([protocol, 1, 9, "old"]))
     scheduler.handle(refused.value)
     scheduler.decide()
     why = reason_of(protocol, PROTOCOL)
@@ -63,17 +64,17 @@ def test_what_of_another_version_is_no_hello_is_told_to_people_and_counted(examp
     assert scheduler.scheduler.counts["refused_frames"] == 1
 
 
-def test_an_old_hello_of_a_client_that_has_said_a_new_one_is_neither_answered_nor_told_of(example: Make) -> None:
+@pytest.mark.parametrize("protocol", OLD)
+def test_a_hello_that_only_asks_whether_the_scheduler_is_old_is_neither_answered_nor_told_of(
+    example: Make, protocol: int
+) -> None:
+    # Nor if the scheduler knows nothing of this client: what it said in the form of this version was lost.
     scheduler = example()
-    # It is let in, or waits to be let in, and only finds out whether the scheduler is old.
-    scheduler.handle(of_protocol(5, 1))
+    with pytest.raises(OtherProtocol) as asked:
+        decode(encode(OldHello(protocol, 9, "new")))
+    scheduler.handle(asked.value)
     assert scheduler.decide() == []
-    waits = example(ready=False)
-    waits.handle(Hello(9, "early"))
-    waits.decide()
-    waits.handle(of_protocol(5, 9))
-    assert waits.decide() == []
-    assert waits.scheduler.counts["refused_frames"] == 0
+    assert scheduler.scheduler.counts["refused_frames"] == 0
 
 
 # -- reasons ----------------------------------------------------------------------------------------

@@ -301,7 +301,7 @@ def test_a_hello_of_an_old_version_says_who_sent_it_and_of_which_version_it_is(p
 def test_a_hello_of_a_later_version_is_read_whatever_it_has_besides() -> None:
     with pytest.raises(OtherProtocol) as refused:
         decode(msgpack.packb([PROTOCOL + 1, 1, 1234, "client", {"more": []}]))
-    assert (refused.value.protocol, refused.value.client) == (PROTOCOL + 1, 1234)
+    assert (refused.value.protocol, refused.value.client, refused.value.asks_only) == (PROTOCOL + 1, 1234, False)
 
 
 @pytest.mark.parametrize("more", [[], [7], ["text", None]])
@@ -328,7 +328,12 @@ def test_what_a_client_has_sent_and_cannot_be_read_still_names_the_client() -> N
 @pytest.mark.parametrize("protocol", versions.OLD)
 def test_old_versions_are_spoken_to_in_their_own_form(protocol: int) -> None:
     frozen = {4: HELLO_OF_4, 5: HELLO_OF_5}
-    assert encode(versions.OldHello(protocol, 1234, "client")) == frozen[protocol]
+    read = msgpack.unpackb(frozen[protocol])
+    frame = encode(versions.OldHello(protocol, 1234, "client"))
+    assert msgpack.unpackb(frame) == [*read[:3], "client (also of a later protocol)"]
+    with pytest.raises(OtherProtocol) as asked:
+        decode(frame)
+    assert (asked.value.protocol, asked.value.client, asked.value.asks_only) == (protocol, 1234, True)
     kinds = msgpack.unpackb(encode(versions.OldWelcome(protocol, "why")))
     # [protocol, 2, epoch, plan, pools]
     assert kinds[:3] == [protocol, 2, 0]
