@@ -414,8 +414,8 @@ class PipelineConfig(Node):
         default=1,
         ge=1,
         le=64,
-        description="While it serves: into how many runs it is divided, each with a scheduler of its own and its part of "
-        "the replicas, GPUs and CPUs, behind one name; for a load that one scheduler does not keep up with "
+        description="While it serves: into how many runs it is divided, each with a scheduler of its own and its part "
+        "of the replicas, GPUs and CPUs, behind one name; for a load that one scheduler does not keep up with "
         "(docs/shards.md). `ingress.slots`, `queue` and `drain_s` are those of each.",
     )
     queue: QueueConfig = Field(default_factory=QueueConfig, description="What happens under overload.")

@@ -1,10 +1,10 @@
 """The front: the supervisor of a pipeline that is divided into shards. The thin shell around `sharding`.
 
-    front ──boot document, then the lifeline──▶ supervisor of a shard     its stdin; it cannot outlive the front
-          ──HandOver, Interrupted, Ping──▶ shard ──ReloadStep, Pong──▶ front        by their inboxes
+    front ──boot document, then the lifeline──▶ shard      its supervisor's stdin; it cannot outlive the front
+          ──HandOver, Interrupted, Ping──▶ shard ──ReloadStep, Pong──▶ front      by their inboxes
 
-To all others it is the supervisor of the pipeline: its folder has the pipeline's name, it takes signals and reloads, and
-tells the service manager how it is. It has no segment and no scheduler, and touches no request. A shard's supervisor
+To all others it is the supervisor of the pipeline: its folder has the pipeline's name, it takes signals and reloads,
+and tells the service manager how it is. It has no segment and no scheduler, and touches no request. A shard's supervisor
 prints to the front's own stdout and stderr.
 """
 

@@ -6,12 +6,13 @@ each of a run of its own. Events and times in, a list of instructions out; `pipe
                       interrupt / replaced                       no shard is left
               all ready                                     or too late: killed
     STARTING ───────────▶ RUNNING ─────────────▶ DRAINING ──────────────────────▶ STOPPED
-        │  a shard fails, or an                      ▲ a shard has died too often     ▲
-        │  interrupt; then, or at a second interrupt:                                 │
-        └──────────────────────────────▶ STOPPING ────────────────────────────────────┘
+        │  a shard fails, or an interrupt               or a shard has         ▲
+        │                                               died too often         │
+        └────────────────────────▶ STOPPING ◀── a second interrupt             │
+                                       └────────────────────────────────────────┘
 
-A shard that dies in a run that is ready touches its own clients alone: it is started again, as another run, and they are
-put into any shard, as new ones are.
+A shard that dies in a run that is ready touches its own clients alone: it is started again, as another run, and they
+are put into any shard, as new ones are.
 """
 
 from __future__ import annotations

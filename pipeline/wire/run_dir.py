@@ -358,7 +358,11 @@ def runs(pipeline: str | None = None) -> list[Path]:
 
 
 def living_runs(pipeline: str | None = None, *, shards: bool = False) -> list[Run]:
-    """As `runs`, with what else others see of them. `shards`: those of all pipelines too (see `pipeline.wire.shards`)."""
+    """As `runs`, with what else others see of them; if no name is given, without the shards of pipelines.
+
+    Args:
+        shards: with them (see `pipeline.wire.shards`).
+    """
     home = runs_home()
     try:
         found = [run for folder in folders_in(home) if (run := run_in(folder, pipeline)) is not None]

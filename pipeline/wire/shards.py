@@ -1,6 +1,6 @@
 """Shards: the runs among which one pipeline's clients are shared out, behind one name; and the door to them.
 
-    <home>/detect-29227/            the *front*: the folder of the supervisor that was started; no client has its place there
+    <home>/detect-29227/            of the *front*, the supervisor that was started; no client has its place there
         shards/                     0700, with a group 0750; a client holds it (flock) while it chooses
             0                       a link to the folder of shard 0, while that is there
     <home>/detect.0-29231/          shard 0, a run like any other, with a scheduler, workers and segments of its own
@@ -25,12 +25,14 @@ from pipeline.wire.run_dir import FRONT, LOCK, READY, pipeline_of
 from shm.owner import Alive, probe
 from shm.permissions import open_to
 
-__all__ = ["ShardLinks", "entered", "fewest", "front_of", "is_shard", "one_run", "shard_name", "shards_of"]
+__all__ = [
+    "ShardLinks", "entered", "fewest", "front_of", "is_front", "is_shard", "one_run", "shard_name", "shards_of",
+]  # fmt: skip
 
 _SHARDS = "shards"
 _OPENED = 0o750
 
-#: How long a client waits for one that chooses. It has chosen within a millisecond, unless it was stopped in the middle.
+#: How long a client waits for one that chooses: that takes it a millisecond, unless it was stopped in the middle.
 _DOOR_S = 0.02
 _LOOK_S = 0.001
 
