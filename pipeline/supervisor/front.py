@@ -1,16 +1,17 @@
 """The front: the supervisor of a pipeline that is divided into shards. The thin shell around `sharding`.
 
     front ──boot document, then the lifeline──▶ shard      its supervisor's stdin; it cannot outlive the front
-          ──HandOver, Interrupted, Ping──▶ shard ──ReloadStep, Pong──▶ front      by their inboxes
+          ──HandOver, Interrupted, Ping──▶ shard ──ReloadStep, Pong──▶ front    by their inboxes
 
-To all others it is the supervisor of the pipeline: its folder has the pipeline's name, it takes signals and reloads,
-and tells the service manager how it is. It has no segment and no scheduler, and touches no request. A shard's supervisor
-prints to the front's own stdout and stderr.
+To all others it is the supervisor of the pipeline: its folder has the pipeline's name, it takes signals and
+reloads, and tells the service manager how it is. It has no segment and no scheduler, and touches no request. A
+shard's supervisor prints to the front's own stdout and stderr.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -51,8 +52,8 @@ from pipeline.topology.refusals import refusal_of
 from pipeline.wire.address import SUPERVISOR
 from pipeline.wire.links import connect, listen
 from pipeline.wire.messages import HandOver, Interrupted, Message, Milestone, Ping, Pong, Reload, ReloadStep
-from pipeline.wire.run_dir import RunFolder, remove_dead_runs
-from pipeline.wire.shards import ShardLinks
+from pipeline.wire.run_dir import LOCK, RunFolder, remove_dead_runs
+from pipeline.wire.shards import ShardLinks, shard_name
 
 __all__ = ["supervise_shards"]
 
@@ -272,6 +273,7 @@ class _FrontShell:
             self._orphans.died(process.pid, self._mark_of(number))
             if status < 0:
                 self._killed_until = time.monotonic() + _LEFT_S
+                self._remove_unowned(number, process.pid)
                 self._remove_left()
             self._carry_out(self._sharding.exited(number, status, describe_exit(status), time.monotonic()))
         self._successors.bury(self._take_last_words)
@@ -281,6 +283,12 @@ class _FrontShell:
         self._inbox.wait((), _LAST_WORDS_MS)
         for message in self._inbox.receive():
             self._take(message)
+
+    def _remove_unowned(self, number: int, pid: int) -> None:
+        """Remove the folder of a shard that was killed before it had made its lock: others wait for that."""
+        folder = self._folder.path.parent / f"{shard_name(self._plans[0].name, number)}-{pid}"
+        if not (folder / LOCK).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _remove_left(self) -> None:
         with suppress(StartError):

@@ -13,7 +13,17 @@ import pytest
 from pipeline.errors import Unavailable
 from pipeline.wire.address import CLIENTS
 from pipeline.wire.run_dir import RunFolder, find_run, living_runs
-from pipeline.wire.shards import ShardLinks, entered, fewest, front_of, is_front, is_shard, one_run, shard_name, shards_of
+from pipeline.wire.shards import (
+    ShardLinks,
+    entered,
+    fewest,
+    front_of,
+    is_front,
+    is_shard,
+    one_run,
+    shard_name,
+    shards_of,
+)
 
 
 class Fleet:
