@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from pipeline.errors import Unavailable
 from pipeline.streams import say
 from pipeline.watching.overview import RunRow, overview
 from pipeline.watching.rates import age_text
+from pipeline.watching.reloads import reload_note
 from pipeline.wire.home import runs_home
 from pipeline.wire.status import plain
 
@@ -47,18 +49,24 @@ def ps(as_json: Annotated[bool, typer.Option("--json", help="Print a list of obj
     console = make_console()
     columns = ("id", "pid", "state", "age", "stages", "answered", "failed", "inside", "clients", "memory")
     table = make_table("", *columns, right=_NUMBERS, console=console)
+    now = time.time()
     for row in rows:
         counts = (row.answered, row.failed, row.inside, row.clients)
         numbers = ["-" if count is None else str(count) for count in counts]
         memory = "-" if row.memory is None else format_bytes(row.memory)
         table.add_row(
-            row.id, "-" if row.pid is None else str(row.pid), state_text(row), age_text(row.age_s),
+            row.id, "-" if row.pid is None else str(row.pid), state_text(row, now), age_text(row.age_s),
             ", ".join(row.stages) or "-", *numbers, memory,
         )  # fmt: skip
     console.print(table)
 
 
-def state_text(row: RunRow) -> str:
-    """Its state in one line, with the reasons for it. Pure."""
+def state_text(row: RunRow, now: float) -> str:
+    """Its state in one line, with the reasons for it. Pure.
+
+    Args:
+        now: seconds since the epoch.
+    """
     why = "; ".join(f"{stage}: {reason}" if stage else reason for stage, reason in row.reasons.items())
-    return f"{row.state}: {why}" if why else row.state
+    note = reload_note(row.reloads, now)
+    return (f"{row.state}: {why}" if why else row.state) + (f"; {note}" if note else "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
@@ -20,6 +22,7 @@ from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.metrics.processes import usage_of
 from pipeline.streams import say
+from pipeline.watching.reloads import reload_lines
 from pipeline.wire.home import named_folder
 from pipeline.wire.run_dir import READY, find_run, has_ended, pipeline_of, root_of, runs, successor_of
 from pipeline.wire.status import FailureStatus, PipelineStatus, WorkerStatus, plain
@@ -206,6 +209,11 @@ def _cameras(status: PipelineStatus, console: Console) -> Table:
     return table
 
 
+def _titled(title: str, lines: Sequence[str]) -> list[str]:
+    """Lines under a title, which stands before the first one."""
+    return [f"{f'{title}: ' if at == 0 else '  '}{line}" for at, line in enumerate(lines)]
+
+
 def _show(status: PipelineStatus, console: Console) -> None:
     if status.ready:
         console.print(f"{status.pipeline}: ready", style="bold green" if console.is_terminal else None)
@@ -224,6 +232,9 @@ def _show(status: PipelineStatus, console: Console) -> None:
             "never" if last is None else f"{last:.1f} s ago",
         )
     console.print(table)
+    for line in _titled("reload", reload_lines(status.reloads, time.time())):
+        # Names and reasons are not markup.
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     numbers = ("pid", "ordered", "batches", "rows", "CPU s", "memory", "threads")
     workers = make_table("workers", "worker", *numbers, right=numbers, console=console)
     processes: dict[str, list[WorkerStatus]] = {}
@@ -254,6 +265,6 @@ def _show(status: PipelineStatus, console: Console) -> None:
         for failure in stage.failures:
             _show_failure(stage.name, failure, console)
     names = ", ".join(f"{client.name} ({client.id})" for client in status.clients) or "none"
-    counts = ", ".join(f"{what} {count}" for what, count in sorted(status.counts.items())) or "nothing yet"
+    counts = ", ".join(f"{what} {count}" for what, count in sorted(status.counts.items()) if count) or "nothing yet"
     console.print(f"inside: {status.inside}; link: {status.link}; clients: {names}")
     console.print(f"since the start: {counts}")

@@ -21,6 +21,7 @@ from pipeline.streams import say
 from pipeline.watching.keys import Keys, pressed_keys
 from pipeline.watching.overview import sample_of
 from pipeline.watching.rates import Frame, Sample, Sort, age_text
+from pipeline.watching.reloads import reload_note
 from pipeline.watching.view import KEYS, View
 from pipeline.wire.run_dir import LOCK, find_run, serving
 from pipeline.wire.status import plain
@@ -128,6 +129,8 @@ def picture_of(frame: Frame, console: Console, keys: str = "") -> RenderableType
     """A frame as text and tables, as wide as the console."""
     parts: list[RenderableType] = [_head(frame, console)]
     parts += [Text(f"  {stage + ': ' if stage else ''}{reason}") for stage, reason in frame.reasons.items()]
+    if note := reload_note(frame.reloads, time.time()):
+        parts.append(Text(f"  {note}"))
     if keys:
         parts.append(Text(keys, style="dim" if console.is_terminal else ""))
     cameras = [_cameras(frame, console)] if frame.cameras else []

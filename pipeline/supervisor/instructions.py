@@ -100,6 +100,11 @@ class Report:
     step: str
     """A `Milestone`."""
     text: str
+    replaced: int = 0
+    """How many of the workers are of the new version by now."""
+    workers: int = 0
+    outcome: str = ""
+    """One of `pipeline.wire.status.OUTCOMES`, if it is the last step."""
 
 
 Instruction = Spawn | Tell | Interrupt | Kill | NewEpoch | Log | Report

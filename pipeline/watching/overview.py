@@ -19,7 +19,7 @@ from pipeline.watching.processes import uses_of
 from pipeline.watching.rates import Sample
 from pipeline.wire.records import Record
 from pipeline.wire.run_dir import READY, Run, living_runs, successor_of
-from pipeline.wire.status import PipelineStatus
+from pipeline.wire.status import PipelineStatus, ReloadsStatus
 
 __all__ = ["RunRow", "overview", "owned_runs", "row_of", "sample_of"]
 
@@ -51,6 +51,8 @@ class RunRow(Record, frozen=True):
     memory: int | None
     """Bytes of its processes, which see each byte that several have in common as shared out among them."""
     folder: str
+    reloads: ReloadsStatus | None = None
+    """Of the pipeline, as far as it is known; see `ReloadsStatus`."""
 
 
 def owned_runs() -> list[Run]:
@@ -139,6 +141,8 @@ def row_of(
         clients=None if status is None else len(status.clients),
         memory=memory,
         folder=str(folder),
+        # Those of a run that was replaced are told by the one that serves.
+        reloads=None if status is None or successor else status.reloads,
     )
 
 

@@ -10,7 +10,7 @@ from pipeline.metrics.counts import answered_and_failed
 from pipeline.watching.processes import ProcessUse
 from pipeline.wire.camera import Drop
 from pipeline.wire.records import Record
-from pipeline.wire.status import CameraStatus, PipelineStatus, PoolStatus, StageStatus
+from pipeline.wire.status import CameraStatus, PipelineStatus, PoolStatus, ReloadsStatus, StageStatus
 
 __all__ = ["CameraRow", "Frame", "ProcessRow", "Sample", "Sort", "StageRow", "age_text", "frame_of"]
 
@@ -119,6 +119,7 @@ class Frame(Record, frozen=True):
     memory: int
     """Bytes of all processes."""
     cameras: tuple[CameraRow, ...] = ()
+    reloads: ReloadsStatus | None = None
 
 
 def frame_of(now: Sample, before: Sample | None, sort: Sort = Sort.GRAPH) -> Frame:
@@ -157,6 +158,7 @@ def frame_of(now: Sample, before: Sample | None, sort: Sort = Sort.GRAPH) -> Fra
         pools=() if status is None else status.pools,
         memory=sum(each.memory for each in now.processes),
         cameras=_camera_rows(status, earlier, seconds),
+        reloads=None if status is None else status.reloads,
     )
 
 
