@@ -291,16 +291,16 @@ class Rolling:
     def _fail(self, why: str, now: float) -> list[Instruction]:
         roll = self._roll
         assert roll is not None
-        again = bool(roll.failure)
-        if again:
+        given_up = f"the reload of {roll.asked.stage} is given up: {why}"
+        if roll.failure:
             # Going back has failed as well. What runs goes on, and a person must look.
             left = "some workers are of the new version: mend it, and reload again"
+            given_up = f"going back to the old version of {roll.asked.stage} has failed too: {why}; {left}"
             roll.failure += f"; going back has failed too: {why}; {left}"
             roll.stuck, roll.done = len(roll.to_do), []
         else:
             roll.failure = why
         roll.state, roll.give_up_at = State.GIVING_UP, now + _GIVE_UP_S
-        given_up = f"the reload of {roll.asked.stage} is given up: {why}"
         instructions: list[Instruction] = [Log("error", given_up)]
         if roll.done:
             back = f"{given_up}; workers of the old version take their places again"

@@ -28,7 +28,7 @@ from tests.faults.load import until
 from tests.faults.runbook import ROWS, Watched
 from tests.faults.test_full_memory import PRIVATE, private
 from tests.faults.test_gateway import config_of_doors, kill_gateway
-from tests.faults.versions import Versions
+from tests.faults.versions import InBackground, Versions
 from tests.integration.cameras import JpegServer, config_of
 from tests.integration.gateways import serving
 from tests.integration.test_sources import cameras
@@ -281,6 +281,40 @@ def test_a_new_version_that_does_not_start_is_told(versions: Versions) -> None:
                 reload("stamps")
 
         seen.shows("A new version does not start", fail)
+
+
+def reload_fails(outcome: str) -> None:
+    """A reload of the stage fails so, and `pipeline status` says it."""
+    with pytest.raises(ReloadFailed) as failed:
+        reload("stamps", stage="stamp")
+    assert failed.value.outcome == outcome
+    shown = subprocess.run([*COMMAND, "status", "stamps"], capture_output=True, text=True, check=True).stdout
+    assert str(failed.value).splitlines()[0] in shown
+
+
+@pytest.mark.foreign
+def test_a_stage_s_reload_that_goes_back_or_cannot_or_takes_long_is_told(versions: Versions) -> None:
+    metrics = {"metrics": {"port": 0}}
+    with running(versions.write(0, file="old", **metrics)) as pipeline:
+        seen = watched(pipeline.log)
+        once = f"        open({str(versions.folder / 'once')!r}, 'x')"
+        versions.write(1, file="new", setup=once, **metrics)
+        seen.shows("The reload of a stage goes back", lambda: reload_fails("rolled_back"))
+
+        # The old version's file is overwritten by one that does not start.
+        (versions.folder / "once").unlink()
+        versions.write(2, file="old", setup="        raise ValueError('overwritten')", **metrics)
+        versions.write(3, file="newer", setup=once, **metrics)
+        seen.shows(
+            "A stage has workers of two versions", lambda: reload_fails("mixed"), ("The reload of a stage goes back",)
+        )
+
+        versions.write(4, file="slow", setup=versions.until_told, **metrics)
+        going: list[InBackground] = []
+        seen.shows("A reload takes long", lambda: going.append(InBackground("stamps", stage="stamp")))
+        versions.tell()
+        assert going[0].ended() == pipeline.run_dir
+        until(lambda: seen.metrics()["trtlab_reload_under_way", frozenset({("pipeline", "stamps")})] == 0)
 
 
 @pytest.mark.foreign
