@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.arguments import AnswerOption
 from pipeline.cli.tables import make_console, make_table
+from pipeline.client.status import ANSWER_S
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import Unavailable
 from pipeline.streams import say
@@ -30,13 +32,16 @@ def register(app: typer.Typer) -> None:
     app.command()(ps)
 
 
-def ps(as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects as JSON.")] = False) -> None:
+def ps(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects as JSON.")] = False,
+    timeout: AnswerOption = ANSWER_S,
+) -> None:
     """List the pipelines that run here as this user. Exit code 0, if there is none too.
 
     Every command that takes a name takes an id as well: that one run, among others of its pipeline.
     """
     try:
-        rows = overview()
+        rows = overview(timeout)
     except Unavailable as error:
         say(f"error: {error}")
         sys.exit(_FAILED)

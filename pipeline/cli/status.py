@@ -17,7 +17,7 @@ from rich.table import Table
 
 from pipeline.cli.pages import pages_of_run, pages_table
 from pipeline.cli.tables import make_console, make_table
-from pipeline.client.status import ask_status, ask_story
+from pipeline.client.status import ANSWER_S, ask_status, ask_story
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.metrics.processes import usage_of
@@ -32,6 +32,9 @@ from stages.request import RequestInfo
 __all__ = ["given_up", "register"]
 
 _NOT_READY = 1
+
+_PROBE_S = 5.0
+"""A probe must have its answer before the kubelet gives it up, which has started this process before, too."""
 
 
 class Probe(str, Enum):
@@ -69,12 +72,20 @@ def status(
             "not ready.",
         ),
     ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout", min=0.1, metavar="S", show_default=False,
+            help=f"Seconds that its scheduler has for its answer; default: {ANSWER_S:g}, of a probe {_PROBE_S:g}.",
+        ),
+    ] = None,
 ) -> None:
     """Show how a running pipeline is. Exit code 0: ready; 1: not ready, or not running.
 
     With --request, 1: the request is not known, or not any more. With --probe alive, 0: its scheduler answers, and each
     stage has workers or will get some; 1: only another start would help.
     """
+    patience = timeout or (ANSWER_S if probe is None else _PROBE_S)
     _refuse_together(pages=pages, as_json=as_json, prometheus=prometheus, request=request, probe=probe)
     try:
         run_dir = _named(run)
@@ -89,8 +100,8 @@ def status(
                 if (told := _of_a_reload(other)) is not None:
                     say(f"note: {told}")
         if request is not None:
-            sys.exit(_show_story(run_dir, request))
-        found = ask_status(run_dir)
+            sys.exit(_show_story(run_dir, request, patience))
+        found = ask_status(run_dir, patience)
         if probe is not None:
             sys.exit(_answer_probe(found, probe))
     except Unavailable as error:
@@ -124,7 +135,7 @@ def _of_a_reload(folder: Path) -> str | None:
         return f"a new version starts in {folder}" if is_new else None
     left = ""
     with suppress(Unavailable):
-        found = ask_status(folder)
+        found = ask_status(folder, _PROBE_S)
         left = f": {found.inside} requests inside, {len(found.clients)} clients"
     return f"the version in {folder} was replaced, and finishes what it has{left}"
 
@@ -164,9 +175,9 @@ def _of_the_same_name(asked: str | None, found: Path) -> list[Path]:
     return [folder for folder in runs(pipeline_of(found)) if folder != found]
 
 
-def _show_story(run_dir: Path, request: str) -> int:
+def _show_story(run_dir: Path, request: str, patience_s: float) -> int:
     """What has happened to one request; the exit code."""
-    story = ask_story(run_dir, request)
+    story = ask_story(run_dir, request, patience_s)
     if story is None:
         print(
             f"no request {request} is known: expected the id of one that is inside, or of the last that have ended, "

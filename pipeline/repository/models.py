@@ -41,6 +41,7 @@ from pipeline.wire.status import plain
 
 __all__ = ["Models", "status_of"]
 
+_ASK_S = 2.0
 _M = TypeVar("_M", bound="Models")
 
 
@@ -292,7 +293,7 @@ def status_of(folder: Path) -> dict[str, Any]:
     """How the run in `folder` is, or the run that has replaced it; see `Models.status`."""
     folder = serving(folder)
     try:
-        document = plain(ask_status(folder))
+        document = plain(ask_status(folder, _ASK_S))
     except Unavailable as error:
         return {"state": "not ready", "why": str(error), "run": str(folder), "pipeline": None}
     why = "; ".join(f"{stage}: {reason}" if stage else reason for stage, reason in document["reasons"].items())

@@ -102,10 +102,12 @@ class Root:
     Args:
         folder: the root's run folder.
         version: which one the successor is.
+        pid: the root's.
     """
 
-    def __init__(self, folder: Path, version: int) -> None:
+    def __init__(self, folder: Path, version: int, pid: int) -> None:
         self.folder = folder
+        self.pid = pid
         self._version = version
         self._outbox = connect(folder, SUPERVISOR)
         self._own = ""

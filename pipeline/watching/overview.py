@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.client.status import ask_status
+from pipeline.client.status import ANSWER_S, ask_status
 from pipeline.errors import PipelineError, Unavailable
 from pipeline.metrics.counts import answered_and_failed
 from pipeline.watching.owner import Owner, owner_of
@@ -69,8 +69,11 @@ def owned_runs() -> list[Run]:
     return sorted(own, key=lambda run: (run.pipeline, run.started, run.made_ns))
 
 
-def overview() -> list[RunRow]:
+def overview(timeout_s: float = ANSWER_S) -> list[RunRow]:
     """All of them, each asked by a thread.
+
+    Args:
+        timeout_s: how long each scheduler has for its answer.
 
     Raises:
         Unavailable: as `owned_runs`.
@@ -80,7 +83,7 @@ def overview() -> list[RunRow]:
     apart = [owner.pid for owner in owners.values() if owner is not None]
 
     def look(run: Run) -> RunRow:
-        status, why = _ask(run.folder)
+        status, why = _ask(run.folder, timeout_s)
         owner = owners[run.folder]
         memory = None if owner is None else sum(use.memory for use in uses_of(owner.pid, apart))
         after = successor_of(run.folder)
@@ -146,14 +149,17 @@ def row_of(
     )
 
 
-def sample_of(folder: Path, apart: Collection[int] | None = None) -> Sample:
+def sample_of(
+    folder: Path, apart: Collection[int] | None = None, timeout_s: float = ANSWER_S
+) -> Sample:
     """The run in this folder now, for `pipeline top`.
 
     Args:
         folder: its folder.
         apart: pids of other runs' supervisors; None: they are looked for.
+        timeout_s: how long its scheduler has for its answer.
     """
-    status, why = _ask(folder)
+    status, why = _ask(folder, timeout_s)
     owner = owner_of(folder)
     uses = [] if owner is None else uses_of(owner.pid, _supervisors() if apart is None else apart)
     return Sample(time.monotonic(), folder.name, status, why, uses, _age_of(owner))
@@ -165,10 +171,10 @@ def _supervisors() -> list[int]:
     return []
 
 
-def _ask(folder: Path) -> tuple[PipelineStatus | None, str]:
+def _ask(folder: Path, timeout_s: float) -> tuple[PipelineStatus | None, str]:
     """The status, or why there is none."""
     try:
-        return ask_status(folder), ""
+        return ask_status(folder, timeout_s), ""
     except (PipelineError, OSError) as error:
         # One run of which nothing can be learned must not keep others from being listed.
         return None, str(error)

@@ -43,14 +43,26 @@ def until(what: str, holds: object) -> None:
     end = time.monotonic() + 200
     while not holds():  # type: ignore[operator]
         if time.monotonic() > end:
-            sys.exit(f"not within 60 s: {what}")
+            sys.exit(f"not within 200 s: {what}")
         time.sleep(0.1)
+
+
+def starts(port: int) -> bool:
+    """Whether Serve has started; the time that it gives its proxy for that cannot be set."""
+    try:
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+    except TimeoutError:
+        return False
+    return True
 
 
 def main() -> None:
     port = int(sys.argv[1])
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20, _node_ip_address="127.0.0.1")
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    ray.init(
+        num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20,
+        _node_ip_address="127.0.0.1", _temp_dir=sys.argv[2],
+    )  # fmt: skip
+    until("the proxy has started", lambda: starts(port))
     serve.run(app)
     counts: Counter[str] = Counter()
     replicas: set[int] = set()
