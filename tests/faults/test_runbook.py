@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import yaml
 
 from bench.chaos.garbage import throw
 from pipeline.client.client import Client
@@ -29,8 +30,9 @@ from tests.faults.runbook import ROWS, Watched
 from tests.faults.test_full_memory import PRIVATE, private
 from tests.faults.test_gateway import config_of_doors, kill_gateway
 from tests.faults.versions import InBackground, Versions
-from tests.integration.cameras import JpegServer, config_of
+from tests.integration.cameras import JpegServer, clip, config_of
 from tests.integration.gateways import serving
+from tests.integration.recorded import recorded
 from tests.integration.test_sources import cameras
 
 __all__ = ["private"]
@@ -326,6 +328,32 @@ def test_a_camera_that_is_away_is_named_with_the_reason(tmp_path: Path) -> None:
             seen = watched(pipeline.log)
             until(lambda: cameras(pipeline)["door"]["state"] == "connected" and cameras(pipeline)["yard"]["answered"])
             seen.shows("A camera is away", camera.close)
+
+
+@pytest.mark.foreign
+def test_a_folder_of_recordings_that_is_full_is_told_and_counted(tmp_path: Path, disk: Path) -> None:
+    clip(tmp_path / "door.mp4", 500)
+    source = {"name": "door", "url": "door.mp4", "drop": "oldest", "loop": True}
+    told = {"every": 20, "lasts": 5}
+    config = recorded(tmp_path, [source], told=told, before_s=0, after_s=0, dir=str(disk / "clips"))
+    document = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump({**document, "metrics": {"port": 0}}))
+    filler = disk / "filler"
+    with running(config) as pipeline:
+        seen = watched(pipeline.log)
+        until(lambda: cameras(pipeline)["door"]["clips"])
+
+        def fill() -> None:
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(512))
+
+        seen.shows("A recording cannot be written", fill)
+        filler.unlink()
+        for path in (disk / "clips").iterdir():
+            path.unlink(missing_ok=True)
+        clips = cameras(pipeline)["door"]["clips"]
+        until(lambda: cameras(pipeline)["door"]["clips"] > clips)
 
 
 @pytest.mark.foreign
