@@ -243,6 +243,11 @@ def _show(status: PipelineStatus, console: Console) -> None:
             "never" if last is None else f"{last:.1f} s ago",
         )
     console.print(table)
+    for stage in status.stages:
+        if stage.given_up is not None and stage.workers:
+            # With no worker left it stands above, as a reason.
+            text = f"no more workers of {stage.name} are started: {stage.given_up}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
     for line in _titled("reload", reload_lines(status.reloads, time.time())):
         # Names and reasons are not markup.
         console.print(line, markup=False, highlight=False, soft_wrap=True)

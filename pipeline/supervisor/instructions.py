@@ -36,6 +36,8 @@ class Child:
     """The scheduler's life whose segments it was told to attach."""
     overran: str = ""
     """It is being killed, since it has been computing this for too long: "one batch for 1500 ms"."""
+    failure: str = ""
+    """Why it could not start, as it has said; its exit follows."""
     retiring: bool = False
     """It finishes what it has, then it leaves; the supervisor starts no other one in its place."""
     newcomer: bool = False
