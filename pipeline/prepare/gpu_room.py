@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 
-import psutil
-
 from pipeline.graph.gpu_room import gpu_shortage
 from pipeline.graph.plan import Plan, WorkerPlan
 from pipeline.topology.machine import Machine
@@ -42,6 +40,8 @@ def shortage_beside(
 
 def _running(parent: int, pipeline: str) -> dict[str, list[int]]:
     """The pids of the processes of a pipeline below `parent`, by title."""
+    import psutil  # a command that starts nothing beside a run has no use for it
+
     found: defaultdict[str, list[int]] = defaultdict(list)
     with suppress(psutil.Error):
         for child in psutil.Process(parent).children(recursive=True):

@@ -157,7 +157,7 @@ class _SupervisorShell:
             FEEDER.title: feeder or {}, ACCESS.title: log.settings, SCHEDULER.kind: {"observers": observers},
         }  # fmt: skip
         self._log = log
-        self._on_ready = on_ready
+        self._on_ready = on_ready or (lambda run_dir: None)
         self._supervision = Supervision(plan, feeder=feeder is not None, roles=roles, succeeds=root is not None)
         self._rolling = Rolling(self._supervision)
         self._root = root
@@ -278,8 +278,7 @@ class _SupervisorShell:
             self._outbox_of(child)
             if was is Phase.STARTING and supervision.phase is Phase.RUNNING:
                 self._folder.mark_ready(True)
-                if self._on_ready is not None:
-                    self._on_ready(self._run_dir)
+                self._on_ready(self._run_dir)
         elif isinstance(message, Failed):
             # Whether the segments are whole is found out before the exit is reported: a worker that found no segments
             # must not count against its stage.
