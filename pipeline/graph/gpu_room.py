@@ -1,6 +1,6 @@
 """GPU room: whether the memory that is free on GPUs is enough for workers beside those that run already. Pure.
 
-What a worker will take of a GPU is known to no one before it has loaded its model. What its counterpart of the old
+Nothing tells what a worker will take of a GPU before it has loaded its model. What its counterpart of the old
 version takes now is the best that can be said.
 """
 
@@ -41,10 +41,10 @@ def gpu_shortage(
         free, wanted = gpus[device].free_bytes, sum(found) if at_once else max(found)
         if free is not None and wanted > free:
             count = len(found) if at_once else 1
-            who = "1 worker that is" if count == 1 else f"{count} workers that are"
+            who = "a new worker takes" if count == 1 else f"{count} new workers take"
             short.append(
-                f"{device} has {format_bytes(free)} of memory free, and the {who} to be started there beside the old "
-                f"ones would take {format_bytes(wanted)}, as those do now"
+                f"{device} has {format_bytes(free)} of memory free, and {who} about {format_bytes(wanted)} there "
+                f"beside the old ones, by what those have now"
             )
     return "; ".join(short)
 

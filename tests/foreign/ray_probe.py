@@ -66,6 +66,8 @@ def begins() -> bool:
         )  # fmt: skip
     except Exception as error:
         print(f"Ray has not started: {error}", file=sys.stderr)
+        for log in sorted(Path(sys.argv[2]).glob("session_latest/logs/raylet.*")):
+            print(f"the end of {log.name}:", *log.read_text().splitlines()[-20:], sep="\n", file=sys.stderr)
         ray.shutdown()
         return False
     return True

@@ -21,7 +21,7 @@ PATIENT = {
     # Serve kills its proxy, and gives up, if that has not started within three times 5 s: on a busy machine its imports
     # take longer.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "240", "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "240",
-    "RAY_raylet_start_wait_time_s": "240", "RAY_health_check_timeout_ms": "240000",
+    "RAY_raylet_start_wait_time_s": "90", "RAY_health_check_timeout_ms": "240000",
     "RAY_gcs_server_request_timeout_seconds": "240",
     # Other processes of the machine are no reason to kill one of Ray's.
     "RAY_memory_monitor_refresh_ms": "0",

@@ -27,15 +27,15 @@ BOTH = [worker("infer/0"), worker("infer/1")]
 def test_a_new_version_needs_room_for_all_of_its_workers_of_a_gpu_at_once() -> None:
     short = gpu_shortage(BOTH, RUNNING, {"cuda:0": gpu(5.5, {100: 3, 101: 3})}, at_once=True)
     assert short == (
-        "cuda:0 has 5.5 GiB of memory free, and the 2 workers that are to be started there beside the old ones would take "
-        "6.0 GiB, as those do now"
+        "cuda:0 has 5.5 GiB of memory free, and 2 new workers take about 6.0 GiB there beside the old ones, by what those "
+        "have now"
     )
     assert gpu_shortage(BOTH, RUNNING, {"cuda:0": gpu(6, {100: 3, 101: 3})}, at_once=True) == ""
 
 
 def test_a_stage_needs_room_for_the_largest_of_its_workers() -> None:
     memory = {"cuda:0": gpu(3.5, {100: 3, 101: 4})}
-    assert "the 1 worker that is to be started there" in gpu_shortage(BOTH, RUNNING, memory, at_once=False)
+    assert "and a new worker takes about 4.0 GiB there" in gpu_shortage(BOTH, RUNNING, memory, at_once=False)
     assert gpu_shortage(BOTH, RUNNING, {"cuda:0": gpu(4, {100: 3, 101: 4})}, at_once=False) == ""
 
 
@@ -51,7 +51,7 @@ def test_each_gpu_is_looked_at_for_itself_and_a_worker_that_moves_is_counted_whe
 def test_a_replica_that_is_new_is_taken_to_need_what_the_largest_of_the_others_has() -> None:
     more = [*BOTH, worker("infer/2")]
     memory = {"cuda:0": gpu(9, {100: 3, 101: 4, 102: 50})}
-    assert "would take 11.0 GiB" in gpu_shortage(more, RUNNING, memory, at_once=True)
+    assert "3 new workers take about 11.0 GiB" in gpu_shortage(more, RUNNING, memory, at_once=True)
 
 
 def test_what_is_not_known_refuses_nothing() -> None:
