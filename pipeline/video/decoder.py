@@ -150,7 +150,7 @@ def open_camera(target: Target, plan: CameraPlan) -> Decoder:
     Raises:
         CameraFailed: it cannot be, or has no video.
     """
-    # Nothing to stderr: the lines would hold the URL. And no level of PyAV's: with one, FFmpeg's threads wait for Python
+    # Nothing to stderr: the lines would hold the URL. And no level of PyAV: with one, FFmpeg's threads wait for Python
     # whenever they say something, while Python waits for them to close a camera.
     av.logging.set_level(None)
     options = {"protocol_whitelist": _PROTOCOLS[target.kind]}
