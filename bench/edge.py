@@ -6,8 +6,9 @@ Two films: one in which nothing moves but the noise of a sensor, and one through
 every 20 s. Of each it prints
 
     cores       the CPU time that the run's processes took, those of the server of RTSP apart
-    memory      at the beginning and at the end, and how fast it grew after the first third, in which caches fill. That
-                says something of runs of half an hour and more
+    memory      of all processes, shared pages counted once; and the own pages of each of them at the end, with how
+                fast they grew after the first third, in which caches fill (bench.memory has the kinds). That says
+                something of runs of half an hour and more
     events      of the second film: from when its frame was decoded to when the line of the event can be read; and from
                 when its thing was first found. A thing counts only after three frames, which takes 400 ms of 5 frames
                 each second. What camera, network and decoding take before the frame is there is in neither
@@ -24,16 +25,17 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from statistics import linear_regression, quantiles
+from statistics import quantiles
 
 import psutil
 
 from bench.films import Actor, RtspServer, make_film, repeat_film
+from bench.memory import Memory, growth_lines, memory_of
 from pipeline.testing import RunningPipeline, running
 from pipeline.video.event_log import event_log_of
 from pipeline.watching.tail import Tail
 
-__all__ = ["main", "memory_growth"]
+__all__ = ["main"]
 
 _ROOT = Path(__file__).parents[1]
 _BUILD = _ROOT / "build" / "bench-edge"
@@ -68,20 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _measure(server, name, asked)
 
 
-def memory_growth(samples: Sequence[tuple[float, float]]) -> float:
-    """How fast memory grew after the first third of the time, by the line that fits best.
-
-    Args:
-        samples: (seconds, bytes), at least two of different times.
-
-    Returns:
-        Bytes each second.
-    """
-    first, last = samples[0][0], samples[-1][0]
-    late = [(at, nbytes) for at, nbytes in samples if at >= first + (last - first) / 3]
-    return linear_regression(*zip(*(late if len(late) > 1 else samples))).slope
-
-
 def _measure(server: RtspServer, film: str, asked: argparse.Namespace) -> None:
     names = [f"camera-{'abcdefghijklmnop'[number]}" for number in range(asked.cameras)]
     common = {"url": server.url(f"{film}.mp4"), "fps": 5, "size": [640, 360], "decode": asked.decode}
@@ -97,7 +85,9 @@ def _measure(server: RtspServer, film: str, asked: argparse.Namespace) -> None:
             list(tail.read())
         before, sent = _cpu_of(pipeline), _cpu_s(psutil.Process(server.pid))
         began, all_before = time.monotonic(), psutil.cpu_times()
-        memory = [(0.0, _memory_of(pipeline))]
+        whole = _memory_of(pipeline)
+        memory: dict[str, list[tuple[float, Memory]]] = {}
+        looked = _look(pipeline, memory, 0.0)
         was = {camera["name"]: camera for camera in pipeline.status()["cameras"]}
         late: dict[str, list[float]] = {"its frame was decoded": [], "its thing was first found": []}
         while (took := time.monotonic() - began) < asked.seconds:
@@ -107,8 +97,8 @@ def _measure(server: RtspServer, film: str, asked: argparse.Namespace) -> None:
                     late["its frame was decoded"].append(time.time() - event["time"])
                     if event["state"] == "begin" and event["rule"] == "object":
                         late["its thing was first found"].append(time.time() - event["start"])
-            if took - memory[-1][0] >= _MEMORY_S:
-                memory.append((took, _memory_of(pipeline)))
+            if took - looked >= _MEMORY_S:
+                looked = _look(pipeline, memory, took)
             time.sleep(0.01)
         after, all_after = _cpu_of(pipeline), psutil.cpu_times()
         used = {title: (cpu - before.get(title, 0.0)) / took for title, cpu in after.items()}
@@ -126,12 +116,10 @@ def _measure(server: RtspServer, film: str, asked: argparse.Namespace) -> None:
         print(f"  cores of the run: {total:.3f}; of the server: {served:.3f}; of all else on this machine: {rest:.2f}")
         titles = sorted(used, key=used.__getitem__, reverse=True)
         print("  " + ", ".join(f"{title} {used[title]:.3f}" for title in titles))
-        memory.append((took, _memory_of(pipeline)))
-        growth = memory_growth(memory) * 3600 / 2**20
-        print(
-            f"  memory: {memory[0][1] / 2**20:.1f} MiB, after {took:.0f} s {memory[-1][1] / 2**20:.1f} MiB; "
-            f"after the first third {growth:+.1f} MiB/hour"
-        )
+        print(f"  memory: {whole / 2**20:.1f} MiB, after {took:.0f} s {_memory_of(pipeline) / 2**20:.1f} MiB")
+        _look(pipeline, memory, took)
+        lived = {title: seen for title, seen in memory.items() if (seen[0][0], seen[-1][0]) == (0.0, took)}
+        print("\n".join(f"  {line}" for line in growth_lines(lived)))
         print(f"  frames each second: {given:.1f} decoded, {answered:.1f} answered; dropped in all: {dict(drops)}")
         for since, seconds in late.items():
             if len(seconds) > 1:
@@ -150,13 +138,25 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user) + float(times.system)
 
 
+def _title_of(process: psutil.Process) -> str:
+    title = " ".join(process.cmdline()).strip()
+    return title.removeprefix("pipeline[edge] ") if title.startswith("pipeline[edge] ") else "supervisor"
+
+
 def _cpu_of(pipeline: RunningPipeline) -> dict[str, float]:
     found: dict[str, float] = {}
     for process in _processes_of(pipeline):
-        title = " ".join(process.cmdline()).removeprefix("pipeline[edge] ").strip()
+        title = _title_of(process)
         kind = "sources" if title.startswith("source/") else title.split("/")[0]
         found[kind] = found.get(kind, 0.0) + _cpu_s(process)
     return found
+
+
+def _look(pipeline: RunningPipeline, memory: dict[str, list[tuple[float, Memory]]], at: float) -> float:
+    """Add what each process takes to what was seen of it; when that was."""
+    for process in _processes_of(pipeline):
+        memory.setdefault(_title_of(process), []).append((at, memory_of(process)))
+    return at
 
 
 def _memory_of(pipeline: RunningPipeline) -> int:

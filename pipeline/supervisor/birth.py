@@ -40,10 +40,10 @@ def boot_of(child: Child, run_dir: Path, made: Sequence[Segment], extra: Mapping
 
 
 def environment_of(child: Child) -> Mapping[str, str]:
-    """The variables that a child gets beside the supervisor's own; a worker's are those of its place in the plan, and
-    the stage's own `env`."""
+    """The variables that a child gets beside the supervisor's own: those of its role; a worker's are those of its place
+    in the plan, and the stage's own `env`."""
     if not child.posts:
-        return NO_MATRICES
+        return {**NO_MATRICES, **dict(child.role.variables)}
     placed = child.plan.stages[child.posts[0].stage].workers[child.replica]
     # Libraries that size their thread pools at import look here; the stage's own env wins.
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(placed.threads))

@@ -17,6 +17,11 @@ from pipeline.processes.child import DONE_WITH_FAILURES
 __all__ = ["ACCESS", "DONE", "FEEDER", "PLANNER", "ROLES", "TRIAL", "Place", "Restart", "Role"]
 
 
+#: Of glibc: blocks of 128 KiB and more lie apart and go back to the kernel, as it says they do. By itself it ends that
+#: as soon as a picture was freed. Then the key frames among a camera's packets leave holes between the others.
+_LARGE_BLOCKS_ALONE = ("MALLOC_MMAP_THRESHOLD_", "131072")
+
+
 class Restart(Enum):
     """What follows the death of a child in a run that is ready."""
 
@@ -64,6 +69,8 @@ class Role:
     """It is told which requests have ended, from the first one on."""
     gates_takeover: bool = False
     """A new version takes over from the run that serves only once this child has said `Ready` as well."""
+    variables: tuple[tuple[str, str], ...] = ()
+    """Of its environment, beside the supervisor's own."""
 
 
 def _scheduler(plan: Plan, fed: bool) -> list[Place]:
@@ -153,6 +160,7 @@ ROLES = (
     Role(
         "source", "pipeline.processes.source", Restart.SOON,
         gates_ready=False, ends_run=False, places=_sources, ends=True, closes=True,
+        variables=(_LARGE_BLOCKS_ALONE,),
     ),
 )  # fmt: skip
 """The kinds that every run has, if its plan asks for them, in the order in which their children are started."""

@@ -150,8 +150,9 @@ def open_camera(target: Target, plan: CameraPlan) -> Decoder:
     Raises:
         CameraFailed: it cannot be, or has no video.
     """
-    # Nothing to stderr: the lines would hold the URL.
-    av.logging.set_level(av.logging.PANIC)
+    # Nothing to stderr: the lines would hold the URL. And no level of PyAV: with one, FFmpeg's threads wait for Python
+    # whenever they say something, while Python waits for them to close a camera.
+    av.logging.set_level(None)
     options = {"protocol_whitelist": _PROTOCOLS[target.kind]}
     if target.kind is Kind.RTSP:
         options |= {"rtsp_transport": plan.transport, "allowed_media_types": "video"}

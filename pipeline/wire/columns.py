@@ -17,7 +17,6 @@ message.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 
 from pipeline.wire.records import Record
 from pipeline.wire.traces import TRACE_BYTES
@@ -146,7 +145,9 @@ def joined(parts: Sequence[Columns]) -> Columns | None:
     return Columns(
         b"".join([part.requests for part in parts]),
         b"".join([part.attempts for part in parts]),
-        tuple(chain.from_iterable([part.labels for part in parts])),
+        # Of a list: a tuple of an iterator is made with ten places and cut, and once it is free, Python keeps it for
+        # others of its new length, of which it would have ever more.
+        tuple([label for part in parts for label in part.labels]),
         tuple(
             [
                 HopColumn(
@@ -186,7 +187,7 @@ def _joined(columns: Sequence[bytes], parts: Sequence[Columns]) -> bytes:
 def _traceparents(parts: Sequence[Columns]) -> tuple[str, ...]:
     if not any(part.traceparents for part in parts):
         return ()
-    return tuple(chain.from_iterable([part.traceparents or ("",) * len(part) for part in parts]))
+    return tuple([one for part in parts for one in part.traceparents or ("",) * len(part)])
 
 
 def picked(columns: Columns, rows: Sequence[int]) -> Columns:

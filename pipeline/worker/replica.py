@@ -387,7 +387,7 @@ class Replica:
                     self.stage,
                     self.batches,
                     self._rows,
-                    tuple(self._closed[reason] for reason in CLOSE_REASONS),
+                    tuple([self._closed[reason] for reason in CLOSE_REASONS]),
                     self.refused + self._execution.refused,
                     self._execution.copies,
                     tuple(self._sizes),

@@ -228,10 +228,22 @@ def test_no_handle_reaches_beyond_its_slot(
 def test_the_cache_of_views_is_bounded(table: SegmentTable, handle: TensorHandle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shm.view._CACHED_VIEWS", 8)
     first = table.view(handle)
-    for length in range(100):
-        table.view(handle._replace(shape=(length,)))
-    assert len(table._views) <= 8
+    for offset in range(100):
+        table.view(handle._replace(offset=offset, shape=(1,)))
+        assert len(table._views) == len(table._last) <= 8
     assert table.view(handle) is not first
+
+
+def test_of_a_place_in_memory_the_last_view_alone_is_kept(table: SegmentTable, handle: TensorHandle) -> None:
+    # The documents that say what a camera sees are of ever new lengths.
+    beside = table.view(handle._replace(offset=128, shape=(3,)))
+    written = table.view(handle, writable=True)
+    for length in range(100):
+        last = table.view(handle._replace(shape=(length,)))
+    assert len(table._views) == len(table._last) == 3
+    assert table.view(handle._replace(shape=(99,))) is last
+    assert table.view(handle._replace(offset=128, shape=(3,))) is beside
+    assert table.view(handle, writable=True) is written
 
 
 def test_a_view_outlives_its_table_and_its_segment() -> None:
@@ -252,12 +264,14 @@ def test_views_that_died_are_forgotten(table: SegmentTable, handle: TensorHandle
 
     table.view(handle)
     before = len(_PLACES)
-    for length in range(50):
-        table.view(handle._replace(shape=(length,)))
-    assert len(_PLACES) == before + 50
+    kept = [table.view(handle._replace(shape=(length,))) for length in range(50)]
+    assert len(_PLACES) == before + 49
+    kept.clear()
+    gc.collect()
+    assert len(_PLACES) == before
     table.close()
     gc.collect()
-    assert len(_PLACES) < before
+    assert len(_PLACES) == before - 1
 
 
 def test_a_table_knows_what_was_added_until_it_is_removed(segment: Segment, table: SegmentTable, handle: TensorHandle) -> None:

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.graph.plan import WorkerPlan
+from pipeline.graph.plan import CameraPlan, WorkerPlan
 from pipeline.interpreter import NO_MATRICES
 from pipeline.supervisor.birth import boot_of, environment_of
 from pipeline.supervisor.instructions import Spawn
@@ -33,3 +33,9 @@ def test_a_worker_has_the_variables_of_its_place_and_the_stage_s_own_win() -> No
     assert found["scheduler"] == NO_MATRICES
     assert found["a/0"] == {"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "3", "MKL_NUM_THREADS": "3"}
     assert found["a/1"] == {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "3", "MKL_NUM_THREADS": "3", "X": "y"}
+
+
+def test_large_blocks_of_a_source_lie_apart_so_that_they_leave_no_holes_between_packets() -> None:
+    plan = replace(PLAN, cameras=(CameraPlan("door", "synthetic:"),))
+    (source,) = [child for child in running(plan).children.values() if child.role.title == "source"]
+    assert environment_of(source) == {**NO_MATRICES, "MALLOC_MMAP_THRESHOLD_": "131072"}

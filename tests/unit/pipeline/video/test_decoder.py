@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -94,6 +96,29 @@ def test_without_the_loop_filter_all_frames_come_a_little_different(tmp_path: Pa
 
     difference = np.abs(last("unfiltered") - last("all")).mean()
     assert 0 < difference < 10
+
+
+_CLOSED_AGAIN = """
+import sys
+from pipeline.config.camera_urls import Kind, Target
+from pipeline.graph.plan import CameraPlan
+from pipeline.video.decoder import open_camera
+
+for _ in range(5):
+    decoder = open_camera(Target(Kind.FILE, sys.argv[1], (), ""), CameraPlan("door", ""))
+    for number, _ in enumerate(decoder):
+        if number == 20:
+            break
+    decoder.close()
+"""
+
+
+def test_a_file_is_closed_while_ffmpegs_threads_decode_it(tmp_path: Path) -> None:
+    # If they had to wait for Python, to say something, Python would wait for them for ever. In a process of its own, since
+    # nothing else runs in one that hangs like this.
+    path = clip(tmp_path / "a.mp4", 100, size=Size(320, 240), codec="libx264")
+    command = [sys.executable, "-c", _CLOSED_AGAIN, str(path)]
+    subprocess.run(command, check=True, timeout=90)
 
 
 def test_a_damaged_packet_is_told_and_the_others_come(tmp_path: Path) -> None:
