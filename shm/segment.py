@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -77,7 +76,7 @@ class SegmentSpec:
     def layout(self) -> SegmentLayout:
         """The layout of a segment that this process creates now; draws the number if none was given."""
         return SegmentLayout.build(
-            number=secrets.randbelow((1 << 32) - 1) + 1 if self.number is None else self.number,
+            number=1 + int.from_bytes(os.urandom(8), "little") % ((1 << 32) - 1) if self.number is None else self.number,
             slots=self.slots,
             slot_bytes=self.slot_bytes,
             run=self.run,

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -77,7 +76,7 @@ class Access:
             Unavailable: it does not run.
         """
         run_dir = self._find()
-        number = secrets.randbits(63)
+        number = int.from_bytes(os.urandom(8), "little") >> 1
         try:
             owner = OwnerWatch(run_dir / LOCK)
         except OSError as error:

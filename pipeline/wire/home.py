@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +23,8 @@ def runs_home() -> Path:
         return Path(configured).absolute()
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime).absolute() / "trtlab"
+    import tempfile  # and with it modules for archives and random numbers: children are told the folder
+
     return Path(tempfile.gettempdir()).absolute() / f"trtlab-{os.getuid()}"
 
 
