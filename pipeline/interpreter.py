@@ -35,5 +35,6 @@ def python_command(module: str, *, folders: Iterable[str] = ()) -> list[str]:
     # later.
     return [
         sys.executable, "-c",
-        f"import gc, sys; gc.disable(); sys.path[:] = {path}; from {module} import main; gc.freeze(); gc.enable(); main()",
+        f"import gc, sys; gc.disable(); sys.path[:] = {path}; from {module} import main; "
+        "gc.freeze(); gc.enable(); main()",
     ]

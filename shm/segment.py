@@ -75,8 +75,9 @@ class SegmentSpec:
 
     def layout(self) -> SegmentLayout:
         """The layout of a segment that this process creates now; draws the number if none was given."""
+        drawn = 1 + int.from_bytes(os.urandom(8), "little") % ((1 << 32) - 1)
         return SegmentLayout.build(
-            number=1 + int.from_bytes(os.urandom(8), "little") % ((1 << 32) - 1) if self.number is None else self.number,
+            number=drawn if self.number is None else self.number,
             slots=self.slots,
             slot_bytes=self.slot_bytes,
             run=self.run,
