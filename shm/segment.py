@@ -22,9 +22,10 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple
+
+import msgspec
 
 from shm.errors import SegmentClosed, SegmentError
 from shm.layout import SegmentLayout
@@ -44,8 +45,7 @@ class SegmentAddress(NamedTuple):
     """The name that this kind gave it."""
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentSpec:
+class SegmentSpec(msgspec.Struct, frozen=True):
     """What a new segment must be.
 
     Raises:
