@@ -78,8 +78,7 @@ def loaded(code: str, *names: str) -> list[str]:
         "pipeline.processes.worker",
         # What every start waits for.
         "pipeline.processes.describe",
-        # What each start of cameras, of a canary or of a server waits for.
-        "pipeline.processes.source",
+        # What each start of a canary or of a server waits for.
         "pipeline.processes.canary",
         "pipeline.processes.gateway",
     ],
@@ -87,6 +86,10 @@ def loaded(code: str, *names: str) -> list[str]:
 def test_a_client_and_a_child_process_load_no_heavy_library(module: str) -> None:
     heavy = ("pydantic", "yaml", "onnxruntime", "PIL", "cv2", "rich", "typer", "structlog", "onnx")
     assert loaded(f"import {module}", *heavy) == []
+
+
+def test_a_source_does_not_load_what_reads_configs() -> None:
+    assert loaded("import pipeline.processes.source", "pydantic", "yaml", "importlib.metadata") == []
 
 
 @pytest.mark.parametrize("module", ["pipeline.processes.scheduler", "pipeline.processes.worker"])
