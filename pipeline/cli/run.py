@@ -31,8 +31,10 @@ from pipeline.models.pull import pull
 from pipeline.prepare.broker import refuse_broker
 from pipeline.prepare.cameras import refuse_cameras
 from pipeline.prepare.preparation import Preparation, prepare_loaded
+from pipeline.prepare.sharding import prepare_shards
 from pipeline.sd_notify import NotifySocket
 from pipeline.streams import announce, say, settle_streams, unannounce, unheard
+from pipeline.supervisor.front import supervise_shards
 from pipeline.supervisor.succession import Launch
 from pipeline.supervisor.successors import Root
 from pipeline.supervisor.supervisor import supervise
@@ -200,7 +202,9 @@ def run_in_processes(
             f"{name} runs already, in {others[0].folder}. Clients that ask for {name} will find this run, since it is "
             f"newer. To replace the one that runs: pipeline reload {name}",
         )
-    prepared = prepare_loaded(loaded)
+    # A run of files has one client, which can be in one shard only: it is not divided.
+    divided = prepare_shards(loaded) if serve and loaded.config.shards > 1 else []
+    prepared = divided[0].prepared if divided else prepare_loaded(loaded)
     prepared.budget.refuse()
     plan = prepared.plan
     if serve:
@@ -220,6 +224,11 @@ def run_in_processes(
 
     # A crash of the supervisor takes the run down with it: then at least the Python line is shown.
     faulthandler.enable(all_threads=False)
+    if divided:
+        return supervise_shards(
+            [shard.prepared.plan for shard in divided], [shard.environment for shard in divided], log=log,
+            on_ready=on_ready, launch=launch, root=root, starter=starter, notify=notify,
+        )  # fmt: skip
     return supervise(
         plan, feeder=feeder, log=log, on_ready=on_ready, launch=launch if serve else None, root=root,
         starter=starter, notify=notify,

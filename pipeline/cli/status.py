@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.cli.pages import pages_of_run, pages_table
+from pipeline.cli.shards import answer_of, answers_of, document_of, story_of
 from pipeline.cli.tables import make_console, make_table
 from pipeline.client.status import ask_status, ask_story
 from pipeline.config.quantities import format_bytes
@@ -22,6 +23,7 @@ from pipeline.metrics.processes import usage_of
 from pipeline.streams import say
 from pipeline.wire.home import named_folder
 from pipeline.wire.run_dir import READY, find_run, has_ended, pipeline_of, root_of, runs, successor_of
+from pipeline.wire.shards import is_front, one_run
 from pipeline.wire.status import FailureStatus, PipelineStatus, WorkerStatus, plain
 from stages.copies import REASONS
 from stages.request import RequestInfo
@@ -87,6 +89,10 @@ def status(
                     say(f"note: {told}")
         if request is not None:
             sys.exit(_show_story(run_dir, request))
+        if is_front(run_dir):
+            if pages:
+                one_run(run_dir)
+            sys.exit(_show_shards(run_dir, probe, as_json=as_json, prometheus=prometheus))
         found = ask_status(run_dir)
         if probe is not None:
             sys.exit(_answer_probe(found, probe))
@@ -105,6 +111,27 @@ def status(
         if pages:
             console.print(pages_table(pages_of_run(run_dir.name), console))
     sys.exit(0 if found.ready else _NOT_READY)
+
+
+def _show_shards(front: Path, probe: Probe | None, *, as_json: bool, prometheus: bool) -> int:
+    """How a run with shards is; the exit code."""
+    name, answers = pipeline_of(front), answers_of(front)
+    held, text = answer_of(name, answers, given_up, alive=probe is Probe.ALIVE)
+    statuses = [found for found in answers.values() if not isinstance(found, str)]
+    if prometheus:
+        from pipeline.metrics.rendering import render
+
+        print(render(*statuses), end="")
+    elif as_json:
+        print(document_of(name, held, answers))
+    else:
+        print(text, flush=True)
+        if probe is None:
+            console = make_console()
+            for status in statuses:
+                console.print()
+                _show(status, console)
+    return 0 if held else _NOT_READY
 
 
 def _named(run: str | None) -> Path:
@@ -163,7 +190,7 @@ def _of_the_same_name(asked: str | None, found: Path) -> list[Path]:
 
 def _show_story(run_dir: Path, request: str) -> int:
     """What has happened to one request; the exit code."""
-    story = ask_story(run_dir, request)
+    story = story_of(run_dir, request) if is_front(run_dir) else ask_story(run_dir, request)
     if story is None:
         print(
             f"no request {request} is known: expected the id of one that is inside, or of the last that have ended, "

@@ -22,6 +22,7 @@ from pipeline.supervisor.supervision import ONE_REQUEST_S
 from pipeline.watching.owner import Owner, owner_of
 from pipeline.watching.tail import Tail
 from pipeline.wire.run_dir import LOCK, READY, find_run, root_of, runs
+from pipeline.wire.shards import front_of, is_shard
 from shm.owner import Alive, probe
 
 __all__ = ["end_of", "own_words", "register"]
@@ -61,6 +62,9 @@ def stop(
     """
     try:
         folder = _one_run(run)
+        if is_shard(folder):
+            front = front_of(folder).name
+            raise Unavailable(f"{folder.name} is a shard, which is started again when it ends: stop {front}")
         # Of a run that a reload has started, the first supervisor is told: it stops all versions, and ends last.
         root = root_of(folder)
         owner = owner_of(root)

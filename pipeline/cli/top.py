@@ -23,6 +23,7 @@ from pipeline.watching.overview import sample_of
 from pipeline.watching.rates import Frame, Sample, Sort, age_text
 from pipeline.watching.view import KEYS, View
 from pipeline.wire.run_dir import LOCK, find_run, serving
+from pipeline.wire.shards import one_run
 from pipeline.wire.status import plain
 from shm.owner import Alive, probe
 
@@ -60,7 +61,7 @@ def top(
     if not 0 < interval < float("inf"):
         raise ConfigError(f"--interval: expected seconds, found {interval:g}")
     try:
-        folder = find_run(run)
+        folder = one_run(find_run(run))
         console = make_console()
         if as_json or once or not console.is_terminal:
             _print(folder, View(sort), console, interval, once=once, as_json=as_json)
@@ -79,7 +80,7 @@ def _look(folder: Path) -> tuple[Path, Sample]:
     Raises:
         Unavailable: it has ended.
     """
-    folder = serving(folder)
+    folder = one_run(serving(folder))
     if not isinstance(probe(folder / LOCK), Alive):
         raise Unavailable(f"{folder.name} has ended")
     return folder, sample_of(folder)

@@ -10,10 +10,10 @@ import os
 import re
 import typing
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -22,6 +22,7 @@ from pipeline.config.expansion import expand_document
 from pipeline.config.findings import Findings, Locations, NodePath
 from pipeline.config.overrides import apply_overrides
 from pipeline.config.schema import ANCHORS, LIST_TAG, MAPPING_TAG, WORD_TAG, PipelineConfig, hosts_of
+from pipeline.config.shards import check_shards
 from pipeline.errors import ConfigError
 from stages.errors import SpecMismatch
 from stages.hints import did_you_mean
@@ -30,8 +31,7 @@ from stages.spec import TensorSpec
 __all__ = ["LoadedConfig", "load_config", "load_version"]
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedConfig:
+class LoadedConfig(msgspec.Struct, frozen=True):
     """A checked config, and the places of everything in it."""
 
     config: PipelineConfig
@@ -83,6 +83,7 @@ def load_config(path: Path | str, assignments: Iterable[str] = (), *, name: str 
         raise findings.error() from None
     _check_names(config, findings)
     _check_colocation(config, findings)
+    check_shards(config, findings)
     inputs = _specs(config, findings)
     findings.refuse()
     return LoadedConfig(config, path, inputs, locations)

@@ -29,6 +29,7 @@ from pipeline.metrics.rendering import CONTENT_TYPE, render, render_host, render
 from pipeline.processes.child import boot
 from pipeline.serving.doors import shown
 from pipeline.wire.run_dir import root_of, serving
+from pipeline.wire.shards import front_of
 from pipeline.wire.status import PipelineStatus
 
 __all__ = ["ExporterServer", "answer_to", "main"]
@@ -146,7 +147,7 @@ def _listen(host: str, port: int, run_dir: Path) -> None:
 
 def _serves(run_dir: Path) -> bool:
     """Whether no other version of the pipeline serves in place of this one."""
-    return serving(root_of(run_dir)) == run_dir
+    return serving(root_of(run_dir)) == front_of(run_dir)
 
 
 def main() -> None:

@@ -95,11 +95,20 @@ class Root:
         version: which one the successor is.
     """
 
+    #: Whether the run must be able to take over from one that serves before it is ready.
+    succeeds = True
+    #: The front, if the run is a shard.
+    front: Path | None = None
+
     def __init__(self, folder: Path, version: int) -> None:
         self.folder = folder
         self._version = version
         self._outbox = connect(folder, SUPERVISOR)
         self._own = ""
+
+    def name_of(self, pipeline: str) -> str:
+        """What the run of the pipeline of this name is called."""
+        return pipeline
 
     def started(self, folder: Path) -> None:
         """The run's folder is there, and its children start."""

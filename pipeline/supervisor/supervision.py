@@ -302,6 +302,11 @@ class Supervision:
         """When `tick` has something to do: monotonic seconds."""
         return min([at for at in (self._give_up_at, *[at for at, _ in self._respawns]) if at is not None], default=None)
 
+    @property
+    def answers(self) -> bool:
+        """Whether it has a scheduler that must answer a `Ping`. One that has just been started must too."""
+        return SCHEDULER in self.children and self.phase not in (Phase.STOPPING, Phase.STOPPED)
+
     # -- steps ----------------------------------------------------------------------------------
 
     def _child(self, role: Role, place: Place, plan: Plan | None = None) -> Child:

@@ -58,7 +58,7 @@ from pipeline.wire.messages import (
     ReloadStep,
     Reset,
 )
-from pipeline.wire.run_dir import RunFolder, remove_dead_runs
+from pipeline.wire.run_dir import FRONT, RunFolder, remove_dead_runs
 from shm.segment import Segment
 
 __all__ = ["supervise"]
@@ -106,7 +106,10 @@ def supervise(
     with StopSignals() as signals, RunLog(log) as kept:
         for dead in remove_dead_runs(plan.segment_dir):
             kept("info", f"removed what {dead.name} left, a run that is dead")
-        folder = RunFolder(plan.name, None if root is None else root.folder, plan.group, plan.segment_dir)
+        named, beside = (plan.name, None) if root is None else (root.name_of(plan.name), root.folder)
+        folder = RunFolder(named, beside, plan.group, plan.segment_dir)
+        if root is not None and root.front is not None:
+            folder.link(FRONT, root.front.name)
         kept.open(folder.path.name)
         kept("info", f"starting {outline_of(plan)}")
         made: list[Segment] = []
@@ -156,7 +159,8 @@ class _SupervisorShell:
         }  # fmt: skip
         self._log = log
         self._on_ready = on_ready
-        self._supervision = Supervision(plan, feeder=feeder is not None, roles=roles, succeeds=root is not None)
+        succeeds = root is not None and root.succeeds
+        self._supervision = Supervision(plan, feeder=feeder is not None, roles=roles, succeeds=succeeds)
         self._rolling = Rolling(self._supervision)
         self._root = root
         self._processes: dict[Address, ChildProcess] = {}

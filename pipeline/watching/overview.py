@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from msgspec.structs import replace
 
 from pipeline.client.status import ask_status
 from pipeline.errors import PipelineError, Unavailable
@@ -19,9 +20,10 @@ from pipeline.watching.processes import uses_of
 from pipeline.watching.rates import Sample
 from pipeline.wire.records import Record
 from pipeline.wire.run_dir import READY, Run, living_runs, successor_of
+from pipeline.wire.shards import is_front, shards_of
 from pipeline.wire.status import PipelineStatus
 
-__all__ = ["RunRow", "overview", "owned_runs", "row_of", "sample_of"]
+__all__ = ["RunRow", "front_row", "overview", "owned_runs", "row_of", "sample_of"]
 
 #: Schedulers that are asked at one time; one that hangs must not keep the others waiting.
 _AT_A_TIME = 8
@@ -60,7 +62,7 @@ def owned_runs() -> list[Run]:
         Unavailable: the folder of all runs may not be read.
     """
     own = []
-    for run in living_runs():
+    for run in living_runs(shards=True):
         with suppress(OSError):  # one that has just ended
             if run.folder.stat().st_uid == os.geteuid():
                 own.append(run)
@@ -78,7 +80,7 @@ def overview() -> list[RunRow]:
     apart = [owner.pid for owner in owners.values() if owner is not None]
 
     def look(run: Run) -> RunRow:
-        status, why = _ask(run.folder)
+        status, why = (None, "") if is_front(run.folder) else _ask(run.folder)
         owner = owners[run.folder]
         memory = None if owner is None else sum(use.memory for use in uses_of(owner.pid, apart))
         after = successor_of(run.folder)
@@ -88,7 +90,34 @@ def overview() -> list[RunRow]:
         )  # fmt: skip
 
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        return list(pool.map(look, found))
+        rows = {run.folder: row for run, row in zip(found, pool.map(look, found))}
+    for folder in [folder for folder in rows if is_front(folder)]:
+        rows[folder] = front_row(rows[folder], [rows[shard] for shard in shards_of(folder) if shard in rows])
+    return list(rows.values())
+
+
+def front_row(own: RunRow, shards: Sequence[RunRow]) -> RunRow:
+    """What is shown of a run with shards: the sum of their rows, which are shown too. Pure.
+
+    Args:
+        own: what is known of its front alone.
+        shards: of those that are alive.
+    """
+    if own.state == "replaced":
+        state, reasons = own.state, own.reasons
+    else:
+        state = "ready" if any(row.state == "ready" for row in shards) else "starting"
+        reasons = {row.id: row.state for row in shards if row.state != "ready"}
+
+    def total(name: str) -> int | None:
+        known = [value for row in shards if (value := getattr(row, name)) is not None]
+        return sum(known) if known else None
+
+    return replace(
+        own, state=state, reasons=reasons, stages=shards[0].stages if shards else (),
+        answered=total("answered"), failed=total("failed"), inside=total("inside"), clients=total("clients"),
+        memory=None if own.memory is None else own.memory + (total("memory") or 0),
+    )  # fmt: skip
 
 
 def row_of(
