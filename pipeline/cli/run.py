@@ -30,6 +30,7 @@ from pipeline.logs.log import OperatorLog
 from pipeline.models.pull import pull
 from pipeline.prepare.broker import refuse_broker
 from pipeline.prepare.cameras import refuse_cameras
+from pipeline.prepare.gpu_room import shortage_beside, workers_of
 from pipeline.prepare.preparation import Preparation, prepare_loaded
 from pipeline.prepare.sharding import prepare_shards
 from pipeline.sd_notify import NotifySocket
@@ -213,6 +214,10 @@ def run_in_processes(
     if cameras:
         plan = replace(plan, ends_with_cameras=True, camera_output=_made(output))
     _warn(prepared, log)
+    if root is not None:
+        for part in [shard.prepared for shard in divided] or [prepared]:
+            if short := short_beside(part, root.pid):
+                raise StartError(short)
 
     def on_ready(run_dir: Path) -> None:
         unannounce()
@@ -233,6 +238,20 @@ def run_in_processes(
         plan, feeder=feeder, log=log, on_ready=on_ready, launch=launch if serve else None, root=root,
         starter=starter, notify=notify,
     )  # fmt: skip
+
+
+def short_beside(prepared: Preparation, root: int) -> str:
+    """Why the workers of a new version do not fit on their GPUs beside those of the old one; empty: nothing says so.
+
+    Args:
+        root: the pid of the supervisor that was started first.
+    """
+    plan = prepared.plan
+    short = shortage_beside(workers_of(plan), prepared.machine, plan.name, root, at_once=True)
+    if not short:
+        return ""
+    one = f"replace one stage at a time, which takes room for one worker: pipeline reload {plan.name} --stage STAGE"
+    return f"{short}: {one}; or stop the pipeline, and start it anew"
 
 
 def _warn(prepared: Preparation, log: Callable[[str, str], None]) -> None:

@@ -35,7 +35,7 @@ def main() -> None:
     end_before_start(0)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SHARED_SIGNALS)
     faulthandler.enable(all_threads=False)
-    front = Front(Path(origin.front), origin.number, succeeds=origin.succeeds)
+    front = Front(Path(origin.front), origin.number, origin.parent, succeeds=origin.succeeds)
     log = ShardLog(origin.number, origin.log, origin.plan.name)
     canary = ", the canary was answered" if origin.plan.canary and origin.succeeds else ""
     try:

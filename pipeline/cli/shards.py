@@ -20,8 +20,12 @@ Answers = Mapping[str, PipelineStatus | str]
 """By the name of each shard ("detect.0"): its status, under that name; or why there is none."""
 
 
-def answers_of(front: Path) -> Answers:
+def answers_of(front: Path, patience_s: float) -> Answers:
     """Ask all shards of a front that are alive.
+
+    Args:
+        front: its run folder.
+        patience_s: how long each may take.
 
     Raises:
         Unavailable: none is.
@@ -30,7 +34,7 @@ def answers_of(front: Path) -> Answers:
     for folder in shards_of(front):
         name = pipeline_of(folder)
         try:
-            found[name] = replace(ask_status(folder), pipeline=name)
+            found[name] = replace(ask_status(folder, patience_s), pipeline=name)
         except Unavailable as error:
             found[name] = str(error)
     if not found:
@@ -74,9 +78,9 @@ def document_of(pipeline: str, ready: bool, answers: Answers) -> str:
     return json.dumps({"pipeline": pipeline, "ready": ready, "shards": shards}, indent=1)
 
 
-def story_of(front: Path, request: str) -> list[str] | None:
+def story_of(front: Path, request: str, patience_s: float) -> list[str] | None:
     """As `ask_story`, of the shard that knows the request."""
     for folder in shards_of(front):
-        if (story := ask_story(folder, request)) is not None:
+        if (story := ask_story(folder, request, patience_s)) is not None:
             return [f"in {pipeline_of(folder)}", *story]
     return None

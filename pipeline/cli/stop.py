@@ -27,6 +27,7 @@ from shm.owner import Alive, probe
 
 __all__ = ["end_of", "own_words", "register"]
 
+_ASK_S = 2.0
 _LOST = 1
 _NOT_STOPPED = 3
 _LOOK_S = 0.05
@@ -157,7 +158,7 @@ def _stop(folder: Path, owner: Owner, tails: list[Tail | None], end: float | Non
 def _left(folder: Path) -> str:
     """What it still has, for people."""
     try:
-        found = ask_status(folder)
+        found = ask_status(folder, _ASK_S)
     except PipelineError:
         return ""
     waiting = ", ".join(f"{stage.waiting} wait for {stage.name}" for stage in found.stages if stage.waiting)

@@ -42,6 +42,7 @@ from pipeline.wire.status import plain
 
 __all__ = ["Models", "status_of"]
 
+_ASK_S = 2.0
 _M = TypeVar("_M", bound="Models")
 
 
@@ -300,7 +301,7 @@ def status_of(folder: Path) -> dict[str, Any]:
         best = min(found.values(), key=lambda status: status["state"] != "ready")
         return {**best, "run": str(folder), "shards": found}
     try:
-        document = plain(ask_status(folder))
+        document = plain(ask_status(folder, _ASK_S))
     except Unavailable as error:
         return {"state": "not ready", "why": str(error), "run": str(folder), "pipeline": None}
     why = "; ".join(f"{stage}: {reason}" if stage else reason for stage, reason in document["reasons"].items())

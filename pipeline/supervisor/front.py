@@ -26,7 +26,7 @@ from pipeline.lifeline import StarterWatch
 from pipeline.logs.log import OperatorLog
 from pipeline.sd_notify import NotifySocket
 from pipeline.supervisor.folder import look_after_folder
-from pipeline.supervisor.instructions import Log
+from pipeline.supervisor.instructions import Log, Report
 from pipeline.supervisor.limits import raise_file_limit
 from pipeline.supervisor.orphans import MARK, Orphans
 from pipeline.supervisor.process import ChildProcess, describe_exit
@@ -46,14 +46,15 @@ from pipeline.supervisor.sharding import (
 )
 from pipeline.supervisor.signals import StopSignals
 from pipeline.supervisor.succession import OWN, Launch
-from pipeline.supervisor.successors import Root, Successors
+from pipeline.supervisor.successors import Root, Successors, step_of
 from pipeline.supervisor.supervision import Phase
 from pipeline.topology.refusals import refusal_of
 from pipeline.wire.address import SUPERVISOR
 from pipeline.wire.links import connect, listen
-from pipeline.wire.messages import HandOver, Interrupted, Message, Milestone, Ping, Pong, Reload, ReloadStep
+from pipeline.wire.messages import HandOver, Interrupted, Message, Milestone, Ping, Pong, Reload, Reloads, ReloadStep
 from pipeline.wire.run_dir import LOCK, RunFolder, remove_dead_runs
 from pipeline.wire.shards import ShardLinks, shard_name
+from pipeline.wire.status import ReloadsStatus
 
 __all__ = ["supervise_shards"]
 
@@ -63,7 +64,10 @@ _LAST_WORDS_MS = 50
 _SENT_MS = 1000
 _LEFT_S = 5.0
 """How long after a shard was killed something of it is looked for: its children live for a moment longer."""
-_NO_ROLLING = "it has shards, in which a stage is not replaced alone: reload the whole pipeline, without --stage"
+_REFUSED = Report(
+    Milestone.FAILED,
+    "it has shards, in which a stage is not replaced alone: reload the whole pipeline, without --stage",
+)
 
 
 def supervise_shards(
@@ -145,6 +149,9 @@ class _FrontShell:
         self._whole_until = 0.0
         #: Until when what a killed shard has left is looked for: monotonic seconds; 0: none was killed.
         self._killed_until = 0.0
+        #: What has become of reloads, as the root has told it; and what each shard was told last, by its folder.
+        self._reloads: ReloadsStatus | None = None
+        self._told: dict[str, ReloadsStatus] = {}
         #: Shards that could not be started, and why.
         self._unborn: list[tuple[int, str]] = []
 
@@ -177,9 +184,9 @@ class _FrontShell:
 
     def _refuse_roll(self, asked: Reload) -> None:
         if self._root is not None:
-            self._root.rolls(Milestone.FAILED, _NO_ROLLING)
+            self._root.rolls(_REFUSED)
         else:
-            self._successors.told(ReloadStep(OWN, Milestone.FAILED, _NO_ROLLING))
+            self._successors.told(step_of(_REFUSED, OWN))
 
     def _ask(self, ping: Ping) -> None:
         self._carry_out(self._sharding.ask(ping.number))
@@ -221,7 +228,19 @@ class _FrontShell:
         ready = sharding.phase is Phase.RUNNING and sharding.answers
         if ready is not self._folder.ready:
             self._folder.mark_ready(ready)
+        self._pass_reloads_on()
         self._service.turn()
+
+    def _pass_reloads_on(self) -> None:
+        """Tell each shard that serves what has become of reloads: people and metrics ask its scheduler."""
+        reloads = self._reloads if self._root is not None else self._successors.reloads
+        if self._sharding.phase is not Phase.RUNNING or reloads is None:
+            return
+        shards = [shard for shard in self._sharding.children.values() if shard.ready]
+        for shard in shards:
+            if self._told.get(shard.folder) != reloads:
+                self._tell(shard.number, Reloads(reloads))
+        self._told = {shard.folder: reloads for shard in shards}
 
     def _take(self, message: object) -> None:
         sharding = self._sharding
@@ -245,6 +264,8 @@ class _FrontShell:
         elif isinstance(message, HandOver):
             self._folder.replace(message.successor)
             self._carry_out(sharding.replaced(message.successor, time.monotonic()))
+        elif isinstance(message, Reloads):
+            self._reloads = message.status
         elif isinstance(message, Ping):
             self._service.take(message)
         elif isinstance(message, Pong):

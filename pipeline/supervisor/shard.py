@@ -58,11 +58,12 @@ class Front(Root):
     Args:
         folder: the front's run folder.
         number: of the shard.
+        pid: the front's.
         succeeds: as `ShardOrigin.succeeds`.
     """
 
-    def __init__(self, folder: Path, number: int, *, succeeds: bool) -> None:
-        super().__init__(folder, version_of(number))
+    def __init__(self, folder: Path, number: int, pid: int, *, succeeds: bool) -> None:
+        super().__init__(folder, version_of(number), pid)
         # Where clients that were told of this run look for the one that serves: a front may be a later version itself.
         self.folder = root_of(folder)
         self.front = folder

@@ -112,6 +112,8 @@ class Supervision:
                 self.failure = f"{title} could not start: {error}\n\n{traceback.rstrip()}"
             return self._stop(3)
         if child is None or not (child.newcomer or self._outdated(child)):
+            if child is not None:
+                child.failure = error
             return [Log("error", f"{title} could not start again: {error}")]
         return []
 
@@ -450,6 +452,8 @@ class Supervision:
         deaths = self._deaths.add(first, exit, outside, now)
         if deaths > plan.max_restarts:
             reason = f"its workers died {deaths} times within {plan.restart_window_s:g} s; the last: {how}"
+            # The exit code of one that could not start says nothing to the person who reads why the stage is broken.
+            reason += f", since it could not start: {child.failure}" if child.failure else ""
             for post in child.posts:
                 if post.stage not in self._broken:
                     self._broken.add(post.stage)

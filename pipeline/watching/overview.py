@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 from msgspec.structs import replace
 
-from pipeline.client.status import ask_status
+from pipeline.client.status import ANSWER_S, ask_status
 from pipeline.errors import PipelineError, Unavailable
 from pipeline.metrics.counts import answered_and_failed
 from pipeline.watching.owner import Owner, owner_of
@@ -21,7 +21,7 @@ from pipeline.watching.rates import Sample
 from pipeline.wire.records import Record
 from pipeline.wire.run_dir import READY, Run, living_runs, successor_of
 from pipeline.wire.shards import is_front, shards_of
-from pipeline.wire.status import PipelineStatus
+from pipeline.wire.status import PipelineStatus, ReloadsStatus
 
 __all__ = ["RunRow", "front_row", "overview", "owned_runs", "row_of", "sample_of"]
 
@@ -53,6 +53,8 @@ class RunRow(Record, frozen=True):
     memory: int | None
     """Bytes of its processes, which see each byte that several have in common as shared out among them."""
     folder: str
+    reloads: ReloadsStatus | None = None
+    """Of the pipeline, as far as it is known; see `ReloadsStatus`."""
 
 
 def owned_runs() -> list[Run]:
@@ -69,8 +71,11 @@ def owned_runs() -> list[Run]:
     return sorted(own, key=lambda run: (run.pipeline, run.started, run.made_ns))
 
 
-def overview() -> list[RunRow]:
+def overview(timeout_s: float = ANSWER_S) -> list[RunRow]:
     """All of them, each asked by a thread.
+
+    Args:
+        timeout_s: how long each scheduler has for its answer.
 
     Raises:
         Unavailable: as `owned_runs`.
@@ -80,7 +85,7 @@ def overview() -> list[RunRow]:
     apart = [owner.pid for owner in owners.values() if owner is not None]
 
     def look(run: Run) -> RunRow:
-        status, why = (None, "") if is_front(run.folder) else _ask(run.folder)
+        status, why = (None, "") if is_front(run.folder) else _ask(run.folder, timeout_s)
         owner = owners[run.folder]
         memory = None if owner is None else sum(use.memory for use in uses_of(owner.pid, apart))
         after = successor_of(run.folder)
@@ -168,17 +173,22 @@ def row_of(
         clients=None if status is None else len(status.clients),
         memory=memory,
         folder=str(folder),
+        # Those of a run that was replaced are told by the one that serves.
+        reloads=None if status is None or successor else status.reloads,
     )
 
 
-def sample_of(folder: Path, apart: Collection[int] | None = None) -> Sample:
+def sample_of(
+    folder: Path, apart: Collection[int] | None = None, timeout_s: float = ANSWER_S
+) -> Sample:
     """The run in this folder now, for `pipeline top`.
 
     Args:
         folder: its folder.
         apart: pids of other runs' supervisors; None: they are looked for.
+        timeout_s: how long its scheduler has for its answer.
     """
-    status, why = _ask(folder)
+    status, why = _ask(folder, timeout_s)
     owner = owner_of(folder)
     uses = [] if owner is None else uses_of(owner.pid, _supervisors() if apart is None else apart)
     return Sample(time.monotonic(), folder.name, status, why, uses, _age_of(owner))
@@ -190,10 +200,10 @@ def _supervisors() -> list[int]:
     return []
 
 
-def _ask(folder: Path) -> tuple[PipelineStatus | None, str]:
+def _ask(folder: Path, timeout_s: float) -> tuple[PipelineStatus | None, str]:
     """The status, or why there is none."""
     try:
-        return ask_status(folder), ""
+        return ask_status(folder, timeout_s), ""
     except (PipelineError, OSError) as error:
         # One run of which nothing can be learned must not keep others from being listed.
         return None, str(error)
