@@ -35,7 +35,8 @@ import mmap
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from shm.errors import SegmentCorrupt
 
@@ -64,8 +65,7 @@ def round_up(n: int, to: int = ALIGNMENT) -> int:
     return -(-n // to) * to
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentLayout:
+class SegmentLayout(msgspec.Struct, frozen=True):
     """What the header of one segment says. Make it with `build` or `parse`; both check it."""
 
     number: int

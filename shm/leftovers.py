@@ -13,12 +13,13 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import posix_ipc
 import sysv_ipc
+from msgspec.structs import replace
 
 from shm.errors import OwnerAlive, SegmentCorrupt, SegmentError
 from shm.layout import HEADER_BYTES, MAGIC, SegmentLayout
@@ -32,8 +33,7 @@ __all__ = ["Leftover", "collect", "scan"]
 _SHM = Path("/dev/shm")
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
+class Leftover(msgspec.Struct, frozen=True):
     """A segment of ours that exists now; its run may be alive or dead."""
 
     address: SegmentAddress

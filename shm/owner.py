@@ -33,9 +33,10 @@ import struct
 import time
 import weakref
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+
+import msgspec
 
 from shm.errors import OwnerAlive
 from shm.permissions import open_to
@@ -163,15 +164,13 @@ def _forget_all() -> None:
 os.register_at_fork(after_in_child=_forget_all)
 
 
-@dataclass(frozen=True, slots=True)
-class Alive:
+class Alive(msgspec.Struct, frozen=True):
     """A living process holds the lock."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(msgspec.Struct, frozen=True):
     """The lock file is there and no process holds it: its owner is gone."""
 
     path: str
@@ -188,8 +187,7 @@ class Dead:
         return OwnerLock.acquire(self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(msgspec.Struct, frozen=True):
     """It is unknown whether the owner lives, so nothing may be removed."""
 
     path: str

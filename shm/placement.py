@@ -14,8 +14,9 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from shm.errors import NoRoom
 from shm.segment import Segment
@@ -39,8 +40,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
-@dataclass(frozen=True, slots=True)
-class ShmRoom:
+class ShmRoom(msgspec.Struct, frozen=True):
     """How full the tmpfs of the POSIX segments is."""
 
     path: str

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple
+
+import msgspec
 
 from shm.errors import SegmentClosed, SegmentError
 from shm.layout import SegmentLayout
@@ -45,8 +45,7 @@ class SegmentAddress(NamedTuple):
     """The name that this kind gave it."""
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentSpec:
+class SegmentSpec(msgspec.Struct, frozen=True):
     """What a new segment must be.
 
     Raises:
@@ -76,8 +75,9 @@ class SegmentSpec:
 
     def layout(self) -> SegmentLayout:
         """The layout of a segment that this process creates now; draws the number if none was given."""
+        drawn = 1 + int.from_bytes(os.urandom(8), "little") % ((1 << 32) - 1)
         return SegmentLayout.build(
-            number=secrets.randbelow((1 << 32) - 1) + 1 if self.number is None else self.number,
+            number=drawn if self.number is None else self.number,
             slots=self.slots,
             slot_bytes=self.slot_bytes,
             run=self.run,

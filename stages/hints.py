@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 __all__ = ["did_you_mean", "nearest"]
@@ -10,6 +9,8 @@ __all__ = ["did_you_mean", "nearest"]
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` was probably meant to be; None: none is like it."""
+    import difflib  # only for names that are wrong
+
     close = difflib.get_close_matches(name, known, n=1)
     return close[0] if close else None
 

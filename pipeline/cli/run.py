@@ -6,11 +6,11 @@ import faulthandler
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from pipeline.cli.arguments import (
     AccessLogOption,

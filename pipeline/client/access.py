@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -80,7 +79,7 @@ class Access:
             Unavailable: it does not run.
         """
         self._found = self._find()
-        number = secrets.randbits(63)
+        number = int.from_bytes(os.urandom(8), "little") >> 1
         with entered(self._found) as run_dir:
             try:
                 owner = OwnerWatch(run_dir / LOCK)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-import secrets
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,7 +38,7 @@ class Observer:
     """
 
     def __init__(self, run_dir: Path, also: Iterable[Address] = (), *, expected: bool = False) -> None:
-        self._number = secrets.randbits(63)
+        self._number = int.from_bytes(os.urandom(8), "little") >> 1
         self._expected = expected
         self._run_dir = run_dir
         own = Address.client(self._number)

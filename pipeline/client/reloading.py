@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,7 +65,7 @@ def reload(
         raise ValueError(f"limit_s={limit_s}: expected a number of seconds above 0")
     found = find_run(run)
     root = root_of(found)
-    number = secrets.randbits(63)
+    number = int.from_bytes(os.urandom(8), "little") >> 1
     path = "" if config is None else str(Path(config).absolute())
     asked = Reload(number, path, tuple(assignments), float(limit_s), stage or "")
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from pathlib import Path
 from typing import TypeVar
@@ -33,7 +33,7 @@ def ask_status(run_dir: Path, timeout_s: float = ANSWER_S) -> PipelineStatus:
     Raises:
         Unavailable: the scheduler is dead, or does not answer within `timeout_s` seconds.
     """
-    number = secrets.randbits(63)
+    number = int.from_bytes(os.urandom(8), "little") >> 1
     return _ask(run_dir, number, AskStatus(number), Status, timeout_s).status
 
 
@@ -43,7 +43,7 @@ def ask_story(run_dir: Path, request: str, timeout_s: float = ANSWER_S) -> list[
     Raises:
         Unavailable: as `ask_status`.
     """
-    number = secrets.randbits(63)
+    number = int.from_bytes(os.urandom(8), "little") >> 1
     lines = _ask(run_dir, number, AskStory(number, request), Story, timeout_s).lines
     return None if lines is None else list(lines)
 

@@ -10,10 +10,10 @@ import os
 import re
 import typing
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -31,8 +31,7 @@ from stages.spec import TensorSpec
 __all__ = ["LoadedConfig", "load_config", "load_version"]
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedConfig:
+class LoadedConfig(msgspec.Struct, frozen=True):
     """A checked config, and the places of everything in it."""
 
     config: PipelineConfig

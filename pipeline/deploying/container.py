@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from pipeline.topology.cpus import Cpus
 from pipeline.topology.gpus import Gpu

@@ -20,7 +20,8 @@ A model of another kind may need more, and so may a stage of the user's own: `pi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from pipeline.graph.budget import Budget
 from pipeline.graph.placement import GPU_CORES
@@ -59,8 +60,7 @@ GPU_WORKER_BYTES = 1 << 30
 of 20 convolutions over batches of 32 pictures 516 MiB. TensorRT was not measured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True):
     """What the pipeline's container needs."""
 
     cpus: float

@@ -15,8 +15,9 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from pipeline.config.quantities import format_bytes
 from pipeline.config.schema import AUTO, PipelineConfig, hosts_of
@@ -54,8 +55,7 @@ _STOP_S = 10
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
-@dataclass(frozen=True, slots=True)
-class PodOptions:
+class PodOptions(msgspec.Struct, frozen=True):
     """What the plan does not say."""
 
     app: str
@@ -87,7 +87,7 @@ class PodOptions:
     """The path of the config in the image; None: it is a ConfigMap's."""
     models_claim: str | None = None
     """A PersistentVolumeClaim with the models of the catalogue; None: the image has them."""
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Variables of the pipeline's container."""
     assignments: Sequence[str] = ()
     """The texts of `--set`."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import StartError
@@ -38,8 +39,7 @@ _CLIENT_RINGS = 2
 __all__ = ["Budget", "BudgetLimit", "BudgetLine", "make_budget", "short_of_one_more"]
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetLine:
+class BudgetLine(msgspec.Struct, frozen=True):
     """One pool."""
 
     pool: str
@@ -49,8 +49,7 @@ class BudgetLine:
     """Of its segment: slots, header, and the rest of the last page."""
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetLimit:
+class BudgetLimit(msgspec.Struct, frozen=True):
     """One limit that could refuse the plan."""
 
     name: str
@@ -78,13 +77,12 @@ class BudgetLimit:
         return f"{self.name}: {least}{self.shown(self.needed)} are needed{why}, {self.shown(self.allowed)} allowed"
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(msgspec.Struct, frozen=True):
     """The sums of a plan on a machine."""
 
     lines: tuple[BudgetLine, ...]
     limits: tuple[BudgetLimit, ...]
-    weights: Mapping[str, int] = field(default_factory=dict)
+    weights: Mapping[str, int] = msgspec.field(default_factory=dict)
     """Bytes of the files of models that each of a stage's workers will hold in memory, by the stage's name."""
     rings: int = 0
     """How many rings there are once each process has sent to each that it may send to, with one client."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
 from typing import Any
+
+import msgspec
 
 from pipeline.graph.plan import Plan, StagePlan, WorkerPlan
 
@@ -24,8 +25,7 @@ _TOLD = {"use": "use", "options": "with", "workers": "replicas or their places",
 _DERIVED = {"stages", "pools", "why_rows", "spins", "config_path", "tracing", "name"}
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(msgspec.Struct, frozen=True):
     """What has come of the comparison."""
 
     stages: tuple[StagePlan, ...] = ()
@@ -72,8 +72,8 @@ def _note(before: Plan, after: Plan, replaced: set[str]) -> str:
         elif changed := list(_differing(then[name], now[name])):
             told.append(f"stage {name} ({_listed(changed)})")
     told += [
-        field.name for field in fields(Plan)
-        if field.name not in _DERIVED and not _equal(getattr(before, field.name), getattr(after, field.name))
+        name for name in Plan.__struct_fields__
+        if name not in _DERIVED and not _equal(getattr(before, name), getattr(after, name))
     ]  # fmt: skip
     names = " and ".join(sorted(replaced))
     return f"changed too, and not taken over, since {names} alone is reloaded: {', '.join(told)}" if told else ""
@@ -81,12 +81,12 @@ def _note(before: Plan, after: Plan, replaced: set[str]) -> str:
 
 def _differing(old: StagePlan, new: StagePlan) -> Iterator[str]:
     """The fields of a stage that differ. Of workers the CPUs do not count: new ones take over those of the old."""
-    for field in fields(StagePlan):
-        a, b = getattr(old, field.name), getattr(new, field.name)
-        if field.name == "workers":
+    for name in StagePlan.__struct_fields__:
+        a, b = getattr(old, name), getattr(new, name)
+        if name == "workers":
             a, b = [*map(_essence, a)], [*map(_essence, b)]
         if not _equal(a, b):
-            yield field.name
+            yield name
 
 
 def _essence(worker: WorkerPlan) -> tuple[Any, ...]:

@@ -28,7 +28,9 @@ The rules, and why:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from pipeline.config.findings import Findings
 from pipeline.config.schema import AUTO, StageConfig, hosts_of
@@ -48,8 +50,7 @@ GPU_CORES = 2
 Core = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Seat:
+class _Seat(msgspec.Struct, frozen=True):
     """A worker's CPUs and node; empty and None if it may run anywhere."""
 
     cpus: tuple[int, ...] = ()

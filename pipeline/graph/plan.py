@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 from stages.spec import TensorSpec
 
@@ -45,8 +46,7 @@ INGRESS = "ingress"
 CUDA = "cuda"
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(msgspec.Struct, frozen=True):
     """A tensor, by the stage that makes it. Aliases are resolved: `producer` is the stage that really wrote the
     bytes."""
 
@@ -55,8 +55,7 @@ class Edge:
     tensor: str
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """One tensor inside a stage's output slot."""
 
     spec: TensorSpec
@@ -65,8 +64,7 @@ class Field:
     it lies elsewhere (see `pipeline.worker.packing`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class When:
+class When(msgspec.Struct, frozen=True):
     """The condition of a stage that not every request needs."""
 
     edge: Edge
@@ -74,8 +72,7 @@ class When:
     negated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class BatchPlan:
+class BatchPlan(msgspec.Struct, frozen=True):
     """How a worker groups the orders that wait in its batcher."""
 
     max_size: int = 1
@@ -84,8 +81,7 @@ class BatchPlan:
     """Whether rows that do not lie side by side may share a batch, at the price of a copy."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerPlan:
+class WorkerPlan(msgspec.Struct, frozen=True):
     """One process that runs a replica of a stage, or of several that are colocated, and where it sits."""
 
     process: str
@@ -96,7 +92,7 @@ class WorkerPlan:
     numa_node: int | None = None
     threads: int = 1
     device: str = "cpu"
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
     why: str = ""
     """Why there are as many of these workers, of as many threads; for a person."""
 
@@ -117,8 +113,7 @@ class Post(NamedTuple):
     """Its slot in the recorder segment."""
 
 
-@dataclass(frozen=True, slots=True)
-class StagePlan:
+class StagePlan(msgspec.Struct, frozen=True):
     """One stage, checked against its neighbours."""
 
     name: str
@@ -149,7 +144,7 @@ class StagePlan:
     """It runs only if this holds; otherwise it is skipped, and so are the stages that need its outputs."""
     ragged: bool = False
     """Whether rows whose inputs are of different shapes may share a batch."""
-    pad: Mapping[str, int] = field(default_factory=dict)
+    pad: Mapping[str, int] = msgspec.field(default_factory=dict)
     """Free dimension -> multiple: rows share a batch whose extents are equal once rounded up to it."""
     sources: tuple[str, ...] = ()
     """The stages that `edges` were written with: those that pass a tensor on, not those that made it. Empty: the
@@ -182,8 +177,7 @@ def producer_of(pool: str) -> str:
     """What fills the slots of the pool of that name: a stage, or INGRESS."""
     return pool.partition("/")[0]
 
-@dataclass(frozen=True, slots=True)
-class PoolPlan:
+class PoolPlan(msgspec.Struct, frozen=True):
     """One segment of equal slots."""
 
     name: str
@@ -204,8 +198,7 @@ class PoolPlan:
         return self.slot_bytes * self.slots
 
 
-@dataclass(frozen=True, slots=True)
-class CanaryPlan:
+class CanaryPlan(msgspec.Struct, frozen=True):
     """A known good request, sent now and then to see whether every stage still answers."""
 
     input: str
@@ -213,8 +206,7 @@ class CanaryPlan:
     every_s: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class CapsulePlan:
+class CapsulePlan(msgspec.Struct, frozen=True):
     """Where and how many capsules of requests that killed their worker are kept."""
 
     folder: str = "capsules"
@@ -224,8 +216,7 @@ class CapsulePlan:
     """Inputs above this are not kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class MetricsPlan:
+class MetricsPlan(msgspec.Struct, frozen=True):
     """Where the run answers GET /metrics."""
 
     port: int
@@ -233,8 +224,7 @@ class MetricsPlan:
     host: str = "127.0.0.1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TracingPlan:
+class TracingPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Where traces are exported, and which."""
 
     sample: float
@@ -251,8 +241,7 @@ class TracingPlan:
     """Random, of each run: the ids of its spans are made of it (see `pipeline.wire.span_ids`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordPlan:
+class RecordPlan(msgspec.Struct, frozen=True):
     """What is recorded of one camera. What the fields mean is in `pipeline.config.recording`."""
 
     folder: str
@@ -267,8 +256,7 @@ class RecordPlan:
     ring_bytes: int = 32 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class CameraPlan:
+class CameraPlan(msgspec.Struct, frozen=True):
     """One camera, which a source reads. What the fields mean is in `pipeline.config.sources`."""
 
     name: str
@@ -291,8 +279,7 @@ class CameraPlan:
     """None: nothing of it is recorded."""
 
 
-@dataclass(frozen=True, slots=True)
-class MqttPlan:
+class MqttPlan(msgspec.Struct, frozen=True):
     """The broker to which the cameras are published. What the fields mean is in `pipeline.config.mqtt`."""
 
     host: str
@@ -312,8 +299,7 @@ class MqttPlan:
     snapshots: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """A whole pipeline."""
 
     name: str
@@ -400,4 +386,4 @@ class Plan:
 
     def to_json(self) -> str:
         """The plan as JSON."""
-        return json.dumps(asdict(self))
+        return json.dumps(msgspec.to_builtins(self))

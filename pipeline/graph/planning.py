@@ -6,8 +6,9 @@ The graph is wired first (`wiring`), then workers are placed (`placement`), then
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from pipeline.config.findings import Findings
 from pipeline.config.loader import LoadedConfig
@@ -36,7 +37,7 @@ from pipeline.topology.machine import Machine
 
 __all__ = ["make_plan"]
 
-_SAID = sorted(StageConfig.model_fields.keys() & {field.name for field in fields(StagePlan)})
+_SAID = sorted(StageConfig.model_fields.keys() & set(StagePlan.__struct_fields__))
 
 
 def make_plan(loaded: LoadedConfig, descriptions: Mapping[str, StageDescription], machine: Machine) -> Plan:

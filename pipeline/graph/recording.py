@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from pipeline.config.camera_urls import Kind, kind_of
 from pipeline.config.findings import Findings
-from pipeline.config.recording import RecordConfig, SourceRecordConfig
-from pipeline.config.sources import SourceConfig
 from pipeline.graph.plan import CameraPlan, Plan, RecordPlan
 from shm.handle import JSON
+
+if TYPE_CHECKING:  # with pydantic, which the sources, too, would wait for
+    from pipeline.config.recording import RecordConfig, SourceRecordConfig
+    from pipeline.config.sources import SourceConfig
 
 __all__ = ["TRACKS", "recorded", "tells_events"]
 
@@ -35,7 +39,7 @@ def recorded(
     """
     if config is None:
         for index, source in enumerate(sources):
-            if isinstance(source.record, SourceRecordConfig):
+            if not isinstance(source.record, bool):
                 why = "the file has no record, which says where clips go: add it, or leave this out"
                 findings.add(("sources", index, "record"), why)
         return plan.cameras
@@ -59,7 +63,7 @@ def recorded(
 
 
 def _plan(config: RecordConfig, source: bool | SourceRecordConfig) -> RecordPlan:
-    said = source.model_dump(exclude_none=True) if isinstance(source, SourceRecordConfig) else {}
+    said = {} if isinstance(source, bool) else source.model_dump(exclude_none=True)
     of_camera = {**config.model_dump(include={"before_s", "after_s", "longest_s", "rules"}), **said}
     return RecordPlan(
         folder=config.dir,

@@ -14,8 +14,10 @@ The rules, and why:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from pipeline.topology.cpus import Cpus
 from pipeline.topology.machine import Machine
@@ -28,8 +30,7 @@ _MIN_CORES = 4
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(msgspec.Struct, frozen=True):
     """One shard's part of a machine."""
 
     cpus: tuple[int, ...]

@@ -14,7 +14,8 @@ stage that takes many of what is made in a scope lies outside of it again. Scope
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from pipeline.config.findings import Findings, NodePath
 from pipeline.config.loader import LoadedConfig
@@ -28,8 +29,7 @@ from stages.spec import TensorSpec
 __all__ = ["Wiring", "wire"]
 
 
-@dataclass(frozen=True, slots=True)
-class Wiring:
+class Wiring(msgspec.Struct, frozen=True):
     """The checked graph."""
 
     order: tuple[str, ...]
@@ -40,13 +40,13 @@ class Wiring:
     """For each stage, those that must have finished before it, in `order`."""
     outputs: tuple[tuple[str, Edge], ...]
     """What an answer carries; aliases are resolved."""
-    sources: Mapping[str, tuple[Edge, ...]] = field(default_factory=dict)
+    sources: Mapping[str, tuple[Edge, ...]] = msgspec.field(default_factory=dict)
     """For each stage, its inputs as they are written; an alias is the stage that passes it on."""
     output_sources: tuple[str, ...] = ()
     """For each of `outputs`, the stage as it is written."""
-    scopes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    scopes: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     """For each stage, the stages that fan out on the way to it, outermost first."""
-    when: Mapping[str, When] = field(default_factory=dict)
+    when: Mapping[str, When] = msgspec.field(default_factory=dict)
     """The conditions of the stages that have one."""
 
 

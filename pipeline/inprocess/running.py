@@ -9,10 +9,11 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TypeVar, cast
+
+from msgspec.structs import replace
 
 from pipeline.client.client import Client
 from pipeline.config.loader import LoadedConfig

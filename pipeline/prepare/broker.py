@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ssl
 from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.errors import ConfigError, StartError
 from pipeline.graph.plan import MqttPlan, Plan
-from pipeline.tls import no_authorities, why_no_pair, why_unreadable
 
 __all__ = ["refuse_broker"]
 
@@ -37,6 +35,10 @@ def refuse_broker(plan: Plan) -> None:
 
 
 def _refuse_tls(mqtt: MqttPlan, base: Path) -> None:
+    import ssl  # which loads all of OpenSSL
+
+    from pipeline.tls import no_authorities, why_no_pair, why_unreadable
+
     for field, file in (("ca", mqtt.ca), ("certificate", mqtt.certificate), ("key", mqtt.key)):
         if file and (why := why_unreadable(str(base / file))):
             raise ConfigError(f"mqtt: tls.{field}: {base / file}: {why}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import secrets
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from pipeline.config.findings import Findings
 from pipeline.graph.plan import Plan, TracingPlan
@@ -27,7 +27,7 @@ def check_tracing(plan: TracingPlan, findings: Findings) -> None:
 def seeded(plan: Plan) -> Plan:
     """The plan of one run, whose spans have other ids than those of any other."""
     assert plan.tracing is not None
-    return replace(plan, tracing=replace(plan.tracing, seed=secrets.token_hex(16)))
+    return replace(plan, tracing=replace(plan.tracing, seed=os.urandom(16).hex()))
 
 
 def _found(protocol: str) -> bool:

@@ -7,9 +7,11 @@ outlives the call.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
 
 from pipeline.config.loader import LoadedConfig, load_config
 from pipeline.config.quantities import format_bytes
@@ -34,8 +36,7 @@ __all__ = ["Preparation", "prepare", "prepare_loaded"]
 _MOST_PLAN_BYTES = (4 << 20) - (64 << 10)
 
 
-@dataclass(frozen=True, slots=True)
-class Preparation:
+class Preparation(msgspec.Struct, frozen=True):
     """A pipeline that could be started, if its budget does not refuse."""
 
     loaded: LoadedConfig

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from pipeline.config.loader import LoadedConfig
 from pipeline.config.shards import config_of_shard
@@ -19,8 +21,7 @@ __all__ = ["PreparedShard", "prepare_shards"]
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedShard:
+class PreparedShard(msgspec.Struct, frozen=True):
     """One shard that could be started, if its budget does not refuse."""
 
     prepared: Preparation

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any, NoReturn, Protocol
 
 from pipeline.errors import KserveError
@@ -58,6 +57,8 @@ class Calls:
         return await self._catalogue.ready()
 
     def server_metadata(self) -> dict[str, Any]:
+        from importlib import metadata  # parsers of mail and of archives, which no start should wait for
+
         return server_metadata("trtlab", metadata.version("trtlab"), bool(self._settings.shared_memory))
 
     # -- models ---------------------------------------------------------------------------------

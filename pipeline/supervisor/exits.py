@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 __all__ = ["Exit"]
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(msgspec.Struct, frozen=True):
     """How a child has ended, as far as the supervisor's process can tell."""
 
     how: str
     """For people: "exit code 1", "killed by signal 9 (SIGKILL)", with its last lines."""
     code: int
     """Exit code; negative: the signal that killed it."""
-    running: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    running: Mapping[int, tuple[int, ...]] = msgspec.field(default_factory=dict)
     """The requests that it was computing, by the stage that computed them."""
-    finished: Mapping[int, int] = field(default_factory=dict)
+    finished: Mapping[int, int] = msgspec.field(default_factory=dict)
     """For each of its stages the batches that all workers have finished so far, dead ones included."""
     out_of_memory: bool = False
     """The kernel killed a process because memory was short, while this one lived."""
-    rows: Mapping[int, int] = field(default_factory=dict)  #: By stage, `WorkerGone.row`.
+    rows: Mapping[int, int] = msgspec.field(default_factory=dict)  #: By stage, `WorkerGone.row`.

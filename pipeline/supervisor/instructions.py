@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from pipeline.graph.plan import Plan, Post
 from pipeline.supervisor.roles import Role
@@ -17,8 +18,7 @@ from pipeline.wire.messages import Message
 __all__ = ["Child", "Instruction", "Interrupt", "Kill", "Log", "NewEpoch", "Report", "Spawn", "Tell", "end_of"]
 
 
-@dataclass(slots=True)
-class Child:
+class Child(msgspec.Struct):
     """One process, from its spawn to its end."""
 
     address: Address
@@ -42,7 +42,7 @@ class Child:
     """It finishes what it has, then it leaves; the supervisor starts no other one in its place."""
     newcomer: bool = False
     """It was started beside what the run has, and is not part of that yet: no other one is started in its place."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """Values that it alone is told, beside those of its role."""
 
     def shares_place(self, other: Child) -> bool:
@@ -51,52 +51,45 @@ class Child:
         return bool(self.posts) and places[0] == places[1]
 
 
-@dataclass(frozen=True, slots=True)
-class Spawn:
+class Spawn(msgspec.Struct, frozen=True):
     """Start this child."""
 
     child: Child
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(msgspec.Struct, frozen=True):
     """Send a message to a child that listens."""
 
     receiver: Address
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupt:
+class Interrupt(msgspec.Struct, frozen=True):
     """Send SIGTERM."""
 
     child: Address
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(msgspec.Struct, frozen=True):
     """Send SIGKILL."""
 
     child: Address
 
 
-@dataclass(frozen=True, slots=True)
-class NewEpoch:
+class NewEpoch(msgspec.Struct, frozen=True):
     """Replace every segment by a new one, and let every worker know."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(msgspec.Struct, frozen=True):
     """A line for people."""
 
     level: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """Say how far the replacement of a stage's workers is."""
 
     step: str

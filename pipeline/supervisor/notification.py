@@ -13,7 +13,7 @@ hangs. A worker that hangs is the supervisor's to kill (`timeout_ms`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from pipeline.supervisor.supervision import Phase
 
@@ -27,8 +27,7 @@ _EXTEND_EACH_S = 2.0
 """While it ends, the service manager is asked again and again for more time: supervisors know the limit themselves."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """How the root is now."""
 
     phase: Phase

@@ -7,9 +7,10 @@ how it is spawned, when the run is ready, what its death means, and how it is st
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
+
+import msgspec
 
 from pipeline.graph.plan import Plan, Post
 from pipeline.processes.child import DONE_WITH_FAILURES
@@ -41,8 +42,7 @@ class Place(NamedTuple):
     replica: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
+class Role(msgspec.Struct, frozen=True):
     """One row: a kind of child."""
 
     title: str

@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import Enum
+
+import msgspec
+from msgspec.structs import replace
 
 from pipeline.errors import without_last_lines
 from pipeline.graph.plan import Plan, Post, records_of
@@ -53,8 +55,7 @@ class State(Enum):
     GIVING_UP = "giving up"
 
 
-@dataclass(slots=True)
-class _Roll:
+class _Roll(msgspec.Struct):
     """One replacement."""
 
     asked: Reload
@@ -65,9 +66,9 @@ class _Roll:
     state: State
     give_up_at: float
     """Of this state: monotonic seconds."""
-    to_do: list[int] = field(default_factory=list)
+    to_do: list[int] = msgspec.field(default_factory=list)
     """Replicas."""
-    done: list[int] = field(default_factory=list)
+    done: list[int] = msgspec.field(default_factory=list)
     planner: Address | None = None
     new: Address | None = None
     old: Address | None = None

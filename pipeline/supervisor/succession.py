@@ -20,11 +20,11 @@ of its own run the root's `Supervision` decides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from signal import SIGHUP, SIGKILL, SIGTERM
 from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from pipeline.supervisor.instructions import Log
@@ -63,8 +63,7 @@ class Launch(NamedTuple):
     assignments: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class Version:
+class Version(msgspec.Struct):
     """One that lives."""
 
     number: int

@@ -8,8 +8,9 @@ the Linux kernel. Only reads.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pipeline.topology.cpulist import parse_cpu_list
 
@@ -19,8 +20,7 @@ __all__ = ["CgroupLimits", "read_cgroup_limits", "read_memory_kills"]
 _NO_LIMIT_V1 = 1 << 60
 
 
-@dataclass(frozen=True, slots=True)
-class CgroupLimits:
+class CgroupLimits(msgspec.Struct, frozen=True):
     """None: no limit."""
 
     cpus: frozenset[int] | None = None

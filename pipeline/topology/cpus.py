@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from pipeline.topology.cgroups import CgroupLimits
 from pipeline.topology.cpulist import parse_cpu_list
@@ -14,15 +15,14 @@ from pipeline.topology.cpulist import parse_cpu_list
 __all__ = ["Cpus", "read_cpus"]
 
 
-@dataclass(frozen=True, slots=True)
-class Cpus:
+class Cpus(msgspec.Struct, frozen=True):
     """The CPUs that may be used: in the affinity mask and in the cgroup's cpuset."""
 
     allowed: tuple[int, ...]
     """Rising."""
     quota: float | None = None
     """CPU time per elapsed time that the cgroup grants; None: no limit but the number of CPUs."""
-    cores: Mapping[int, int] = field(default_factory=dict)
+    cores: Mapping[int, int] = msgspec.field(default_factory=dict)
     """CPU -> the lowest CPU of its core; hardware threads of one core share the number. Empty: unknown."""
 
     @property

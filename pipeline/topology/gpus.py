@@ -8,8 +8,9 @@ UUID come from NVML if it is available (`pipeline.topology.nvml`); otherwise fro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pipeline.topology.cpulist import parse_cpu_list
 from pipeline.topology.nvml import NvmlGpu
@@ -20,8 +21,7 @@ _VENDOR = "0x10de"
 _CLASSES = ("0x0300", "0x0302")
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
+class Gpu(msgspec.Struct, frozen=True):
     """One GPU on the PCI bus."""
 
     bus_id: str

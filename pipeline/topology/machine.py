@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from pipeline.topology.cgroups import read_cgroup_limits
 from pipeline.topology.cpus import Cpus, read_cpus
@@ -20,14 +21,13 @@ from pipeline.topology.nvml import read_nvml
 __all__ = ["Machine", "read_machine"]
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(msgspec.Struct, frozen=True):
     """The part of the host that this process may use."""
 
     cpus: Cpus
     nodes: tuple[NumaNode, ...]
     """The nodes with allowed CPUs, by rising number; never empty."""
-    memory: MemoryLimits = field(default_factory=MemoryLimits)
+    memory: MemoryLimits = msgspec.field(default_factory=MemoryLimits)
     gpus: tuple[Gpu, ...] = ()
     """The GPUs that CUDA shows to a process, in CUDA's order: `cuda:0` is the first."""
     why_no_gpu: str = "this machine has none"

@@ -6,16 +6,16 @@ import os
 import re
 import resource
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pipeline.topology.cgroups import CgroupLimits
 
 __all__ = ["MemoryLimits", "disk_under", "free_in", "read_memory_limits"]
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryLimits:
+class MemoryLimits(msgspec.Struct, frozen=True):
     """Bytes, unless said otherwise; None: no limit, or unknown."""
 
     shm_free: int | None = None

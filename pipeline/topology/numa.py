@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from pipeline.topology.cpulist import parse_cpu_list
 
@@ -14,8 +15,7 @@ __all__ = ["NumaNode", "read_numa_nodes"]
 _TOTAL = re.compile(r"MemTotal:\s+(\d+) kB")
 
 
-@dataclass(frozen=True, slots=True)
-class NumaNode:
+class NumaNode(msgspec.Struct, frozen=True):
     """One node that has at least one of this process's CPUs."""
 
     number: int

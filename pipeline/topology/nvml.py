@@ -7,8 +7,9 @@ container was given. It comes with the driver; its Python module is nvidia-ml-py
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
+
+import msgspec
 
 __all__ = ["GpuMemory", "GpuUsage", "NvmlGpu", "read_memory", "read_nvml", "read_usage"]
 
@@ -16,8 +17,7 @@ __all__ = ["GpuMemory", "GpuUsage", "NvmlGpu", "read_memory", "read_nvml", "read
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class NvmlGpu:
+class NvmlGpu(msgspec.Struct, frozen=True):
     """One GPU as NVML describes it."""
 
     bus_id: str

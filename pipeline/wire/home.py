@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from pipeline.errors import StartError
 from pipeline.wire.folder_lock import is_held
 from shm.permissions import open_to
 
-__all__ = ["OWN_HOME", "folders_in", "logs_home", "make_home", "named_folder", "runs_home"]
+__all__ = ["OWN_HOME", "folders_in", "logs_home", "make_home", "named_folder", "remove_folder", "runs_home"]
 
 OWN_HOME = "set TRTLAB_RUN_DIR to a folder of yours"
 """What to do about a home that cannot be used."""
@@ -24,6 +23,8 @@ def runs_home() -> Path:
         return Path(configured).absolute()
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime).absolute() / "trtlab"
+    import tempfile  # and with it modules for archives and random numbers: children are told the folder
+
     return Path(tempfile.gettempdir()).absolute() / f"trtlab-{os.getuid()}"
 
 
@@ -82,3 +83,14 @@ def folders_in(home: Path) -> Iterator[Path]:
     """What lies in the home; nothing if there is none."""
     with suppress(FileNotFoundError, NotADirectoryError):
         yield from home.iterdir()
+
+
+def remove_folder(folder: Path, *, ignore_errors: bool = False) -> None:
+    """Remove a folder with all that is in it, as `shutil.rmtree`.
+
+    Raises:
+        OSError: it cannot be removed, and errors are not ignored.
+    """
+    import shutil  # and with it four modules for archives, which no child should wait for
+
+    shutil.rmtree(folder, ignore_errors=ignore_errors)

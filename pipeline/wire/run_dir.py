@@ -34,8 +34,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -45,7 +43,7 @@ from pipeline.errors import StartError, Unavailable
 from pipeline.wire.absence import nothing_runs
 from pipeline.wire.address import CLIENTS, SCHEDULER, SOCKET_SUFFIX, SUPERVISOR, Address
 from pipeline.wire.folder_lock import held, is_held
-from pipeline.wire.home import OWN_HOME, folders_in, make_home, named_folder, runs_home
+from pipeline.wire.home import OWN_HOME, folders_in, make_home, named_folder, remove_folder, runs_home
 from shm import leftovers
 from shm.errors import NotInGroup, OwnerAlive
 from shm.owner import Alive, Dead, OwnerLock, probe
@@ -101,7 +99,7 @@ def make_run_dir(pipeline: str, group: int | None = None) -> Path:
                 # Last: no member of the group finds it half made.
                 open_to(group, run_dir, _ENTERED)
         except BaseException:
-            shutil.rmtree(run_dir, ignore_errors=True)
+            remove_folder(run_dir, ignore_errors=True)
             raise
     except NotInGroup as error:
         raise StartError(str(error)) from error
@@ -124,9 +122,9 @@ def _made(home: Path, pipeline: str) -> Path:
             # perhaps as another user. It may be about to take its lock, so only what is proven dead is removed.
             is_ours = run_dir.stat().st_uid == os.getuid()
             if is_ours and isinstance(probe(run_dir / LOCK), Dead) and not is_held(run_dir):
-                shutil.rmtree(run_dir)
+                remove_folder(run_dir)
             else:
-                run_dir = home / f"{pipeline}-{_MOST_PIDS + secrets.randbelow(_MOST_PIDS)}"
+                run_dir = home / f"{pipeline}-{_MOST_PIDS + int.from_bytes(os.urandom(8), 'little') % _MOST_PIDS}"
 
 
 def _make_clients(run_dir: Path, group: int | None) -> None:
@@ -167,7 +165,7 @@ class RunFolder:
             self._lock = OwnerLock.acquire(self.path / LOCK, group)
             self._note_segments()
         except OSError as error:
-            shutil.rmtree(self.path, ignore_errors=True)
+            remove_folder(self.path, ignore_errors=True)
             raise StartError(f"cannot lock {self.path / LOCK}: {error}") from error
 
     def mark_ready(self, ready: bool) -> None:
@@ -258,7 +256,7 @@ class RunFolder:
                 # Another process has made one: it is taken, if it is empty and no living run's.
                 if self.path.stat().st_uid != os.getuid() or is_held(self.path):
                     raise OwnerAlive(f"{self.path}: another run has made a folder of this name")
-                shutil.rmtree(self.path)
+                remove_folder(self.path)
             if self._group is not None:
                 open_to(self._group, fresh, _ENTERED)
             fresh.rename(self.path)
@@ -277,14 +275,14 @@ class RunFolder:
             if self._is_there():
                 for entry in self.path.iterdir():
                     if entry.name == CLIENTS:
-                        shutil.rmtree(entry, ignore_errors=True)
+                        remove_folder(entry, ignore_errors=True)
                     elif entry.name != LOCK:
                         with suppress(OSError):
                             entry.unlink()
         self._lock.release()
         with suppress(OSError):
             if self._is_there():
-                shutil.rmtree(self.path, ignore_errors=True)
+                remove_folder(self.path, ignore_errors=True)
         os.close(self._fd)
 
 
@@ -459,9 +457,9 @@ def remove_dead_runs(segment_dir: str = "") -> list[Path]:
         # have neither lock nor socket, is still known to be dead.
         with suppress(OSError):
             folder = folder.rename(folder.with_name(f".{folder.name}{_DEAD}"))
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder, ignore_errors=True)
     for folder in half_removed:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder, ignore_errors=True)
     return dead
 
 

@@ -78,11 +78,23 @@ def loaded(code: str, *names: str) -> list[str]:
         "pipeline.processes.worker",
         # What every start waits for.
         "pipeline.processes.describe",
+        # What each start of a canary or of a server waits for.
+        "pipeline.processes.canary",
+        "pipeline.processes.gateway",
     ],
 )
 def test_a_client_and_a_child_process_load_no_heavy_library(module: str) -> None:
     heavy = ("pydantic", "yaml", "onnxruntime", "PIL", "cv2", "rich", "typer", "structlog", "onnx")
     assert loaded(f"import {module}", *heavy) == []
+
+
+def test_a_source_does_not_load_what_reads_configs() -> None:
+    assert loaded("import pipeline.processes.source", "pydantic", "yaml", "importlib.metadata") == []
+
+
+@pytest.mark.parametrize("module", ["pipeline.processes.scheduler", "pipeline.processes.worker"])
+def test_what_is_started_again_while_requests_wait_loads_nothing_that_only_a_rare_path_needs(module: str) -> None:
+    assert loaded(f"import {module}", "secrets", "shutil", "tempfile", "difflib", "subprocess", "importlib.metadata") == []
 
 
 @pytest.mark.parametrize("module", ["pipeline.processes.scheduler", "pipeline.supervisor.supervisor", "pipeline.cli.run"])
@@ -97,7 +109,7 @@ def test_the_supervisor_loads_nothing_of_what_its_exporter_renders_metrics_with(
 
 
 def test_a_command_does_not_load_what_only_others_need() -> None:
-    others = ("onnxruntime", "rich", "psutil", "prometheus_client", "pdb", "onnx")
+    others = ("onnxruntime", "rich", "psutil", "prometheus_client", "pdb", "onnx", "ssl")
     assert loaded("from pipeline.cli.main import make_app; make_app(['run'])", *others) == []
 
 

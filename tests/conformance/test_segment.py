@@ -10,11 +10,11 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 import shm
 from shm.errors import NoRoom, SegmentClosed, SegmentCorrupt, SegmentError, SegmentExists, SegmentNotFound
@@ -30,7 +30,7 @@ FOLDER = f"/dev/shm/{RUN}"
 
 def spec(**changes: object) -> SegmentSpec:
     made = SegmentSpec(run=RUN, pool="frames", slot_bytes=1000, slots=5, folder=FOLDER)
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 def path_of(address: SegmentAddress) -> Path:

@@ -15,13 +15,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from pipeline.config.zones import said_of
 from pipeline.errors import ConfigError, KserveError
 from pipeline.serving.cameras.documents import camera_document, event_documents, is_recording
 from pipeline.serving.cameras.folders import CameraFolders, CameraPlace
 from pipeline.serving.cameras.live import Live, Viewers
 from pipeline.serving.cameras.tickets import ticket_for
-from pipeline.serving.cameras.zone_file import read_config, tag_of_text, write_zones
 from pipeline.serving.catalogue import Catalogue
 from pipeline.serving.page.answers import page_file
 from pipeline.serving.settings import Settings
@@ -174,6 +172,10 @@ class CameraAnswers:
         if not self._settings.edit:
             why = "this server was not started with --edit"
             return _json({**found, "zones": shown.zones, "tag": "", "why_not": why})
+        # All that reads configs, which a gateway without --edit, and its start, should not wait for.
+        from pipeline.config.zones import said_of
+        from pipeline.serving.cameras.zone_file import read_config, tag_of_text
+
         try:
             text = read_config(Path(shown.config))
             said = said_of(text, Path(shown.config).name, shown.stage, shown.camera)
@@ -183,6 +185,8 @@ class CameraAnswers:
         return _json({**found, "zones": zones, "tag": tag_of_text(text), "why_not": ""})
 
     async def _edit(self, request: Request) -> Response:
+        from pipeline.serving.cameras.zone_file import write_zones
+
         shown = await self._with_zones(request)
         try:
             wanted = msgspec.json.decode(await self._body(request, 1 << 20), type=_Zones)

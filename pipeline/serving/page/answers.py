@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from importlib import metadata
 
 import msgspec
 from starlette.requests import Request
@@ -50,6 +49,8 @@ class PageAnswers:
             except KserveError:
                 # Its pipeline has not started yet.
                 continue
+        from importlib import metadata  # parsers of mail and of archives, which no start should wait for
+
         found = document(models, metadata.version("trtlab"), token=bool(self._settings.token))
         return _tagged(request, msgspec.json.encode(found), _JSON)
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from shm.errors import SegmentCorrupt
 from shm.layout import ALIGNMENT, HEADER_BYTES, MAGIC, VERSION, SegmentLayout, ceil_div, round_up

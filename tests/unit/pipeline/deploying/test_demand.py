@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipeline.deploying.demand import Demand, demand_of
 from pipeline.graph.budget import make_budget

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from pipeline.errors import StartError
 from pipeline.graph.budget import make_budget, short_of_one_more

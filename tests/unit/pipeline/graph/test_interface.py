@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipeline.graph.interface import READS, WRITES, clients_may, interface_of, welcome_of
 from pipeline.graph.plan import Edge, PoolPlan

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipeline.graph.outline import outline_of
 from tests.unit.pipeline.scheduler.graphs import make_plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from pipeline.config.loader import LoadedConfig
@@ -86,7 +87,7 @@ def test_given_cpus_win_and_the_device_is_kept(place: Place) -> None:
 @pytest.mark.parametrize("why", ["this machine has none", "CUDA_VISIBLE_DEVICES= leaves none of 0, 1"])
 def test_without_a_gpu_the_stage_is_refused_with_the_reason(place: Place, why: str) -> None:
     with pytest.raises(ConfigError, match=f"it runs on a GPU with the options given; {why}"):
-        place(replace(machine(16), why_no_gpu=why))
+        place(msgspec.structs.replace(machine(16), why_no_gpu=why))
 
 
 def test_a_worker_has_orders_for_as_many_batches_again_as_it_computes(load: Callable[[str], LoadedConfig]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.plan import Edge, Plan, When

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipeline.graph.plan import BatchPlan, CameraPlan, Plan, StagePlan, WorkerPlan
 from pipeline.graph.spinning import why_no_spinning

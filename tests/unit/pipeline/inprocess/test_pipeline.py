@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from pipeline.graph.plan import Edge, PoolPlan
 from pipeline.graph.slots import fields_of, slot_bytes

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from pipeline.errors import WireError
 from pipeline.graph.plan import Plan

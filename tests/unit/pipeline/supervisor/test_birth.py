@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from pipeline.graph.plan import CameraPlan, WorkerPlan
 from pipeline.interpreter import NO_MATRICES

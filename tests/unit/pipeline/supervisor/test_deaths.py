@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipeline.supervisor.deaths import Deaths
 from tests.unit.pipeline.supervisor.test_supervision import PLAN, SEGV

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from pipeline.graph.plan import CameraPlan
 from pipeline.processes.child import DONE_WITH_FAILURES

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from pipeline.supervisor.notification import Notification, View
 from pipeline.supervisor.supervision import Phase

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipeline.graph.plan import CanaryPlan
 from pipeline.supervisor.instructions import Kill, Spawn, Tell

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.graph.plan import CanaryPlan, MetricsPlan, Post
 from pipeline.supervisor.instructions import Interrupt, Kill, Log, Spawn, Tell

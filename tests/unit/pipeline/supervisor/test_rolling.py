@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.graph.plan import CanaryPlan, Plan, records_of
 from pipeline.supervisor.instructions import Child, Instruction, Kill, Log, Report, Spawn, Tell

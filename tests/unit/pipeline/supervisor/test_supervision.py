@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from signal import SIGKILL, SIGSEGV
 from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 
 from pipeline.graph.plan import BatchPlan, CanaryPlan, Plan, Post, StagePlan, WorkerPlan
 from pipeline.supervisor import supervision as module

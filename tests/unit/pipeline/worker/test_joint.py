@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from pipeline.graph.plan import BatchPlan
 from pipeline.graph.slots import fields_of, places_of, slot_bytes
