@@ -178,7 +178,7 @@ class Session:
         """Whether `to_send` has something."""
         if (leases := self.leases) is None:
             return False
-        said = self._flush or self._repeats or (leases.idle and leases.dropped)
+        said = self._flush or self._repeats or leases.due
         return said or bool(self._outgoing or self.slots.returned)
 
     @property
@@ -486,6 +486,7 @@ class Session:
                 self.unread.add(future)
                 finished.append(future)
         self.slots.settled = message.settled
+        leases.patient = message.patient
         self.successor = message.successor or self.successor
         leases.seen = message.number
         for tag in tags:

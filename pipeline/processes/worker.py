@@ -146,7 +146,7 @@ class _Process:
             replica.land_all()
         for replica in self._replicas:
             replica.forget()
-        self._forwarder.epoch = message.epoch
+        self._forwarder.epoch, self._forwarder.settled = message.epoch, 0
         self._table.close()
         self._pools = self._attach([(pool.kind, pool.name) for pool in message.pools])
         self._show_memory()
@@ -245,6 +245,10 @@ class _Process:
                 if replica is None:
                     self._refuse(f"did not expect orders for w{first.worker}")
                     return
+                if message.settled > self._forwarder.settled:
+                    self._forwarder.settled = message.settled
+                    for each in self._replicas:
+                        each.settle(message.settled)
                 replica.add(message.orders)
                 if message.columns and not replica.add_columns(message.columns):
                     self._refuse(f"did not expect such orders for w{first.worker}")

@@ -42,6 +42,8 @@ class Worker:
     read: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
     wrote: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
     late: list[Said] = field(default_factory=list)
+    #: Every request below this number is over, as the process was told last.
+    settled: int = 0
     #: The same batch, if it came as columns.
     columns: Sequence[tuple[int, Columns]] = ()
     #: The scheduler has told it to leave.

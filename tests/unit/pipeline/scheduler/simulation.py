@@ -48,7 +48,7 @@ from pipeline.wire.messages import (
 )
 from pipeline.worker.candidates import Waiting, rows_in
 from pipeline.worker.execution import Execution
-from pipeline.worker.forwarder import Said, notices_of
+from pipeline.worker.forwarder import Said, notices_of, untold
 from pipeline.worker.grouping import batcher_of
 from pipeline.worker.lean import Lean
 from pipeline.worker.unpacking import misfit, orders_of
@@ -126,6 +126,8 @@ class Simulation(Clientele):
         self.answered = 0
         #: How many rows were computed out of columns.
         self.rows_in_columns = 0
+        #: How many notices were not sent, since their requests were over.
+        self.untold = 0
         self._next_worker = 0
         self._mates_of = {stages[0]: stages for stages in plan.processes}
         for first in self._mates_of:
@@ -281,6 +283,7 @@ class Simulation(Clientele):
             if worker.retired:
                 self._comes_too_late(worker, message)
                 return
+            self._settle(worker, message.settled)
             for order in message.orders:
                 assert order.hop.worker == worker.number
                 worker.batcher.add(order, self.now)
@@ -295,6 +298,14 @@ class Simulation(Clientele):
             for fence in message.fences:
                 worker.batcher.fence(fence.request, fence.attempt)
             self.network.send(worker.peer, SCHEDULER, Fenced(EPOCH, worker.number, message.fences))
+
+    def _settle(self, worker: Worker, settled: int) -> None:
+        """A process hears up to which request all are over, and holds back no notice of those any more."""
+        for mate in self._mates(worker):
+            mate.settled = max(mate.settled, settled)
+            before = len(mate.late)
+            mate.late = untold(mate.late, mate.settled)
+            self.untold += before - len(mate.late)
 
     def _living(self) -> list[Worker]:
         return [worker for worker in self.workers.values() if worker.alive]
@@ -366,7 +377,7 @@ class Simulation(Clientele):
         outcome = worker.lean.run(worker.columns) if worker.columns else worker.execution.run(worker.rows)
         worker.rows, worker.columns, worker.read, worker.wrote = [], (), [], []
         for number in dict.fromkeys([*outcome.forwards, *outcome.columns]):
-            forward = Orders(EPOCH, tuple(outcome.forwards.get(number, ())), tuple(outcome.columns.get(number, ())))
+            forward = Orders(EPOCH, tuple(outcome.forwards.get(number, ())), tuple(outcome.columns.get(number, ())), worker.settled)
             if self.workers[number].process == worker.process:
                 self._worker_takes(self.workers[number], forward)
             else:
