@@ -144,7 +144,7 @@ class Session:
         if self._flush or self.slots.returned or Loan in map(type, self._outgoing):
             submit = leases.message(self._submissions, self.slots.returned)
         else:
-            submit = leases.message() if leases.idle else None
+            submit = leases.message() if leases.due else None
         # The submission goes first: a slot that is given back may be the one that is asked for.
         messages: list[Sent] = [] if submit is None else [submit]
         if self._repeats:
