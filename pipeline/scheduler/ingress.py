@@ -73,8 +73,8 @@ class Client:
         self.unread: deque[Answers] = deque()
         #: It has said goodbye, and arrays of its process are still on slots.
         self.leaving = False
-        #: The number of the `Answers` that told it that the slots of its last answer, all that it has, may come back with
-        #: its next message; 0: none did.
+        #: The number of the `Answers` that told it that the slots of its last answer, all that it has, may come back
+        #: with its next message; 0: none did.
         self.patient = 0
 
     @property
