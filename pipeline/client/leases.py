@@ -203,7 +203,7 @@ class Leases:
 
     @property
     def due(self) -> bool:
-        """Whether leases are gone that must be told of now, though nothing else is to be sent."""
+        """Whether leases are gone that must be told of now, in a message of their own if need be."""
         return self.idle and (self.short or not self.patient) and bool(self._epoch.dropped)
 
     @property

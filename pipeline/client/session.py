@@ -178,8 +178,7 @@ class Session:
         """Whether `to_send` has something."""
         if (leases := self.leases) is None:
             return False
-        said = self._flush or self._repeats or leases.due
-        return said or bool(self._outgoing or self.slots.returned)
+        return self._flush or self._repeats or leases.due or bool(self._outgoing or self.slots.returned)
 
     @property
     def next_at(self) -> int | None:

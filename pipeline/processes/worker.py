@@ -245,10 +245,7 @@ class _Process:
                 if replica is None:
                     self._refuse(f"did not expect orders for w{first.worker}")
                     return
-                if message.settled > self._forwarder.settled:
-                    self._forwarder.settled = message.settled
-                    for each in self._replicas:
-                        each.settle(message.settled)
+                self._settle(message.settled)
                 replica.add(message.orders)
                 if message.columns and not replica.add_columns(message.columns):
                     self._refuse(f"did not expect such orders for w{first.worker}")
@@ -272,6 +269,13 @@ class _Process:
             self._refuse(f"refused a message: {message}")
         else:
             self._refuse(f"did not expect a {kind.__name__}")
+
+    def _settle(self, settled: int) -> None:
+        """Every request below that number is over."""
+        if settled > self._forwarder.settled:
+            self._forwarder.settled = settled
+            for replica in self._replicas:
+                replica.settle(settled)
 
     def _stop(self) -> None:
         """Finish what is here, then leave."""

@@ -286,9 +286,7 @@ def test_a_slot_that_is_read_no_more_goes_at_once_if_nothing_is_under_way_and_el
     assert talk.leases.count == 0
 
 
-def test_a_slot_that_is_read_no_more_goes_with_the_next_request_if_the_scheduler_said_so_with_its_answer(
-    talk: Talk,
-) -> None:
+def test_a_slot_that_is_read_no_more_goes_with_the_next_request_if_the_answer_said_so(talk: Talk) -> None:
     first = talk.submit(slot(1))
     talk.said()
     talk.answered(ok(1), patient=True)
@@ -299,9 +297,8 @@ def test_a_slot_that_is_read_no_more_goes_with_the_next_request_if_the_scheduler
     (message,) = talk.said()
     assert isinstance(message, Submit)
     assert ([each.tag for each in message.submissions], message.releases) == ([2], (OUT_SLOT,))
-    # The next answer says nothing of the kind.
     talk.answered(ok(2))
-    assert not talk.leases.patient
+    assert not talk.leases.patient, "the next answer says nothing of the kind"
 
 
 def test_a_status_is_asked_for_and_kept(talk: Talk) -> None:

@@ -48,7 +48,7 @@ from pipeline.wire.messages import (
 )
 from pipeline.worker.candidates import Waiting, rows_in
 from pipeline.worker.execution import Execution
-from pipeline.worker.forwarder import Said, notices_of, untold
+from pipeline.worker.forwarder import Said, notices_of
 from pipeline.worker.grouping import batcher_of
 from pipeline.worker.lean import Lean
 from pipeline.worker.unpacking import misfit, orders_of
@@ -283,7 +283,7 @@ class Simulation(Clientele):
             if worker.retired:
                 self._comes_too_late(worker, message)
                 return
-            self._settle(worker, message.settled)
+            self.untold += sum([mate.settle(message.settled) for mate in self._mates(worker)])
             for order in message.orders:
                 assert order.hop.worker == worker.number
                 worker.batcher.add(order, self.now)
@@ -298,14 +298,6 @@ class Simulation(Clientele):
             for fence in message.fences:
                 worker.batcher.fence(fence.request, fence.attempt)
             self.network.send(worker.peer, SCHEDULER, Fenced(EPOCH, worker.number, message.fences))
-
-    def _settle(self, worker: Worker, settled: int) -> None:
-        """A process hears up to which request all are over, and holds back no notice of those any more."""
-        for mate in self._mates(worker):
-            mate.settled = max(mate.settled, settled)
-            before = len(mate.late)
-            mate.late = untold(mate.late, mate.settled)
-            self.untold += before - len(mate.late)
 
     def _living(self) -> list[Worker]:
         return [worker for worker in self.workers.values() if worker.alive]
