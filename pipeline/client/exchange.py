@@ -12,6 +12,7 @@ from contextlib import suppress
 from pipeline.client.access import Access
 from pipeline.client.carrier import ALIVE_CHECK_MS, LAST_WORDS_MS, LOOK_MS, Carrier
 from pipeline.client.inputs import Layout
+from pipeline.client.limits import NO_STATUS
 from pipeline.client.session import Session
 from pipeline.client.slots import Ask, Grant
 from pipeline.errors import NotInTime, PipelineError, Unavailable
@@ -283,6 +284,6 @@ class Exchange(Carrier):
         end = time.monotonic() + timeout_s
         while not session.statuses:
             if (left := end - time.monotonic()) <= 0:
-                raise NotInTime(f"the scheduler did not answer within {timeout_s} s")
+                raise NotInTime(f"the scheduler did not answer within {timeout_s:g} s: {NO_STATUS}")
             self.pump(left)
         return session.statuses.pop()
