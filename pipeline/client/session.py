@@ -144,7 +144,7 @@ class Session:
         if self._flush or self.slots.returned or Loan in map(type, self._outgoing):
             submit = leases.message(self._submissions, self.slots.returned)
         else:
-            submit = leases.message() if leases.idle else None
+            submit = leases.message() if leases.due else None
         # The submission goes first: a slot that is given back may be the one that is asked for.
         messages: list[Sent] = [] if submit is None else [submit]
         if self._repeats:
@@ -178,8 +178,7 @@ class Session:
         """Whether `to_send` has something."""
         if (leases := self.leases) is None:
             return False
-        said = self._flush or self._repeats or (leases.idle and leases.dropped)
-        return said or bool(self._outgoing or self.slots.returned)
+        return self._flush or self._repeats or leases.due or bool(self._outgoing or self.slots.returned)
 
     @property
     def next_at(self) -> int | None:
@@ -486,6 +485,7 @@ class Session:
                 self.unread.add(future)
                 finished.append(future)
         self.slots.settled = message.settled
+        leases.patient = message.patient
         self.successor = message.successor or self.successor
         leases.seen = message.number
         for tag in tags:

@@ -146,7 +146,7 @@ class _Process:
             replica.land_all()
         for replica in self._replicas:
             replica.forget()
-        self._forwarder.epoch = message.epoch
+        self._forwarder.epoch, self._forwarder.settled = message.epoch, 0
         self._table.close()
         self._pools = self._attach([(pool.kind, pool.name) for pool in message.pools])
         self._show_memory()
@@ -245,6 +245,7 @@ class _Process:
                 if replica is None:
                     self._refuse(f"did not expect orders for w{first.worker}")
                     return
+                self._settle(message.settled)
                 replica.add(message.orders)
                 if message.columns and not replica.add_columns(message.columns):
                     self._refuse(f"did not expect such orders for w{first.worker}")
@@ -268,6 +269,13 @@ class _Process:
             self._refuse(f"refused a message: {message}")
         else:
             self._refuse(f"did not expect a {kind.__name__}")
+
+    def _settle(self, settled: int) -> None:
+        """Every request below that number is over."""
+        if settled > self._forwarder.settled:
+            self._forwarder.settled = settled
+            for replica in self._replicas:
+                replica.settle(settled)
 
     def _stop(self) -> None:
         """Finish what is here, then leave."""

@@ -48,12 +48,16 @@ class Instructions:
     """Workers that died: every other worker is told."""
     supervisor: list[Message] = field(default_factory=list)
 
-    def for_workers(self, epoch: int, living: Iterable[int]) -> list[Decided]:
-        """Orders, then fences, which may name an order of the same decision; then the deaths, to the `living`."""
+    def for_workers(self, epoch: int, living: Iterable[int], settled: int = 0) -> list[Decided]:
+        """Orders, then fences, which may name an order of the same decision; then the deaths, to the `living`.
+
+        Args:
+            settled: see `Orders`.
+        """
         decided: list[Decided] = []
         for number in dict.fromkeys([*self.orders, *self.columns]):
             orders, columns = self.orders.get(number, ()), self.columns.get(number, ())
-            decided.append((Address.worker(number), Orders(epoch, tuple(orders), tuple(columns))))
+            decided.append((Address.worker(number), Orders(epoch, tuple(orders), tuple(columns), settled)))
         for number, fences in self.fences.items():
             decided.append((Address.worker(number), Fences(epoch, number, tuple(fences))))
         for number in self.gone:
@@ -67,7 +71,12 @@ class Instructions:
 
 
 def letters_of(
-    sent: int, answers: Sequence[Answer], grants: Sequence[SlotRef], settled: int, successor: str = ""
+    sent: int,
+    answers: Sequence[Answer],
+    grants: Sequence[SlotRef],
+    settled: int,
+    successor: str = "",
+    patient: bool = False,
 ) -> list[Answers]:
     """What one client is sent: one message, or several if one might not fit a frame.
 
@@ -75,10 +84,11 @@ def letters_of(
         sent: the number of the message before.
         settled: see `Answers`.
         successor: see `Answers`.
+        patient: see `Answers`; only of one message.
     """
     starts = range(0, len(answers), _MOST_ANSWERS) or (0,)
     letters = [
-        Answers(sent + number, tuple(answers[start : start + _MOST_ANSWERS]), (), settled, successor)
+        Answers(sent + number, tuple(answers[start : start + _MOST_ANSWERS]), (), settled, successor, patient)
         for number, start in enumerate(starts, 1)
     ]
     letters[-1] = replace(letters[-1], grants=tuple(grants))

@@ -32,6 +32,9 @@ def _credits(state: State) -> Iterator[str]:
         apart = worker.number in apart_from_others
         if (worker in state.stage_workers[worker.stage]) is apart:
             yield f"worker {worker.number} {'leaves' if apart else 'is no worker of'} stage {worker.stage}"
+        # Otherwise its notice would still be needed: see `Orders.settled`.
+        if over := [number for number, _ in worker.orders if number not in state.requests]:
+            yield f"worker {worker.number} has orders of requests {over}, which are over"
     if sum(map(len, state.stage_workers)) != len(state.workers.keys() - apart_from_others):
         yield "a stage has a worker that is not known"
 

@@ -183,7 +183,7 @@ class Scheduler:
             state.out.supervisor.append(Drained(status_of(state)))
         out, state.out = state.out, Instructions()
         decided = out.first
-        decided += out.for_workers(state.epoch, state.workers)
+        decided += out.for_workers(state.epoch, state.workers, state.settled)
         if state.retiring:
             decided += self._retirements()
         decided += self._reception.letters(out)

@@ -119,6 +119,12 @@ class State:
         self._next_request += 1
         return number
 
+    @property
+    def settled(self) -> int:
+        """The number from which on requests may still be under way: all before it are over, with all their orders."""
+        # The ledger is in the order of numbers.
+        return next(iter(self.requests), self._next_request)
+
     def queue(self, request: Request, stage: CompiledStage, *, first: bool = False) -> None:
         """A request waits for a stage: in the stage's backlog, or, if it is of a stream, wherever the stream waits.
 

@@ -170,6 +170,9 @@ class Answers(Message, frozen=True, tag=tag_of(5)):
     successor: str = ""
     """The run has been replaced: the name of the folder, beside this run's own, that leads to the run which has taken
     over. The scheduler still does what the client asks for, but a client that has nothing under way goes there."""
+    patient: bool = False
+    """The slots of this answer, which are all that the client has, may come back with its next message, whenever that
+    is: there are enough for the others."""
 
 
 class Bye(Message, frozen=True, tag=tag_of(6)):
@@ -260,6 +263,9 @@ class Orders(Message, frozen=True, tag=tag_of(20)):
     """Which life of the scheduler they are from; workers drop those of an earlier one."""
     orders: tuple[Order, ...]
     columns: tuple[Columns, ...] = ()
+    settled: int = 0
+    """Every request of a lower number is over: the scheduler waits for no notice of it, so those that were held back
+    need not be sent."""
 
 
 class Notices(Message, frozen=True, tag=tag_of(21)):

@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.wire.address import SCHEDULER, Address
-from pipeline.wire.columns import Columns, PassedColumns
+from pipeline.wire.columns import Columns, PassedColumns, longs
 from pipeline.wire.links import Inbox, Outbox, connect
 from pipeline.wire.messages import Message, Notice, Notices, Order, Orders, Passed
 from pipeline.worker.batcher import Batcher
 
-__all__ = ["Forwarder", "Said", "notices_of"]
+__all__ = ["Forwarder", "Said", "notices_of", "untold"]
 
 NO_COLUMNS: Mapping[int, Sequence[Columns]] = {}
 
@@ -37,6 +37,18 @@ def notices_of(epoch: int, worker: int, said: Sequence[Said]) -> Notices:
     return Notices(epoch, worker, tuple([each for each in said if type(each) is Notice]), passed, columns)
 
 
+def untold(late: Sequence[Said], settled: int) -> list[Said]:
+    """What is left to say of orders that went on, once every request below `settled` is over."""
+    return [said for said in late if _is_news(said, settled)]
+
+
+def _is_news(said: Said, settled: int) -> bool:
+    if isinstance(said, PassedColumns):
+        return max(longs(said.requests)) >= settled
+    # From a notice the scheduler also learns how large slots should be.
+    return isinstance(said, Notice) or said.request >= settled
+
+
 class Forwarder:
     """Where the workers of one process send to.
 
@@ -48,6 +60,8 @@ class Forwarder:
 
     def __init__(self, run_dir: Path, epoch: int, inbox: Inbox | None = None) -> None:
         self.epoch = epoch
+        #: See `Orders`; those that are forwarded say it too.
+        self.settled = 0
         self._run_dir = run_dir
         self._inbox = inbox
         self._scheduler = connect(run_dir, SCHEDULER, inbox)
@@ -85,7 +99,7 @@ class Forwarder:
             if peer is None:
                 peer = self._peers[number] = connect(self._run_dir, Address.worker(number), self._inbox)
             # False: it is dead. The scheduler knows or will know, and orders again.
-            peer.send(Orders(self.epoch, tuple(orders), tuple(columns)))
+            peer.send(Orders(self.epoch, tuple(orders), tuple(columns), self.settled))
 
     def peer_gone(self, number: int) -> None:
         """A worker elsewhere has died."""

@@ -30,7 +30,7 @@ from pipeline.worker.execution import Execution
 from pipeline.worker.failures import Home, Story, examine
 from pipeline.worker.filling import Onwards, as_given
 from pipeline.worker.flight import ColumnFlight, Flight, Outcome
-from pipeline.worker.forwarder import Forwarder, Said, notices_of
+from pipeline.worker.forwarder import Forwarder, Said, notices_of, untold
 from pipeline.worker.grouping import batcher_of
 from pipeline.worker.lean import Lean
 from pipeline.worker.overdue import Overdue
@@ -196,6 +196,13 @@ class Replica:
             self.batcher.add_columns(columns, now)
         return True
 
+    def settle(self, settled: int) -> None:
+        """Every request below that number is over: what was to be told of it later is not told. With one request in
+        flight, this is what becomes of all of it."""
+        if self.late:
+            self.late = untold(self.late, settled)
+            self._late_rows = _rows_of(self.late)
+
     def fence(self, message: Fences) -> None:
         """Forget orders, and answer that this worker does not write for them any more."""
         self.land_all()
@@ -343,7 +350,7 @@ class Replica:
             if not self.late:
                 self._late_at = time.monotonic_ns() + LATE_NS
             self.late += outcome.late
-            self._late_rows += sum([len(said) if isinstance(said, PassedColumns) else 1 for said in outcome.late])
+            self._late_rows += _rows_of(outcome.late)
         if outcome.notices:
             self.tell_late(outcome.notices)
 
@@ -395,6 +402,10 @@ class Replica:
                     self._execution.times.compute(),
                 )
             )
+
+
+def _rows_of(said: Sequence[Said]) -> int:
+    return sum([len(each) if isinstance(each, PassedColumns) else 1 for each in said])
 
 
 def _context(plan: Plan, stage: int) -> Onwards:

@@ -10,7 +10,7 @@ from pipeline.wire.messages import SlotRef
 from pipeline.worker.batcher import Batcher
 from pipeline.worker.candidates import Waiting
 from pipeline.worker.execution import Execution
-from pipeline.worker.forwarder import Said
+from pipeline.worker.forwarder import Said, untold
 from pipeline.worker.lean import Lean
 from shm.handle import TensorHandle
 
@@ -42,6 +42,8 @@ class Worker:
     read: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
     wrote: list[tuple[TensorHandle, bytes]] = field(default_factory=list)
     late: list[Said] = field(default_factory=list)
+    #: Every request below this number is over, as the process was told last.
+    settled: int = 0
     #: The same batch, if it came as columns.
     columns: Sequence[tuple[int, Columns]] = ()
     #: The scheduler has told it to leave.
@@ -50,6 +52,12 @@ class Worker:
     @property
     def peer(self) -> Peer:
         return ("w", self.number)
+
+    def settle(self, settled: int) -> int:
+        """Its process hears up to which request all are over; how many notices of those it need not send."""
+        self.settled, before = max(self.settled, settled), self.late
+        self.late = untold(before, self.settled)
+        return len(before) - len(self.late)
 
 
 @dataclass

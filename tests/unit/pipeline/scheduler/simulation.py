@@ -126,6 +126,8 @@ class Simulation(Clientele):
         self.answered = 0
         #: How many rows were computed out of columns.
         self.rows_in_columns = 0
+        #: How many notices were not sent, since their requests were over.
+        self.untold = 0
         self._next_worker = 0
         self._mates_of = {stages[0]: stages for stages in plan.processes}
         for first in self._mates_of:
@@ -281,6 +283,7 @@ class Simulation(Clientele):
             if worker.retired:
                 self._comes_too_late(worker, message)
                 return
+            self.untold += sum([mate.settle(message.settled) for mate in self._mates(worker)])
             for order in message.orders:
                 assert order.hop.worker == worker.number
                 worker.batcher.add(order, self.now)
@@ -366,7 +369,7 @@ class Simulation(Clientele):
         outcome = worker.lean.run(worker.columns) if worker.columns else worker.execution.run(worker.rows)
         worker.rows, worker.columns, worker.read, worker.wrote = [], (), [], []
         for number in dict.fromkeys([*outcome.forwards, *outcome.columns]):
-            forward = Orders(EPOCH, tuple(outcome.forwards.get(number, ())), tuple(outcome.columns.get(number, ())))
+            forward = Orders(EPOCH, tuple(outcome.forwards.get(number, ())), tuple(outcome.columns.get(number, ())), worker.settled)
             if self.workers[number].process == worker.process:
                 self._worker_takes(self.workers[number], forward)
             else:

@@ -92,14 +92,18 @@ def walk(seed: int, events: int = EVENTS, make: Callable[..., Simulation] = Simu
 @pytest.mark.parametrize("block", range(2))
 def test_whatever_dies_every_request_is_answered_once_and_rightly_and_every_slot_comes_back(block: int) -> None:
     counts: Counter[str] = Counter()
+    untold = 0
     for seed in range(block, SEEDS, 2):
         try:
-            counts += walk(seed).scheduler.counts
+            simulation = walk(seed)
+            counts += simulation.scheduler.counts
+            untold += simulation.untold
         except Exception as error:
             raise AssertionError(f"walk({seed}): {type(error).__name__}: {error}") from error
     # Requests are answered on these walks, and all kinds of trouble occur.
     assert counts["answered"] > 20 * counts["failed_StageCrashed"] > 0
     assert counts["answered"] > 2 * SEEDS
+    assert untold > SEEDS / 8
     assert min(counts["retries"], counts["failed_DeadlineExceeded"], counts["failed_BadInput"]) > SEEDS / 8
     assert counts["resized"] > SEEDS / 80
     assert min(counts["failed_Cancelled"], counts["failed_StreamBroken"], counts["retired_workers"]) > SEEDS / 40

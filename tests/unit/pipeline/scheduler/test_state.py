@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.wire.messages import StageBroken
+from pipeline.wire.messages import Orders, StageBroken
 from tests.unit.pipeline.scheduler.example import Example
 
 Make = Callable[..., Example]
@@ -14,6 +14,22 @@ def test_numbers_of_requests_never_come_again_in_a_later_life(example: Make) -> 
     first, second = (example(epoch=epoch).scheduler._state for epoch in (1, 2))
     assert [first.number_request(), first.number_request()] == [(1 << 40) + 1, (1 << 40) + 2]
     assert second.number_request() == (2 << 40) + 1
+
+
+def test_requests_are_settled_up_to_the_first_that_is_not_over(example: Make) -> None:
+    scheduler = example()
+    state = scheduler.scheduler._state
+    assert state.settled == 1
+    scheduler.submit(1, 2)
+    scheduler.decide()
+    assert state.settled == 1
+    scheduler.finish(2, 2)
+    assert state.settled == 1, "the second is over, and the first is not"
+    scheduler.finish(2, 1)
+    assert state.settled == 3
+    scheduler.submit(3)
+    scheduler.decide()
+    assert [message.settled for _, message in scheduler.decided if isinstance(message, Orders)] == [3]
 
 
 def test_the_eldest_is_the_first_that_came_and_has_not_passed(example: Make) -> None:

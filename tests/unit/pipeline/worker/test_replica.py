@@ -169,6 +169,17 @@ def test_each_worker_says_what_it_has_done_under_its_own_number(process: Process
     assert [record.done for record in process.records] == [1, 1]
 
 
+def test_what_is_over_is_not_told_late(process: Process) -> None:
+    process.a.add([process.order(7, 4, 5), process.order(8, 4, 5)])
+    process.a.step(now())
+    process.a.settle(8)
+    assert process.a._late_rows == 1
+    process.a.step(now() + LATE_NS)
+    (late,) = process.said()
+    assert isinstance(late, Notices)
+    assert [passed.request for passed in late.passed] == [8]
+
+
 def reports(process: Process) -> list[tuple[int, ...]]:
     return [astuple(message)[:4] for message in process.said() if isinstance(message, WorkerReport)]
 
