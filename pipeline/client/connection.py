@@ -117,7 +117,7 @@ class Connection(Leases):
 
     def ended(self) -> None:
         """As `Leases.ended`: report it, unless a message is about to go that it can share."""
-        if self.held or not self._reports_at_once or sys.is_finalizing():
+        if self.held or not (self.idle or self._left) or not self._reports_at_once or sys.is_finalizing():
             return
         # In the middle of a message of this thread's, it is reported after that.
         if not (self._holder == threading.get_ident() and self._mutex.locked()):

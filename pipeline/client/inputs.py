@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple, TypeGuard
 
@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from pipeline.errors import InvalidRequest
 from pipeline.wire import traceparent
 from pipeline.wire.limits import LOWEST_PRIORITY
+from pipeline.wire.messages import SlotRef
 from shm.elements import elements_of, fill, stored_shape
-from shm.handle import BYTES, ENCODED, JSON, nbytes_of, numpy_dtype
+from shm.handle import BYTES, ENCODED, JSON, TensorHandle, nbytes_of, numpy_dtype
 from shm.layout import round_up
+from shm.view import SegmentTable
 from stages.errors import SpecMismatch
 from stages.hints import nearest
 from stages.spec import TensorSpec, extents_of
 
 __all__ = [
     "Layout", "Layouts", "arrays_of", "checked_traceparent", "fill_in", "given_of", "lay_out", "lay_out_arrays",
-    "limit_of", "misfit_of", "stored_shapes", "unchanging", "write",
+    "limit_of", "misfit_of", "parts_of", "stored_shapes", "unchanging", "write",
 ]  # fmt: skip
 
 _LONGEST_S = 1e7
@@ -255,6 +257,23 @@ def _plain(shapes: Mapping[str, Any]) -> tuple[tuple[str, tuple[int, ...]], ...]
     return tuple(shapes.items())
 
 
+def parts_of(
+    table: SegmentTable, names: Iterable[str], slot: SlotRef, layout: Layout
+) -> tuple[tuple[TensorHandle, ...], dict[str, Array]]:
+    """The handles and the writable arrays of the inputs in a granted slot.
+
+    Args:
+        names: of the inputs.
+
+    Raises:
+        HandleRefused: the slot is not what the grant says.
+    """
+    segment, number, generation = slot
+    handles = tuple([TensorHandle(segment, number, generation, *where) for where in layout.places])
+    # Arrays of the draft's own, so that they can be made read-only.
+    return handles, {name: table.view(handle, writable=True)[...] for name, handle in zip(names, handles)}
+
+
 def lay_out_arrays(specs: Mapping[str, TensorSpec], arrays: Mapping[str, Array], most: int = 1) -> Layout:
     """As `lay_out`, of arrays of `arrays_of`."""
     _refuse_other_names(specs, arrays)
@@ -321,7 +340,7 @@ def _argument_meant(name: str) -> str:
     return "" if meant is None else f"; {name!r} may be meant for {meant!r}, an argument of infer"
 
 
-def limit_of(timeout_s: float) -> float:
+def limit_of(timeout_s: object) -> float:
     """A caller's time limit in seconds; below 0 it is 0, and infinity is as good as a hundred days.
 
     Raises:

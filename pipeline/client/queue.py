@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from pipeline.client.draft import Filling, parts_of
+from pipeline.client.ask import Ask
+from pipeline.client.draft import Filling
 from pipeline.client.future import Pending
-from pipeline.client.inputs import Layout, fill_in, lay_out, lay_out_arrays
+from pipeline.client.inputs import Layout, fill_in, lay_out, lay_out_arrays, parts_of
 from pipeline.client.request import Request
 from pipeline.client.session import Session
-from pipeline.client.slots import Ask, Grant
+from pipeline.client.slots import Grant
 from pipeline.errors import Cancelled, DeadlineExceeded, InvalidRequest, Overloaded, PipelineError, Unavailable
 from pipeline.wire.records import Origin
 from shm.errors import ShmError
@@ -406,7 +407,7 @@ class Queue:
         """
         session = self._session
         try:
-            handles, views = parts_of(session.table, session.specs, grant.slot, layout.places)
+            handles, views = parts_of(session.table, session.specs, grant.slot, layout)
         except ShmError as error:
             session.give_back([grant.slot])
             raise Unavailable(f"{error}; the pipeline's memory has changed under this client: send again") from error

@@ -25,13 +25,14 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from pipeline.client.answering import fill
+from pipeline.client.ask import Ask
 from pipeline.client.asks import Asks
 from pipeline.client.copies import Copies
 from pipeline.client.draft import Filling
 from pipeline.client.future import Pending
 from pipeline.client.inputs import Layouts
 from pipeline.client.leases import Leases
-from pipeline.client.slots import Ask, Grant, Slots
+from pipeline.client.slots import Grant, Slots
 from pipeline.client.unread import Unread
 from pipeline.errors import OtherProtocol, Unavailable, WireError
 from pipeline.wire.codec import Sent

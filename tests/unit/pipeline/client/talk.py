@@ -8,7 +8,7 @@ from pipeline.client.draft import Draft
 from pipeline.client.future import Pending
 from pipeline.client.leases import Leases
 from pipeline.client.session import Session
-from pipeline.client.slots import Ask
+from pipeline.client.ask import Ask
 from pipeline.wire.interface import Axis, Interface, Tensor
 from pipeline.wire.messages import OK, Answer, Answers, Message, SlotRef, Submission, Welcome
 from shm.handle import TensorHandle
