@@ -406,10 +406,8 @@ class Client:
         now = time.monotonic_ns()
         deadline = 0 if deadline_ms is None else now + int(deadline_ms * 1e6)
 
-        def make(tag: int) -> Future:
-            return Future(tag, self, session.there, session.table, session.interface, now)
-
-        future = session.submit(draft, deadline, int(priority), short_name(name), make, origin)
+        future = Future(session.tag(), self, session.there, session.table, session.interface, now)
+        session.submit(future, draft, deadline, int(priority), short_name(name), origin)
         if flush:
             self._exchange.flush()
         return future

@@ -302,11 +302,11 @@ def _rows_of(specs: Mapping[str, TensorSpec], shapes: Mapping[str, tuple[int, ..
     Raises:
         InvalidRequest: more than one request may carry, none, or different numbers.
     """
-    if not specs or any(len(shapes[name]) != len(spec.shape) + 1 for name, spec in specs.items()):
+    if not specs or [name for name, spec in specs.items() if len(shapes[name]) != len(spec.shape) + 1]:
         return 0
     counts = {name: shapes[name][0] for name in specs}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name!r} has {count}" for name, count in counts.items())
+        told = ", ".join([f"{name!r} has {count}" for name, count in counts.items()])
         raise InvalidRequest(f"the inputs of a batch have the same number of rows, and {told}")
     rows = next(iter(counts.values()))
     if not 1 <= rows <= most:
@@ -322,10 +322,10 @@ def _refuse_other_names(specs: Mapping[str, TensorSpec], given: Mapping[str, Any
         found = ", ".join(map(str, given)) or "none"
         missing = [name for name in specs if name not in given]
         near = [(name, nearest(str(name), missing)) for name in given if name not in specs]
-        hint = "".join(
+        hint = "".join([
             f"; {name!r} may be meant for {meant!r}" if meant is not None else _argument_meant(str(name))
             for name, meant in near
-        )
+        ])
         raise InvalidRequest(f"expected the inputs {', '.join(specs)}; found {found}{hint}")
 
 

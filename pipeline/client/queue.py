@@ -416,15 +416,11 @@ class Queue:
 
     def _submit(self, request: Request, draft: Filling, now: int) -> None:
         session = self._session
-
-        def make(tag: int) -> Pending:
-            # Known here before it is sent, for `mend`.
-            pending = Pending(tag, session.there, session.table, session.interface, now)
-            self._sent(request, pending)
-            return pending
-
+        pending = Pending(session.tag(), session.there, session.table, session.interface, now)
+        # Known here before it is sent, for `mend`.
+        self._sent(request, pending)
         origin = Origin(traceparent=request.traceparent)
-        session.submit(draft, request.deadline, request.priority, request.name, make, origin)
+        session.submit(pending, draft, request.deadline, request.priority, request.name, origin)
         session.flush()
         if not request.retries:
             request.inputs = {}
