@@ -1,10 +1,11 @@
 """What batches across requesters are worth: one `pipeline detector` for all, against a process with a model for each.
 
-    python -m bench.detector [--engine onnxruntime|tensorrt] [--requesters 8 16 32] [--seconds 10] [--json FILE]
+    python -m bench.detector [--engine onnxruntime|tensorrt] [--requesters 8 16 32] [--doors 1] [--seconds 10]
 
     alone       a process for each requester, with the stages of configs/detector.yaml in a loop, in batches of one
     together    `pipeline detector configs/detector.yaml`, with batches; each requester is a REQ in a process of its own
-                with one frame under way, as Frigate's detectors are
+                with one frame under way, as Frigate's detectors are. With more doors, that many `pipeline detector`
+                are clients of this one run, each for its share of the requesters
 
 They take turns, `--rounds` times. Of each it prints the frames answered in time each second, the latency as a requester
 sees it (p50, p99), and the share of frames that were refused, or answered later than 200 ms, when Frigate has stopped
@@ -23,7 +24,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--requesters", type=int, nargs="+", default=[8])
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--doors", type=int, default=1, help="processes that listen, for `together`")
     parser.add_argument("--batch", type=int, default=8, help="of `together`, at most")
     parser.add_argument("--delay-ms", type=float, default=2.0, help="of `together`: how long a batch waits for more")
     parser.add_argument("--precision", default="auto", help="of stages.infer, such as fp16")
@@ -103,11 +105,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for count in asked.requesters:
         ratios = []
         for number in range(asked.rounds):
-            with _requesters(count, _asker_alone, [*common, "detect.batch.max_size=1"]) as ask:
+            of_each = [*common, "detect.batch.max_size=1"]
+            with _requesters(_asker_alone, [of_each] * count) as ask:
                 alone = _tell("alone", count, number, ask(asked.seconds), result)
             with (
-                _detector([*common, *batches, *asked.assignments]) as endpoint,
-                _requesters(count, _asker_together, endpoint) as ask,
+                _doors(asked.doors, [*common, *batches, *asked.assignments]) as endpoints,
+                _requesters(_asker_together, [endpoints[n % asked.doors] for n in range(count)]) as ask,
             ):
                 together = _tell("together", count, number, ask(asked.seconds), result)
             ratios.append(together.rate / alone.rate if alone.rate else float("inf"))
@@ -130,13 +133,14 @@ def _tell(name: str, count: int, number: int, found: Found, result: dict[str, An
 
 
 @contextmanager
-def _requesters(count: int, made: Callable[[Any], Any], of: Any) -> Iterator[Callable[[float], Found]]:
-    """So many processes; the value has all of them ask for so many seconds, at the same time."""
+def _requesters(made: Callable[[Any], Any], of: Sequence[Any]) -> Iterator[Callable[[float], Found]]:
+    """A process for each of `of`; the value has all of them ask for so many seconds, at the same time."""
     # Not forked: CUDA and ONNX Runtime do not outlive it.
     context = multiprocessing.get_context("spawn")
-    pipes = [context.Pipe() for _ in range(count)]
+    pipes = [context.Pipe() for _ in of]
     processes = [
-        context.Process(target=_requester, args=(theirs, made, of), daemon=True) for _, theirs in pipes
+        context.Process(target=_requester, args=(theirs, made, one), daemon=True)
+        for (_, theirs), one in zip(pipes, of)
     ]
     try:
         for process in processes:
@@ -231,11 +235,20 @@ def _connected(endpoint: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _detector(assignments: list[str]) -> Iterator[str]:
-    """A `pipeline detector` that is ready; the value is where it listens."""
+def _doors(count: int, assignments: list[str]) -> Iterator[list[str]]:
+    """So many `pipeline detector` before one run, which are ready; the value is where they listen."""
+    with ExitStack() as stack:
+        first = stack.enter_context(_door(str(_CONFIG), assignments))
+        name = load_config(_CONFIG).config.name
+        yield [first, *(stack.enter_context(_door(name)) for _ in range(count - 1))]
+
+
+@contextmanager
+def _door(target: str, assignments: Sequence[str] = ()) -> Iterator[str]:
+    """A `pipeline detector` of a config, or of a run by its name."""
     (port,) = free_ports(1)
     endpoint = f"tcp://127.0.0.1:{port}"
-    command = [*python_command("pipeline.__main__"), "detector", str(_CONFIG), "--zmq", endpoint]
+    command = [*python_command("pipeline.__main__"), "detector", target, "--zmq", endpoint]
     command += [part for assignment in assignments for part in ("--set", assignment)]
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, stdout=said, stderr=said, stdin=subprocess.DEVNULL)

@@ -148,7 +148,9 @@ class RtspServer:
             raise RuntimeError("no server of RTSP: make build/rtsp-server/.there")
         self.port, control = free_ports(2)
         arguments = ["-d", str(folder), "-H", "127.0.0.1", "-p", str(self.port), "-cp", str(control)]
-        env = {**os.environ, "PYTHONPATH": str(SERVER), "PYTHONWARNINGS": "ignore"}
+        # PyAV, which it needs, may be on the caller's path.
+        path = os.pathsep.join([str(SERVER), *filter(None, [os.environ.get("PYTHONPATH")])])
+        env = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
         null = subprocess.DEVNULL
         # A session of its own: Ctrl-C is for the program that shows something.
         command = [sys.executable, str(program), *arguments]

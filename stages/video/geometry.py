@@ -16,6 +16,9 @@ __all__ = ["Polygon", "foot", "inside", "overlaps", "suppressed"]
 
 Polygon = Sequence[tuple[float, float]]
 
+#: Boxes that are compared with each other at one time.
+_BLOCK = 128
+
 
 def overlaps(boxes: Array, others: Array) -> Array:
     """Intersection over union of each of `boxes` (n, 4) with each of `others` (m, 4): float64 (n, m).
@@ -47,11 +50,31 @@ def suppressed(boxes: Array, scores: Array, classes: Array, most_overlap: float,
     order = np.argsort(-scores, kind="stable")
     kept: list[int] = []
     while order.size and len(kept) < most:
-        best, order = int(order[0]), order[1:]
-        kept.append(best)
-        covered = overlaps(boxes[best], boxes[order])[0] > most_overlap
-        order = order[~(covered & (classes[order] == classes[best]))]
+        # Many at a time, since a call of numpy takes longer than what it does for a box; but not all, of which there
+        # may be thousands.
+        block, order = order[:_BLOCK], order[_BLOCK:]
+        stay = _best_of(block, boxes, classes, most_overlap)[: most - len(kept)]
+        kept += stay.tolist()
+        if order.size:
+            order = order[~_covered(stay, order, boxes, classes, most_overlap).any(axis=0)]
     return kept
+
+
+def _best_of(block: Array, boxes: Array, classes: Array, most_overlap: float) -> Array:
+    """Those of `block`, indices by falling score, that no better one of them covers."""
+    covered = _covered(block, block, boxes, classes, most_overlap)
+    stays = np.ones(len(block), np.bool_)
+    for number in range(len(block)):
+        if stays[number]:
+            stays[number + 1 :] &= ~covered[number, number + 1 :]
+    return block[stays]
+
+
+def _covered(better: Array, worse: Array, boxes: Array, classes: Array, most_overlap: float) -> Array:
+    """Which of `better` cover which of `worse`, both of them indices: bool (n, m)."""
+    of_one_class = classes[better][:, None] == classes[worse]
+    covered: Array = (overlaps(boxes[better], boxes[worse]) > most_overlap) & of_one_class
+    return covered
 
 
 def foot(box: Sequence[float]) -> tuple[float, float]:

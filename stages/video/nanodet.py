@@ -85,13 +85,16 @@ class DecodeNanoDet:
 
     def process(self, batch: Batch) -> None:
         for row, (scores, sides) in enumerate(zip(batch.rows("scores"), batch.rows("sides"))):
-            best = (scores if self._keep is None else scores[:, self._keep]).max(axis=1)
-            if not np.isfinite(best).all():
+            if not np.isfinite((scores.min(), scores.max())).all():
                 # NaN is above no threshold: nothing would be found, without any error.
                 batch.fail(row, "the detector's scores are not finite")
                 continue
+            # Of 288,000 scores a few are above the threshold; the best of each cell takes four times as long to find.
+            cells = np.unique(np.flatnonzero(scores >= self._threshold) // scores.shape[1])
+            if self._keep is not None:
+                cells = cells[(scores[cells][:, self._keep] >= self._threshold).any(axis=1)]
             place = batch.rows("place")[row] if self._placed else None
-            found = self._found(np.flatnonzero(best >= self._threshold), scores, sides, place)
+            found = self._found(cells, scores, sides, place)
             detections = batch.out(row, "detections")
             detections[: len(found)] = found
             detections[len(found) :] = 0

@@ -47,6 +47,21 @@ def test_boxes_of_other_classes_stay_and_no_more_than_asked_for() -> None:
     assert suppressed(boxes[:0], scores[:0], scores[:0], 0.5, 2) == []
 
 
+@pytest.mark.parametrize("most", [7, 1000])
+def test_of_many_boxes_those_stay_that_stay_if_they_are_looked_at_one_by_one(most: int) -> None:
+    random = np.random.default_rng(1)
+    corners = random.random((500, 2))
+    boxes = np.hstack([corners, corners + 0.2 * random.random((500, 2))])
+    scores, classes = random.random(500), random.integers(0, 2, 500)
+    expected: list[int] = []
+    for box in np.argsort(-scores).tolist():
+        better = [other for other in expected if classes[other] == classes[box]]
+        if not (overlaps(boxes[box], boxes[better]) > 0.3).any():
+            expected.append(box)
+    assert len(expected) > 200
+    assert suppressed(boxes, scores, classes, 0.3, most) == expected[:most]
+
+
 def test_of_equal_scores_the_first_stays() -> None:
     assert suppressed(np.array([[0, 0, 1, 1]] * 2), np.array([0.5, 0.5]), np.zeros(2), 0.5, 10) == [0]
 

@@ -108,7 +108,7 @@ def test_nothing_is_found_where_nothing_is_whatever_lay_in_the_slot() -> None:
     assert not batch.result(0, "detections").any()
 
 
-@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
 def test_scores_that_are_not_finite_fail_their_frame_alone(wrong: float) -> None:
     scores, sides = output()
     scores[3, 1] = wrong
