@@ -14,20 +14,13 @@ from tempfile import TemporaryDirectory
 
 from setuptools import setup
 
-# The loops of the scheduler and of the workers, and a client's session with what it decides by. Compiled code raises TypeError if a value is not of its declared
+# The loops of the scheduler and of the workers. Compiled code raises TypeError if a value is not of its declared
 # type: the codec has checked messages before, and `stages.batch.Batch` the values of a user's stage. No function that is
 # called for every batch contains another function: compiled, those refer to each other, so their variables wait for the
 # garbage collector.
-# Of the client those parts stay Python that applications derive from, refer to weakly or find in a traceback, and those
-# that look at the frames of their callers (`pipeline.client.calls`): a compiled class has no weak references, and no
-# Python class derives from it.
 # worker/recorder.py is not compiled, since the traceback of a crash must show it. What else was tried: bench/NOTES.md.
 COMPILED = [
     *sorted(glob("pipeline/scheduler/[!_]*.py")),
-    *(
-        f"pipeline/client/{name}.py"
-        for name in ("answering", "asks", "inputs", "outputs", "queue", "session", "slots", "unread")
-    ),
     *(
         f"pipeline/worker/{name}.py"
         for name in ("batcher", "candidates", "column_queue", "execution", "filling", "flight", "forwarder", "grouping",
@@ -39,7 +32,6 @@ COMPILED = [
     "pipeline/processes/scheduler.py",
     "pipeline/processes/worker.py",
     "pipeline/wire/flattening.py",
-    "pipeline/wire/labels.py",
     "shm/pool.py",
     "shm/view.py",
     "stages/engines/transfers.py",

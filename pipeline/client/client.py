@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import get_ident
 from types import FrameType, FunctionType
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
@@ -65,7 +66,12 @@ def _call(method: Callable[Concatenate[Client, P], T]) -> Callable[Concatenate[C
 
     @functools.wraps(method)
     def call(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        self._enter()
+        # What nearly every call finds is looked at here: a function of its own would cost as much as all of it.
+        connection = self._exchange.access.connection
+        if (
+            self._torn or self._closed or connection is None or connection.forked or get_ident() != self._thread
+        ):
+            self._enter(sys._getframe())
         self._torn = True
         try:
             value = method(self, *args, **kwargs)
@@ -95,7 +101,7 @@ class Client:
 
     def __init__(self, run: str | Path | None, name: str) -> None:
         self._name = name or program()
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
         self._process = os.getpid()
         self._closed = False
         #: Whether a call is under way, or has not come to its end.
@@ -165,7 +171,7 @@ class Client:
         """
         if self._closed:
             return
-        if os.getpid() == self._process and threading.get_ident() != self._thread:
+        if os.getpid() == self._process and get_ident() != self._thread:
             raise self._misuse()
         self._refuse_within(sys._getframe())
         self._shut()
@@ -219,22 +225,21 @@ class Client:
         if self._torn and is_within(frame, self):
             raise ClientMisuse(NESTED)
 
-    def _enter(self) -> None:
+    def _enter(self, frame: FrameType) -> None:
         """Refuse a caller that may not call, and put in order what a call has left that did not come to its end."""
         connection = self._exchange.access.connection
-        if threading.get_ident() != self._thread or (connection is not None and connection.forked):
+        if get_ident() != self._thread or (connection is not None and connection.forked):
             raise self._misuse()
         if self._closed:
             raise ClientMisuse("this client is closed; connect again")
         if self._torn:
-            # Of the call: only here, since a frame that is asked for costs what a call does.
-            self._refuse_within(sys._getframe(1))
+            self._refuse_within(frame)
             self._exchange.mend()
 
     def may_be_called(self) -> bool:
         """Whether a call would be let in: by this thread, and not in the middle of another one."""
         return not (self._closed or self._torn) and os.getpid() == self._process and (
-            threading.get_ident() == self._thread
+            get_ident() == self._thread
         )
 
     # -- slots ----------------------------------------------------------------------------------
@@ -467,7 +472,7 @@ class Client:
         """Called by `Future.get`, and by `Future.results` for a part."""
         connection = self._exchange.access.connection
         forked = os.getpid() != self._process if connection is None else connection.forked
-        if forked or threading.get_ident() != self._thread:
+        if forked or get_ident() != self._thread:
             raise self._misuse()
         try:
             self._session.unread.take(future)

@@ -96,7 +96,8 @@ class Connection(Leases):
 
     def settle_idle(self) -> None:
         """As `Leases.settle_idle`."""
-        if self._reports_at_once:
+        # In this order: nearly always something is under way.
+        if (self.idle or self._left) and self._reports_at_once:
             self.settle()
 
     @property

@@ -317,7 +317,8 @@ def _rows_of(specs: Mapping[str, TensorSpec], shapes: Mapping[str, tuple[int, ..
     return rows
 
 
-def _refuse_other_names(specs: Mapping[str, TensorSpec], given: Mapping[str, Any]) -> None:
+def _refuse_other_names(specs: Mapping[str, TensorSpec], given: Mapping[Any, Any]) -> None:
+    # A caller's names may be of any type.
     if given.keys() != specs.keys():
         found = ", ".join(map(str, given)) or "none"
         missing = [name for name in specs if name not in given]
@@ -356,7 +357,7 @@ def misfit_of(deadline_ms: object, priority: object) -> str | None:
     if deadline_ms is not None and not (_is_number(deadline_ms) and 0 < deadline_ms <= _LONGEST_DEADLINE_MS):
         return f"deadline_ms: expected above 0 and at most {_LONGEST_DEADLINE_MS:.0f}, found {deadline_ms!r}"
     whole = isinstance(priority, (int, np.integer)) and not isinstance(priority, bool)
-    if not whole or not 0 <= priority <= LOWEST_PRIORITY:  # type: ignore[operator]
+    if not whole or not 0 <= int(priority) <= LOWEST_PRIORITY:  # type: ignore[call-overload]
         return f"priority: expected a priority 0..{LOWEST_PRIORITY}, found {priority!r}"
     return None
 

@@ -1,7 +1,6 @@
 """Outputs: what an answer's handles become: views of its slots that hold their leases, or copies.
 
-Compiled, if the code that every request passes through is (see `setup.py`); `pipeline.client.result` has what an
-application sees of it.
+`pipeline.client.result` has what an application sees of them.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPILED = os.environ.get("TRTLAB_COMPILE") == "1"
 #: One of each package of which setup.py compiles something.
 MODULES = (
-    "pipeline.client.session", "pipeline.graph.compiled", "pipeline.processes.worker", "pipeline.scheduler.scheduler",
-    "pipeline.wire.flattening", "pipeline.worker.replica", "shm.pool", "stages.engines.transfers",
+    "pipeline.graph.compiled", "pipeline.processes.worker", "pipeline.scheduler.scheduler", "pipeline.wire.flattening",
+    "pipeline.worker.replica", "shm.pool", "stages.engines.transfers",
 )  # fmt: skip
 
 CONFIG = """\
