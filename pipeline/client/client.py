@@ -68,9 +68,7 @@ def _call(method: Callable[Concatenate[Client, P], T]) -> Callable[Concatenate[C
     def call(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
         # What nearly every call finds is looked at here: a function of its own would cost as much as all of it.
         connection = self._exchange.access.connection
-        if (
-            self._torn or self._closed or connection is None or connection.forked or get_ident() != self._thread
-        ):
+        if self._torn or self._closed or connection is None or connection.forked or get_ident() != self._thread:
             self._enter(sys._getframe())
         self._torn = True
         try:
@@ -299,12 +297,9 @@ class Client:
                     raise
 
     def _draft(
-        self,
-        inputs: Mapping[str, tuple[int, ...]] | None,
-        shapes: dict[str, Any],
-        timeout_s: float | None,
-        kind: type[Draft],
-    ) -> Draft:
+        self, inputs: Mapping[str, tuple[int, ...]] | None, shapes: dict[str, Any],
+        timeout_s: float | None, kind: type[Draft],
+    ) -> Draft:  # fmt: skip
         layout = self._session.layouts.of(given_of(self._session.specs, inputs, shapes))
         limit = None if timeout_s is None else limit_of(timeout_s)
         return self._make_draft(self._exchange.slot(layout, limit), layout, kind)
@@ -364,9 +359,7 @@ class Client:
             Unavailable: the pipeline has stopped or died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        return self._connected(
-            timeout_s, self._submit, inputs, more, deadline_ms, priority, timeout_s, flush, name
-        )
+        return self._connected(timeout_s, self._submit, inputs, more, deadline_ms, priority, timeout_s, flush, name)
 
     def _submit(
         self,
