@@ -109,7 +109,7 @@ MOSQUITTO     := build/mosquitto
 HOME_ASSISTANT := build/home-assistant
 FOREIGN       := $(TRITON) $(TRITON_CLIENT) $(ANALYZER) $(MOSEC) $(MLSERVER) $(KSERVE) $(SCHEMATHESIS) $(BROWSER) \
 	$(RTSP_SERVER) $(FRIGATE) $(GRAFANA_SDK) $(PERFETTO) $(IMAGE) $(ENVOY) $(KUBERNETES) $(MOSQUITTO) \
-	$(HOME_ASSISTANT)
+	$(HOME_ASSISTANT) $(RAY)
 # One at a time, though environments are made side by side.
 APT_GET       := flock $(abspath Makefile) apt-get
 PYTHON_3_11    = $(shell for python in python3.11 python3 $(VENV)/bin/python; do \

@@ -34,7 +34,7 @@ A pipeline tells Prometheus how it is in three ways, with the same names:
 * `pipeline status NAME --prometheus` prints the metrics of the pipeline once, for a textfile collector; those of
   processes and of the machine are not among them.
 
-If the scheduler does not answer within two seconds, as after its death, the answer is 503 with the reason, and
+If the scheduler does not answer within five seconds, as after its death, the answer is 503 with the reason, and
 Prometheus sets `up` to 0; `pipeline serve` leaves that pipeline out. If the port is taken, the log says so, the
 pipeline runs all the same, and the port is tried again. Of a pipeline that is reloaded, the version that serves has the
 port; in the second in which it changes none has.

@@ -88,6 +88,10 @@ class StartError(PipelineError):
 class ReloadFailed(PipelineError):
     """The new version of a pipeline did not start, or was not let start. The old one serves on."""
 
+    outcome: str = "failed"
+    """"failed": nothing has changed. Of a stage alone also "rolled_back": its workers are of the old version again; or
+    "mixed": some are of the new one, since going back has failed too."""
+
 
 class WireError(PipelineError):
     """A frame that is not a message of ours: unknown kind, wrong type, too large, another version."""

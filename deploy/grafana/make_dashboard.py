@@ -30,7 +30,7 @@ _EVERY: tuple[Metric[Any], ...] = (*METRICS, *PROCESS_METRICS, *HOST_METRICS, *G
 ROWS = {
     "Requests": ("ready", "request_", "requests_", "load_", "answers", "retries", "resized"),
     "Stages": ("stage_", "batch", "rows", "workers", "replicas"),
-    "Faults": ("worker_deaths", "client_deaths", "refused", "scheduler_refused", "log_lost"),
+    "Faults": ("worker_deaths", "client_deaths", "refused", "scheduler_refused", "log_lost", "reload"),
     "Workers and processes": ("worker_", "process_"),
     "Slots, clients and copies": ("slots", "client", "copied"),
     "Cameras": ("camera_", "frame_"),

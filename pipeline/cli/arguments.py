@@ -177,3 +177,9 @@ TokenOption = Annotated[
     typer.Option("--token-file", help="A file with the bearer token that the server wants.", show_default=False),
 ]
 JsonReportOption = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+
+AnswerOption = Annotated[
+    float,
+    typer.Option("--timeout", min=0.1, metavar="S", help="Seconds that the run's scheduler has for its answer."),
+]
+"""Of a command that shows how a run is."""

@@ -14,13 +14,15 @@ from pipeline.cli.arguments import ConfigArgument, SetOption
 from pipeline.cli.pages import pages_of_plan, pages_table
 from pipeline.cli.tables import make_console, make_table
 from pipeline.config.camera_urls import Kind, kind_of
+from pipeline.config.loader import load_config
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import StartError
 from pipeline.graph.budget import Budget
 from pipeline.graph.compiled import CompiledPlan
 from pipeline.graph.copying import possible_copies
 from pipeline.graph.plan import Plan
-from pipeline.prepare.preparation import Preparation, prepare
+from pipeline.prepare.preparation import Preparation, prepare_loaded
+from pipeline.prepare.sharding import prepare_shards
 from pipeline.topology.cpulist import format_cpu_list
 from pipeline.topology.machine import Machine
 
@@ -48,8 +50,13 @@ def check(
     assignments: SetOption = [],  # noqa: B006 (typer's own form of a default)
 ) -> None:
     """Check a config against its stages and this machine. No run is started; with cameras, its stages are tried."""
-    prepared = prepare(config, assignments)
+    loaded = load_config(config, assignments)
+    shards = loaded.config.shards
+    divided = [shard.prepared for shard in prepare_shards(loaded)] if shards > 1 else [prepare_loaded(loaded)]
+    prepared = divided[0]
     console = make_console()
+    if shards > 1:
+        console.print(f"{shards} shards, each a run with a part of this machine; this is the first of them:")
     _show(prepared, console)
     prepared.budget.refuse()
     plan = prepared.plan
@@ -62,8 +69,13 @@ def check(
     workers = sum(len(plan.stages[stages[0]].workers) for stages in plan.processes)
     console.print(
         f"ok: {len(plan.stages)} stage{'s' * (len(plan.stages) > 1)}, {workers} worker{'s' * (workers > 1)}, "
-        f"{format_bytes(prepared.budget.nbytes)} of shared memory"
+        f"{format_bytes(prepared.budget.nbytes)} of shared memory" + _in_all(divided) * (shards > 1)
     )
+
+
+def _in_all(shards: list[Preparation]) -> str:
+    nbytes = format_bytes(sum(shard.budget.nbytes for shard in shards))
+    return f" in the first of {len(shards)} shards, {nbytes} in all"
 
 
 _DECODING = 7.2e-3 / (1920 * 1080)

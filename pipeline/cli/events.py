@@ -20,6 +20,7 @@ from pipeline.video.event_log import event_log_of
 from pipeline.watching.events import line_of
 from pipeline.watching.tail import Tail
 from pipeline.wire.run_dir import LOCK, find_run, has_ended, serving
+from pipeline.wire.shards import one_run
 from shm.owner import Alive, probe
 
 __all__ = ["register"]
@@ -53,7 +54,7 @@ def events(
     Exit code 1: the run is not there.
     """
     try:
-        folder = find_run(run)
+        folder = one_run(find_run(run))
         while True:
             _show(folder, camera, lines, once=once, as_json=as_json)
             if once or serving(folder) == folder:

@@ -16,6 +16,7 @@ from pipeline.streams import say
 from pipeline.video.pausing import Pause
 from pipeline.wire.camera import State
 from pipeline.wire.run_dir import find_run
+from pipeline.wire.shards import one_run
 from pipeline.wire.status import CameraStatus
 
 __all__ = ["CamerasArgument", "RunArgument", "register", "switch"]
@@ -54,7 +55,7 @@ def switch(run: str, names: Sequence[str], *, on: bool) -> None:
         on: whether they are paused.
     """
     try:
-        folder = find_run(run)
+        folder = one_run(find_run(run))
         found = [camera.name for camera in ask_status(folder).cameras]
         if not found:
             raise ConfigError(f"{folder.name} has no cameras")

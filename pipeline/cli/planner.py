@@ -7,6 +7,7 @@ takes seconds. It says what is new about the stage, or why its workers alone can
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from pipeline.errors import ConfigError, StartError
 from pipeline.graph.budget import short_of_one_more
 from pipeline.graph.changes import changes_of
 from pipeline.graph.plan import Plan
+from pipeline.prepare.gpu_room import shortage_beside
 from pipeline.prepare.preparation import prepare_loaded
 from pipeline.processes.child import boot
 from pipeline.topology.refusals import is_refusal, refusal_of
@@ -59,6 +61,9 @@ def _planned(plan: Plan, asked: dict[str, Any]) -> Planned:
     weights = sum(prepared.budget.weights.get(name, 0) for name in names)
     if short := short_of_one_more(weights, prepared.machine.memory):
         return Planned(refusal=f"a new worker beside the old one does not fit: {short}")
+    workers = plan.stages[stages[0]].workers
+    if short := shortage_beside(workers, prepared.machine, plan.name, os.getppid(), at_once=False):
+        return Planned(refusal=f"{short}: stop the pipeline, and start it anew")
     found = [
         StageChange(index, stage.use, json.dumps(stage.options)) for index, stage in zip(stages, changes.stages)
     ]

@@ -175,6 +175,11 @@ def pod(
     )
     machine = container_machine(read_machine(), cpus, gpus)
     prepared = prepare(config, assignments, machine)
+    if (shards := prepared.loaded.config.shards) > 1:
+        raise ConfigError(
+            f"shards: expected 1 for a pod, found {shards}: several pods do the same, each with a host's memory of its "
+            f"own (docs/kubernetes.md); add --set shards=1"
+        )
     text = config.read_text(encoding="utf-8")
     if config_in_image is None and (size := len(text.encode())) > _MOST_CONFIG_BYTES:
         raise ConfigError(

@@ -62,7 +62,7 @@ def reload(
         reload_run(run, config, assignments, stage=stage, limit_s=timeout, on_step=_show_worker if stage else _show)
     except (ReloadFailed, Unavailable) as error:
         say(f"error: {error}")
-        if isinstance(error, ReloadFailed) and _serves(run):
+        if isinstance(error, ReloadFailed) and error.outcome != "mixed" and _serves(run):
             say("the version that was there before serves on")
         sys.exit(_FAILED)
     except KeyboardInterrupt:

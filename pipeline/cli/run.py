@@ -30,9 +30,12 @@ from pipeline.logs.log import OperatorLog
 from pipeline.models.pull import pull
 from pipeline.prepare.broker import refuse_broker
 from pipeline.prepare.cameras import refuse_cameras
+from pipeline.prepare.gpu_room import shortage_beside, workers_of
 from pipeline.prepare.preparation import Preparation, prepare_loaded
+from pipeline.prepare.sharding import prepare_shards
 from pipeline.sd_notify import NotifySocket
 from pipeline.streams import announce, say, settle_streams, unannounce, unheard
+from pipeline.supervisor.front import supervise_shards
 from pipeline.supervisor.succession import Launch
 from pipeline.supervisor.successors import Root
 from pipeline.supervisor.supervisor import supervise
@@ -200,7 +203,9 @@ def run_in_processes(
             f"{name} runs already, in {others[0].folder}. Clients that ask for {name} will find this run, since it is "
             f"newer. To replace the one that runs: pipeline reload {name}",
         )
-    prepared = prepare_loaded(loaded)
+    # A run of files has one client, which can be in one shard only: it is not divided.
+    divided = prepare_shards(loaded) if serve and loaded.config.shards > 1 else []
+    prepared = divided[0].prepared if divided else prepare_loaded(loaded)
     prepared.budget.refuse()
     plan = prepared.plan
     if serve:
@@ -209,6 +214,10 @@ def run_in_processes(
     if cameras:
         plan = replace(plan, ends_with_cameras=True, camera_output=_made(output))
     _warn(prepared, log)
+    if root is not None:
+        for part in [shard.prepared for shard in divided] or [prepared]:
+            if short := short_beside(part, root.pid):
+                raise StartError(short)
 
     def on_ready(run_dir: Path) -> None:
         unannounce()
@@ -220,10 +229,29 @@ def run_in_processes(
 
     # A crash of the supervisor takes the run down with it: then at least the Python line is shown.
     faulthandler.enable(all_threads=False)
+    if divided:
+        return supervise_shards(
+            [shard.prepared.plan for shard in divided], [shard.environment for shard in divided], log=log,
+            on_ready=on_ready, launch=launch, root=root, starter=starter, notify=notify,
+        )  # fmt: skip
     return supervise(
         plan, feeder=feeder, log=log, on_ready=on_ready, launch=launch if serve else None, root=root,
         starter=starter, notify=notify,
     )  # fmt: skip
+
+
+def short_beside(prepared: Preparation, root: int) -> str:
+    """Why the workers of a new version do not fit on their GPUs beside those of the old one; empty: nothing says so.
+
+    Args:
+        root: the pid of the supervisor that was started first.
+    """
+    plan = prepared.plan
+    short = shortage_beside(workers_of(plan), prepared.machine, plan.name, root, at_once=True)
+    if not short:
+        return ""
+    one = f"replace one stage at a time, which takes room for one worker: pipeline reload {plan.name} --stage STAGE"
+    return f"{short}: {one}; or stop the pipeline, and start it anew"
 
 
 def _warn(prepared: Preparation, log: Callable[[str, str], None]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
@@ -14,14 +16,17 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.cli.pages import pages_of_run, pages_table
+from pipeline.cli.shards import answer_of, answers_of, document_of, story_of
 from pipeline.cli.tables import make_console, make_table
-from pipeline.client.status import ask_status, ask_story
+from pipeline.client.status import ANSWER_S, ask_status, ask_story
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.metrics.processes import usage_of
 from pipeline.streams import say
+from pipeline.watching.reloads import reload_lines
 from pipeline.wire.home import named_folder
 from pipeline.wire.run_dir import READY, find_run, has_ended, pipeline_of, root_of, runs, successor_of
+from pipeline.wire.shards import is_front, one_run
 from pipeline.wire.status import FailureStatus, PipelineStatus, WorkerStatus, plain
 from stages.copies import REASONS
 from stages.request import RequestInfo
@@ -29,6 +34,9 @@ from stages.request import RequestInfo
 __all__ = ["given_up", "register"]
 
 _NOT_READY = 1
+
+_PROBE_S = 5.0
+"""A probe must have its answer before the kubelet gives it up, which has started this process before, too."""
 
 
 class Probe(str, Enum):
@@ -66,12 +74,20 @@ def status(
             "not ready.",
         ),
     ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout", min=0.1, metavar="S", show_default=False,
+            help=f"Seconds that its scheduler has for its answer; default: {ANSWER_S:g}, of a probe {_PROBE_S:g}.",
+        ),
+    ] = None,
 ) -> None:
     """Show how a running pipeline is. Exit code 0: ready; 1: not ready, or not running.
 
     With --request, 1: the request is not known, or not any more. With --probe alive, 0: its scheduler answers, and each
     stage has workers or will get some; 1: only another start would help.
     """
+    patience = timeout or (ANSWER_S if probe is None else _PROBE_S)
     _refuse_together(pages=pages, as_json=as_json, prometheus=prometheus, request=request, probe=probe)
     try:
         run_dir = _named(run)
@@ -86,8 +102,12 @@ def status(
                 if (told := _of_a_reload(other)) is not None:
                     say(f"note: {told}")
         if request is not None:
-            sys.exit(_show_story(run_dir, request))
-        found = ask_status(run_dir)
+            sys.exit(_show_story(run_dir, request, patience))
+        if is_front(run_dir):
+            if pages:
+                one_run(run_dir)
+            sys.exit(_show_shards(run_dir, probe, patience, as_json=as_json, prometheus=prometheus))
+        found = ask_status(run_dir, patience)
         if probe is not None:
             sys.exit(_answer_probe(found, probe))
     except Unavailable as error:
@@ -107,6 +127,27 @@ def status(
     sys.exit(0 if found.ready else _NOT_READY)
 
 
+def _show_shards(front: Path, probe: Probe | None, patience_s: float, *, as_json: bool, prometheus: bool) -> int:
+    """How a run with shards is; the exit code."""
+    name, answers = pipeline_of(front), answers_of(front, patience_s)
+    held, text = answer_of(name, answers, given_up, alive=probe is Probe.ALIVE)
+    statuses = [found for found in answers.values() if not isinstance(found, str)]
+    if prometheus:
+        from pipeline.metrics.rendering import render
+
+        print(render(*statuses), end="")
+    elif as_json:
+        print(document_of(name, held, answers))
+    else:
+        print(text, flush=True)
+        if probe is None:
+            console = make_console()
+            for status in statuses:
+                console.print()
+                _show(status, console)
+    return 0 if held else _NOT_READY
+
+
 def _named(run: str | None) -> Path:
     """The run's folder. One that has been replaced is shown itself if its folder or id is named, until it has ended."""
     if run is not None and (folder := named_folder(run)) is not None and not has_ended(folder):
@@ -121,7 +162,7 @@ def _of_a_reload(folder: Path) -> str | None:
         return f"a new version starts in {folder}" if is_new else None
     left = ""
     with suppress(Unavailable):
-        found = ask_status(folder)
+        found = ask_status(folder, _PROBE_S)
         left = f": {found.inside} requests inside, {len(found.clients)} clients"
     return f"the version in {folder} was replaced, and finishes what it has{left}"
 
@@ -161,9 +202,9 @@ def _of_the_same_name(asked: str | None, found: Path) -> list[Path]:
     return [folder for folder in runs(pipeline_of(found)) if folder != found]
 
 
-def _show_story(run_dir: Path, request: str) -> int:
+def _show_story(run_dir: Path, request: str, patience_s: float) -> int:
     """What has happened to one request; the exit code."""
-    story = ask_story(run_dir, request)
+    story = story_of(run_dir, request, patience_s) if is_front(run_dir) else ask_story(run_dir, request, patience_s)
     if story is None:
         print(
             f"no request {request} is known: expected the id of one that is inside, or of the last that have ended, "
@@ -206,6 +247,11 @@ def _cameras(status: PipelineStatus, console: Console) -> Table:
     return table
 
 
+def _titled(title: str, lines: Sequence[str]) -> list[str]:
+    """Lines under a title, which stands before the first one."""
+    return [f"{f'{title}: ' if at == 0 else '  '}{line}" for at, line in enumerate(lines)]
+
+
 def _show(status: PipelineStatus, console: Console) -> None:
     if status.ready:
         console.print(f"{status.pipeline}: ready", style="bold green" if console.is_terminal else None)
@@ -224,6 +270,14 @@ def _show(status: PipelineStatus, console: Console) -> None:
             "never" if last is None else f"{last:.1f} s ago",
         )
     console.print(table)
+    for stage in status.stages:
+        if stage.given_up is not None and stage.workers:
+            # With no worker left it stands above, as a reason.
+            text = f"no more workers of {stage.name} are started: {stage.given_up}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+    for line in _titled("reload", reload_lines(status.reloads, time.time())):
+        # Names and reasons are not markup.
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     numbers = ("pid", "ordered", "batches", "rows", "CPU s", "memory", "threads")
     workers = make_table("workers", "worker", *numbers, right=numbers, console=console)
     processes: dict[str, list[WorkerStatus]] = {}
@@ -254,6 +308,6 @@ def _show(status: PipelineStatus, console: Console) -> None:
         for failure in stage.failures:
             _show_failure(stage.name, failure, console)
     names = ", ".join(f"{client.name} ({client.id})" for client in status.clients) or "none"
-    counts = ", ".join(f"{what} {count}" for what, count in sorted(status.counts.items())) or "nothing yet"
+    counts = ", ".join(f"{what} {count}" for what, count in sorted(status.counts.items()) if count) or "nothing yet"
     console.print(f"inside: {status.inside}; link: {status.link}; clients: {names}")
     console.print(f"since the start: {counts}")

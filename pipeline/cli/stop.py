@@ -22,10 +22,12 @@ from pipeline.supervisor.supervision import ONE_REQUEST_S
 from pipeline.watching.owner import Owner, owner_of
 from pipeline.watching.tail import Tail
 from pipeline.wire.run_dir import LOCK, READY, find_run, root_of, runs
+from pipeline.wire.shards import front_of, is_shard
 from shm.owner import Alive, probe
 
 __all__ = ["end_of", "own_words", "register"]
 
+_ASK_S = 2.0
 _LOST = 1
 _NOT_STOPPED = 3
 _LOOK_S = 0.05
@@ -61,6 +63,9 @@ def stop(
     """
     try:
         folder = _one_run(run)
+        if is_shard(folder):
+            front = front_of(folder).name
+            raise Unavailable(f"{folder.name} is a shard, which is started again when it ends: stop {front}")
         # Of a run that a reload has started, the first supervisor is told: it stops all versions, and ends last.
         root = root_of(folder)
         owner = owner_of(root)
@@ -153,7 +158,7 @@ def _stop(folder: Path, owner: Owner, tails: list[Tail | None], end: float | Non
 def _left(folder: Path) -> str:
     """What it still has, for people."""
     try:
-        found = ask_status(folder)
+        found = ask_status(folder, _ASK_S)
     except PipelineError:
         return ""
     waiting = ", ".join(f"{stage.waiting} wait for {stage.name}" for stage in found.stages if stage.waiting)

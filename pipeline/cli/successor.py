@@ -37,7 +37,7 @@ def main() -> None:
     # It was born with these signals blocked: until now it would have died of them.
     end_before_start(0)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SHARED_SIGNALS)
-    root = Root(Path(origin.root), origin.version)
+    root = Root(Path(origin.root), origin.version, origin.parent)
     try:
         code = _serve(origin, root)
     except (ConfigError, StartError, ModelError) as error:

@@ -14,15 +14,19 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.cli.arguments import AnswerOption
 from pipeline.cli.tables import make_console, make_table
+from pipeline.client.status import ANSWER_S
 from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.streams import say
 from pipeline.watching.keys import Keys, pressed_keys
 from pipeline.watching.overview import sample_of
 from pipeline.watching.rates import Frame, Sample, Sort, age_text
+from pipeline.watching.reloads import reload_note
 from pipeline.watching.view import KEYS, View
 from pipeline.wire.run_dir import LOCK, find_run, serving
+from pipeline.wire.shards import one_run
 from pipeline.wire.status import plain
 from shm.owner import Alive, probe
 
@@ -51,6 +55,7 @@ def top(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print an object of JSON, in a line of its own, for each look.")
     ] = False,
+    timeout: AnswerOption = ANSWER_S,
     sort: Annotated[Sort, typer.Option("--sort", help="The order of rows at first.")] = Sort.GRAPH,
 ) -> None:
     """Watch a run: keys change the order of rows, p pauses, q quits. Exit code 1: it does not run, or has ended.
@@ -60,12 +65,12 @@ def top(
     if not 0 < interval < float("inf"):
         raise ConfigError(f"--interval: expected seconds, found {interval:g}")
     try:
-        folder = find_run(run)
+        folder = one_run(find_run(run))
         console = make_console()
         if as_json or once or not console.is_terminal:
-            _print(folder, View(sort), console, interval, once=once, as_json=as_json)
+            _print(folder, View(sort), console, interval, timeout, once=once, as_json=as_json)
         else:
-            _watch(folder, View(sort), console, interval)
+            _watch(folder, View(sort), console, interval, timeout)
     except Unavailable as error:
         say(f"error: {error}")
         sys.exit(_FAILED)
@@ -73,22 +78,24 @@ def top(
         pass  # as q
 
 
-def _look(folder: Path) -> tuple[Path, Sample]:
+def _look(folder: Path, timeout_s: float) -> tuple[Path, Sample]:
     """The folder of the run that serves by now in place of the one in `folder`, and how it is.
 
     Raises:
         Unavailable: it has ended.
     """
-    folder = serving(folder)
+    folder = one_run(serving(folder))
     if not isinstance(probe(folder / LOCK), Alive):
         raise Unavailable(f"{folder.name} has ended")
-    return folder, sample_of(folder)
+    return folder, sample_of(folder, timeout_s=timeout_s)
 
 
-def _print(folder: Path, view: View, console: Console, interval: float, *, once: bool, as_json: bool) -> None:
+def _print(
+    folder: Path, view: View, console: Console, interval: float, timeout_s: float, *, once: bool, as_json: bool
+) -> None:
     """One text after the other."""
     while True:
-        folder, sample = _look(folder)
+        folder, sample = _look(folder, timeout_s)
         view = view.take(sample)
         frame = view.frame()
         # The first has no rates.
@@ -103,13 +110,13 @@ def _print(folder: Path, view: View, console: Console, interval: float, *, once:
         time.sleep(interval)
 
 
-def _watch(folder: Path, view: View, console: Console, interval: float) -> None:
+def _watch(folder: Path, view: View, console: Console, interval: float, timeout_s: float) -> None:
     """On a terminal, in its place, until q."""
     with pressed_keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
         due = 0.0
         while not view.over:
             if time.monotonic() >= due:
-                folder, sample = _look(folder)
+                folder, sample = _look(folder, timeout_s)
                 view = view.take(sample)
                 due = time.monotonic() + interval
             if (frame := view.frame()) is not None:
@@ -128,6 +135,8 @@ def picture_of(frame: Frame, console: Console, keys: str = "") -> RenderableType
     """A frame as text and tables, as wide as the console."""
     parts: list[RenderableType] = [_head(frame, console)]
     parts += [Text(f"  {stage + ': ' if stage else ''}{reason}") for stage, reason in frame.reasons.items()]
+    if note := reload_note(frame.reloads, time.time()):
+        parts.append(Text(f"  {note}"))
     if keys:
         parts.append(Text(keys, style="dim" if console.is_terminal else ""))
     cameras = [_cameras(frame, console)] if frame.cameras else []

@@ -18,6 +18,7 @@ from pipeline.streams import say
 from pipeline.watching.trace_events import trace_of
 from pipeline.wire.records import Ended
 from pipeline.wire.run_dir import LOCK, find_run
+from pipeline.wire.shards import one_run
 from pipeline.wire.status import processes_in
 from shm.owner import Alive, probe
 
@@ -51,7 +52,7 @@ def trace(
     command runs the scheduler keeps anything for it. Exit code 1: the run does not answer, or has ended.
     """
     try:
-        folder = find_run(run)
+        folder = one_run(find_run(run))
         before = ask_status(folder)
         kept, lost = _watched(folder, seconds, most)
         after = ask_status(folder)

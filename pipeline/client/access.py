@@ -21,6 +21,7 @@ from pipeline.wire.interface import Interface
 from pipeline.wire.links import Inbox
 from pipeline.wire.messages import Welcome
 from pipeline.wire.run_dir import LOCK, find_run, lock_path, root_of, serving, successor_of
+from pipeline.wire.shards import entered
 from shm import segments
 from shm.errors import NotInGroup, OwnerAlive, SegmentForbidden, ShmError
 from shm.owner import Alive, OwnerWatch, probe
@@ -50,6 +51,8 @@ class Access:
         self.follows = follows
         #: The run that has replaced the one before; looked for first.
         self._successor: Path | None = None
+        #: The run that was found: that of the connection, or the front of it, if that is a shard.
+        self._found: Path | None = None
         #: None while there is no place in any run's folder.
         self.connection: Connection | None = None
         self._inbox: Inbox | None = None
@@ -76,17 +79,19 @@ class Access:
         Raises:
             Unavailable: it does not run.
         """
-        run_dir = self._find()
+        self._found = self._find()
         number = secrets.randbits(63)
-        try:
-            owner = OwnerWatch(run_dir / LOCK)
-        except OSError as error:
-            raise no_place(run_dir, error) from error
-        try:
-            lock = hold_lock(run_dir, Address.client(number))
-        except (OSError, NotInGroup) as error:
-            owner.close()
-            raise no_place(run_dir, error) from error
+        with entered(self._found) as run_dir:
+            try:
+                owner = OwnerWatch(run_dir / LOCK)
+            except OSError as error:
+                raise no_place(run_dir, error) from error
+            try:
+                # By this lock the next client counts this one.
+                lock = hold_lock(run_dir, Address.client(number))
+            except (OSError, NotInGroup) as error:
+                owner.close()
+                raise no_place(run_dir, error) from error
         if self.by_path and self.follows:
             # That folder leads to the run that serves, also once the folder of this one is gone.
             self._run = root_of(run_dir)
@@ -167,7 +172,10 @@ class Access:
     @property
     def is_final(self) -> bool:
         """Whether the client can be let in nowhere any more: this run was meant, is over, and was not replaced."""
-        return self.by_path and self.is_over and not self.is_replaced
+        if not (self.by_path and self.is_over) or self.is_replaced or self.connection is None or self._found is None:
+            return False
+        # After the death of a shard, there is its front.
+        return self._found == self.connection.run_dir or not isinstance(probe(self._found / LOCK), Alive)
 
     @property
     def is_replaced(self) -> bool:

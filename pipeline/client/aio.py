@@ -29,7 +29,7 @@ from pipeline.client.connection import Connection
 from pipeline.client.copies import RETRIES, WAITING
 from pipeline.client.driver import PATIENCE_S, Driver, Inquiry, Opening
 from pipeline.client.inputs import limit_of, unchanging
-from pipeline.client.limits import check_limits
+from pipeline.client.limits import STATUS_S, check_limits
 from pipeline.client.model_client import ModelClient
 from pipeline.client.program import program
 from pipeline.client.queue import PENDING, Queue
@@ -339,7 +339,7 @@ class AsyncClient(ModelClient):
         """See `reading.read_batch`."""
         return read_batch(self._session, requests)
 
-    async def status(self, timeout_s: float = 5.0) -> dict[str, Any]:
+    async def status(self, timeout_s: float = STATUS_S) -> dict[str, Any]:
         """How the pipeline is: the scheduler's view, as plain values.
 
         Raises:
@@ -349,7 +349,7 @@ class AsyncClient(ModelClient):
         """
         return dict(plain(await self.inquire(timeout_s)))
 
-    async def inquire(self, timeout_s: float = 5.0) -> PipelineStatus:
+    async def inquire(self, timeout_s: float = STATUS_S) -> PipelineStatus:
         """The same as the record that the scheduler has sent. Raises as `status`."""
         self._enter()
         inquiry = self._driver.inquire(_in(limit_of(timeout_s)))

@@ -35,6 +35,7 @@ from pipeline.client.draft import Draft, HeldDraft
 from pipeline.client.exchange import Exchange
 from pipeline.client.future import Future
 from pipeline.client.inputs import Layout, arrays_of, fill_in, given_of, limit_of, misfit_of, parts_of, stored_shapes
+from pipeline.client.limits import STATUS_S
 from pipeline.client.program import program
 from pipeline.client.result import COPIED_BYTES, Result
 from pipeline.client.session import Session
@@ -485,7 +486,7 @@ class Client:
         return self._session.copies.by_reason()
 
     @_call
-    def status(self, timeout_s: float = 5.0) -> dict[str, Any]:
+    def status(self, timeout_s: float = STATUS_S) -> dict[str, Any]:
         """How the pipeline is: the scheduler's view, as plain values.
 
         Raises:

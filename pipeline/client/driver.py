@@ -33,6 +33,7 @@ from collections.abc import Callable
 
 from pipeline.client.access import Access
 from pipeline.client.carrier import ALIVE_CHECK_MS, LAST_WORDS_MS, LOOK_MS, Carrier
+from pipeline.client.limits import NO_STATUS
 from pipeline.client.queue import Queue
 from pipeline.client.request import Request
 from pipeline.client.session import Session
@@ -408,7 +409,7 @@ class Driver(Carrier):
                 # It went with the scheduler that was asked: the next one is asked, if it comes in time.
                 inquiry.sent = False
             if not inquiry.done and now >= inquiry.end:
-                late = NotInTime("the scheduler did not answer within the time that was given")
+                late = NotInTime(f"the scheduler did not answer within the time that was given: {NO_STATUS}")
                 inquiry.fail(late if self.connected else self._reason())
         for opening in self._openings:
             if self._has_reached(opening):

@@ -13,6 +13,7 @@ from pipeline.client.access import Access
 from pipeline.client.ask import Ask
 from pipeline.client.carrier import ALIVE_CHECK_MS, LAST_WORDS_MS, LOOK_MS, Carrier
 from pipeline.client.inputs import Layout
+from pipeline.client.limits import NO_STATUS
 from pipeline.client.session import Session
 from pipeline.client.slots import Grant
 from pipeline.errors import NotInTime, PipelineError, Unavailable
@@ -284,6 +285,6 @@ class Exchange(Carrier):
         end = time.monotonic() + timeout_s
         while not session.statuses:
             if (left := end - time.monotonic()) <= 0:
-                raise NotInTime(f"the scheduler did not answer within {timeout_s} s")
+                raise NotInTime(f"the scheduler did not answer within {timeout_s:g} s: {NO_STATUS}")
             self.pump(left)
         return session.statuses.pop()

@@ -6,7 +6,13 @@ import math
 
 from pipeline.errors import InvalidRequest
 
-__all__ = ["check_count", "check_limits", "check_seconds"]
+__all__ = ["NO_STATUS", "STATUS_S", "check_count", "check_limits", "check_seconds"]
+
+STATUS_S = 30.0
+"""How long a program waits by default for a status: on a busy machine the answer takes seconds."""
+
+NO_STATUS = "it hangs, or the machine is too busy: ask with a larger timeout_s, or see `pipeline logs`"
+"""What stands behind the error of a program that has waited in vain."""
 
 
 def check_limits(pending: int, patience_s: float) -> None:

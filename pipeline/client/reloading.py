@@ -97,7 +97,9 @@ def _await(root: Path, inbox: Inbox, owner: OwnerWatch, on_step: Callable[[str, 
                 continue
             heard = True
             if message.step == Milestone.FAILED:
-                raise ReloadFailed(message.text)
+                failed = ReloadFailed(message.text)
+                failed.outcome = message.outcome or failed.outcome
+                raise failed
             if message.version:
                 folder = Path(message.folder)
             if on_step is not None:

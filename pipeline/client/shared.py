@@ -16,6 +16,7 @@ from pipeline.client.driver import PATIENCE_S
 from pipeline.client.infer_future import InferFuture
 from pipeline.client.inputs import limit_of
 from pipeline.client.io_thread import IOThread
+from pipeline.client.limits import STATUS_S
 from pipeline.client.model_client import ModelClient
 from pipeline.client.program import program
 from pipeline.client.queue import PENDING
@@ -175,7 +176,7 @@ class SharedClient(ModelClient):
         self._io.put(requests, block=block)
         return future
 
-    def status(self, timeout_s: float = 5.0) -> dict[str, Any]:
+    def status(self, timeout_s: float = STATUS_S) -> dict[str, Any]:
         """How the pipeline is: the scheduler's view, as plain values.
 
         Raises:

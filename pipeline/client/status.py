@@ -17,14 +17,17 @@ from pipeline.wire.status import PipelineStatus
 from shm.errors import NotInGroup
 from shm.owner import Alive, probe
 
-__all__ = ["ask_status", "ask_story"]
+__all__ = ["ANSWER_S", "ask_status", "ask_story"]
+
+ANSWER_S = 10.0
+"""How long a person waits by default: on a busy machine it takes seconds until every process had its turn."""
 
 _ASK_AGAIN_S = 0.3
 
 _Answer = TypeVar("_Answer", Status, Story)
 
 
-def ask_status(run_dir: Path, timeout_s: float = 2.0) -> PipelineStatus:
+def ask_status(run_dir: Path, timeout_s: float = ANSWER_S) -> PipelineStatus:
     """The scheduler's state.
 
     Raises:
@@ -34,7 +37,7 @@ def ask_status(run_dir: Path, timeout_s: float = 2.0) -> PipelineStatus:
     return _ask(run_dir, number, AskStatus(number), Status, timeout_s).status
 
 
-def ask_story(run_dir: Path, request: str, timeout_s: float = 2.0) -> list[str] | None:
+def ask_story(run_dir: Path, request: str, timeout_s: float = ANSWER_S) -> list[str] | None:
     """What has happened to a request by its id, in lines; None if the scheduler does not know it, or not any more.
 
     Raises:
@@ -68,7 +71,11 @@ def _ask(
                     return message
             if not isinstance(probe(lock_path(run_dir, SCHEDULER)), Alive):
                 raise Unavailable(f"the scheduler of {run_dir.name} is dead; its supervisor starts another one")
-        raise Unavailable(f"the scheduler of {run_dir.name} does not answer within {timeout_s:g} s")
+        why = "the machine is too busy, or it is stopped, or hangs"
+        raise Unavailable(
+            f"the scheduler of {run_dir.name} does not answer within {timeout_s:g} s: {why}; give it longer, or see "
+            f"what it said last: pipeline logs {run_dir.name}"
+        )
     finally:
         if scheduler is not None:
             scheduler.close()

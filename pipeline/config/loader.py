@@ -22,6 +22,7 @@ from pipeline.config.expansion import expand_document
 from pipeline.config.findings import Findings, Locations, NodePath
 from pipeline.config.overrides import apply_overrides
 from pipeline.config.schema import ANCHORS, LIST_TAG, MAPPING_TAG, WORD_TAG, PipelineConfig, hosts_of
+from pipeline.config.shards import check_shards
 from pipeline.errors import ConfigError
 from stages.errors import SpecMismatch
 from stages.hints import did_you_mean
@@ -83,6 +84,7 @@ def load_config(path: Path | str, assignments: Iterable[str] = (), *, name: str 
         raise findings.error() from None
     _check_names(config, findings)
     _check_colocation(config, findings)
+    check_shards(config, findings)
     inputs = _specs(config, findings)
     findings.refuse()
     return LoadedConfig(config, path, inputs, locations)

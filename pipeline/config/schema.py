@@ -410,6 +410,14 @@ class PipelineConfig(Node):
         description="A request that is not answered within this time fails; its remaining stages are not computed. "
         "A request may bring its own. Default: none.",
     )
+    shards: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="While it serves: into how many runs it is divided, each with a scheduler of its own and its part "
+        "of the replicas, GPUs and CPUs, behind one name; for a load that one scheduler does not keep up with "
+        "(docs/shards.md). `ingress.slots`, `queue` and `drain_s` are those of each.",
+    )
     queue: QueueConfig = Field(default_factory=QueueConfig, description="What happens under overload.")
     canary: CanaryConfig | None = Field(
         default=None, description="A known good request that tests whether the pipeline is ready."

@@ -14,6 +14,7 @@ from pipeline.client.answering import traces_of
 from pipeline.client.future import Future, Pending
 from pipeline.client.inputs import given_of, lay_out
 from pipeline.client.leases import Leases
+from pipeline.client.limits import STATUS_S
 from pipeline.client.outputs import decoded_output
 from pipeline.errors import ClientMisuse, InvalidRequest, NotInTime
 from pipeline.inprocess.pipeline import CLIENT, LocalPipeline
@@ -165,7 +166,7 @@ class LocalClient:
     def reconnect(self, timeout_s: float = 60.0) -> None:
         """Does nothing: no connection can be lost."""
 
-    def status(self, timeout_s: float = 5.0) -> dict[str, Any]:
+    def status(self, timeout_s: float = STATUS_S) -> dict[str, Any]:
         """How the pipeline is: the scheduler's view, as plain values."""
         return self.pipeline.status()
 

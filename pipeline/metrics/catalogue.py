@@ -6,9 +6,9 @@
     GATEWAY_METRICS    of all gateways        out of their traffic
 
 Counters and histograms count from the start of the scheduler, over all workers, the dead ones included; after a
-scheduler's death they start again at zero, as `rate()` expects. Counters of a worker start again when its replica is
-restarted. Names follow Prometheus' conventions: base units, `_total` for counters
-(https://prometheus.io/docs/practices/naming/). docs/metrics.md is generated from this.
+scheduler's death they start again at zero, as `rate()` expects. What the supervisor counts, lost lines and reloads,
+goes on as it was. Counters of a worker start again when its replica is restarted. Names follow Prometheus' conventions:
+base units, `_total` for counters (https://prometheus.io/docs/practices/naming/). docs/metrics.md is made from this.
 """
 
 from __future__ import annotations
@@ -116,6 +116,17 @@ def _ages(status: PipelineStatus) -> Iterable[Sample]:
             yield (camera.name, age.stage), age.seconds
 
 
+def _known(value: float | None) -> Iterable[Sample]:
+    return [] if value is None else [((), value)]
+
+
+def _reloads(status: PipelineStatus) -> Iterable[Sample]:
+    # All of them, once they are told: after a scheduler's death the counter goes on as it was, and has not risen.
+    if status.reloads is not None:
+        for outcome, count in status.reloads.counts.items():
+            yield (outcome,), count
+
+
 METRICS: tuple[Metric[PipelineStatus], ...] = (
     Metric("trtlab_ready", "gauge", "Whether the pipeline is ready (1) or not (0).", (), lambda s: _counted(s.ready)),
     Metric("trtlab_requests_inside", "gauge", "Requests without an answer yet.", (), lambda s: _counted(s.inside)),
@@ -145,7 +156,17 @@ METRICS: tuple[Metric[PipelineStatus], ...] = (
     Metric(
         "trtlab_log_lost_lines", "counter",
         "Lines of the log that could not be written, as on a full disk, since the supervisor began.", (),
-        lambda s: _counted(s.counts.get("lost_log_lines", 0)),
+        lambda s: _known(s.counts.get("lost_log_lines")),
+    ),
+    Metric(
+        "trtlab_reloads", "counter",
+        "Reloads of the whole pipeline or of a stage that have ended, by outcome: succeeded; failed, so that nothing "
+        "has changed; rolled_back: the workers that were replaced are of the old version again; mixed: they could not "
+        "be, and a stage has workers of both versions.", ("outcome",), _reloads,
+    ),
+    Metric(
+        "trtlab_reload_under_way", "gauge", "Whether a reload is under way (1) or not (0).", (),
+        lambda s: _known(None if s.reloads is None else s.reloads.under_way is not None),
     ),
     Metric(
         "trtlab_answers", "counter", "Answers by code: OK, or the name of an error.", ("code",),
@@ -301,10 +322,6 @@ PROCESS_METRICS: tuple[Metric[Sequence[ProcessUsage]], ...] = (
     ),
 )  # fmt: skip
 """In the order in which they are rendered."""
-
-
-def _known(value: float | None) -> Iterable[Sample]:
-    return [] if value is None else [((), value)]
 
 
 def _of_gpus(value: Callable[[GpuUsage], float | None]) -> Callable[[HostUsage], Iterable[Sample]]:

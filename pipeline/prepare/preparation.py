@@ -6,7 +6,7 @@ outlives the call.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from pipeline.config.quantities import format_bytes
 from pipeline.errors import ConfigError
 from pipeline.feeding.pictures import check_pictures
 from pipeline.graph.budget import Budget, make_budget
+from pipeline.graph.description import StageDescription
 from pipeline.graph.plan import Plan
 from pipeline.graph.planning import make_plan
 from pipeline.graph.spinning import why_no_spinning
@@ -70,14 +71,26 @@ def prepare(
     return prepare_loaded(load_config(config_path, assignments), machine)
 
 
-def prepare_loaded(loaded: LoadedConfig, machine: Machine | None = None) -> Preparation:
+def prepare_loaded(
+    loaded: LoadedConfig,
+    machine: Machine | None = None,
+    descriptions: Mapping[str, StageDescription] | None = None,
+    *,
+    taken: int = 0,
+) -> Preparation:
     """As `prepare`, for a config that has been loaded already.
+
+    Args:
+        machine: as `prepare` takes it.
+        descriptions: what the stages declare; None: they are asked.
+        taken: bytes that other shards will take of the folder of the segments.
 
     Raises:
         ConfigError, StartError: as `prepare`.
     """
     machine = machine or read_machine()
-    descriptions = describe_stages(loaded)
+    if descriptions is None:
+        descriptions = describe_stages(loaded)
     plan = make_plan(loaded, descriptions, machine)
     findings = loaded.findings()
     check_pictures(loaded.config.run.pictures, plan, findings)
@@ -102,6 +115,7 @@ def prepare_loaded(loaded: LoadedConfig, machine: Machine | None = None) -> Prep
         plan = replace(plan, spins=not why)
     memory = machine.memory
     if plan.segment_dir:
-        memory = replace(memory, shm_free=free_in(plan.segment_dir))
+        free = free_in(plan.segment_dir)
+        memory = replace(memory, shm_free=None if free is None else max(0, free - taken))
     budget = make_budget(plan, memory, weights_of(plan, descriptions))
     return Preparation(loaded, machine, plan, budget, spinning, notes)

@@ -29,6 +29,7 @@ from pipeline.metrics.rendering import CONTENT_TYPE, render, render_host, render
 from pipeline.processes.child import boot
 from pipeline.serving.doors import shown
 from pipeline.wire.run_dir import root_of, serving
+from pipeline.wire.shards import front_of
 from pipeline.wire.status import PipelineStatus
 
 __all__ = ["ExporterServer", "answer_to", "main"]
@@ -39,6 +40,8 @@ _MOST_CALLERS = 16
 """At one time; Prometheus is one. What comes beyond is hung up on."""
 _PATIENCE_S = 10
 """For a caller to send its request, and to take the answer."""
+_ASK_S = 5.0
+"""For the scheduler to answer: on a busy machine it takes seconds, and Prometheus waits for ten."""
 _AGAIN_S = 0.5
 """How often it looks whether its run still serves, and whether the port is free."""
 
@@ -138,7 +141,7 @@ def _listen(host: str, port: int, run_dir: Path) -> None:
     Raises:
         OSError: it cannot listen there.
     """
-    with ExporterServer(host, port, partial(ask_status, run_dir)) as server:
+    with ExporterServer(host, port, partial(ask_status, run_dir, timeout_s=_ASK_S)) as server:
         tell("info", f"metrics on http://{shown(host)}:{server.server_address[1]}{_PATH}")
         while _serves(run_dir):
             server.handle_request()
@@ -146,7 +149,7 @@ def _listen(host: str, port: int, run_dir: Path) -> None:
 
 def _serves(run_dir: Path) -> bool:
     """Whether no other version of the pipeline serves in place of this one."""
-    return serving(root_of(run_dir)) == run_dir
+    return serving(root_of(run_dir)) == front_of(run_dir)
 
 
 def main() -> None:

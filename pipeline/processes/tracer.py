@@ -30,6 +30,7 @@ from pipeline.wire.status import processes_in
 
 __all__ = ["Tracer", "main"]
 
+_ASK_S = 2.0
 _LAST_EXPORT_S = 2.0
 _ASK_AGAIN_S = 5.0
 
@@ -107,7 +108,7 @@ def main() -> None:
             if tracer.is_new(found) and time.monotonic() >= ask_at:
                 ask_at = time.monotonic() + _ASK_AGAIN_S
                 with suppress(Unavailable):
-                    tracer.learn(processes_in(ask_status(boot_.run_dir)))
+                    tracer.learn(processes_in(ask_status(boot_.run_dir, _ASK_S)))
             tracer.take(found, time.monotonic_ns())
         tracer.pass_on(time.monotonic_ns())
         if not complained and (waiting.dropped or waiting.missed):

@@ -37,10 +37,12 @@ from pipeline.serving.boot import ModelPlace
 from pipeline.serving.checked import check_settings
 from pipeline.serving.configured import check_libraries, settings_of
 from pipeline.wire.run_dir import serving
+from pipeline.wire.shards import shards_of
 from pipeline.wire.status import plain
 
 __all__ = ["Models", "status_of"]
 
+_ASK_S = 2.0
 _M = TypeVar("_M", bound="Models")
 
 
@@ -289,10 +291,17 @@ def _listed(name: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def status_of(folder: Path) -> dict[str, Any]:
-    """How the run in `folder` is, or the run that has replaced it; see `Models.status`."""
+    """How the run in `folder` is, or the run that has replaced it; see `Models.status`.
+
+    Of a run with shards it is that of the first which is ready, and `shards` has each by its id.
+    """
     folder = serving(folder)
+    if shards := shards_of(folder):
+        found = {shard.name: status_of(shard) for shard in shards}
+        best = min(found.values(), key=lambda status: status["state"] != "ready")
+        return {**best, "run": str(folder), "shards": found}
     try:
-        document = plain(ask_status(folder))
+        document = plain(ask_status(folder, _ASK_S))
     except Unavailable as error:
         return {"state": "not ready", "why": str(error), "run": str(folder), "pipeline": None}
     why = "; ".join(f"{stage}: {reason}" if stage else reason for stage, reason in document["reasons"].items())

@@ -304,8 +304,9 @@ class Scheduler:
         self._state.tally.report(message)
 
     def _supervisor_reported(self, message: SupervisorReport) -> None:
-        if are_counts([message.lost_lines]):
+        if are_counts([message.lost_lines, *message.reloads.counts.values()]):
             self._state.counts["lost_log_lines"] = message.lost_lines
+            self._state.reloads = message.reloads
 
     # -- what it looks like from outside ----------------------------------------------------------
 

@@ -24,7 +24,7 @@ from pipeline.scheduler.streams import Streams
 from pipeline.scheduler.tally import Tally
 from pipeline.scheduler.timings import Timings
 from pipeline.wire.messages import SlotRef
-from pipeline.wire.status import UnfinishedStatus
+from pipeline.wire.status import ReloadsStatus, UnfinishedStatus
 from shm.pool import SlotPool
 
 __all__ = ["NO_CLIENT", "NO_WORKER", "State"]
@@ -83,6 +83,8 @@ class State:
         #: By stage, when a request failed there last since what the stage asks is not there, and the message. No entry:
         #: one has passed it since.
         self.unreachable: dict[int, tuple[int, str]] = {}
+        #: As the supervisor has told it; None: it has not yet.
+        self.reloads: ReloadsStatus | None = None
         #: Whether new requests are refused, since the run ends.
         self.draining = False
         #: The folder to which clients are sent, since the run has been replaced; empty: it has not.

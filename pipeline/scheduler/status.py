@@ -78,6 +78,7 @@ def status_of(state: State) -> PipelineStatus:
         request_s=state.timings.request(),
         load_ratio=state.timings.load_ratio(),
         cameras=state.cameras.status(state.now),
+        reloads=state.reloads,
     )
 
 

@@ -36,6 +36,8 @@ class Child:
     """The scheduler's life whose segments it was told to attach."""
     overran: str = ""
     """It is being killed, since it has been computing this for too long: "one batch for 1500 ms"."""
+    failure: str = ""
+    """Why it could not start, as it has said; its exit follows."""
     retiring: bool = False
     """It finishes what it has, then it leaves; the supervisor starts no other one in its place."""
     newcomer: bool = False
@@ -100,6 +102,11 @@ class Report:
     step: str
     """A `Milestone`."""
     text: str
+    replaced: int = 0
+    """How many of the workers are of the new version by now."""
+    workers: int = 0
+    outcome: str = ""
+    """One of `pipeline.wire.status.OUTCOMES`, if it is the last step."""
 
 
 Instruction = Spawn | Tell | Interrupt | Kill | NewEpoch | Log | Report

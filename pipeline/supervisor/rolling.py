@@ -74,11 +74,27 @@ class _Roll:
     trial: Address | None = None
     failure: str = ""
     """Why it is given up; empty: it is not, so far."""
+    goes_back: bool = False
+    """It is given up after workers were replaced: these are replaced by workers of the old version."""
+    stuck: int = 0
+    """How many stay of the new version, since going back has failed too."""
 
     @property
     def plan(self) -> Plan:
         """What the next worker is started with."""
         return self.before if self.failure else self.after
+
+    @property
+    def replaced(self) -> int:
+        """How many workers are of the new version."""
+        return self.stuck or len(self.to_do if self.goes_back else self.done)
+
+    @property
+    def outcome(self) -> str:
+        """How it ends, if it ends now."""
+        if not self.failure:
+            return "succeeded"
+        return "mixed" if self.replaced else "rolled_back" if self.goes_back else "failed"
 
     @property
     def version(self) -> str:
@@ -135,7 +151,7 @@ class Rolling:
         replicas = len(plan.stages[index].workers)
         workers = "1 worker is replaced" if replicas == 1 else f"{replicas} workers are replaced, one after the other"
         names = " and ".join(plan.stages[stage].name for stage in stages)
-        report = Report(Milestone.BEGUN, f"{names}: {workers}, as {asked.config} has them now")
+        report = self._report(Milestone.BEGUN, f"{names}: {workers}, as {asked.config} has them now")
         return [Log("info", f"reload of {names}: {workers}"), report, *begun]
 
     def planned(self, planned: Planned, now: float) -> list[Instruction]:
@@ -149,7 +165,7 @@ class Rolling:
         roll.to_do = list(range(len(roll.before.stages[roll.stages[0]].workers)))
         noted: list[Instruction] = []
         if planned.note:
-            noted = [Log("warning", planned.note), Report(Milestone.BEGUN, planned.note)]
+            noted = [Log("warning", planned.note), self._report(Milestone.BEGUN, planned.note)]
         return [*noted, *self._next(now)]
 
     # -- what becomes of it -----------------------------------------------------------------------
@@ -204,9 +220,9 @@ class Rolling:
         if roll is None:
             return []
         if self._supervision.phase is not Phase.RUNNING:
-            self._roll = None
+            stopped, self._roll = self._report(Milestone.FAILED, _STOPPING, "failed"), None
             left = [child for child in (roll.planner, roll.trial, self._outsider(roll)) if child is not None]
-            return [*map(Kill, left), Report(Milestone.FAILED, _STOPPING)]
+            return [*map(Kill, left), stopped]
         if now < roll.give_up_at:
             return self._settle(now)
         roll.give_up_at = now + _GIVE_UP_S
@@ -243,7 +259,7 @@ class Rolling:
         told: list[Instruction] = []
         if self._tries(roll):
             told = [Tell(SCHEDULER, Trial(number + at, post.stage, False)) for at, post in enumerate(posts)]
-        return [*told, *started, Report(Milestone.STARTED, f"{title} starts beside the old one")]
+        return [*told, *started, self._report(Milestone.STARTED, f"{title} starts beside the old one")]
 
     def _let_in(self, roll: _Roll, how: str, now: float) -> list[Instruction]:
         assert roll.new is not None
@@ -252,7 +268,7 @@ class Rolling:
         roll.old = next(iter(self._supervision.beside_in_place(roll.new)), None)
         return [
             Log("info", f"{title} of the {roll.version} version is ready{how}: it takes the place of the other one"),
-            Report(Milestone.READY, f"{title} is ready{how}"),
+            self._report(Milestone.READY, f"{title} is ready{how}"),
             *self._supervision.let_in(roll.new),
             *self._settle(now),
         ]
@@ -265,25 +281,30 @@ class Rolling:
             title = self._title(roll)
             roll.done.append(roll.to_do.pop(0))
             roll.new = roll.old = None
-            return [Report(Milestone.TOOK_OVER, f"{title} is of the {roll.version} version"), *self._next(now)]
+            return [self._report(Milestone.TOOK_OVER, f"{title} is of the {roll.version} version"), *self._next(now)]
         if roll.state is State.GIVING_UP and roll.planner is roll.new is roll.trial is None:
             roll.to_do, roll.done = roll.done[::-1], []
+            roll.goes_back = roll.goes_back or bool(roll.to_do)
             return self._next(now)
         return []
 
     def _fail(self, why: str, now: float) -> list[Instruction]:
         roll = self._roll
         assert roll is not None
-        again = bool(roll.failure)
-        if again:
+        given_up = f"the reload of {roll.asked.stage} is given up: {why}"
+        if roll.failure:
             # Going back has failed as well. What runs goes on, and a person must look.
             left = "some workers are of the new version: mend it, and reload again"
+            given_up = f"going back to the old version of {roll.asked.stage} has failed too: {why}; {left}"
             roll.failure += f"; going back has failed too: {why}; {left}"
-            roll.done = []
+            roll.stuck, roll.done = len(roll.to_do), []
         else:
             roll.failure = why
         roll.state, roll.give_up_at = State.GIVING_UP, now + _GIVE_UP_S
-        instructions: list[Instruction] = [Log("error", f"the reload of {roll.asked.stage} is given up: {why}")]
+        instructions: list[Instruction] = [Log("error", given_up)]
+        if roll.done:
+            back = f"{given_up}; workers of the old version take their places again"
+            instructions.append(self._report(Milestone.GOES_BACK, back))
         instructions += [Kill(child) for child in (roll.planner, roll.trial) if child is not None]
         newcomer = None if roll.new is None else self._supervision.children.get(roll.new)
         if newcomer is not None:
@@ -292,18 +313,30 @@ class Rolling:
         return [*instructions, *self._settle(now)]
 
     def _over(self, roll: _Roll) -> list[Instruction]:
-        self._roll = None
         if roll.failure:
-            return [Report(Milestone.FAILED, roll.failure)]
+            failed = self._report(Milestone.FAILED, roll.failure, roll.outcome)
+            self._roll = None
+            if roll.outcome != "rolled_back":
+                return [failed]
+            back = f"every worker of {roll.asked.stage} is of the old version again"
+            return [Log("info", back), failed]
         self._supervision.plan = roll.after
         done = f"every worker of {roll.asked.stage} is of the new version"
-        return [Log("info", done), Report(Milestone.DRAINED, done)]
+        over = self._report(Milestone.DRAINED, done, roll.outcome)
+        self._roll = None
+        return [Log("info", done), over]
 
     # -- what is known ----------------------------------------------------------------------------
 
     def _tries(self, roll: _Roll) -> bool:
         """Whether a new worker is tried. Not on the way back: what it does then is known."""
         return roll.before.canary is not None and not roll.failure
+
+    def _report(self, step: str, text: str, outcome: str = "") -> Report:
+        """How far it is."""
+        roll = self._roll
+        assert roll is not None
+        return Report(step, text, roll.replaced, len(roll.before.stages[roll.stages[0]].workers), outcome)
 
     def _title(self, roll: _Roll) -> str:
         return roll.before.stages[roll.stages[0]].workers[roll.to_do[0]].title
@@ -324,4 +357,4 @@ def _changed(plan: Plan, changes: tuple[StageChange, ...]) -> Plan:
 
 
 def _refused(why: str) -> Instruction:
-    return Report(Milestone.FAILED, why)
+    return Report(Milestone.FAILED, why, outcome="failed")

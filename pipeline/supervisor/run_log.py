@@ -31,10 +31,7 @@ from pipeline.logs.complaints import Complaints
 from pipeline.logs.entry import LEVELS, Entry
 from pipeline.logs.forms import text_of, time_of
 from pipeline.logs.log import OperatorLog
-from pipeline.supervisor.instructions import Instruction, Tell
-from pipeline.wire.address import SCHEDULER
 from pipeline.wire.home import logs_home
-from pipeline.wire.messages import SupervisorReport
 
 __all__ = ["ENDED", "LogFile", "RunLog", "log_path", "logged_runs"]
 
@@ -216,10 +213,10 @@ class RunLog:
         if shown := self._complaints.shown(why, time.monotonic_ns()):
             self("warning", shown)
 
-    def report(self) -> list[Instruction]:
-        """What the scheduler is told, for the metrics."""
-        lost = self.log.lost + (0 if self._file is None else self._file.lost)
-        return [Tell(SCHEDULER, SupervisorReport(lost))] if lost else []
+    @property
+    def lost_lines(self) -> int:
+        """How many lines could not be written so far, of either log."""
+        return self.log.lost + (0 if self._file is None else self._file.lost)
 
     def phase(self, now: str) -> None:
         """The run is in this phase of its life (see `supervision.Phase`), which is told when it begins."""

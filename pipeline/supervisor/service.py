@@ -10,16 +10,30 @@ Without a service manager the root asks nothing, and this does nothing but answe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from pipeline.sd_notify import NotifySocket
 from pipeline.supervisor.notification import Notification, View
 from pipeline.supervisor.successors import Root, Successors
-from pipeline.supervisor.supervision import Phase, Supervision
-from pipeline.wire.address import SCHEDULER
+from pipeline.supervisor.supervision import Phase
 from pipeline.wire.messages import Ping, Pong
 
-__all__ = ["Service"]
+__all__ = ["Service", "Supervised"]
+
+
+class Supervised(Protocol):
+    """The own run of a supervisor: a `Supervision` of children, or a `Sharding`."""
+
+    phase: Phase
+
+    @property
+    def children(self) -> Mapping[Any, Any]:
+        """Those that live; each says whether it is `ready`."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether there is a scheduler, or several, that must answer. One that has just been started must too."""
 
 
 class Service:
@@ -37,7 +51,7 @@ class Service:
         self,
         notify: NotifySocket | None,
         root: Root | None,
-        supervision: Supervision,
+        supervision: Supervised,
         successors: Successors,
         ask: Callable[[Ping], None],
     ) -> None:
@@ -70,7 +84,7 @@ class Service:
     def take(self, message: Ping | Pong) -> None:
         """A message has come: from the root, or the answer of a scheduler or of a later version."""
         if isinstance(message, Ping):
-            if self._answers():
+            if self._supervision.answers:
                 self._ask(message)
             elif self._root is not None:
                 self._root.pong(message.number)
@@ -79,11 +93,6 @@ class Service:
         elif self._notify is not None:
             for text in self._notification.answered(message.number):
                 self._notify.send(text)
-
-    def _answers(self) -> bool:
-        """Whether the own run has a scheduler that must answer. One that has just been started must too."""
-        stopping = self._supervision.phase in (Phase.STOPPING, Phase.STOPPED)
-        return SCHEDULER in self._supervision.children and not stopping
 
     def _view(self) -> View:
         supervision, successors = self._supervision, self._successors
@@ -94,7 +103,7 @@ class Service:
             supervision.phase,
             sum(child.ready for child in children),
             len(children),
-            asked=bool(successors.version) or (own and self._answers()),
+            asked=bool(successors.version) or (own and supervision.answers),
             version=successors.version,
             reloading=successors.reloading,
             stopping=successors.ending or (own and ends and not successors.reloading),

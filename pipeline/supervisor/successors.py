@@ -23,7 +23,8 @@ import msgspec
 from pipeline.errors import StartError
 from pipeline.interpreter import python_command
 from pipeline.logs.settings import LogSettings
-from pipeline.supervisor.instructions import Log
+from pipeline.supervisor.history import History
+from pipeline.supervisor.instructions import Log, Report
 from pipeline.supervisor.orphans import MARK, Orphans
 from pipeline.supervisor.process import ChildProcess, describe_exit
 from pipeline.supervisor.run_log import RunLog
@@ -46,10 +47,11 @@ from pipeline.topology.refusals import refusal_of
 from pipeline.video.pausing import take_over_pauses
 from pipeline.wire.address import SUPERVISOR, Address
 from pipeline.wire.links import Outbox, connect
-from pipeline.wire.messages import HandOver, Interrupted, Milestone, Ping, Pong, Reload, ReloadStep
+from pipeline.wire.messages import HandOver, Interrupted, Milestone, Ping, Pong, Reload, Reloads, ReloadStep
 from pipeline.wire.run_dir import RunFolder, pipeline_of, remove_dead_runs, serving
+from pipeline.wire.status import ReloadsStatus
 
-__all__ = ["Origin", "Root", "Successors"]
+__all__ = ["Origin", "Root", "Successors", "step_of"]
 
 _LEFT_S = 5.0
 """How long after the death of a version something of it is looked for."""
@@ -87,19 +89,37 @@ class Origin(msgspec.Struct, frozen=True):
         return msgspec.convert(json.loads(line), Origin)
 
 
+def step_of(report: Report, version: int, folder: str = "") -> ReloadStep:
+    """How far the replacement of a stage's workers is, as a message. Pure."""
+    return ReloadStep(
+        version, report.step, report.text, folder, report.replaced, report.workers, report.outcome
+    )  # fmt: skip
+
+
 class Root:
     """The root, as a successor sees it.
 
     Args:
         folder: the root's run folder.
         version: which one the successor is.
+        pid: the root's.
     """
 
-    def __init__(self, folder: Path, version: int) -> None:
+    #: Whether the run must be able to take over from one that serves before it is ready.
+    succeeds = True
+    #: The front, if the run is a shard.
+    front: Path | None = None
+
+    def __init__(self, folder: Path, version: int, pid: int) -> None:
         self.folder = folder
+        self.pid = pid
         self._version = version
         self._outbox = connect(folder, SUPERVISOR)
         self._own = ""
+
+    def name_of(self, pipeline: str) -> str:
+        """What the run of the pipeline of this name is called."""
+        return pipeline
 
     def started(self, folder: Path) -> None:
         """The run's folder is there, and its children start."""
@@ -112,9 +132,9 @@ class Root:
         """From now on the run can take over."""
         self._tell(Milestone.READY, text)
 
-    def rolls(self, step: str, text: str) -> None:
+    def rolls(self, report: Report) -> None:
         """How far the replacement of a stage's workers is."""
-        self._tell(step, text)
+        self._outbox.send(step_of(report, self._version, self._own))
 
     def failed(self, why: str) -> None:
         """The run cannot start; this process ends."""
@@ -164,6 +184,7 @@ class Successors:
         self._let_go = let_go
         self._roll = roll
         self._succession = Succession(own, why_not)
+        self._history = History()
         self._processes: dict[int, ChildProcess] = {}
         #: To the processes that have asked for a reload which is not over.
         self._askers: dict[int, Outbox] = {}
@@ -212,6 +233,11 @@ class Successors:
     def ending(self) -> bool:
         """Whether no version will take requests any more."""
         return self._succession.ending
+
+    @property
+    def reloads(self) -> ReloadsStatus:
+        """What has become of reloads so far."""
+        return self._history.status
 
     def ping(self, number: int) -> bool:
         """Ask the later version that serves whether it is well; False: none serves."""
@@ -279,7 +305,9 @@ class Successors:
     def _carry_out(self, instructions: Sequence[Instruction]) -> None:
         for instruction in instructions:
             if isinstance(instruction, Begin):
-                self._begin(instruction.version)
+                version = instruction.version
+                self._history.begins(version.asked_by, version.launch.config, "", self._serving.name, time.time())
+                self._begin(version)
             elif isinstance(instruction, HandOverTo):
                 self._hand_over(instruction.version)
             elif isinstance(instruction, LookHere):
@@ -293,6 +321,8 @@ class Successors:
                 if (process := self._processes.get(instruction.version)) is not None:
                     process.send_signal(instruction.number)
             elif isinstance(instruction, RollIn):
+                asked = instruction.asked
+                self._history.begins(asked.client, asked.config, asked.stage, self._serving.name, time.time())
                 if instruction.version == OWN:
                     self._roll(instruction.asked)
                 else:
@@ -326,12 +356,21 @@ class Successors:
             return
         self._tell(number, HandOver(self._folder.path.name))
 
-    def _tell(self, number: int, message: HandOver | Interrupted | Ping | Reload) -> None:
+    def _tell(self, number: int, message: HandOver | Interrupted | Ping | Reload | Reloads) -> None:
         outbox = connect(Path(self._succession.versions[number].folder), SUPERVISOR)
         outbox.send(message)
         outbox.close(_LAST_STEP_MS)
 
+    @property
+    def _serving(self) -> Path:
+        """The folder of the run that serves; the root's own if none does."""
+        version = self._succession.versions.get(self._succession.serving or OWN)
+        return self._folder.path if version is None else Path(version.folder)
+
     def _report(self, report: ReportStep) -> None:
+        if self._history.take(report.client, report.step, time.time()) and self.version:
+            # The scheduler of the root's own run is told by the root itself.
+            self._tell(self._succession.serving or OWN, Reloads(self._history.status))
         outbox = self._askers.get(report.client)
         if outbox is None:
             outbox = self._askers[report.client] = connect(self._folder.path, Address.client(report.client))

@@ -112,6 +112,8 @@ class Supervision:
                 self.failure = f"{title} could not start: {error}\n\n{traceback.rstrip()}"
             return self._stop(3)
         if child is None or not (child.newcomer or self._outdated(child)):
+            if child is not None:
+                child.failure = error
             return [Log("error", f"{title} could not start again: {error}")]
         return []
 
@@ -302,6 +304,11 @@ class Supervision:
         """When `tick` has something to do: monotonic seconds."""
         return min([at for at in (self._give_up_at, *[at for at, _ in self._respawns]) if at is not None], default=None)
 
+    @property
+    def answers(self) -> bool:
+        """Whether it has a scheduler that must answer a `Ping`. One that has just been started must too."""
+        return SCHEDULER in self.children and self.phase not in (Phase.STOPPING, Phase.STOPPED)
+
     # -- steps ----------------------------------------------------------------------------------
 
     def _child(self, role: Role, place: Place, plan: Plan | None = None) -> Child:
@@ -445,6 +452,8 @@ class Supervision:
         deaths = self._deaths.add(first, exit, outside, now)
         if deaths > plan.max_restarts:
             reason = f"its workers died {deaths} times within {plan.restart_window_s:g} s; the last: {how}"
+            # The exit code of one that could not start says nothing to the person who reads why the stage is broken.
+            reason += f", since it could not start: {child.failure}" if child.failure else ""
             for post in child.posts:
                 if post.stage not in self._broken:
                     self._broken.add(post.stage)

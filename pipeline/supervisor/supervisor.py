@@ -21,7 +21,7 @@ from pipeline.lifeline import StarterWatch
 from pipeline.logs.log import OperatorLog
 from pipeline.sd_notify import NotifySocket
 from pipeline.supervisor.birth import boot_of, environment_of
-from pipeline.supervisor.folder import look_after_folder
+from pipeline.supervisor.folder import look_after_folder, make_folder
 from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Report, Spawn, Tell
 from pipeline.supervisor.last_words import LastWords
 from pipeline.supervisor.limits import raise_file_limit
@@ -29,6 +29,7 @@ from pipeline.supervisor.memory_kills import MemoryKills, out_of_memory_kills
 from pipeline.supervisor.orphans import MARK, Orphans
 from pipeline.supervisor.process import ChildProcess
 from pipeline.supervisor.records import FlightRecords
+from pipeline.supervisor.reporting import Reporting
 from pipeline.supervisor.roles import ACCESS, FEEDER, ROLES, Role
 from pipeline.supervisor.rolling import Rolling
 from pipeline.supervisor.run_log import RunLog
@@ -36,7 +37,7 @@ from pipeline.supervisor.segments import damage_of, make_segments, make_segments
 from pipeline.supervisor.service import Service
 from pipeline.supervisor.signals import StopSignals
 from pipeline.supervisor.succession import OWN, Launch
-from pipeline.supervisor.successors import Root, Successors
+from pipeline.supervisor.successors import Root, Successors, step_of
 from pipeline.supervisor.supervision import STOPPED_EARLY, Exit, Phase, Supervision
 from pipeline.topology.refusals import refusal_of
 from pipeline.wire.address import SCHEDULER, SUPERVISOR, Address
@@ -55,6 +56,7 @@ from pipeline.wire.messages import (
     PoolAddress,
     Ready,
     Reload,
+    Reloads,
     ReloadStep,
     Reset,
 )
@@ -106,7 +108,7 @@ def supervise(
     with StopSignals() as signals, RunLog(log) as kept:
         for dead in remove_dead_runs(plan.segment_dir):
             kept("info", f"removed what {dead.name} left, a run that is dead")
-        folder = RunFolder(plan.name, None if root is None else root.folder, plan.group, plan.segment_dir)
+        folder = make_folder(plan, root)
         kept.open(folder.path.name)
         kept("info", f"starting {outline_of(plan)}")
         made: list[Segment] = []
@@ -155,8 +157,9 @@ class _SupervisorShell:
             FEEDER.title: feeder or {}, ACCESS.title: log.settings, SCHEDULER.kind: {"observers": observers},
         }  # fmt: skip
         self._log = log
-        self._on_ready = on_ready
-        self._supervision = Supervision(plan, feeder=feeder is not None, roles=roles, succeeds=root is not None)
+        self._on_ready = on_ready or (lambda run_dir: None)
+        succeeds = root is not None and root.succeeds
+        self._supervision = Supervision(plan, feeder=feeder is not None, roles=roles, succeeds=succeeds)
         self._rolling = Rolling(self._supervision)
         self._root = root
         self._processes: dict[Address, ChildProcess] = {}
@@ -171,6 +174,7 @@ class _SupervisorShell:
         self._successors = Successors(folder, own, why_not, self._log, self._orphans, *ways)
         ask = partial(self._tell, SCHEDULER)
         self._service = Service(notify, root, self._supervision, self._successors, ask)
+        self._reporting = Reporting(log, self._supervision, self._successors if root is None else None, ask)
         self._last_words = LastWords()
         self._unborn: list[tuple[Address, str]] = []  # children that could not be spawned, and why
         self._outputs: dict[int, Address] = {}
@@ -218,9 +222,9 @@ class _SupervisorShell:
 
     def _report(self, report: Report) -> None:
         if self._root is not None:
-            self._root.rolls(report.step, report.text)
+            self._root.rolls(report)
         else:
-            self._successors.told(ReloadStep(OWN, report.step, report.text))
+            self._successors.told(step_of(report, OWN))
 
     def _step(self) -> None:
         supervision = self._supervision
@@ -253,13 +257,13 @@ class _SupervisorShell:
             self._look_for_damage()
             self._look_after_folder()
             self._memory_kills.note(out_of_memory_kills())
-            self._carry_out(self._log.report() if supervision.phase is Phase.RUNNING else [])
         now = time.monotonic()
         self._carry_out([*supervision.tick(now), *self._rolling.tick(now)])
         self._successors.tick(time.monotonic())
         ready = supervision.phase is Phase.RUNNING
         if ready is not self._folder.ready:
             self._folder.mark_ready(ready)
+        self._reporting.turn()
         self._service.turn()
 
     def _take(self, message: object) -> None:
@@ -275,8 +279,7 @@ class _SupervisorShell:
             self._outbox_of(child)
             if was is Phase.STARTING and supervision.phase is Phase.RUNNING:
                 self._folder.mark_ready(True)
-                if self._on_ready is not None:
-                    self._on_ready(self._run_dir)
+                self._on_ready(self._run_dir)
         elif isinstance(message, Failed):
             # Whether the segments are whole is found out before the exit is reported: a worker that found no segments
             # must not count against its stage.
@@ -305,6 +308,8 @@ class _SupervisorShell:
         elif isinstance(message, HandOver):
             self._folder.replace(message.successor)
             self._hand_over(message.successor)
+        elif isinstance(message, Reloads):
+            self._reporting.take(message)
         elif isinstance(message, (Ping, Pong)):
             self._service.take(message)
         elif isinstance(message, WireError):

@@ -6,11 +6,11 @@ container was given. It comes with the driver; its Python module is nvidia-ml-py
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-__all__ = ["GpuUsage", "NvmlGpu", "read_nvml", "read_usage"]
+__all__ = ["GpuMemory", "GpuUsage", "NvmlGpu", "read_memory", "read_nvml", "read_usage"]
 
 
 _T = TypeVar("_T")
@@ -40,6 +40,16 @@ class GpuUsage(NamedTuple):
     power_w: float | None
 
 
+class GpuMemory(NamedTuple):
+    """What one GPU has left, and who has the rest."""
+
+    uuid: str
+    free_bytes: int | None
+    """None: this model, or its driver, does not say."""
+    by_pid: Mapping[int, int]
+    """Bytes of each process on it, as far as the driver says; in a container the pids may be those of the host."""
+
+
 def read_nvml() -> tuple[NvmlGpu, ...] | None:
     """The GPUs, in NVML's order, which is that of the bus; None if NVML, its module or a driver is missing."""
     return _of_each(_gpu)
@@ -48,6 +58,11 @@ def read_nvml() -> tuple[NvmlGpu, ...] | None:
 def read_usage() -> tuple[GpuUsage, ...]:
     """What the GPUs are doing now, in NVML's order; none if NVML, its module or a driver is missing."""
     return _of_each(_usage) or ()
+
+
+def read_memory() -> tuple[GpuMemory, ...]:
+    """The memory of the GPUs now, in NVML's order; none if NVML, its module or a driver is missing."""
+    return _of_each(_memory) or ()
 
 
 def _of_each(read: Callable[[Any, Any], _T]) -> tuple[_T, ...] | None:
@@ -90,6 +105,16 @@ def _usage(nvml: Any, handle: Any) -> GpuUsage:
         memory_bytes=None if memory is None else int(memory.total),
         memory_used_bytes=None if memory is None else int(memory.used),
         power_w=None if milliwatts is None else milliwatts / 1000,
+    )
+
+
+def _memory(nvml: Any, handle: Any) -> GpuMemory:
+    memory = _said(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
+    processes = _said(nvml, lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle)) or ()
+    return GpuMemory(
+        uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+        free_bytes=None if memory is None else int(memory.free),
+        by_pid={process.pid: int(process.usedGpuMemory) for process in processes if process.usedGpuMemory is not None},
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from msgspec.structs import replace
 
-from pipeline.client.status import ask_status
+from pipeline.client.status import ANSWER_S, ask_status
 from pipeline.errors import PipelineError, Unavailable
 from pipeline.metrics.counts import answered_and_failed
 from pipeline.watching.owner import Owner, owner_of
@@ -19,9 +20,10 @@ from pipeline.watching.processes import uses_of
 from pipeline.watching.rates import Sample
 from pipeline.wire.records import Record
 from pipeline.wire.run_dir import READY, Run, living_runs, successor_of
-from pipeline.wire.status import PipelineStatus
+from pipeline.wire.shards import is_front, shards_of
+from pipeline.wire.status import PipelineStatus, ReloadsStatus
 
-__all__ = ["RunRow", "overview", "owned_runs", "row_of", "sample_of"]
+__all__ = ["RunRow", "front_row", "overview", "owned_runs", "row_of", "sample_of"]
 
 #: Schedulers that are asked at one time; one that hangs must not keep the others waiting.
 _AT_A_TIME = 8
@@ -51,6 +53,8 @@ class RunRow(Record, frozen=True):
     memory: int | None
     """Bytes of its processes, which see each byte that several have in common as shared out among them."""
     folder: str
+    reloads: ReloadsStatus | None = None
+    """Of the pipeline, as far as it is known; see `ReloadsStatus`."""
 
 
 def owned_runs() -> list[Run]:
@@ -60,15 +64,18 @@ def owned_runs() -> list[Run]:
         Unavailable: the folder of all runs may not be read.
     """
     own = []
-    for run in living_runs():
+    for run in living_runs(shards=True):
         with suppress(OSError):  # one that has just ended
             if run.folder.stat().st_uid == os.geteuid():
                 own.append(run)
     return sorted(own, key=lambda run: (run.pipeline, run.started, run.made_ns))
 
 
-def overview() -> list[RunRow]:
+def overview(timeout_s: float = ANSWER_S) -> list[RunRow]:
     """All of them, each asked by a thread.
+
+    Args:
+        timeout_s: how long each scheduler has for its answer.
 
     Raises:
         Unavailable: as `owned_runs`.
@@ -78,7 +85,7 @@ def overview() -> list[RunRow]:
     apart = [owner.pid for owner in owners.values() if owner is not None]
 
     def look(run: Run) -> RunRow:
-        status, why = _ask(run.folder)
+        status, why = (None, "") if is_front(run.folder) else _ask(run.folder, timeout_s)
         owner = owners[run.folder]
         memory = None if owner is None else sum(use.memory for use in uses_of(owner.pid, apart))
         after = successor_of(run.folder)
@@ -88,7 +95,34 @@ def overview() -> list[RunRow]:
         )  # fmt: skip
 
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        return list(pool.map(look, found))
+        rows = {run.folder: row for run, row in zip(found, pool.map(look, found))}
+    for folder in [folder for folder in rows if is_front(folder)]:
+        rows[folder] = front_row(rows[folder], [rows[shard] for shard in shards_of(folder) if shard in rows])
+    return list(rows.values())
+
+
+def front_row(own: RunRow, shards: Sequence[RunRow]) -> RunRow:
+    """What is shown of a run with shards: the sum of their rows, which are shown too. Pure.
+
+    Args:
+        own: what is known of its front alone.
+        shards: of those that are alive.
+    """
+    if own.state == "replaced":
+        state, reasons = own.state, own.reasons
+    else:
+        state = "ready" if any(row.state == "ready" for row in shards) else "starting"
+        reasons = {row.id: row.state for row in shards if row.state != "ready"}
+
+    def total(name: str) -> int | None:
+        known = [value for row in shards if (value := getattr(row, name)) is not None]
+        return sum(known) if known else None
+
+    return replace(
+        own, state=state, reasons=reasons, stages=shards[0].stages if shards else (),
+        answered=total("answered"), failed=total("failed"), inside=total("inside"), clients=total("clients"),
+        memory=None if own.memory is None else own.memory + (total("memory") or 0),
+    )  # fmt: skip
 
 
 def row_of(
@@ -139,17 +173,22 @@ def row_of(
         clients=None if status is None else len(status.clients),
         memory=memory,
         folder=str(folder),
+        # Those of a run that was replaced are told by the one that serves.
+        reloads=None if status is None or successor else status.reloads,
     )
 
 
-def sample_of(folder: Path, apart: Collection[int] | None = None) -> Sample:
+def sample_of(
+    folder: Path, apart: Collection[int] | None = None, timeout_s: float = ANSWER_S
+) -> Sample:
     """The run in this folder now, for `pipeline top`.
 
     Args:
         folder: its folder.
         apart: pids of other runs' supervisors; None: they are looked for.
+        timeout_s: how long its scheduler has for its answer.
     """
-    status, why = _ask(folder)
+    status, why = _ask(folder, timeout_s)
     owner = owner_of(folder)
     uses = [] if owner is None else uses_of(owner.pid, _supervisors() if apart is None else apart)
     return Sample(time.monotonic(), folder.name, status, why, uses, _age_of(owner))
@@ -161,10 +200,10 @@ def _supervisors() -> list[int]:
     return []
 
 
-def _ask(folder: Path) -> tuple[PipelineStatus | None, str]:
+def _ask(folder: Path, timeout_s: float) -> tuple[PipelineStatus | None, str]:
     """The status, or why there is none."""
     try:
-        return ask_status(folder), ""
+        return ask_status(folder, timeout_s), ""
     except (PipelineError, OSError) as error:
         # One run of which nothing can be learned must not keep others from being listed.
         return None, str(error)

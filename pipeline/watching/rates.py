@@ -10,7 +10,7 @@ from pipeline.metrics.counts import answered_and_failed
 from pipeline.watching.processes import ProcessUse
 from pipeline.wire.camera import Drop
 from pipeline.wire.records import Record
-from pipeline.wire.status import CameraStatus, PipelineStatus, PoolStatus, StageStatus
+from pipeline.wire.status import CameraStatus, PipelineStatus, PoolStatus, ReloadsStatus, StageStatus
 
 __all__ = ["CameraRow", "Frame", "ProcessRow", "Sample", "Sort", "StageRow", "age_text", "frame_of"]
 
@@ -119,6 +119,7 @@ class Frame(Record, frozen=True):
     memory: int
     """Bytes of all processes."""
     cameras: tuple[CameraRow, ...] = ()
+    reloads: ReloadsStatus | None = None
 
 
 def frame_of(now: Sample, before: Sample | None, sort: Sort = Sort.GRAPH) -> Frame:
@@ -139,6 +140,7 @@ def frame_of(now: Sample, before: Sample | None, sort: Sort = Sort.GRAPH) -> Fra
         earlier = None
     stages = () if status is None else tuple(_stage_row(each, earlier, seconds, status) for each in status.stages)
     processes = tuple(_process_row(each, before, seconds) for each in now.processes)
+    inside, clients = (0, 0) if status is None else (status.inside, len(status.clients))
     answered, failed = _answers(status)
     answered_before, failed_before = _answers(earlier)
     return Frame(
@@ -150,13 +152,14 @@ def frame_of(now: Sample, before: Sample | None, sort: Sort = Sort.GRAPH) -> Fra
         seconds=seconds,
         answered_rate=_rate(answered, answered_before if earlier else None, seconds),
         failed_rate=_rate(failed, failed_before if earlier else None, seconds),
-        inside=0 if status is None else status.inside,
-        clients=0 if status is None else len(status.clients),
+        inside=inside,
+        clients=clients,
         stages=tuple(_sorted_stages(stages, sort)),
         processes=tuple(_sorted_processes(processes, sort)),
         pools=() if status is None else status.pools,
         memory=sum(each.memory for each in now.processes),
         cameras=_camera_rows(status, earlier, seconds),
+        reloads=None if status is None else status.reloads,
     )
 
 

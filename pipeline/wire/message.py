@@ -6,7 +6,7 @@ from pipeline.wire.records import Record
 
 __all__ = ["PROTOCOL", "Message", "tag_of"]
 
-PROTOCOL = 12
+PROTOCOL = 13
 
 
 class Message(Record, frozen=True):

@@ -9,7 +9,7 @@
     supervisor ──Ping──▶ scheduler, or supervisor of a later version ──Pong──▶ supervisor
     supervisor ──Reset, Stop──▶ worker ──Ready, Failed──▶ supervisor
     `pipeline reload` ──Reload──▶ supervisor ──ReloadStep──▶ `pipeline reload`
-    supervisor ──HandOver, Interrupted, Reload──▶ supervisor of a later version ──ReloadStep──▶ supervisor
+    supervisor ──HandOver, Interrupted, Reload, Reloads──▶ supervisor of a later version ──ReloadStep──▶ supervisor
     planner ──Planned──▶ supervisor
 
 On the wire a message is one MessagePack array: [tag, field, field, ...], where the tag is PROTOCOL * 256 + kind; a
@@ -53,8 +53,8 @@ from pipeline.wire.records import (
     Submission,
     Trace,
 )
-from pipeline.wire.reloads import HandOver, Interrupted, Planned, Reload, ReloadStep, StageChange, Trial
-from pipeline.wire.status import PipelineStatus
+from pipeline.wire.reloads import HandOver, Interrupted, Planned, Reload, Reloads, ReloadStep, StageChange, Trial
+from pipeline.wire.status import PipelineStatus, ReloadsStatus
 from shm.handle import TensorHandle
 
 __all__ = [
@@ -62,9 +62,9 @@ __all__ = [
     "AskStory", "Bye", "CameraReport", "Cancel", "Copied", "Drain", "Drained", "Ended", "Failed", "Fence", "Fenced",
     "Fences", "Gone", "HandOver", "Hello", "Hop", "Interface", "Interrupted", "Keep", "Kept", "Known", "Loan",
     "Message", "Milestone", "Note", "Notice", "Notices", "Observe", "Observed", "Order", "Orders", "Passed", "PeerGone",
-    "Ping", "Planned", "Pong", "PoolAddress", "Ready", "Refused", "Reload", "ReloadStep", "Reset", "Retire", "SlotRef",
-    "StageBroken", "StageChange", "Status", "Step", "Stop", "Story", "Submission", "Submit", "SupervisorReport",
-    "Trace", "Trial", "Welcome", "WorkerGone", "WorkerReport",
+    "Ping", "Planned", "Pong", "PoolAddress", "Ready", "Refused", "Reload", "ReloadStep", "Reloads", "Reset", "Retire",
+    "SlotRef", "StageBroken", "StageChange", "Status", "Step", "Stop", "Story", "Submission", "Submit",
+    "SupervisorReport", "Trace", "Trial", "Welcome", "WorkerGone", "WorkerReport",
 ]  # fmt: skip
 
 #: In place of an ask's number, in the refusal of a hello, which goes another way than the welcome and may come later.
@@ -416,10 +416,11 @@ class Kept(Message, frozen=True, tag=tag_of(49)):
 
 
 class SupervisorReport(Message, frozen=True, tag=tag_of(54)):
-    """What the supervisor has counted since it started, now and then, if there is anything."""
+    """What the supervisor knows and people and metrics ask for: told to each scheduler, and again when it changes."""
 
     lost_lines: int
-    """Of the log, which could not be written."""
+    """Of the log, which could not be written, since the supervisor started."""
+    reloads: ReloadsStatus
 
 
 class Ping(Message, frozen=True, tag=tag_of(55)):

@@ -339,5 +339,7 @@ class Milestone:
     STARTED = "started"
     READY = "ready"
     TOOK_OVER = "took over"
+    GOES_BACK = "goes back"
+    """Of a stage alone: workers that were replaced are replaced by those of the old version."""
     DRAINED = "drained"
     FAILED = "failed"

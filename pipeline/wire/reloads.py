@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pipeline.wire.message import Message, tag_of
 from pipeline.wire.records import Record
+from pipeline.wire.status import ReloadsStatus
 
-__all__ = ["TRIAL", "HandOver", "Interrupted", "Planned", "Reload", "ReloadStep", "StageChange", "Trial"]
+__all__ = ["TRIAL", "HandOver", "Interrupted", "Planned", "Reload", "ReloadStep", "Reloads", "StageChange", "Trial"]
 
 TRIAL = "trial canary"
 """The name of the client whose requests reach a worker on trial."""
@@ -40,6 +41,12 @@ class ReloadStep(Message, frozen=True, tag=tag_of(51)):
     """For people. "failed": why."""
     folder: str = ""
     """The path of the new version's run folder, once that is there."""
+    replaced: int = 0
+    """Of a stage alone: how many of its workers are of the new version by now."""
+    workers: int = 0
+    """Of a stage alone: how many it has."""
+    outcome: str = ""
+    """One of `pipeline.wire.status.OUTCOMES`, if this is the last step of a stage's reload."""
 
 
 class HandOver(Message, frozen=True, tag=tag_of(52)):
@@ -84,3 +91,10 @@ class Trial(Message, frozen=True, tag=tag_of(58)):
     worker: int
     stage: int
     over: bool
+
+
+class Reloads(Message, frozen=True, tag=tag_of(59)):
+    """From the root to the supervisor of the later version that serves, at each change: what its scheduler must know of
+    reloads, for people and metrics."""
+
+    status: ReloadsStatus

@@ -12,6 +12,7 @@
             <id>.sock <id>.ring                                                                        0660
         root                        a link, in the folder of a run that has been started by a reload: to the folder of
                                     the supervisor that was started first
+        front                       a link, in the folder of a shard: to that of the supervisor that has started it
         successor                   a link, once the run has been replaced: in the root's folder to that of the run
                                     which serves now, in any other one to the root's
         ended                       the run has ended, and its supervisor lives on as the root of those that serve
@@ -51,28 +52,10 @@ from shm.owner import Alive, Dead, OwnerLock, probe
 from shm.permissions import open_to, why_closed
 
 __all__ = [
-    "LOCK",
-    "READY",
-    "SEGMENTS",
-    "Run",
-    "RunFolder",
-    "find_run",
-    "has_ended",
-    "living_runs",
-    "lock_path",
-    "make_run_dir",
-    "pipeline_of",
-    "preferred",
-    "remove_dead_runs",
-    "root_of",
-    "run_in",
-    "runs",
-    "runs_home",
-    "segment_dirs",
-    "serving",
-    "successor_of",
-    "why_none",
-]
+    "FRONT", "LOCK", "READY", "SEGMENTS", "Run", "RunFolder", "find_run", "has_ended", "living_runs", "lock_path",
+    "make_run_dir", "pipeline_of", "preferred", "remove_dead_runs", "root_of", "run_in", "runs", "runs_home",
+    "segment_dirs", "serving", "successor_of", "why_none",
+]  # fmt: skip
 
 LOCK = "owner.lock"
 
@@ -88,6 +71,7 @@ _ENTERED, _SHARED = 0o710, 0o3730
 
 #: Above every process id that Linux gives (PID_MAX_LIMIT), for runs whose id is taken.
 _MOST_PIDS = 1 << 22
+FRONT = "front"
 _ROOT = "root"
 _SUCCESSOR = "successor"
 _ENDED = "ended"
@@ -172,15 +156,13 @@ class RunFolder:
         self._group = group
         self._segment_dir = segment_dir
         self.path = make_run_dir(pipeline, group)
-        #: Whether it is marked as ready.
         self.ready = False
-        #: Whether the run has ended, and its supervisor has not.
         self.ended = False
         #: The links in it, by name: the names of folders beside it. Relative, since others may see them elsewhere.
         self._links: dict[str, str] = {}
         try:
             if root is not None:
-                self._link(_ROOT, root.name)
+                self.link(_ROOT, root.name)
             self._fd = held(self.path)
             self._lock = OwnerLock.acquire(self.path / LOCK, group)
             self._note_segments()
@@ -199,8 +181,7 @@ class RunFolder:
 
     def _note_segments(self) -> bool:
         """Say where the segments are, if that is not said yet; whether it was not."""
-        note = self.path / SEGMENTS
-        if not self._segment_dir or note.exists():
+        if not self._segment_dir or (note := self.path / SEGMENTS).exists():
             return False
         note.touch(mode=0o600)
         note.write_text(self._segment_dir)
@@ -209,7 +190,7 @@ class RunFolder:
     def replace(self, successor: str) -> None:
         """The run has been replaced: processes that look for it are sent to the folder of this name beside this one."""
         with suppress(OSError):
-            self._link(_SUCCESSOR, successor)
+            self.link(_SUCCESSOR, successor)
 
     def mark_ended(self) -> None:
         """The run has ended: this folder is no run's any more, but the root's of those that serve."""
@@ -218,7 +199,8 @@ class RunFolder:
         with suppress(OSError):
             (self.path / _ENDED).touch(mode=0o600)
 
-    def _link(self, name: str, folder: str) -> None:
+    def link(self, name: str, folder: str) -> None:
+        """Have a link of this name lead to the folder beside this one."""
         self._links[name] = folder
         fresh = self.path / f"{name}.new"
         fresh.unlink(missing_ok=True)
@@ -255,7 +237,7 @@ class RunFolder:
             gone.append(_ENDED)
         for name, folder in self._links.items():
             if not (self.path / name).is_symlink():
-                self._link(name, folder)
+                self.link(name, folder)
                 gone.append(name)
         return gone
 
@@ -375,14 +357,19 @@ def runs(pipeline: str | None = None) -> list[Path]:
     return [run.folder for run in living_runs(pipeline)]
 
 
-def living_runs(pipeline: str | None = None) -> list[Run]:
-    """As `runs`, with what else others see of them."""
+def living_runs(pipeline: str | None = None, *, shards: bool = False) -> list[Run]:
+    """As `runs`, with what else others see of them; if no name is given, without the shards of pipelines.
+
+    Args:
+        shards: with them (see `pipeline.wire.shards`).
+    """
     home = runs_home()
     try:
         found = [run for folder in folders_in(home) if (run := run_in(folder, pipeline)) is not None]
     except OSError as error:
         raise Unavailable(f"cannot look for runs in {home}: {error}; {OWN_HOME}") from error
-    return preferred(found)
+    # A shard is found by its own name only: clients go through its front's door.
+    return preferred(run for run in found if shards or pipeline is not None or "." not in run.pipeline)
 
 
 def run_in(folder: Path, pipeline: str | None = None) -> Run | None:

@@ -11,6 +11,7 @@ from pipeline.wire.records import Record
 
 __all__ = [
     "NO_VALUES",
+    "OUTCOMES",
     "CameraStatus",
     "ClientStatus",
     "CopyStatus",
@@ -19,6 +20,8 @@ __all__ = [
     "HistogramStatus",
     "PipelineStatus",
     "PoolStatus",
+    "ReloadStatus",
+    "ReloadsStatus",
     "StageStatus",
     "UnfinishedStatus",
     "WorkerStatus",
@@ -182,6 +185,50 @@ class UnfinishedStatus(Record, frozen=True):
     """What it waited for."""
 
 
+OUTCOMES = ("succeeded", "failed", "rolled_back", "mixed")
+"""How a reload ends. Succeeded: what is new serves. Failed: nothing has changed. Rolled back: some workers of a stage
+were replaced, and are of the old version again. Mixed: that has failed too, so a stage has workers of both versions."""
+
+
+class ReloadStatus(Record, frozen=True):
+    """One reload (see docs/reload.md)."""
+
+    stage: str
+    """The stage whose workers alone are replaced; empty: the whole pipeline."""
+    config: str
+    """Path of the YAML file that what is new was read from."""
+    before: str
+    """The id of the run that serves, or did."""
+    began_s: float
+    """Seconds since the epoch."""
+    after: str = ""
+    """The id of the new version's run; empty: there is none yet, or a stage alone is replaced."""
+    step: str = ""
+    """How far it is: a `Milestone`, "goes back" among them."""
+    text: str = ""
+    """The same for people."""
+    replaced: int = 0
+    """How many of the stage's workers are of the new version."""
+    workers: int = 0
+    """How many the stage has; 0: that is not told yet, or the whole pipeline is reloaded."""
+    ended_s: float | None = None
+    """Seconds since the epoch; None: it is under way."""
+    outcome: str = ""
+    """One of OUTCOMES; empty: it is under way."""
+    reason: str = ""
+    """Why it did not succeed."""
+
+
+class ReloadsStatus(Record, frozen=True):
+    """The reloads of a pipeline since its first supervisor began."""
+
+    under_way: ReloadStatus | None
+    last: ReloadStatus | None
+    """The last one that has ended. What is refused at once, since another one is under way, is none."""
+    counts: dict[str, int]
+    """By outcome."""
+
+
 class PipelineStatus(Record, frozen=True):
     """Everything a person may want to know."""
 
@@ -212,6 +259,8 @@ class PipelineStatus(Record, frozen=True):
     """How many times as long as their computation they took (see `pipeline.scheduler.timings`)."""
     cameras: tuple[CameraStatus, ...] = ()
     """Those of the config, if they are read."""
+    reloads: ReloadsStatus | None = None
+    """None: the supervisor has not told this scheduler of them yet."""
 
 
 def processes_in(status: PipelineStatus) -> dict[int, str]:

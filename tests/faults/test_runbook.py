@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import yaml
 
 from bench.chaos.garbage import throw
 from pipeline.client.client import Client
@@ -28,9 +29,10 @@ from tests.faults.load import until
 from tests.faults.runbook import ROWS, Watched
 from tests.faults.test_full_memory import PRIVATE, private
 from tests.faults.test_gateway import config_of_doors, kill_gateway
-from tests.faults.versions import Versions
-from tests.integration.cameras import JpegServer, config_of
+from tests.faults.versions import InBackground, Versions
+from tests.integration.cameras import JpegServer, clip, config_of
 from tests.integration.gateways import serving
+from tests.integration.recorded import recorded
 from tests.integration.test_sources import cameras
 
 __all__ = ["private"]
@@ -283,6 +285,40 @@ def test_a_new_version_that_does_not_start_is_told(versions: Versions) -> None:
         seen.shows("A new version does not start", fail)
 
 
+def reload_fails(outcome: str) -> None:
+    """A reload of the stage fails so, and `pipeline status` says it."""
+    with pytest.raises(ReloadFailed) as failed:
+        reload("stamps", stage="stamp")
+    assert failed.value.outcome == outcome
+    shown = subprocess.run([*COMMAND, "status", "stamps"], capture_output=True, text=True, check=True).stdout
+    assert str(failed.value).splitlines()[0] in shown
+
+
+@pytest.mark.foreign
+def test_a_stage_s_reload_that_goes_back_or_cannot_or_takes_long_is_told(versions: Versions) -> None:
+    metrics = {"metrics": {"port": 0}}
+    with running(versions.write(0, file="old", **metrics)) as pipeline:
+        seen = watched(pipeline.log)
+        once = f"        open({str(versions.folder / 'once')!r}, 'x')"
+        versions.write(1, file="new", setup=once, **metrics)
+        seen.shows("The reload of a stage goes back", lambda: reload_fails("rolled_back"))
+
+        # The old version's file is overwritten by one that does not start.
+        (versions.folder / "once").unlink()
+        versions.write(2, file="old", setup="        raise ValueError('overwritten')", **metrics)
+        versions.write(3, file="newer", setup=once, **metrics)
+        seen.shows(
+            "A stage has workers of two versions", lambda: reload_fails("mixed"), ("The reload of a stage goes back",)
+        )
+
+        versions.write(4, file="slow", setup=versions.until_told, **metrics)
+        going: list[InBackground] = []
+        seen.shows("A reload takes long", lambda: going.append(InBackground("stamps", stage="stamp")))
+        versions.tell()
+        assert going[0].ended() == pipeline.run_dir
+        until(lambda: seen.metrics()["trtlab_reload_under_way", frozenset({("pipeline", "stamps")})] == 0)
+
+
 @pytest.mark.foreign
 def test_a_camera_that_is_away_is_named_with_the_reason(tmp_path: Path) -> None:
     sources = [{"name": "yard", "url": "synthetic:?fps=20&size=64x48"}, {"name": "door"}]
@@ -292,6 +328,32 @@ def test_a_camera_that_is_away_is_named_with_the_reason(tmp_path: Path) -> None:
             seen = watched(pipeline.log)
             until(lambda: cameras(pipeline)["door"]["state"] == "connected" and cameras(pipeline)["yard"]["answered"])
             seen.shows("A camera is away", camera.close)
+
+
+@pytest.mark.foreign
+def test_a_folder_of_recordings_that_is_full_is_told_and_counted(tmp_path: Path, disk: Path) -> None:
+    clip(tmp_path / "door.mp4", 500)
+    source = {"name": "door", "url": "door.mp4", "drop": "oldest", "loop": True}
+    told = {"every": 20, "lasts": 5}
+    config = recorded(tmp_path, [source], told=told, before_s=0, after_s=0, dir=str(disk / "clips"))
+    document = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump({**document, "metrics": {"port": 0}}))
+    filler = disk / "filler"
+    with running(config) as pipeline:
+        seen = watched(pipeline.log)
+        until(lambda: cameras(pipeline)["door"]["clips"])
+
+        def fill() -> None:
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(512))
+
+        seen.shows("A recording cannot be written", fill)
+        filler.unlink()
+        for path in (disk / "clips").iterdir():
+            path.unlink(missing_ok=True)
+        clips = cameras(pipeline)["door"]["clips"]
+        until(lambda: cameras(pipeline)["door"]["clips"] > clips)
 
 
 @pytest.mark.foreign

@@ -224,7 +224,7 @@ def test_the_schema_is_json_that_describes_the_yaml(run: Run, tmp_path: Path) ->
     assert set(document["properties"]) == {
         "name", "inputs", "stages", "outputs", "ingress", "segments", "drain_s", "run",
         "deadline_ms", "queue", "canary", "capsules", "answer_each_child", "serve", "link", "metrics", "sources",
-        "record", "mqtt", "tracing",
+        "record", "mqtt", "tracing", "shards",
     }  # fmt: skip
     assert run("schema", "--output", str(tmp_path / "schema.json")) == (0, "", "")
     assert (tmp_path / "schema.json").read_text() == out

@@ -26,8 +26,8 @@ def row(state: str, reasons: dict[str, str]) -> RunRow:
 
 
 def test_a_state_has_its_reasons_behind_it() -> None:
-    assert state_text(row("ready", {})) == "ready"
-    assert state_text(row("not ready", {"": "x", "b": "no worker"})) == "not ready: x; b: no worker"
+    assert state_text(row("ready", {}), 0.0) == "ready"
+    assert state_text(row("not ready", {"": "x", "b": "no worker"}), 0.0) == "not ready: x; b: no worker"
 
 
 def test_no_run_is_no_error(cli_here: Callable[..., Any], home: Path) -> None:

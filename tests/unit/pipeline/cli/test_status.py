@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from pipeline.cli.main import main
-from pipeline.cli.status import given_up
+from pipeline.cli.status import _show, given_up
+from pipeline.cli.tables import make_console
 from pipeline.testing.running import running
-from pipeline.wire.status import PipelineStatus, StageStatus, WorkerStatus
+from pipeline.wire.status import PipelineStatus, ReloadsStatus, ReloadStatus, StageStatus, WorkerStatus
 
 CONFIG = """\
 inputs:
@@ -139,7 +141,7 @@ def test_a_pipeline_whose_scheduler_does_not_answer_is_not_alive(run: Run, tmp_p
         finally:
             scheduler.resume()
     assert (code, out) == (1, "")
-    assert "does not answer within 2 s" in err
+    assert "does not answer within 5 s: the machine is too busy" in err
 
 
 def test_a_pipeline_that_is_not_there_is_neither(run: Run) -> None:
@@ -153,6 +155,23 @@ def test_a_pipeline_that_is_not_there_is_neither(run: Run) -> None:
 def test_a_probe_answers_one_question(run: Run, other: list[str]) -> None:
     code, _, err = run("status", "--probe", "ready", *other)
     assert (code, err.startswith("--probe answers one question")) == (2, True)
+
+
+def test_a_stage_that_gets_no_more_workers_says_why_while_it_has_some_and_reloads_are_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    worker = WorkerStatus(1, "one/1", 1, 1, 0, 4, 0, 0)
+    stage = StageStatus("one", 2, 0, "died too often", 6, 0, 0, {}, 0, None, (worker,), ())
+    reload = ReloadStatus("one", "/a.yaml", "demo-7", 100.0, ended_s=103.0, outcome="failed", reason="no [weights]\nhere")
+    status = PipelineStatus("demo", 1, True, {}, 0, {"lost_log_lines": 0}, {}, (stage,), (), (), (), (), 10.0)
+    _show(replace(status, reloads=ReloadsStatus(None, reload, {})), make_console())
+    shown = capsys.readouterr().out
+    assert "no more workers of one are started: died too often\n" in shown
+    assert "\nreload: the last one failed " in shown
+    assert "\n  no [weights]\n  here\n" in shown
+    assert "since the start: nothing yet" in shown
+    _show(status, make_console())
+    assert "reload" not in capsys.readouterr().out
 
 
 def test_a_stage_that_is_given_up_but_has_workers_is_alive() -> None:

@@ -20,7 +20,7 @@ from pipeline.topology.nvml import GpuUsage
 from pipeline.wire.camera import CameraCounts
 from pipeline.wire.messages import CameraReport, Copied, Hello, Ready, SupervisorReport, WorkerGone, WorkerReport
 from pipeline.wire.records import Spread
-from pipeline.wire.status import PipelineStatus
+from pipeline.wire.status import PipelineStatus, ReloadsStatus, ReloadStatus
 from shm.pool import SlotPool
 from shm.segment import SegmentSpec
 from shm.segments import create
@@ -58,8 +58,10 @@ def status() -> PipelineStatus:
         for _ in range(times):
             scheduler.counts.finish(code)
     scheduler.counts.refuse("Overloaded")
-    scheduler.handle(SupervisorReport(4), 11)
-    scheduler.handle(SupervisorReport(-1), 11)
+    reloads = ReloadsStatus(None, None, {"succeeded": 2, "failed": 1})
+    scheduler.handle(SupervisorReport(4, reloads), 11)
+    for wrong in (SupervisorReport(-1, reloads), SupervisorReport(4, replace(reloads, counts={"failed": -1}))):
+        scheduler.handle(wrong, 11)
     scheduler.counts.update({"refused_loans": 5, "requests": 15, "client_deaths": 6, "refused_frames": 8})
     try:
         return scheduler.status()
@@ -79,6 +81,15 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
     return found
 
 
+def test_what_only_the_supervisor_knows_is_missing_until_it_has_told_so_that_no_counter_rises_after_a_death() -> None:
+    untold = replace(status(), counts={}, reloads=None)
+    names = {name for name, *_ in samples(render(untold))}
+    assert not {"trtlab_log_lost_lines_total", "trtlab_reloads_total", "trtlab_reload_under_way"} & names
+    going = ReloadStatus("infer", "/a.yaml", "pets-7", 1.0)
+    told = replace(untold, reloads=ReloadsStatus(going, None, {"failed": 0}))
+    assert samples(render(told))["trtlab_reload_under_way",] == 1
+
+
 def test_the_text_is_what_prometheus_parses_and_says_what_happened() -> None:
     found = samples(render(status()))
     expected = {
@@ -91,6 +102,9 @@ def test_the_text_is_what_prometheus_parses_and_says_what_happened() -> None:
         ("trtlab_client_deaths_total",): 6,
         ("trtlab_scheduler_refused_total",): 8,
         ("trtlab_log_lost_lines_total",): 4,
+        ("trtlab_reloads_total", "succeeded"): 2,
+        ("trtlab_reloads_total", "failed"): 1,
+        ("trtlab_reload_under_way",): 0,
         ("trtlab_requests_waiting", "infer"): 0,
         ("trtlab_workers", "infer"): 1,
         ("trtlab_worker_deaths_total", "infer"): 1,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.graph.plan import CanaryPlan, Plan, records_of
-from pipeline.supervisor.instructions import Child, Instruction, Kill, Report, Spawn, Tell
+from pipeline.supervisor.instructions import Child, Instruction, Kill, Log, Report, Spawn, Tell
 from pipeline.supervisor.phase import Phase
 from pipeline.supervisor.rolling import Rolling, State
 from pipeline.wire.address import SCHEDULER, Address
@@ -104,6 +104,9 @@ def test_each_worker_is_replaced_once_the_new_one_is_ready_and_the_next_one_once
     assert [report.step for report in said(run.all, Report)] == [
         "begun", "started", "ready", "took over", "started", "ready", "took over", "drained",
     ]  # fmt: skip
+    assert [report.replaced for report in said(run.all, Report)] == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert {report.workers for report in said(run.all, Report)} == {2}
+    assert said(run.all, Report)[-1].outcome == "succeeded"
     assert run.supervision.plan.stages[0].use == "new:A"
     assert run.rolling.state is None
 
@@ -227,6 +230,7 @@ def test_a_worker_that_says_why_it_cannot_start_is_given_up_and_no_other_one_is_
     run.note(run.rolling.failed(new.address, "ValueError: no weights", run.now))
     run.exits(new.address, SEGV)
     assert run.last == (Milestone.FAILED, "a/0 could not start: ValueError: no weights")
+    assert (said(run.all, Report)[-1].outcome, said(run.all, Report)[-1].replaced) == ("failed", 0)
     assert said(run.tick(1000.0), Spawn) == []
     assert run.uses() == ["m:C", "m:C"]
 
@@ -290,6 +294,10 @@ def test_if_a_later_worker_fails_those_before_it_go_back_without_a_canary() -> N
     assert run.uses() == ["m:C", "m:C"]
     assert run.last[0] == Milestone.FAILED
     assert "a/1 died before it was let in" in run.last[1]
+    told = [(report.step, report.replaced) for report in said(run.all, Report)][-5:]
+    assert told == [("goes back", 1), ("started", 1), ("ready", 1), ("took over", 0), ("failed", 0)]
+    assert said(run.all, Report)[-1].outcome == "rolled_back"
+    assert "every worker of a is of the old version again" in [log.text for log in said(run.all, Log)]
     assert run.supervision.plan.stages[0].use == "m:C"
 
 
@@ -303,6 +311,7 @@ def test_if_going_back_fails_too_what_runs_goes_on_and_the_message_says_so() -> 
     assert run.uses() == ["new:A", "m:C"]
     assert "going back has failed too" in run.last[1]
     assert "some workers are of the new version" in run.last[1]
+    assert (said(run.all, Report)[-1].outcome, said(run.all, Report)[-1].replaced) == ("mixed", 1)
     assert run.rolling.state is None
 
 

@@ -18,10 +18,7 @@ from pipeline.logs.entry import Entry
 from pipeline.logs.log import OperatorLog
 from pipeline.logs.settings import LogSettings
 from pipeline.supervisor import run_log
-from pipeline.supervisor.instructions import Tell
 from pipeline.supervisor.run_log import LogFile, RunLog, log_path, logged_runs
-from pipeline.wire.address import SCHEDULER
-from pipeline.wire.messages import SupervisorReport
 
 TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
 
@@ -205,7 +202,7 @@ def test_a_run_that_ended_a_month_ago_is_forgotten(home: Path, log: RunLog) -> N
     assert logged_runs("other") == ["other-1"]
 
 
-def test_what_another_log_lost_is_counted_for_the_scheduler_and_the_run_s_log_says_why(
+def test_what_another_log_lost_is_counted_and_the_run_s_log_says_why(
     home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     full = OperatorLog(LogSettings(file="/dev/full"))
@@ -213,17 +210,16 @@ def test_what_another_log_lost_is_counted_for_the_scheduler_and_the_run_s_log_sa
         log.open("detect-7")
         log("warning", "resize/0 died")
         log("info", "ready")
-        (told,) = log.report()
-    assert told == Tell(SCHEDULER, SupervisorReport(2))
+        assert log.lost_lines == 2
     why = "error: nothing can be written to the log /dev/full: No space left on device; the run goes on without it"
     assert lines_of(log_path("detect-7"))[1:] == [why, "warning: resize/0 died", "info: ready"]
     assert capfd.readouterr().err == f"{why}\n"
 
 
-def test_a_log_that_has_lost_nothing_reports_nothing(log: RunLog) -> None:
+def test_a_log_that_has_lost_nothing_counts_none(log: RunLog) -> None:
     log.open("detect-7")
     log("info", "ready")
-    assert log.report() == []
+    assert log.lost_lines == 0
 
 
 def test_messages_that_are_refused_do_not_fill_the_log(home: Path, log: RunLog) -> None:

@@ -8,9 +8,15 @@ from typing import Any, cast
 import pytest
 
 from pipeline.supervisor.service import Service
-from pipeline.supervisor.supervision import Phase
+from pipeline.supervisor.supervision import Phase, Supervision
 from pipeline.wire.address import SCHEDULER
 from pipeline.wire.messages import Ping, Pong
+
+
+class Own(SimpleNamespace):
+    """A supervisor's own run."""
+
+    answers = Supervision.answers
 
 
 class Run:
@@ -28,7 +34,7 @@ class Run:
         self.passed: list[int] = []
         self.later = later
         self.children: dict[Any, Any] = {SCHEDULER: SimpleNamespace(ready=True)}
-        self.supervision: Any = SimpleNamespace(phase=Phase.RUNNING, children=self.children)
+        self.supervision: Any = Own(phase=Phase.RUNNING, children=self.children)
         successors: Any = SimpleNamespace(
             serving_own=not later, version="late-2" if later else "", reloading=False, ending=False, ping=self._ping
         )

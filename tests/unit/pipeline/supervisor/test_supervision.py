@@ -193,6 +193,18 @@ def test_restarts_come_later_and_later_and_then_the_stage_is_broken() -> None:
     assert supervision.wake_at is None
 
 
+def test_a_stage_that_is_given_up_says_why_its_last_worker_could_not_start() -> None:
+    supervision = running()
+    for now in (1.0, 2.0):
+        die(supervision, now, Exit("exit code 1", 1))
+    supervision.tick(3.0)
+    worker = max(at for at, child in supervision.children.items() if child.posts and child.posts[0].stage == 0)
+    supervision.failed(worker, "FileNotFoundError: w.onnx", "Traceback ...")
+    last = supervision.exited(worker, Exit("exit code 1", 1), 3.0)
+    (broken,) = [tell.message for tell in said(last, Tell) if isinstance(tell.message, StageBroken)]
+    assert broken.reason.endswith("the last: exit code 1, since it could not start: FileNotFoundError: w.onnx")
+
+
 def test_a_stage_is_given_up_once_though_its_other_worker_dies_too() -> None:
     supervision = running()
     for now in (1.0, 2.0, 3.0):

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.topology.gpus import Gpu, read_gpus, visible_gpus
 from pipeline.topology.machine import read_machine
-from pipeline.topology.nvml import GpuUsage, NvmlGpu, read_nvml, read_usage
+from pipeline.topology.nvml import GpuMemory, GpuUsage, NvmlGpu, read_memory, read_nvml, read_usage
 
 Tree = Callable[[Mapping[str, str]], Path]
 
@@ -103,6 +103,23 @@ def test_what_gpus_do_is_told_in_base_units(nvml: ModuleType) -> None:
     assert first == GpuUsage("GPU-0", "NVIDIA L4", 0.0, 1 << 34, 3 << 30, 70.5)
     assert (second.uuid, second.busy) == ("GPU-1", 0.25)
     assert nvml.calls == ["init", "shutdown"]
+
+
+def test_who_has_the_memory_of_a_gpu_is_told_as_far_as_the_driver_says(
+    nvml: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processes = [SimpleNamespace(pid=7, usedGpuMemory=2 << 30), SimpleNamespace(pid=8, usedGpuMemory=None)]
+    nvml.nvmlDeviceGetComputeRunningProcesses = lambda handle: processes if handle else []
+    assert read_memory() == (GpuMemory("GPU-0", 13 << 30, {}), GpuMemory("GPU-1", 13 << 30, {7: 2 << 30}))
+
+    def refuse(*_: object) -> None:
+        raise nvml.NVMLError("not supported")
+
+    for call in ("nvmlDeviceGetMemoryInfo", "nvmlDeviceGetComputeRunningProcesses"):
+        monkeypatch.setattr(nvml, call, refuse)
+    assert read_memory() == (GpuMemory("GPU-0", None, {}), GpuMemory("GPU-1", None, {}))
+    monkeypatch.setattr(nvml, "nvmlInit", refuse)
+    assert read_memory() == ()
 
 
 @pytest.mark.parametrize(

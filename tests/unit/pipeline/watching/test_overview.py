@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.watching.overview import RunRow, row_of
+from pipeline.watching.overview import RunRow, front_row, row_of
 from pipeline.wire.status import PipelineStatus
 
 READY = PipelineStatus("detect", 1, True, {}, 3, {}, {"OK": 8, "Overloaded": 2}, (), (), (), (), (), 10.0)
@@ -48,3 +48,16 @@ def test_answers_with_an_error_are_counted_apart() -> None:
 def test_what_is_not_known_is_not_zero() -> None:
     found = row(None, pid=None, age_s=None, memory=None)
     assert [found.pid, found.age_s, found.answered, found.failed, found.inside, found.clients, found.memory] == [None] * 7
+
+
+def test_a_run_with_shards_is_the_sum_of_them() -> None:
+    own = row(None, memory=5)
+    shards = [row(READY), row(WITHOUT), row(None)]
+    found = front_row(own, shards)
+    assert (found.state, found.answered, found.failed, found.inside) == ("ready", 8, 2, 3)
+    assert found.memory == 5 + 27
+    assert set(found.reasons.values()) == {"no answer"}
+    assert front_row(own, [shards[1]]).state == "starting"
+    assert front_row(own, []).answered is None
+    replaced = front_row(row(None, successor="de-tect-9"), [shards[0]])
+    assert replaced.state == "replaced"

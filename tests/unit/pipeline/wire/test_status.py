@@ -33,7 +33,7 @@ def test_a_status_as_plain_values_has_the_names_of_its_fields_and_is_what_json_g
     found = plain(STATUS)
     assert list(found) == [
         "pipeline", "epoch", "ready", "reasons", "inside", "counts", "answers", "stages", "pools", "clients", "copies",
-        "unfinished", "drain_s", "link", "request_s", "load_ratio", "cameras",
+        "unfinished", "drain_s", "link", "request_s", "load_ratio", "cameras", "reloads",
     ]  # fmt: skip
     assert found["stages"] == [
         {
