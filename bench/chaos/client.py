@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ import numpy as np
 
 from bench.chaos.requests import HEAD, Rates, Request, expected, request
 from pipeline.client.client import Client
+from pipeline.client.exchange import Exchange
 from pipeline.client.future import Future, Pending
-from pipeline.client.session import Session
 from pipeline.errors import Unavailable
 from pipeline.wire.messages import Answers
 
@@ -33,30 +34,33 @@ _RECONNECT_S = 60.0
 _BURST = 12
 
 
-class WatchingSession(Session):
-    """A session that notices if an answer comes twice; a message that the client asked for again does not count."""
+class WatchingExchange(Exchange):
+    """Notices if an answer comes twice; a message that the client asked for again does not count."""
 
     twice = 0
 
-    def receive(self, message: object, now: int) -> list[Pending]:
+    def take(self, messages: Iterable[object], now: int) -> list[Pending]:
         seen: set[int] = self.__dict__.setdefault("_tags", set())
-        if isinstance(message, Answers) and self.lost is None and message.number == self.there.seen + 1:
-            for answer in message.answers:
-                self.twice += answer.tag in seen
-                seen.add(answer.tag)
-        return super().receive(message, now)
+        session, finished = self.session, []
+        for message in messages:
+            if isinstance(message, Answers) and session.lost is None and message.number == session.there.seen + 1:
+                for answer in message.answers:
+                    self.twice += answer.tag in seen
+                    seen.add(answer.tag)
+            finished += super().take((message,), now)
+        return finished
 
 
 class Watching(Client):
-    """A client with such a session."""
+    """A client that counts them."""
 
-    _session_type = WatchingSession
+    _exchange_type = WatchingExchange
 
     @property
     def twice(self) -> int:
         """The number of answers that came twice."""
-        assert isinstance(self._session, WatchingSession)
-        return self._session.twice
+        assert isinstance(self._exchange, WatchingExchange)
+        return self._exchange.twice
 
 
 class _Sender:

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sized
 
+from pipeline.client.ask import Ask
 from pipeline.client.leases import Leases
-from pipeline.client.slots import Ask, Slots
+from pipeline.client.slots import Slots
 from pipeline.client.unread import Unread
 from pipeline.errors import Overloaded, PipelineError
 from pipeline.wire.codec import Sent

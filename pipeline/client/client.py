@@ -24,16 +24,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import get_ident
 from types import FrameType, FunctionType
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
 from pipeline.client.access import Access
 from pipeline.client.answering import result_of
 from pipeline.client.calls import CALLS, NESTED, is_within
-from pipeline.client.draft import Draft, HeldDraft, parts_of
+from pipeline.client.draft import Draft, HeldDraft
 from pipeline.client.exchange import Exchange
 from pipeline.client.future import Future
-from pipeline.client.inputs import Layout, arrays_of, fill_in, given_of, limit_of, misfit_of, stored_shapes
+from pipeline.client.inputs import Layout, arrays_of, fill_in, given_of, limit_of, misfit_of, parts_of, stored_shapes
 from pipeline.client.limits import STATUS_S
 from pipeline.client.program import program
 from pipeline.client.result import COPIED_BYTES, Result
@@ -53,6 +54,7 @@ from shm.errors import ShmError
 __all__ = ["Client"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 T = TypeVar("T")
 
 #: How long `connect` waits for a pipeline that is starting, if the caller gives no time.
@@ -65,7 +67,10 @@ def _call(method: Callable[Concatenate[Client, P], T]) -> Callable[Concatenate[C
 
     @functools.wraps(method)
     def call(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        self._enter(sys._getframe())
+        # What nearly every call finds is looked at here: a function of its own would cost as much as all of it.
+        connection = self._exchange.access.connection
+        if self._torn or self._closed or connection is None or connection.forked or get_ident() != self._thread:
+            self._enter(sys._getframe())
         self._torn = True
         try:
             value = method(self, *args, **kwargs)
@@ -85,7 +90,7 @@ def _call(method: Callable[Concatenate[Client, P], T]) -> Callable[Concatenate[C
 class Client:
     """A connection to one running pipeline. Use `connect`."""
 
-    _session_type: ClassVar[type[Session]] = Session
+    _exchange_type: ClassVar[type[Exchange]] = Exchange
     #: Outputs of up to this many bytes are copied out of their slots.
     _copied_bytes: ClassVar[int] = COPIED_BYTES
     #: Waiting for a slot so long, in nanoseconds, with nothing under way, means that the client itself holds them.
@@ -95,13 +100,13 @@ class Client:
 
     def __init__(self, run: str | Path | None, name: str) -> None:
         self._name = name or program()
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
         self._process = os.getpid()
         self._closed = False
         #: Whether a call is under way, or has not come to its end.
         self._torn = False
-        self._session = self._session_type(self._name, self._own_fault_ns)
-        self._exchange = Exchange(Access(run, self._listen, follows=self._follows), self._session)
+        self._session = Session(self._name, self._own_fault_ns)
+        self._exchange = self._exchange_type(Access(run, self._listen, follows=self._follows), self._session)
 
     @staticmethod
     def _listen(run_dir: Path, address: Address) -> Inbox:
@@ -165,7 +170,7 @@ class Client:
         """
         if self._closed:
             return
-        if os.getpid() == self._process and threading.get_ident() != self._thread:
+        if os.getpid() == self._process and get_ident() != self._thread:
             raise self._misuse()
         self._refuse_within(sys._getframe())
         self._shut()
@@ -222,7 +227,7 @@ class Client:
     def _enter(self, frame: FrameType) -> None:
         """Refuse a caller that may not call, and put in order what a call has left that did not come to its end."""
         connection = self._exchange.access.connection
-        if threading.get_ident() != self._thread or (connection is not None and connection.forked):
+        if get_ident() != self._thread or (connection is not None and connection.forked):
             raise self._misuse()
         if self._closed:
             raise ClientMisuse("this client is closed; connect again")
@@ -233,7 +238,7 @@ class Client:
     def may_be_called(self) -> bool:
         """Whether a call would be let in: by this thread, and not in the middle of another one."""
         return not (self._closed or self._torn) and os.getpid() == self._process and (
-            threading.get_ident() == self._thread
+            get_ident() == self._thread
         )
 
     # -- slots ----------------------------------------------------------------------------------
@@ -259,9 +264,7 @@ class Client:
             Unavailable: the pipeline has stopped or died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        return self._connected(
-            timeout_s, lambda: self._draft(given_of(self._session.specs, inputs, shapes), timeout_s, HeldDraft)
-        )
+        return self._connected(timeout_s, self._draft, inputs, shapes, timeout_s, HeldDraft)
 
     @_call
     def draft_nowait(self, inputs: Mapping[str, tuple[int, ...]] | None = None, /, **shapes: Any) -> Draft | None:
@@ -270,7 +273,7 @@ class Client:
         Nothing is kept for a later call: if others wait for slots, `draft` gets its turn and this call does not.
         """
         try:
-            return self._connected(0.0, lambda: self._draft_nowait(inputs, shapes))
+            return self._connected(0.0, self._draft_nowait, inputs, shapes)
         except NotInTime:
             # Its run was replaced, and it goes to the new one when its requests are answered.
             return None
@@ -282,25 +285,28 @@ class Client:
         grant = self._exchange.slot_now(layout)
         return None if grant is None else self._make_draft(grant, layout, HeldDraft)
 
-    def _connected(self, timeout_s: float | None, call: Callable[[], T]) -> T:
+    def _connected(self, timeout_s: float | None, call: Callable[Q, T], *args: Q.args, **kwargs: Q.kwargs) -> T:
         """What `call` returns, which needs a connection and sends nothing before it returns or raises."""
         limit = None if timeout_s is None else limit_of(timeout_s)
         while True:
             self._exchange.be_connected(limit)
             try:
-                return call()
+                return call(*args, **kwargs)
             except Unavailable:
                 # If the run has been replaced and has ended in the middle of it, that is no failure.
                 if not self._exchange.replaced:
                     raise
 
-    def _draft(self, shapes: Mapping[str, tuple[int, ...]], timeout_s: float | None, kind: type[Draft]) -> Draft:
-        layout = self._session.layouts.of(shapes)
+    def _draft(
+        self, inputs: Mapping[str, tuple[int, ...]] | None, shapes: dict[str, Any],
+        timeout_s: float | None, kind: type[Draft],
+    ) -> Draft:  # fmt: skip
+        layout = self._session.layouts.of(given_of(self._session.specs, inputs, shapes))
         limit = None if timeout_s is None else limit_of(timeout_s)
         return self._make_draft(self._exchange.slot(layout, limit), layout, kind)
 
     def _make_draft(self, grant: Grant, layout: Layout, kind: type[Draft]) -> Draft:
-        handles, views = parts_of(self._session.table, self._session.specs, grant.slot, layout.places)
+        handles, views = parts_of(self._session.table, self._session.specs, grant.slot, layout)
         grant.draft = draft = kind(self, grant.slot, handles, views, layout.rows)
         return draft
 
@@ -354,9 +360,7 @@ class Client:
             Unavailable: the pipeline has stopped or died.
             ClientMisuse: the client is closed, or another thread's or process's.
         """
-        return self._connected(
-            timeout_s, lambda: self._submit(inputs, more, deadline_ms, priority, timeout_s, flush, name)
-        )
+        return self._connected(timeout_s, self._submit, inputs, more, deadline_ms, priority, timeout_s, flush, name)
 
     def _submit(
         self,
@@ -373,7 +377,7 @@ class Client:
         if name is not None and "name" in specs and "name" not in given:
             given, name = {**given, "name": name}, None
         arrays = arrays_of(specs, given)
-        draft = self._draft(stored_shapes(arrays), timeout_s, Draft)
+        draft = self._draft(stored_shapes(arrays), {}, timeout_s, Draft)
         fill_in(draft.inputs, arrays)
         return self._submit_draft(draft, deadline_ms, priority, flush, name or "")
 
@@ -401,10 +405,8 @@ class Client:
         now = time.monotonic_ns()
         deadline = 0 if deadline_ms is None else now + int(deadline_ms * 1e6)
 
-        def make(tag: int) -> Future:
-            return Future(tag, self, session.there, session.table, session.interface, now)
-
-        future = session.submit(draft, deadline, int(priority), short_name(name), make, origin)
+        future = Future(session.tag(), self, session.there, session.table, session.interface, now)
+        session.submit(future, draft, deadline, int(priority), short_name(name), origin)
         if flush:
             self._exchange.flush()
         return future
@@ -462,7 +464,9 @@ class Client:
 
     def make_result(self, future: Future, part: Answer | None = None) -> Result:
         """Called by `Future.get`, and by `Future.results` for a part."""
-        if threading.get_ident() != self._thread or os.getpid() != self._process:
+        connection = self._exchange.access.connection
+        forked = os.getpid() != self._process if connection is None else connection.forked
+        if forked or get_ident() != self._thread:
             raise self._misuse()
         try:
             self._session.unread.take(future)

@@ -96,7 +96,8 @@ class Connection(Leases):
 
     def settle_idle(self) -> None:
         """As `Leases.settle_idle`."""
-        if self._reports_at_once:
+        # In this order: nearly always something is under way.
+        if (self.idle or self._left) and self._reports_at_once:
             self.settle()
 
     @property
@@ -117,7 +118,7 @@ class Connection(Leases):
 
     def ended(self) -> None:
         """As `Leases.ended`: report it, unless a message is about to go that it can share."""
-        if self.held or not self._reports_at_once or sys.is_finalizing():
+        if self.held or not (self.idle or self._left) or not self._reports_at_once or sys.is_finalizing():
             return
         # In the middle of a message of this thread's, it is reported after that.
         if not (self._holder == threading.get_ident() and self._mutex.locked()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -13,9 +13,8 @@ from pipeline.errors import InvalidRequest, PipelineError
 from pipeline.wire.messages import SlotRef
 from pipeline.wire.records import NO_ORIGIN, Origin
 from shm.handle import TensorHandle
-from shm.view import SegmentTable
 
-__all__ = ["Draft", "Filling", "HeldDraft", "parts_of"]
+__all__ = ["Draft", "Filling", "HeldDraft"]
 
 Array = NDArray[Any]
 
@@ -61,29 +60,12 @@ class Filling:
         """Called by the client: the slot is not this draft's any more."""
         self.open = False
         for view in self.inputs.values():
-            view.flags.writeable = False
+            view.setflags(write=False)
 
     def __del__(self) -> None:
         # Its slot is another request's from now on, though the application may have kept an array of it.
         if getattr(self, "open", False):
             self.close()
-
-
-def parts_of(
-    table: SegmentTable, names: Iterable[str], slot: SlotRef, layout: Sequence[tuple[int, str, tuple[int, ...]]]
-) -> tuple[tuple[TensorHandle, ...], dict[str, Array]]:
-    """The handles and the writable arrays of the inputs in a granted slot.
-
-    Args:
-        names: of the inputs.
-        layout: of the same (see `inputs.lay_out`).
-
-    Raises:
-        HandleRefused: the slot is not what the grant says.
-    """
-    handles = tuple([TensorHandle(*slot, *where) for where in layout])
-    # Arrays of the draft's own, so that they can be made read-only.
-    return handles, {name: table.view(handle, writable=True)[...] for name, handle in zip(names, handles)}
 
 
 class Draft(Filling):
@@ -140,9 +122,11 @@ class HeldDraft(Draft):
     __slots__ = ()
 
     def __del__(self) -> None:
+        # One that was interrupted while it was made is not open yet. Most were submitted.
+        if not getattr(self, "open", False):
+            return
         # Otherwise (in another thread, or in the middle of a call) the client itself finds that the slot has no draft.
-        # One that was interrupted while it was made is not open yet.
-        if getattr(self, "open", False) and self._owner.may_be_called():
+        if self._owner.may_be_called():
             with suppress(PipelineError):
                 self.discard()
         super().__del__()

@@ -10,11 +10,12 @@ import time
 from contextlib import suppress
 
 from pipeline.client.access import Access
+from pipeline.client.ask import Ask
 from pipeline.client.carrier import ALIVE_CHECK_MS, LAST_WORDS_MS, LOOK_MS, Carrier
 from pipeline.client.inputs import Layout
 from pipeline.client.limits import NO_STATUS
 from pipeline.client.session import Session
-from pipeline.client.slots import Ask, Grant
+from pipeline.client.slots import Grant
 from pipeline.errors import NotInTime, PipelineError, Unavailable
 from pipeline.wire.codec import Sent
 from pipeline.wire.status import PipelineStatus

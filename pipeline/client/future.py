@@ -185,9 +185,10 @@ class Future(Pending):
             RequestError: the request has no answer (see `pipeline.errors`).
             ClientMisuse: by another thread or process than the client's; or the answer has come in several parts.
         """
-        if not self.wait(timeout_s):
+        if not self.answered_ns and not self.wait(timeout_s):
             raise NotInTime(f"request {self.request} is not answered after {timeout_s} s; it goes on: call get again")
-        self._raise()
+        if self._error is not None or self.answer is None or self.answer.code != OK:
+            self._raise()
         if self.received:
             raise ClientMisuse(
                 f"the answer to request {self.request} has come in {len(self.received)} parts, which are no single "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple, TypeGuard
 
@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from pipeline.errors import InvalidRequest
 from pipeline.wire import traceparent
 from pipeline.wire.limits import LOWEST_PRIORITY
+from pipeline.wire.messages import SlotRef
 from shm.elements import elements_of, fill, stored_shape
-from shm.handle import BYTES, ENCODED, JSON, nbytes_of, numpy_dtype
+from shm.handle import BYTES, ENCODED, JSON, TensorHandle, nbytes_of, numpy_dtype
 from shm.layout import round_up
+from shm.view import SegmentTable
 from stages.errors import SpecMismatch
 from stages.hints import nearest
 from stages.spec import TensorSpec, extents_of
 
 __all__ = [
     "Layout", "Layouts", "arrays_of", "checked_traceparent", "fill_in", "given_of", "lay_out", "lay_out_arrays",
-    "limit_of", "misfit_of", "stored_shapes", "unchanging", "write",
+    "limit_of", "misfit_of", "parts_of", "stored_shapes", "unchanging", "write",
 ]  # fmt: skip
 
 _LONGEST_S = 1e7
@@ -255,6 +257,23 @@ def _plain(shapes: Mapping[str, Any]) -> tuple[tuple[str, tuple[int, ...]], ...]
     return tuple(shapes.items())
 
 
+def parts_of(
+    table: SegmentTable, names: Iterable[str], slot: SlotRef, layout: Layout
+) -> tuple[tuple[TensorHandle, ...], dict[str, Array]]:
+    """The handles and the writable arrays of the inputs in a granted slot.
+
+    Args:
+        names: of the inputs.
+
+    Raises:
+        HandleRefused: the slot is not what the grant says.
+    """
+    segment, number, generation = slot
+    handles = tuple([TensorHandle(segment, number, generation, *where) for where in layout.places])
+    # Arrays of the draft's own, so that they can be made read-only.
+    return handles, {name: table.view(handle, writable=True)[...] for name, handle in zip(names, handles)}
+
+
 def lay_out_arrays(specs: Mapping[str, TensorSpec], arrays: Mapping[str, Array], most: int = 1) -> Layout:
     """As `lay_out`, of arrays of `arrays_of`."""
     _refuse_other_names(specs, arrays)
@@ -283,11 +302,11 @@ def _rows_of(specs: Mapping[str, TensorSpec], shapes: Mapping[str, tuple[int, ..
     Raises:
         InvalidRequest: more than one request may carry, none, or different numbers.
     """
-    if not specs or any(len(shapes[name]) != len(spec.shape) + 1 for name, spec in specs.items()):
+    if not specs or [name for name, spec in specs.items() if len(shapes[name]) != len(spec.shape) + 1]:
         return 0
     counts = {name: shapes[name][0] for name in specs}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name!r} has {count}" for name, count in counts.items())
+        told = ", ".join([f"{name!r} has {count}" for name, count in counts.items()])
         raise InvalidRequest(f"the inputs of a batch have the same number of rows, and {told}")
     rows = next(iter(counts.values()))
     if not 1 <= rows <= most:
@@ -298,15 +317,16 @@ def _rows_of(specs: Mapping[str, TensorSpec], shapes: Mapping[str, tuple[int, ..
     return rows
 
 
-def _refuse_other_names(specs: Mapping[str, TensorSpec], given: Mapping[str, Any]) -> None:
+def _refuse_other_names(specs: Mapping[str, TensorSpec], given: Mapping[Any, Any]) -> None:
+    # A caller's names may be of any type.
     if given.keys() != specs.keys():
         found = ", ".join(map(str, given)) or "none"
         missing = [name for name in specs if name not in given]
         near = [(name, nearest(str(name), missing)) for name in given if name not in specs]
-        hint = "".join(
+        hint = "".join([
             f"; {name!r} may be meant for {meant!r}" if meant is not None else _argument_meant(str(name))
             for name, meant in near
-        )
+        ])
         raise InvalidRequest(f"expected the inputs {', '.join(specs)}; found {found}{hint}")
 
 
@@ -321,7 +341,7 @@ def _argument_meant(name: str) -> str:
     return "" if meant is None else f"; {name!r} may be meant for {meant!r}, an argument of infer"
 
 
-def limit_of(timeout_s: float) -> float:
+def limit_of(timeout_s: object) -> float:
     """A caller's time limit in seconds; below 0 it is 0, and infinity is as good as a hundred days.
 
     Raises:
@@ -337,7 +357,7 @@ def misfit_of(deadline_ms: object, priority: object) -> str | None:
     if deadline_ms is not None and not (_is_number(deadline_ms) and 0 < deadline_ms <= _LONGEST_DEADLINE_MS):
         return f"deadline_ms: expected above 0 and at most {_LONGEST_DEADLINE_MS:.0f}, found {deadline_ms!r}"
     whole = isinstance(priority, (int, np.integer)) and not isinstance(priority, bool)
-    if not whole or not 0 <= priority <= LOWEST_PRIORITY:  # type: ignore[operator]
+    if not whole or not 0 <= int(priority) <= LOWEST_PRIORITY:  # type: ignore[call-overload]
         return f"priority: expected a priority 0..{LOWEST_PRIORITY}, found {priority!r}"
     return None
 

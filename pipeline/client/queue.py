@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from pipeline.client.draft import Filling, parts_of
+from pipeline.client.ask import Ask
+from pipeline.client.draft import Filling
 from pipeline.client.future import Pending
-from pipeline.client.inputs import Layout, fill_in, lay_out, lay_out_arrays
+from pipeline.client.inputs import Layout, fill_in, lay_out, lay_out_arrays, parts_of
 from pipeline.client.request import Request
 from pipeline.client.session import Session
-from pipeline.client.slots import Ask, Grant
+from pipeline.client.slots import Grant
 from pipeline.errors import Cancelled, DeadlineExceeded, InvalidRequest, Overloaded, PipelineError, Unavailable
 from pipeline.wire.records import Origin
 from shm.errors import ShmError
@@ -406,7 +407,7 @@ class Queue:
         """
         session = self._session
         try:
-            handles, views = parts_of(session.table, session.specs, grant.slot, layout.places)
+            handles, views = parts_of(session.table, session.specs, grant.slot, layout)
         except ShmError as error:
             session.give_back([grant.slot])
             raise Unavailable(f"{error}; the pipeline's memory has changed under this client: send again") from error
@@ -415,15 +416,11 @@ class Queue:
 
     def _submit(self, request: Request, draft: Filling, now: int) -> None:
         session = self._session
-
-        def make(tag: int) -> Pending:
-            # Known here before it is sent, for `mend`.
-            pending = Pending(tag, session.there, session.table, session.interface, now)
-            self._sent(request, pending)
-            return pending
-
+        pending = Pending(session.tag(), session.there, session.table, session.interface, now)
+        # Known here before it is sent, for `mend`.
+        self._sent(request, pending)
         origin = Origin(traceparent=request.traceparent)
-        session.submit(draft, request.deadline, request.priority, request.name, make, origin)
+        session.submit(pending, draft, request.deadline, request.priority, request.name, origin)
         session.flush()
         if not request.retries:
             request.inputs = {}

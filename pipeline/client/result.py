@@ -7,68 +7,24 @@ the pipeline. The others are views, unless there is a reason to copy them too (s
 
 from __future__ import annotations
 
-import json
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.client.copies import SMALL
 from pipeline.client.leases import Lease, Leases
-from pipeline.errors import ClientMisuse, InvalidRequest, OutputMissing
+from pipeline.client.outputs import Outputs, held
+from pipeline.errors import ClientMisuse, OutputMissing
 from pipeline.wire.messages import SlotRef
-from shm.elements import Elements
-from shm.errors import MalformedElements
-from shm.handle import BFLOAT16, BYTES, ENCODED, JSON, TensorHandle
+from shm.handle import BYTES, TensorHandle
 from shm.view import SegmentTable
 
-__all__ = ["COPIED_BYTES", "Result", "decoded_output"]
-
-Array = NDArray[Any]
+__all__ = ["COPIED_BYTES", "Result"]
 
 COPIED_BYTES: Final = 512
 """Outputs of up to this many bytes are copied: that takes less time than to make a view that holds its slot."""
-
-
-class _Held:
-    """In the base of an array over a slot, so that the lease lives as long as the array."""
-
-    __slots__ = ("__array_struct__", "_lease", "_view")
-
-    def __init__(self, view: Array, lease: Lease) -> None:
-        # The same as `__array_interface__`, made without Python: 1 us in place of 6.
-        self.__array_struct__ = view.__array_struct__
-        self._view = view
-        self._lease = lease
-
-
-def _held(table: SegmentTable, handle: TensorHandle, lease: Lease) -> Array:
-    """The array of a handle, which keeps its lease."""
-    view = table.view(handle)
-    array = np.asarray(_Held(view, lease))
-    # numpy's interfaces have no name for bfloat16.
-    return array.view(view.dtype) if handle.dtype == BFLOAT16 else array
-
-
-def decoded_output(name: str, handle: TensorHandle, table: SegmentTable) -> Any:
-    """The value of an output of dtype "json", or the elements of one of dtype "bytes".
-
-    Raises:
-        InvalidRequest: it is no such encoding, and no stage has read it. It is an input that was passed on, and the
-            application has written something else into its draft.
-        HandleRefused: the slot is not what the handle says.
-    """
-    raw = table.view(handle)
-    try:
-        return json.loads(raw.tobytes()) if handle.dtype == JSON else Elements(raw, handle.shape[:-1]).decode()
-    except (ValueError, RecursionError, MalformedElements) as error:
-        raise InvalidRequest(
-            f"output {name!r}: expected {handle.dtype}, and no stage has looked at it: {error}; check what "
-            f"was written into the draft, or by a stage into `batch.out`"
-        ) from None
 
 
 class Result(Mapping[str, Any]):
@@ -100,48 +56,25 @@ class Result(Mapping[str, Any]):
             part: its number, if it is one part of an answer.
             reason: why all outputs are copied; None: they are not.
         """
+        made = Outputs(names, handles, leases, table, borrowed, copied, reason)
         self._names = names
-        self._values: dict[str, Any] = {}
-        self._views: dict[str, TensorHandle] = {}
+        self._values = made.values
+        self._views = made.views
         #: Set while arrays of this result are in slots: a dead scheduler's memory is not freed while this holds it.
-        self._table: SegmentTable | None = None
+        self._table = table if made.views else None
         self._borrowed = borrowed
-        self._leases: dict[SlotRef, weakref.ref[Lease]] = {}
+        self._leases = made.leases
         self._released = False
         #: Bytes that were copied out of slots, and why the larger outputs were; None: those are views.
-        self.copied_bytes = 0
+        self.copied_bytes = made.small + made.large
         self.copied_since = reason
         self._stages = stages
         #: Of one part of an answer its number from 0, or the child's, if each child is answered by itself. None: it is
         #: the whole answer.
         self.part = part
-        small = 0
-        for name, handle in zip(names, handles):
-            if isinstance(handle, int):
-                continue
-            if handle.dtype in ENCODED:
-                self._values[name] = decoded_output(name, handle, table)
-                small += handle.nbytes
-            elif handle.nbytes <= copied or reason is not None:
-                # Not `copy`, which gives an array of no dimensions as a number.
-                copy = np.array(table.view(handle))
-                copy.flags.writeable = False
-                self._values[name] = copy
-                if handle.nbytes <= copied:
-                    small += handle.nbytes
-                else:
-                    self.copied_bytes += handle.nbytes
-            else:
-                lease = leases[SlotRef(*handle[:3])]
-                borrowed.reads(lease)
-                self._leases[lease.slot] = weakref.ref(lease)
-                self._views[name] = handle
-                self._values[name] = _held(table, handle, lease)
-                self._table = table
-        borrowed.copies.add(SMALL, small)
+        borrowed.copies.add(SMALL, made.small)
         if reason is not None:
-            borrowed.copies.add(reason, self.copied_bytes)
-        self.copied_bytes += small
+            borrowed.copies.add(reason, made.large)
 
     @classmethod
     def of_batch(
@@ -211,7 +144,7 @@ class Result(Mapping[str, Any]):
             return
         for name, handle in self._views.items():
             if (lease := living.get(SlotRef(*handle[:3]))) is not None:
-                values[name] = _held(table, handle, lease)
+                values[name] = held(table, handle, lease)
         self._values, self._table = values, table
         self._released = False
         names = ", ".join(name for name in self._names if name in values and name in self._views)

@@ -21,17 +21,17 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from pipeline.client.answering import fill
+from pipeline.client.ask import Ask
 from pipeline.client.asks import Asks
 from pipeline.client.copies import Copies
 from pipeline.client.draft import Filling
 from pipeline.client.future import Pending
 from pipeline.client.inputs import Layouts
 from pipeline.client.leases import Leases
-from pipeline.client.slots import Ask, Grant, Slots
+from pipeline.client.slots import Grant, Slots
 from pipeline.client.unread import Unread
 from pipeline.errors import OtherProtocol, Unavailable, WireError
 from pipeline.wire.codec import Sent
@@ -64,8 +64,6 @@ from stages.spec import TensorSpec
 __all__ = ["Session"]
 
 _SECOND = 1_000_000_000
-
-T = TypeVar("T", bound=Pending)
 
 
 class Session:
@@ -381,19 +379,22 @@ class Session:
 
     # -- requests and answers -------------------------------------------------------------------
 
+    def tag(self) -> int:
+        """The number of another request."""
+        tag, self._next_tag = self._next_tag, self._next_tag + 1
+        return tag
+
     def submit(
-        self, draft: Filling, deadline: int, priority: int, name: str, make: Callable[[int], T],
-        origin: Origin = NO_ORIGIN,
-    ) -> T:  # fmt: skip
+        self, made: Pending, draft: Filling, deadline: int, priority: int, name: str, origin: Origin = NO_ORIGIN
+    ) -> None:
         """Keep a request to be sent after the next `flush`.
 
         Args:
+            made: its future, which has a `tag`.
             deadline: monotonic nanoseconds; 0: none.
             name: what the client calls it.
-            make: the future of a tag.
         """
-        tag, self._next_tag = self._next_tag, self._next_tag + 1
-        made, rows = make(tag), max(1, draft.rows)
+        tag, rows = made.tag, max(1, draft.rows)
         # In this order: `mend` takes the slot of a submission that waits here away from its draft.
         made.rows = draft.rows
         self._submissions.append(Submission(tag, draft.slot, draft.as_sent, deadline, priority, name, *origin, rows))
@@ -401,7 +402,6 @@ class Session:
         self.slots.remove(draft.slot)
         self.futures[tag] = weakref.ref(made)
         self.there.idle = False
-        return made
 
     def flush(self) -> None:
         """Send now what was kept back: submissions, and slots that are not needed any more."""

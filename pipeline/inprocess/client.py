@@ -15,7 +15,7 @@ from pipeline.client.future import Future, Pending
 from pipeline.client.inputs import given_of, lay_out
 from pipeline.client.leases import Leases
 from pipeline.client.limits import STATUS_S
-from pipeline.client.result import decoded_output
+from pipeline.client.outputs import decoded_output
 from pipeline.errors import ClientMisuse, InvalidRequest, NotInTime
 from pipeline.inprocess.pipeline import CLIENT, LocalPipeline
 from pipeline.wire.labels import short_name

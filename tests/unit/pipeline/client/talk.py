@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.client.ask import Ask
 from pipeline.client.draft import Draft
 from pipeline.client.future import Pending
 from pipeline.client.leases import Leases
 from pipeline.client.session import Session
-from pipeline.client.slots import Ask
 from pipeline.wire.interface import Axis, Interface, Tensor
 from pipeline.wire.messages import OK, Answer, Answers, Message, SlotRef, Submission, Welcome
 from shm.handle import TensorHandle
@@ -110,12 +110,14 @@ class Talk:
         grant.draft = draft = Draft(owner, granted, (TensorHandle(*granted, 0, "uint8", (4,)),), {})
         return draft
 
-    def pending(self, tag: int) -> Pending:
-        return Pending(tag, self.leases, self.session.table, self.session.interface, self.now)
+    def pending(self) -> Pending:
+        session = self.session
+        return Pending(session.tag(), self.leases, session.table, session.interface, self.now)
 
     def submit(self, granted: SlotRef, *, flush: bool = True) -> Pending:
         """A request in such a slot."""
-        pending = self.session.submit(self.draft(granted), 0, 0, "", self.pending)
+        pending = self.pending()
+        self.session.submit(pending, self.draft(granted), 0, 0, "")
         if flush:
             self.session.flush()
         return pending

@@ -301,19 +301,13 @@ def test_a_status_is_asked_of_the_next_scheduler_if_the_first_dies(connected: St
 def under_way(connected: Steps) -> Any:
     """A request that is with the scheduler."""
     session = connected.session
-    kept = []
-
-    def make(tag: int) -> Pending:
-        pending = Pending(tag, session.there, session.table, session.interface, connected.now)
-        request = Request({}, INTERFACE.specs)
-        request.pending = pending
-        connected.queue.under_way[tag] = request
-        kept.append(request)
-        return pending
-
-    session.submit(Filling(slot(0), (), {}), 0, 0, "", make)
+    pending = Pending(session.tag(), session.there, session.table, session.interface, connected.now)
+    request = Request({}, INTERFACE.specs)
+    request.pending = pending
+    connected.queue.under_way[pending.tag] = request
+    session.submit(pending, Filling(slot(0), (), {}), 0, 0, "")
     session.flush()
-    return kept[0]
+    return request
 
 
 def test_the_schedulers_lock_is_looked_at_every_50_ms_while_a_request_is_under_way(connected: Steps) -> None:

@@ -25,10 +25,8 @@ class Owner:
 def submitted(talk: Talk) -> Future:
     owner: Any = Owner()
     session = talk.session
-    made = session.submit(
-        talk.draft(slot(0)), 0, 0, "",
-        lambda tag: Future(tag, owner, talk.leases, session.table, session.interface, talk.now),
-    )  # fmt: skip
+    made = Future(session.tag(), owner, talk.leases, session.table, session.interface, talk.now)
+    session.submit(made, talk.draft(slot(0)), 0, 0, "")
     session.flush()
     return made
 

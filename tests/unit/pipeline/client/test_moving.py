@@ -103,7 +103,7 @@ def test_a_slot_that_is_being_filled_is_sent_to_the_old_run(talk: Talk) -> None:
     assert not talk.session.holds_back
     assert not talk.session.may_move
     talk.said()
-    talk.session.submit(draft, 0, 0, "", talk.pending)
+    talk.session.submit(talk.pending(), draft, 0, 0, "")
     talk.session.flush()
     assert submission(1, slot(0)) in [s for m in talk.said() if isinstance(m, Submit) for s in m.submissions]
     assert talk.session.holds_back

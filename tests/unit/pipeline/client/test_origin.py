@@ -20,7 +20,8 @@ def talk() -> Talk:
 
 
 def test_the_submission_says_of_which_stream_a_request_is_and_when_it_began(talk: Talk) -> None:
-    pending = talk.session.submit(talk.draft(slot(0)), 0, 0, "", talk.pending, Origin(7, 3, 99, "00-trace"))
+    pending = talk.pending()
+    talk.session.submit(pending, talk.draft(slot(0)), 0, 0, "", Origin(7, 3, 99, "00-trace"))
     talk.session.flush()
     expected = replace(submission(1, slot(0)), stream=7, sequence=3, started=99, traceparent="00-trace")
     assert talk.said() == [Submit(ME, 1, (expected,), ())]

@@ -19,27 +19,29 @@ def test_a_submission_goes_with_the_next_messages(direct: Direct) -> None:
     assert np.frombuffer(x_of(2), np.uint8).tobytes() == x_of(2)
 
 
-def test_nothing_is_reserved_while_a_request_waits_for_such_a_slot(
-    direct: Direct, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_reserved_while_a_request_waits_for_such_a_slot(direct: Direct) -> None:
     until(direct, [direct.infer(1)])
-    direct.queue.put(direct.request(2), direct.now)
+    waits = direct.request(2)
+    direct.queue.put(waits, direct.now)
     # There is a slot in hand: it is that of the one that waits.
-    monkeypatch.setattr(direct.session, "grant", lambda segment: pytest.fail("it is overtaken"))
+    assert direct.session.grant(waits.segment) is not None
     assert not direct.queue.reserve(direct.request(3))
 
 
-def test_nothing_is_reserved_while_requests_of_before_the_connection_wait(
-    direct: Direct, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_reserved_while_requests_of_before_the_connection_wait(direct: Direct) -> None:
     direct.die()
     first = direct.infer(1)
     direct.start()
     direct.connect()
-    with monkeypatch.context() as patch:
-        patch.setattr(direct.session, "grant", lambda segment: pytest.fail("it is overtaken"))
-        assert direct.session.lost is None
-        assert not direct.queue.reserve(direct.request(2))
+    assert direct.session.lost is None
+    # There is a slot in hand: the one that waits is placed first.
+    segment = direct.session.slots.segment_for(16)
+    direct.session.ask(segment, direct.now)
+    direct.send()
+    direct.decide()
+    direct.receive()
+    assert direct.session.grant(segment) is not None
+    assert not direct.queue.reserve(direct.request(2))
     until(direct, [first])
 
 

@@ -181,7 +181,7 @@ def test_a_request_goes_with_what_was_seen_and_its_answer_finishes_it(talk: Talk
 
 def test_a_draft_that_was_submitted_is_closed_and_has_no_slot(talk: Talk) -> None:
     draft = talk.draft(slot(0))
-    talk.session.submit(draft, 0, 0, "", talk.pending)
+    talk.session.submit(talk.pending(), draft, 0, 0, "")
     assert not draft.open
     assert not talk.session.slots.holds(slot(0))
 
@@ -193,7 +193,8 @@ def test_an_error_finishes_a_request_too(talk: Talk) -> None:
 
 
 def test_a_request_is_cancelled_behind_what_was_kept_back_and_only_while_it_is_under_way(talk: Talk) -> None:
-    pending = talk.session.submit(talk.draft(slot(0)), 0, 0, "", talk.pending)
+    pending = talk.pending()
+    talk.session.submit(pending, talk.draft(slot(0)), 0, 0, "")
     talk.session.cancel(pending.tag)
     assert [type(message) for message in talk.said()] == [Submit, Cancel]
     talk.answered(Answer(pending.tag, "Cancelled", "", (), b"", ""))
