@@ -5,7 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +32,7 @@ from pipeline.prepare.broker import refuse_broker
 from pipeline.prepare.cameras import refuse_cameras
 from pipeline.prepare.gpu_room import shortage_beside, workers_of
 from pipeline.prepare.preparation import Preparation, prepare_loaded
-from pipeline.prepare.sharding import prepare_shards
+from pipeline.prepare.sharding import PreparedShard, prepare_shards
 from pipeline.sd_notify import NotifySocket
 from pipeline.streams import announce, say, settle_streams, unannounce, unheard
 from pipeline.supervisor.front import supervise_shards
@@ -196,16 +196,12 @@ def run_in_processes(
     segments = loaded.config.segments
     for dead in remove_dead_runs("" if isinstance(segments, str) else segments.dir):
         log("info", f"removed what {dead.name} left, a run that is dead")
-    if serve and root is None and starter is None and (others := living_runs(loaded.config.name)):
-        name = loaded.config.name
-        log(
-            "warning",
-            f"{name} runs already, in {others[0].folder}. Clients that ask for {name} will find this run, since it is "
-            f"newer. To replace the one that runs: pipeline reload {name}",
-        )
+    if serve and root is None and starter is None:
+        _warn_of_another(loaded.config.name, log)
     # A run of files has one client, which can be in one shard only: it is not divided.
-    divided = prepare_shards(loaded) if serve and loaded.config.shards > 1 else []
-    prepared = divided[0].prepared if divided else prepare_loaded(loaded)
+    divided = serve and loaded.config.shards > 1
+    parts = prepare_shards(loaded) if divided else [PreparedShard(prepare_loaded(loaded), {})]
+    prepared = parts[0].prepared
     prepared.budget.refuse()
     plan = prepared.plan
     if serve:
@@ -214,10 +210,8 @@ def run_in_processes(
     if cameras:
         plan = replace(plan, ends_with_cameras=True, camera_output=_made(output))
     _warn(prepared, log)
-    if root is not None:
-        for part in [shard.prepared for shard in divided] or [prepared]:
-            if short := short_beside(part, root.pid):
-                raise StartError(short)
+    if root is not None and (short := short_beside([part.prepared for part in parts], root.pid)):
+        raise StartError(short)
 
     def on_ready(run_dir: Path) -> None:
         unannounce()
@@ -231,7 +225,7 @@ def run_in_processes(
     faulthandler.enable(all_threads=False)
     if divided:
         return supervise_shards(
-            [shard.prepared.plan for shard in divided], [shard.environment for shard in divided], log=log,
+            [part.prepared.plan for part in parts], [part.environment for part in parts], log=log,
             on_ready=on_ready, launch=launch, root=root, starter=starter, notify=notify,
         )  # fmt: skip
     return supervise(
@@ -240,18 +234,31 @@ def run_in_processes(
     )  # fmt: skip
 
 
-def short_beside(prepared: Preparation, root: int) -> str:
+def short_beside(parts: Sequence[Preparation], root: int) -> str:
     """Why the workers of a new version do not fit on their GPUs beside those of the old one; empty: nothing says so.
 
     Args:
+        parts: of the pipeline: its shards, or the whole.
         root: the pid of the supervisor that was started first.
     """
-    plan = prepared.plan
-    short = shortage_beside(workers_of(plan), prepared.machine, plan.name, root, at_once=True)
-    if not short:
+    name = parts[0].plan.name
+    found = [shortage_beside(workers_of(part.plan), part.machine, name, root, at_once=True) for part in parts]
+    if not (short := "; ".join(filter(None, found))):
         return ""
-    one = f"replace one stage at a time, which takes room for one worker: pipeline reload {plan.name} --stage STAGE"
-    return f"{short}: {one}; or stop the pipeline, and start it anew"
+    anew = "stop the pipeline, and start it anew"
+    if len(parts) > 1:
+        return f"{short}: {anew}"
+    return f"{short}: replace one stage at a time, which takes room for one worker: pipeline reload {name} --stage " \
+        f"STAGE; or {anew}"
+
+
+def _warn_of_another(name: str, log: Callable[[str, str], None]) -> None:
+    if others := living_runs(name):
+        log(
+            "warning",
+            f"{name} runs already, in {others[0].folder}. Clients that ask for {name} will find this run, since it is "
+            f"newer. To replace the one that runs: pipeline reload {name}",
+        )
 
 
 def _warn(prepared: Preparation, log: Callable[[str, str], None]) -> None:

@@ -16,6 +16,7 @@
         successor                   a link, once the run has been replaced: in the root's folder to that of the run
                                     which serves now, in any other one to the root's
         ended                       the run has ended, and its supervisor lives on as the root of those that serve
+        dead                        the run was proven dead, and what it has left is being removed
 
 The home is $TRTLAB_RUN_DIR, else $XDG_RUNTIME_DIR/trtlab, else <tmp>/trtlab-<uid>. Containers of one
 pod share it as a volume, beside that of the segments.
@@ -61,6 +62,7 @@ READY = "ready"
 
 #: How the names end of folders that are being removed.
 _DEAD = ".dead"
+_PROVEN = "dead"
 
 SEGMENTS = "segments"
 
@@ -450,7 +452,11 @@ def remove_dead_runs(segment_dir: str = "") -> list[Path]:
         half_removed = [folder for folder in found if folder.suffix == _DEAD and _is_own(folder)]
     except OSError as error:
         raise StartError(f"cannot look for dead runs in {home}: {error}; {OWN_HOME}") from error
-    # Segments first, folders looked up before: the lock in the folder proves both dead, and goes with the segments.
+    # Segments first, folders looked up before: the lock in the folder proves both dead, and goes with the segments. So
+    # the folder is marked: if this process is killed in the middle of it, the folder is still known to be dead.
+    for folder in dead:
+        with suppress(OSError):
+            (folder / _PROVEN).touch(mode=0o600)
     leftovers.collect([*segment_dirs(), *([segment_dir] if segment_dir else ())])
     for folder in dead:
         # First of another name: if this process is killed in the middle of it, what is left of the folder, which may
@@ -477,6 +483,8 @@ def _is_dead(folder: Path) -> bool:
     # Whatever was removed of it: while its supervisor lives, it holds the folder.
     if is_held(folder):
         return False
+    if (folder / _PROVEN).exists():
+        return True
     # Sockets and the scheduler's lock are made after the lock and removed before it. If they are without one, a process
     # with another home has collected the dead run's segments, and the lock with them; or a child that lived on for a
     # moment made its own anew. Looked at in this order, a run that starts or ends meanwhile is never taken for dead.

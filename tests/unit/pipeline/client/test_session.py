@@ -61,8 +61,7 @@ def talk() -> Talk:
 
 
 def test_hello_is_said_when_there_is_a_place_and_again_every_half_second() -> None:
-    talk = Talk()
-    talk.after(1)
+    (talk := Talk()).after(1)
     assert talk.said() == []
     talk.session.attached(talk.leases)
     hello = Hello(ME, "a client")

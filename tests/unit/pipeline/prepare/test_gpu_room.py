@@ -62,7 +62,7 @@ def test_a_new_version_that_does_not_fit_says_what_to_do(monkeypatch: pytest.Mon
     monkeypatch.setattr(run, "shortage_beside", lambda *_, at_once: "cuda:0 has 1 B" if at_once else "")
     plan: Any = SimpleNamespace(name="pets", processes=(), stages=())
     prepared: Any = SimpleNamespace(plan=plan, machine=MACHINE)
-    assert run.short_beside(prepared, 1) == (
+    assert run.short_beside([prepared], 1) == (
         "cuda:0 has 1 B: replace one stage at a time, which takes room for one worker: pipeline reload pets --stage STAGE; "
         "or stop the pipeline, and start it anew"
     )

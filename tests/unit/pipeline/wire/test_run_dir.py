@@ -238,23 +238,24 @@ def test_a_folder_with_sockets_whose_lock_was_collected_from_elsewhere_is_that_o
     assert not gone.exists()
 
 
+@pytest.mark.parametrize(("step", "again"), [("shm.leftovers.collect", ["demo-1"]), ("shutil.rmtree", [])])
 def test_a_folder_whose_removal_was_cut_short_is_removed_by_the_next_one(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch, step: str, again: list[str]
 ) -> None:
-    dead(home, "demo-1")
+    folder = dead(home, "demo-1")
+    (folder / "scheduler.sock").unlink()  # it had come no further
 
-    def killed(folder: Path, **_: object) -> None:
-        for entry in folder.iterdir():
-            if entry.is_file():
-                entry.unlink()
+    def killed(*_: object, **__: object) -> None:
+        for lock in home.glob("*demo-1*/" + LOCK):
+            lock.unlink()  # with the segments, or as a part of the folder
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("shutil.rmtree", killed)
+        patched.setattr(step, killed)
         with pytest.raises(KeyboardInterrupt):
             remove_dead_runs()
     assert list(home.iterdir()) != []
-    assert remove_dead_runs() == []
+    assert [gone.name for gone in remove_dead_runs()] == again
     assert list(home.iterdir()) == []
 
 
