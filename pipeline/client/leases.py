@@ -115,8 +115,6 @@ class Leases:
         self.number = number
         #: Nothing is under way, so that no message is about to go that releases could share: they go at once.
         self.idle = True
-        #: The scheduler has said that what is gone may wait for the next message, though nothing is under way.
-        self.patient = False
         #: A caller waits for a slot: every slot that comes back is told of at once.
         self.short = False
         #: Answers that have come and were not read; None: it is not known of any.
@@ -204,15 +202,12 @@ class Leases:
     @property
     def due(self) -> bool:
         """Whether leases are gone that must be told of now, in a message of their own if need be."""
-        return self.idle and (self.short or not self.patient) and bool(self._epoch.dropped)
+        return self.idle and bool(self._epoch.dropped)
 
     @property
     def in_no_hurry(self) -> bool:
-        """Whether what is gone may wait for more of it, though nothing is under way: the scheduler has said so; or as
-        many answers are still to be read, which hold as many slots. So a caller that reads a row of answers sends few
-        messages, and not one each."""
-        if self.patient and not self.short:
-            return True
+        """Whether what is gone may wait for more of it, though nothing is under way: as many answers are still to be
+        read, which hold as many slots. So a caller that reads a row of answers sends few messages, and not one each."""
         unread = self.unread
         return unread is not None and not self.short and unread.are(len(self._epoch.dropped))
 
@@ -221,7 +216,7 @@ class Leases:
         self._epoch = _Epoch()
         self.seen = 0
         self.idle = True
-        self.short = self.patient = False
+        self.short = False
 
     # -- what is said of them ---------------------------------------------------------------------
 

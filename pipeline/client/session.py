@@ -485,7 +485,6 @@ class Session:
                 self.unread.add(future)
                 finished.append(future)
         self.slots.settled = message.settled
-        leases.patient = message.patient
         self.successor = message.successor or self.successor
         leases.seen = message.number
         for tag in tags:

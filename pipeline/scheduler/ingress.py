@@ -41,8 +41,8 @@ class Client:
     """One connected client."""
 
     __slots__ = (
-        "asks", "borrowed", "filled", "granted", "last_tag", "leaving", "name", "number", "out", "patient", "requests",
-        "sent", "settled", "several", "unasked", "unasked_until", "unread",
+        "asks", "borrowed", "filled", "granted", "last_tag", "leaving", "name", "number", "out", "requests", "sent",
+        "settled", "several", "unasked", "unasked_until", "unread",
     )  # fmt: skip
 
     def __init__(self, number: int, name: str) -> None:
@@ -73,16 +73,11 @@ class Client:
         self.unread: deque[Answers] = deque()
         #: It has said goodbye, and arrays of its process are still on slots.
         self.leaving = False
-        #: The number of the `Answers` that told it that the slots of its last answer, all that it has, may come back
-        #: with its next message; 0: none did.
-        self.patient = 0
 
     @property
     def active(self) -> bool:
-        """Whether it does something, or keeps slots that others could use. An idle client may keep one slot in hand,
-        and those of its last answer for as long as there are enough."""
-        kept = self.borrowed and not self.patient
-        return bool(self.requests or kept or self.asks) or len(self.granted) > 1
+        """Whether it does something, or keeps slots that others could use. An idle client may keep one slot in hand."""
+        return bool(self.requests or self.borrowed or self.asks) or len(self.granted) > 1
 
     def confirm(self, seen: int) -> None:
         """It has taken in every `Answers` up to number `seen`."""

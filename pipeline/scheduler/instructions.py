@@ -71,12 +71,7 @@ class Instructions:
 
 
 def letters_of(
-    sent: int,
-    answers: Sequence[Answer],
-    grants: Sequence[SlotRef],
-    settled: int,
-    successor: str = "",
-    patient: bool = False,
+    sent: int, answers: Sequence[Answer], grants: Sequence[SlotRef], settled: int, successor: str = ""
 ) -> list[Answers]:
     """What one client is sent: one message, or several if one might not fit a frame.
 
@@ -84,11 +79,10 @@ def letters_of(
         sent: the number of the message before.
         settled: see `Answers`.
         successor: see `Answers`.
-        patient: see `Answers`; only of one message.
     """
     starts = range(0, len(answers), _MOST_ANSWERS) or (0,)
     letters = [
-        Answers(sent + number, tuple(answers[start : start + _MOST_ANSWERS]), (), settled, successor, patient)
+        Answers(sent + number, tuple(answers[start : start + _MOST_ANSWERS]), (), settled, successor)
         for number, start in enumerate(starts, 1)
     ]
     letters[-1] = replace(letters[-1], grants=tuple(grants))

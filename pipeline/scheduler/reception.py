@@ -34,7 +34,6 @@ from pipeline.wire.messages import (
     HELLO,
     PROTOCOL,
     Again,
-    Answer,
     AskStatus,
     AskStory,
     Bye,
@@ -68,9 +67,6 @@ _MOST_UNREAD = 4096
 
 _LINGER_MS = 1000
 
-#: The part of a pool's slots that clients may keep without reading them.
-_KEPT_PART = 8
-
 LOST = (
     "the scheduler has let go of this client, which has not taken in what it was sent, or has asked again for what it "
     "has confirmed"
@@ -101,8 +97,6 @@ class Reception:
         #: Clients that said hello before every stage had a worker.
         self._early: dict[int, Hello] = {}
         self._told_of_most = False
-        #: How many clients were told that slots may come back later, and how many may be.
-        self._patient, self._most_patient = 0, _most_patient(state)
         self._complaints = Complaints()
         #: When strangers were answered, of the last `STRANGER_MS`.
         self._strangers: deque[int] = deque()
@@ -178,9 +172,6 @@ class Reception:
         known = self._known(message.client)
         if known is None:
             return
-        if message.seen >= known.patient:
-            # It tells of all that it has read by now.
-            self._hurry(known)
         known.confirm(message.seen)
         for submission in message.submissions:
             self._admission.submit(known, submission)
@@ -330,7 +321,6 @@ class Reception:
         """A client submits no slot any more, and its process touches only those in `kept`."""
         state = self._state
         known = state.ingress.clients[number]
-        self._hurry(known)
         for lease in tuple(known.granted):
             state.ingress.taken_back(known, lease)
             if lease in kept:
@@ -389,50 +379,18 @@ class Reception:
     def _write(self, known: Client, out: Instructions, decided: list[Decided]) -> None:
         """Add a client's answers and grants as messages, which are kept until the client confirms them."""
         answers, grants = out.answers.get(known.number, ()), out.grants.get(known.number, ())
-        patient = self._may_wait(known, answers)
-        letters = letters_of(known.sent, answers, grants, known.settled, self._state.successor, patient)
+        letters = letters_of(known.sent, answers, grants, known.settled, self._state.successor)
         known.sent = letters[-1].number
-        if patient and not known.patient:
-            known.patient = known.sent
-            self._patient += 1
         known.unread.extend(letters)
         if len(known.unread) > _MOST_UNREAD:
             out.lost.append(known.number)
         receiver = Address.client(known.number)
         decided += [(receiver, letter) for letter in letters]
 
-    def _may_wait(self, known: Client, answers: Sequence[Answer]) -> bool:
-        """Whether a client that is sent its only answer may keep the slots of it until its next message. A client that
-        sends one request after the other then sends one message for each, and not two."""
-        if not answers:
-            return known.patient > 0
-        self._hurry(known)
-        if len(answers) > 1 or known.requests or self._patient >= self._most_patient:
-            return False
-        return len(known.borrowed) <= self._state.compiled.slots_of_answer
-
-    def _hurry(self, known: Client) -> None:
-        """A client is patient no longer."""
-        if known.patient:
-            known.patient = 0
-            self._patient -= 1
-
     def farewell(self) -> list[Decided]:
         """The scheduler ends: tell all clients, so that none has to find out by itself; and observers."""
         told: list[Decided] = [(stranger(number), last) for number, last in self._state.observation.farewell()]
         return [*told, *[each for number in self._state.ingress.clients for each in _ended(number)]]
-
-
-def _most_patient(state: State) -> int:
-    """How many clients may keep the slots of an answer that they have read: of each pool an eighth of its slots."""
-    compiled = state.compiled
-    if compiled.answered:
-        return 0
-    pools = [*compiled.ingress_pools] if compiled.kept[0] else []
-    for stage in compiled.stages:
-        if compiled.kept[stage.index + 1]:
-            pools += stage.pools
-    return min([state.pools[pool].slots for pool in pools], default=0) // _KEPT_PART
 
 
 def _ended(number: int, reason: str = "") -> list[Decided]:

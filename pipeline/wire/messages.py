@@ -170,9 +170,6 @@ class Answers(Message, frozen=True, tag=tag_of(5)):
     successor: str = ""
     """The run has been replaced: the name of the folder, beside this run's own, that leads to the run which has taken
     over. The scheduler still does what the client asks for, but a client that has nothing under way goes there."""
-    patient: bool = False
-    """The slots of this answer, which are all that the client has, may come back with its next message, whenever that
-    is: there are enough for the others."""
 
 
 class Bye(Message, frozen=True, tag=tag_of(6)):

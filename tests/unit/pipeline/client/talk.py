@@ -79,12 +79,10 @@ class Talk:
         self.session.join(INTERFACE, SegmentTable(), POOLS)
         self.number = 0
 
-    def answered(
-        self, *answers: Answer, grants: tuple[SlotRef, ...] = (), settled: int = 0, patient: bool = False
-    ) -> list[Pending]:
+    def answered(self, *answers: Answer, grants: tuple[SlotRef, ...] = (), settled: int = 0) -> list[Pending]:
         """The next message of the scheduler."""
         self.number += 1
-        return self.session.receive(Answers(self.number, answers, grants, settled, "", patient), self.now)
+        return self.session.receive(Answers(self.number, answers, grants, settled), self.now)
 
     def after(self, seconds: float) -> None:
         self.now += round(seconds * SECOND)

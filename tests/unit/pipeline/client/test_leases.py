@@ -76,23 +76,6 @@ def test_while_a_caller_waits_for_a_slot_each_is_said_at_once() -> None:
     assert len(leases.said) == 1
 
 
-def test_what_the_scheduler_does_not_wait_for_goes_with_the_next_message_unless_a_caller_waits_for_a_slot() -> None:
-    leases = Reporting()
-    leases.patient = True
-    first, second = lease_of(leases, 0), lease_of(leases, 1)
-    del first
-    assert (leases.said, leases.due) == ([], False)
-    assert leases.message() == Submit(ME, 0, (), (slot(0),))
-    leases.short = True
-    assert leases.due
-    del second
-    assert leases.said == [Submit(ME, 0, (), (slot(0), slot(1)))]
-    leases.short = False
-    leases.patient = True
-    leases.renew()
-    assert not leases.patient, "the next scheduler has not said so"
-
-
 def test_while_something_is_under_way_it_goes_with_the_next_message() -> None:
     leases = Reporting()
     leases.idle, leases.seen = False, 5

@@ -286,21 +286,6 @@ def test_a_slot_that_is_read_no_more_goes_at_once_if_nothing_is_under_way_and_el
     assert talk.leases.count == 0
 
 
-def test_a_slot_that_is_read_no_more_goes_with_the_next_request_if_the_answer_said_so(talk: Talk) -> None:
-    first = talk.submit(slot(1))
-    talk.said()
-    talk.answered(ok(1), patient=True)
-    first.leases.clear()
-    assert talk.said() == []
-    assert not talk.session.has_to_send
-    talk.submit(slot(0))
-    (message,) = talk.said()
-    assert isinstance(message, Submit)
-    assert ([each.tag for each in message.submissions], message.releases) == ([2], (OUT_SLOT,))
-    talk.answered(ok(2))
-    assert not talk.leases.patient, "the next answer says nothing of the kind"
-
-
 def test_a_status_is_asked_for_and_kept(talk: Talk) -> None:
     earlier, latest = (PipelineStatus("demo", epoch, True, {}, 0, {}, {}, (), (), (), (), (), 10.0) for epoch in (1, 2))
     talk.session.statuses.append(earlier)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.scheduler.door import NO_LIMITS, SHELL, ClientGone, Connect, Disconnect, Limits, Log, stranger
+from pipeline.scheduler.door import SHELL, ClientGone, Connect, Disconnect, Limits, Log, stranger
 from pipeline.scheduler.reception import LOST
 from pipeline.scheduler.state import NO_CLIENT
 from pipeline.wire.address import Address
@@ -231,60 +231,6 @@ def test_a_client_that_says_hello_again_starts_anew(example: Make) -> None:
     scheduler.asks()
     assert scheduler.decide() == ["client 1: a slot"]
     assert [message.number for _, message in scheduler.decided if isinstance(message, Answers)] == [1]
-
-
-def told_of(scheduler: Example, client: int, *tags: int) -> list[bool]:
-    """Whether each message to a client in which these requests are answered at once says that slots can wait."""
-    scheduler.submit(*tags, client=client)
-    scheduler.decide()
-    for request in list(scheduler.scheduler.requests):
-        scheduler.finish(2, request)
-    scheduler.decide()
-    return [
-        message.patient
-        for receiver, message in scheduler.decided
-        if isinstance(message, Answers) and message.answers and receiver == Address.client(client)
-    ]
-
-
-def test_a_client_that_sends_one_request_after_the_other_need_not_say_at_once_what_it_has_read(example: Make) -> None:
-    scheduler = example(slots=16, limits=NO_LIMITS)
-    for client in (2, 3):
-        scheduler.joins(client)
-    assert told_of(scheduler, 1, 1) == [True]
-    assert told_of(scheduler, 2, 1) == [True]
-    assert told_of(scheduler, 3, 1) == [False], "an eighth of the slots is two"
-    first = scheduler.scheduler.ingress.clients[1]
-    # It gives back what it could fill.
-    scheduler.handle(Submit(1, 0, (), tuple(first.granted)))
-    scheduler.granted[1].clear()
-    assert not first.active, "what it may keep is not counted against the others"
-    # A message that it had sent before it was told does not tell of what it has read.
-    scheduler.handle(Submit(1, first.sent - 1, (), ()))
-    assert first.patient
-    scheduler.handle(Submit(1, first.sent, (), ()))
-    assert not first.patient
-    assert first.active, "it reads what it was answered"
-    for _ in range(4):
-        scheduler.asks()
-        scheduler.decide()
-    assert told_of(scheduler, 1, 2) == [False], "it has two answers"
-    scheduler.release(1)
-    scheduler.release(2)
-    assert told_of(scheduler, 1, 3, 4) == [False], "it is answered two at once"
-    scheduler.release(3)
-    scheduler.release(4)
-    assert told_of(scheduler, 2, 2) == [False], "it has two answers"
-    scheduler.handle(ClientGone(2))
-    scheduler.asks()
-    scheduler.decide()
-    assert told_of(scheduler, 1, 5) == [True]
-
-
-def test_where_there_are_few_slots_each_is_said_at_once(example: Make) -> None:
-    scheduler = example()
-    assert scheduler.pools[3].slots < 8
-    assert told_of(scheduler, 1, 1) == [False]
 
 
 def test_a_client_that_has_lost_messages_is_sent_them_once_more(example: Make) -> None:
