@@ -9,7 +9,6 @@ So counts only grow while the scheduler lives, and "last frame" is the camera's 
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Sequence
 
@@ -33,6 +32,15 @@ class _Sums:
         self.dropped: Counter[str] = Counter()
         self.ages = [[0] * _BUCKETS for _ in range(stages)]
         self.ages_us = [0] * stages
+
+    def copy(self) -> _Sums:
+        """The same sums, to add more to."""
+        same = _Sums(len(self.ages))
+        same.counts.update(self.counts)
+        same.dropped.update(self.dropped)
+        same.ages = [list(buckets) for buckets in self.ages]
+        same.ages_us = list(self.ages_us)
+        return same
 
     def add(self, counts: CameraCounts) -> None:
         self.counts.update({name: getattr(counts, name) for name in _COUNTS})
@@ -63,7 +71,7 @@ class _Camera:
         self.last_frame = max(self.last_frame, counts.last_frame)
 
     def status(self, name: str, stages: Sequence[str], now: int) -> CameraStatus:
-        sums = copy.deepcopy(self._before)
+        sums = self._before.copy()
         state, detail, since = State.NO_SOURCE, "", self.gone_at
         if self.counts is not None:
             sums.add(self.counts)

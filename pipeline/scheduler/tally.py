@@ -6,7 +6,6 @@ report is added to the sums of the dead workers of its stage: totals only grow, 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 from pipeline.metrics.buckets import ROWS, SECONDS
@@ -47,6 +46,15 @@ class StageTally:
         self.compute_us = 0
         #: (side, tensor, reason) -> bytes copied, and in how many batches.
         self.copies: dict[tuple[str, str, str], tuple[int, int]] = {}
+
+    def copy(self) -> StageTally:
+        """The same sums, to add more to."""
+        same = StageTally()
+        same.deaths, same.batches, same.rows, same.refused = self.deaths, self.batches, self.rows, self.refused
+        same.closed, same.copies = dict(self.closed), dict(self.copies)
+        same.sizes, same.queue, same.compute = list(self.sizes), list(self.queue), list(self.compute)
+        same.queue_us, same.compute_us = self.queue_us, self.compute_us
+        return same
 
     def add(self, report: WorkerReport) -> None:
         """Count a worker."""
@@ -93,7 +101,7 @@ class Tally:
 
     def of(self, stage: int) -> StageTally:
         """The sums of one stage."""
-        total = copy.deepcopy(self._dead[stage])
+        total = self._dead[stage].copy()
         for report in self._living[stage].values():
             total.add(report)
         return total

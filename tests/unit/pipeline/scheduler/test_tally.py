@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pipeline.scheduler.tally import Tally
+from pipeline.scheduler.tally import StageTally, Tally
 from pipeline.wire.messages import Copied, WorkerReport
 from pipeline.wire.records import Spread
 from stages.copies import GATHERED, INPUT, OUTPUT, RETURNED
@@ -52,6 +52,22 @@ def test_each_living_worker_has_totals_of_its_own() -> None:
     tally.report(report(8, 1))  # in its place
     assert (tally.of_worker(1, 5), tally.of_worker(1, 8), tally.of_worker(1, 9)) == ((0, 0), (1, 3), (0, 0))
     assert (tally.of(1).batches, tally.of(1).rows) == (7, 21)
+
+
+def test_a_copy_has_everything_and_shares_nothing_that_changes() -> None:
+    sums = StageTally()
+    names = [name for name in dir(sums) if not name.startswith("_") and not callable(getattr(sums, name))]
+    assert len(names) == 11
+    for number, name in enumerate(names, 1):
+        value = getattr(sums, name)
+        setattr(sums, name, number if isinstance(value, int) else type(value)(value))
+    sums.sizes[0], sums.queue[1], sums.compute[2] = 7, 8, 9
+    sums.closed["full"], sums.copies["in", "x", "why"] = 10, (11, 12)
+    same = sums.copy()
+    for name in names:
+        value = getattr(sums, name)
+        assert getattr(same, name) == value
+        assert isinstance(value, int) or getattr(same, name) is not value
 
 
 def test_asking_changes_nothing() -> None:
