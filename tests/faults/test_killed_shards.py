@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.client import Client
 from pipeline.client.reloading import reload
+from pipeline.client.status import ask_status
 from pipeline.errors import ReloadFailed, Unavailable
 from pipeline.testing import RunningPipeline, running
 from pipeline.wire.run_dir import runs
@@ -210,6 +211,12 @@ def test_if_one_shard_cannot_start_none_is_left_and_the_reason_is_told(folder: A
     assert runs("faulty") == []
 
 
+def counted(shard: Path) -> dict[str, int]:
+    """The reloads of which a shard tells, by outcome."""
+    reloads = ask_status(shard).reloads
+    return {} if reloads is None else {outcome: count for outcome, count in reloads.counts.items() if count}
+
+
 def test_a_reload_under_load_replaces_every_shard_and_loses_no_request(
     versions: Versions, callers: Callable[..., Caller]
 ) -> None:
@@ -224,6 +231,9 @@ def test_a_reload_under_load_replaces_every_shard_and_loses_no_request(
             until(lambda number=number: all(number in caller.versions or caller.error for caller in found))  # type: ignore[misc]
         for caller in found:
             assert set(caller.finish()) >= {0, 3}
+        # Every shard of the version that serves tells of all three.
+        for shard in shards_of(new):
+            until(lambda shard=shard: counted(shard) == {"succeeded": 3})  # type: ignore[misc]
         with pipeline.client() as client:
             assert stamp(client) == 3
         assert pipeline.stop() == 0
@@ -240,6 +250,8 @@ def test_if_the_new_version_of_one_shard_does_not_start_all_old_ones_stay(versio
             reload("stamps")
         assert Path(path).exists()
         assert shards_of(pipeline.run_dir) == before
+        for shard in before:
+            until(lambda shard=shard: counted(shard) == {"failed": 1})  # type: ignore[misc]
         with pytest.raises(ReloadFailed, match="reload the whole pipeline, without --stage"):
             reload("stamps", stage="stamp")
         clients = [pipeline.client() for _ in range(2)]
