@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from pipeline.client.slots import Grant
 
-__all__ = ["Ask"]
+__all__ = ["Ask", "raise_error_of"]
 
 
 class Ask:
@@ -64,11 +64,20 @@ class Ask:
         Raises:
             PipelineError: no slot comes, for the reason that it names.
         """
-        # An exception refers to the frames that it passes: nothing in them may refer to it in turn.
-        error, self.error = self.error, None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error
+        raise_error_of(self)
         return self.grant
+
+
+class _Failing(Protocol):
+    error: PipelineError | None
+
+
+def raise_error_of(wait: _Failing) -> None:
+    """Raise why something has waited in vain, once, if it did."""
+    # An exception refers to the frames that it passes: nothing in them may refer to it in turn.
+    error, wait.error = wait.error, None
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error

@@ -32,6 +32,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.client.access import Access
+from pipeline.client.ask import raise_error_of
 from pipeline.client.carrier import ALIVE_CHECK_MS, LAST_WORDS_MS, LOOK_MS, Carrier
 from pipeline.client.limits import NO_STATUS
 from pipeline.client.queue import Queue
@@ -69,13 +70,7 @@ class _Wait:
 
     def raise_error(self) -> None:
         """Raise why it has waited in vain, if it did."""
-        # An exception refers to the frames that it passes: nothing in them may refer to it in turn.
-        error, self.error = self.error, None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error
+        raise_error_of(self)
 
 
 class Opening(_Wait):

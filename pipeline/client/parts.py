@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from pipeline.client.gate import Gates
 from pipeline.client.infer_future import read_of
+from pipeline.client.reading import raise_error
 from pipeline.client.request import Request
 from pipeline.client.result import Result
 from pipeline.client.shared import SharedClient
@@ -73,11 +74,7 @@ class Parts(Iterator[Result]):
             # Another thread has taken that part.
         if part is not None:
             return read_of(io, request, part)
-        if (error := request.error()) is not None:
-            try:
-                raise error
-            finally:
-                del error
+        raise_error(request)
         # Only what was skipped: an answer in parts that had none, or all outputs were.
         if self._given or not (result := read_of(io, request)):
             raise StopIteration

@@ -146,7 +146,7 @@ class _Process:
             replica.land_all()
         for replica in self._replicas:
             replica.forget()
-        self._forwarder.epoch, self._forwarder.settled = message.epoch, 0
+        self._forwarder.begin(message.epoch)
         self._table.close()
         self._pools = self._attach([(pool.kind, pool.name) for pool in message.pools])
         self._show_memory()

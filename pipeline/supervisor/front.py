@@ -11,7 +11,6 @@ shard's supervisor prints to the front's own stdout and stderr.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from pipeline.logs.log import OperatorLog
 from pipeline.sd_notify import NotifySocket
 from pipeline.supervisor.folder import look_after_folder
 from pipeline.supervisor.instructions import Log, Report
+from pipeline.supervisor.lifecycle import hear, run_to_end
 from pipeline.supervisor.limits import raise_file_limit
 from pipeline.supervisor.orphans import MARK, Orphans
 from pipeline.supervisor.process import ChildProcess, describe_exit
@@ -50,6 +50,7 @@ from pipeline.supervisor.successors import Root, Successors, step_of
 from pipeline.supervisor.supervision import Phase
 from pipeline.topology.refusals import refusal_of
 from pipeline.wire.address import SUPERVISOR
+from pipeline.wire.home import remove_folder
 from pipeline.wire.links import connect, listen
 from pipeline.wire.messages import HandOver, Interrupted, Message, Milestone, Ping, Pong, Reload, Reloads, ReloadStep
 from pipeline.wire.run_dir import LOCK, RunFolder, remove_dead_runs
@@ -139,7 +140,7 @@ class _FrontShell:
         self._processes: dict[int, ChildProcess] = {}
         self._inbox = listen(folder.path, SUPERVISOR)
         self._orphans = Orphans()
-        why_not = "" if root is None else f"it is a later version of the run in {root.folder}: reload that"
+        why_not = "" if root is None else root.refusal
         own = launch if root is None else None
         self._successors = Successors(
             folder, own, why_not, log, self._orphans, self._replaced, self._let_go, self._refuse_roll
@@ -157,21 +158,7 @@ class _FrontShell:
 
     def run(self) -> int:
         """The loop: returns when no shard is left, nor any later version."""
-        sharding, successors = self._sharding, self._successors
-        try:
-            self._carry_out(sharding.start())
-            while sharding.phase is not Phase.STOPPED:
-                self._step()
-            successors.own_run_ended(sharding.exit_code)
-            while not successors.over:
-                self._step()
-        except BaseException:
-            self._kill()
-            successors.kill()
-            raise
-        if sharding.failure is not None:
-            raise StartError(sharding.failure)
-        return sharding.exit_code if successors.exit_code is None else successors.exit_code
+        return run_to_end(self._sharding, self._successors, self._carry_out, self._step, self._kill)
 
     # -- what later versions ask of it ------------------------------------------------------------
 
@@ -205,13 +192,7 @@ class _FrontShell:
                 process.send_signal(signal.SIGUSR1)
             self._successors.signal(signal.SIGUSR1)
         self._log.flush()
-        if self._starter is not None and self._starter.gone:
-            self._carry_out(sharding.abandoned())
-            self._successors.abandoned()
-        while self._signals.received:
-            number, at = self._signals.received.popleft()
-            self._successors.interrupted(number, at)
-            self._carry_out(sharding.interrupted(at, hangup=number == signal.SIGHUP))
+        hear(sharding, self._successors, self._carry_out, self._signals, self._starter)
         for message in self._inbox.receive():
             self._take(message)
         self._bury()
@@ -309,7 +290,7 @@ class _FrontShell:
         """Remove the folder of a shard that was killed before it had made its lock: others wait for that."""
         folder = self._folder.path.parent / f"{shard_name(self._plans[0].name, number)}-{pid}"
         if not (folder / LOCK).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder, ignore_errors=True)
 
     def _remove_left(self) -> None:
         with suppress(StartError):

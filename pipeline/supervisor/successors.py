@@ -121,6 +121,11 @@ class Root:
         """What the run of the pipeline of this name is called."""
         return pipeline
 
+    @property
+    def refusal(self) -> str:
+        """Why the run itself is not reloaded."""
+        return f"it is a later version of the run in {self.folder}: reload that"
+
     def started(self, folder: Path) -> None:
         """The run's folder is there, and its children start."""
         self._own = str(folder)

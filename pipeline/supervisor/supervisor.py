@@ -24,6 +24,7 @@ from pipeline.supervisor.birth import boot_of, environment_of
 from pipeline.supervisor.folder import look_after_folder, make_folder
 from pipeline.supervisor.instructions import Child, Instruction, Interrupt, Kill, Log, NewEpoch, Report, Spawn, Tell
 from pipeline.supervisor.last_words import LastWords
+from pipeline.supervisor.lifecycle import hear, run_to_end
 from pipeline.supervisor.limits import raise_file_limit
 from pipeline.supervisor.memory_kills import MemoryKills, out_of_memory_kills
 from pipeline.supervisor.orphans import MARK, Orphans
@@ -168,7 +169,7 @@ class _SupervisorShell:
         self._signals = signals
         self._starter = starter
         self._orphans = Orphans()
-        why_not = _FILES if root is None else f"it is a later version of the run in {root.folder}: reload that"
+        why_not = _FILES if root is None else root.refusal
         own, hand_over = launch if root is None else None, partial(self._hand_over, self._run_dir.name)
         ways = hand_over, self._let_go, self._roll
         self._successors = Successors(folder, own, why_not, self._log, self._orphans, *ways)
@@ -188,22 +189,11 @@ class _SupervisorShell:
 
     def run(self) -> int:
         """The loop: returns when no child is left, nor any later version."""
-        supervision, successors = self._supervision, self._successors
-        try:
-            self._carry_out(supervision.start())
-            while supervision.phase is not Phase.STOPPED:
-                self._step()
-            successors.own_run_ended(supervision.exit_code)
-            while not successors.over:
-                self._step()
-        except BaseException:
-            for process in self._processes.values():
-                process.send_signal(signal.SIGKILL)
-            successors.kill()
-            raise
-        if supervision.failure is not None:
-            raise StartError(supervision.failure)
-        return supervision.exit_code if successors.exit_code is None else successors.exit_code
+        return run_to_end(self._supervision, self._successors, self._carry_out, self._step, self._kill)
+
+    def _kill(self) -> None:
+        for process in self._processes.values():
+            process.send_signal(signal.SIGKILL)
 
     def _let_go(self) -> None:
         """The own run has ended: nothing of it is kept but its folder, which leads to the versions that live."""
@@ -239,14 +229,7 @@ class _SupervisorShell:
             self._log.reopen()
             self._successors.signal(signal.SIGUSR1)
         self._log.flush()
-        if self._starter is not None and self._starter.gone:
-            # Before the signal that comes with it, which alone would be a request to finish what is under way.
-            self._carry_out(supervision.abandoned())
-            self._successors.abandoned()
-        while self._signals.received:
-            number, at = self._signals.received.popleft()
-            self._successors.interrupted(number, at)
-            self._carry_out(supervision.interrupted(at, hangup=number == signal.SIGHUP))
+        hear(supervision, self._successors, self._carry_out, self._signals, self._starter)
         for fd in readable & self._outputs.keys():
             self._pass_on(self._outputs[fd])
         for message in self._inbox.receive():
@@ -483,8 +466,7 @@ class _SupervisorShell:
 
     def close(self) -> None:
         """Close every descriptor; children that still live are killed and waited for."""
-        for process in self._processes.values():
-            process.send_signal(signal.SIGKILL)
+        self._kill()
         deadline = time.monotonic() + 10
         for process in self._processes.values():
             while process.exit_status() is None and time.monotonic() < deadline:

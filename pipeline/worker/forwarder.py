@@ -101,6 +101,10 @@ class Forwarder:
             # False: it is dead. The scheduler knows or will know, and orders again.
             peer.send(Orders(self.epoch, tuple(orders), tuple(columns), self.settled))
 
+    def begin(self, epoch: int) -> None:
+        """From now on orders are of this life of the scheduler, which numbers its requests anew."""
+        self.epoch, self.settled = epoch, 0
+
     def peer_gone(self, number: int) -> None:
         """A worker elsewhere has died."""
         self._gone.add(number)

@@ -105,6 +105,7 @@ def test_a_shard_that_is_not_ready_gets_no_client_while_another_one_is(fleet: Fl
     fleet.shards[1].mark_ready(False)
     # Then a client waits in one of them.
     assert set(fleet.enter(3)) == {fleet.shards[0].path}
+    assert set(fleet.enter(2)) == {shard.path for shard in fleet.shards}
 
 
 def test_a_dead_shard_gets_no_client_and_without_any_the_client_hears_so(fleet: Fleet) -> None:

@@ -50,6 +50,10 @@ def test_orders_that_are_handed_on_say_up_to_which_request_all_are_over(forwarde
     forwarder.settled = 7
     forwarder.forward({WORKER: [ORDER]})
     assert inbox.receive(5000) == [Orders(EPOCH, (ORDER,), (), 7)]
+    # The next scheduler numbers its requests anew: none of them is over.
+    forwarder.begin(EPOCH + 1)
+    forwarder.forward({WORKER: [ORDER]})
+    assert inbox.receive(5000) == [Orders(EPOCH + 1, (ORDER,))]
     inbox.close()
 
 
