@@ -16,7 +16,7 @@
         successor                   a link, once the run has been replaced: in the root's folder to that of the run
                                     which serves now, in any other one to the root's
         ended                       the run has ended, and its supervisor lives on as the root of those that serve
-        dead                        the run was proven dead, and what it has left is being removed
+        owned                       the lock has been taken: if it is not there, the run is dead
 
 The home is $TRTLAB_RUN_DIR, else $XDG_RUNTIME_DIR/trtlab, else <tmp>/trtlab-<uid>. Containers of one
 pod share it as a volume, beside that of the segments.
@@ -62,7 +62,7 @@ READY = "ready"
 
 #: How the names end of folders that are being removed.
 _DEAD = ".dead"
-_PROVEN = "dead"
+_OWNED = "owned"
 
 SEGMENTS = "segments"
 
@@ -165,6 +165,8 @@ class RunFolder:
                 self.link(_ROOT, root.name)
             self._fd = held(self.path)
             self._lock = OwnerLock.acquire(self.path / LOCK, group)
+            # Before there are segments, with which others collect the lock as soon as this process is dead.
+            (self.path / _OWNED).touch(mode=0o600)
             self._note_segments()
         except OSError as error:
             remove_folder(self.path, ignore_errors=True)
@@ -227,6 +229,8 @@ class RunFolder:
             gone.append(CLIENTS)
         if self._lock.renew():
             gone.append(LOCK)
+        if not (self.path / _OWNED).exists():
+            (self.path / _OWNED).touch(mode=0o600)  # a part of the lock, which people need not hear of
         if self._note_segments():
             gone.append(SEGMENTS)
         if self.ready and not (self.path / READY).exists():
@@ -452,11 +456,7 @@ def remove_dead_runs(segment_dir: str = "") -> list[Path]:
         half_removed = [folder for folder in found if folder.suffix == _DEAD and _is_own(folder)]
     except OSError as error:
         raise StartError(f"cannot look for dead runs in {home}: {error}; {OWN_HOME}") from error
-    # Segments first, folders looked up before: the lock in the folder proves both dead, and goes with the segments. So
-    # the folder is marked: if this process is killed in the middle of it, the folder is still known to be dead.
-    for folder in dead:
-        with suppress(OSError):
-            (folder / _PROVEN).touch(mode=0o600)
+    # Segments first, folders looked up before: the lock in the folder proves both dead, and goes with the segments.
     leftovers.collect([*segment_dirs(), *([segment_dir] if segment_dir else ())])
     for folder in dead:
         # First of another name: if this process is killed in the middle of it, what is left of the folder, which may
@@ -483,11 +483,12 @@ def _is_dead(folder: Path) -> bool:
     # Whatever was removed of it: while its supervisor lives, it holds the folder.
     if is_held(folder):
         return False
-    if (folder / _PROVEN).exists():
-        return True
-    # Sockets and the scheduler's lock are made after the lock and removed before it. If they are without one, a process
-    # with another home has collected the dead run's segments, and the lock with them; or a child that lived on for a
-    # moment made its own anew. Looked at in this order, a run that starts or ends meanwhile is never taken for dead.
+    # `owned`, sockets and the scheduler's lock are made after the lock and removed before it. If they are without one, a
+    # process with another home has collected the dead run's segments, and the lock with them; or one that did so was
+    # killed before the folder was gone; or a child that lived on for a moment made its own anew. Looked at in this
+    # order, a run that starts or ends meanwhile is never taken for dead.
     scheduler = probe(lock_path(folder, SCHEDULER))
-    has_files = isinstance(scheduler, Dead) or any(folder.glob(f"*{SOCKET_SUFFIX}"))
+    has_files = (
+        (folder / _OWNED).exists() or isinstance(scheduler, Dead) or any(folder.glob(f"*{SOCKET_SUFFIX}"))
+    )  # fmt: skip
     return isinstance(probe(folder / LOCK), Dead) or (has_files and not (folder / LOCK).exists())

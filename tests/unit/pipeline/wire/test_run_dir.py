@@ -119,12 +119,12 @@ def test_a_group_enters_the_folder_makes_files_in_clients_and_lists_none(home: P
         os.umask(before)
     try:
         assert [mode(path) for path in (home, folder.path, folder.path / "clients")] == [0o750, 0o710, 0o3730]
-        assert [mode(folder.path / name) for name in (LOCK, SEGMENTS)] == [0o640, 0o600]
+        assert [mode(folder.path / name) for name in (LOCK, "owned", SEGMENTS)] == [0o640, 0o600, 0o600]
         assert group_of(folder.path) == group
         shutil.rmtree(folder.path)
         assert folder.renew() == ["the folder", "clients", LOCK, SEGMENTS]
         assert [mode(path) for path in (folder.path, folder.path / "clients")] == [0o710, 0o3730]
-        assert mode(folder.path / LOCK) == 0o640
+        assert [mode(folder.path / name) for name in (LOCK, "owned")] == [0o640, 0o600]
         assert segment_dirs() == ["/run/shm"]
     finally:
         folder.remove()
@@ -243,7 +243,7 @@ def test_a_folder_whose_removal_was_cut_short_is_removed_by_the_next_one(
     home: Path, monkeypatch: pytest.MonkeyPatch, step: str, again: list[str]
 ) -> None:
     folder = dead(home, "demo-1")
-    (folder / "scheduler.sock").unlink()  # it had come no further
+    (folder / "scheduler.sock").rename(folder / "owned")  # it had come no further
 
     def killed(*_: object, **__: object) -> None:
         for lock in home.glob("*demo-1*/" + LOCK):
