@@ -126,6 +126,10 @@ class OwnerLock:
         os.close(old)
         return True
 
+    def moved_to(self, path: str | os.PathLike[str]) -> None:
+        """The file has another path by now, since a folder of it was renamed; the lock is the same."""
+        self.path = os.fspath(path)
+
     def release(self) -> None:
         """Remove the file, then drop the lock. A second call does nothing."""
         if self._fd < 0:

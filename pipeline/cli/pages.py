@@ -20,7 +20,8 @@ from pipeline.config.quantities import format_bytes
 from pipeline.graph.locality import near_node
 from pipeline.graph.plan import Plan
 from pipeline.supervisor.segments import make_segments, unlink_segments
-from pipeline.wire.run_dir import RunFolder, segment_dirs
+from pipeline.wire.run_dir import segment_dirs
+from pipeline.wire.run_folder import RunFolder
 from shm import leftovers, segments
 from shm.errors import SegmentError
 from shm.placement import huge_bytes, map_pages, residency

@@ -7,7 +7,8 @@ from pipeline.graph.plan import Plan
 from pipeline.supervisor.run_log import RunLog
 from pipeline.supervisor.successors import Root
 from pipeline.wire.links import Inbox
-from pipeline.wire.run_dir import FRONT, RunFolder
+from pipeline.wire.run_dir import FRONT
+from pipeline.wire.run_folder import RunFolder
 from shm.errors import NotInGroup, OwnerAlive
 
 __all__ = ["look_after_folder", "make_folder"]

@@ -50,11 +50,11 @@ from pipeline.supervisor.successors import Root, Successors, step_of
 from pipeline.supervisor.supervision import Phase
 from pipeline.topology.refusals import refusal_of
 from pipeline.wire.address import SUPERVISOR
-from pipeline.wire.home import remove_folder
 from pipeline.wire.links import connect, listen
 from pipeline.wire.messages import HandOver, Interrupted, Message, Milestone, Ping, Pong, Reload, Reloads, ReloadStep
-from pipeline.wire.run_dir import LOCK, RunFolder, remove_dead_runs
-from pipeline.wire.shards import ShardLinks, shard_name
+from pipeline.wire.run_dir import remove_dead_runs
+from pipeline.wire.run_folder import RunFolder
+from pipeline.wire.shards import ShardLinks
 from pipeline.wire.status import ReloadsStatus
 
 __all__ = ["supervise_shards"]
@@ -275,7 +275,6 @@ class _FrontShell:
             self._orphans.died(process.pid, self._mark_of(number))
             if status < 0:
                 self._killed_until = time.monotonic() + _LEFT_S
-                self._remove_unowned(number, process.pid)
                 self._remove_left()
             self._carry_out(self._sharding.exited(number, status, describe_exit(status), time.monotonic()))
         self._successors.bury(self._take_last_words)
@@ -285,12 +284,6 @@ class _FrontShell:
         self._inbox.wait((), _LAST_WORDS_MS)
         for message in self._inbox.receive():
             self._take(message)
-
-    def _remove_unowned(self, number: int, pid: int) -> None:
-        """Remove the folder of a shard that was killed before it had made its lock: others wait for that."""
-        folder = self._folder.path.parent / f"{shard_name(self._plans[0].name, number)}-{pid}"
-        if not (folder / LOCK).exists():
-            remove_folder(folder, ignore_errors=True)
 
     def _remove_left(self) -> None:
         with suppress(StartError):

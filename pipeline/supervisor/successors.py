@@ -48,7 +48,8 @@ from pipeline.video.pausing import take_over_pauses
 from pipeline.wire.address import SUPERVISOR, Address
 from pipeline.wire.links import Outbox, connect
 from pipeline.wire.messages import HandOver, Interrupted, Milestone, Ping, Pong, Reload, Reloads, ReloadStep
-from pipeline.wire.run_dir import RunFolder, pipeline_of, remove_dead_runs, serving
+from pipeline.wire.run_dir import pipeline_of, remove_dead_runs, serving
+from pipeline.wire.run_folder import RunFolder
 from pipeline.wire.status import ReloadsStatus
 
 __all__ = ["Origin", "Root", "Successors", "step_of"]

@@ -61,7 +61,8 @@ from pipeline.wire.messages import (
     ReloadStep,
     Reset,
 )
-from pipeline.wire.run_dir import RunFolder, remove_dead_runs
+from pipeline.wire.run_dir import remove_dead_runs
+from pipeline.wire.run_folder import RunFolder
 from shm.segment import Segment
 
 __all__ = ["supervise"]

@@ -16,7 +16,9 @@
         successor                   a link, once the run has been replaced: in the root's folder to that of the run
                                     which serves now, in any other one to the root's
         ended                       the run has ended, and its supervisor lives on as the root of those that serve
-        owned                       the lock has been taken: if it is not there, the run is dead
+        owned                       the lock was taken: if it is not there and the folder not held, the run is dead
+    <home>/.<pipeline>-<pid>.*.new/ is being made: it has its name once it has its lock
+    <home>/.<pipeline>-<pid>*.dead/ is being removed
 
 The home is $TRTLAB_RUN_DIR, else $XDG_RUNTIME_DIR/trtlab, else <tmp>/trtlab-<uid>. Containers of one
 pod share it as a volume, beside that of the segments.
@@ -42,39 +44,34 @@ from typing import NamedTuple
 
 from pipeline.errors import StartError, Unavailable
 from pipeline.wire.absence import nothing_runs
-from pipeline.wire.address import CLIENTS, SCHEDULER, SOCKET_SUFFIX, SUPERVISOR, Address
-from pipeline.wire.folder_lock import held, is_held
-from pipeline.wire.home import OWN_HOME, folders_in, make_home, named_folder, remove_folder, runs_home
+from pipeline.wire.address import SCHEDULER, SOCKET_SUFFIX, SUPERVISOR, Address
+from pipeline.wire.folder_lock import is_held
+from pipeline.wire.home import OWN_HOME, folders_in, named_folder, remove_folder, runs_home
 from shm import leftovers
-from shm.errors import NotInGroup, OwnerAlive
-from shm.owner import Alive, Dead, OwnerLock, probe
-from shm.permissions import open_to, why_closed
+from shm.owner import Alive, Dead, probe
+from shm.permissions import why_closed
 
 __all__ = [
-    "FRONT", "LOCK", "READY", "SEGMENTS", "Run", "RunFolder", "find_run", "has_ended", "living_runs", "lock_path",
-    "make_run_dir", "pipeline_of", "preferred", "remove_dead_runs", "root_of", "run_in", "runs", "runs_home",
-    "segment_dirs", "serving", "successor_of", "why_none",
+    "ENDED", "FRESH", "FRONT", "LOCK", "OWNED", "READY", "ROOT", "SEGMENTS", "SUCCESSOR", "Run", "find_run",
+    "has_ended", "living_runs", "lock_path", "pipeline_of", "preferred", "remove_dead_runs", "root_of", "run_in",
+    "runs", "runs_home", "segment_dirs", "serving", "successor_of", "why_none",
 ]  # fmt: skip
 
 LOCK = "owner.lock"
 
 READY = "ready"
 
-#: How the names end of folders that are being removed.
+#: How the names end of folders that are being made, and of those that are being removed.
+FRESH = ".new"
 _DEAD = ".dead"
-_OWNED = "owned"
+OWNED = "owned"
 
 SEGMENTS = "segments"
 
-#: Of a run with a group: its folder can be entered, and what clients make is made in `clients`.
-_ENTERED, _SHARED = 0o710, 0o3730
-
-#: Above every process id that Linux gives (PID_MAX_LIMIT), for runs whose id is taken.
-_MOST_PIDS = 1 << 22
 FRONT = "front"
-_ROOT = "root"
-_SUCCESSOR = "successor"
-_ENDED = "ended"
+ROOT = "root"
+SUCCESSOR = "successor"
+ENDED = "ended"
 
 #: A replaced run leads to its root, and that to the run that serves; a third step is for a hand-over in between.
 _MOST_STEPS = 4
@@ -83,213 +80,6 @@ _MOST_STEPS = 4
 def lock_path(run_dir: Path, address: Address) -> Path:
     """The file that a process of a run holds a lock on for as long as it lives; others see its death by it."""
     return run_dir / (LOCK if address == SUPERVISOR else f"{address.file}.lock")
-
-
-def make_run_dir(pipeline: str, group: int | None = None) -> Path:
-    """A fresh folder for a run of this process, for this user alone, or for the members of a group too.
-
-    Raises:
-        StartError: it cannot be made, or given to the group, or the home belongs to another user.
-    """
-    home = runs_home()
-    try:
-        make_home(home, group)
-        run_dir = _made(home, pipeline)
-        try:
-            _make_clients(run_dir, group)
-            if group is not None:
-                # Last: no member of the group finds it half made.
-                open_to(group, run_dir, _ENTERED)
-        except BaseException:
-            remove_folder(run_dir, ignore_errors=True)
-            raise
-    except NotInGroup as error:
-        raise StartError(str(error)) from error
-    except OSError as error:
-        raise StartError(
-            f"cannot make a folder for the run in {home}: {error}; {OWN_HOME}"
-        ) from error
-    return run_dir
-
-
-def _made(home: Path, pipeline: str) -> Path:
-    """An empty folder of this process's."""
-    run_dir = home / f"{pipeline}-{os.getpid()}"
-    while True:
-        try:
-            run_dir.mkdir(mode=0o700)
-            return run_dir
-        except FileExistsError:
-            # The number is that of this process, so the one that made it is dead, or lives in another pid namespace,
-            # perhaps as another user. It may be about to take its lock, so only what is proven dead is removed.
-            is_ours = run_dir.stat().st_uid == os.getuid()
-            if is_ours and isinstance(probe(run_dir / LOCK), Dead) and not is_held(run_dir):
-                remove_folder(run_dir)
-            else:
-                run_dir = home / f"{pipeline}-{_MOST_PIDS + int.from_bytes(os.urandom(8), 'little') % _MOST_PIDS}"
-
-
-def _make_clients(run_dir: Path, group: int | None) -> None:
-    clients = run_dir / CLIENTS
-    clients.mkdir(mode=0o700)
-    if group is not None:
-        open_to(group, clients, _SHARED)
-
-
-class RunFolder:
-    """The folder of a run of this process: held for as long as it lives, made anew if it is removed under it.
-
-    Raises:
-        StartError: it cannot be made.
-    """
-
-    def __init__(
-        self, pipeline: str, root: Path | None = None, group: int | None = None, segment_dir: str = ""
-    ) -> None:
-        """
-        Args:
-            pipeline: the name of what runs there.
-            root: the folder of the supervisor that has started this one, by a reload.
-            group: whose members may be clients; None: this user alone.
-            segment_dir: the folder of its segments, if they are files: others find what it leaves by it.
-        """
-        self._group = group
-        self._segment_dir = segment_dir
-        self.path = make_run_dir(pipeline, group)
-        self.ready = False
-        self.ended = False
-        #: The links in it, by name: the names of folders beside it. Relative, since others may see them elsewhere.
-        self._links: dict[str, str] = {}
-        try:
-            if root is not None:
-                self.link(_ROOT, root.name)
-            self._fd = held(self.path)
-            self._lock = OwnerLock.acquire(self.path / LOCK, group)
-            # Before there are segments, with which others collect the lock as soon as this process is dead.
-            (self.path / _OWNED).touch(mode=0o600)
-            self._note_segments()
-        except OSError as error:
-            remove_folder(self.path, ignore_errors=True)
-            raise StartError(f"cannot lock {self.path / LOCK}: {error}") from error
-
-    def mark_ready(self, ready: bool) -> None:
-        """Have clients that connect by name sent here, or not any more. A folder that is gone is `renew`'s business."""
-        self.ready = ready
-        with suppress(OSError):
-            if ready:
-                (self.path / READY).touch(mode=0o600)
-            else:
-                (self.path / READY).unlink(missing_ok=True)
-
-    def _note_segments(self) -> bool:
-        """Say where the segments are, if that is not said yet; whether it was not."""
-        if not self._segment_dir or (note := self.path / SEGMENTS).exists():
-            return False
-        note.touch(mode=0o600)
-        note.write_text(self._segment_dir)
-        return True
-
-    def replace(self, successor: str) -> None:
-        """The run has been replaced: processes that look for it are sent to the folder of this name beside this one."""
-        with suppress(OSError):
-            self.link(_SUCCESSOR, successor)
-
-    def mark_ended(self) -> None:
-        """The run has ended: this folder is no run's any more, but the root's of those that serve."""
-        self.ended = True
-        self.mark_ready(False)
-        with suppress(OSError):
-            (self.path / _ENDED).touch(mode=0o600)
-
-    def link(self, name: str, folder: str) -> None:
-        """Have a link of this name lead to the folder beside this one."""
-        self._links[name] = folder
-        fresh = self.path / f"{name}.new"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(Path("..") / folder)
-        # At once: others follow it at any time.
-        fresh.rename(self.path / name)
-
-    def renew(self) -> list[str]:
-        """Make anew what of it was removed, apart from sockets and locks of others; the names of what was.
-
-        Raises:
-            OSError: it cannot be made anew.
-            StartError: its home belongs to another user by now.
-            NotInGroup: it cannot be given to its group any more.
-            OwnerAlive: another living run has made a folder of that name.
-        """
-        gone = []
-        if not self._is_there():
-            self._make_again()
-            gone.append("the folder")
-        clients = self.path / CLIENTS
-        if not clients.is_dir():
-            _make_clients(self.path, self._group)
-            gone.append(CLIENTS)
-        if self._lock.renew():
-            gone.append(LOCK)
-        if not (self.path / _OWNED).exists():
-            (self.path / _OWNED).touch(mode=0o600)  # a part of the lock, which people need not hear of
-        if self._note_segments():
-            gone.append(SEGMENTS)
-        if self.ready and not (self.path / READY).exists():
-            self.mark_ready(True)
-            gone.append(READY)
-        if self.ended and not (self.path / _ENDED).exists():
-            self.mark_ended()
-            gone.append(_ENDED)
-        for name, folder in self._links.items():
-            if not (self.path / name).is_symlink():
-                self.link(name, folder)
-                gone.append(name)
-        return gone
-
-    def _is_there(self) -> bool:
-        try:
-            return os.path.samestat(os.stat(self.path, follow_symlinks=False), os.fstat(self._fd))
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-
-    def _make_again(self) -> None:
-        make_home(self.path.parent, self._group)
-        # Held before it has its name: it is never found without an owner. Of the name of no run meanwhile.
-        fresh = self.path.with_name(f"{self.path.name}.new")
-        fresh.mkdir(mode=0o700, exist_ok=True)
-        fd = held(fresh)
-        try:
-            if self.path.exists():
-                # Another process has made one: it is taken, if it is empty and no living run's.
-                if self.path.stat().st_uid != os.getuid() or is_held(self.path):
-                    raise OwnerAlive(f"{self.path}: another run has made a folder of this name")
-                remove_folder(self.path)
-            if self._group is not None:
-                open_to(self._group, fresh, _ENTERED)
-            fresh.rename(self.path)
-        except BaseException:
-            os.close(fd)
-            with suppress(OSError):
-                fresh.rmdir()
-            raise
-        old, self._fd = self._fd, fd
-        os.close(old)
-
-    def remove(self) -> None:
-        """Remove it with all that is in it; never raises."""
-        # The owner's lock goes last: until then everything here has a living owner.
-        with suppress(OSError):
-            if self._is_there():
-                for entry in self.path.iterdir():
-                    if entry.name == CLIENTS:
-                        remove_folder(entry, ignore_errors=True)
-                    elif entry.name != LOCK:
-                        with suppress(OSError):
-                            entry.unlink()
-        self._lock.release()
-        with suppress(OSError):
-            if self._is_there():
-                remove_folder(self.path, ignore_errors=True)
-        os.close(self._fd)
 
 
 class Run(NamedTuple):
@@ -310,12 +100,12 @@ class Run(NamedTuple):
 
 def successor_of(folder: Path) -> Path | None:
     """The folder that leads to the run which has replaced the one in `folder`; None if none has."""
-    return _linked(folder, _SUCCESSOR)
+    return _linked(folder, SUCCESSOR)
 
 
 def root_of(folder: Path) -> Path:
     """The folder of the supervisor that was started first, of the run in `folder` and all that have replaced it."""
-    return _linked(folder, _ROOT) or folder
+    return _linked(folder, ROOT) or folder
 
 
 def serving(folder: Path) -> Path:
@@ -329,7 +119,7 @@ def serving(folder: Path) -> Path:
 
 def has_ended(folder: Path) -> bool:
     """Whether the run in `folder` has ended, although its supervisor lives: it is the root of those that serve."""
-    return (folder / _ENDED).exists()
+    return (folder / ENDED).exists()
 
 
 def _linked(folder: Path, name: str) -> Path | None:
@@ -452,8 +242,9 @@ def remove_dead_runs(segment_dir: str = "") -> list[Path]:
     home = runs_home()
     try:
         found = list(folders_in(home))
-        dead = [folder for folder in found if folder.suffix != _DEAD and _is_dead(folder)]
+        dead = [folder for folder in found if folder.suffix not in (_DEAD, FRESH) and _is_dead(folder)]
         half_removed = [folder for folder in found if folder.suffix == _DEAD and _is_own(folder)]
+        half_made = [folder for folder in found if folder.suffix == FRESH and _is_own(folder) and not is_held(folder)]
     except OSError as error:
         raise StartError(f"cannot look for dead runs in {home}: {error}; {OWN_HOME}") from error
     # Segments first, folders looked up before: the lock in the folder proves both dead, and goes with the segments.
@@ -464,6 +255,10 @@ def remove_dead_runs(segment_dir: str = "") -> list[Path]:
         with suppress(OSError):
             folder = folder.rename(folder.with_name(f".{folder.name}{_DEAD}"))
         remove_folder(folder, ignore_errors=True)
+    for folder in half_made:
+        # Of another name as well: if its maker lives, and had not yet held it, it sees that, and makes another one.
+        with suppress(OSError):
+            half_removed.append(folder.rename(folder.with_suffix(_DEAD)))
     for folder in half_removed:
         remove_folder(folder, ignore_errors=True)
     return dead
@@ -483,12 +278,12 @@ def _is_dead(folder: Path) -> bool:
     # Whatever was removed of it: while its supervisor lives, it holds the folder.
     if is_held(folder):
         return False
-    # `owned`, sockets and the scheduler's lock are made after the lock and removed before it. If they are without one, a
-    # process with another home has collected the dead run's segments, and the lock with them; or one that did so was
-    # killed before the folder was gone; or a child that lived on for a moment made its own anew. Looked at in this
-    # order, a run that starts or ends meanwhile is never taken for dead.
+    # `owned`, sockets and the scheduler's lock are made after the lock and removed before it. If they are there without
+    # one, a process with another home has collected the dead run's segments, and the lock with them; or one that did so
+    # was killed before the folder was gone; or a child that lived on for a moment made its own anew. Looked at in this
+    # order, a run that ends meanwhile is never taken for dead.
     scheduler = probe(lock_path(folder, SCHEDULER))
     has_files = (
-        (folder / _OWNED).exists() or isinstance(scheduler, Dead) or any(folder.glob(f"*{SOCKET_SUFFIX}"))
+        (folder / OWNED).exists() or isinstance(scheduler, Dead) or any(folder.glob(f"*{SOCKET_SUFFIX}"))
     )  # fmt: skip
     return isinstance(probe(folder / LOCK), Dead) or (has_files and not (folder / LOCK).exists())

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.cli.logs import run_with_log
 from pipeline.supervisor.run_log import log_path
-from pipeline.wire.run_dir import RunFolder
+from pipeline.wire.run_folder import RunFolder
 
 
 @pytest.fixture(autouse=True)

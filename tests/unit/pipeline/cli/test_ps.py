@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.cli.ps import state_text
 from pipeline.watching.overview import RunRow
-from pipeline.wire.run_dir import RunFolder
+from pipeline.wire.run_folder import RunFolder
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.cli.stop import end_of, own_words
-from pipeline.wire.run_dir import LOCK, RunFolder
+from pipeline.wire.run_dir import LOCK
+from pipeline.wire.run_folder import RunFolder
 
 
 @pytest.fixture(autouse=True)

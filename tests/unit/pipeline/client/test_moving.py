@@ -20,7 +20,8 @@ from pipeline.scheduler.door import Decided
 from pipeline.wire.address import Address
 from pipeline.wire.links import listen
 from pipeline.wire.messages import Again, Answers, Drain, Drained, Gone, Hello, Loan, Submit
-from pipeline.wire.run_dir import RunFolder, lock_path
+from pipeline.wire.run_dir import lock_path
+from pipeline.wire.run_folder import RunFolder
 from shm.owner import Alive, probe
 from tests.unit.pipeline.client.direct import Direct
 from tests.unit.pipeline.client.loopback import Client, ClientInbox, Pipeline, arrived_without_client, owner_lock

@@ -15,7 +15,7 @@ from pipeline.errors import Unavailable
 from pipeline.wire.address import SCHEDULER, Address
 from pipeline.wire.links import Inbox, connect, listen
 from pipeline.wire.messages import Message, Observe, Observed, Stop
-from pipeline.wire.run_dir import RunFolder
+from pipeline.wire.run_folder import RunFolder
 
 
 @pytest.fixture

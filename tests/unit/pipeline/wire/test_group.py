@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from pipeline.errors import StartError
 from pipeline.wire.address import SCHEDULER, SUPERVISOR, Address
 from pipeline.wire.group import group_of, hold_lock, no_place, socket_mode
 from pipeline.wire.home import make_home
-from pipeline.wire.run_dir import make_run_dir
+from pipeline.wire.run_folder import RunFolder
 from shm.errors import NotInGroup
 from tests.unit.shm.users import as_user
 
@@ -29,39 +29,53 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(folder) / "home"
 
 
-def test_of_the_sockets_the_group_reaches_the_schedulers_and_those_of_clients(home: Path) -> None:
+@pytest.fixture
+def make(home: Path) -> Iterator[Callable[..., Path]]:
+    """Makes the folder of a run."""
+    made: list[RunFolder] = []
+
+    def make(name: str, group: int | None = None) -> Path:
+        made.append(RunFolder(name, group=group))
+        return made[-1].path
+
+    yield make
+    for folder in made:
+        folder.remove()
+
+
+def test_of_the_sockets_the_group_reaches_the_schedulers_and_those_of_clients(home: Path, make: Callable[..., Path]) -> None:
     addresses = (SCHEDULER, Address.client(5), SUPERVISOR, Address.worker(0), Address("feeder"))
-    assert {socket_mode(make_run_dir("alone"), address) for address in addresses} == {(None, 0o600)}
+    assert {socket_mode(make("alone"), address) for address in addresses} == {(None, 0o600)}
     home.chmod(0o750)
-    folder, group = make_run_dir("demo", os.getgid()), os.getgid()
+    folder, group = make("demo", os.getgid()), os.getgid()
     assert [socket_mode(folder, address) for address in addresses] == [(group, 0o660)] * 2 + [(None, 0o600)] * 3
 
 
-def test_a_folder_that_no_group_can_enter_or_that_is_gone_has_none(home: Path) -> None:
-    folder = make_run_dir("demo")
+def test_a_folder_that_no_group_can_enter_or_that_is_gone_has_none(home: Path, make: Callable[..., Path]) -> None:
+    folder = make("demo")
     assert group_of(folder) is None
     shutil.rmtree(folder)
     assert group_of(folder) is None
 
 
-def test_a_folder_that_a_group_can_read_and_not_enter_has_none(home: Path) -> None:
-    folder = make_run_dir("demo")
+def test_a_folder_that_a_group_can_read_and_not_enter_has_none(home: Path, make: Callable[..., Path]) -> None:
+    folder = make("demo")
     for mode, group in ((0o740, None), (0o760, None), (0o710, os.getgid())):
         folder.chmod(mode)
         assert group_of(folder) == group
 
 
-def test_the_lock_of_a_process_may_be_read_by_the_group_if_there_is_one(home: Path) -> None:
+def test_the_lock_of_a_process_may_be_read_by_the_group_if_there_is_one(home: Path, make: Callable[..., Path]) -> None:
     for group, mode in ((None, 0o600), (os.getgid(), 0o640)):
-        folder = make_run_dir(f"demo-{mode}", group)
+        folder = make(f"demo-{mode}", group)
         for address in (SCHEDULER, Address.client(5)):
             with hold_lock(folder, address) as lock:
                 assert stat.S_IMODE(os.stat(lock.path).st_mode) == mode
         home.chmod(0o750)
 
 
-def test_a_client_without_a_place_is_told_why(home: Path) -> None:
-    folder = make_run_dir("demo")
+def test_a_client_without_a_place_is_told_why(home: Path, make: Callable[..., Path]) -> None:
+    folder = make("demo")
     assert str(no_place(folder, FileNotFoundError("gone"))) == f"no pipeline runs in {folder}: gone"
     said = str(no_place(folder, NotInGroup("the group")))
     assert said == f"the pipeline in {folder} lets no client of this user in: the group"

@@ -11,7 +11,8 @@ import pytest
 from pipeline.errors import Unavailable
 from pipeline.repository.connected import ConnectedModels
 from pipeline.wire.home import logs_home, named_folder
-from pipeline.wire.run_dir import RunFolder, find_run, living_runs
+from pipeline.wire.run_dir import find_run, living_runs
+from pipeline.wire.run_folder import RunFolder
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,29 +9,25 @@ import pytest
 
 from pipeline.errors import StartError, Unavailable
 from pipeline.wire.address import SCHEDULER, SUPERVISOR, Address
-from pipeline.wire.group import group_of
 from pipeline.wire.run_dir import (
     LOCK,
     READY,
     SEGMENTS,
     Run,
-    RunFolder,
     find_run,
     has_ended,
     lock_path,
-    make_run_dir,
     preferred,
     remove_dead_runs,
     root_of,
     runs,
     runs_home,
-    segment_dirs,
     serving,
     successor_of,
 )
+from pipeline.wire.run_folder import RunFolder
 from pipeline.wire.zeromq import endpoint_of
-from shm.errors import OwnerAlive
-from shm.owner import Alive, OwnerLock, probe
+from shm.owner import OwnerLock
 from shm.segment import SegmentSpec
 from shm.segments import create
 
@@ -74,82 +66,6 @@ def test_the_home_is_the_first_that_is_configured(
     assert runs_home() == Path(expected)
 
 
-def test_a_run_folder_is_for_this_user_alone(home: Path) -> None:
-    folder = make_run_dir("demo")
-    assert folder == home / f"demo-{os.getpid()}"
-    for made in (home, folder, folder / "clients"):
-        assert stat.S_IMODE(made.stat().st_mode) == 0o700
-
-
-def test_what_a_dead_run_of_the_same_name_left_is_replaced(home: Path) -> None:
-    dead(home, f"demo-{os.getpid()}")
-    assert sorted(entry.name for entry in make_run_dir("demo").iterdir()) == ["clients"]
-
-
-def test_beside_a_living_run_of_the_same_name_there_is_another_with_a_number_that_no_process_has(home: Path) -> None:
-    # Another container of the pod, with a pid namespace of its own and the folder in common.
-    with OwnerLock.acquire(make_run_dir("demo") / LOCK):
-        other = make_run_dir("demo")
-        assert int(other.name.removeprefix("demo-")) >= 1 << 22
-        with OwnerLock.acquire(other / LOCK):
-            assert set(runs("demo")) == {home / f"demo-{os.getpid()}", other}
-    assert (home / f"demo-{os.getpid()}" / "clients").is_dir()
-
-
-def test_a_folder_of_the_same_name_that_is_not_proven_dead_is_left_alone(home: Path) -> None:
-    # Its owner has not taken its lock yet.
-    starting = make_run_dir("demo")
-    assert make_run_dir("demo") != starting
-    assert (starting / "clients").is_dir()
-
-
-# -- runs with a group ------------------------------------------------------------------------------
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-@pytest.mark.parametrize("umask", [0, 0o077])
-def test_a_group_enters_the_folder_makes_files_in_clients_and_lists_none(home: Path, umask: int) -> None:
-    group, before = os.getgid(), os.umask(umask)
-    try:
-        folder = RunFolder("demo", group=group, segment_dir="/run/shm")
-    finally:
-        os.umask(before)
-    try:
-        assert [mode(path) for path in (home, folder.path, folder.path / "clients")] == [0o750, 0o710, 0o3730]
-        assert [mode(folder.path / name) for name in (LOCK, "owned", SEGMENTS)] == [0o640, 0o600, 0o600]
-        assert group_of(folder.path) == group
-        shutil.rmtree(folder.path)
-        assert folder.renew() == ["the folder", "clients", LOCK, SEGMENTS]
-        assert [mode(path) for path in (folder.path, folder.path / "clients")] == [0o710, 0o3730]
-        assert [mode(folder.path / name) for name in (LOCK, "owned")] == [0o640, 0o600]
-        assert segment_dirs() == ["/run/shm"]
-    finally:
-        folder.remove()
-    assert list(home.iterdir()) == []
-
-
-def test_a_home_that_is_closed_to_the_group_says_how_to_open_it(home: Path) -> None:
-    home.mkdir(mode=0o700)
-    with pytest.raises(StartError, match=rf"is closed to group {os.getgid()}, which clients are in: chgrp .* && chmod g\+rx"):
-        make_run_dir("demo", os.getgid())
-
-
-def test_a_home_of_another_user_is_taken_only_if_it_is_the_groups(home: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can give a folder to another user")
-    home.mkdir()
-    os.chown(home, 61009, 62000)
-    home.chmod(0o2777)
-    with pytest.raises(StartError, match="belongs to another user; set TRTLAB_RUN_DIR"):
-        make_run_dir("demo")
-    with pytest.raises(StartError, match="belongs to another user and to group 62000, and the pipeline's group is 62001"):
-        make_run_dir("demo", 62001)
-    assert make_run_dir("demo", 62000).parent == home
-
-
 def test_dead_runs_of_another_user_are_left_to_that_user(home: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a folder to another user")
@@ -175,12 +91,6 @@ def test_a_folder_of_segments_can_be_named_too(home: Path, tmp_path: Path) -> No
     create("file", spec).close()
     remove_dead_runs(str(tmp_path))
     assert list(tmp_path.glob("trtlab.*")) == []
-
-
-def test_a_home_that_is_a_file_says_what_to_set(home: Path) -> None:
-    home.touch()
-    with pytest.raises(StartError, match="set TRTLAB_RUN_DIR"):
-        make_run_dir("demo")
 
 
 def test_only_living_runs_are_found_and_the_newest_comes_first(home: Path) -> None:
@@ -222,7 +132,8 @@ def test_dead_runs_are_removed_and_living_and_unknown_ones_stay(home: Path) -> N
 
 
 def test_a_folder_of_which_a_dying_scheduler_has_made_its_lock_anew_is_that_of_a_dead_run(home: Path) -> None:
-    folder = make_run_dir("demo")
+    folder = home / "demo-1"
+    folder.mkdir(parents=True)
     lock = OwnerLock.acquire(lock_path(folder, SCHEDULER))
     assert remove_dead_runs() == []
     os.close(lock._fd)
@@ -316,98 +227,6 @@ def test_by_name_one_reaches_the_run_that_is_ready(home: Path, folder: RunFolder
     assert find_run("demo") == folder.path
 
 
-def removed(folder: RunFolder, *names: str) -> None:
-    for name in names:
-        if (folder.path / name).is_dir():
-            shutil.rmtree(folder.path / name)
-        else:
-            (folder.path / name).unlink()
-
-
-@pytest.mark.parametrize(
-    ("gone", "renewed"),
-    [
-        ([], []),
-        ([LOCK], [LOCK]),
-        (["clients"], ["clients"]),
-        ([READY], [READY]),
-        (["."], ["the folder", "clients", LOCK, READY]),
-    ],
-)
-def test_what_is_removed_of_a_living_run_is_made_anew(folder: RunFolder, gone: list[str], renewed: list[str]) -> None:
-    folder.mark_ready(True)
-    removed(folder, *gone)
-    assert folder.renew() == renewed
-    assert folder.renew() == []
-    assert isinstance(probe(folder.path / LOCK), Alive)
-    assert find_run("demo") == folder.path
-    assert (folder.path / READY).exists()
-    for made in (folder.path, folder.path / "clients"):
-        assert stat.S_IMODE(made.stat().st_mode) == 0o700
-    assert sorted(entry.name for entry in folder.path.parent.iterdir()) == [folder.path.name]
-
-
-def test_what_was_not_ready_is_not_ready_in_its_new_folder(folder: RunFolder) -> None:
-    removed(folder, ".")
-    folder.renew()
-    assert not (folder.path / READY).exists()
-
-
-def test_also_the_home_is_made_anew(home: Path, folder: RunFolder) -> None:
-    shutil.rmtree(home)
-    assert folder.renew() == ["the folder", "clients", LOCK]
-
-
-def test_a_folder_that_cannot_be_made_anew_is_an_error_each_time_and_its_end_is_none(home: Path) -> None:
-    folder = RunFolder("demo")
-    shutil.rmtree(home)
-    home.touch()
-    for _ in range(2):
-        with pytest.raises(FileExistsError):
-            folder.renew()
-    folder.remove()
-    assert home.is_file()
-
-
-def test_the_folder_of_another_run_is_not_taken(home: Path) -> None:
-    folder = RunFolder("demo")
-    removed(folder, ".")
-    another = RunFolder("demo")  # of another pid namespace
-    with pytest.raises(OwnerAlive):
-        folder.renew()
-    folder.remove()
-    assert find_run("demo") == another.path
-    another.remove()
-    assert list(home.iterdir()) == []
-
-
-@pytest.mark.parametrize("gone", [[LOCK], [LOCK, "clients"], ["clients"]])
-def test_the_folder_of_a_living_run_is_not_removed_whatever_is_missing_in_it(
-    home: Path, folder: RunFolder, gone: list[str]
-) -> None:
-    (folder.path / "scheduler.sock").touch()
-    removed(folder, *gone)
-    assert remove_dead_runs() == []
-    shutil.rmtree(make_run_dir("demo"))
-    assert (folder.path / "scheduler.sock").exists()
-
-
-def test_a_run_that_was_killed_leaves_a_folder_that_is_removed(home: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", "from pipeline.wire.run_dir import RunFolder; f = RunFolder('demo'); print(f.path); input()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[4],
-    ) as owner:
-        assert owner.stdout is not None
-        path = Path(owner.stdout.readline().strip())
-        assert remove_dead_runs() == []
-        owner.kill()
-    assert remove_dead_runs() == [path]
-    assert not path.exists()
-
-
 def test_a_home_that_may_not_be_read_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
@@ -417,20 +236,6 @@ def test_a_home_that_may_not_be_read_is_one_line(home: Path, monkeypatch: pytest
         find_run("demo")
     with pytest.raises(StartError, match=r"cannot look for dead runs in .*set TRTLAB_RUN_DIR"):
         remove_dead_runs()
-
-
-def test_cleaners_that_ask_for_a_lock_pass_over_a_living_run(folder: RunFolder) -> None:
-    # What systemd-tmpfiles does with each folder that has aged.
-    fd = os.open(folder.path, os.O_RDONLY)
-    with pytest.raises(BlockingIOError):
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    removed(folder, ".")
-    folder.renew()
-    os.close(fd)
-    fd = os.open(folder.path, os.O_RDONLY)
-    with pytest.raises(BlockingIOError):
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(fd)
 
 
 # -- runs that replace each other -------------------------------------------------------------------
@@ -488,7 +293,7 @@ def test_what_was_removed_of_a_root_is_made_anew(versions: tuple[RunFolder, RunF
     root.replace(later.path.name)
     root.mark_ended()
     shutil.rmtree(root.path)
-    assert set(root.renew()) == {"the folder", "clients", LOCK, "ended", "successor"}
+    assert set(root.renew()) == {"the folder", "ended"}
     assert serving(root.path) == later.path
     (later.path / "root").unlink()
     assert later.renew() == ["root"]

@@ -12,7 +12,8 @@ import pytest
 
 from pipeline.errors import Unavailable
 from pipeline.wire.address import CLIENTS
-from pipeline.wire.run_dir import RunFolder, find_run, living_runs
+from pipeline.wire.run_dir import find_run, living_runs
+from pipeline.wire.run_folder import RunFolder
 from pipeline.wire.shards import (
     ShardLinks,
     entered,

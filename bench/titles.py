@@ -1,0 +1,40 @@
+"""Titles: the processes below one, by what `ps` shows of them.
+
+    pipeline[resnet] infer/0
+                     └─ role: of a worker its stage and number, or scheduler, source/door, shard 1, gateway/0, ...
+
+A process may end while it is looked at: then it is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import psutil
+
+__all__ = ["by_role", "in_role"]
+
+
+def by_role(pid: int, *, recursive: bool = False) -> Iterator[tuple[str, psutil.Process]]:
+    """The living children of a process, each with its role; what has no title has an empty one.
+
+    Args:
+        recursive: their children too, and so on.
+
+    Raises:
+        psutil.NoSuchProcess: the process itself is gone.
+    """
+    for child in psutil.Process(pid).children(recursive=recursive):
+        with suppress(psutil.NoSuchProcess):  # a zombie, too
+            first, *rest = " ".join(child.cmdline()).split() or [""]
+            yield " ".join(rest) if first.split("[")[0] == "pipeline" else "", child
+
+
+def in_role(pid: int, role: str, *, recursive: bool = False) -> list[psutil.Process]:
+    """Those in one role.
+
+    Raises:
+        psutil.NoSuchProcess: the process itself is gone.
+    """
+    return [child for found, child in by_role(pid, recursive=recursive) if found == role]
