@@ -25,6 +25,7 @@ import numpy as np
 import psutil
 
 from bench.machine import describe_machine
+from bench.titles import in_role
 from pipeline.client.client import Client
 from pipeline.client.future import Future
 from pipeline.testing.running import RunningPipeline, running
@@ -119,8 +120,7 @@ def _measured(
 
 
 def _schedulers(supervisor: int) -> list[psutil.Process]:
-    children = psutil.Process(supervisor).children(recursive=True)
-    return [child for child in children if " ".join(child.cmdline()).strip().endswith("] scheduler")]
+    return in_role(supervisor, "scheduler", recursive=True)
 
 
 def _threads_of(process: psutil.Process) -> tuple[float, float]:

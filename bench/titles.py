@@ -1,7 +1,7 @@
 """Titles: the processes below one, by what `ps` shows of them.
 
     pipeline[resnet] infer/0
-                     └─ role: of a worker its stage and number, or scheduler, source/door, shard 1, gateway/0, ...
+                     └─ role: a worker's stage and number; or scheduler, source/door, shard 1, gateway/0, ...
 
 A process may end while it is looked at: then it is not there.
 """
@@ -17,7 +17,7 @@ __all__ = ["by_role", "in_role"]
 
 
 def by_role(pid: int, *, recursive: bool = False) -> Iterator[tuple[str, psutil.Process]]:
-    """The living children of a process, each with its role; what has no title has an empty one.
+    """The living children of a process, each with its role; of what has no such title it is empty.
 
     Args:
         recursive: their children too, and so on.
@@ -27,8 +27,8 @@ def by_role(pid: int, *, recursive: bool = False) -> Iterator[tuple[str, psutil.
     """
     for child in psutil.Process(pid).children(recursive=recursive):
         with suppress(psutil.NoSuchProcess):  # a zombie, too
-            first, *rest = " ".join(child.cmdline()).split() or [""]
-            yield " ".join(rest) if first.split("[")[0] == "pipeline" else "", child
+            name, *role = " ".join(child.cmdline()).split() or [""]
+            yield " ".join(role) if name.partition("[")[0] == "pipeline" else "", child
 
 
 def in_role(pid: int, role: str, *, recursive: bool = False) -> list[psutil.Process]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.titles import in_role
 from pipeline.interpreter import python_command
 
 __all__ = ["Door"]
@@ -40,13 +41,7 @@ class Door:
 
     def find(self, name: str) -> psutil.Process | None:
         """The living process of that name, such as gateway/0."""
-        for child in psutil.Process(self._process.pid).children():
-            try:
-                if child.status() != psutil.STATUS_ZOMBIE and " ".join(child.cmdline()).split()[1:2] == [name]:
-                    return child
-            except psutil.NoSuchProcess:
-                continue
-        return None
+        return next(iter(in_role(self._process.pid, name)), None)
 
     def stop(self) -> tuple[int, int]:
         """Its exit code after SIGTERM, and how many of its processes are left."""

@@ -27,6 +27,7 @@ from bench.chaos.garbage import throw
 from bench.chaos.gateway import Door
 from bench.chaos.requests import HEAD, Rates, Request, request
 from bench.chaos.tally import Tally, count
+from bench.titles import in_role
 from pipeline.client.status import ask_status
 from pipeline.errors import Unavailable
 from pipeline.testing.running import RunningPipeline, running
@@ -288,13 +289,7 @@ class _Run:
             return psutil.Process(process.pid) if process.poll() is None else None
         if self._door is not None and victim.startswith("gateway/"):
             return self._door.find(victim)
-        for child in psutil.Process(supervisor).children():
-            try:
-                if child.status() != psutil.STATUS_ZOMBIE and " ".join(child.cmdline()).split()[1:2] == [victim]:
-                    return child
-            except psutil.NoSuchProcess:
-                continue
-        return None
+        return next(iter(in_role(supervisor, victim)), None)
 
     def _ask(self, run_dir: Path) -> PipelineStatus | None:
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.titles import in_role
 from bench.versus.leash import leashed
 from pipeline.interpreter import python_command
 
@@ -72,10 +73,8 @@ class Gateway:
         Raises:
             RuntimeError: there is none now.
         """
-        for child in psutil.Process(self.process.pid).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                if child.cmdline()[:1] and child.cmdline()[0].endswith(f"] {stage}/0"):
-                    return child.pid
+        for worker in in_role(self.process.pid, f"{stage}/0", recursive=True):
+            return worker.pid
         raise RuntimeError(f"found no worker of the stage {stage!r} below process {self.process.pid}")
 
     def pids(self) -> dict[str, list[int]]:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 import yaml
 
+from bench.titles import in_role
 from tests.faults.callers import Caller
 from tests.faults.versions import Versions
 from tests.foreign.conftest import environment  # noqa: F401 - a fixture
@@ -55,13 +56,7 @@ def child_of() -> Callable[[int, str], psutil.Process | None]:
     """The child of a supervisor in a role ("scheduler", "s0/1"), by its name in `ps`; None if there is none now."""
 
     def child_of(supervisor: int, role: str) -> psutil.Process | None:
-        for child in psutil.Process(supervisor).children():
-            try:
-                if " ".join(child.cmdline()).split()[1:2] == [role]:
-                    return child
-            except psutil.NoSuchProcess:
-                continue
-        return None
+        return next(iter(in_role(supervisor, role)), None)
 
     return child_of
 

@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from bench.titles import in_role
 from pipeline.serving.cameras.live import MOST_VIEWERS
 from pipeline.wire.run_dir import runs
 from tests.faults.load import until
@@ -32,9 +33,8 @@ def camera(gateway: Gateway, name: str) -> dict[str, Any]:
     return next((each for each in found if each["camera"] == name), {})
 
 
-def process(gateway: Gateway, title: str) -> psutil.Process:
-    children = psutil.Process(gateway.process.pid).children(recursive=True)
-    return next(child for child in children if title in " ".join(child.cmdline()))
+def process(gateway: Gateway, role: str) -> psutil.Process:
+    return in_role(gateway.process.pid, role, recursive=True)[0]
 
 
 def pictures(gateway: Gateway, path: str) -> Iterator[bytes]:
@@ -80,7 +80,7 @@ def test_a_gateway_killed_while_one_looks_loses_nothing(gateway: Gateway) -> Non
     stream = pictures(gateway, "/cameras/stream")
     next(stream)
     events = {event["id"] for event in Http(gateway).get("/cameras/events")["events"]}
-    process(gateway, "pipeline gateway").kill()
+    process(gateway, "gateway/0").kill()
     with pytest.raises(httpx.TransportError):
         for _ in stream:
             pass

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
+from bench.titles import by_role, in_role
 from pipeline.errors import KserveError
 from pipeline.kserve import grpc_request, http_request
 from pipeline.kserve.http_body import HEADER
@@ -248,12 +249,7 @@ def test_pipelines_end_with_the_gateway_that_has_started_them(folder: Folder) ->
 
 def gateways_of(gateway: Gateway) -> dict[str, psutil.Process]:
     """The processes by their names."""
-    found = {}
-    for child in psutil.Process(gateway.process.pid).children():
-        with suppress(psutil.NoSuchProcess):
-            if (words := " ".join(child.cmdline()).split())[:1] == ["pipeline"] and words[1].startswith("gateway/"):
-                found[words[1]] = child
-    return found
+    return {role: child for role, child in by_role(gateway.process.pid) if role.startswith("gateway/")}
 
 
 def kill_gateway(gateway: Gateway, name: str = "gateway/0") -> None:
@@ -360,11 +356,7 @@ def test_no_caller_sees_an_error_while_workers_of_the_keeper_s_pipelines_are_kil
         for _ in range(4):
             before = callers.answered
             until(lambda: callers.answered > before + 10)  # noqa: B023
-            workers = [
-                child for child in psutil.Process(gateway.process.pid).children(recursive=True)
-                if " ".join(child.cmdline()).split()[1:2] == ["s0/0"]
-            ]  # fmt: skip
-            for worker in workers:
+            for worker in in_role(gateway.process.pid, "s0/0", recursive=True):
                 worker.kill()
         before = callers.answered
         until(lambda: callers.answered > before + 10)

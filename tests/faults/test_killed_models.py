@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+
 import psutil
 import pytest
 
@@ -45,17 +48,12 @@ def test_a_pipeline_whose_supervisor_is_killed_is_started_again_and_meanwhile_is
 
 def supervisor_of(gateway: Gateway) -> psutil.Process:
     """Of the one pipeline that the keeper has started, once it is there."""
-    found: list[psutil.Process] = []
-
-    def there() -> bool:
-        found[:] = [
-            child for child in psutil.Process(gateway.process.pid).children()
-            if child.status() != psutil.STATUS_ZOMBIE and "--lifeline" in child.cmdline()
-        ]  # fmt: skip
-        return bool(found)
-
-    until(there)
-    return found[0]
+    while True:
+        for child in psutil.Process(gateway.process.pid).children():
+            with suppress(psutil.NoSuchProcess):  # a zombie, too: it has not been waited for
+                if "--lifeline" in child.cmdline():
+                    return child
+        time.sleep(0.01)
 
 
 def why_not_ready(http: Http) -> str:

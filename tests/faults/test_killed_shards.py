@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from bench.titles import in_role
 from pipeline.client import Client
 from pipeline.client.reloading import reload
 from pipeline.client.status import ask_status
@@ -28,11 +29,7 @@ from tests.faults.versions import Versions, stamp
 
 def shard_of(pipeline: RunningPipeline, number: int) -> psutil.Process | None:
     """The supervisor of a shard."""
-    for child in psutil.Process(pipeline.pid).children():
-        with suppress(psutil.NoSuchProcess):
-            if " ".join(child.cmdline()).strip().endswith(f" shard {number}"):
-                return child
-    return None
+    return next(iter(in_role(pipeline.pid, f"shard {number}")), None)
 
 
 def home_of(client: Client) -> str:
@@ -185,7 +182,8 @@ def test_a_signal_to_every_process_of_the_tree_is_one_and_a_second_one_stops_at_
         until(lambda: client.status()["inside"])
         # As systemd does it.
         for process in [*processes, psutil.Process(pipeline.pid)]:
-            process.terminate()
+            with suppress(psutil.NoSuchProcess):  # those that it was sent to first may have ended it
+                process.terminate()
         future.get(200).release()
         assert pipeline.wait(200) == 0
         gone(pipeline, processes)

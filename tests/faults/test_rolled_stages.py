@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bench.titles import in_role
 from pipeline.client.reloading import reload
 from pipeline.errors import ReloadFailed, Unavailable
 from pipeline.interpreter import python_command
@@ -173,8 +174,8 @@ def test_a_new_worker_is_killed_while_it_starts_and_one_that_was_let_in_starts_a
         versions.write(1, file="new", setup=versions.until_told)
         going = InBackground("stamps", stage="stamp")
         # It has its title only once it has read what it must do.
-        until(lambda: len(_titled(pipeline, "stamp/0")) == 2)
-        newest = max((psutil.Process(pid) for pid in _titled(pipeline, "stamp/0")), key=lambda child: child.create_time())
+        until(lambda: len(in_role(pipeline.pid, "stamp/0")) == 2)
+        newest = max(in_role(pipeline.pid, "stamp/0"), key=lambda child: child.create_time())
         newest.kill()
         failure = going.ended()
         assert isinstance(failure, ReloadFailed)
@@ -251,17 +252,5 @@ def test_the_supervisor_is_told_to_stop_or_killed_meanwhile_and_nothing_is_left(
         assert psutil.wait_procs(processes, timeout=30)[1] == []
         remove_dead_runs()
         assert runs("stamps") == []
-
-
-def _titled(pipeline: RunningPipeline, title: str) -> list[int]:
-    """The processes of a run that have a title in `ps`."""
-    found = []
-    for child in psutil.Process(pipeline.pid).children():
-        try:
-            if " ".join(child.cmdline()).split()[1:2] == [title]:
-                found.append(child.pid)
-        except psutil.NoSuchProcess:
-            continue
-    return found
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from bench.titles import in_role
 from pipeline.client.reloading import reload
 from pipeline.errors import PipelineError
 from tests.faults.load import until
@@ -90,10 +91,6 @@ def processes_of(run: subprocess.Popen[Any]) -> list[psutil.Process]:
     return psutil.Process(run.pid).children(recursive=True)
 
 
-def titled(run: subprocess.Popen[Any], title: str) -> list[psutil.Process]:
-    return [process for process in processes_of(run) if title in " ".join(process.cmdline())]
-
-
 def ends_as_the_only_service(run: subprocess.Popen[Any], manager: ServiceManager) -> None:
     """None of its processes could take itself for the service; it ends well, and says so."""
     assert not [process for process in processes_of(run) if process.environ().keys() & {"NOTIFY_SOCKET", "WATCHDOG_USEC"}]
@@ -127,7 +124,7 @@ def test_a_scheduler_that_hangs_ends_the_watchdog_s_messages(
 ) -> None:
     run = start(versions.write(0))
     manager.hears("WATCHDOG=1", 2)
-    (scheduler,) = titled(run, " scheduler")
+    (scheduler,) = in_role(run.pid, "scheduler", recursive=True)
     scheduler.suspend()
     manager.hears_nothing_more("WATCHDOG=1")
     assert run.poll() is None
@@ -142,7 +139,7 @@ def test_a_scheduler_that_is_killed_does_not_since_the_supervisor_brings_it_back
 ) -> None:
     run = start(versions.write(0))
     manager.hears("WATCHDOG=1", 2)
-    (scheduler,) = titled(run, " scheduler")
+    (scheduler,) = in_role(run.pid, "scheduler", recursive=True)
     scheduler.kill()
     manager.hears("WATCHDOG=1", manager.told.count("WATCHDOG=1") + 4)
     assert manager.states == ["READY=1"]
@@ -152,13 +149,13 @@ def test_a_scheduler_that_is_killed_does_not_since_the_supervisor_brings_it_back
 def test_a_worker_that_is_stopped_does_not_either(manager: ServiceManager, versions: Versions, start: Start) -> None:
     run = start(versions.write(0))
     manager.hears("READY=1")
-    (worker,) = titled(run, " stamp/0")
+    (worker,) = in_role(run.pid, "stamp/0", recursive=True)
     worker.suspend()
     manager.hears("WATCHDOG=1", manager.told.count("WATCHDOG=1") + 6)
     worker.resume()
 
 
-@pytest.mark.parametrize("hangs", [" supervisor", pytest.param(" scheduler", marks=pytest.mark.foreign)])
+@pytest.mark.parametrize("hangs", ["supervisor", pytest.param("scheduler", marks=pytest.mark.foreign)])
 def test_after_a_reload_the_root_is_the_service_and_the_version_that_serves_is_watched(
     manager: ServiceManager, versions: Versions, start: Start, hangs: str
 ) -> None:
@@ -172,7 +169,7 @@ def test_after_a_reload_the_root_is_the_service_and_the_version_that_serves_is_w
     assert int(reloading.partition("\nMONOTONIC_USEC=")[2]) < time.monotonic() * 1e6
     until(lambda: len(processes_of(run)) == 3)
     manager.hears("WATCHDOG=1", manager.told.count("WATCHDOG=1") + 6)
-    (process,) = titled(run, hangs)
+    (process,) = in_role(run.pid, hangs, recursive=True)
     process.suspend()
     manager.hears_nothing_more("WATCHDOG=1")
     before = manager.told.count("WATCHDOG=1")

@@ -6,13 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
 
+from bench.titles import in_role
 from pipeline.client import Client
 from pipeline.client.reloading import reload
 from pipeline.errors import PipelineError
@@ -104,12 +104,7 @@ def stamp(client: Client, number: int = 1) -> int:
 
 def successor(pipeline: RunningPipeline) -> psutil.Process | None:
     """The supervisor of the newest later version, if there is one."""
-    found = []
-    for child in psutil.Process(pipeline.pid).children():
-        with suppress(psutil.NoSuchProcess):  # a zombie, too
-            if " ".join(child.cmdline()).split()[1:] == ["supervisor"]:
-                found.append(child)
-    return max(found, key=lambda child: child.create_time(), default=None)
+    return max(in_role(pipeline.pid, "supervisor"), key=lambda child: child.create_time(), default=None)
 
 
 class InBackground(threading.Thread):

@@ -20,6 +20,7 @@ import numpy as np
 import psutil
 import yaml
 
+from bench.titles import in_role
 from bench.versus.environments import ENVOY, required
 from bench.versus.process import ServerProcess, free_ports, says_ready
 from pipeline.interpreter import python_command
@@ -86,7 +87,7 @@ class Replica:
 
     def gateway(self) -> psutil.Process:
         """The process that answers on its ports."""
-        (found,) = [each for each in self.server.children() if each.cmdline()[:1] and "gateway/0" in " ".join(each.cmdline())]
+        (found,) = in_role(self.server.process.pid, "gateway/0", recursive=True)
         return found
 
     def stop(self) -> int:
@@ -156,9 +157,16 @@ class Envoy:
 
     def asked(self, cluster: str) -> dict[int, int]:
         """How many requests each replica was sent."""
+        return self._counted(cluster, "rq_total")
+
+    def active(self, cluster: str) -> dict[int, int]:
+        """How many requests, or streams of them, each replica has now."""
+        return self._counted(cluster, "rq_active")
+
+    def _counted(self, cluster: str, name: str) -> dict[int, int]:
         found = {}
         for port, host in self.hosts(cluster).items():
-            found[port] = int(next(s.get("value", 0) for s in host["stats"] if s["name"] == "rq_total"))
+            found[port] = int(next(s.get("value", 0) for s in host["stats"] if s["name"] == name))
         return found
 
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
+from bench.titles import in_role
 from bench.versus.environments import HOME_ASSISTANT, MOSQUITTO
 from pipeline.testing import running
 from pipeline.video.pausing import Pause
@@ -107,9 +107,7 @@ def test_home_assistant_finds_cameras_shows_what_they_see_and_loses_those_that_a
             yard = len(home.ask("had", "binary_sensor.yard_car"))
             until(lambda: home.state("binary_sensor.door_person") in ("on", "off"))
             door = len(home.ask("had", "binary_sensor.door_person"))
-            next(
-                child for child in psutil.Process(pipeline.pid).children() if "source/door" in " ".join(child.cmdline())
-            ).kill()
+            in_role(pipeline.pid, "source/door")[0].kill()
             until(lambda: "unavailable" in home.ask("had", "binary_sensor.door_person")[door:])
             until(lambda: home.state("binary_sensor.door_person") in ("on", "off"))
             assert "unavailable" not in home.ask("had", "binary_sensor.yard_car")[yard:]

@@ -80,6 +80,8 @@ def test_what_earlier_runs_have_left_is_removed_and_what_others_have_is_not(fold
         with running(config_of(folder, {"port": broker.port}, labels=many, default={})) as pipeline:
             until(lambda: "count:car" in told.json("homeassistant/device/trtlab/yard/config").get("components", {}))
             until(lambda: told.json("trtlab/yard/things").get("all", {}).get("car") == 1)
+            # A source that is told to stop before it has found its broker tells it nothing.
+            until(lambda: told.text("trtlab/door/status") == "online")
             assert "there:bicycle" not in told.text("homeassistant/device/trtlab/yard/config")
             assert pipeline.stop() == 0
         until(lambda: told.text("trtlab/door/status") == told.text("trtlab/yard/status") == "offline")

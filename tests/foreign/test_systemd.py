@@ -16,6 +16,7 @@ import psutil
 import pytest
 import yaml
 
+from bench.titles import in_role
 from tests.faults.load import until
 from tests.faults.versions import STAGE
 
@@ -85,9 +86,9 @@ class Manager:
     def shows(self, name: str) -> str:
         return self.systemctl("show", "--value", "-p", name, "trtlab@stamps").stdout.strip()
 
-    def processes(self, title: str) -> list[psutil.Process]:
-        found = psutil.Process(self._process.pid).children(recursive=True)
-        return [process for process in found if title in " ".join(process.cmdline())]
+    def processes(self, role: str) -> list[psutil.Process]:
+        return in_role(self._process.pid, role, recursive=True)
+
 
     def stamp(self) -> int:
         """Which version answers."""
@@ -148,7 +149,7 @@ def test_start_returns_when_it_is_ready_reload_keeps_the_main_process_and_stop_d
 def test_a_scheduler_that_hangs_is_started_again_with_all_of_it(manager: Manager) -> None:
     manager.write(1)
     assert manager.systemctl("start", "trtlab@stamps").returncode == 0
-    (scheduler,) = manager.processes(" scheduler")
+    (scheduler,) = manager.processes("scheduler")
     scheduler.suspend()
     until(lambda: manager.shows("NRestarts") == "1")
     until(lambda: manager.shows("ActiveState") == "active")
@@ -158,7 +159,7 @@ def test_a_scheduler_that_hangs_is_started_again_with_all_of_it(manager: Manager
 def test_a_worker_that_is_killed_is_the_supervisor_s_to_start_again(manager: Manager) -> None:
     manager.write(1)
     assert manager.systemctl("start", "trtlab@stamps").returncode == 0
-    (worker,) = manager.processes(" stamp/0")
+    (worker,) = manager.processes("stamp/0")
     worker.send_signal(signal.SIGKILL)
     assert manager.stamp() == 1
     assert manager.shows("NRestarts") == "0"
@@ -167,8 +168,10 @@ def test_a_worker_that_is_killed_is_the_supervisor_s_to_start_again(manager: Man
 def test_a_supervisor_that_is_killed_is_started_again_by_systemd(manager: Manager) -> None:
     manager.write(1)
     assert manager.systemctl("start", "trtlab@stamps").returncode == 0
-    (root,) = manager.processes("run --serve")
-    root.kill()
+    (scheduler,) = manager.processes("scheduler")
+    supervisor = scheduler.parent()
+    assert supervisor is not None
+    supervisor.kill()
     until(lambda: manager.shows("NRestarts") == "1" and manager.shows("ActiveState") == "active")
     assert manager.stamp() == 1
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,11 @@ def children_of() -> Callable[[int], dict[str, psutil.Process]]:
     """The children of a supervisor, by their names in `ps`."""
 
     def children_of(pid: int) -> dict[str, psutil.Process]:
-        return {" ".join(child.cmdline()).strip(): child for child in psutil.Process(pid).children()}
+        found = {}
+        for child in psutil.Process(pid).children():
+            with suppress(psutil.NoSuchProcess):
+                found[" ".join(child.cmdline()).strip()] = child
+        return found
 
     return children_of
 

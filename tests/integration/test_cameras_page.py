@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
+from bench.titles import in_role
 from tests.faults.load import until
 from tests.integration.cameras import clip
 from tests.integration.gateways import Gateway, serving
@@ -113,8 +113,7 @@ def test_a_camera_is_paused_and_goes_on_by_the_keyboard(chromium: Any, gateway: 
 def test_a_source_that_is_silent_is_shown_and_its_last_picture_stays(chromium: Any, without_edit: Gateway) -> None:
     with opened(chromium, f"{without_edit.url}/cameras") as page:
         card(page, "door").locator(".state.live").wait_for()
-        children = psutil.Process(without_edit.process.pid).children(recursive=True)
-        (source,) = [child for child in children if "source/door" in " ".join(child.cmdline())]
+        (source,) = in_role(without_edit.process.pid, "source/door", recursive=True)
         source.suspend()
         card(page, "door").locator(".state.lost", has_text="source is silent").wait_for()
         assert "ago" in card(page, "door").locator(".note").inner_text()

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from msgspec.structs import replace
 
+from bench.titles import in_role
 from pipeline.cli.main import main
 from pipeline.cli.status import _show, given_up
 from pipeline.cli.tables import make_console
@@ -132,9 +132,7 @@ def test_a_pipeline_whose_scheduler_does_not_answer_is_not_alive(run: Run, tmp_p
     config = tmp_path / "relay.yaml"
     config.write_text(CONFIG)
     with running(config) as started:
-        (scheduler,) = (
-            child for child in psutil.Process(started.pid).children() if "] scheduler" in " ".join(child.cmdline())
-        )
+        (scheduler,) = in_role(started.pid, "scheduler")
         scheduler.suspend()
         try:
             code, out, err = run("status", started.run_dir, "--probe", "alive")
