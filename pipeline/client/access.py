@@ -20,7 +20,7 @@ from pipeline.wire.interface import Interface
 from pipeline.wire.links import Inbox
 from pipeline.wire.messages import Welcome
 from pipeline.wire.run_dir import LOCK, find_run, lock_path, root_of, serving, successor_of
-from pipeline.wire.shards import entered
+from pipeline.wire.shards import entered, is_front
 from shm import segments
 from shm.errors import NotInGroup, OwnerAlive, SegmentForbidden, ShmError
 from shm.owner import Alive, OwnerWatch, probe
@@ -78,6 +78,7 @@ class Access:
         Raises:
             Unavailable: it does not run.
         """
+        self._found = None
         self._found = self._find()
         number = int.from_bytes(os.urandom(8), "little") >> 1
         with entered(self._found) as run_dir:
@@ -163,18 +164,32 @@ class Access:
 
     @property
     def is_over(self) -> bool:
-        """Whether the run that the client has its place in has ended, or was replaced and ends."""
+        """Whether the run that the client has its place in has ended, or was replaced and ends, or lets none in."""
         if self._owner is None or self.connection is None:
             return False
-        return not self._owner.alive or self.is_replaced
+        return not self._owner.alive or self.is_replaced or self.is_misplaced
 
     @property
     def is_final(self) -> bool:
         """Whether the client can be let in nowhere any more: this run was meant, is over, and was not replaced."""
-        if not (self.by_path and self.is_over) or self.is_replaced or self.connection is None or self._found is None:
+        if not (self.by_path and self.is_over) or self.is_replaced or self.is_misplaced:
+            return False
+        if self.connection is None or self._found is None:
             return False
         # After the death of a shard, there is its front.
         return self._found == self.connection.run_dir or not isinstance(probe(self._found / LOCK), Alive)
+
+    @property
+    def is_misplaced(self) -> bool:
+        """Whether the run turns out to be a front, which lets no client in: its door had been removed for a moment."""
+        return self.connection is not None and is_front(self.connection.run_dir)
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether the run is there, and a place in it for the client will be: it is a front, and its shards start."""
+        if self.connection is None:
+            return self._found is not None and is_front(self._found)
+        return self.is_misplaced
 
     @property
     def is_replaced(self) -> bool:

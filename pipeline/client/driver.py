@@ -373,7 +373,7 @@ class Driver(Carrier):
     def _in_vain(self, error: Unavailable, hopeless: bool = False) -> None:
         self._why = Unavailable(str(error))
         for opening in self._openings:
-            if hopeless or not opening.patient:
+            if hopeless or not (opening.patient or self.access.is_coming):
                 # Each its own, since it is raised.
                 opening.fail(Unavailable(str(error)))
 

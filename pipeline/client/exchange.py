@@ -57,7 +57,7 @@ class Exchange(Carrier):
                 self._await_welcome(end)
                 return
             except Unavailable:
-                final = access.is_final or not (patient or access.is_replaced)
+                final = access.is_final or not (patient or access.is_replaced or access.is_coming)
                 if access.is_over:
                     self.detach()
                 left = end - time.monotonic()

@@ -94,7 +94,8 @@ def supervise_shards(
     raise_file_limit()
     first = plans[0]
     with StopSignals() as signals, RunLog(log) as kept:
-        folder = RunFolder(first.name, None if root is None else root.folder, first.group, first.segment_dir)
+        root_folder = None if root is None else root.folder
+        folder = RunFolder(first.name, root_folder, first.group, first.segment_dir, is_front=True)
         kept.open(folder.path.name)
         kept("info", f"starting {len(plans)} shards, of which the first is {outline_of(first)}")
         try:

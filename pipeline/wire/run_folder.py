@@ -13,6 +13,7 @@ from pipeline.wire.address import CLIENTS
 from pipeline.wire.folder_lock import held, is_held
 from pipeline.wire.home import OWN_HOME, make_home, remove_folder, runs_home
 from pipeline.wire.run_dir import ENDED, FRESH, LOCK, OWNED, READY, ROOT, SEGMENTS, SUCCESSOR, pipeline_of
+from pipeline.wire.shards import make_door
 from shm.errors import NotInGroup, OwnerAlive
 from shm.owner import Dead, OwnerLock, probe
 from shm.permissions import open_to
@@ -43,7 +44,13 @@ class RunFolder:
     """
 
     def __init__(
-        self, pipeline: str, root: Path | None = None, group: int | None = None, segment_dir: str = ""
+        self,
+        pipeline: str,
+        root: Path | None = None,
+        group: int | None = None,
+        segment_dir: str = "",
+        *,
+        is_front: bool = False,
     ) -> None:
         """
         Args:
@@ -51,7 +58,9 @@ class RunFolder:
             root: the folder of the supervisor that has started this one, by a reload.
             group: whose members may be clients; None: this user alone.
             segment_dir: the folder of its segments, if they are files: others find what it leaves by it.
+            is_front: the run has shards, and no client may have its place here.
         """
+        self._is_front = is_front
         self._group = group
         self._segment_dir = segment_dir
         self.ready = False
@@ -96,6 +105,9 @@ class RunFolder:
             undo.callback(lock.release)
             (fresh / OWNED).touch(mode=0o600)
             _make_clients(fresh, self._group)
+            if self._is_front and not self.ended:
+                # A client that finds the folder without it would take a place in it, and wait there for ever.
+                make_door(fresh, self._group)
             self._note_segments(fresh)
             for name, folder in self._links.items():
                 (fresh / name).symlink_to(Path("..") / folder)

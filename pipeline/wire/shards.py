@@ -26,7 +26,8 @@ from shm.owner import Alive, probe
 from shm.permissions import open_to
 
 __all__ = [
-    "ShardLinks", "entered", "fewest", "front_of", "is_front", "is_shard", "one_run", "shard_name", "shards_of",
+    "ShardLinks", "entered", "fewest", "front_of", "is_front", "is_shard", "make_door", "one_run", "shard_name",
+    "shards_of",
 ]  # fmt: skip
 
 _SHARDS = "shards"
@@ -151,6 +152,20 @@ def _clients_in(shard: Path) -> int | None:
         return None
 
 
+def make_door(front: Path, group: int | None) -> None:
+    """Make the folder through which clients of a front go, if it is missing.
+
+    Args:
+        front: the front's folder.
+        group: whose members may be clients; None: this user alone.
+    """
+    door = front / _SHARDS
+    if not door.is_dir():
+        door.mkdir(mode=0o700)
+        if group is not None:
+            open_to(group, door, _OPENED)
+
+
 class ShardLinks:
     """The front's links to its shards; made anew if they are removed.
 
@@ -178,10 +193,7 @@ class ShardLinks:
     def renew(self) -> None:
         """Make anew what was removed; what cannot be made now is tried again at the next call."""
         with suppress(OSError):
-            if not self._folder.is_dir():
-                self._folder.mkdir(mode=0o700)
-                if self._group is not None:
-                    open_to(self._group, self._folder, _OPENED)
+            make_door(self._folder.parent, self._group)
         for number, shard in self._names.items():
             if not (self._folder / str(number)).is_symlink():
                 self.lead(number, shard)

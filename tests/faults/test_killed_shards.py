@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 
 from bench.titles import in_role
 from pipeline.client import Client
+from pipeline.client.aio import AsyncClient
 from pipeline.client.reloading import reload
 from pipeline.client.status import ask_status
 from pipeline.errors import ReloadFailed, Unavailable
@@ -289,3 +292,36 @@ def test_a_client_that_is_meant_by_path_hears_of_the_end_of_the_whole_run_only(f
         assert pipeline.stop() == 0
         with pytest.raises(Unavailable):
             client.reconnect(100)
+
+
+async def is_let_in(run: Path) -> bool:
+    async with await AsyncClient.connect(run):
+        return True
+
+
+@pytest.mark.parametrize("looped", [False, True])
+def test_a_client_that_comes_while_every_shard_starts_waits_for_one(folder: Any, looped: bool) -> None:
+    def come() -> bool:
+        if looped:
+            return asyncio.run(is_let_in(pipeline.run_dir))
+        with Client.connect(pipeline.run_dir) as client:
+            return answered(client)
+
+    with running(folder.config({}, shards=2)) as pipeline:
+        front = psutil.Process(pipeline.pid)
+        # It starts none before the client has found none.
+        front.suspend()
+        try:
+            for number in (0, 1):
+                shard = shard_of(pipeline, number)
+                assert shard is not None
+                shard.kill()
+            until(lambda: not shards_of(pipeline.run_dir))
+            with ThreadPoolExecutor(1) as pool:
+                coming = pool.submit(come)
+                time.sleep(0.5)
+                front.resume()
+                assert coming.result(200)
+        finally:
+            front.resume()
+        assert pipeline.stop() == 0

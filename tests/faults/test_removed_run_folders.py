@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pipeline.client import Client
@@ -164,3 +166,24 @@ def test_by_name_a_client_reaches_the_run_that_serves_while_the_next_one_starts(
             assert ask(client) == b"x"
         process.terminate()
         assert process.wait(200) == 0
+
+
+def first_answer(run: Path) -> bytes:
+    with Client.connect(run) as client:
+        return ask(client)
+
+
+def test_a_client_that_comes_while_the_door_to_the_shards_is_gone_is_let_in_once_it_is_back(folder: Any) -> None:
+    with running(folder.config({}, shards=2)) as pipeline:
+        front = psutil.Process(pipeline.pid)
+        front.suspend()
+        try:
+            shutil.rmtree(pipeline.run_dir / "shards")
+            with ThreadPoolExecutor(1) as pool:
+                coming = pool.submit(first_answer, pipeline.run_dir)
+                until(lambda: any((pipeline.run_dir / "clients").iterdir()))
+                front.resume()
+                assert coming.result(200) == b"x"
+        finally:
+            front.resume()
+        assert pipeline.stop() == 0

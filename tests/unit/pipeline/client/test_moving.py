@@ -22,6 +22,7 @@ from pipeline.wire.links import listen
 from pipeline.wire.messages import Again, Answers, Drain, Drained, Gone, Hello, Loan, Submit
 from pipeline.wire.run_dir import lock_path
 from pipeline.wire.run_folder import RunFolder
+from pipeline.wire.shards import ShardLinks
 from shm.owner import Alive, probe
 from tests.unit.pipeline.client.direct import Direct
 from tests.unit.pipeline.client.loopback import Client, ClientInbox, Pipeline, arrived_without_client, owner_lock
@@ -314,6 +315,23 @@ def test_a_client_that_does_not_follow_stays_with_its_run(folders: list[RunFolde
     root.replace(later.path.name)
     access = Access(root.path, lambda folder, address: listen(folder, address), follows=False)
     assert place(access) == root.path
+    assert not access.is_over
+    access.detach(known=False)
+
+
+@pytest.mark.parametrize("by_path", [False, True])
+def test_a_client_that_found_a_front_without_its_door_goes_through_that_once_it_is_there(
+    folders: list[RunFolder], by_path: bool
+) -> None:
+    front, shard = folders
+    front.mark_ready(True)
+    access = Access(front.path if by_path else "demo", lambda folder, address: listen(folder, address))
+    assert place(access) == front.path
+    assert (access.is_over, access.is_coming) == (False, False)
+    ShardLinks(front.path).lead(0, shard.path.name)
+    assert (access.is_over, access.is_coming, access.is_final) == (True, True, False)
+    access.detach(known=False)
+    assert place(access) == shard.path
     assert not access.is_over
     access.detach(known=False)
 

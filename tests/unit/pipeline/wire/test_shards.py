@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,7 +32,7 @@ class Fleet:
     """A front with ready shards, all of this process."""
 
     def __init__(self, stack: ExitStack, shards: int = 2) -> None:
-        self.front = RunFolder("detect")
+        self.front = RunFolder("detect", is_front=True)
         self.dead: set[RunFolder] = set()
         stack.callback(self.end, self.front)
         self.front.mark_ready(True)
@@ -153,6 +154,25 @@ def test_the_name_of_a_pipeline_leads_to_its_front_and_that_of_a_shard_to_the_sh
 def test_a_command_about_one_scheduler_asks_for_the_name_of_a_shard(fleet: Fleet) -> None:
     with pytest.raises(Unavailable, match=r"name it \(detect\.0-\d+ or detect\.1-\d+\)"):
         one_run(fleet.front.path)
+
+
+def test_no_client_ever_finds_a_front_that_it_could_take_its_place_in() -> None:
+    # Before the front has told it anything: the folder is found as soon as it has its name.
+    front = RunFolder("detect", is_front=True)
+    try:
+        for _ in range(2):
+            assert find_run("detect") == front.path
+            with pytest.raises(Unavailable, match="no shard of detect-"), entered(front.path):
+                pytest.fail("a client has its place in a folder without a scheduler")
+            shutil.rmtree(front.path)
+            assert "the folder" in front.renew()
+        # Of a run that has ended it is the root's, and leads to the run that serves.
+        front.mark_ended()
+        shutil.rmtree(front.path)
+        front.renew()
+        assert not is_front(front.path)
+    finally:
+        front.remove()
 
 
 def test_links_that_were_removed_are_made_anew(fleet: Fleet) -> None:
