@@ -278,7 +278,7 @@ class Reading:
             if not self._add(read, pacing) or self._frozen():
                 return
         if began is not None and self._plan.loop:
-            # Its last frame is there as long as the one before; and a single picture is not sent more often than wanted.
+            # Its last frame is there as long as the one before; and a single picture comes no more often than wanted.
             wanted = 1 / self._plan.fps if self._plan.fps else 0.0
             length = max(last - began[1] + period, wanted)
             self._wait(began[0] + length - time.monotonic(), lambda: not self._paused())
