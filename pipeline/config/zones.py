@@ -15,6 +15,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from pipeline.config.document import parse_value
 from pipeline.config.editing import edited, without
 from pipeline.errors import ConfigError
@@ -27,6 +29,7 @@ Corners = Sequence[Sequence[float]]
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 #: Words that YAML takes for something else than text.
 _WORDS = ("null", "true", "false")
+_COMMENT = re.compile(r"#.*")
 _MOST_ZONES, _MOST_CORNERS = 50, 100
 
 
@@ -54,9 +57,9 @@ def with_zones(text: str, source: str, stage: str, camera: str, zones: Mapping[s
     path = [stage, "with", "cameras", camera, "zones"]
     made = {name: _renewed(said.get(name), corners) for name, corners in zones.items()}
     if not own or not zones:
-        return _kept(text, [f"{'.'.join(path)}={_flow(made)}"], source)
+        return _kept(text, [f"{'.'.join(path)}={_flow(made)}"], source, removes=own)
     changed = [name for name in made if made[name] != said.get(name)]
-    text = _kept(text, [f"{'.'.join([*path, name])}={_flow(made[name])}" for name in changed], source)
+    text = _kept(text, [_assignment([*path, name], said.get(name), made[name]) for name in changed], source)
     for name in said.keys() - made.keys():
         text = without(text, [*path, name], source)
     return text
@@ -86,14 +89,31 @@ def _renewed(said: Any, corners: Corners) -> Any:
     return {**said, "polygon": plain} if isinstance(said, dict) else plain
 
 
-def _kept(text: str, assignments: list[str], source: str) -> str:
+def _assignment(path: list[str], said: Any, made: Any) -> str:
+    if isinstance(said, dict) and "polygon" in said:
+        # What stands beside it has comments of its own.
+        return f"{'.'.join([*path, 'polygon'])}={_flow(made['polygon'])}"
+    return f"{'.'.join(path)}={_flow(made)}"
+
+
+def _kept(text: str, assignments: list[str], source: str, *, removes: bool = False) -> str:
     made, kept = edited(text, assignments, source)
-    if not kept:
+    # Of zones that are taken out the comments go with them.
+    if not kept or (not removes and _comments(made) < _comments(text)):
         raise ConfigError(
             f"{source}: the zones cannot be written there without losing comments, since parts of the file are shared "
             f"or written in an unusual way; copy them by hand"
         )
     return made
+
+
+def _comments(text: str) -> int:
+    """How many there are: they stand between what the parser takes for something."""
+    count = end = 0
+    for token in yaml.scan(text, yaml.SafeLoader):
+        count += len(_COMMENT.findall(text, end, token.start_mark.index))
+        end = token.end_mark.index
+    return count
 
 
 def _check(zones: Mapping[str, Corners]) -> None:

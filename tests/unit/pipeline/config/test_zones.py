@@ -125,3 +125,30 @@ def test_the_example_of_the_project_can_be_edited() -> None:
     made = with_zones(text, "edge.yaml", "track", "door", {"gate": OTHER})
     assert yaml.safe_load(made)["stages"][-1]["with"]["cameras"] == {"door": {"zones": {"gate": OTHER}}}
     assert comments(made) == comments(text)
+
+
+BLOCK = """\
+stages:
+  - name: track
+    with:
+      cameras:
+        door:
+          zones:
+            porch:
+              - [0, 0]  # the gate
+              - [1, 0]
+              - [1, 0.5]
+            road:
+              polygon: [[0, 0], [1, 0], [1, 0.5]]  # measured
+              labels: [car]  # no bicycles: "#7"
+"""
+
+
+def test_comments_within_a_zone_stay_beside_its_corners() -> None:
+    made = with_zones(BLOCK, "edge.yaml", "track", "door", {"porch": SQUARE, "road": OTHER})
+    assert made == BLOCK.replace("[[0, 0], [1, 0], [1, 0.5]]", "[[0.25, 0.25], [0.5, 0.25], [0.5, 1]]")
+
+
+def test_corners_that_have_comments_of_their_own_are_not_written_over() -> None:
+    with pytest.raises(ConfigError, match="cannot be written there without losing comments"):
+        with_zones(BLOCK, "edge.yaml", "track", "door", {"porch": OTHER, "road": SQUARE})
