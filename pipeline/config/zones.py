@@ -37,9 +37,15 @@ def said_of(text: str, source: str, stage: str, camera: str) -> dict[str, Any]:
     """The zones of a camera as the text has them, its own or those of `default`: a list of corners or a mapping each.
 
     Raises:
-        ConfigError: the text is no YAML, or has no such stage.
+        ConfigError: the text is no YAML, has no such stage, or a zone is none.
     """
-    return _said(text, source, stage, camera)[0]
+    said = _said(text, source, stage, camera)[0]
+    for name, zone in said.items():
+        # A person may be in the middle of writing it.
+        corners = zone.get("polygon") if isinstance(zone, dict) else zone
+        if not isinstance(corners, list) or not all(_is_corner(corner) for corner in corners):
+            raise ConfigError(f"{source}: expected corners [[x, y], ...] of the zone {name}, found {corners!r:.100}")
+    return said
 
 
 def with_zones(text: str, source: str, stage: str, camera: str, zones: Mapping[str, Corners]) -> str:
@@ -69,7 +75,8 @@ def _said(text: str, source: str, stage: str, camera: str) -> tuple[dict[str, An
     """The zones, and whether they are the camera's own."""
     document = parse_value(text, source)[0]
     stages = document.get("stages") if isinstance(document, dict) else None
-    found = [each for each in stages or [] if isinstance(each, dict) and each.get("name") == stage]
+    listed = stages if isinstance(stages, list) else []
+    found = [each for each in listed if isinstance(each, dict) and each.get("name") == stage]
     if not found:
         raise ConfigError(f"{source}: expected the stage {stage}, which has the zones; found none of that name")
     options = _mapping(found[0].get("with"))
@@ -77,6 +84,10 @@ def _said(text: str, source: str, stage: str, camera: str) -> tuple[dict[str, An
     if mine.get("zones") is not None:
         return _mapping(mine["zones"]), True
     return _mapping(_mapping(options.get("default")).get("zones")), False
+
+
+def _is_corner(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(each, (int, float)) for each in value)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -152,3 +152,15 @@ def test_comments_within_a_zone_stay_beside_its_corners() -> None:
 def test_corners_that_have_comments_of_their_own_are_not_written_over() -> None:
     with pytest.raises(ConfigError, match="cannot be written there without losing comments"):
         with_zones(BLOCK, "edge.yaml", "track", "door", {"porch": OTHER, "road": SQUARE})
+
+
+@pytest.mark.parametrize("zone", ["{labels: [car]}", "5", "[1, 2]", "[[0, 0], [1, a], [1, 1]]", "{polygon: {}}", "null"])
+def test_a_zone_of_a_text_that_is_being_written_is_told_as_none(zone: str) -> None:
+    with pytest.raises(ConfigError, match=r"^edge\.yaml: expected corners \[\[x, y\], \.\.\.\] of the zone porch, found "):
+        zones(TEXT.replace("porch: [[0, 0], [1, 0], [1, 0.5]]", f"porch: {zone}"))
+
+
+@pytest.mark.parametrize("stages", ["3", "{}", "text"])
+def test_stages_that_are_no_list_have_no_zones(stages: str) -> None:
+    with pytest.raises(ConfigError, match="found none of that name"):
+        zones(f"stages: {stages}")
