@@ -24,6 +24,9 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCENE = re.compile(r"synthetic(:|$)")
 #: What stands before the host: rtsp://USER:PASSWORD@. The last @ before the path, as in a password that has one.
 _USERINFO = re.compile(r"(?<=://)[^/?#]*(?=@)")
+#: The same of a password with a slash, a ? or a #, which FFmpeg takes for the end of the host: what stands there as its
+#: port is none.
+_CUT_USERINFO = re.compile(r"(?<=://)[^/?#@\[\]]*:(?!(?:\d|\$\{\w+\})*[/?#])[^/?#@]*[/?#].*(?=@)")
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _HIDDEN = "***"
 
@@ -68,11 +71,16 @@ def kind_of(url: str) -> Kind | None:
 
 def has_password(url: str) -> bool:
     """Whether a URL, as it was written, has a password in it that is not a variable without a default."""
-    found = _USERINFO.search(url)
+    found = _login_in(url)
     if found is None or ":" not in found[0]:
         return False
     password = found[0].partition(":")[2]
     return bool(_VARIABLE.sub("", password))
+
+
+def _login_in(url: str) -> re.Match[str] | None:
+    """What must not be shown before the host of a URL, as it was meant."""
+    return _USERINFO.search(url) or _CUT_USERINFO.search(url)
 
 
 def user_of(url: str) -> str:
@@ -85,7 +93,9 @@ def shown_url(url: str) -> str:
     """What people may be shown of a URL: neither its user and password nor its query."""
     if _SCHEME.match(url) is None:
         return url
-    return _USERINFO.sub("", url).replace("://@", "://").partition("?")[0].partition("#")[0]
+    if (login := _login_in(url)) is not None:
+        url = url[: login.start()] + url[login.end() + 1 :]
+    return url.partition("?")[0].partition("#")[0]
 
 
 class Target(NamedTuple):
@@ -138,7 +148,7 @@ def target_of(
         full = f"{expand_text(front, environment)}{login}{expand_text(back, environment)}"
     else:
         full = expand_text(url, environment)
-    if (found := _USERINFO.search(full)) is not None:
+    if (found := _login_in(full)) is not None:
         # Of a URL that is a variable as a whole.
         secrets += [found[0], found[0].partition(":")[2]]
     kind = kind_of(full) or Kind.FILE

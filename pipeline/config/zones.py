@@ -15,6 +15,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from pipeline.config.document import parse_value
 from pipeline.config.editing import edited, without
 from pipeline.errors import ConfigError
@@ -27,6 +29,7 @@ Corners = Sequence[Sequence[float]]
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 #: Words that YAML takes for something else than text.
 _WORDS = ("null", "true", "false")
+_COMMENT = re.compile(r"#.*")
 _MOST_ZONES, _MOST_CORNERS = 50, 100
 
 
@@ -34,9 +37,15 @@ def said_of(text: str, source: str, stage: str, camera: str) -> dict[str, Any]:
     """The zones of a camera as the text has them, its own or those of `default`: a list of corners or a mapping each.
 
     Raises:
-        ConfigError: the text is no YAML, or has no such stage.
+        ConfigError: the text is no YAML, has no such stage, or a zone is none.
     """
-    return _said(text, source, stage, camera)[0]
+    said = _said(text, source, stage, camera)[0]
+    for name, zone in said.items():
+        # A person may be in the middle of writing it.
+        corners = zone.get("polygon") if isinstance(zone, dict) else zone
+        if not isinstance(corners, list) or not all(_is_corner(corner) for corner in corners):
+            raise ConfigError(f"{source}: expected corners [[x, y], ...] of the zone {name}, found {corners!r:.100}")
+    return said
 
 
 def with_zones(text: str, source: str, stage: str, camera: str, zones: Mapping[str, Corners]) -> str:
@@ -54,9 +63,9 @@ def with_zones(text: str, source: str, stage: str, camera: str, zones: Mapping[s
     path = [stage, "with", "cameras", camera, "zones"]
     made = {name: _renewed(said.get(name), corners) for name, corners in zones.items()}
     if not own or not zones:
-        return _kept(text, [f"{'.'.join(path)}={_flow(made)}"], source)
+        return _kept(text, [f"{'.'.join(path)}={_flow(made)}"], source, removes=own)
     changed = [name for name in made if made[name] != said.get(name)]
-    text = _kept(text, [f"{'.'.join([*path, name])}={_flow(made[name])}" for name in changed], source)
+    text = _kept(text, [_assignment([*path, name], said.get(name), made[name]) for name in changed], source)
     for name in said.keys() - made.keys():
         text = without(text, [*path, name], source)
     return text
@@ -66,7 +75,8 @@ def _said(text: str, source: str, stage: str, camera: str) -> tuple[dict[str, An
     """The zones, and whether they are the camera's own."""
     document = parse_value(text, source)[0]
     stages = document.get("stages") if isinstance(document, dict) else None
-    found = [each for each in stages or [] if isinstance(each, dict) and each.get("name") == stage]
+    listed = stages if isinstance(stages, list) else []
+    found = [each for each in listed if isinstance(each, dict) and each.get("name") == stage]
     if not found:
         raise ConfigError(f"{source}: expected the stage {stage}, which has the zones; found none of that name")
     options = _mapping(found[0].get("with"))
@@ -74,6 +84,10 @@ def _said(text: str, source: str, stage: str, camera: str) -> tuple[dict[str, An
     if mine.get("zones") is not None:
         return _mapping(mine["zones"]), True
     return _mapping(_mapping(options.get("default")).get("zones")), False
+
+
+def _is_corner(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(each, (int, float)) for each in value)
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -86,14 +100,31 @@ def _renewed(said: Any, corners: Corners) -> Any:
     return {**said, "polygon": plain} if isinstance(said, dict) else plain
 
 
-def _kept(text: str, assignments: list[str], source: str) -> str:
+def _assignment(path: list[str], said: Any, made: Any) -> str:
+    if isinstance(said, dict) and "polygon" in said:
+        # What stands beside it has comments of its own.
+        return f"{'.'.join([*path, 'polygon'])}={_flow(made['polygon'])}"
+    return f"{'.'.join(path)}={_flow(made)}"
+
+
+def _kept(text: str, assignments: list[str], source: str, *, removes: bool = False) -> str:
     made, kept = edited(text, assignments, source)
-    if not kept:
+    # Of zones that are taken out the comments go with them.
+    if not kept or (not removes and _comments(made) < _comments(text)):
         raise ConfigError(
             f"{source}: the zones cannot be written there without losing comments, since parts of the file are shared "
             f"or written in an unusual way; copy them by hand"
         )
     return made
+
+
+def _comments(text: str) -> int:
+    """How many there are: they stand between what the parser takes for something."""
+    count = end = 0
+    for token in yaml.scan(text, yaml.SafeLoader):
+        count += len(_COMMENT.findall(text, end, token.start_mark.index))
+        end = token.end_mark.index
+    return count
 
 
 def _check(zones: Mapping[str, Corners]) -> None:

@@ -158,7 +158,8 @@ class Connection:
         except ssl.SSLError as error:
             said = getattr(error, "verify_message", "") or error.reason or "the broker speaks no TLS"
             raise Lost(f"the broker {self._where} and we cannot agree on TLS: {said}; check mqtt.tls") from None
-        except socket.gaierror:
+        except (socket.gaierror, UnicodeError):
+            # The latter of a name that can be none, as one with two dots side by side.
             raise Lost(f"the broker's name {mqtt.host} is unknown; check mqtt.host") from None
         except OSError as error:
             raise Lost(f"the broker {self._where} is not there: {error.strerror or error}") from None
@@ -196,7 +197,12 @@ class Connection:
             )
 
     def _on_message(self, client: Any, data: Any, message: Any) -> None:
-        self._received(message.topic, bytes(message.payload), bool(message.retain))
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            # None of ours; and what is raised here ends the thread that publishes.
+            return
+        self._received(topic, bytes(message.payload), bool(message.retain))
 
     def _on_publish(self, client: Any, data: Any, mid: int, code: Any, properties: Any) -> None:
         if (publication := self._on_the_way.pop(mid, None)) is not None:

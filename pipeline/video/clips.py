@@ -308,17 +308,20 @@ def write_snapshot(path: Path, pixels: NDArray[Any]) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}{_PART}")
-    with open(part, "wb", opener=_private) as file:
-        file.write(jpeg_of(pixels))
-    part.replace(path)
+    _write(path, jpeg_of(pixels))
 
 
 def _write(path: Path, content: bytes) -> None:
     part = path.with_name(f".{path.name}{_PART}")
-    with open(part, "wb", opener=_private) as file:
-        file.write(content)
-    part.replace(path)
+    try:
+        with open(part, "wb", opener=_private) as file:
+            file.write(content)
+        part.replace(path)
+    except OSError:
+        # On a full disk each would leave its first bytes, which nothing counts or deletes.
+        with suppress(OSError):
+            part.unlink()
+        raise
 
 
 def _private(path: str, flags: int) -> int:

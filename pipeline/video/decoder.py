@@ -41,6 +41,10 @@ _ONE_THREAD: dict[str, Any] = {"threads": 1} if "threads" in (VideoReformatter.r
 _TIME_BASE = Fraction(1, 90_000)
 
 
+#: Frames a second of a stream that says nothing of it.
+_RATE = 25
+
+
 class CameraFailed(Exception):
     """A camera cannot be opened, or read any more. The message holds no secret."""
 
@@ -97,6 +101,7 @@ class Decoder:
         self.tap: Callable[[Any, float], None] | None = None
         #: JPEGs over HTTP and many devices have no times of their own, or wrong ones.
         self._has_times = kind in (Kind.FILE, Kind.RTSP)
+        self._period = 1 / float(stream.guessed_rate or stream.average_rate or _RATE)
         self._scaler = _Scaler()
 
     def __iter__(self) -> Iterator[Read]:
@@ -126,6 +131,9 @@ class Decoder:
                             last = time.monotonic()
                         elif frame.time is not None:
                             last = frame.time
+                        else:
+                            # A raw stream in a file has no times: each frame comes a period after the one before.
+                            last += self._period
                         yield Read(Decoded(frame, self._scaler), last)
         except Exception as error:  # of a camera that sends anything at all
             raise _failure(error) from None

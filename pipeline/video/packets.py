@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, TypeVar
 
 __all__ = ["Packet", "PacketRing", "Times", "filled_times"]
@@ -76,6 +76,10 @@ class PacketRing(Generic[T]):
             if group[0].at <= at:
                 break
         return found
+
+    def shift(self, seconds: float) -> None:
+        """The clock by which packets come was set: those that are kept have come so much later by the new one."""
+        self._groups = deque([replace(packet, at=packet.at + seconds) for packet in group] for group in self._groups)
 
     def clear(self) -> None:
         """Drop everything, since another stream begins."""

@@ -28,6 +28,8 @@ from pipeline.wire.camera import CameraCounts, Drop, State
 __all__ = ["Reading", "Tap"]
 
 _LOOK_S = 0.2
+_STILL_S = 0.04
+"""How long a file of a single picture lasts."""
 
 
 class _Opened(Protocol):
@@ -258,6 +260,7 @@ class Reading:
     def _read(self, opened: Iterable[Read], *, is_file: bool) -> None:
         pacing = Pacing(self._plan.fps)
         began: tuple[float, float] | None = None
+        last, period = -1e9, _STILL_S
         for read in opened:
             if self._must_pause():
                 if not is_file:
@@ -270,8 +273,15 @@ class Reading:
                 began = began or (time.monotonic(), read.at)
                 if not self._wait(began[0] + read.at - began[1] - time.monotonic(), lambda: True):
                     return
+                period = read.at - last if began[1] <= last < read.at else period
+                last = read.at
             if not self._add(read, pacing) or self._frozen():
                 return
+        if began is not None and self._plan.loop:
+            # Its last frame is there as long as the one before; and a single picture comes no more often than wanted.
+            wanted = 1 / self._plan.fps if self._plan.fps else 0.0
+            length = max(last - began[1] + period, wanted)
+            self._wait(began[0] + length - time.monotonic(), lambda: not self._paused())
 
     def _add(self, read: Read, pacing: Pacing) -> bool:
         """A packet was decoded; whether to go on."""

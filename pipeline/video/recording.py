@@ -13,6 +13,7 @@ A clip begins with a key frame, so perhaps a moment earlier.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -26,6 +27,10 @@ T = TypeVar("T")
 _TOLD_S = 5.0
 """How much later than it began an event may be told: a thing counts only after several frames, and a frame takes its
 way through the pipeline. So the packets of this time are kept as well."""
+
+
+_SET_BACK_S = 1.0
+"""A packet that comes so much before the one before it says that the clock was set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +100,14 @@ class Recording(Generic[T]):
         self._options = options
         self._ring: PacketRing[T] = PacketRing(options.before_s + _TOLD_S, options.ring_bytes)
         self._clip: _Clip | None = None
+        #: When the last packet came; and the one before the clock was set back.
+        self._last = self._ahead = -math.inf
 
     def packet(self, packet: Packet[T]) -> list[Instruction[T]]:
         """Take a packet of the stream."""
+        if packet.at < self._last - _SET_BACK_S:
+            self._set_back(packet.at - self._last)
+        self._last = packet.at
         self._ring.add(packet)
         instructions = self.tick(packet.at)
         clip = self._clip
@@ -134,7 +144,9 @@ class Recording(Generic[T]):
                 clip.going_on.add(id)
             elif state == "end":
                 clip.going_on.discard(id)
-                clip.until = max(clip.until, now + self._options.after_s)
+                # What follows things lets no time go back, and stands where the clock was before it was set back.
+                ended = self._last if self._last < now < self._ahead + _SET_BACK_S else now
+                clip.until = max(clip.until, ended + self._options.after_s)
         return instructions
 
     def tick(self, now: float) -> list[Instruction[T]]:
@@ -152,6 +164,14 @@ class Recording(Generic[T]):
         """The stream has ended; the packets of another one do not fit those that are kept."""
         self._ring.clear()
         return [self._closed("stream")] if self._clip is not None else []
+
+    def _set_back(self, seconds: float) -> None:
+        """The clock was set back, by this negative number: otherwise a clip would last until it has caught up."""
+        self._ahead = self._last
+        self._ring.shift(seconds)
+        if self._clip is not None:
+            self._clip.began += seconds
+            self._clip.until += seconds
 
     def _begun(self, event: str, start: float) -> list[Instruction[T]]:
         packets = self._ring.since(start - self._options.before_s)

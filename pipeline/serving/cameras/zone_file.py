@@ -39,7 +39,8 @@ def read_config(path: Path) -> str:
             raise KserveError(f"{path.name} is a link: edit the file that it leads to by hand", "PERMISSION_DENIED")
         if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
             raise KserveError(f"{path.name}, or its folder, may not be written to by the gateway", "PERMISSION_DENIED")
-        return path.read_text("utf-8")
+        # As it is: with the ends of lines that it has.
+        return path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise KserveError(f"{path.name} cannot be read: {_why(error)}", "PERMISSION_DENIED") from None
 
@@ -60,7 +61,7 @@ def write_zones(path: Path, stage: str, camera: str, zones: Mapping[str, Corners
             text = read_config(path)
             if tag_of_text(text) != tag:
                 raise KserveError(f"{path.name} has been changed meanwhile: open the editor anew", "INVALID_ARGUMENT")
-            made = with_zones(text, path.name, stage, camera, zones)
+            made = _with_zones(text, path.name, stage, camera, zones)
             part = path.with_name(f".{path.stem}.part{path.suffix}")
             mode = os.fstat(file.fileno()).st_mode & 0o777
             try:
@@ -78,6 +79,14 @@ def write_zones(path: Path, stage: str, camera: str, zones: Mapping[str, Corners
     except OSError as error:
         raise KserveError(f"{path.name} cannot be written: {_why(error)}", "PERMISSION_DENIED") from None
     return before.name
+
+
+def _with_zones(text: str, name: str, stage: str, camera: str, zones: Mapping[str, Corners]) -> str:
+    plain = text.replace("\r\n", "\n")
+    if plain.replace("\n", "\r\n") != text:
+        return with_zones(text, name, stage, camera, zones)
+    # Of an editor of Windows, which every line that is written must fit.
+    return with_zones(plain, name, stage, camera, zones).replace("\n", "\r\n")
 
 
 def _write(path: Path, text: str, mode: int) -> None:

@@ -53,6 +53,13 @@ def test_an_unknown_scheme_is_refused_and_nothing_else_of_the_url_is_in_the_mess
         ("rtsp://admin@10.0.0.7/live", False),
         ("rtsp://10.0.0.7:554/live", False),
         ("rtsp://admin:p@ss@10.0.0.7/live", True),
+        # FFmpeg takes what is before the slash for the host; people mean a password.
+        ("rtsp://admin:p/ss@10.0.0.7/live", True),
+        ("rtsp://admin:p?ss@10.0.0.7/live", True),
+        ("rtsp://admin:p#ss@10.0.0.7", True),
+        ("rtsp://10.0.0.7:554/live@2", False),
+        ("rtsp://${HOST}:${PORT}/live@2", False),
+        ("rtsp://[fe80::1]:554/live@2", False),
         ("clips/a:b@c.mp4", False),
     ],
 )
@@ -94,3 +101,12 @@ def test_a_file_is_relative_to_the_configs_folder_and_a_device_is_not() -> None:
     assert target("/dev/video0").url == "/dev/video0"
     with pytest.raises(KeyError):
         target("${NOT_SET}/door.mp4")
+
+
+@pytest.mark.parametrize("password", ["hun/ter2", "hun?ter2", "hun#ter2"])
+def test_a_password_that_cuts_the_url_short_is_not_shown(password: str) -> None:
+    url = f"rtsp://admin:{password}@10.0.0.7/live?token=1"
+    assert shown_url(url) == "rtsp://10.0.0.7/live"
+    found = target("${DOOR_URL}", DOOR_URL=url)
+    assert found.shown == "rtsp://10.0.0.7/live"
+    assert found.redacted(f"no answer to admin:{password}") == "no answer to ***"

@@ -125,3 +125,42 @@ def test_the_example_of_the_project_can_be_edited() -> None:
     made = with_zones(text, "edge.yaml", "track", "door", {"gate": OTHER})
     assert yaml.safe_load(made)["stages"][-1]["with"]["cameras"] == {"door": {"zones": {"gate": OTHER}}}
     assert comments(made) == comments(text)
+
+
+BLOCK = """\
+stages:
+  - name: track
+    with:
+      cameras:
+        door:
+          zones:
+            porch:
+              - [0, 0]  # the gate
+              - [1, 0]
+              - [1, 0.5]
+            road:
+              polygon: [[0, 0], [1, 0], [1, 0.5]]  # measured
+              labels: [car]  # no bicycles: "#7"
+"""
+
+
+def test_comments_within_a_zone_stay_beside_its_corners() -> None:
+    made = with_zones(BLOCK, "edge.yaml", "track", "door", {"porch": SQUARE, "road": OTHER})
+    assert made == BLOCK.replace("[[0, 0], [1, 0], [1, 0.5]]", "[[0.25, 0.25], [0.5, 0.25], [0.5, 1]]")
+
+
+def test_corners_that_have_comments_of_their_own_are_not_written_over() -> None:
+    with pytest.raises(ConfigError, match="cannot be written there without losing comments"):
+        with_zones(BLOCK, "edge.yaml", "track", "door", {"porch": OTHER, "road": SQUARE})
+
+
+@pytest.mark.parametrize("zone", ["{labels: [car]}", "5", "[1, 2]", "[[0, 0], [1, a], [1, 1]]", "{polygon: {}}", "null"])
+def test_a_zone_of_a_text_that_is_being_written_is_told_as_none(zone: str) -> None:
+    with pytest.raises(ConfigError, match=r"^edge\.yaml: expected corners \[\[x, y\], \.\.\.\] of the zone porch, found "):
+        zones(TEXT.replace("porch: [[0, 0], [1, 0], [1, 0.5]]", f"porch: {zone}"))
+
+
+@pytest.mark.parametrize("stages", ["3", "{}", "text"])
+def test_stages_that_are_no_list_have_no_zones(stages: str) -> None:
+    with pytest.raises(ConfigError, match="found none of that name"):
+        zones(f"stages: {stages}")

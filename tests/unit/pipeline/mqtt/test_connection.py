@@ -57,6 +57,35 @@ def test_the_name_is_unknown(wake: int) -> None:
         connect(MqttPlan("no.such.host.invalid"), wake)
 
 
+@pytest.mark.parametrize("host", ["broker..lan", ".", 70 * "b"])
+def test_a_name_that_can_be_none_is_unknown_too(wake: int, host: str) -> None:
+    with pytest.raises(Lost, match=r"is unknown; check mqtt\.host"):
+        connect(MqttPlan(host), wake)
+
+
+def test_a_message_whose_topic_is_no_text_is_passed_over(wake: int) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        def serve() -> None:
+            caller, _ = server.accept()
+            with caller:
+                caller.recv(1000)
+                # It accepts us, and publishes an x on a topic of two bytes.
+                caller.sendall(b"\x20\x02\x00\x00" + b"\x30\x05\x00\x02\xff\xfex")
+                caller.recv(1000)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        made = connect(MqttPlan("127.0.0.1", server.getsockname()[1]), wake)
+        with pytest.raises(Lost, match="has closed the connection"):  # noqa: PT012 - by whichever turn sees it
+            while True:
+                made.turn(1)
+        made.drop()
+        thread.join()
+
+
 @pytest.mark.parametrize("says", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
 def test_what_listens_is_no_broker(wake: int, says: bytes) -> None:
     with socket.socket() as server:

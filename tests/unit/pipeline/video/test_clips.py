@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -300,3 +302,19 @@ def test_a_clip_ends_after_the_event_of_a_stream_that_is_lost(tmp_path: Path, so
 )
 def test_the_name_of_a_file_never_leads_out_of_its_folder(event: str, name: str) -> None:
     assert file_name(event) == name
+
+
+def test_a_snapshot_for_which_the_disk_has_no_room_leaves_nothing(tmp_path: Path) -> None:
+    said: list[str] = []
+    made = recorder(tmp_path / "clips", said)
+    # As on a disk that is full in the middle of it: a file may have so many bytes.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        tell(made, 1000.0, event(1, "begin", best=7))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert said == ["a snapshot cannot be written: File too large"]
+    assert list((tmp_path / "clips").iterdir()) == []

@@ -45,6 +45,21 @@ def test_every_frame_of_a_file_comes_with_its_time_and_its_picture(tmp_path: Pat
         assert np.abs(pixels.astype(int) - picture(number)).mean() < 12
 
 
+def test_frames_of_a_raw_stream_which_has_no_times_come_one_after_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "raw.h264"
+    with av.open(str(path), "w", format="h264") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(10):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number), format="rgb24")))
+        container.mux(stream.encode(None))
+    decoder = open_camera(target(path), plan())
+    times = [read.at for read in decoder if read.picture is not None]
+    decoder.close()
+    assert len(times) == 10
+    assert np.diff(times) == pytest.approx(1 / 10)
+
+
 def test_a_picture_is_scaled_into_a_part_of_a_slot(tmp_path: Path) -> None:
     decoder = open_camera(target(clip(tmp_path / "a.mp4", 1, size=Size(128, 96))), plan())
     (decoded,) = [read.picture for read in decoder if read.picture is not None]

@@ -6,6 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
 
 from pipeline.config.camera_urls import Kind, Target
 from pipeline.graph.plan import CameraPlan
@@ -149,3 +152,14 @@ def test_a_scene_that_is_paused_stands_still_and_goes_on_where_it_was() -> None:
         pause.clear()
         until(lambda: made.ended)
         assert made.told().frames == 40
+
+
+def test_a_picture_that_is_looped_comes_no_more_often_than_it_is_wanted(tmp_path: Path) -> None:
+    still = tmp_path / "still.jpg"
+    Image.new("RGB", (64, 48)).save(still)
+    began = time.monotonic()
+    with reading(CameraPlan("door", "", loop=True, fps=10.0), target(str(still), Kind.FILE)) as made:
+        until(lambda: made.counts.frames >= 4)
+        # The fourth comes after three periods, however long this took.
+        frames, passed = made.counts.frames, time.monotonic() - began
+    assert frames <= 1 + passed * 10

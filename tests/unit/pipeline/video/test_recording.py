@@ -145,3 +145,24 @@ def test_what_is_too_old_goes_and_then_the_oldest_until_the_rest_has_room(
     now: float, keep_s: float, most_bytes: int, gone: list[str]
 ) -> None:
     assert expired(STORED, now, keep_s, most_bytes) == gone
+
+
+@pytest.mark.parametrize("told_at", [99.5, 20.0])
+def test_a_clip_does_not_last_until_a_clock_that_was_set_back_has_caught_up(told_at: float) -> None:
+    """Whether what tells of the end has the old time or the new one."""
+    recording: Recording[int] = Recording(RecordOptions(before_s=2, after_s=3))
+    for second in range(100):
+        recording.packet(Packet(float(second), True, 10, second))
+    (begun,) = recording.events([event("a", "begin", start=99.0)], 99.0)
+    assert isinstance(begun, Begin)
+    said: list[Instruction[int]] = []
+    for second in range(20, 40):
+        said += recording.packet(Packet(float(second), True, 10, second))
+        if second == 20:
+            said += recording.events([event("a", "end")], told_at)
+    # What was kept is of as many seconds as before.
+    (other,) = recording.events([event("b", "begin", start=39.0)], 39.0)
+    assert [one.packet.data for one in said if isinstance(one, Write)] == [20, 21, 22, 23]
+    assert Close(("a",), "over") in said
+    assert isinstance(other, Begin)
+    assert [packet.data for packet in other.packets] == [37, 38, 39]

@@ -110,3 +110,11 @@ def test_a_folder_that_may_not_be_written_to_says_so(config: Path, monkeypatch: 
     with pytest.raises(KserveError, match="No such file") as refused:
         write(config, tag, porch=CORNERS)
     assert refused.value.code == "PERMISSION_DENIED"
+
+
+def test_a_config_keeps_the_ends_of_its_lines(config: Path) -> None:
+    config.write_bytes(TEXT.replace("\n", "\r\n").encode())
+    write(config, tag_of_text(read_config(config)), porch=CORNERS, road=CORNERS, gate=CORNERS)
+    assert (config.parent / "edge.yaml.1").read_bytes() == TEXT.replace("\n", "\r\n").encode()
+    made = config.read_bytes()
+    assert made.count(b"\n") == made.count(b"\r\n") == TEXT.count("\n") + 1
