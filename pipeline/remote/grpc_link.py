@@ -203,11 +203,13 @@ def _failure(call: Any, address: Address) -> Failure:
         # Not by this program, which has dropped it then. gRPC servers do that to calls beyond their limit.
         return Failure(TOLD, f"the server broke the call off ({error}); perhaps it has as many as it takes")
     if error.code == "RESOURCE_EXHAUSTED" and "message larger than max" in details:
-        # To send it again would not help.
-        return Failure(TOLD, str(error), "TOO_LARGE")
+        # To send it again would not help. It is the answer that is too large, or the request, which the server refuses.
+        return _unreadable(error) if _ANSWER in details else Failure(TOLD, str(error), "TOO_LARGE")
     return Failure.told(error)
 
 
+#: In the details of what this side did not take.
+_ANSWER = "CLIENT:"
 #: How the details begin of a call whose connection was lost; grpcio has no other sign of it.
 _BROKEN = (
     "Socket closed", "Connection reset", "recvmsg", "Broken pipe", "Stream removed", "GOAWAY", "Transport closed",

@@ -361,19 +361,24 @@ class _Line:
     def _read(self, response: http.client.HTTPResponse) -> bytes:
         said = response.length
         if said is not None and said > self._max_response:
-            raise KserveError(
-                f"expected a response of at most {self._max_response} bytes, found {said}", "TOO_LARGE"
-            )
+            raise self._too_large(str(said))
         chunks: list[bytes] = []
         nbytes = 0
         while chunk := response.read(_CHUNK if said is None else min(_CHUNK, said - nbytes) or 1):
             nbytes += len(chunk)
             if nbytes > self._max_response:
-                raise KserveError(f"expected a response of at most {self._max_response} bytes", "TOO_LARGE")
+                raise self._too_large("more")
             chunks.append(chunk)
         if (missing := (said or 0) - nbytes) > 0:
             raise http.client.IncompleteRead(b"", missing)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _too_large(self, found: str) -> KserveError:
+        # Not TOO_LARGE: with that a server refuses a request, and this one is not at fault.
+        return KserveError(
+            f"the server's answer cannot be read: expected at most {self._max_response} bytes, found {found}",
+            "INTERNAL",
+        )
 
     def _connect(self, limit_s: float | None) -> None:
         if self._http is not None and self._socket is not None:

@@ -3,7 +3,7 @@
     the server has a batch axis     one request: [1, ...]     a batch of n: [n, ...], in pieces of max_batch_size
     it has none                     one request: [...]        a batch of n: n requests
 
-Tensors are views of the caller's arrays where these are dense; BYTES and JSON are encoded.
+Tensors are views of the caller's arrays where these are dense and little endian; BYTES and JSON are encoded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.kserve.parameters import EMPTY_FINAL, kserve_priority
 from pipeline.kserve.values import InferRequest, InferTensor, Parameter
 from pipeline.remote.description import Description
 from pipeline.wire.interface import Tensor
-from shm.handle import BYTES, JSON
+from shm.handle import BYTES, JSON, numpy_dtype
 
 __all__ = ["check_options", "pieces_of", "rows_of_call", "scheduling"]
 
@@ -122,7 +122,8 @@ def _tensor_of(
         array = whole[start : start + len(rows)]
     else:
         array = columns[0] if len(rows) == 1 else np.stack(columns)
-    dense = np.ascontiguousarray(array)
+    # In the order of bytes that KServe has: a caller's array may have the other one, which a slot takes as well.
+    dense = np.ascontiguousarray(array, numpy_dtype(tensor.dtype))
     shape = (*lead, *columns[0].shape)
     # Of bytes: memoryview knows neither bfloat16 nor how to cast an empty array.
     return InferTensor(tensor.name, kind.name, shape, dense.reshape(-1).view(np.uint8).data)

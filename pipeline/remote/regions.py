@@ -38,6 +38,8 @@ _MOST = 256 << 20
 #: Seconds after which the server is taken to be done with a retired one.
 _RETIRED_S = 60.0
 _ASK_S = 2.0
+#: Errors after which the server may have done what it was asked, or not.
+_NO_ANSWER = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
 
 
 class Leased:
@@ -176,11 +178,23 @@ class Arena:
                     os.unlink(path)
         except (OSError, KserveError) as error:
             os.close(descriptor)
+            if isinstance(error, KserveError) and error.code in _NO_ANSWER:
+                self._doubt(name, size)
+                return None
             guard.remove(name)
-            if isinstance(error, KserveError) and error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+            if isinstance(error, KserveError):
                 self.why = f"the server takes no shared memory of clients: {error}"
             return None
         return Leased(self, name, descriptor, size)
+
+    def _doubt(self, name: str, size: int) -> None:
+        """A region that the server may have opened, although its answer was lost: it is told to let go, later, when it
+        answers again, or by the guard."""
+        with self._mutex:
+            if not self._closed:
+                doubtful = Leased(self, name, -1, size)
+                doubtful.retired_at = time.monotonic()
+                self._retired.append(doubtful)
 
     def give_back(self, region: Leased) -> None:
         """See `Leased.give_back`."""
@@ -218,7 +232,7 @@ class Arena:
             self._ask("region_unregister", _ASK_S, name=region.name)
             gone = True
         except KserveError as error:
-            gone = error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
+            gone = error.code not in _NO_ANSWER
         region.close()
         if gone and self._guard is not None:
             self._guard.remove(region.name)

@@ -78,6 +78,14 @@ def test_tensors_are_views_of_a_dense_batch_and_copies_of_one_with_gaps() -> Non
     assert np.frombuffer(request.inputs[0].data, np.float32).tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
 
 
+def test_arrays_of_the_other_order_of_bytes_are_sent_with_their_values() -> None:
+    for rows in (0, 4):
+        values = given(rows) if rows else one()
+        values["x"] = (values["x"] + 1).astype(">f4")
+        ((request, _),) = made(model(4), values)
+        assert np.frombuffer(request.inputs[0].data, "<f4").tolist() == values["x"].ravel().tolist()
+
+
 def test_rows_of_different_shapes_are_no_tensor() -> None:
     names = np.empty((2, 1), object)
     names[...] = b"a"

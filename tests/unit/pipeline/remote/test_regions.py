@@ -26,6 +26,8 @@ class Server:
     def __init__(self) -> None:
         self.open: dict[str, int] = {}
         self.refuses: KserveError | None = None
+        #: Its answers, but not the questions.
+        self.loses: KserveError | None = None
 
     def ask(self, question: str, limit_s: float, *, name: str, **fields: Any) -> dict[str, Any]:
         if self.refuses is not None:
@@ -33,7 +35,11 @@ class Server:
         if question == "region_register":
             self.open[name] = os.open(f"/dev/shm{fields['key']}", os.O_RDWR)
         else:
-            os.close(self.open.pop(name))
+            # As the protocol has it, one that is not known is let go of already.
+            with suppress(KeyError):
+                os.close(self.open.pop(name))
+        if self.loses is not None:
+            raise self.loses
         return {}
 
 
@@ -127,6 +133,32 @@ def test_a_server_that_refuses_is_not_asked_again_but_one_that_is_away_is(arena:
     server.refuses = KserveError("--allow-client-shm is off")
     assert arena.acquire(1000) is None
     assert "--allow-client-shm is off" in arena.why
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"])
+def test_the_server_lets_go_of_a_region_although_its_answer_that_it_has_it_was_lost(
+    arena: Arena, server: Server, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    server.loses = KserveError("the gateway was killed", code)
+    assert arena.acquire(1000) is None
+    server.loses = None
+    assert len(server.open) == 1
+    assert arena.why == ""
+    monkeypatch.setattr(regions, "_RETIRED_S", 0.0)
+    found = arena.acquire(1000)
+    assert found is not None
+    assert list(server.open) == [found.name]
+
+
+def test_what_a_server_may_have_when_it_is_left_is_the_guards_to_end(arena: Arena, server: Server, book: Book) -> None:
+    def closes(question: str, limit_s: float, **fields: Any) -> None:
+        arena.close()
+        raise KserveError("the channel was closed", "CANCELLED")
+
+    arena._ask = closes
+    assert arena.acquire(1000) is None
+    (name,) = left(book.lines)
+    book.remove(name)
 
 
 def test_a_region_that_the_server_has_made_shorter_is_an_error_and_no_signal(arena: Arena, server: Server) -> None:
