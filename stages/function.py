@@ -107,6 +107,12 @@ class FunctionStage:
             names = ", ".join(str(spec) for spec in self.outputs)
             raise SpecMismatch(f"{self.function.__name__} returned None; expected {names}: is a `return` missing?")
         if len(self.outputs) == 1:
+            if isinstance(returned, Mapping) and self.outputs[0].dtype != "json":
+                names = ", ".join(map(str, returned)) or "nothing"
+                raise SpecMismatch(
+                    f"{self.function.__name__} returned a mapping with {names}; expected {self.outputs[0]}: "
+                    f"a function with one output returns its value alone"
+                )
             returned = {self.outputs[0].name: returned}
         if not isinstance(returned, Mapping):
             names = ", ".join(spec.name for spec in self.outputs)

@@ -75,7 +75,7 @@ def bench(
     ] = 0,
     assignments: SetOption = [],  # noqa: B006
 ) -> None:
-    """Let MLPerf's LoadGen measure a pipeline: docs/load.md. Needs the extra: pip install "trtlab[bench]".
+    """Let MLPerf's LoadGen measure a pipeline: docs/load.md. Needs the extra `bench` of the package trtlab.
 
     It is no MLPerf result.
     """

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pipeline.cli.tables import make_console, make_table
 from pipeline.errors import ClientMisuse, ConfigError, InvalidRequest, Unavailable
 from pipeline.load.loops import Loop
-from pipeline.load.report import PERCENTILES, Report
+from pipeline.load.report import PERCENTILES, Report, percentiles_of
 from pipeline.streams import announce, say, unannounce
 
 __all__ = ["asking", "live_line", "show_report"]
@@ -87,6 +87,8 @@ def _show_table(report: Report) -> None:
     columns = [*[f"p{percent:g}" for percent in PERCENTILES], "max"]
     table = make_table("", "ms", *columns, "", right=tuple(columns), console=console)
     for what, durations, meaning in report.table():
-        values = [*[durations.percentile(percent) for percent in PERCENTILES], durations.longest_s]
-        table.add_row(what, *[f"{seconds * 1e3:.3f}" for seconds in values], meaning)
+        found = percentiles_of(durations)
+        values = [found[column] for column in columns]
+        # Of nothing there is no percentile: 0.000 would look as if the answers had come at once.
+        table.add_row(what, *["-" if value is None else f"{value:.3f}" for value in values], meaning)
     console.print(table)

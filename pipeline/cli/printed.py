@@ -8,7 +8,19 @@ import typer
 
 from pipeline.errors import ConfigError
 
-__all__ = ["put"]
+__all__ = ["expect_place", "put"]
+
+
+def expect_place(output: Path, option: str) -> None:
+    """Find before the work, and not after it, that its result has no place.
+
+    Raises:
+        ConfigError: `output` is a folder, or is in none.
+    """
+    if output.is_dir():
+        raise ConfigError(f"{option} {output}: expected a file, found a folder; name a file in it")
+    if not output.parent.is_dir():
+        raise ConfigError(f"{option} {output}: there is no folder {output.parent}")
 
 
 def put(text: str, output: Path | None, option: str) -> None:

@@ -22,6 +22,7 @@ from pipeline.cli.arguments import (
     TokenOption,
 )
 from pipeline.cli.measured import asking, live_line, show_report
+from pipeline.cli.printed import expect_place, put
 from pipeline.errors import ConfigError
 from pipeline.load.driving import Driven, drive
 from pipeline.load.inputs import make_stock, named_files, named_shapes
@@ -85,8 +86,8 @@ def siege(
     wanted = Rate(func, rate, alpha, beta, max_rate)
     if seconds is not None and not 0 < seconds < math.inf:
         raise ConfigError(f"--seconds: expected more than 0, found {seconds:g}")
-    if plot is not None and not plot.parent.is_dir():
-        raise ConfigError(f"--plot {plot}: there is no folder {plot.parent}")
+    if plot is not None:
+        expect_place(plot, "--plot")
     asked = Target(target, model, token_file)
     with asking(), opened(asked, "siege", max_outstanding) as found:
         stock = make_stock(found.runner.input_specs(), named_files(inputs), named_shapes(shapes), batch_size)
@@ -100,7 +101,7 @@ def siege(
     report = _report(str(asked), found, load, stock.described, batch_size, loop, driven, seconds)
     show_report(report, as_json=as_json)
     if plot is not None:
-        plot.write_text(picture_of(report))
+        put(picture_of(report), plot, "--plot")
     sys.exit(0 if report.ok else _FAILED)
 
 

@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.printed import expect_place
 from pipeline.client.observing import Observer
 from pipeline.client.status import ask_status
-from pipeline.errors import Unavailable
+from pipeline.errors import ConfigError, Unavailable
 from pipeline.streams import say
 from pipeline.watching.trace_events import trace_of
 from pipeline.wire.records import Ended
@@ -51,6 +52,7 @@ def trace(
     A process of the run is a track, a batch a slice, a request a slice with arrows to its batches. Only while this
     command runs the scheduler keeps anything for it. Exit code 1: the run does not answer, or has ended.
     """
+    expect_place(output, "--output")
     try:
         folder = one_run(find_run(run))
         before = ask_status(folder)
@@ -66,6 +68,8 @@ def trace(
     try:
         partial.write_text(json.dumps(document))
         partial.replace(output)
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be written: {error.strerror}") from None
     finally:
         partial.unlink(missing_ok=True)
     missing = f"; {lost} more have ended, which had no room" if lost else ""

@@ -6,6 +6,7 @@ an unknown `Content-Encoding` is 415 in place of 501: the sender is at fault, an
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import msgspec
@@ -107,6 +108,9 @@ def error_of_http(http: int, body: bytes | bytearray | memoryview) -> KserveErro
     said = (document.get("error") or document.get("detail")) if isinstance(document, dict) else None
     if not isinstance(said, str):
         said = bytes(memoryview(body)[:_LONGEST]).decode("utf-8", "replace").strip()
+        if said.startswith("<"):
+            # A page of a proxy, or of a server of something else: its first line, which errors show, would be a tag.
+            said = " ".join(re.sub("<[^>]*>", " ", said).split())
     return KserveError(said[:_LONGEST] or f"HTTP status {http} without a message", code)
 
 

@@ -16,11 +16,14 @@ _LATE_S = 0.001
 _LATE_PART = 0.1
 
 
-def percentiles_of(durations: Histogram) -> dict[str, float]:
-    """In milliseconds: {"p50": ..., "p90": ..., "p99": ..., "p99.9": ..., "max": ..., "mean": ...}."""
+def percentiles_of(durations: Histogram) -> dict[str, float | None]:
+    """In milliseconds: {"p50": ..., "p90": ..., "p99": ..., "p99.9": ..., "max": ..., "mean": ...}; of none, None.
+
+    A siege that nothing has answered would otherwise have a p99 of 0 ms, which a limit on it would let pass.
+    """
     found = {f"p{percent:g}": durations.percentile(percent) for percent in PERCENTILES}
     found |= {"max": durations.longest_s, "mean": durations.mean_s}
-    return {name: round(seconds * 1e3, 6) for name, seconds in found.items()}
+    return {name: round(seconds * 1e3, 6) if durations.count else None for name, seconds in found.items()}
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,9 @@ class Report:
     def warnings(self) -> Iterator[str]:
         """What makes the numbers other than they look."""
         tally = self.tally
-        if self.open_loop and self.late > _LATE_S and self.late > _LATE_PART * tally.latencies.percentile(50):
+        # Without an answer there are no latencies of which the lateness could be a part.
+        judged = self.open_loop and tally.answered > 0
+        if judged and self.late > _LATE_S and self.late > _LATE_PART * tally.latencies.percentile(50):
             yield (
                 f"the generator itself was late: p99 of sending lateness {self.late * 1e3:.3g} ms, which is part of "
                 f"the latencies; lower the rate, give it a core of its own, or start several generators"

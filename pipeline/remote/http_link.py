@@ -42,6 +42,8 @@ _CHUNK = 1 << 20
 #: Seconds until a connection must be there, if the request has no sooner deadline.
 _CONNECT_S = 5.0
 _ASKED_TYPE = "application/json"
+#: Characters of what is no HTTP that an error shows.
+_SHOWN = 16
 #: By what a server refuses a body whose form it does not know.
 _REFUSES_FORM = ("INVALID_ARGUMENT", "UNSUPPORTED_MEDIA_TYPE", "UNIMPLEMENTED", "INTERNAL")
 
@@ -445,5 +447,9 @@ def _as_json(payload: Payload) -> Payload:
 def _said(error: BaseException) -> str:
     if isinstance(error, http.client.IncompleteRead):
         return f"the response ended {error.expected or 'some'} bytes too early"
+    # RemoteDisconnected is one too, and has said nothing.
+    if isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):
+        said = ascii(str(error)[:_SHOWN])
+        return f"expected an answer of HTTP/1.1, found {said}; a port of gRPC is asked by a URL grpc://HOST:PORT"
     text = str(error)
     return text or type(error).__name__

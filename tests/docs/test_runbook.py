@@ -39,3 +39,21 @@ def test_every_alert_leads_to_a_section_that_names_it_and_every_one_that_is_name
 def test_every_section_is_caused_by_a_test() -> None:
     text = (ROOT / "tests/faults/test_runbook.py").read_text()
     assert {name for name in ROWS if f'"{name}"' not in text} == set()
+
+
+def test_every_field_that_it_names_is_one_of_the_yaml() -> None:
+    fields: dict[str, set[str]] = {}
+    section = ""
+    for line in (ROOT / "docs/config.md").read_text().splitlines():
+        if heading := re.match(r"## `(?:\w+(?:\[\])?\.)*(\w+)(?:\[\])?`", line):
+            section = heading[1]
+        elif field := re.match(r"\| `(\w+)` \|", line):
+            fields.setdefault(section, set()).add(field[1])
+    every = set().union(*fields.values())
+    named = re.findall(r"`([a-z]+\.)?([a-z]+(?:_[a-z]+)*)`", (ROOT / "docs/runbook.md").read_text())
+    assert len(named) > 10
+    for section, name in named:
+        if section and (inside := section.removesuffix(".")) in fields:
+            assert name in fields[inside], f"{inside}.{name}"
+        elif not section and "_" in name and not name.startswith("trtlab_"):
+            assert name in every, name

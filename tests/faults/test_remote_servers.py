@@ -108,8 +108,11 @@ def test_what_speaks_another_protocol_is_no_server() -> None:
             pipeline.RemoteInferenceManager(url, timeout_s=0.5)
     with scripted_grpc(lambda frame, context: b"") as url:
         url = url.replace("grpc", "http")
-        with pytest.raises(errors.Unavailable, match="no server of KServe v2 answers at http"):
+        with pytest.raises(errors.Unavailable, match="no server of KServe v2 answers at http") as raised:
             pipeline.RemoteInferenceManager(url, timeout_s=0.5)
+        # Frames of HTTP/2 are no text for a terminal.
+        assert str(raised.value).isprintable()
+        assert "a port of gRPC is asked by a URL grpc://HOST:PORT" in str(raised.value)
 
 
 @pytest.mark.parametrize("answer", [drips, lambda connection, number: connection.recv(1 << 20)], ids=["drips", "mute"])

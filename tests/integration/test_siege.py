@@ -180,6 +180,7 @@ def test_a_wrong_command_line_is_told_before_anything_is_sent(digits: Gateway, c
         (("--seconds", 0), "--seconds: expected more than 0"),
         (("--input", "picture=x.png"), "the model has no such input"),
         (("--plot", "no-folder/x.svg"), "there is no folder no-folder"),
+        (("--plot", "/"), "--plot /: expected a file, found a folder"),
         (("--model", "digits"), "are about servers by their URL"),
     ):
         ended = cli_here("siege", "digits", *arguments)

@@ -57,3 +57,14 @@ def test_without_a_run_it_says_so_and_writes_nothing(tmp_path: Path, cli_here: C
     done = cli_here("trace", "nothing", "--output", tmp_path / "trace.json")
     assert (done.code, "no pipeline 'nothing' is running here" in done.err) == (1, True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_a_wrong_command_line_and_no_traceback(
+    tmp_path: Path, cli_here: Callable[..., Any]
+) -> None:
+    for output, says in (
+        (tmp_path, f"--output {tmp_path}: expected a file, found a folder"),
+        (tmp_path / "no" / "trace.json", f"there is no folder {tmp_path}/no"),
+    ):
+        done = cli_here("trace", "nothing", "--output", output)
+        assert (done.code, says in done.err, "Traceback" in done.err) == (2, True, False), done.err

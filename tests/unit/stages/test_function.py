@@ -43,6 +43,13 @@ def test_what_the_function_returns_must_fit_the_spec() -> None:
         run(FunctionStage(lambda x: np.zeros(5, np.float32), [X], [Y]), x=[np.float32([1])])
 
 
+def test_a_mapping_of_a_function_with_one_output_is_told_that_the_value_alone_is_expected() -> None:
+    with pytest.raises(SpecMismatch, match=r"<lambda> returned a mapping with y; expected y float32.*its value alone"):
+        run(FunctionStage(lambda x: {"y": x}, [X], [Y]), x=[np.float32([1])])
+    # A mapping is a value of JSON.
+    assert run(FunctionStage(lambda x: {"n": len(x)}, [X], [NOTE]), x=[np.float32([1])]).result(0, "note") == {"n": 1}
+
+
 def test_a_function_that_returns_nothing_is_told_that_a_return_is_missing() -> None:
     with pytest.raises(SpecMismatch, match=r"glue returned None; expected .*y.*: is a `return` missing\?"):
         run(FunctionStage(glue, [X], [Y]), x=[np.float32([1])])

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import models
+from pipeline.cli.main import COMMANDS, make_app
 from pipeline.prepare import preparation
 from pipeline.wire.run_dir import LOCK, runs
 from shm.owner import OwnerLock
@@ -208,6 +209,13 @@ def test_a_wrong_command_line_ends_with_2(run: Run, arguments: list[str]) -> Non
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert "Usage: pipeline" in err
+
+
+def test_no_word_of_a_help_is_taken_for_a_colour() -> None:
+    # typer's Markdown of rich: `trtlab[bench]` would lose what is in the brackets.
+    for name in COMMANDS:
+        for command in [c.callback for c in make_app([name]).registered_commands]:
+            assert not re.search(r"\w\[[a-z]+\]", command.__doc__ or ""), name
 
 
 def test_the_version_is_told(run: Run) -> None:

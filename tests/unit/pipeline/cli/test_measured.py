@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.cli.measured import asking
+from pipeline.cli.measured import asking, show_report
 from pipeline.errors import ClientMisuse, ConfigError, InvalidRequest, Unavailable
+from pipeline.load.report import Report
+from pipeline.load.tally import Failure, Tally
 
 
 @pytest.mark.parametrize("error", [Unavailable("it is gone"), ClientMisuse("it is closed")])
@@ -21,3 +23,12 @@ def test_a_target_that_is_not_there_ends_the_program_with_its_reason(
 def test_inputs_that_do_not_fit_are_a_wrong_command_line() -> None:
     with pytest.raises(ConfigError, match="no such input"), asking():
         raise InvalidRequest("no such input")
+
+
+def test_percentiles_of_no_answer_are_no_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    tally = Tally()
+    tally.went(0.0, 0.0, 0.0)
+    tally.came(0.0, 0.0, 0.1, Failure("BadInput", "no picture"))
+    show_report(Report("resnet", "client sync", "image", 1, 1, 0.1, tally), as_json=False)
+    (latency,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("latency"))
+    assert latency.split()[1:6] == ["-"] * 5

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.printed import put
+from pipeline.cli.printed import expect_place, put
 from pipeline.errors import ConfigError
 
 
@@ -26,3 +26,11 @@ def test_a_file_is_overwritten_and_nothing_printed(tmp_path: Path, capsys: pytes
 def test_a_file_that_cannot_be_written_is_named_with_its_option(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"^--svg {tmp_path}: cannot be written: Is a directory$"):
         put("text\n", tmp_path, "--svg")
+
+
+def test_a_place_that_is_none_is_found_before_the_work(tmp_path: Path) -> None:
+    expect_place(tmp_path / "made.svg", "--plot")
+    with pytest.raises(ConfigError, match=rf"^--plot {tmp_path}: expected a file, found a folder; name a file in it$"):
+        expect_place(tmp_path, "--plot")
+    with pytest.raises(ConfigError, match=rf"^--plot {tmp_path}/no/x.svg: there is no folder {tmp_path}/no$"):
+        expect_place(tmp_path / "no" / "x.svg", "--plot")

@@ -87,7 +87,7 @@ def test_a_client_reads_what_a_server_writes(code: str) -> None:
         (b'{"detail":"b"}', "b"),  # MLServer
         (b'{"error":""}', '{"error":""}'),
         (b'{"error":["c"]}', '{"error":["c"]}'),
-        (b"<html>", "<html>"),
+        (b"<html>", "HTTP status 418 without a message"),
         (b"\xff", "�"),
         (b"", "HTTP status 418 without a message"),
         (b"[" * 100_000, "["),
@@ -109,3 +109,8 @@ def test_numbers_that_no_row_has_are_internal_or_of_the_sender() -> None:
 
 def test_a_message_that_is_not_unicode_is_sent_all_the_same() -> None:
     assert json.loads(error_body(KserveError("a\ud800"))) == {"error": "a?"}
+
+
+def test_of_a_page_for_people_an_error_has_the_text_and_no_tags() -> None:
+    page = b"\n<!DOCTYPE HTML>\n<html lang='en'>\n<h1>Error response</h1>\n<p>Error code: 404</p></html>"
+    assert str(error_of_http(404, page)) == "Error response Error code: 404"

@@ -87,3 +87,14 @@ def test_what_was_interrupted_is_no_failure_unless_something_has_failed() -> Non
 
 def test_all_answered_is_a_success() -> None:
     assert report(tally_of()).ok
+
+
+def test_of_a_siege_that_nothing_has_answered_there_is_no_latency_and_none_that_lateness_could_be_part_of() -> None:
+    tally = Tally()
+    tally.went(0.0, 0.0, 0.5)
+    tally.came(0.0, 0.5, 0.6, Failure("BadInput", "no picture"))
+    unanswered = report(tally)
+    document = json.loads(json.dumps(unanswered.to_dict()))
+    assert set(document["latency_ms"].values()) == set(document["from_sending_ms"].values()) == {None}
+    assert document["lateness_ms"]["max"] == 500
+    assert list(unanswered.warnings()) == []
