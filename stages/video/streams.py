@@ -65,5 +65,12 @@ class Streams(Generic[Kept]):
             del self._cameras[forgotten]
         return kept, before
 
+    def renew(self, camera: str) -> Kept:
+        """Begin anew with a camera of which something is kept, in the same stream; what is kept now."""
+        stream, _ = self._kept[camera]
+        kept = self._begin(camera)
+        self._kept[camera] = stream, kept
+        return kept
+
     def __len__(self) -> int:
         return len(self._kept)

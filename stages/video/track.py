@@ -31,6 +31,9 @@ __all__ = ["Track"]
 _MOST_UNTOLD = 1000
 """Reports of one camera that wait for room in an answer."""
 
+_SET_BACK_S = 1.0
+"""A frame that was taken so much before the one before it says that the clock was set back."""
+
 _LEAST_BYTES = 4096
 """Of an answer: with less, a single report might never have room."""
 
@@ -75,7 +78,8 @@ class Track:
     """Follows things from frame to frame, and tells what happens to them.
 
     A camera is a stream of requests that are called by the camera's name (stages.video.frame). What this stage keeps of
-    a camera belongs to its stream: with a new stream of the same camera, its events end with the reason "stream".
+    a camera belongs to its stream: with a new stream of the same camera, its events end with the reason "stream". So they do
+    if the clock is set back by more than a second.
 
     Input `detections`: float32 of shape (most, 6), class, score, y_min, x_min, y_max, x_max, as from
     stages.video.nanodet. May be missing, if the stage before was skipped: then the frame was not looked at, since
@@ -171,12 +175,16 @@ class Track:
         """
         name, taken = frame_of(request.name)
         watch, before = self._watches.of(request, name)
+        # A frame's time may be that of another clock, and for a track no time goes backwards. But a clock that was set
+        # back must not keep all things where they are until it has caught up: they are as those of another stream.
+        taken = self._now() if taken is None else taken
+        if taken < watch.time - _SET_BACK_S:
+            before, watch = watch, self._watches.renew(name)
         if before is not None:
             # What had no room before the stream ended is told as well.
             before.tell(before.events.close(before.time), before.time)
             watch.untold, watch.dropped = before.untold, before.dropped
-        # A frame's time may be that of another clock; for a track no time goes backwards.
-        watch.time = taken = max(self._now() if taken is None else taken, watch.time)
+        watch.time = taken = max(taken, watch.time)
         detections = None if found is None else [one for one in found if _counts(one, watch.camera)]
         ended = watch.tracker.step(detections, taken)
         tracks = [track for track in watch.tracker.tracks if track.confirmed]

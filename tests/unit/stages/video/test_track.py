@@ -127,8 +127,19 @@ def test_without_a_time_in_its_name_a_frame_is_of_now() -> None:
 def test_time_never_goes_backwards_in_a_stream() -> None:
     stage = Track(LABELS)
     take(stage, (RequestInfo("0-1", "door@9", stream=1, sequence=1), []))
-    told = take(stage, (RequestInfo("0-2", "door@3", stream=1, sequence=2), [])).result(0, "tracks")
+    told = take(stage, (RequestInfo("0-2", "door@8", stream=1, sequence=2), [])).result(0, "tracks")
     assert told["time"] == 9
+
+
+def test_a_clock_that_was_set_back_ends_what_is_open_and_time_goes_on_from_there() -> None:
+    stage = Track(LABELS)
+    follow(stage, [PERSON] * 4, start=3600)
+    told = follow(stage, [PERSON] * 3, start=10)
+    assert [frame["time"] for frame in told] == [10, 11, 12]
+    assert [(event["state"], event["reason"], event["end"]) for event in told[0]["events"]] == [("end", "stream", 3603)]
+    assert told[0]["tracks"] == []
+    (begun,) = told[2]["events"]
+    assert (begun["state"], begun["start"]) == ("begin", 10)
 
 
 def test_reports_that_have_no_room_come_with_later_frames_in_their_order() -> None:
