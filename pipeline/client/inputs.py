@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple, TypeGuard
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.documents import document_bytes
 from pipeline.errors import InvalidRequest
 from pipeline.wire import traceparent
 from pipeline.wire.limits import LOWEST_PRIORITY
@@ -91,7 +91,7 @@ def arrays_of(specs: Mapping[str, TensorSpec], inputs: Mapping[str, Any]) -> dic
         spec = specs[name]
         if spec.dtype == JSON:
             try:
-                arrays[name] = np.frombuffer(json.dumps(value).encode(), np.uint8)
+                arrays[name] = np.frombuffer(document_bytes(value), np.uint8)
             except (TypeError, ValueError, RecursionError) as error:
                 raise InvalidRequest(f"input {name!r}: no JSON value: {error}") from error
         elif spec.dtype == BYTES:

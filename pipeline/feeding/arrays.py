@@ -19,6 +19,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from pipeline.documents import document_value
 from pipeline.errors import InvalidRequest
 from shm.elements import elements_of, stored_shape
 from shm.handle import BFLOAT16, BYTES, JSON, LENGTH_BYTES
@@ -164,7 +165,7 @@ def parse_json(data: bytes) -> Any:
         InvalidRequest: the text is not one JSON document; Python's NaN and Infinity are not JSON.
     """
     try:
-        return json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        return document_value(data)
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"expected JSON in UTF-8, found the byte 0x{data[error.start]:02x}") from None
     except json.JSONDecodeError as error:
@@ -172,10 +173,6 @@ def parse_json(data: bytes) -> Any:
         raise InvalidRequest(f"expected one JSON document: {error.msg} at {where}") from None
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"expected one JSON document: {error}") from None
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
 
 
 def arrays_of_json(data: bytes, inputs: Sequence[TensorSpec]) -> dict[str, Array]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.client.batches import evenly
+from pipeline.documents import document_value
 from pipeline.errors import KserveError
 from pipeline.kserve.admission import Admitted, AdmittedInput, elements_in
 from pipeline.kserve.classification import classified
@@ -93,7 +94,7 @@ def _columns_of(entry: AdmittedInput, rows: int, data: memoryview) -> list[Array
 
 def _checked_json(element: memoryview, tensor: Tensor) -> memoryview:
     try:
-        json.loads(bytes(element))
+        document_value(bytes(element))
     except (ValueError, RecursionError) as error:
         raise KserveError(f"inference input {tensor.name!r}: expected a JSON document: {error}") from None
     return element

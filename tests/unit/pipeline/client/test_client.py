@@ -210,6 +210,8 @@ def test_a_value_that_is_no_json_is_refused(start: Callable[..., Pipeline], run_
     with Client.connect(run_dir) as client:
         with pytest.raises(InvalidRequest, match="input 'x': no JSON value"):
             client.submit(x=object())
+        with pytest.raises(InvalidRequest, match="input 'x': no JSON value: Out of range float values"):
+            client.submit(x=[float("nan")])
         with pytest.raises(InvalidRequest, match="input 'x': expected at most 16"):
             client.submit(x="a long text in quotes")
         assert client.submit(x=["é", 1]).get(10)["t"] == ["é", 1]
