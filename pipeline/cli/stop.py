@@ -63,9 +63,6 @@ def stop(
     """
     try:
         folder = _one_run(run)
-        if is_shard(folder):
-            front = front_of(folder).name
-            raise Unavailable(f"{folder.name} is a shard, which is started again when it ends: stop {front}")
         # Of a run that a reload has started, the first supervisor is told: it stops all versions, and ends last.
         root = root_of(folder)
         owner = owner_of(root)
@@ -87,10 +84,15 @@ def _one_run(named: str) -> Path:
     """The folder of the run that is meant.
 
     Raises:
-        Unavailable: there is none; or several have this name, and the wrong one might be stopped.
+        Unavailable: there is none; it is a shard; or several have this name, and the wrong one might be stopped.
     """
     found = find_run(named)
     others = [each for each in runs(named) if root_of(each) != root_of(found)]
+    # First: the id of a shard, of which several have the name, would be refused as well.
+    if is_shard(found):
+        shard = f"{named} is a shard of {len(others) + 1} runs" if others else f"{found.name} is a shard"
+        fronts = " or ".join(sorted(front_of(each).name for each in [found, *others]))
+        raise Unavailable(f"{shard}, which is started again when it ends: stop {fronts}")
     if others:
         ids = ", ".join(sorted(each.name for each in [found, *others]))
         raise Unavailable(f"{len(others) + 1} runs of {named} are alive: name one by its id ({ids})")

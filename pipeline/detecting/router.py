@@ -3,8 +3,11 @@
     a REQ's message    [who, "", part, ...]    `who` is a number that libzmq has given the connection
     its answer         [who, "", part, ...]    to that connection only; if it is gone, it goes nowhere
 
-What lies in memory is bounded for each connection: a REQ has one message under way, and from one that sends more, no
-more than a few are read ahead.
+What lies in memory is bounded for a peer that means well: a REQ has one message under way, and from one that sends
+more, no more than a few are read ahead. It is not bounded for one that does not: libzmq bounds each part
+(MOST_FRAME_BYTES), and counts only messages that are whole, so the parts of one that never ends lie in memory until
+the connection ends; and there may be any number of connections. libzmq has no option against it: docs/frigate.md says
+what to do.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from pipeline.errors import StartError
 __all__ = ["MOST_FRAME_BYTES", "Asked", "Router"]
 
 MOST_FRAME_BYTES = 64 << 20
-"""A larger frame ends the connection before it is read."""
+"""A larger frame, which is one part of a message, ends the connection before it is read."""
 
 _MOST_AHEAD = 4
 _INPUT, _NOBLOCK = int(zmq.POLLIN), int(zmq.NOBLOCK)

@@ -24,6 +24,7 @@ from pipeline.interpreter import python_command
 from pipeline.lifeline import StarterWatch
 from pipeline.logs.log import OperatorLog
 from pipeline.sd_notify import NotifySocket
+from pipeline.streams import unannounce
 from pipeline.supervisor.folder import look_after_folder
 from pipeline.supervisor.instructions import Log, Report
 from pipeline.supervisor.lifecycle import hear, run_to_end
@@ -98,6 +99,9 @@ def supervise_shards(
         folder = RunFolder(first.name, root_folder, first.group, first.segment_dir, is_front=True)
         kept.open(folder.path.name)
         kept("info", f"starting {len(plans)} shards, of which the first is {outline_of(first)}")
+        if not log.settings.file:
+            # Shards print to this terminal themselves, and know nothing of a line that waits there for its end.
+            unannounce()
         try:
             links = ShardLinks(folder.path, first.group)
             if root is not None:

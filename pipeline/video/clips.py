@@ -6,7 +6,8 @@
     DIR/.1764505805.250-door-3.mp4.part     a clip that is being written
 
 All of them are for this user alone (0600). A clip is written in fragments, each of which can be played without what
-comes after it: if the process is killed, the next one gives the clip that it was writing its name.
+comes after it: if the process is killed, the next one gives the clip that it was writing its name, and removes what is
+there of a picture or a JSON file. Each part is locked while it is written, so that this is done to no living one's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 from numpy.typing import NDArray
@@ -286,17 +287,25 @@ class Recorder:
             (self._folder / name).unlink(missing_ok=True)
 
     def _finish_parts(self) -> None:
-        """Give the clips that a process of this camera was writing when it was killed their names."""
-        for part in self._folder.glob(f".*-{file_name(self._camera)}-*.mp4{_PART}"):
-            if re.fullmatch(rf"\.[\d.]+-{re.escape(file_name(self._camera))}-\d+\.mp4\{_PART}", part.name):
-                with suppress(FileNotFoundError), part.open("rb") as file:
-                    try:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except BlockingIOError:
-                        # That process lives, such as the source of a version that is about to be replaced.
-                        continue
-                    part.replace(part.with_name(part.name[1 : -len(_PART)]))
-                    self._say(f"a clip that was cut off: {part.name[1 : -len(_PART)]}")
+        """Give the clips that a process of this camera was writing when it was killed their names; of other files a
+        part is of no use, and is removed."""
+        name = re.escape(file_name(self._camera))
+        known = re.compile(rf"\.[\d.]+-{name}-\d+(\.mp4|\.json|\.jpg)\{_PART}")
+        for part in self._folder.glob(f".*{_PART}"):
+            if (found := known.fullmatch(part.name)) is None:
+                continue
+            with suppress(FileNotFoundError), part.open("rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    # That process lives, such as the source of a version that is about to be replaced.
+                    continue
+                if found[1] != ".mp4":
+                    # It may have been written, and have its name, since it was opened: then it is not there.
+                    part.unlink()
+                    continue
+                part.replace(part.with_name(part.name[1 : -len(_PART)]))
+                self._say(f"a clip that was cut off: {part.name[1 : -len(_PART)]}")
 
 
 def write_snapshot(path: Path, pixels: NDArray[Any]) -> None:
@@ -314,14 +323,33 @@ def write_snapshot(path: Path, pixels: NDArray[Any]) -> None:
 def _write(path: Path, content: bytes) -> None:
     part = path.with_name(f".{path.name}{_PART}")
     try:
-        with open(part, "wb", opener=_private) as file:
+        with _locked(part) as file:
             file.write(content)
-        part.replace(path)
+            file.flush()
+            # While it is locked: a process that begins removes one that no other has locked.
+            part.replace(path)
     except OSError:
         # On a full disk each would leave its first bytes, which nothing counts or deletes.
         with suppress(OSError):
             part.unlink()
         raise
+
+
+def _locked(part: Path) -> BinaryIO:
+    """Opened anew, and locked until it is closed."""
+    while True:
+        file = open(part, "wb", opener=_private)  # noqa: SIM115 - the caller closes it
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_nlink:
+                return file
+        except BlockingIOError:
+            pass
+        except BaseException:
+            file.close()
+            raise
+        # A process that begins has taken it for a dead one's, before it was locked.
+        file.close()
 
 
 def _private(path: str, flags: int) -> int:

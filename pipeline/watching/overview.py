@@ -108,9 +108,12 @@ def front_row(own: RunRow, shards: Sequence[RunRow]) -> RunRow:
         own: what is known of its front alone.
         shards: of those that are alive.
     """
+    reloads = None
     if own.state == "replaced":
         state, reasons = own.state, own.reasons
     else:
+        # They are of the whole pipeline. A shard that has just been started again does not know of them yet.
+        reloads = next((row.reloads for row in shards if row.reloads is not None), None)
         state = "ready" if any(row.state == "ready" for row in shards) else "starting"
         reasons = {row.id: row.state for row in shards if row.state != "ready"}
 
@@ -121,7 +124,7 @@ def front_row(own: RunRow, shards: Sequence[RunRow]) -> RunRow:
     return replace(
         own, state=state, reasons=reasons, stages=shards[0].stages if shards else (),
         answered=total("answered"), failed=total("failed"), inside=total("inside"), clients=total("clients"),
-        memory=None if own.memory is None else own.memory + (total("memory") or 0),
+        memory=None if own.memory is None else own.memory + (total("memory") or 0), reloads=reloads,
     )  # fmt: skip
 
 

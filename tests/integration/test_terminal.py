@@ -119,6 +119,18 @@ def test_a_terminal_shows_that_it_starts_until_it_is_ready(terminal: Callable[..
     assert after.count("starting") == 1
 
 
+def test_each_line_of_a_shard_is_a_line_of_its_own(terminal: Callable[..., Terminal], folder: Any) -> None:
+    run = terminal("run", folder.config({"replicas": 2}, shards=2), "--serve")
+    run.read_until("serving sample in")
+    run.press_ctrl_c()
+    run.read_until(None)
+    assert run.process.wait(200) == 0
+    # Of each line what stands there at last: what an announcement has taken away is not seen.
+    lines = [line.rpartition("\r\x1b[K")[2] for line in run.screen.split("\r\n")]
+    of_shards = [line for line in lines if "shard " in line and " | " in line]
+    assert {line[:10] for line in of_shards} == {"shard 0 | ", "shard 1 | "}, lines
+
+
 def test_a_terminal_shows_labels_probabilities_and_failures(terminal: Callable[..., Terminal], folder: Any) -> None:
     bad = folder.file("bad.png", b"no picture at all")
     run = terminal("run", "configs/digits.yaml", "photos/digits", bad)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.cli.stop import end_of, own_words
-from pipeline.wire.run_dir import LOCK
+from pipeline.wire.run_dir import FRONT, LOCK
 from pipeline.wire.run_folder import RunFolder
 
 
@@ -46,6 +47,30 @@ def test_a_name_of_several_runs_stops_none_of_them(
     finally:
         one.remove()
         other.remove()
+
+
+def test_a_shard_is_told_of_with_its_front_and_a_name_of_several_shards_with_all_fronts(
+    cli_here: Callable[..., Any],
+) -> None:
+    with ExitStack() as stack:
+
+        def made(name: str, front: RunFolder | None = None) -> RunFolder:
+            found = RunFolder(name, None if front is None else front.path, is_front=front is None)
+            stack.callback(found.remove)
+            if front is not None:
+                found.link(FRONT, front.path.name)
+            return found
+
+        one, other = made("detect"), made("detect")
+        shards = [made("detect.0", one), made("detect.0", other)]
+        for shard, front in zip(shards, (one, other)):
+            assert cli_here("stop", shard.path.name) == (3, "", (
+                f"error: {shard.path.name} is a shard, which is started again when it ends: stop {front.path.name}\n"
+            ))  # fmt: skip
+        fronts = " or ".join(sorted([one.path.name, other.path.name]))
+        assert cli_here("stop", "detect.0") == (3, "", (
+            f"error: detect.0 is a shard of 2 runs, which is started again when it ends: stop {fronts}\n"
+        ))  # fmt: skip
 
 
 def test_a_process_that_is_not_proven_to_be_the_supervisor_is_not_signalled(cli_here: Callable[..., Any]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import resource
 import signal
@@ -281,6 +282,56 @@ def test_a_clip_that_a_living_process_is_writing_keeps_its_name(tmp_path: Path, 
     assert part.exists()
     made.ended()
     assert (tmp_path / "1.000-door-1.mp4").exists()
+
+
+def test_what_a_killed_process_has_left_of_pictures_and_json_is_removed_and_nothing_of_others(tmp_path: Path) -> None:
+    left = [tmp_path / f".7.000-door-1{kind}.part" for kind in (".jpg", ".json")]
+    others = [tmp_path / name for name in (
+        ".7.000-back-door-1.jpg.part", ".7.000-door-side-1.json.part", ".7.000-door-1.txt.part", "7.000-door-1.jpg",
+    )]  # fmt: skip
+    for path in (*left, *others):
+        path.touch()
+    said: list[str] = []
+    recorder(tmp_path, said)
+    assert sorted(tmp_path.iterdir()) == sorted(others)
+    assert said == []
+
+
+def test_a_picture_that_a_living_process_is_writing_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = recorder(tmp_path)
+    replace, parts = Path.replace, []
+
+    def slowly(self: Path, target: Path) -> Path:
+        # Another process of this camera begins while all but the name is there.
+        recorder(tmp_path)
+        parts.append(self.name)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", slowly)
+    tell(made, 1000.0, event(1, "begin", best=7))
+    assert (parts, made.unwritten) == ([".1.000-door-1.jpg.part"], 0)
+    with Image.open(tmp_path / "1.000-door-1.jpg") as picture:
+        assert picture.size == (20, 10)
+
+
+def test_a_picture_whose_part_is_removed_before_it_is_locked_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = recorder(tmp_path)
+    lock, removed = fcntl.flock, []
+
+    def late(file: Any, operation: int) -> None:
+        if not removed:
+            removed.extend(tmp_path.glob(".*.part"))
+            removed[0].unlink()
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    tell(made, 1000.0, event(1, "begin", best=7))
+    assert (len(removed), made.unwritten) == (1, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["1.000-door-1.jpg"]
 
 
 def test_a_clip_ends_after_the_event_of_a_stream_that_is_lost(tmp_path: Path, source: Any) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from pipeline.cli.ps import state_text
 from pipeline.watching.overview import RunRow, front_row, row_of
-from pipeline.wire.status import PipelineStatus
+from pipeline.wire.status import PipelineStatus, ReloadsStatus, ReloadStatus
 
 READY = PipelineStatus("detect", 1, True, {}, 3, {}, {"OK": 8, "Overloaded": 2}, (), (), (), (), (), 10.0)
 WITHOUT = PipelineStatus("detect", 1, False, {"a": "no worker"}, 0, {}, {}, (), (), (), (), (), 10.0)
@@ -61,3 +63,13 @@ def test_a_run_with_shards_is_the_sum_of_them() -> None:
     assert front_row(own, []).answered is None
     replaced = front_row(row(None, successor="de-tect-9"), [shards[0]])
     assert replaced.state == "replaced"
+
+
+def test_a_reload_of_a_run_with_shards_stands_in_the_line_of_its_front() -> None:
+    failed = ReloadStatus("", "detect.yaml", "de-tect-7", 100.0, ended_s=110.0, outcome="failed")
+    knows = row(replace(READY, reloads=ReloadsStatus(None, failed, {"failed": 1})))
+    # One that was started again has not been told yet.
+    found = front_row(row(None), [row(READY), knows])
+    assert state_text(found, 130.0) == "ready; the last reload failed 20 s ago"
+    assert front_row(row(None, successor="de-tect-9"), [knows]).reloads is None
+    assert front_row(row(None), [row(READY)]).reloads is None
