@@ -78,8 +78,8 @@ class Track:
     """Follows things from frame to frame, and tells what happens to them.
 
     A camera is a stream of requests that are called by the camera's name (stages.video.frame). What this stage keeps of
-    a camera belongs to its stream: with a new stream of the same camera, its events end with the reason "stream". So they
-    do if the clock is set back by more than a second.
+    a camera belongs to its stream: with a new stream of the same camera, its events end with the reason "stream".
+    So they do if the clock is set back by more than a second.
 
     Input `detections`: float32 of shape (most, 6), class, score, y_min, x_min, y_max, x_max, as from
     stages.video.nanodet. May be missing, if the stage before was skipped: then the frame was not looked at, since
