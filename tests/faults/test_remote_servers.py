@@ -79,6 +79,13 @@ def test_garbage_over_http_is_a_typed_error(kind: str) -> None:
             runner.infer(x=X, deadline_ms=LONG_MS).get(timeout=LONG_MS / 1e3)
 
 
+def test_a_name_that_is_no_text_is_refused_before_anything_is_sent() -> None:
+    with scripted(says(GOOD)) as server, pipeline.RemoteInferenceManager(server.url) as manager:
+        with pytest.raises(errors.InvalidRequest, match="^name: expected a text, .*, found 5$"):
+            manager.infer_runner("m").infer(x=X, name=5)
+        assert server.asked == 0
+
+
 def frame(**fields: Any) -> bytes:
     tensor = InferTensor(**{"name": "y", "datatype": "FP32", "shape": (2,), "data": memoryview(X.tobytes()), **fields})
     return b"".join(grpc_response.encode(InferResponse("m", "1", (tensor,))))
