@@ -11,10 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from stages.errors import BadOption, SpecMismatch
+from stages.hints import did_you_mean
 from stages.spec import TensorSpec
 from stages.stage import Array, Batch
 
-__all__ = ["FunctionStage", "Out"]
+__all__ = ["EXAMPLE", "FunctionStage", "Out"]
+
+EXAMPLE = "[{name: x, dtype: float32, shape: [224, 224, 3]}]"
+"""How a config states specs, for messages."""
 
 _SPEC_FIELDS = {"name", "dtype", "shape", "max", "many", "many_bytes", "optional"}
 
@@ -77,18 +81,35 @@ class FunctionStage:
         outputs: Sequence[Mapping[str, Any]],
         **options: Any,
     ) -> None:
-        self.inputs = tuple(_spec("inputs", value) for value in inputs)
-        self.outputs = tuple(_spec("outputs", value) for value in outputs)
+        self.inputs = _specs("inputs", inputs)
+        self.outputs = _specs("outputs", outputs)
         self.ragged = True
         self._takes_out = "out" in inspect.signature(function).parameters and "out" not in options
-        given = {**{spec.name: None for spec in self.inputs}, **({"out": None} if self._takes_out else {})}
-        try:
-            inspect.signature(function).bind(**given, **options)
-        except TypeError as error:
-            raise BadOption(f"{function.__name__}{inspect.signature(function)} cannot be called so: {error}") from None
+        self._refuse_other_arguments(function, options)
         #: The file, for messages.
         self.function = function
         self._call = functools.partial(function, **options)
+
+    def _refuse_other_arguments(self, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+        signature = inspect.signature(function)
+        called, parameters = f"{function.__name__}{signature}", signature.parameters
+        given = {**{spec.name: None for spec in self.inputs}, **({"out": None} if self._takes_out else {})}
+        if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+            for option in options:
+                if option not in parameters:
+                    known = ["inputs", "outputs", *[name for name in parameters if name not in given]]
+                    hint = did_you_mean(option, known, "known:", most=20)
+                    raise BadOption(f"unknown option {option!r} of {called}{hint}")
+        for name in given:
+            if name in options:
+                raise BadOption(f"option {name!r}: an input or the outputs of {called} are given by this name already")
+        try:
+            signature.bind(**given, **options)
+        except TypeError as error:
+            raise BadOption(
+                f"option 'inputs': {called} cannot be called so: {error}; each input is an argument of its name, and "
+                f"other arguments stand beside inputs and outputs under with:"
+            ) from None
 
     def process(self, batch: Batch) -> None:
         for row in range(len(batch)):
@@ -122,14 +143,29 @@ class FunctionStage:
             batch.write(row, name, value)
 
 
-def _spec(option: str, value: Mapping[str, Any]) -> TensorSpec:
+def _specs(option: str, values: Any) -> tuple[TensorSpec, ...]:
+    if not isinstance(values, (list, tuple)):
+        raise BadOption(f"option {option!r}: expected a list of tensor specs, such as {EXAMPLE}, found {values!r:.200}")
+    return tuple([_spec(option, value) for value in values])
+
+
+def _spec(option: str, value: Any) -> TensorSpec:
+    form = f"option {option!r}: expected {{name: ..., dtype: ..., shape: [...]}}, found {value!r:.200}"
+    if not isinstance(value, Mapping):
+        raise BadOption(f"{form}; a list of specs is {EXAMPLE}")
+    if unknown := [name for name in value if name not in _SPEC_FIELDS]:
+        hint = did_you_mean(str(unknown[0]), sorted(_SPEC_FIELDS), "known:", most=20)
+        raise BadOption(f"option {option!r}: {value.get('name', 'a spec')}: unknown field {unknown[0]!r}{hint}")
+    if missing := [name for name in ("name", "dtype", "shape") if name not in value]:
+        raise BadOption(f"{form}, which has no {missing[0]}")
+    if not isinstance(value["shape"], (list, tuple)):
+        raise BadOption(f"{form}, whose shape is no list")
+    most = value.get("max", {})
+    if not isinstance(most, Mapping):
+        raise BadOption(f"{form}, whose max is no mapping, such as {{n: 8}}")
     try:
-        unknown = set(value) - _SPEC_FIELDS
-        if unknown:
-            known = ", ".join(sorted(_SPEC_FIELDS))
-            raise BadOption(f"{option}: {value['name']}: unknown field {min(unknown)!r}; known: {known}")
-        return TensorSpec(**{**value, "shape": tuple(value["shape"]), "max": dict(value.get("max", {}))})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BadOption(
-            f"{option}: expected {{name: ..., dtype: ..., shape: [...]}}, found {value!r} ({error!r})"
-        ) from None
+        return TensorSpec(**{**value, "shape": tuple(value["shape"]), "max": dict(most)})
+    except SpecMismatch as error:
+        raise SpecMismatch(f"option {option!r}: {error}") from None
+    except (TypeError, AttributeError) as error:
+        raise BadOption(f"{form} ({error})") from None

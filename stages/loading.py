@@ -19,7 +19,7 @@ from typing import Any
 
 from stages.declared import declared
 from stages.errors import BadOption, SpecMismatch, StageError
-from stages.function import FunctionStage
+from stages.function import EXAMPLE, FunctionStage
 from stages.hints import did_you_mean
 from stages.spec import TensorSpec
 from stages.stage import Stage
@@ -47,6 +47,7 @@ def load_stage(use: str, options: Mapping[str, Any], base_dir: Path) -> Stage:
     """
     made = _find(use, base_dir)
     if inspect.isfunction(made):
+        _refuse_other_types(use, _parameters(made), options)
         stage = _construct(use, FunctionStage, {"function": made, **options})
     elif inspect.isclass(made):
         if "base_dir" in _parameters(made):
@@ -124,15 +125,29 @@ def _construct(use: str, made: Callable[..., Any], options: Mapping[str, Any]) -
     for name, parameter in parameters.items():
         variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
         if parameter.default is parameter.empty and not variadic and name not in options:
-            raise BadOption(f"{use}: option {name!r} is missing; give it under with:")
-        if name in options and (why := _unlike(parameter, options[name])) is not None:
-            raise BadOption(f"{use}: option {name!r}: {why}")
+            raise BadOption(f"{use}: option {name!r} is missing; give it under with:{_example(made, name)}")
+    _refuse_other_types(use, parameters, options)
     try:
         return made(**options)
     except StageError as error:
         raise type(error)(f"{use}: {error}") from error
     except Exception as error:
         raise BadOption(f"{use}: constructing it failed: {type(error).__name__}: {error}") from error
+
+
+def _example(made: Callable[..., Any], option: str) -> str:
+    """The end of a message about a missing option: what it is, where it is the specs of a function."""
+    if made is not FunctionStage:
+        return ""
+    return f" the {option} of a function are a list of tensor specs, such as {option}: {EXAMPLE}"
+
+
+def _refuse_other_types(
+    use: str, parameters: Mapping[str, inspect.Parameter], options: Mapping[str, Any]
+) -> None:
+    for name, parameter in parameters.items():
+        if name in options and (why := _unlike(parameter, options[name])) is not None:
+            raise BadOption(f"{use}: option {name!r}: {why}")
 
 
 def _unlike(parameter: inspect.Parameter, value: object) -> str | None:

@@ -21,7 +21,7 @@ from pipeline.cli.arguments import (
     TimeoutOption,
     TokenOption,
 )
-from pipeline.cli.measured import asking, live_line, show_report
+from pipeline.cli.measured import asking, expect_deadline, live_line, show_report
 from pipeline.load.driving import drive, drive_one_by_one
 from pipeline.load.inputs import make_stock, named_files, named_shapes
 from pipeline.load.loops import ClosedLoop
@@ -90,6 +90,7 @@ def _ask(
     timeout: float,
     as_json: bool,
 ) -> None:
+    expect_deadline(deadline_ms)
     with asking(), opened(target, f"client {how}", max_outstanding) as found:
         stock = make_stock(found.runner.input_specs(), named_files(inputs), named_shapes(shapes), batch_size)
         loop, show = ClosedLoop(max_outstanding, count), live_line()

@@ -8,17 +8,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipeline.cli.tables import make_console, make_table
+from pipeline.client.inputs import misfit_of
 from pipeline.errors import ClientMisuse, ConfigError, InvalidRequest, Unavailable
 from pipeline.load.loops import Loop
 from pipeline.load.report import PERCENTILES, Report, percentiles_of
 from pipeline.streams import announce, say, unannounce
 
-__all__ = ["asking", "live_line", "show_report"]
+__all__ = ["asking", "expect_deadline", "live_line", "show_report"]
 
 _FAILED = 1
 
 #: From here on it is shown how far behind its schedule the sending is.
 _BEHIND_S = 0.05
+
+
+def expect_deadline(deadline_ms: float | None) -> None:
+    """Before the first request, each of which would fail by it.
+
+    Raises:
+        ConfigError: `--deadline-ms` is none.
+    """
+    if (why := misfit_of(deadline_ms, 0)) is not None:
+        raise ConfigError(f"--deadline-ms: {why.removeprefix('deadline_ms: ')}")
 
 
 @contextmanager

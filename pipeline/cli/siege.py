@@ -21,7 +21,7 @@ from pipeline.cli.arguments import (
     TimeoutOption,
     TokenOption,
 )
-from pipeline.cli.measured import asking, live_line, show_report
+from pipeline.cli.measured import asking, expect_deadline, live_line, show_report
 from pipeline.cli.printed import expect_place, put
 from pipeline.errors import ConfigError
 from pipeline.load.driving import Driven, drive
@@ -86,6 +86,7 @@ def siege(
     wanted = Rate(func, rate, alpha, beta, max_rate)
     if seconds is not None and not 0 < seconds < math.inf:
         raise ConfigError(f"--seconds: expected more than 0, found {seconds:g}")
+    expect_deadline(deadline_ms)
     if plot is not None:
         expect_place(plot, "--plot")
     asked = Target(target, model, token_file)

@@ -107,7 +107,7 @@ def request_of(
     Raises:
         InvalidRequest: an option is not what it must be.
     """
-    if (why := misfit_of(deadline_ms, priority)) is not None:
+    if (why := misfit_of(deadline_ms, priority, name)) is not None:
         raise InvalidRequest(why)
     if type(retries) is not int or retries < 0:
         raise InvalidRequest(f"retries: expected how often to send it again, 0 or more, found {retries!r}")

@@ -379,7 +379,7 @@ class Client:
         arrays = arrays_of(specs, given)
         draft = self._draft(stored_shapes(arrays), {}, timeout_s, Draft)
         fill_in(draft.inputs, arrays)
-        return self._submit_draft(draft, deadline_ms, priority, flush, name or "")
+        return self._submit_draft(draft, deadline_ms, priority, flush, name)
 
     @_call
     def submit_draft(
@@ -399,14 +399,14 @@ class Client:
             raise session.lost
         if not session.slots.holds(draft.slot):
             raise Unavailable("this draft's slot went with the scheduler that has died; make another draft")
-        if (why := misfit_of(deadline_ms, priority)) is not None:
+        if (why := misfit_of(deadline_ms, priority, name)) is not None:
             self._give_up(draft)
             raise InvalidRequest(why)
         now = time.monotonic_ns()
         deadline = 0 if deadline_ms is None else now + int(deadline_ms * 1e6)
 
         future = Future(session.tag(), self, session.there, session.table, session.interface, now)
-        session.submit(future, draft, deadline, int(priority), short_name(name), origin)
+        session.submit(future, draft, deadline, int(priority), short_name(name or ""), origin)
         if flush:
             self._exchange.flush()
         return future

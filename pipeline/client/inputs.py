@@ -352,10 +352,13 @@ def limit_of(timeout_s: object) -> float:
     return min(max(0.0, float(timeout_s)), _LONGEST_S)
 
 
-def misfit_of(deadline_ms: object, priority: object) -> str | None:
-    """Why a deadline or a priority is wrong, before it gets to the wire; None if both are right."""
+def misfit_of(deadline_ms: object, priority: object, name: object = None) -> str | None:
+    """Why a deadline, a priority or a name is wrong, before it gets to the wire; None if all are right."""
     if deadline_ms is not None and not (_is_number(deadline_ms) and 0 < deadline_ms <= _LONGEST_DEADLINE_MS):
-        return f"deadline_ms: expected above 0 and at most {_LONGEST_DEADLINE_MS:.0f}, found {deadline_ms!r}"
+        limits = f"above 0 and at most {_LONGEST_DEADLINE_MS:.0f}"
+        return f"deadline_ms: expected a number of milliseconds {limits}, found {deadline_ms!r}"
+    if name is not None and not isinstance(name, (str, PurePath)):
+        return f"name: expected a text, which logs and stages call the request by, or None, found {name!r:.80}"
     whole = isinstance(priority, (int, np.integer)) and not isinstance(priority, bool)
     if not whole or not 0 <= int(priority) <= LOWEST_PRIORITY:  # type: ignore[call-overload]
         return f"priority: expected a priority 0..{LOWEST_PRIORITY}, found {priority!r}"

@@ -96,7 +96,8 @@ def _add(findings: Findings, index: int, stage: StageConfig, answer: dict[str, A
             path = ("stages", index, "with", option)
         elif f"option {option!r}" in message:
             path = ("stages", index, "with", option)
-            if field := nearest(option, StageConfig.model_fields):
+            # One that the stage has, with a wrong value, was meant: a function has options `inputs` and `outputs`.
+            if f"unknown option {option!r}" in message and (field := nearest(option, StageConfig.model_fields)):
                 message += f"; or is the stage's own field {field} meant?"
     if answer["traceback"]:
         message += "\n" + textwrap.indent(answer["traceback"].rstrip(), "    ")

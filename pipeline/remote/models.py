@@ -58,7 +58,7 @@ class RemoteInferenceManager:
             them.
 
     Raises:
-        Unavailable: no such server answers in time.
+        Unavailable: no such server answers in time, or what answers is a server of something else.
         InvalidRequest: the URL or another argument is none, a file of TLS is not what it should be, or the server wants
             another token.
     """

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.client.bindings import Bindings, fitting
-from pipeline.client.inputs import checked_traceparent, given_of
+from pipeline.client.inputs import checked_traceparent, given_of, misfit_of
 from pipeline.errors import ClientMisuse, InvalidRequest, KserveError
 from pipeline.kserve.values import InferRequest
 from pipeline.remote.description import Description
@@ -253,6 +253,8 @@ class RemoteRunner(Bindings):
         *,
         parted: bool = False,
     ) -> list[tuple[InferRequest, int]]:
+        if (why := misfit_of(deadline_ms, priority, name)) is not None:
+            raise InvalidRequest(why)
         label = short_name(name or "").replace("/", "_")
         request_id = self._client.server.next_id() + (f" {label}" if label else "")
         parameters = scheduling(deadline_ms, priority, in_parts=parted)

@@ -30,6 +30,8 @@ _ASK_S = 10.0
 _LOOK_S = 0.1
 #: That the server is not there: asking again may help.
 _ABSENT = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+#: That a server does not know the question: over HTTP a path that it has not, over gRPC a method.
+_UNKNOWN = ("NOT_FOUND", "UNIMPLEMENTED")
 
 
 class Server:
@@ -84,7 +86,7 @@ class Server:
         """Wait until it answers, and learn its name.
 
         Raises:
-            Unavailable: it does not within `limit_s` seconds.
+            Unavailable: it does not within `limit_s` seconds, or is a server of something else.
             InvalidRequest: it wants a token, or another one.
         """
         end = time.monotonic() + limit_s
@@ -99,6 +101,8 @@ class Server:
                     raise error_of(Failure.told(error)) from None
                 if error.code not in _ABSENT:
                     # It is there, and has no words for what it is.
+                    if error.code in _UNKNOWN and not self._says_how_it_is():
+                        raise self._of_something_else(error) from None
                     self.notes.append(f"the server tells no metadata of its own ({error})")
                     return
                 if time.monotonic() >= end:
@@ -106,6 +110,29 @@ class Server:
                         f"no server of KServe v2 answers at {self.address} within {limit_s:g} s: {error}"
                     ) from None
             time.sleep(_LOOK_S)
+
+    def _says_how_it_is(self) -> bool:
+        """Whether it knows a question about its health, which all servers of KServe v2 do, whatever it answers."""
+        for question in ("live", "ready"):
+            try:
+                self.ask(question)
+            except KserveError as error:
+                if error.code in _UNKNOWN:
+                    continue
+            return True
+        return False
+
+    def _of_something_else(self, error: KserveError) -> Unavailable:
+        if self.address.is_grpc:
+            kind, asked, port = "gRPC", "ServerMetadata, ServerLive and ServerReady", "8001"
+        else:
+            kind, asked, port = "HTTP", "/v2, /v2/health/live and /v2/health/ready", "8000"
+        return Unavailable(
+            f"expected a server of KServe v2 at {self.address}, found a server that knows none of {asked} "
+            f"({_short(str(error))}): perhaps this is another port, such as that of metrics, or of another service; "
+            f"give the URL of its port for {kind}, which is often {port}"
+            f"{'' if self.address.is_grpc else ', with the path in front of /v2 if there is one'}"
+        )
 
     def models(self) -> list[str]:
         """The names of the models that it lists.

@@ -17,7 +17,7 @@ from pipeline.client.queue import PENDING
 from pipeline.client.reloading import START_S, reload
 from pipeline.config.loader import LoadedConfig
 from pipeline.errors import ClientMisuse, Unavailable
-from pipeline.repository.models import Models, status_of
+from pipeline.repository.models import Models, expect_path, status_of
 from pipeline.serving.boot import ModelPlace
 from pipeline.wire.absence import no_run_in
 from pipeline.wire.home import named_folder
@@ -130,7 +130,7 @@ class ConnectedModels(Models):
 
     def load(self, config: str | os.PathLike[str], name: str | None = None) -> str:
         """Raises ClientMisuse: what this manager has belongs to other programs."""
-        self._refuse_foreign("load", f"start it with: pipeline run {os.fspath(config)} --serve")
+        self._refuse_foreign("load", f"start it with: pipeline run {config!s} --serve")
 
     def unload(self, name: str) -> None:
         """Raises ClientMisuse: what this manager has belongs to other programs."""
@@ -160,6 +160,8 @@ class ConnectedModels(Models):
             Unavailable: the model does not run.
             ClientMisuse: the manager was stopped, or is of another process.
         """
+        if config is not None:
+            expect_path(config)
         path = None if config is None else Path(config)
         reload(self._place(name), path, assignments, stage=stage, limit_s=timeout_s)
 

@@ -34,7 +34,7 @@ from pipeline.config.document import no_such_file
 from pipeline.config.loader import LoadedConfig, load_config
 from pipeline.errors import ClientMisuse, ConfigError, Unavailable
 from pipeline.repository.log import Forwarded
-from pipeline.repository.models import Models, status_of
+from pipeline.repository.models import Models, expect_path, status_of
 from pipeline.repository.run import StartedRun
 from pipeline.serving.boot import ModelPlace
 from stages.hints import did_you_mean
@@ -222,9 +222,11 @@ class InferenceManager(Models):
 
         Raises:
             ConfigError, StartError: as for the constructor; the other models serve on.
-            ClientMisuse: there is a model of this name; the manager was stopped, or is of another process.
+            ClientMisuse: there is a model of this name; the manager was stopped, or is of another process; `config` is
+                no path.
         """
         self._refuse_misuse()
+        expect_path(config)
         end = time.monotonic() + timeout_s
         model = self._begin(config, name, assignments)
         try:
@@ -293,6 +295,8 @@ class InferenceManager(Models):
                 another process.
         """
         self._refuse_misuse()
+        if config is not None:
+            expect_path(config)
         with self._mutex:
             model = self._settled(name)
             model.changing = True

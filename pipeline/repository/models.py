@@ -40,7 +40,7 @@ from pipeline.wire.run_dir import serving
 from pipeline.wire.shards import shards_of
 from pipeline.wire.status import plain
 
-__all__ = ["Models", "status_of"]
+__all__ = ["Models", "expect_path", "status_of"]
 
 _ASK_S = 2.0
 _M = TypeVar("_M", bound="Models")
@@ -288,6 +288,15 @@ def _listed(name: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(values, str):
         raise ConfigError(f"{name}: expected a list of names, found {values!r}; write [{values!r}]")
     return None if values is None else tuple(values)
+
+
+def expect_path(config: object) -> None:
+    """
+    Raises:
+        ClientMisuse: it is no path of a config.
+    """
+    if not isinstance(config, (str, os.PathLike)):
+        raise ClientMisuse(f"config: expected the path of a YAML file, found {type(config).__name__} {config!r:.80}")
 
 
 def status_of(folder: Path) -> dict[str, Any]:

@@ -6,12 +6,16 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from contextlib import ExitStack, contextmanager
+from http import server as http_server
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import grpc
 import numpy as np
 import pytest
 import yaml
@@ -63,7 +67,7 @@ GARBAGE: dict[str, tuple[bytes, type[RequestError], str]] = {
         http(200, GOOD, f"{HEADER}: 100000\r\n"), errors.StageFailed, "expected at most the .* bytes of the body"
     ),
     "an endless header": (b"HTTP/1.1 200 X\r\n" + b"A: b\r\n" * 1000, errors.Unavailable, "connection broke"),
-    "more than is taken": (http(200, b"", length=1 << 40), errors.InvalidRequest, "at most 1073741824 bytes"),
+    "more than is taken": (http(200, b"", length=1 << 40), errors.StageFailed, "at most 1073741824 bytes"),
     "`detail` in place of `error`": (http(422, b'{"detail": "too cold"}'), errors.BadInput, "too cold"),
     "a proxy's page": (http(503, b"<html>upstream</html>"), errors.Unavailable, "upstream"),
     "too many": (http(429, b'{"error": "slow down"}'), errors.Overloaded, "slow down"),
@@ -113,6 +117,63 @@ def test_what_speaks_another_protocol_is_no_server() -> None:
         # Frames of HTTP/2 are no text for a terminal.
         assert str(raised.value).isprintable()
         assert "a port of gRPC is asked by a URL grpc://HOST:PORT" in str(raised.value)
+
+
+class Paths(http_server.BaseHTTPRequestHandler):
+    """A server of HTTP that knows these paths, and answers 404 to all others."""
+
+    known: ClassVar[dict[str, int]] = {}
+
+    def do_GET(self) -> None:
+        self.send_response(self.known.get(self.path, 404))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_POST = do_GET  # noqa: N815 (http.server's name)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Not to stderr."""
+
+
+@contextmanager
+def paths(**known: int) -> Iterator[str]:
+    handler = type("Known", (Paths,), {"known": {f"/v2/health/{name}": status for name, status in known.items()}})
+    with http_server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_server_of_something_else_is_refused_with_what_to_do() -> None:
+    with paths() as url, pytest.raises(errors.Unavailable) as raised:
+        pipeline.RemoteInferenceManager(url)
+    told = str(raised.value)
+    assert told.startswith(f"expected a server of KServe v2 at {url}, found a server that knows none of /v2, /v2/health/l")
+    assert "such as that of metrics" in told
+    assert "its port for HTTP, which is often 8000, with the path in front of /v2" in told
+
+
+@pytest.mark.parametrize("known", [{"live": 200}, {"ready": 200}, {"ready": 503}, {"live": 400}], ids=str)
+def test_a_server_without_metadata_is_one_if_it_knows_its_health(known: dict[str, int]) -> None:
+    with paths(**known) as url, pipeline.RemoteInferenceManager(url) as manager:
+        assert manager.get_models() == []
+        assert "the server tells no metadata of its own" in manager.why()
+
+
+def test_a_server_of_something_else_over_grpc_is_refused() -> None:
+    with futures.ThreadPoolExecutor(2) as pool:
+        server = grpc.server(pool)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            with pytest.raises(errors.Unavailable, match=r"knows none of ServerMetadata, .* port for gRPC, .* often 8001$"):
+                pipeline.RemoteInferenceManager(f"grpc://127.0.0.1:{port}")
+        finally:
+            server.stop(None).wait()
 
 
 @pytest.mark.parametrize("answer", [drips, lambda connection, number: connection.recv(1 << 20)], ids=["drips", "mute"])

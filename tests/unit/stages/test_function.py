@@ -60,17 +60,35 @@ def test_a_function_that_returns_nothing_is_told_that_a_return_is_missing() -> N
     run(FunctionStage(glue, [X], []), x=[np.float32([1])])
 
 
-@pytest.mark.parametrize("spec", [{"name": "x"}, "x", {"name": "x", "dtype": "float32", "shape": 3}])
-def test_an_incomplete_spec_is_refused(spec: Any) -> None:
-    with pytest.raises(BadOption, match=r"inputs: expected {name: ..., dtype: ..., shape"):
-        FunctionStage(scale, [spec], [Y])
+@pytest.mark.parametrize(
+    ("specs", "why"),
+    [
+        ([{"name": "x"}], "expected {name: ..., dtype: ..., shape: .*, which has no dtype$"),
+        ([{"name": "x", "dtype": "float32", "shape": 3}], "expected {name: ..., .*, whose shape is no list$"),
+        ([{**X, "max": 4}], "expected {name: ..., .*, whose max is no mapping, such as {n: 8}$"),
+        (["x"], r"expected {name: ..., .*, found 'x'; a list of specs is \[{name: x, dtype: float32, shape: .*}\]$"),
+        (X, r"expected a list of tensor specs, such as \[{name: x, dtype: float32, shape: .*}\], found {'name'"),
+        (3, "expected a list of tensor specs, .*, found 3$"),
+        ([{"name": "x", "dtype": "float32", "shpe": [3]}], r"x: unknown field 'shpe' \(did you mean shape\?\)$"),
+    ],
+)
+def test_specs_that_are_none_are_refused_with_the_form_of_them_and_without_pythons_words(specs: Any, why: str) -> None:
+    with pytest.raises(BadOption, match=f"^option 'inputs': {why}"):
+        FunctionStage(scale, specs, [Y])
+
+
+def test_a_spec_that_contradicts_itself_is_told_with_the_option_that_has_it() -> None:
+    with pytest.raises(SpecMismatch, match=r"^option 'outputs': tensor 'y': dtype 'float33' cannot lie in shared memory"):
+        FunctionStage(scale, [X], [{**Y, "dtype": "float33"}])
 
 
 def test_a_function_that_takes_other_arguments_is_refused_before_anything_runs() -> None:
-    with pytest.raises(BadOption, match=r"scale\(x: .* cannot be called so: got an unexpected keyword argument 'z'"):
-        FunctionStage(scale, [X], [Y], z=1)
-    with pytest.raises(BadOption, match="missing a required argument: 'note'"):
+    with pytest.raises(BadOption, match=r"^unknown option 'tims' of scale\(x: .* \(did you mean times\?\)$"):
+        FunctionStage(scale, [X], [Y], tims=1)
+    with pytest.raises(BadOption, match=r"^option 'inputs': split.* cannot be called so: missing a required .*: 'note'"):
         FunctionStage(split, [X], [Y])
+    with pytest.raises(BadOption, match=r"^option 'x': an input or the outputs of scale.* by this name already"):
+        FunctionStage(scale, [X], [Y], x=1)
 
 
 def test_what_is_returned_under_a_name_of_no_output_is_refused_and_not_lost() -> None:

@@ -55,7 +55,7 @@ class Padded:
     def __init__(self, name, multiple): self.pad = {name: multiple}
     def process(self, batch): pass
 
-def double(x, times=2):
+def double(x, times: int = 2):
     return x * times
 
 NUMBER = 7
@@ -143,7 +143,9 @@ def test_a_function_becomes_a_stage_with_the_specs_of_the_yaml(folder: Path) -> 
         ("./mine.py:Scale", {"factor": 1, "ofset": 2}, r"unknown option 'ofset' \(did you mean offset\?\)"),
         ("./mine.py:Scale", {}, "option 'factor' is missing"),
         ("./mine.py:Scale", {"factor": "much"}, "constructing it failed: ValueError: could not convert"),
-        ("./mine.py:double", {"inputs": []}, "option 'outputs' is missing"),
+        ("./mine.py:double", {}, r"option 'inputs' is missing.* tensor specs, such as inputs: \[{name: x, dtype: "),
+        ("./mine.py:double", {"inputs": []}, r"option 'outputs' is missing.* tensor specs, such as outputs: \[{name: "),
+        ("./mine.py:double", {"times": "two"}, "option 'times': expected a whole number, found 'two'"),
         ("./mine.py:NoProcess", {}, r"no method process\(batch\)"),
     ],
 )

@@ -45,7 +45,7 @@ def test_an_input_of_a_loan_that_is_not_there_is_a_key_error_that_names_those_wh
 def test_a_request_has_the_options_of_its_call() -> None:
     specs, arrays = Model().input_specs(), {"x": np.zeros(3)}
     before = time.monotonic_ns()
-    request = request_of(specs, arrays, 1500, np.int64(3), 7, 2, in_parts=True)  # type: ignore[arg-type]
+    request = request_of(specs, arrays, 1500, np.int64(3), "7", 2, in_parts=True)  # type: ignore[arg-type]
     assert 1_500_000_000 <= request.deadline - before < 100_000_000_000
     assert (request.priority, request.name, request.retries, request.in_parts) == (3, "7", 2, True)
     assert request.inputs is arrays
@@ -57,7 +57,10 @@ def test_a_request_has_the_options_of_its_call() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((0, 0, None, 0), "deadline_ms: expected above 0"),
+        ((0, 0, None, 0), "deadline_ms: expected a number of milliseconds above 0"),
+        (("5", 0, None, 0), "a number of milliseconds above 0 and at most 86400000, found '5'"),
+        ((None, 0, 5, 0), "name: expected a text, which logs and stages call the request by, or None, found 5"),
+        ((None, 0, 0, 0), "name: expected a text, which"),
         ((None, 10, None, 0), "expected a priority 0..9"),
         ((None, 0, None, -1), "retries: expected how often to send it again, 0 or more, found -1"),
         ((None, 0, None, True), "retries: expected how often to send it again, 0 or more, found True"),

@@ -243,8 +243,16 @@ def test_a_priority_that_is_none_of_ten_is_refused_and_spoils_nothing(
 
 @pytest.mark.parametrize("deadline_ms", [0, -1.0, float("nan"), float("inf"), "5", True])
 def test_a_deadline_that_is_no_time_is_refused(client: Client, deadline_ms: Any) -> None:
-    with pytest.raises(InvalidRequest, match="deadline_ms: expected above 0 and at most 86400000, found"):
+    with pytest.raises(InvalidRequest, match="deadline_ms: expected a number of milliseconds above 0 and at most 8"):
         client.submit(x=X, y=Y, deadline_ms=deadline_ms)
+
+
+@pytest.mark.parametrize("name", [5, 0, b"a", ["a"]])
+def test_a_name_that_is_no_text_is_refused_and_keeps_no_slot(client: Client, name: Any) -> None:
+    for _ in range(20):
+        with pytest.raises(InvalidRequest, match="name: expected a text, which logs and stages call the request by, or No"):
+            client.submit(x=X, y=Y, name=name)
+    client.submit(x=X, y=Y, name=Path("a.png")).get(10).release()
 
 
 def test_a_time_limit_may_be_of_any_size_and_must_be_a_number(client: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,26 @@ def test_every_wrong_stage_is_told_at_once(config: Describe, tmp_path: Path) -> 
 def test_an_option_that_looks_like_a_field_of_the_stage_is_told_so(config: Describe) -> None:
     with pytest.raises(ConfigError, match=r"unknown option 'replica'.*or is the stage's own field replicas meant\?"):
         describe_stages(config(GOOD, "Good', with: {replica: 7}, cpus: '0"))
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ("inputs: [x], outputs: []", "with.inputs: .*, found 'x'; a list of specs is .*"),
+        ("inputs: [], outputs: [], tims: 2", r"with.tims: .* \(did you mean times\?\)"),
+        ("outputs: [{name: y, dtype: u, shape: []}], inputs: []", "with.outputs: .* tensor 'y': dtype 'u' .*"),
+        ("inputs: [], outputs: []", "with.inputs: .* missing a required argument: 'x'; .*"),
+    ],
+)
+def test_what_is_wrong_with_a_function_is_told_at_its_place(
+    config: Describe, tmp_path: Path, options: str, why: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        describe_stages(config("def scale(x, times=2): ...", f"scale', with: {{{options}}}, cpus: '0"))
+    told = str(caught.value).replace(f"{tmp_path}/", "")
+    assert re.fullmatch(rf"demo\.yaml:3:\d+: stages\[0\]\.{why}", told), told
+    # `inputs` of a stage are another thing.
+    assert "field" not in told
 
 
 def test_a_stage_that_raises_is_shown_with_its_own_traceback(config: Describe) -> None:

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import pipeline
@@ -13,6 +14,7 @@ from pipeline.errors import InvalidRequest
 from pipeline.remote.address import address_of
 from pipeline.remote.checked import check_options
 from pipeline.remote.link import Options
+from tests.faults.garbage_servers import scripted
 
 NO_PEM = str(Path(__file__))
 
@@ -52,3 +54,10 @@ def test_without_files_nothing_is_read() -> None:
 def test_a_manager_is_not_made_with_arguments_that_are_none(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match=f"^{next(iter(given))}: expected"):
         pipeline.RemoteInferenceManager("grpc://127.0.0.1:1", **given)
+
+
+def test_a_name_that_is_no_text_is_refused_before_anything_is_sent() -> None:
+    with scripted(lambda connection, number: None) as server, pipeline.RemoteInferenceManager(server.url) as manager:
+        with pytest.raises(InvalidRequest, match=r"^name: expected a text, .*, found 5$"):
+            manager.infer_runner("m").infer(x=np.zeros(2, np.float32), name=5)
+        assert server.asked == 0

@@ -99,6 +99,15 @@ def test_a_run_without_a_scheduler_is_not_ready_and_says_why(run: Callable[..., 
     assert "the scheduler of mnist-1 is dead" in status["mnist"]["why"]
 
 
+def test_what_is_no_path_of_a_config_is_refused(run: Callable[..., Path]) -> None:
+    run("mnist-1")
+    with connect() as models:
+        with pytest.raises(ClientMisuse, match="neither starts nor ends any"):
+            models.load(5)  # type: ignore[arg-type]
+        with pytest.raises(ClientMisuse, match="config: expected the path of a YAML file, found int 5"):
+            models.reload("mnist", 5)  # type: ignore[arg-type]
+
+
 def test_after_stop_every_call_says_so(run: Callable[..., Path]) -> None:
     run("mnist-1")
     with connect() as models:

@@ -31,6 +31,13 @@ def test_a_list_of_configs_is_refused_with_what_to_write() -> None:
         InferenceManager(["a.yaml", "b.yaml"])  # type: ignore[arg-type]
 
 
+def test_what_is_no_path_of_a_config_is_refused_with_what_is_expected() -> None:
+    with InferenceManager() as manager:
+        for call in (lambda: manager.load(5), lambda: manager.reload("mnist", 5)):  # type: ignore[arg-type]
+            with pytest.raises(ClientMisuse, match=r"^config: expected the path of a YAML file, found int 5$"):
+                call()
+
+
 def test_a_manager_without_a_model_says_how_to_have_one() -> None:
     with InferenceManager() as manager:
         assert (manager.get_models(), manager.status()) == ([], {})
