@@ -81,6 +81,7 @@ class Supervision:
         self.exit_code = 0
         #: Why it could not start; for people.
         self.failure: str | None = None
+        self._unexplained: Child | None = None
 
     # -- events ---------------------------------------------------------------------------------
 
@@ -106,11 +107,16 @@ class Supervision:
     def failed(self, address: Address, error: str, traceback: str) -> list[Instruction]:
         """A child says that it could not start; its exit follows."""
         child = self.children.get(address)
+        if late := (self._unexplained is not None and self._unexplained.address == address):
+            # The news of its death have overtaken its last words.
+            child, self._unexplained = self._unexplained, None
         title = child.title if child is not None else str(address)
-        if self.phase is Phase.STARTING:
-            if self.failure is None:
+        if late or self.phase is Phase.STARTING:
+            if late or self.failure is None:
                 self.failure = f"{title} could not start: {error}\n\n{traceback.rstrip()}"
-            return self._stop(3)
+            return [] if late else self._stop(3)
+        if self.phase is Phase.STOPPING:
+            return []
         if child is None or not (child.newcomer or self._outdated(child)):
             if child is not None:
                 child.failure = error
@@ -129,7 +135,7 @@ class Supervision:
             instructions = self._done(child, exit, now)
         elif self.phase is Phase.STARTING:
             if self.failure is None:
-                self.failure = f"{child.title} died while it was starting: {exit.how}"
+                self.failure, self._unexplained = f"{child.title} died while it was starting: {exit.how}", child
             instructions = self._stop(3)
         elif self.phase in (Phase.RUNNING, Phase.DRAINING):
             instructions = self._died(child, exit, now)

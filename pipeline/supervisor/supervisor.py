@@ -348,9 +348,9 @@ class _SupervisorShell:
             status = process.exit_status()
             if status is None:
                 continue
-            # A failed child has said why before it died; that is read before its death is reported.
-            for message in self._inbox.receive():
-                self._take(message)
+            # A failed child has said why before it died; that is read before its death is reported. One that was killed
+            # has said nothing.
+            self._take_last_words(_LAST_WORDS_MS if status > 0 else 0)
             if process.output is not None:
                 fd = process.output
                 self._pass_on(address, dead=True)
@@ -370,8 +370,9 @@ class _SupervisorShell:
         self._successors.bury(self._take_last_words)
         self._orphans.sweep({process.pid for process in self._processes.values()} | self._successors.pids)
 
-    def _take_last_words(self) -> None:
-        self._inbox.wait((), _LAST_WORDS_MS)
+    def _take_last_words(self, for_ms: int = _LAST_WORDS_MS) -> None:
+        if for_ms:
+            self._inbox.wait((), for_ms)
         for message in self._inbox.receive():
             self._take(message)
 

@@ -115,6 +115,10 @@ def test_a_child_that_dies_at_the_start_ends_the_run_and_is_not_killed_again() -
     stopped = supervision.exited(W[0], SEGV, 0.0)
     assert sorted(kill.child for kill in said(stopped, Kill)) == [SCHEDULER, W[1], W[2]]
     assert supervision.failure == "a/0 died while it was starting: killed by signal 11 (SIGSEGV)"
+    # Its last words may come behind the news of its death; those of others do not change why.
+    for child in (W[0], W[1]):
+        assert supervision.failed(child, f"no file of {child}", "...") == []
+    assert supervision.failure == f"a/0 could not start: no file of {W[0]}\n\n..."
     end(supervision)
     assert supervision.exit_code == 3
 
