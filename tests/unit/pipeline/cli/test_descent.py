@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.wire.links import listen
 from pipeline.wire.address import SUPERVISOR
+from pipeline.wire.links import listen
 from pipeline.wire.messages import ReloadStep
 
 
@@ -36,9 +36,7 @@ def test_why_it_cannot_start_is_told_although_it_ends_before_the_root_has_taken_
         serve_below(root, serve)
     """
     command = [sys.executable, "-c", textwrap.dedent(program)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    ) as child:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as child:
         try:
             assert child.stdout is not None
             assert child.stdout.readline() == b"begun\n"
