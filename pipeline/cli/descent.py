@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pipeline.streams import prepare_streams, settle_streams
 from pipeline.supervisor.signals import end_before_start
 from pipeline.supervisor.successors import Root
 from pipeline.topology.refusals import is_refusal, refusal_of
+from pipeline.wire.links import leave
 from stages.errors import ModelError
 
 __all__ = ["be_born", "serve_below"]
@@ -35,6 +37,8 @@ def be_born(parent: int, title: str) -> None:
     # It was born with these signals blocked: until now it would have died of them.
     end_before_start(0)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SHARED_SIGNALS)
+    # Why it cannot start is still on its way when it ends.
+    atexit.register(leave)
 
 
 def serve_below(root: Root, serve: Callable[[], int]) -> NoReturn:

@@ -114,7 +114,10 @@ class Result(Mapping[str, Any]):
                 f"read it before, and keep the array that it gives: that stays valid"
             )
         if name in self._names:
-            return f"output {name!r}: the stage that makes it was skipped for this request (`when:`)"
+            return (
+                f"output {name!r}: the stage that makes it was skipped for this request (`when:`), or it answers in "
+                f"parts, and has given none"
+            )
         return f"output {name!r}: expected one of {', '.join(self._names)}"
 
     def __reduce__(self) -> Any:

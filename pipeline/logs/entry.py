@@ -19,10 +19,14 @@ MARK = "\x1d"
 """Begins the line of an entry. A program's own text does not have it: it is ASCII's group separator."""
 
 RAW_MARK = "\x1c"
-"""Begins a line that is written to the log as it is: those of `pipeline.logs.access`."""
+"""Begins a line of the process `access` that is written to the log as it is: those of `pipeline.logs.access`."""
+
+_WRITER = "access"
+"""The title of that process. What another one prints may begin with any byte."""
 
 LONGEST_TEXT = 16_000
-"""Characters of an entry's text; of a longer one the end is left out."""
+"""Characters of an entry's text, of which the end is left out if it is longer, and of its traceback, of which it is the
+middle: the exception stands at its end."""
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -75,8 +79,11 @@ class Entry(NamedTuple):
     def line(self) -> str:
         """The line in which a child says it, with its newline; `entries_in` reads it."""
         text = self.text if len(self.text) <= LONGEST_TEXT else self.text[:LONGEST_TEXT] + "..."
+        traceback, half = self.traceback, LONGEST_TEXT // 2
+        if left_out := max(0, len(traceback) - 2 * half):
+            traceback = f"{traceback[:half]}\n    ... {left_out} characters are left out here ...\n{traceback[-half:]}"
         # The JSON of Python, here and below: msgspec's has no text that is not Unicode, as the names of files may be.
-        return f"{MARK}{json.dumps(self._replace(text=text))}\n"
+        return f"{MARK}{json.dumps(self._replace(text=text, traceback=traceback))}\n"
 
     def about(self) -> str:
         """The stage, and the requests by id and name: "detect 3fa9c-17 (cat.jpg), 4 more"; "" if it is about none."""
@@ -99,7 +106,7 @@ def entries_in(line: str, process: str) -> list[Entry]:
         line: without its newline.
         process: the title of the child.
     """
-    if line.startswith(RAW_MARK):
+    if line.startswith(RAW_MARK) and process == _WRITER:
         return [Entry("info", line.removeprefix(RAW_MARK), process, raw=True)]
     printed, mark, said = line.partition(MARK)
     found = [Entry("info", printed, process, printed=True)] if printed or not mark else []

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.errors import PRINTED_LAST
-from pipeline.logs.entry import MARK, Entry, entries_in
+from pipeline.logs.entry import MARK, RAW_MARK, Entry, entries_in
 from pipeline.processes.child import SHARED_SIGNALS
 
 __all__ = ["ChildProcess", "describe_exit"]
@@ -27,8 +27,9 @@ __all__ = ["ChildProcess", "describe_exit"]
 _KEPT_LINES = 24
 _LONGEST_LINE = 2000
 _MOST_LINES = 4096
-_LONGEST_ENTRY = 1 << 17
-"""Bytes of the line of an entry: of its text and its traceback each character may take six."""
+_LONGEST_ENTRY = 1 << 19
+"""Bytes of the line of an entry: of its text and its traceback each character may take twelve. Of a line of the access
+log, too, which has all stages of a request and would be no JSON without its end."""
 
 _MOST_CHUNKS, _MOST_LAST_CHUNKS = 16, 1024
 """In one go: a child that prints without end must not keep the supervisor from its other work."""
@@ -49,6 +50,11 @@ def describe_exit(returncode: int, *, out_of_memory: bool = False) -> str:
     if out_of_memory and returncode == -signal.SIGKILL:
         name += ": the kernel's out-of-memory killer; give it more memory, or use fewer replicas or smaller batches"
     return f"killed by signal {-returncode} ({name})"
+
+
+def _longest(line: bytes) -> int:
+    """How many bytes of a line are taken."""
+    return _LONGEST_ENTRY if MARK.encode() in line or line.startswith(RAW_MARK.encode()) else _LONGEST_LINE
 
 
 class ChildProcess:
@@ -112,7 +118,6 @@ class ChildProcess:
             title: what it is called in them.
             dead: it prints no more; what has escaped from its process group still may.
         """
-        mark = MARK.encode()
         chunks = count = 0
         most = _MOST_LAST_CHUNKS if dead else _MOST_CHUNKS
         # Lines cost time, however short they are.
@@ -129,13 +134,12 @@ class ChildProcess:
                 else:
                     return
             *lines, self._partial = (self._partial + chunk).split(b"\n")
-            if len(self._partial) > (_LONGEST_ENTRY if mark in self._partial else _LONGEST_LINE):
+            if len(self._partial) > _longest(self._partial):
                 lines.append(self._partial)
                 self._partial = b""
             count += len(lines)
             for line in lines:
-                longest = _LONGEST_ENTRY if mark in line else _LONGEST_LINE
-                for entry in entries_in(line[:longest].decode(errors="replace").rstrip("\r"), title):
+                for entry in entries_in(line[: _longest(line)].decode(errors="replace").rstrip("\r"), title):
                     # What the runtime says itself stands in the log already, and says nothing of how this one ends.
                     if entry.printed or entry.last or entry.logger or entry.traceback:
                         text = f"{entry.text}\n{entry.traceback}" if entry.traceback else entry.text

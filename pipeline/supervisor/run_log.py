@@ -117,7 +117,9 @@ class LogFile:
             found = os.fstat(self._fd)
             if found.st_nlink == 0 or found.st_size >= self._bound:
                 if found.st_nlink:
-                    self._turn_over()
+                    # It may have been moved away, and then has another name.
+                    with suppress(FileNotFoundError):
+                        self._turn_over()
                 self.close()
                 self._fd = self._made()
             if self._lost:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from pipeline.client.result import Result
 from pipeline.errors import (
     ClientMisuse,
     InvalidRequest,
@@ -490,3 +491,8 @@ def test_a_pipeline_that_stopped_or_never_gets_ready_is_not_waited_for(
     with pytest.raises(Unavailable, match="no pipeline runs in"):
         Client.connect(run_dir, timeout_s=0.1)
     assert list((run_dir / "clients").iterdir()) == []
+
+
+def test_an_output_that_no_part_has_is_not_said_to_be_skipped_for_certain() -> None:
+    with pytest.raises(OutputMissing, match=r"skipped for this request .* or it answers in parts, and has given none"):
+        Result.of_batch(("y",), {}, {}, 0)["y"]

@@ -43,6 +43,17 @@ def test_a_line_of_the_access_log_has_its_form_already() -> None:
     assert entries_in(RAW_MARK + '{"a": 1}', "access") == [Entry("info", '{"a": 1}', "access", raw=True)]
 
 
+def test_what_another_process_prints_has_no_form_although_it_begins_as_a_line_of_the_access_log() -> None:
+    assert entries_in(RAW_MARK + "binary", "detect/0") == [Entry("info", RAW_MARK + "binary", "detect/0", printed=True)]
+
+
+def test_of_a_traceback_without_end_the_middle_is_left_out() -> None:
+    (entry,) = entries_in(Entry("error", "", traceback="first" + "x" * 10**6 + "last").line()[:-1], "detect/0")
+    assert entry.traceback.startswith("firstx")
+    assert entry.traceback.endswith("xlast")
+    assert len(entry.traceback) < LONGEST_TEXT + 100
+
+
 def test_a_text_without_end_is_cut() -> None:
     (entry,) = entries_in(Entry("info", "x" * 10**6).line()[:-1], "detect/0")
     assert entry.text == "x" * LONGEST_TEXT + "..."

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.logs.entry import Entry
+from pipeline.logs.entry import RAW_MARK, Entry, entries_in
 from pipeline.supervisor.process import ChildProcess, describe_exit
 
 
@@ -51,6 +51,28 @@ def end(child: ChildProcess) -> int:
         time.sleep(0.005)
     child.close()
     return status
+
+
+@pytest.mark.parametrize(
+    ("title", "entry"),
+    [
+        ("s/0", Entry("error", "\U0001f600" * 10**5, "s/0", traceback="\U0001f600" * 10**5)),
+        ("access", Entry("info", "x" * 10**5, "access", raw=True)),
+    ],
+)
+def test_what_is_as_long_as_it_may_be_comes_in_one_piece(title: str, entry: Entry, tmp_path: Path) -> None:
+    said = f"{RAW_MARK}{entry.text}\n" if entry.raw else entry._replace(process="").line()
+    (tmp_path / "said").write_text(said)
+    shows = f"import sys; sys.stdout.write(open({str(tmp_path / 'said')!r}).read()); sys.stdout.flush(); sys.stdin.read()"
+    child = ChildProcess([sys.executable, "-c", shows], b"boot\n", {})
+    found: list[Entry] = []
+    while not found:
+        found += child.read(title)
+        time.sleep(0.005)
+    os.kill(child.pid, signal.SIGKILL)
+    end(child)
+    assert found == entries_in(said[:-1], title)
+    assert (found[0].level, found[0].raw) == (entry.level, entry.raw)
 
 
 SAYS = """

@@ -125,6 +125,18 @@ def test_a_file_that_was_removed_is_made_again(tmp_path: Path) -> None:
     assert lines_of(file.path) == ["two"]
 
 
+def test_a_file_that_was_moved_away_and_is_full_there_is_made_again(tmp_path: Path) -> None:
+    file = LogFile(tmp_path / "a.log", bound=10)
+    file.write("one")
+    file.path.rename(tmp_path / "elsewhere")
+    file.write("two")
+    file.write("three")
+    file.close()
+    assert file.lost == 0
+    assert lines_of(file.path.with_name("a.log.1")) == ["two"]
+    assert lines_of(file.path) == ["three"]
+
+
 def test_lines_that_find_no_room_are_counted_and_none_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = LogFile(tmp_path / "a.log")
     file.write("one")
