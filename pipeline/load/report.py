@@ -71,8 +71,15 @@ class Report:
         """Requests per second; those that were sent and answered over the whole time."""
         tally = self.tally
         found = {} if self.wanted_rate is None else {"wanted": self.wanted_rate}
-        found |= {"sent": _per(tally.sent, self.seconds), "answered": _per(tally.answered, self.seconds)}
+        found |= {"sent": _per(tally.sent, self._span_s), "answered": _per(tally.answered, self._span_s)}
         return found
+
+    @property
+    def _span_s(self) -> float:
+        """Seconds that rates are over. The last request of a schedule has its gap, too: three at 3/s take a second."""
+        if not self.wanted_rate:
+            return self.seconds
+        return max(self.seconds, (self.tally.sent + self.unsent) / self.wanted_rate)
 
     def warnings(self) -> Iterator[str]:
         """What makes the numbers other than they look."""
@@ -109,7 +116,7 @@ class Report:
             },
             "unanswered": self.unanswered, "unsent": self.unsent,
             "rate_per_s": {name: round(rate, 3) for name, rate in self.rates().items()},
-            "rows_per_s": round(_per(tally.answered, self.seconds) * self.batch_size, 3),
+            "rows_per_s": round(_per(tally.answered, self._span_s) * self.batch_size, 3),
             "precision_percent": PRECISION_PERCENT,
             "latency_ms": percentiles_of(tally.latencies),
         }  # fmt: skip

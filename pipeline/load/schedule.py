@@ -24,6 +24,8 @@ __all__ = ["Func", "Rate"]
 _STEP_S = 0.001
 _STEPS_PER_CYCLE = 64
 _LONGEST_CYCLE = 60_000.0
+#: That of `--max_rate`, unless one is given.
+_MAX_RATE = 100_000.0
 
 
 class Func(str, Enum):
@@ -53,7 +55,7 @@ class Rate:
     rate: float = 1.0
     alpha: float = 0.0
     beta: float = 1.0
-    max_rate: float = 100_000.0
+    max_rate: float = _MAX_RATE
 
     def __post_init__(self) -> None:
         for name in ("rate", "alpha", "beta", "max_rate"):
@@ -124,4 +126,5 @@ class Rate:
         text = f"{self.func.value} {self.rate:g}/s"
         if self.func is not Func.CONSTANT:
             text += f", alpha {self.alpha:g}"
-        return text + (f", beta {self.beta:g}" if self.func is Func.CYCLIC else "")
+        text += f", beta {self.beta:g}" if self.func is Func.CYCLIC else ""
+        return text + (f", at most {self.max_rate:g}/s" if self.max_rate < _MAX_RATE else "")

@@ -54,7 +54,7 @@ def _step(step: Step, top: float, left: float, most: float) -> Iterator[str]:
     bottom = top + _TITLE + _ROW * len(step.standings)
     yield f'<path d="M{one:.1f} {top + 30:.1f} V{bottom:.1f}" stroke="{_GRID}" stroke-dasharray="4 3"/>'
     for number, standing in enumerate(step.standings):
-        colour = _GREEN if standing.candidate == step.won else _GREY if standing.candidate == UNTUNED else _BLUE
+        colour = _GREEN if standing.candidate == step.best else _GREY if standing.candidate == UNTUNED else _BLUE
         yield from _row(standing, top + _TITLE + _ROW * number, left, most, colour)
 
 

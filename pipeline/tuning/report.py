@@ -24,6 +24,15 @@ class Step:
     won: Candidate
     """The best one, which the next step begins with; perhaps the one that it began with."""
 
+    @property
+    def best(self) -> Candidate:
+        """The one that is marked as the best: the untuned config, if the one that has won is not ahead of it here.
+
+        A duel is always won by the one that was to be made sure of, also if the untuned config is ahead of it.
+        """
+        ahead = any(one.candidate == self.won and one.ratios and one.ratio > 1 for one in self.standings)
+        return self.won if ahead else UNTUNED
+
 
 @dataclass(frozen=True)
 class Report:
@@ -70,7 +79,7 @@ class Report:
     def rows(self, step: Step) -> Iterator[tuple[str, ...]]:
         """The table of a step: candidate, rate, p50 and p99 in ms, ratio, its quartiles, rounds won of rounds, note."""
         for one in step.standings:
-            note = one.why_not or ("best" if one.candidate == step.won else "")
+            note = one.why_not or ("best" if one.candidate == step.best else "")
             if not one.ratios:
                 yield (one.candidate.label, "-", "-", "-", "-", "-", "-", note or "not measured")
                 continue
@@ -105,7 +114,7 @@ class Report:
         elif not winner.beats:
             won = sum(ratio > 1 for ratio in winner.ratios)
             yield (
-                f"nothing beats the untuned config beyond noise: the best, {winner.candidate.label}, is at "
+                f"nothing beats the untuned config beyond noise: the best other one, {winner.candidate.label}, is at "
                 f"{winner.ratio:.2f} of it, and was ahead in {won} of {len(winner.ratios)} rounds; give it more "
                 f"--minutes, or a machine that does less beside it"
             )

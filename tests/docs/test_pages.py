@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 import typer.main
+import yaml
 
 import pipeline.errors
 import shm.errors
@@ -115,3 +116,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_files_and_modules_that_a_page_names_exist(page: Path) -> None:
     for name in re.findall(r"`((?:pipeline|stages|shm|bench|docs|tests|configs|models|photos)/[\w./]+)`", page.read_text()):
         assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_serves_cameras_that_have_ended_before_one_can_look(page: Path) -> None:
+    named = set(re.findall(r"pipeline serve (configs/\w+\.yaml)", page.read_text()))
+    sources = {name: yaml.safe_load((ROOT / name).read_text()).get("sources", ()) for name in named}
+    ended = {name for name, cameras in sources.items() if any("frames=" in camera["url"] for camera in cameras)}
+    assert ended == set()

@@ -47,6 +47,14 @@ def test_the_document_has_the_numbers_with_their_units_and_is_json() -> None:
     assert document["warnings"] == []
 
 
+def test_a_short_siege_that_holds_its_rate_is_not_told_as_a_faster_one() -> None:
+    # The last of three at 5/s is due after 0.4 s, and its answer ends the siege.
+    short = report(tally_of(3), seconds=0.41)
+    assert short.rates() == pytest.approx({"wanted": 5.0, "sent": 5.0, "answered": 5.0})
+    assert report(tally_of(3), seconds=0.41, wanted_rate=None).rates()["answered"] == pytest.approx(3 / 0.41)
+    assert report(tally_of(3), seconds=1.5).rates()["answered"] == 2.0
+
+
 def test_a_closed_loop_has_neither_a_wanted_rate_nor_a_lateness() -> None:
     closed = report(tally_of(), wanted_rate=None)
     assert "wanted" not in closed.rates()

@@ -100,3 +100,4 @@ def test_it_says_what_it_is() -> None:
     assert Rate(rate=200).describe() == "constant 200/s"
     assert Rate(Func.LINEAR, 10, 5).describe() == "linear 10/s, alpha 5"
     assert Rate(Func.CYCLIC, 10, 5, 2).describe() == "cyclic 10/s, alpha 5, beta 2"
+    assert Rate(rate=200, max_rate=3).describe() == "constant 200/s, at most 3/s"

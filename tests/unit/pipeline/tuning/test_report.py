@@ -44,7 +44,8 @@ def test_it_says_if_nothing_beats_the_untuned_config_beyond_noise() -> None:
     found = report(1.1, 0.9, 1.2, 0.8, 1.05)
     assert not found.beats
     (line,) = found.verdict()
-    assert line.startswith("nothing beats the untuned config beyond noise: the best, infer: batches of 8, is at 1.05 of")
+    assert line.startswith("nothing beats the untuned config beyond noise: the best other one, infer: batches of 8, is")
+    assert "is at 1.05 of it" in line
     assert "was ahead in 3 of 5 rounds" in line
 
 
@@ -75,6 +76,13 @@ def test_a_row_has_rates_ratios_and_why_one_was_not_measured() -> None:
         ("untuned", "100.0", "10.00", "20.00", "1.00", "1.00-1.00", "-", ""),
         ("3 workers", "-", "-", "-", "-", "-", "-", "no room"),
     ]
+
+
+def test_one_that_loses_its_duel_is_not_marked_as_the_best() -> None:
+    duel = report(0.95, 0.9, 1.05).steps[-1]
+    notes = {row[0]: row[-1] for row in report().rows(duel)}
+    assert notes == {LARGER.label: "", "untuned": "best"}
+    assert report(1.1, 1.2).steps[-1].best == LARGER
 
 
 def test_the_head_says_what_stages_cost() -> None:
