@@ -303,4 +303,11 @@ def test_what_concerns_the_process_is_for_the_host_to_say(complaints: Complaints
 )
 def test_variables_that_no_process_can_have_are_refused(complaints: Complaints, env: str, complaint: str) -> None:
     (line,) = complaints(stage(f"env: {env}"))
-    assert line.startswith("demo.yaml:6:") and line.endswith(complaint)
+    assert line.startswith("demo.yaml:6:")
+    assert line.endswith(complaint)
+
+
+@pytest.mark.parametrize("folder", ["/dev/shm/\\ud800", "/dev/shm/a\\0b"])
+def test_a_folder_that_no_file_system_can_have_is_refused(complaints: Complaints, folder: str) -> None:
+    (line,) = complaints(MINIMAL + f'segments: {{dir: "{folder}"}}\n')
+    assert "segments.dir: expected the absolute path of a folder" in line
