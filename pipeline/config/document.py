@@ -24,6 +24,8 @@ MAX_NODES = 20_000
 """Nodes after aliases are expanded. Without the limit, a few lines of aliases of aliases fill any memory."""
 MAX_DEPTH = 40
 """The limit also ends an alias inside its own anchor."""
+MAX_DIGITS = 300
+"""Longer whole numbers are in no float, and from 4300 digits on Python refuses to read or to write them."""
 
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
@@ -116,6 +118,7 @@ class _Reader:
         self._source = source
         self._positions = positions
         self._nodes = 0
+        self._merging: list[yaml.Node] = []
         self.origins: dict[NodePath, Origin] = {}
 
     def place(self, node: yaml.Node) -> str:
@@ -182,7 +185,12 @@ class _Reader:
         for source in reversed(node.value if isinstance(node, yaml.SequenceNode) else [node]):
             if not isinstance(source, yaml.MappingNode):
                 raise ConfigError(f"{self.place(source)}: expected a mapping, or a list of mappings, to merge")
+            if any(source is outer for outer in self._merging):
+                raise ConfigError(f"{self.place(source)}: a mapping cannot be merged into itself; remove that alias")
+            # A merge goes no deeper into the document, so MAX_DEPTH does not end one that is inside its own anchor.
+            self._merging.append(source)
             merged.update(self.construct(source, path))
+            self._merging.pop()
         return merged
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
@@ -195,10 +203,12 @@ class _Reader:
         if tag == "bool" and text.lower() in ("true", "false"):
             return text.lower() == "true"
         if tag == "int" and _INT.fullmatch(text):
+            if len(text) > MAX_DIGITS:
+                raise ConfigError(f"{self.place(node)}: expected a number of at most {MAX_DIGITS} characters")
             # Base 0 knows 0o and 0x but refuses 007, which is 7 in YAML 1.2.
             return int(text, 0 if text[:2] in ("0o", "0x") else 10)
         if tag == "float" and _FLOAT.fullmatch(text):
-            return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
         raise ConfigError(f"{self.place(node)}: the tag {_tag(node)} is not allowed for {text!r}; remove it")
 
     def _at(self, mark: yaml.Mark | None) -> str:

@@ -83,6 +83,7 @@ def load_config(path: Path | str, assignments: Iterable[str] = (), *, name: str 
         raise findings.error() from None
     _check_names(config, findings)
     _check_colocation(config, findings)
+    _check_env(config, findings)
     check_shards(config, findings)
     inputs = _specs(config, findings)
     findings.refuse()
@@ -140,6 +141,18 @@ def _check_colocation(config: PipelineConfig, findings: Findings) -> None:
                         f"{stage.name} runs in the workers of {hosts[stage.name]}: say it there, or leave out colocate",
                         at_key=True,
                     )
+
+
+def _check_env(config: PipelineConfig, findings: Findings) -> None:
+    """Check that the variables of a stage can be those of a process: otherwise no worker could be started."""
+    for index, stage in enumerate(config.stages):
+        for name, value in stage.env.items():
+            path: NodePath = ("stages", index, "env", name)
+            if not name or "=" in name or "\0" in name:
+                why = f"expected the name of a variable, without = and NUL, found {_shown(name)}"
+                findings.add(path, why, at_key=True)
+            elif "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in name + value):
+                findings.add(path, f"expected text without NUL and halves of surrogate pairs, found {_shown(value)}")
 
 
 def _specs(config: PipelineConfig, findings: Findings) -> tuple[TensorSpec, ...]:

@@ -37,6 +37,9 @@ def apply_overrides(data: dict[str, Any], locations: Locations, assignments: lis
         path = _put(data, _resolve(data, words, source), value, source)
         for old in [known for known in origins if known[: len(path)] == path]:
             del origins[old]
+        # Mappings that were made on the way are this assignment's too: the file has no place for them.
+        for depth in range(1, len(path)):
+            origins.setdefault(path[:depth], Origin(source, source))
         origins[path] = Origin(source, source)
         origins.update({(*path, *below): origin for below, origin in nodes.items()})
     return Locations(locations.root, origins)
@@ -70,7 +73,8 @@ def _put(data: dict[str, Any], path: NodePath, value: Any, source: str) -> NodeP
     for depth, word in enumerate(path):
         key: str | int = word
         if isinstance(node, list):
-            if not str(word).isdecimal() or int(word) >= len(node):
+            # A number of thousands of digits is none that Python reads.
+            if not str(word).isdecimal() or len(str(word)) > 9 or int(word) >= len(node):
                 raise ConfigError(f"{source}: expected the number of an item, 0 to {len(node) - 1}, found {word}")
             key = int(word)
         elif not isinstance(node, dict):

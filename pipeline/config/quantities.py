@@ -13,8 +13,9 @@ __all__ = ["format_bytes", "parse_bytes", "parse_seconds"]
 
 _PREFIXES = "kmgt"
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
-_LENGTH = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h|d)\s*")
-_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b)?\s*", re.IGNORECASE)
+# More digits are no quantity of anything; Python refuses to write whole numbers of more than 4300.
+_LENGTH = re.compile(r"\s*(\d{1,40}(?:\.\d+)?)\s*(s|min|h|d)\s*")
+_QUANTITY = re.compile(r"\s*(\d{1,40}(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b)?\s*", re.IGNORECASE)
 
 
 def parse_bytes(value: object) -> int:

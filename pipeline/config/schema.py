@@ -122,7 +122,7 @@ def _word_or_mapping(value: object) -> str:
 
 
 def _folder(value: str) -> str:
-    if not value.startswith("/") or "\0" in value:
+    if not value.startswith("/") or any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in value):
         raise ValueError("expected the absolute path of a folder, such as /run/trtlab/shm")
     return os.path.normpath(value)
 

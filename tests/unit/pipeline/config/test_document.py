@@ -120,3 +120,19 @@ def test_a_file_that_is_not_there_or_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(ConfigError, match="loop: cannot be read: Too many levels of symbolic links"):
         read_document(tmp_path / "loop")
+
+
+def test_infinity_and_nan_may_be_written_in_each_way_of_yaml(tmp_path: Path) -> None:
+    document = read(tmp_path, "{a: [.inf, .Inf, .INF, -.Inf], b: [.nan, .NaN, .NAN]}")
+    assert document["a"] == [float("inf")] * 3 + [-float("inf")]
+    assert all(value != value for value in document["b"])
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "9" * 400, "0x" + "f" * 5000])
+def test_a_number_of_hundreds_of_digits_is_refused_at_its_place(tmp_path: Path, number: str) -> None:
+    assert complaint(tmp_path, f"a: {number}") == "a.yaml:1:4: expected a number of at most 300 characters"
+
+
+@pytest.mark.parametrize("text", ["a: &a {<<: *a}", "a: &a {<<: [*a], b: 1}", "a: &a {<<: {<<: *a}}"])
+def test_a_mapping_that_is_merged_into_itself_is_refused(tmp_path: Path, text: str) -> None:
+    assert "a mapping cannot be merged into itself" in complaint(tmp_path, text)

@@ -290,3 +290,24 @@ def test_what_concerns_the_process_is_for_the_host_to_say(complaints: Complaints
     assert complaints(MINIMAL + others) == [
         f"demo.yaml:7:41: stages[2].{name}: c runs in the workers of decode: say it there, or leave out colocate"
     ]
+
+
+@pytest.mark.parametrize(
+    ("env", "complaint"),
+    [
+        ('{"A=B": x}', "expected the name of a variable, without = and NUL, found 'A=B'"),
+        ('{"": x}', "expected the name of a variable, without = and NUL, found ''"),
+        ('{A: "x\\0y"}', r"expected text without NUL and halves of surrogate pairs, found 'x\x00y'"),
+        ('{A: "\\ud800"}', r"expected text without NUL and halves of surrogate pairs, found '\ud800'"),
+    ],
+)
+def test_variables_that_no_process_can_have_are_refused(complaints: Complaints, env: str, complaint: str) -> None:
+    (line,) = complaints(stage(f"env: {env}"))
+    assert line.startswith("demo.yaml:6:")
+    assert line.endswith(complaint)
+
+
+@pytest.mark.parametrize("folder", ["/dev/shm/\\ud800", "/dev/shm/a\\0b"])
+def test_a_folder_that_no_file_system_can_have_is_refused(complaints: Complaints, folder: str) -> None:
+    (line,) = complaints(MINIMAL + f'segments: {{dir: "{folder}"}}\n')
+    assert "segments.dir: expected the absolute path of a folder" in line

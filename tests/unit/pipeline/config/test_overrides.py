@@ -89,3 +89,18 @@ def test_an_assignment_to_a_broken_document_leaves_the_document_to_complain(comp
         "demo.yaml:2:9: inputs: expected a list, found 6",
         "demo.yaml:1:9: stages: expected a list, found 5",
     ]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "complaint"),
+    [
+        ("run.inputs.0=x.npy", "--set run.inputs.0=x.npy: run.inputs: expected a list, found a mapping"),
+        ("drain_s.x=1", "--set drain_s.x=1: drain_s: expected a number, found a mapping"),
+    ],
+)
+def test_what_an_assignment_has_made_is_told_of_as_its_own(complaints: Complaints, assignment: str, complaint: str) -> None:
+    assert complaints(TEXT, assignment) == [complaint]
+
+
+def test_an_item_s_number_of_thousands_of_digits_is_refused(complaints: Complaints) -> None:
+    assert "expected the number of an item, 0 to 0, found 99" in complaints(TEXT, f"inputs.{'9' * 5000}.name=x")[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,3 +77,9 @@ def test_lengths_of_time_are_seconds_or_texts(text: object, seconds: float) -> N
 def test_what_is_no_length_of_time_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="expected seconds"):
         parse_seconds(value)
+
+
+@pytest.mark.parametrize("parse", [parse_bytes, parse_seconds])
+def test_a_text_of_thousands_of_digits_is_no_quantity(parse: Callable[[object], object]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        parse("9" * 5000 + "s" if parse is parse_seconds else "9" * 5000 + "MiB")
