@@ -186,10 +186,12 @@ class Access:
 
     @property
     def is_coming(self) -> bool:
-        """Whether the run is there, and a place in it for the client will be: it is a front, and its shards start."""
-        if self.connection is None:
-            return self._found is not None and is_front(self._found)
-        return self.is_misplaced
+        """Whether the run is there, and a place in it for the client will be: it is a front, and its shards start.
+
+        The shard that was found may have ended since, and a dead one looks alive while others remove what it has left.
+        """
+        found = self._found
+        return found is not None and is_front(found) and isinstance(probe(found / LOCK), Alive)
 
     @property
     def is_replaced(self) -> bool:
