@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from types import FrameType
 from typing import Any
 
@@ -80,7 +80,8 @@ def drive(
         deadline_ms: of each request; None: that of the pipeline.
     """
     clock = time.perf_counter
-    answers: SimpleQueue[tuple[int, float, concurrent.futures.Future[Any] | PipelineError]] = SimpleQueue()
+    # No SimpleQueue: if a signal comes while its `get` waits, and the time is over then, CPython 3.11 waits for ever.
+    answers: Queue[tuple[int, float, concurrent.futures.Future[Any] | PipelineError]] = Queue()
     stopping = _Stopping()
 
     def done(number: int, future: concurrent.futures.Future[Any]) -> None:

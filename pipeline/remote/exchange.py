@@ -10,7 +10,6 @@ Instructions are carried out without the mutex: a future's callbacks may call an
 from __future__ import annotations
 
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -84,7 +83,10 @@ class Exchange:
         self._jobs: dict[int, Job] = {}
         self._room = Gates()
         self._answering = threading.local()
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # Held until it is rung. No SimpleQueue: if a signal comes while its `get` waits, and the time is over by then,
+        # CPython 3.11 waits for ever.
+        self._bell = threading.Lock()
+        self._bell.acquire()
         #: When the thread looks at the time; 0: it waits for the bell.
         self._looks_at = 0
         self._thread: threading.Thread | None = None
@@ -202,7 +204,7 @@ class Exchange:
             instructions = self._session.close(Unavailable("the manager was stopped before the answer came"))
         self._carry_out(instructions)
         self._room.open()
-        self._bell.put(None)
+        self._ring()
         self.link.close()
 
     # -- what the link says ---------------------------------------------------------------------
@@ -332,17 +334,19 @@ class Exchange:
     def _look(self, at: int) -> None:
         """Have the thread look at the time by `at`, monotonic nanoseconds; 0: no sooner than it does."""
         if not self._looks_at or (at and at < self._looks_at):
-            self._bell.put(None)
+            self._ring()
+
+    def _ring(self) -> None:
+        with suppress(RuntimeError):  # it rings already
+            self._bell.release()
 
     def _run(self) -> None:
         while self.closed is None:
             with self._mutex:
                 at = self._session.next_at()
                 self._looks_at = at or 0
-            with suppress(queue.Empty):
-                self._bell.get(timeout=None if at is None else max(0.0, (at - time.monotonic_ns()) / _S))
-                while True:
-                    self._bell.get_nowait()
+            wait_s = -1.0 if at is None else max(0.0, (at - time.monotonic_ns()) / _S)
+            self._bell.acquire(timeout=min(wait_s, threading.TIMEOUT_MAX))
             with self._mutex:
                 instructions = [] if self.closed is not None else self._session.tick(time.monotonic_ns())
             self._carry_out(instructions)
