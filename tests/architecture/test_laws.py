@@ -116,6 +116,12 @@ def test_a_command_does_not_load_what_only_others_need() -> None:
     assert loaded("from pipeline.cli.main import make_app; make_app(['run'])", *others) == []
 
 
+def test_no_wait_with_a_time_limit_is_that_of_a_simple_queue() -> None:
+    """If a signal comes while it waits, and the time is over by then, CPython 3.11 waits for ever."""
+    limited = re.compile(r"\.get\([^)\n]*timeout|\.get\(True, ")
+    assert [name_of(path) for path in SOURCES if "SimpleQueue[" in (text := path.read_text()) and limited.search(text)] == []
+
+
 def test_a_module_says_what_it_is_and_what_it_exports() -> None:
     assert [f"{name_of(path)}: {missed}" for path in SOURCES if (missed := _unsaid(path))] == []
 
