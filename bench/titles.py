@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import psutil
 
-__all__ = ["by_role", "in_role"]
+__all__ = ["by_role", "in_role", "one_in_role"]
 
 
 def by_role(pid: int, *, recursive: bool = False) -> Iterator[tuple[str, psutil.Process]]:
@@ -38,3 +38,12 @@ def in_role(pid: int, role: str, *, recursive: bool = False) -> list[psutil.Proc
         psutil.NoSuchProcess: the process itself is gone.
     """
     return [child for found, child in by_role(pid, recursive=recursive) if found == role]
+
+
+def one_in_role(pid: int, role: str, *, recursive: bool = False) -> psutil.Process | None:
+    """The first of them; None: there is none now.
+
+    Raises:
+        psutil.NoSuchProcess: the process itself is gone.
+    """
+    return next(iter(in_role(pid, role, recursive=recursive)), None)

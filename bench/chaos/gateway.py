@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.titles import in_role
+from bench.titles import one_in_role
 from pipeline.interpreter import python_command
 
 __all__ = ["Door"]
@@ -41,7 +41,7 @@ class Door:
 
     def find(self, name: str) -> psutil.Process | None:
         """The living process of that name, such as gateway/0."""
-        return next(iter(in_role(self._process.pid, name)), None)
+        return one_in_role(self._process.pid, name)
 
     def stop(self) -> tuple[int, int]:
         """Its exit code after SIGTERM, and how many of its processes are left."""

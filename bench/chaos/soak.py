@@ -27,7 +27,7 @@ from bench.chaos.garbage import throw
 from bench.chaos.gateway import Door
 from bench.chaos.requests import HEAD, Rates, Request, request
 from bench.chaos.tally import Tally, count
-from bench.titles import in_role
+from bench.titles import one_in_role
 from pipeline.client.status import ask_status
 from pipeline.errors import Unavailable
 from pipeline.testing.running import RunningPipeline, running
@@ -289,7 +289,7 @@ class _Run:
             return psutil.Process(process.pid) if process.poll() is None else None
         if self._door is not None and victim.startswith("gateway/"):
             return self._door.find(victim)
-        return next(iter(in_role(supervisor, victim)), None)
+        return one_in_role(supervisor, victim)
 
     def _ask(self, run_dir: Path) -> PipelineStatus | None:
         try:

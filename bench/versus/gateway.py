@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.titles import in_role
+from bench.titles import one_in_role
 from bench.versus.leash import leashed
 from pipeline.interpreter import python_command
 
@@ -73,9 +73,9 @@ class Gateway:
         Raises:
             RuntimeError: there is none now.
         """
-        for worker in in_role(self.process.pid, f"{stage}/0", recursive=True):
-            return worker.pid
-        raise RuntimeError(f"found no worker of the stage {stage!r} below process {self.process.pid}")
+        if (worker := one_in_role(self.process.pid, f"{stage}/0", recursive=True)) is None:
+            raise RuntimeError(f"found no worker of the stage {stage!r} below process {self.process.pid}")
+        return worker.pid
 
     def pids(self) -> dict[str, list[int]]:
         """Its processes: what serves, the scheduler, the workers, the supervisor."""

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.arguments import SetOption, is_config
+from pipeline.cli.printed import expect_place
 from pipeline.cli.run import pull_models
 from pipeline.config.loader import load_config
 from pipeline.detecting.boxes import COLUMNS, columns_of
@@ -69,8 +70,8 @@ def detector(
     """Find things in the frames of Frigate, whose detectors are of type `zmq`: docs/frigate.md."""
     if not 0 < deadline_ms < 60_000:
         raise ConfigError(f"--deadline-ms: expected more than 0 and less than 60000, found {deadline_ms:g}")
-    if metrics is not None and not metrics.parent.is_dir():
-        raise ConfigError(f"--metrics {metrics}: there is no folder {metrics.parent}")
+    if metrics is not None:
+        expect_place(metrics, "--metrics")
     wanted = Wanted(endpoint, deadline_ms, output, columns_of(columns), pixels, metrics)
     starts = is_config(target)
     if assignments and not starts:

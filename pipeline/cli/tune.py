@@ -14,6 +14,7 @@ import typer
 
 from pipeline.cli.arguments import ConfigArgument, InputOption, ShapeOption
 from pipeline.cli.interrupts import EXIT_INTERRUPTED
+from pipeline.cli.printed import expect_place
 from pipeline.cli.run import pull_models
 from pipeline.cli.tables import make_console, make_table
 from pipeline.config.editing import edited
@@ -134,8 +135,7 @@ def _refuse_outputs(config: Path, output: Path, plot: Path, *, overwrite: bool) 
         ConfigError: a file is there already, or has no folder; or the YAML would lie where its paths lead elsewhere.
     """
     for option, path in (("--output", output), ("--plot", plot)):
-        if not path.parent.is_dir():
-            raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
+        expect_place(path, option)
         if path.exists() and not overwrite:
             raise ConfigError(f"{option} {path}: is there already; name another, or give --overwrite")
     if output.parent.resolve() != config.parent.resolve():

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.documents import document_bytes
 from pipeline.errors import InvalidRequest
 from pipeline.wire import traceparent
+from pipeline.wire.documents import document_bytes
 from pipeline.wire.limits import LOWEST_PRIORITY
 from pipeline.wire.messages import SlotRef
 from shm.elements import elements_of, fill, stored_shape

@@ -21,7 +21,7 @@ from pipeline.config.document import read_document
 from pipeline.config.expansion import expand_document
 from pipeline.config.findings import Findings, Locations, NodePath
 from pipeline.config.overrides import apply_overrides
-from pipeline.config.schema import ANCHORS, LIST_TAG, MAPPING_TAG, WORD_TAG, PipelineConfig, hosts_of
+from pipeline.config.schema import ANCHORS, LIST_TAG, MAPPING_TAG, WORD_TAG, PipelineConfig, hosts_of, is_plain_text
 from pipeline.config.shards import check_shards
 from pipeline.errors import ConfigError
 from stages.errors import SpecMismatch
@@ -151,7 +151,7 @@ def _check_env(config: PipelineConfig, findings: Findings) -> None:
             if not name or "=" in name or "\0" in name:
                 why = f"expected the name of a variable, without = and NUL, found {_shown(name)}"
                 findings.add(path, why, at_key=True)
-            elif "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in name + value):
+            elif not is_plain_text(name + value):
                 findings.add(path, f"expected text without NUL and halves of surrogate pairs, found {_shown(value)}")
 
 

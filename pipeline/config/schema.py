@@ -53,6 +53,7 @@ __all__ = [
     "TracingConfig",
     "as_references",
     "hosts_of",
+    "is_plain_text",
 ]
 
 #: Top-level keys that begin with this hold only anchors for other keys.
@@ -121,8 +122,13 @@ def _word_or_mapping(value: object) -> str:
     return MAPPING_TAG if isinstance(value, dict) else WORD_TAG
 
 
+def is_plain_text(value: str) -> bool:
+    """Whether paths and variables of a process may be so: without NUL, and without halves of surrogate pairs."""
+    return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in value)
+
+
 def _folder(value: str) -> str:
-    if not value.startswith("/") or any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in value):
+    if not value.startswith("/") or not is_plain_text(value):
         raise ValueError("expected the absolute path of a folder, such as /run/trtlab/shm")
     return os.path.normpath(value)
 

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from pipeline.documents import document_value
 from pipeline.errors import InvalidRequest
+from pipeline.wire.documents import document_value
 from shm.elements import elements_of, stored_shape
 from shm.handle import BFLOAT16, BYTES, JSON, LENGTH_BYTES
 from stages.spec import TensorSpec

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
@@ -20,13 +19,12 @@ import numpy as np
 
 from pipeline.errors import KserveError
 from pipeline.kserve.datatypes import BYTES, Datatype, element_views, joined
+from pipeline.wire.documents import document_value
 
 __all__ = ["has_words", "loads_with_words", "read_data", "write_data"]
 
 _WORDS = (b"NaN", b"Infinity")
 _NO_JSON = ("FP16", "BF16")
-#: An escape of either half of a pair.
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def has_words(text: bytes) -> bool:
@@ -41,19 +39,7 @@ def loads_with_words(text: bytes) -> Any:
         ValueError: it is not JSON, or has half of a surrogate pair, which is no character.
         RecursionError: it is nested too deeply.
     """
-    found = json.loads(text, parse_float=_finite)
-    # json takes the half of a pair, which msgspec refuses, and from which no bytes can be made later.
-    if _SURROGATE.search(text):
-        json.dumps(found, ensure_ascii=False).encode()
-    return found
-
-
-def _finite(text: str) -> float:
-    """A number as text; json makes infinity of one that is too large."""
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"number out of range: {text[:100]}")
-    return value
+    return document_value(text, words=True)
 
 
 @lru_cache(maxsize=256)

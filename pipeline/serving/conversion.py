@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.client.batches import evenly
-from pipeline.documents import document_value
 from pipeline.errors import KserveError
 from pipeline.kserve.admission import Admitted, AdmittedInput, elements_in
 from pipeline.kserve.classification import classified
 from pipeline.kserve.datatypes import BYTES, joined
 from pipeline.kserve.model import Model, datatype_of
 from pipeline.kserve.values import InferTensor, RequestedOutput
+from pipeline.wire.documents import document_value
 from pipeline.wire.interface import Tensor
 from shm.handle import JSON, numpy_dtype
 

@@ -340,11 +340,9 @@ def _locked(part: Path) -> BinaryIO:
     while True:
         file = open(part, "wb", opener=_private)  # noqa: SIM115 - the caller closes it
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX)
             if os.fstat(file.fileno()).st_nlink:
                 return file
-        except BlockingIOError:
-            pass
         except BaseException:
             file.close()
             raise

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import yaml
 
-from bench.titles import in_role
+from bench.titles import one_in_role
 from tests.faults.callers import Caller
 from tests.faults.versions import Versions
 from tests.foreign.conftest import environment  # noqa: F401 - a fixture
@@ -56,7 +56,7 @@ def child_of() -> Callable[[int, str], psutil.Process | None]:
     """The child of a supervisor in a role ("scheduler", "s0/1"), by its name in `ps`; None if there is none now."""
 
     def child_of(supervisor: int, role: str) -> psutil.Process | None:
-        return next(iter(in_role(supervisor, role)), None)
+        return one_in_role(supervisor, role)
 
     return child_of
 

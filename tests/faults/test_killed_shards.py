@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bench.titles import in_role
+from bench.titles import in_role, one_in_role
 from pipeline.client import Client
 from pipeline.client.aio import AsyncClient
 from pipeline.client.reloading import reload
@@ -32,7 +32,7 @@ from tests.faults.versions import Versions, stamp
 
 def shard_of(pipeline: RunningPipeline, number: int) -> psutil.Process | None:
     """The supervisor of a shard."""
-    return next(iter(in_role(pipeline.pid, f"shard {number}")), None)
+    return one_in_role(pipeline.pid, f"shard {number}")
 
 
 def home_of(client: Client) -> str:

@@ -334,6 +334,10 @@ def test_a_client_that_found_a_front_without_its_door_goes_through_that_once_it_
     assert place(access) == shard.path
     # If this shard ends before it lets the client in, there will be another one.
     assert (access.is_over, access.is_coming) == (False, True)
+    # Unless the front is dead too: its folder and its door stay for a moment.
+    os.close(front._lock._fd)
+    front._lock._fd = -1
+    assert not access.is_coming
     access.detach(known=False)
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,9 @@ def test_a_name_that_can_be_none_is_unknown_too(wake: int, host: str) -> None:
         connect(MqttPlan(host), wake)
 
 
-def test_a_message_whose_topic_is_no_text_is_passed_over(wake: int) -> None:
+@contextmanager
+def saying(said: bytes, *, hears: int = 1) -> Iterator[MqttPlan]:
+    """What answers the first that it hears with these bytes, and closes the connection once it has heard so often."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -72,37 +75,31 @@ def test_a_message_whose_topic_is_no_text_is_passed_over(wake: int) -> None:
             caller, _ = server.accept()
             with caller:
                 caller.recv(1000)
-                # It accepts us, and publishes an x on a topic of two bytes.
-                caller.sendall(b"\x20\x02\x00\x00" + b"\x30\x05\x00\x02\xff\xfex")
-                caller.recv(1000)
+                caller.sendall(said)
+                for _ in range(hears - 1):
+                    caller.recv(1000)
 
         thread = threading.Thread(target=serve)
         thread.start()
-        made = connect(MqttPlan("127.0.0.1", server.getsockname()[1]), wake)
+        yield MqttPlan("127.0.0.1", server.getsockname()[1])
+        thread.join()
+
+
+def test_a_message_whose_topic_is_no_text_is_passed_over(wake: int) -> None:
+    # It accepts us, and publishes an x on a topic of two bytes.
+    with saying(b"\x20\x02\x00\x00" + b"\x30\x05\x00\x02\xff\xfex", hears=2) as plan:
+        made = connect(plan, wake)
         with pytest.raises(Lost, match="has closed the connection"):  # noqa: PT012 - by whichever turn sees it
             while True:
                 made.turn(1)
         made.drop()
-        thread.join()
 
 
 @pytest.mark.parametrize("says", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
 def test_what_listens_is_no_broker(wake: int, says: bytes) -> None:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-
-        def serve() -> None:
-            caller, _ = server.accept()
-            with caller:
-                caller.recv(1000)
-                caller.sendall(says)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        with pytest.raises(Lost, match=r"the broker 127\.0\.0\.1:\d+ has closed the connection"):
-            connect(MqttPlan("127.0.0.1", server.getsockname()[1]), wake)
-        thread.join()
+    closed = pytest.raises(Lost, match=r"the broker 127\.0\.0\.1:\d+ has closed the connection")
+    with saying(says) as plan, closed:
+        connect(plan, wake)
 
 
 def test_files_of_tls_that_are_gone_by_now(wake: int, tmp_path: Path) -> None:

@@ -31,11 +31,7 @@ from shm.owner import OwnerLock
 from shm.segment import SegmentSpec
 from shm.segments import create
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TRTLAB_RUN_DIR", str(tmp_path / "home"))
-    return tmp_path / "home"
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def dead(home: Path, name: str) -> Path:
@@ -196,14 +192,6 @@ def test_the_newest_that_is_ready_is_preferred_and_where_none_is_the_newest() ->
     assert preferred([starting, newer]) == [newer, starting]
     assert preferred([run("a-5", True, 10, 5), run("a-6", True, 10, 6)])[0].folder.name == "a-6"
     assert run("with-dash-7", True, 1).pipeline == "with-dash"
-
-
-@pytest.fixture
-def folder(home: Path) -> Iterator[RunFolder]:
-    folder = RunFolder("demo")
-    yield folder
-    folder.remove()
-    assert list(home.iterdir()) == []
 
 
 def other(home: Path, name: str, started: int, *, ready: bool) -> OwnerLock:

@@ -7,7 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,7 @@ from shm.owner import Alive, probe
 ROOT = Path(__file__).parents[4]
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TRTLAB_RUN_DIR", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def folder(home: Path) -> Iterator[RunFolder]:
-    folder = RunFolder("demo")
-    yield folder
-    folder.remove()
-    assert list(home.iterdir()) == []
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_a_run_folder_is_for_this_user_alone(home: Path, folder: RunFolder) -> None:

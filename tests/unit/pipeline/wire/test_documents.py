@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.documents import document_bytes, document_value
+from pipeline.wire.documents import document_bytes, document_value
 
 
 @pytest.mark.parametrize("value", [{"a": [1, 2.5, None, True, "ä"]}, "\U0001f600", 10**40, -0.0, []])

@@ -13,6 +13,7 @@ from typing import Any
 
 __all__ = ["document_bytes", "document_value"]
 
+#: An escape of either half of a pair.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -25,17 +26,21 @@ def document_bytes(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
 
 
-def document_value(text: bytes) -> Any:
+def document_value(text: bytes, *, words: bool = False) -> Any:
     """The value of one document.
+
+    Args:
+        words: NaN, Infinity and -Infinity may be numbers, as Triton writes them.
 
     Raises:
         ValueError: it is none; a `json.JSONDecodeError` says where, a `UnicodeDecodeError` at which byte.
         RecursionError: it is nested too deeply.
     """
-    value = json.loads(text.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_float=_finite)
+    constant = None if words else _refuse_constant
+    value = json.loads(text.decode("utf-8-sig"), parse_constant=constant, parse_float=_finite)
     if _SURROGATE.search(text):
         # Perhaps a whole pair: only of a half no bytes can be made.
-        document_bytes(value)
+        json.dumps(value, ensure_ascii=False).encode()
     return value
 
 
@@ -44,7 +49,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _finite(text: str) -> float:
-    value = float(text)
+    value = float(text)  # infinity, if it is too large
     if math.isinf(value):
         raise ValueError(f"number out of range: {text[:100]}")
     return value
