@@ -15,7 +15,7 @@ from typing import NamedTuple
 from pipeline.client.connection import Connection
 from pipeline.errors import Unavailable
 from pipeline.wire.address import SCHEDULER, Address
-from pipeline.wire.group import hold_lock, no_place
+from pipeline.wire.group import hold_lock, taking_place
 from pipeline.wire.interface import Interface
 from pipeline.wire.links import Inbox
 from pipeline.wire.messages import Welcome
@@ -81,23 +81,21 @@ class Access:
         self._found = None
         self._found = self._find()
         number = int.from_bytes(os.urandom(8), "little") >> 1
-        with entered(self._found) as run_dir:
-            try:
-                owner = OwnerWatch(run_dir / LOCK)
-            except OSError as error:
-                raise no_place(run_dir, error) from error
+        with entered(self._found) as run_dir, taking_place(run_dir):
+            owner = OwnerWatch(run_dir / LOCK)
             try:
                 # By this lock the next client counts this one.
                 lock = hold_lock(run_dir, Address.client(number))
-            except (OSError, NotInGroup) as error:
+            except BaseException:
                 owner.close()
-                raise no_place(run_dir, error) from error
+                raise
         if self.by_path and self.follows:
             # That folder leads to the run that serves, also once the folder of this one is gone.
             self._run = root_of(run_dir)
         inbox = None
         try:
-            inbox = self._listen(run_dir, Address.client(number))
+            with taking_place(run_dir):
+                inbox = self._listen(run_dir, Address.client(number))
             connection = Connection(run_dir, number, lock, inbox)
         except BaseException:
             if inbox is not None:

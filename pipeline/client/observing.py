@@ -14,10 +14,9 @@ from types import TracebackType
 
 from pipeline.errors import Unavailable
 from pipeline.wire.address import SCHEDULER, Address
-from pipeline.wire.group import hold_lock, no_place
+from pipeline.wire.group import hold_lock, taking_place
 from pipeline.wire.links import connect, listen
 from pipeline.wire.messages import Message, Observe, Observed
-from shm.errors import NotInGroup
 
 __all__ = ["Observer"]
 
@@ -42,16 +41,14 @@ class Observer:
         self._expected = expected
         self._run_dir = run_dir
         own = Address.client(self._number)
-        try:
+        with taking_place(run_dir):
             self._lock = hold_lock(run_dir, own)
-        except (OSError, NotInGroup) as error:
-            raise no_place(run_dir, error) from error
-        try:
-            self._inbox = listen(run_dir, own, *also)
-            self._outbox = connect(run_dir, SCHEDULER)
-        except BaseException:
-            self._lock.release()
-            raise
+            try:
+                self._inbox = listen(run_dir, own, *also)
+            except BaseException:
+                self._lock.release()
+                raise
+        self._outbox = connect(run_dir, SCHEDULER)
         #: The number of the last answer that was taken in.
         self._seen = 0
         self._asked_at = float("-inf")

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.errors import ReloadFailed, Unavailable
-from pipeline.wire.absence import no_run_in
 from pipeline.wire.address import SUPERVISOR, Address
+from pipeline.wire.group import taking_place
 from pipeline.wire.links import Inbox, connect, listen
 from pipeline.wire.messages import Milestone, Reload, ReloadStep
 from pipeline.wire.run_dir import LOCK, find_run, lock_path, root_of, serving
@@ -68,22 +69,18 @@ def reload(
     number = int.from_bytes(os.urandom(8), "little") >> 1
     path = "" if config is None else str(Path(config).absolute())
     asked = Reload(number, path, tuple(assignments), float(limit_s), stage or "")
-    try:
-        owner = OwnerWatch(root / LOCK)
-        lock = OwnerLock.acquire(lock_path(root, Address.client(number)))
-    except OSError as error:
-        raise Unavailable(no_run_in(root, error)) from error
-    inbox = listen(root, Address.client(number))
-    supervisor = connect(root, SUPERVISOR)
-    try:
+    with ExitStack() as opened:
+        with taking_place(root):
+            owner = OwnerWatch(root / LOCK)
+            opened.callback(owner.close)
+            opened.callback(OwnerLock.acquire(lock_path(root, Address.client(number))).release)
+            inbox = listen(root, Address.client(number))
+            opened.callback(inbox.close)
+        supervisor = connect(root, SUPERVISOR)
+        opened.callback(supervisor.close)
         supervisor.send(asked)
         folder = _await(root, inbox, owner, on_step)
         return serving(found) if stage else folder
-    finally:
-        supervisor.close()
-        inbox.close()
-        lock.release()
-        owner.close()
 
 
 def _await(root: Path, inbox: Inbox, owner: OwnerWatch, on_step: Callable[[str, str], None] | None) -> Path:

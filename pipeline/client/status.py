@@ -9,12 +9,11 @@ from typing import TypeVar
 
 from pipeline.errors import Unavailable
 from pipeline.wire.address import SCHEDULER, Address
-from pipeline.wire.group import hold_lock, no_place
+from pipeline.wire.group import hold_lock, taking_place
 from pipeline.wire.links import connect, listen
 from pipeline.wire.messages import AskStatus, AskStory, Status, Story
 from pipeline.wire.run_dir import lock_path
 from pipeline.wire.status import PipelineStatus
-from shm.errors import NotInGroup
 from shm.owner import Alive, probe
 
 __all__ = ["ANSWER_S", "ask_status", "ask_story"]
@@ -51,13 +50,12 @@ def ask_story(run_dir: Path, request: str, timeout_s: float = ANSWER_S) -> list[
 def _ask(
     run_dir: Path, number: int, question: AskStatus | AskStory, answer: type[_Answer], timeout_s: float
 ) -> _Answer:
-    try:
+    with taking_place(run_dir):
         lock = hold_lock(run_dir, Address.client(number))
-    except (OSError, NotInGroup) as error:
-        raise no_place(run_dir, error) from error
     inbox = scheduler = None
     try:
-        inbox = listen(run_dir, Address.client(number))
+        with taking_place(run_dir):
+            inbox = listen(run_dir, Address.client(number))
         scheduler = connect(run_dir, SCHEDULER)
         end = time.monotonic() + timeout_s
         asked_at = 0.0

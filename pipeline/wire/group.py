@@ -7,9 +7,11 @@ each file stands in the drawing of `pipeline.wire.run_dir`.
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import Unavailable
+from pipeline.errors import StartError, Unavailable
 from pipeline.wire.absence import no_run_in
 from pipeline.wire.address import CLIENT, CLIENTS, SCHEDULER, Address
 from pipeline.wire.run_dir import lock_path
@@ -17,7 +19,7 @@ from shm.errors import NotInGroup
 from shm.owner import OwnerLock
 from shm.permissions import why_closed
 
-__all__ = ["group_of", "hold_lock", "no_place", "socket_mode"]
+__all__ = ["group_of", "hold_lock", "socket_mode", "taking_place"]
 
 
 def group_of(run_dir: Path) -> int | None:
@@ -50,8 +52,26 @@ def hold_lock(run_dir: Path, address: Address) -> OwnerLock:
     return OwnerLock.acquire(lock_path(run_dir, address), group_of(run_dir))
 
 
-def no_place(run_dir: Path, error: Exception) -> Unavailable:
-    """Why a client has found no place in the folder of a run."""
+@contextmanager
+def taking_place(run_dir: Path) -> Iterator[None]:
+    """A `with` block in which a process takes a client's place in the folder of a run.
+
+    Raises:
+        Unavailable: there is none, and why: no run is there, it has ended meanwhile, or it lets this user not in.
+        StartError: the inbox cannot be made, although the folder is there.
+    """
+    try:
+        yield
+    except (OSError, NotInGroup) as error:
+        raise _no_place(run_dir, error) from error
+    except StartError as error:
+        if run_dir.exists():
+            raise
+        # Since its folder was found it has ended, and others have removed what it had left.
+        raise _no_place(run_dir, error) from error
+
+
+def _no_place(run_dir: Path, error: Exception) -> Unavailable:
     if isinstance(error, NotInGroup):
         return Unavailable(f"the pipeline in {run_dir} lets no client of this user in: {error}")
     for folder in (run_dir.parent, run_dir, run_dir / CLIENTS):

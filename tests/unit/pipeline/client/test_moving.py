@@ -18,7 +18,7 @@ from pipeline.client.access import Access
 from pipeline.errors import InvalidRequest, Unavailable
 from pipeline.scheduler.door import Decided
 from pipeline.wire.address import Address
-from pipeline.wire.links import listen
+from pipeline.wire.links import Inbox, listen
 from pipeline.wire.messages import Again, Answers, Drain, Drained, Gone, Hello, Loan, Submit
 from pipeline.wire.run_dir import lock_path
 from pipeline.wire.run_folder import RunFolder
@@ -317,6 +317,24 @@ def test_a_client_that_does_not_follow_stays_with_its_run(folders: list[RunFolde
     assert place(access) == root.path
     assert not access.is_over
     access.detach(known=False)
+
+
+def test_a_run_whose_folder_is_removed_while_a_client_takes_its_place_there_is_told_as_one_that_has_ended(
+    folders: list[RunFolder],
+) -> None:
+    run = folders[1]
+
+    def bind(folder: Path, address: Address) -> Inbox:
+        # It was dead when it was found; others do this.
+        shutil.rmtree(folder)
+        return listen(folder, address)
+
+    access = Access(run.path, bind)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(Unavailable, match="a run removes its folder when it ends"):
+        access.attach()
+    assert access.connection is None
+    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 @pytest.mark.parametrize("by_path", [False, True])

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import StartError
+from pipeline.errors import StartError, Unavailable
 from pipeline.wire.address import SCHEDULER, SUPERVISOR, Address
-from pipeline.wire.group import group_of, hold_lock, no_place, socket_mode
+from pipeline.wire.group import group_of, hold_lock, socket_mode, taking_place
 from pipeline.wire.home import make_home
 from pipeline.wire.run_folder import RunFolder
 from shm.errors import NotInGroup
@@ -74,15 +74,40 @@ def test_the_lock_of_a_process_may_be_read_by_the_group_if_there_is_one(home: Pa
         home.chmod(0o750)
 
 
+def refusal(folder: Path, error: Exception) -> str:
+    """What a client is told whose place cannot be had for this reason."""
+    with pytest.raises(Unavailable) as caught, taking_place(folder):
+        raise error
+    return str(caught.value)
+
+
+def test_a_client_whose_inbox_cannot_be_made_is_told_that_no_run_is_there_only_if_its_folder_is_gone(
+    home: Path, make: Callable[..., Path]
+) -> None:
+    folder = make("demo")
+    with pytest.raises(StartError, match="its path is too long"), taking_place(folder):
+        raise StartError("its path is too long")
+    shutil.rmtree(folder)
+    assert "a run removes its folder when it ends" in refusal(folder, StartError("cannot bind"))
+
+
 def test_a_client_without_a_place_is_told_why(home: Path, make: Callable[..., Path]) -> None:
     folder = make("demo")
-    assert str(no_place(folder, FileNotFoundError("gone"))) == f"no pipeline runs in {folder}: gone"
-    said = str(no_place(folder, NotInGroup("the group")))
+    assert refusal(folder, FileNotFoundError("gone")) == f"no pipeline runs in {folder}: gone"
+    said = refusal(folder, NotInGroup("the group"))
     assert said == f"the pipeline in {folder} lets no client of this user in: the group"
     if os.geteuid() == 0:
         os.chown(home, -1, 62000)
         home.chmod(0o750)
-        code = f"from pipeline.wire.group import no_place; print(no_place(__import__('pathlib').Path({str(folder)!r}), OSError()))"
+        code = f"""
+from pathlib import Path
+from pipeline.wire.group import taking_place
+try:
+    with taking_place(Path({str(folder)!r})):
+        raise OSError
+except Exception as error:
+    print(error)
+"""
         assert f"lets no client of this user in: {home} is open to user 0 and to group 62000" in as_user(61002, [], code)
         assert f"lets no client of this user in: {folder} is open to user 0 alone" in as_user(61002, [62000], code)
         home.chmod(0o755)
