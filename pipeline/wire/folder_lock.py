@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-__all__ = ["held", "is_held"]
+__all__ = ["held", "is_free", "is_held"]
 
 #: Another process may hold a folder for a moment, to ask whether we do.
 _HOLD_ATTEMPTS = 20
@@ -30,16 +30,26 @@ def held(folder: Path) -> int:
 
 def is_held(folder: Path) -> bool:
     """Whether a living process holds the folder; False too if that cannot be told."""
+    return _tried(folder) is False
+
+
+def is_free(folder: Path) -> bool:
+    """Whether it is certain that the folder is there and no process holds it."""
+    return _tried(folder) is True
+
+
+def _tried(folder: Path) -> bool | None:
+    """Whether the lock could be had; None: that cannot be told."""
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        return False
+        return None
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
-    except OSError:
         return False
+    except OSError:
+        return None
     finally:
         os.close(fd)
-    return False
+    return True

@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -45,7 +46,7 @@ from typing import NamedTuple
 from pipeline.errors import StartError, Unavailable
 from pipeline.wire.absence import nothing_runs
 from pipeline.wire.address import SCHEDULER, SOCKET_SUFFIX, SUPERVISOR, Address
-from pipeline.wire.folder_lock import is_held
+from pipeline.wire.folder_lock import is_free, is_held
 from pipeline.wire.home import OWN_HOME, folders_in, named_folder, remove_folder, runs_home
 from shm import leftovers
 from shm.owner import Alive, Dead, probe
@@ -72,6 +73,9 @@ FRONT = "front"
 ROOT = "root"
 SUCCESSOR = "successor"
 ENDED = "ended"
+
+#: How long a dead run's folder is waited for whose segments another process removes just now, and how often looked at.
+_CLAIMED_S, _CLAIMED_PAUSE_S = 1.0, 0.01
 
 #: A replaced run leads to its root, and that to the run that serves; a third step is for a hand-over in between.
 _MOST_STEPS = 4
@@ -239,10 +243,24 @@ def remove_dead_runs(segment_dir: str = "") -> list[Path]:
     Raises:
         StartError: the folder of all runs may not be read.
     """
+    removed: list[Path] = []
+    end = time.monotonic() + _CLAIMED_S
+    while True:
+        removed += [folder for folder in _remove_once(segment_dir) if folder not in removed]
+        # Any process of this user collects the segments of any home: it holds the dead run's lock meanwhile, so that
+        # the run looks alive, and leaves the folder without it. So does this one, if the run has died after the look at
+        # folders. If no process looked again, the folder would stay.
+        left = [folder for folder in folders_in(runs_home()) if folder not in removed and _is_left(folder)]
+        if not left or time.monotonic() > end:
+            return removed
+        time.sleep(_CLAIMED_PAUSE_S)
+
+
+def _remove_once(segment_dir: str) -> list[Path]:
     home = runs_home()
     try:
         found = list(folders_in(home))
-        dead = [folder for folder in found if folder.suffix not in (_DEAD, FRESH) and _is_dead(folder)]
+        dead = [folder for folder in found if _is_complete(folder) and _is_dead(folder)]
         half_removed = [folder for folder in found if folder.suffix == _DEAD and _is_own(folder)]
         half_made = [folder for folder in found if folder.suffix == FRESH and _is_own(folder) and not is_held(folder)]
     except OSError as error:
@@ -270,6 +288,19 @@ def _is_own(folder: Path) -> bool:
         return folder.stat().st_uid == os.geteuid()
     except OSError:
         return False  # another process has removed it since
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether its name is that of a run's folder."""
+    return folder.suffix not in (_DEAD, FRESH)
+
+
+def _is_left(folder: Path) -> bool:
+    """Whether a dead run has left it, although another process may have its lock at the moment."""
+    if not (_is_complete(folder) and _is_own(folder)):
+        return False
+    # A living run would hold the folder, too.
+    return _is_dead(folder) or (is_free(folder) and isinstance(probe(folder / LOCK), Alive))
 
 
 def _is_dead(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,6 +144,32 @@ def test_a_folder_with_sockets_whose_lock_was_collected_from_elsewhere_is_that_o
     (gone / LOCK).unlink()
     assert remove_dead_runs() == [gone]
     assert not gone.exists()
+
+
+def test_a_folder_whose_segments_another_process_removes_just_now_is_removed_once_that_is_done(home: Path) -> None:
+    folder = dead(home, "demo-1")
+    (folder / "owned").touch()
+    claim = OwnerLock.acquire(folder / LOCK)
+    done = threading.Timer(0.2, claim.release)
+    done.start()
+    try:
+        assert remove_dead_runs() == [folder]
+    finally:
+        done.join()
+    assert list(home.iterdir()) == []
+
+
+def test_a_run_that_dies_after_the_look_at_folders_leaves_none_although_its_lock_is_collected(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = home / "demo-1"
+    folder.mkdir(parents=True)
+    (folder / "owned").touch()
+    lock = OwnerLock.acquire(folder / LOCK)
+    # As the collection of its segments ends, the lock goes.
+    monkeypatch.setattr("shm.leftovers.collect", lambda folders: lock.release())
+    assert remove_dead_runs() == [folder]
+    assert list(home.iterdir()) == []
 
 
 @pytest.mark.parametrize(("step", "again"), [("shm.leftovers.collect", ["demo-1"]), ("shutil.rmtree", [])])
