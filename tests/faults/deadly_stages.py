@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import sys
@@ -72,10 +73,13 @@ class Work:
         time.sleep(self.setup_s)
         if self.starts:
             with Path(self.starts).open("a+") as file:
+                # Workers that start at once would all find it empty.
+                fcntl.flock(file, fcntl.LOCK_EX)
                 file.seek(0)
                 if len(file.readlines()) >= self.good_starts:
                     raise RuntimeError("the model file is gone")
                 file.write("started\n")
+                file.flush()
 
     def process(self, batch) -> None:  # type: ignore[no-untyped-def]
         for row, data in enumerate(batch.rows("data")):

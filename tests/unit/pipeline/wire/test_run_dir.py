@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import os
-import threading
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
