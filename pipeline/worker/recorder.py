@@ -6,14 +6,14 @@
     | since  | done   | count  | row    | request|                 |   unsigned 64-bit, native order
     +--------+--------+--------+--------+--------+-------- ... ----+
 
-`since` is the monotonic time at which the batch began, in nanoseconds; 0 while none is computed. It
-is written last and cleared first, so that a reader of a nonzero `since` finds the requests there.
+`since` is the monotonic time at which the batch began, in nanoseconds; 0 while none is computed, nor what came of one
+told. It is written last and cleared first, so that a reader of a nonzero `since` finds the requests there.
 `done` counts the batches that this worker has finished. If several batches are in flight, the requests are those of all
 of them, the oldest batch first, and `since` is when the oldest began. `row` is 0, or, of a request of several rows that
 are computed one by one, the number of the row from 1 on.
 
-The worker writes its own slot before and after `process`; the supervisor reads it when the worker
-is dead (who is suspect?) and while it lives (does it overrun its time?).
+The worker writes its own slot before `process` and once it has told what came of it; the supervisor reads it when the
+worker is dead (who is suspect?) and while it lives (does it overrun its time?).
 """
 
 from __future__ import annotations

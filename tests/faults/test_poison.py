@@ -17,6 +17,8 @@ from pipeline.testing import running
         pytest.param(b"exit", 1, "exit code 9", marks=pytest.mark.foreign),
         pytest.param(b"abort", 4, "SIGABRT", marks=pytest.mark.foreign),
         (b"segfault", 8, "SIGSEGV"),
+        # After `process` has returned.
+        (b"close", 4, "SIGABRT"),
         (b"kill", 8, "SIGKILL"),
     ],
 )
