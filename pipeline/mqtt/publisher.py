@@ -29,11 +29,12 @@ from pipeline.mqtt.leftovers import Leftovers
 from pipeline.mqtt.outbox import Outbox
 from pipeline.mqtt.states import States
 from pipeline.mqtt.topics import OFF, OFFLINE, ON, ONLINE, Publication, Topics
-from pipeline.mqtt.watched import Watched, document_in, watched_in
+from pipeline.mqtt.watched import Watched, watched_in
 from pipeline.video.frame import Frame
 from pipeline.video.jpeg import jpeg_of
 from pipeline.video.pausing import Pause
 from pipeline.video.reconnection import Reconnection
+from pipeline.video.tracks import Told
 from pipeline.wire.camera import CameraCounts
 from stages import catalogue
 
@@ -71,7 +72,6 @@ class Publisher:
     ) -> None:
         self._mqtt = mqtt
         self._base_dir = base_dir
-        self._output = watched.output
         self._pause = pause
         self._say = say
         self._topics = Topics(mqtt.topic, mqtt.discovery, camera)
@@ -99,18 +99,20 @@ class Publisher:
 
     # -- in the source's thread -------------------------------------------------------------------
 
-    def answered(self, camera: str, frame: Frame, outputs: Mapping[str, Any]) -> None:
+    def answered(self, camera: str, frame: Frame, outputs: Mapping[str, Any], told: Told) -> None:
         """See `Observer`."""
-        document = document_in(outputs, self._output)
+        if told.wrong:
+            # Nothing is known of its things: that it is looked at would not be true.
+            return
         age_ms = (time.monotonic_ns() - frame.arrived) / 1e6
         with self._lock:
             try:
-                told, best = self._states.answered(document, age_ms, time.monotonic())
+                publications, best = self._states.answered(told, age_ms, time.monotonic())
             except (KeyError, TypeError) as error:
                 # Of a stage of the user's, in the place of Track.
-                why = f"its tracks and events have not the fields of docs/edge-events.md: {error!r}"
+                why = f"its tracks have not the fields of docs/edge-events.md: {error!r}"
                 raise ValueError(why) from None
-            self._put(told)
+            self._put(publications)
         if best:
             width, height = frame.picture.size
             # Copied here, where no other thread uses the frame; it becomes a JPEG in the other thread.
@@ -118,7 +120,7 @@ class Publisher:
             frame.picture.write(pixels)
             with self._lock:
                 self._picture = pixels
-        if told or best:
+        if publications or best:
             self._awake()
 
     def failed(self, camera: str, frame: Frame, error: RequestError) -> None:

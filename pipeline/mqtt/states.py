@@ -16,7 +16,8 @@ from typing import Any
 from pipeline.mqtt.entities import announcement, event_type, places_in, with_remainders
 from pipeline.mqtt.topics import OFF, OFFLINE, ON, ONLINE, Publication, Topics
 from pipeline.mqtt.watched import Watched
-from pipeline.video.open_events import OpenEvents, best_shown
+from pipeline.video.open_events import best_shown
+from pipeline.video.tracks import Told
 from pipeline.wire.camera import CameraCounts, State
 
 __all__ = ["DIAGNOSTICS_S", "PATIENCE_S", "States"]
@@ -44,7 +45,6 @@ class States:
         self._watched = watched
         self._pipeline, self._version = pipeline, version
         self._snapshots = snapshots
-        self._events = OpenEvents()
         #: The announcement that the broker has kept of an earlier source.
         self._kept: object = None
         self._published: dict[str, str] = {}
@@ -68,11 +68,11 @@ class States:
             states.append(Publication(self._topics.things, ""))
         return _those(states)
 
-    def answered(self, document: Mapping[str, Any] | None, age_ms: float, now: float) -> tuple[list[Publication], bool]:
+    def answered(self, seen: Told, age_ms: float, now: float) -> tuple[list[Publication], bool]:
         """A frame was answered.
 
         Args:
-            document: as `stages.video.track` gives it; None: the answer has none.
+            seen: what its answer tells of things.
             age_ms: of the frame.
             now: monotonic seconds, as in all calls.
 
@@ -82,13 +82,12 @@ class States:
         self._fresh, self._failing_since, self._age_ms = True, None, age_ms
         told: list[Publication | None] = []
         picture = False
-        if document is not None:
+        if (document := seen.document) is not None:
             if self._watched.see(document):
                 told.append(self._announcement())
             told.append(self._changed(self._topics.things, self._things(document)))
-            events = self._events.take(document)
-            told += [self._event(event) for event in events]
-            picture = self._snapshots and bool(best_shown(events, document))
+            told += [self._event(event) for event in seen.events]
+            picture = self._snapshots and bool(best_shown(seen.events, document))
         told.append(self._watching(now))
         return _those(told), picture
 

@@ -15,7 +15,7 @@ from pipeline.video.tracking import TRACK, output_of
 from stages.video.cameras import Camera, camera_of
 from stages.video.zones import Zone
 
-__all__ = ["OBJECT", "Place", "Watched", "document_in", "watched_in"]
+__all__ = ["OBJECT", "Place", "Watched", "watched_in"]
 
 OBJECT = "object"
 """The rule that every thing has."""
@@ -38,7 +38,6 @@ class Watched:
     """What of one camera is told.
 
     Args:
-        output: the pipeline's output that has it; empty: it must be looked for.
         labels: the kinds of things that count; None: those that come.
         zones: those of the camera; None: those that come.
         rules: the kinds of events that there may be.
@@ -46,12 +45,10 @@ class Watched:
 
     def __init__(
         self,
-        output: str = "",
         labels: Iterable[str] | None = None,
         zones: Sequence[Zone] | None = None,
         rules: Sequence[str] = _RULES,
     ) -> None:
-        self.output = output
         self.rules = tuple(rules)
         self._open = labels is None
         self._zones = zones
@@ -112,13 +109,13 @@ def watched_in(plan: Plan, camera: str, labels: Callable[[str, Path], list[str]]
         StageError: as Track itself, with the same options.
     """
     for stage in plan.stages:
-        if stage.use == TRACK and (output := output_of(plan, stage)) is not None:
+        if stage.use == TRACK and output_of(plan, stage) is not None:
             kinds = _kinds_of(stage, Path(plan.base_dir), labels)
             found = _camera_in(stage.options, camera, kinds)
             counted = found.labels if found.labels is not None else kinds if len(kinds) <= _UNASKED else None
             rules = dict.fromkeys([OBJECT, *(rule.kind for rule in found.rules)])
             ordered = None if counted is None else [kind for kind in dict.fromkeys(kinds) if kind in counted]
-            return Watched(output, ordered, found.zones, tuple(rules))
+            return Watched(ordered, found.zones, tuple(rules))
     return Watched()
 
 
@@ -131,18 +128,3 @@ def _camera_in(options: Mapping[str, Any], camera: str, kinds: Sequence[str]) ->
     default = camera_of("default", options.get("default"), kinds)
     cameras = options.get("cameras") or {}
     return camera_of(f"cameras.{camera}", cameras[camera], kinds, default) if camera in cameras else default
-
-
-def document_in(outputs: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
-    """The answer's document of tracks and events; None: it has none.
-
-    Args:
-        name: of the output; empty: whichever has the fields of such a document.
-    """
-    if name:
-        # A stage that was skipped has no output.
-        return outputs.get(name)
-    for value in outputs.values():
-        if isinstance(value, dict) and value.keys() >= {"stream", "sequence", "time", "tracks", "events"}:
-            return value
-    return None

@@ -34,10 +34,12 @@ from pipeline.processes.child import DONE_WITH_FAILURES, boot
 from pipeline.video.event_log import EventLog
 from pipeline.video.flight import Flight, Inside
 from pipeline.video.frame import Frame, Size, place, slot_size
-from pipeline.video.observers import JsonLines, Observer
+from pipeline.video.observers import JsonLines, Observer, Observers
 from pipeline.video.pausing import Pause
 from pipeline.video.reading import Reading, Tap
 from pipeline.video.showing import Gallery
+from pipeline.video.tracking import output_in
+from pipeline.video.tracks import Tracks
 from pipeline.wire.camera import Drop
 from pipeline.wire.traces import traces_in
 from stages.spec import TensorSpec
@@ -62,11 +64,11 @@ class Source:
 
     Args:
         reading: the camera, started.
-        observers: what is told of each answer.
+        observers: those of the camera.
     """
 
     def __init__(
-        self, client: Client, plan: CameraPlan, spec: TensorSpec, reading: Reading, observers: tuple[Observer, ...] = ()
+        self, client: Client, plan: CameraPlan, spec: TensorSpec, reading: Reading, observers: Observers
     ) -> None:
         self._client = client
         self._plan = plan
@@ -190,9 +192,6 @@ class Source:
         with self._reading.changed:
             self._reading.counts.answered += 1
             self._reading.counts.passed(traces_in(answer.trace))
-        if not self._observers:
-            # Its slots go back with the future, and nothing is read.
-            return
         if inside.request.received:
             if not self._said_parts:
                 self._said_parts = True
@@ -200,24 +199,23 @@ class Source:
             return
         try:
             with inside.request.get() as result:
-                for observer in self._observers:
-                    observer.answered(self._plan.name, inside.frame, result)
+                self._complain(*self._observers.answered(inside.frame, result))
         except (PipelineError, OSError, ValueError) as error:
             self._complain(f"an answer cannot be shown: {error}")
 
     def _failed(self, inside: Inside[Future], error: RequestError) -> None:
         with self._reading.changed:
             self._reading.counts.failed += 1
-        self._complain(f"frame {inside.frame.number}: {type(error).__name__}: {error}")
-        for observer in self._observers:
-            observer.failed(self._plan.name, inside.frame, error)
+        text = f"frame {inside.frame.number}: {type(error).__name__}: {error}"
+        self._complain(text, *self._observers.failed(inside.frame, error))
 
-    def _complain(self, text: str) -> None:
+    def _complain(self, *texts: str) -> None:
         """Now and then: thirty a second would fill the log."""
         now = time.monotonic()
-        if now - self._complained_at >= _COMPLAINT_S:
+        if texts and now - self._complained_at >= _COMPLAINT_S:
             self._complained_at = now
-            tell("warning", text)
+            for text in dict.fromkeys(texts):
+                tell("warning", text)
 
     def _report(self, *, last: bool = False) -> None:
         """Tell the scheduler how the camera is, if it is time to."""
@@ -227,11 +225,7 @@ class Source:
             counts = self._reading.told()
             self._client.report_camera(counts)
             self._reported = now, counts.state
-            for observer in self._observers:
-                try:
-                    observer.reported(counts)
-                except (PipelineError, OSError, ValueError) as error:
-                    self._complain(f"the camera's state cannot be shown: {error}")
+            self._complain(*self._observers.reported(counts))
 
 
 class _SourceClient(Client):
@@ -241,7 +235,7 @@ class _SourceClient(Client):
 
 def _observers(
     plan: Plan, camera: CameraPlan, run_dir: Path, stack: ExitStack
-) -> tuple[tuple[Observer, ...], Tap | None]:
+) -> tuple[Observers, Tap | None]:
     """What is told of this camera, and what is given its packets; the stack closes them."""
     observers: list[Observer] = []
     tap: Tap | None = None
@@ -263,10 +257,10 @@ def _observers(
         observers.append(publisher_of(plan, plan.mqtt, camera.name, run_dir, tell))
     for observer in observers:
         stack.callback(observer.close)
-    return tuple(observers), tap
+    return Observers(camera.name, observers, Tracks(output_in(plan))), tap
 
 
-def _serve(plan: Plan, camera: CameraPlan, run_dir: Path, reading: Reading, observers: tuple[Observer, ...]) -> None:
+def _serve(plan: Plan, camera: CameraPlan, run_dir: Path, reading: Reading, observers: Observers) -> None:
     with _SourceClient.connect(run_dir, name=f"source {camera.name}", timeout_s=3600) as client:
         source = Source(client, camera, plan.inputs[0], reading, observers)
         while True:

@@ -19,7 +19,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,9 +28,10 @@ import av
 from numpy.typing import NDArray
 
 from pipeline.video.jpeg import jpeg_of
-from pipeline.video.open_events import OpenEvents, best_shown
+from pipeline.video.open_events import best_shown
 from pipeline.video.packets import Packet, Times, filled_times
 from pipeline.video.recording import Begin, Close, Instruction, Recording, RecordOptions, Stored, expired
+from pipeline.video.tracks import Told
 
 __all__ = ["Clip", "Recorder", "file_name", "write_snapshot"]
 
@@ -156,7 +157,6 @@ class Recorder:
         self._keep_s, self._most_bytes = keep_s, most_bytes
         self._say = say
         self._recording: Recording[Any] = Recording(options)
-        self._events = OpenEvents()
         #: Packets come in the thread that reads the camera, answers in another one.
         self._lock = threading.Lock()
         self._template: Any = None
@@ -187,16 +187,17 @@ class Recorder:
             with self._lock:
                 self._act(self._recording.packet(Packet(now, packet.is_keyframe, packet.size, packet)), now)
 
-    def answered(self, document: Mapping[str, Any], now: float, pixels: Callable[[], NDArray[Any]]) -> None:
-        """Take the answer to a frame, in the order of the frames.
+    def answered(self, told: Told, pixels: Callable[[], NDArray[Any]]) -> None:
+        """Take what the answer to a frame tells, in the order of the frames.
 
         Args:
-            document: as stages.video.track gives it.
-            now: seconds since 1970.
             pixels: gives the frame, uint8 [height, width, 3], RGB; called if it is the best picture of an event so far.
         """
+        document, events = told.document, told.events
+        if document is None or not events:
+            return
+        now = document["time"]
         with self._lock:
-            events = self._events.take(document)
             self._act(self._recording.events(events, now), now)
         best = [
             one["id"]

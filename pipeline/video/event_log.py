@@ -17,9 +17,8 @@ from typing import Any
 
 from pipeline.errors import RequestError
 from pipeline.video.frame import Frame
-from pipeline.video.open_events import OpenEvents
 from pipeline.video.pausing import FOLDER
-from pipeline.video.tracks import tracks_of
+from pipeline.video.tracks import Told
 from pipeline.wire.camera import CameraCounts
 
 __all__ = ["EventLog", "event_log_of"]
@@ -43,15 +42,14 @@ class EventLog:
 
     def __init__(self, run_dir: Path, camera: str) -> None:
         self._path = event_log_of(run_dir, camera)
-        self._events = OpenEvents()
         self._path.parent.mkdir(mode=0o700, exist_ok=True)
         self._fd = self._open()
 
-    def answered(self, camera: str, frame: Frame, outputs: Mapping[str, Any]) -> None:
+    def answered(self, camera: str, frame: Frame, outputs: Mapping[str, Any], told: Told) -> None:
         """See `Observer`."""
-        document = tracks_of(outputs)
-        if events := self._events.take(document):
-            lines = [json.dumps({"camera": camera, "time": document["time"], **event}) + "\n" for event in events]
+        if told.document is not None and told.events:
+            head = {"camera": camera, "time": told.document["time"]}
+            lines = [json.dumps({**head, **event}) + "\n" for event in told.events]
             self._write("".join(lines).encode())
 
     def failed(self, camera: str, frame: Frame, error: RequestError) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["OpenEvents", "best_shown"]
+__all__ = ["Event", "OpenEvents", "best_shown"]
 
 Event = Mapping[str, Any]
 

@@ -14,7 +14,7 @@ from pipeline.graph.plan import CameraPlan
 from pipeline.video.clips import Recorder
 from pipeline.video.frame import Frame, Picture, Pixels
 from pipeline.video.recording import RecordOptions
-from pipeline.video.tracks import tracks_of
+from pipeline.video.tracks import Told
 from pipeline.wire.camera import CameraCounts
 
 __all__ = ["Recordings", "recorder_of"]
@@ -52,10 +52,9 @@ class Recordings:
         self._recorder = recorder
         self._live = live
 
-    def answered(self, camera: str, frame: Frame, outputs: Mapping[str, Any]) -> None:
+    def answered(self, camera: str, frame: Frame, outputs: Mapping[str, Any], told: Told) -> None:
         """See `Observer`."""
-        document = tracks_of(outputs)
-        self._recorder.answered(document, document["time"], lambda: _pixels_of(frame.picture))
+        self._recorder.answered(told, lambda: _pixels_of(frame.picture))
 
     def failed(self, camera: str, frame: Frame, error: RequestError) -> None:
         """See `Observer`."""

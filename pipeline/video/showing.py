@@ -32,9 +32,9 @@ from pipeline.video.gallery import (
     read_shown,
     write_whole,
 )
-from pipeline.video.open_events import OpenEvents
 from pipeline.video.pausing import FOLDER
 from pipeline.video.tracking import tracking_of
+from pipeline.video.tracks import Told
 from pipeline.wire.camera import CameraCounts, State
 
 __all__ = ["Gallery", "picture_size"]
@@ -70,15 +70,15 @@ class Gallery:
         self._path = run_dir / FOLDER / camera.name
         self._spec = plan.inputs[0]
         self._wanted = Size(*camera.size) if camera.size else None
-        self._tracking = tracking_of(plan, camera.name)
+        tracking = tracking_of(plan, camera.name)
         # Of the source before, which may have been killed: its events are still the last ones.
         before = read_shown(self._of(STATE))
         self._shown = Shown(
             camera=camera.name,
             written=0.0,
             state=State.CONNECTING,
-            zones=self._tracking.zones if self._tracking else {},
-            stage=self._tracking.stage if self._tracking else "",
+            zones=tracking.zones if tracking else {},
+            stage=tracking.stage if tracking else "",
             # The path as it was given may be relative to another folder than this process has.
             recordings=str(Path(plan.base_dir) / camera.record.folder) if camera.record else "",
             config=str(Path(plan.base_dir) / Path(plan.config_path).name),
@@ -86,31 +86,21 @@ class Gallery:
             width=before.width if before else 0,
             height=before.height if before else 0,
         )
-        # A worker that dies says nothing more of its events.
-        self._events = OpenEvents()
         self._frames, self._answers = Rate(), Rate()
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)
         self._pictured_at = self._looked_at = -1e9
         self._watched = False
         self._write()
 
-    def answered(self, camera: str, frame: Frame, outputs: Mapping[str, Any]) -> None:
+    def answered(self, camera: str, frame: Frame, outputs: Mapping[str, Any], told: Told) -> None:
         """See `Observer`."""
         changes: dict[str, Any] = {"error": ""}
         self._latencies.append((time.monotonic_ns() - frame.arrived) / 1e6)
-        told = outputs.get(self._tracking.output) if self._tracking else None
-        wrong = False
-        try:
-            if isinstance(told, Mapping):
-                changes |= {"tracks": told.get("tracks", []), "looked": told.get("looked", True)}
-                if events := self._events.take(told):
-                    changes["events"] = newest_events(self._shown.events, events)
-        except (KeyError, TypeError):
-            # Of a stage of one's own. The picture is seen all the same.
-            wrong = True
+        if (document := told.document) is not None:
+            changes |= {"tracks": document.get("tracks", []), "looked": document.get("looked", True)}
+        if told.events:
+            changes["events"] = newest_events(self._shown.events, told.events)
         self._take(frame, changes, soon="events" in changes)
-        if wrong:
-            raise ValueError("the output that should have tracks and events is not as stages.video.track gives it")
 
     def failed(self, camera: str, frame: Frame, error: RequestError) -> None:
         """See `Observer`."""

@@ -1,4 +1,4 @@
-"""Tracking: the stage of a pipeline that follows the things of cameras, as its plan has it. Pure."""
+"""Tracking: what of a pipeline follows the things of cameras, and which output tells of them, by its plan. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from pipeline.graph.plan import Plan, StagePlan
-from pipeline.graph.recording import TRACKS
+from pipeline.graph.recording import TRACKS, tells_events
 from pipeline.video.gallery import Zones
 
-__all__ = ["TRACK", "Tracking", "output_of", "tracking_of"]
+__all__ = ["TRACK", "Tracking", "output_in", "output_of", "tracking_of"]
 
 TRACK = "stages.video.track:Track"
 """The `use` of the stage whose options are known here."""
@@ -19,10 +19,18 @@ class Tracking(NamedTuple):
     """That stage, as far as one camera goes."""
 
     stage: str
-    """Empty: it is another one than `stages.video.track:Track`, whose zones are not known."""
-    output: str
-    """The pipeline's output that has its documents; empty: none has."""
     zones: Zones
+
+
+def output_in(plan: Plan) -> str:
+    """The pipeline's output that tells tracks and events; empty: of each answer the one that has their fields does.
+
+    One called `tracks` comes first, whichever stage makes it: that may know more than Track before it.
+    """
+    if tells_events(plan):
+        return TRACKS
+    followed = (output_of(plan, stage) for stage in plan.stages if stage.use == TRACK)
+    return next((name for name in followed if name is not None), "")
 
 
 def output_of(plan: Plan, stage: StagePlan) -> str | None:
@@ -31,7 +39,8 @@ def output_of(plan: Plan, stage: StagePlan) -> str | None:
 
 
 def tracking_of(plan: Plan, camera: str) -> Tracking | None:
-    """The stage that follows this camera's things, and the zones that it has for it; None: there is none."""
+    """The stage that follows this camera's things, and the zones that it has for it; None: there is none, or
+    another one than `stages.video.track:Track`, whose zones are not known."""
     for stage in plan.stages:
         if stage.use == TRACK:
             own = (stage.options.get("cameras") or {}).get(camera) or {}
@@ -40,5 +49,5 @@ def tracking_of(plan: Plan, camera: str) -> Tracking | None:
                 str(name): [list(corner) for corner in (zone["polygon"] if isinstance(zone, Mapping) else zone)]
                 for name, zone in (said.get("zones") or {}).items()
             }
-            return Tracking(stage.name, output_of(plan, stage) or "", zones)
-    return Tracking("", TRACKS, {}) if TRACKS in dict(plan.outputs) else None
+            return Tracking(stage.name, zones)
+    return None

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from pipeline.graph.plan import Edge
-from pipeline.mqtt.watched import Place, Watched, document_in, watched_in
+from pipeline.mqtt.watched import Place, Watched, watched_in
 from stages.errors import BadOption
 from tests.unit.pipeline.supervisor.test_supervision import PLAN
 
@@ -37,7 +37,6 @@ def test_the_kinds_and_zones_of_the_options_are_known_before_anything_is_seen() 
     zones = {"porch": PORCH, "road": {"polygon": PORCH, "labels": ["car"]}}
     rules = [{"rule": "enter", "zone": "porch"}, {"rule": "count", "over": 1}, {"rule": "enter", "zone": "road"}]
     found = watched({"default": {"labels": ["car", "person"], "zones": zones, "rules": rules}})
-    assert found.output == "found"
     # In the order of the labels; of a zone only the kinds that count there.
     assert found.places == (
         Place("", "person"), Place("porch", "person"), Place("", "car"), Place("porch", "car"), Place("road", "car"),
@@ -71,7 +70,7 @@ def test_of_a_detector_of_few_kinds_all_are_known_and_of_many_those_that_come() 
 
 def test_of_another_stage_zones_come_as_well() -> None:
     found = watched({}, use="./mine.py:Mine")
-    assert (found.output, found.places) == ("", ())
+    assert found.places == ()
     assert found.see(answer(("person", ["porch"])))
     assert found.recall([Place("road", "car")])
     assert found.places == (Place("", "person"), Place("porch", "person"), Place("", "car"), Place("road", "car"))
@@ -88,11 +87,3 @@ def test_kinds_that_come_are_bounded() -> None:
 def test_options_that_track_refuses_are_refused() -> None:
     with pytest.raises(BadOption, match="no label 'cow'"):
         watched({"default": {"labels": ["cow"]}})
-
-
-def test_the_document_is_found_by_its_name_or_by_its_fields() -> None:
-    document = {"camera": "a", "stream": 1, "sequence": 1, "time": 1.0, "tracks": [], "events": []}
-    assert document_in({"x": 3, "found": document}, "found") is document
-    assert document_in({"x": 3}, "found") is None
-    assert document_in({"x": {"tracks": 1}, "y": [1], "z": document}, "") is document
-    assert document_in({"x": 3}, "") is None

@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipeline.video.clips import Clip, Recorder, file_name, write_snapshot
 from pipeline.video.recording import RecordOptions
+from pipeline.video.tracks import Told
 
 FRAMES, FPS = 40, 10
 #: A key frame for each second, and none because a picture differs much from the one before.
@@ -58,10 +59,9 @@ def event(number: int, state: str, start: float = 0.0, best: int | None = None) 
 PIXELS = np.full((10, 20, 3), 80, np.uint8)
 
 
-def tell(recorder: Recorder, now: float, *events: dict[str, Any], stream: int = 1) -> None:
+def tell(recorder: Recorder, now: float, *events: dict[str, Any]) -> None:
     """The answer to a frame of the number 7."""
-    document = {"stream": stream, "sequence": 7, "time": now, "events": list(events)}
-    recorder.answered(document, now, lambda: PIXELS)
+    recorder.answered(Told({"sequence": 7, "time": now}, events), lambda: PIXELS)
 
 
 def recorder(folder: Path, said: list[str] | None = None, keep_s: float = 1e6, **options: Any) -> Recorder:
@@ -225,16 +225,16 @@ def test_the_frame_that_shows_a_thing_best_becomes_the_snapshot_of_its_event(tmp
     made = recorder(tmp_path)
     tell(made, 1000.0, event(1, "begin", best=7), event(2, "begin", best=6), event(3, "begin"))
     # A frame of another stream with the same number.
-    tell(made, 2000.0, event(4, "begin", best=7), stream=2)
+    tell(made, 2000.0, event(4, "begin", best=7))
     assert [path.name for path in tmp_path.iterdir()] == ["1.000-door-1.jpg"]
     with Image.open(tmp_path / "1.000-door-1.jpg") as picture:
         assert picture.size == (20, 10)
 
 
 def test_a_frame_that_shows_nothing_best_is_not_asked_for(tmp_path: Path) -> None:
-    recorder(tmp_path).answered(
-        {"stream": 1, "sequence": 7, "time": 1000.0, "events": [event(1, "begin", best=6)]}, 1000.0, lambda: 1 / 0
-    )
+    made = recorder(tmp_path)
+    made.answered(Told({"sequence": 7, "time": 1000.0}, [event(1, "begin", best=6)]), lambda: 1 / 0)
+    made.answered(Told(), lambda: 1 / 0)
 
 
 def test_snapshots_that_cannot_be_written_are_told_once_and_counted(tmp_path: Path) -> None:
@@ -340,8 +340,8 @@ def test_a_clip_ends_after_the_event_of_a_stream_that_is_lost(tmp_path: Path, so
     made.opened(stream)
     made.packet(packets[0], 1000.0)
     tell(made, 1000.0, event(1, "begin"))
-    # The worker has died: the camera's packets go on, its answers are of another stream.
-    tell(made, 1001.0, stream=2)
+    # The worker has died: the camera's packets go on, and with the first answer of another stream the event has ended.
+    tell(made, 1001.0, event(1, "end"))
     for number, packet in enumerate(packets[1:7]):
         made.packet(packet, 1001.0 + number)
     assert len(brightness(tmp_path / "1.000-door-1.mp4")) == 4

@@ -20,6 +20,7 @@ from pipeline.video.frame import Frame, Size
 from pipeline.video.gallery import Shown, read_shown, watch
 from pipeline.video.pausing import FOLDER
 from pipeline.video.showing import Gallery, picture_size
+from pipeline.video.tracks import Told
 from pipeline.wire.camera import CameraCounts
 from stages.spec import TensorSpec
 
@@ -59,8 +60,8 @@ def shown(folder: Path) -> Shown:
     return found
 
 
-def answer(*events: dict[str, Any], stream: int = 1, tracks: Any = ()) -> dict[str, Any]:
-    return {"seen": {"stream": stream, "time": 100.0, "looked": True, "tracks": list(tracks), "events": list(events)}}
+def answer(*events: dict[str, Any], tracks: Any = ()) -> Told:
+    return Told({"stream": 1, "time": 100.0, "looked": True, "tracks": list(tracks), "events": list(events)}, events)
 
 
 def event(number: int, state: str = "begin", end: float | None = None) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def test_without_a_viewer_nothing_is_drawn(tmp_path: Path, clock: list[float]) -
     picture, observer = Picture(), gallery(tmp_path)
     for number in range(1, 20):
         clock[0] += 1
-        observer.answered("door", frame(number, picture), answer())
+        observer.answered("door", frame(number, picture), {}, answer())
     assert picture.written == 0
     assert not (tmp_path / FOLDER / "door.jpg").exists()
 
@@ -103,7 +104,7 @@ def test_with_a_viewer_ten_pictures_a_second_are_written_and_no_more(tmp_path: P
     watch(tmp_path)
     for number in range(1, 51):
         clock[0] += 0.02
-        observer.answered("door", frame(number, picture), answer(tracks=[{"id": number}]))
+        observer.answered("door", frame(number, picture), {}, answer(tracks=[{"id": number}]))
     assert picture.written == 10
     found = shown(tmp_path)
     # The boxes are those of the picture.
@@ -115,7 +116,7 @@ def test_with_a_viewer_ten_pictures_a_second_are_written_and_no_more(tmp_path: P
 def test_the_picture_is_the_frame_that_the_pipeline_has_with_its_black_edges(tmp_path: Path, clock: list[float]) -> None:
     observer = gallery(tmp_path, shape=(100, 200, 3))
     watch(tmp_path)
-    observer.answered("door", frame(1, Picture(Size(100, 100))), answer())
+    observer.answered("door", frame(1, Picture(Size(100, 100))), {}, answer())
     with Image.open(io.BytesIO((tmp_path / FOLDER / "door.jpg").read_bytes())) as image:
         pixels = np.asarray(image)
     assert pixels.shape == (100, 200, 3)
@@ -131,7 +132,7 @@ def test_wide_frames_are_made_smaller_in_proportion() -> None:
 
 def test_the_state_is_written_with_each_report(tmp_path: Path) -> None:
     observer = gallery(tmp_path)
-    observer.answered("door", frame()._replace(arrived=time.monotonic_ns() - 30_000_000), answer())
+    observer.answered("door", frame()._replace(arrived=time.monotonic_ns() - 30_000_000), {}, answer())
     observer.reported(counts())
     observer.reported(counts(state="reconnecting", detail="Connection refused", last_frame=0))
     found = shown(tmp_path)
@@ -142,25 +143,17 @@ def test_the_state_is_written_with_each_report(tmp_path: Path) -> None:
 
 def test_events_are_told_at_once_and_outlive_the_source(tmp_path: Path) -> None:
     observer = gallery(tmp_path)
-    observer.answered("door", frame(), answer(event(1), event(2)))
-    observer.answered("door", frame(), answer(event(1, "end", 7.0)))
+    observer.answered("door", frame(), {}, answer(event(1), event(2)))
+    observer.answered("door", frame(), {}, answer(event(1, "end", 7.0)))
     assert [(each["id"], each["end"]) for each in shown(tmp_path).events] == [("2.000-door-1", None), ("1.000-door-1", 7.0)]
     gallery(tmp_path)
     assert [(each["id"], each["state"]) for each in shown(tmp_path).events] == [("2.000-door-1", "end"), ("1.000-door-1", "end")]
 
 
-def test_events_of_a_worker_that_died_are_over(tmp_path: Path) -> None:
-    observer = gallery(tmp_path)
-    observer.answered("door", frame(), answer(event(1)))
-    observer.answered("door", frame(), answer(stream=2))
-    (found,) = shown(tmp_path).events
-    assert (found["state"], found["reason"]) == ("end", "stream")
-
-
 def test_a_frame_without_an_answer_is_seen_without_boxes(tmp_path: Path, clock: list[float]) -> None:
     observer = gallery(tmp_path)
     watch(tmp_path)
-    observer.answered("door", frame(1), answer(tracks=[{"id": 1}]))
+    observer.answered("door", frame(1), {}, answer(tracks=[{"id": 1}]))
     clock[0] += 1
     observer.failed("door", frame(2), StageFailed("it broke"))
     found = shown(tmp_path)
@@ -170,7 +163,7 @@ def test_a_frame_without_an_answer_is_seen_without_boxes(tmp_path: Path, clock: 
 def test_an_answer_without_tracks_is_seen_too(tmp_path: Path) -> None:
     observer = gallery(tmp_path)
     watch(tmp_path)
-    observer.answered("door", frame(3), {"seen": np.zeros(3)})
+    observer.answered("door", frame(3), {"seen": np.zeros(3)}, Told())
     assert shown(tmp_path).pictured == 3
 
 
@@ -183,10 +176,8 @@ def test_a_folder_that_was_cleaned_away_is_made_anew(tmp_path: Path) -> None:
     assert json.loads((tmp_path / FOLDER / "door.json").read_bytes())["state"] == "connected"
 
 
-@pytest.mark.parametrize("told", [{"events": [3]}, {"stream": 1, "time": 1.0, "events": [{"state": "begin"}]}, {"stream": 1}])
-def test_tracks_in_another_form_are_told_and_the_picture_is_seen(tmp_path: Path, told: dict[str, Any]) -> None:
+def test_of_a_document_in_another_form_the_tracks_and_the_picture_are_seen(tmp_path: Path) -> None:
     observer = gallery(tmp_path)
     watch(tmp_path)
-    with pytest.raises(ValueError, match="not as stages"):
-        observer.answered("door", frame(7), {"seen": told})
-    assert shown(tmp_path).pictured == 7
+    observer.answered("door", frame(7), {}, Told({"tracks": [{"id": 3}]}, wrong="the output tracks has no events"))
+    assert (shown(tmp_path).pictured, shown(tmp_path).tracks) == (7, [{"id": 3}])
