@@ -6,6 +6,7 @@ import ctypes
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -53,6 +54,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # An example has no time limit: on a busy machine a first call may take a hundred times as long.
     settings.register_profile("suite", deadline=None)
     settings.load_profile("suite")
+    # A shell that starts us in the background has us ignore these, and all that we start would do so too.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     # What outlives a supervisor that was killed becomes our child, and is seen.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     # libzmq keeps its threads, and their descriptors, from the first socket on.
