@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -134,8 +135,12 @@ class Batch:
         return array
 
     def document(self, row: int, name: str) -> Any:
-        """The value of the "json" input `name` of one row; a list of values if it takes many, None if missing."""
-        found = self.rows(name)[row]
+        """The value of the "json" input `name` of one row; a list of values if it takes many, None if missing.
+
+        Raises:
+            SpecMismatch: there is no such row.
+        """
+        found = self.rows(name)[self._row(row)]
         if isinstance(found, list):
             return [None if one is None else json.loads(one.tobytes()) for one in found]
         return None if found is None else json.loads(found.tobytes())
@@ -174,7 +179,7 @@ class Batch:
         """The writable view of one row's output `name`; `shape` is needed if dimensions are free.
 
         Raises:
-            SpecMismatch: there is no such output, it is of dtype "bytes", or `shape` does not fit its spec.
+            SpecMismatch: there is no such row or output, it is of dtype "bytes", or `shape` does not fit its spec.
         """
         shape = self._shape_of(name, shape)
         row = self._row(row)
@@ -198,7 +203,7 @@ class Batch:
         They are the request's children, in this order. Those of equal shape lie side by side in memory.
 
         Raises:
-            SpecMismatch: there is no such output, it is not of many, or `shapes` are too many, too large or
+            SpecMismatch: there is no such row or output, it is not of many, or `shapes` are too many, too large or
                 do not fit its spec.
         """
         spec = self._spec(name)
@@ -246,7 +251,7 @@ class Batch:
         infinite is refused. (An assignment to a view, `batch.out(...)[...] = numbers`, is numpy's, which asks nothing.)
 
         Raises:
-            SpecMismatch: the value does not fit the output's spec.
+            SpecMismatch: there is no such row, or the value does not fit the output's spec.
         """
         spec = self._spec(name)
         if spec.many is None:
@@ -294,11 +299,22 @@ class Batch:
         self._failed[self._row(row)] = error
 
     def _row(self, row: int) -> int:
-        """The row as a plain number from 0 on: stages count with numpy too, and some from the end."""
+        """The row as a plain number: stages count with numpy too.
+
+        None is counted from the end: a stage that has miscounted would write into the answer of another request.
+        """
+        if type(row) is int and 0 <= row < self._size:
+            return row
         try:
-            return range(self._size)[row]
-        except (IndexError, TypeError):
-            raise SpecMismatch(f"row {row!r}: this batch has the rows 0 to {self._size - 1}") from None
+            number = None if isinstance(row, bool) else index(row)
+        except TypeError:
+            number = None
+        if number is None or not 0 <= number < self._size:
+            raise SpecMismatch(
+                f"row {row!r:.80}: this batch has the rows 0 to {self._size - 1}, {self._size} in all; give the number "
+                f"of one of them, as from `for row in range(len(batch))`"
+            )
+        return number
 
     def _shape_of(self, name: str, shape: tuple[int, ...] | None) -> tuple[int, ...]:
         """The shape of an output of one tensor, if it may be that."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 __all__ = [
     "AnsweredError", "BadInput", "BadOption", "ModelError", "SpecMismatch", "StageBroken", "StageError", "TooLate",
-    "UnknownModel", "Unreachable",
+    "UnknownModel", "Unreachable", "text_of",
 ]  # fmt: skip
 
 
@@ -68,3 +68,11 @@ class ModelError(StageError):
 
 class UnknownModel(ModelError):
     """A name of a model that is neither a file nor in the catalogue: the author of the YAML must change it."""
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an exception that may be of a user's own class, whatever its `__str__` does."""
+    try:
+        return str(error)
+    except Exception:
+        return "which cannot be shown"

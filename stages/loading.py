@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from stages.declared import declared
-from stages.errors import BadOption, SpecMismatch, StageError
+from stages.errors import BadOption, SpecMismatch, StageError, text_of
 from stages.function import EXAMPLE, FunctionStage
 from stages.hints import did_you_mean
 from stages.spec import TensorSpec
@@ -54,7 +54,7 @@ def load_stage(use: str, options: Mapping[str, Any], base_dir: Path) -> Stage:
             options = {"base_dir": base_dir, **options}
         stage = _construct(use, made, options)
     else:
-        raise BadOption(f"{use}: expected a class or a function, found {type(made).__name__} {made!r:.80}")
+        raise BadOption(f"{use}: expected a class or a function, found {type(made).__name__} {_shown(made, 80)}")
     return _checked(use, stage)
 
 
@@ -89,7 +89,7 @@ def _import_file(use: str, path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise BadOption(f"{use}: importing {path} failed: {type(error).__name__}: {error}") from error
+        raise BadOption(f"{use}: importing {path} failed: {type(error).__name__}: {text_of(error)}") from error
     return module
 
 
@@ -104,7 +104,7 @@ def _import_module(use: str, name: str) -> ModuleType:
             "a file of your own is written ./file.py:Class"
         ) from None
     except Exception as error:
-        raise BadOption(f"{use}: importing {name} failed: {type(error).__name__}: {error}") from error
+        raise BadOption(f"{use}: importing {name} failed: {type(error).__name__}: {text_of(error)}") from error
 
 
 def _stock_modules() -> list[str]:
@@ -130,9 +130,11 @@ def _construct(use: str, made: Callable[..., Any], options: Mapping[str, Any]) -
     try:
         return made(**options)
     except StageError as error:
-        raise type(error)(f"{use}: {error}") from error
+        # A class of the user's own below one of ours may take other arguments, or say other things.
+        kind = next(kind for kind in type(error).__mro__ if kind.__module__.partition(".")[0] == "stages")
+        raise kind(f"{use}: {text_of(error)}") from error
     except Exception as error:
-        raise BadOption(f"{use}: constructing it failed: {type(error).__name__}: {error}") from error
+        raise BadOption(f"{use}: constructing it failed: {type(error).__name__}: {text_of(error)}") from error
 
 
 def _example(made: Callable[..., Any], option: str) -> str:
@@ -190,7 +192,7 @@ def _checked(use: str, stage: Any) -> Stage:
     for side in ("inputs", "outputs"):
         specs = getattr(stage, side, None)
         if not isinstance(specs, (tuple, list)) or not all(isinstance(spec, TensorSpec) for spec in specs):
-            raise SpecMismatch(f"{use}: {side} must be a tuple of TensorSpec, found {specs!r:.200}")
+            raise SpecMismatch(f"{use}: {side} must be a tuple of TensorSpec, found {_shown(specs, 200)}")
         names = [spec.name for spec in specs]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise SpecMismatch(f"{use}: {side} name {twice[0]!r} twice")
@@ -198,6 +200,14 @@ def _checked(use: str, stage: Any) -> Stage:
     _check_pad(use, stage)
     checked: Stage = stage
     return checked
+
+
+def _shown(value: object, most: int) -> str:
+    """Up to `most` characters of what a value of a user's own class says of itself."""
+    try:
+        return f"{value!r:.{most}}"
+    except Exception:
+        return f"<{type(value).__name__} that cannot be shown>"
 
 
 def _check_aliases(use: str, stage: Stage) -> None:

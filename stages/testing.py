@@ -88,8 +88,9 @@ class MemoryBatch(Batch):
 
         Raises:
             BaseException: the error with which the row failed.
-            SpecMismatch: there is no such output, or it was not written.
+            SpecMismatch: there is no such row or output, or it was not written.
         """
+        row = self._row(row)
         if row in self.failed:
             raise self.failed[row]
         spec = self._spec(name)

@@ -17,6 +17,7 @@ from pipeline.supervisor.capsule import Capsule, read_capsule
 from shm.elements import stored_shape
 from shm.handle import BYTES, JSON
 from stages.declared import declared
+from stages.errors import text_of
 from stages.loading import load_stage
 from stages.request import RequestInfo
 from stages.stage import Stage, StageContext
@@ -59,7 +60,7 @@ def replay(
         traceback.print_exc()
         sys.exit(1)
     for row, error in batch.failed.items():
-        print(f"row {row} failed: {type(error).__name__}: {error}")
+        print(f"row {row} failed: {type(error).__name__}: {text_of(error)}")
     for spec in stage.outputs:
         for row in range(found.rows) if spec.alias_of is None else ():
             if row not in batch.failed:

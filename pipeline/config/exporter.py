@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipeline.config.node import Node, Port
+from pipeline.config.node import Node, PlainText, Port
 
 __all__ = ["MetricsConfig"]
 
@@ -16,4 +16,4 @@ class MetricsConfig(Node):
     """
 
     port: Port = Field(description="Its number; 0: any that is free, which the log then has.")
-    host: str = Field(default="127.0.0.1", description="The address to listen on; in a pod `0.0.0.0`.")
+    host: PlainText = Field(default="127.0.0.1", description="The address to listen on; in a pod `0.0.0.0`.")

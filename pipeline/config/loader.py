@@ -20,8 +20,9 @@ from pydantic_core import ErrorDetails
 from pipeline.config.document import read_document
 from pipeline.config.expansion import expand_document
 from pipeline.config.findings import Findings, Locations, NodePath
+from pipeline.config.node import PLAIN_TEXT, is_plain_text
 from pipeline.config.overrides import apply_overrides
-from pipeline.config.schema import ANCHORS, LIST_TAG, MAPPING_TAG, WORD_TAG, PipelineConfig, hosts_of, is_plain_text
+from pipeline.config.schema import ANCHORS, LIST_TAG, MAPPING_TAG, WORD_TAG, PipelineConfig, hosts_of
 from pipeline.config.shards import check_shards
 from pipeline.errors import ConfigError
 from stages.errors import SpecMismatch
@@ -152,7 +153,7 @@ def _check_env(config: PipelineConfig, findings: Findings) -> None:
                 why = f"expected the name of a variable, without = and NUL, found {_shown(name)}"
                 findings.add(path, why, at_key=True)
             elif not is_plain_text(name + value):
-                findings.add(path, f"expected text without NUL and halves of surrogate pairs, found {_shown(value)}")
+                findings.add(path, f"expected {PLAIN_TEXT}, found {_shown(value)}")
 
 
 def _specs(config: PipelineConfig, findings: Findings) -> tuple[TensorSpec, ...]:
@@ -177,6 +178,7 @@ _EXPECTED = {
     "model_attributes_type": "a mapping",
     "model_type": "a mapping",
     "string_type": "text",
+    "string_unicode": PLAIN_TEXT,
     "tuple_type": "a list",
     "union_tag_not_found": "a list or a mapping",
 }
@@ -185,7 +187,8 @@ _EXPECTED = {
 def _translate(error: ErrorDetails, findings: Findings) -> None:
     path: NodePath = tuple(part for part in error["loc"] if part not in (LIST_TAG, MAPPING_TAG, WORD_TAG))
     kind, found, context = error["type"], error["input"], error.get("ctx", {})
-    if path[-1:] == ("password",):
+    if path[-1:] in (("password",), ("url",)) or path == ("mqtt", "host"):
+        # A URL may have one in it, and be written in place of a host.
         found = _Hidden()
     if kind == "extra_forbidden":
         hint = did_you_mean(str(path[-1]), _names_at(path[:-1]))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from pipeline.config.node import Node
+from pipeline.config.node import Node, PlainText
 
 __all__ = ["MqttConfig", "MqttTlsConfig"]
 
@@ -24,30 +24,30 @@ Prefix = Annotated[str, AfterValidator(_prefix)]
 class MqttTlsConfig(Node):
     """TLS of the connections to the broker. Paths are relative to this file."""
 
-    ca: str | None = Field(
+    ca: PlainText | None = Field(
         default=None,
         description="The PEM file of the root that has signed the broker's certificate. Default: the system's roots.",
     )
-    certificate: str | None = Field(
+    certificate: PlainText | None = Field(
         default=None, description="The PEM file of a certificate by which the broker knows this client. Default: none."
     )
-    key: str | None = Field(default=None, description="The PEM file of its private key, which has no password.")
+    key: PlainText | None = Field(default=None, description="The PEM file of its private key, which has no password.")
 
 
 class MqttConfig(Node):
     """The MQTT broker to which each camera is published, as a device of Home Assistant (docs/home-assistant.md)."""
 
-    host: str = Field(min_length=1, description="The broker's name or address.")
+    host: PlainText = Field(min_length=1, description="The broker's name or address.")
     port: Annotated[int, Field(ge=1, le=65_535)] | None = Field(
         default=None, description="The broker's port. Default: 1883, with TLS 8883."
     )
-    user: str | None = Field(default=None, description="Who logs in. Default: no login.")
+    user: PlainText | None = Field(default=None, description="Who logs in. Default: no login.")
     password: str | None = Field(
         default=None,
         description="`${NAME}`: the environment variable that has the password; a password itself is refused. It is "
         "looked up in the processes of the sources alone.",
     )
-    password_file: str | None = Field(
+    password_file: PlainText | None = Field(
         default=None,
         description="In place of `password`: a file, relative to this one, whose first line is the password. It is "
         "read at each connection.",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from pipeline.config.node import ByteCount, Node
+from pipeline.config.node import ByteCount, Node, PlainText
 from pipeline.config.quantities import parse_seconds
 
 __all__ = ["RecordConfig", "SourceRecordConfig"]
@@ -31,7 +31,7 @@ class SourceRecordConfig(Node):
 class RecordConfig(Node):
     """Clips and snapshots of the events that the answers' output `tracks` tells (docs/edge-events.md)."""
 
-    dir: str = Field(
+    dir: PlainText = Field(
         default="recordings",
         min_length=1,
         description="The folder, relative to this file; it is made, for this user alone, and is for recordings only.",

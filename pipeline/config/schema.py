@@ -23,7 +23,7 @@ from pydantic import (
 
 from pipeline.config.exporter import MetricsConfig
 from pipeline.config.mqtt import MqttConfig, MqttTlsConfig
-from pipeline.config.node import ByteCount, Node
+from pipeline.config.node import ByteCount, Node, PlainText, is_plain_text
 from pipeline.config.recording import RecordConfig
 from pipeline.config.serving import ServeConfig
 from pipeline.config.sources import SourceConfig
@@ -53,7 +53,6 @@ __all__ = [
     "TracingConfig",
     "as_references",
     "hosts_of",
-    "is_plain_text",
 ]
 
 #: Top-level keys that begin with this hold only anchors for other keys.
@@ -122,11 +121,6 @@ def _word_or_mapping(value: object) -> str:
     return MAPPING_TAG if isinstance(value, dict) else WORD_TAG
 
 
-def is_plain_text(value: str) -> bool:
-    """Whether paths and variables of a process may be so: without NUL, and without halves of surrogate pairs."""
-    return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in value)
-
-
 def _folder(value: str) -> str:
     if not value.startswith("/") or not is_plain_text(value):
         raise ValueError("expected the absolute path of a folder, such as /run/trtlab/shm")
@@ -157,7 +151,7 @@ CpuList = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}], "examples": ["auto", "0-3,8"]}),
 ]
 Use = Annotated[
-    str,
+    PlainText,
     AfterValidator(_name(r"([^:\s]+|[^:\s][^:\n]*\.py):[A-Za-z_][A-Za-z0-9_]*", "module:Class or ./file.py:Class")),
     Field(examples=["stages.image:DecodeResize", "./my_stage.py:MyStage"]),
 ]
@@ -291,11 +285,11 @@ class IngressConfig(Node):
 class RunConfig(Node):
     """Defaults of `pipeline run`."""
 
-    inputs: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+    inputs: Annotated[tuple[PlainText, ...], Field(strict=False)] = Field(
         default=(),
         description="What to run if the command line names nothing: files, folders or globs, relative to this file.",
     )
-    files: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(
+    files: Annotated[tuple[PlainText, ...], Field(strict=False, min_length=1)] = Field(
         default=("*",), description="Which files of a folder are taken: *.jpg, *.png."
     )
     pictures: Annotated[tuple[str, ...], Field(strict=False)] = Field(
@@ -321,14 +315,14 @@ class QueueConfig(Node):
 class CanaryConfig(Node):
     """A known good request, sent regularly while the pipeline serves: it finds out whether the pipeline is ready."""
 
-    input: str = Field(description="The file of the request, relative to this one.")
+    input: PlainText = Field(description="The file of the request, relative to this one.")
     every_s: float = Field(default=5.0, ge=0.1, le=3600, description="Seconds from one to the next.")
 
 
 class CapsulesConfig(Node):
     """The capsules: inputs of requests that killed their worker, kept for `pipeline replay`."""
 
-    folder: str = Field(
+    folder: PlainText = Field(
         default="capsules", description="Their folder, relative to the folder in which the pipeline is started."
     )
     max_count: int = Field(default=20, ge=0, le=10_000, description="How many are kept, the newest; 0 writes none.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from pipeline.config.node import ByteCount, Node, Port
+from pipeline.config.node import ByteCount, Node, PlainText, Port
 from pipeline.config.tls import TlsConfig
 
 __all__ = ["ServeConfig"]
@@ -39,7 +39,7 @@ class ServeConfig(Node):
         le=4096,
         description="With `batched`: rows of the largest request. Default: the largest `batch.max_size` of a stage.",
     )
-    host: str | None = Field(default=None, description="The address to listen on. Default: 127.0.0.1.")
+    host: PlainText | None = Field(default=None, description="The address to listen on. Default: 127.0.0.1.")
     http_port: Port | None = Field(default=None, description="Of HTTP; 0: any that is free. Default: 8000.")
     grpc_port: Port | None = Field(default=None, description="Of gRPC; 0: any that is free. Default: 8001.")
     metrics_port: Port | None = Field(default=None, description="Of /metrics; 0: any that is free. Default: 8002.")
@@ -62,13 +62,13 @@ class ServeConfig(Node):
         description="What the keys of system shared memory that clients register begin with, such as [/camera_]. "
         "Default: they may register none.",
     )
-    token_file: str | None = Field(
+    token_file: PlainText | None = Field(
         default=None,
         description="A file, relative to this one, whose text is the bearer token that requests need, except those "
         "that docs/serving.md names. Default: they need none.",
     )
     tls: TlsConfig | None = Field(default=None, description="TLS. Default: none.")
-    hosts: Annotated[tuple[str, ...], Field(strict=False)] | None = Field(
+    hosts: Annotated[tuple[PlainText, ...], Field(strict=False)] | None = Field(
         default=None,
         description="Names, beside localhost and addresses of IP, by which clients may call the server (the header "
         "Host). Default: none.",

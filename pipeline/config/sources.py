@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from pipeline.config.node import Node
+from pipeline.config.node import Node, PlainText
 from pipeline.config.recording import SourceRecordConfig
 
 __all__ = ["SourceConfig"]
@@ -42,14 +42,14 @@ class SourceConfig(Node):
     name: Annotated[str, AfterValidator(_name)] = Field(
         description="What the camera is called in status, metrics, logs and events."
     )
-    url: str = Field(
+    url: PlainText = Field(
         min_length=1,
         description="rtsp://, rtsps://, http:// or https:// of a camera; /dev/video0 or another device of V4L2; a "
         "file, relative to this one; or synthetic: a scene that is drawn, such as synthetic:?fps=25&frames=100&seed=1. "
         "`${NAME}` is replaced by that environment variable in the source's process alone. A password must come so, or "
         "from `password_file`.",
     )
-    password_file: str | None = Field(
+    password_file: PlainText | None = Field(
         default=None,
         description="A file, relative to this one, whose first line is the password of the user that `url` names. It "
         "is read at each connection.",

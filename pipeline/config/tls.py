@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipeline.config.node import Node
+from pipeline.config.node import Node, PlainText
 
 __all__ = ["TlsConfig"]
 
@@ -12,9 +12,11 @@ __all__ = ["TlsConfig"]
 class TlsConfig(Node):
     """TLS of the gateway's two fronts. Paths are relative to this file."""
 
-    certificate: str = Field(description="The PEM file of the server's certificate, with those that lead to its root.")
-    key: str = Field(description="The PEM file of its private key.")
-    client_ca: str | None = Field(
+    certificate: PlainText = Field(
+        description="The PEM file of the server's certificate, with those that lead to its root."
+    )
+    key: PlainText = Field(description="The PEM file of its private key.")
+    client_ca: PlainText | None = Field(
         default=None,
         description="Mutual TLS: the PEM file of the root whose certificates clients must have. Default: they need "
         "none.",

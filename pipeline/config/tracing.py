@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from pipeline.config.node import Node
+from pipeline.config.node import Node, PlainText
 
 __all__ = ["TracingConfig"]
 
@@ -29,7 +29,7 @@ class TracingConfig(Node):
     OTEL_RESOURCE_ATTRIBUTES of the environment. Needs `pip install "trtlab[tracing]"`.
     """
 
-    endpoint: Annotated[str, AfterValidator(_endpoint), Field(examples=["http://collector:4318"])] | None = Field(
+    endpoint: Annotated[PlainText, AfterValidator(_endpoint), Field(examples=["http://collector:4318"])] | None = Field(
         default=None,
         description="URL of a collector, to which /v1/traces is appended for HTTP. Default: "
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT, otherwise this host's port 4318, or 4317 "
@@ -47,10 +47,10 @@ class TracingConfig(Node):
         description="The part of the requests that is exported, of those that come without a trace context. One that "
         "comes with one is exported if its caller's span is.",
     )
-    service: str | None = Field(
+    service: PlainText | None = Field(
         default=None, min_length=1, description="`service.name`. Default: OTEL_SERVICE_NAME, or the pipeline's name."
     )
-    headers_file: str | None = Field(
+    headers_file: PlainText | None = Field(
         default=None,
         description="A file, relative to this one, with a header `name: value` in each line, such as a collector's "
         "token; it is read when the exporting process starts. Default: OTEL_EXPORTER_OTLP_HEADERS.",

@@ -29,7 +29,7 @@ from pipeline.prepare.describing import refuse_wrong
 from pipeline.processes.describe import description_of, refusal_of
 from pipeline.processes.feeder import feed
 from pipeline.topology.machine import read_machine
-from pipeline.worker.failures import interruption
+from pipeline.worker.failures import interruption, message_of
 from pipeline.worker.logs import install
 from shm.errors import SegmentError
 from stages.declared import declared
@@ -244,4 +244,5 @@ def _hook(plan: StagePlan, name: str, hook: Callable[[_T], object] | None, argum
         if _is_awaited():
             raise
         story = "".join(traceback.format_exception(type(error), error, _users(error)))
-        raise StartError(f"stage {plan.name}: {name} failed: {type(error).__name__}: {error}\n{story}") from error
+        why = f"{type(error).__name__}: {message_of(error)}"
+        raise StartError(f"stage {plan.name}: {name} failed: {why}\n{story}") from error

@@ -22,7 +22,7 @@ from typing import Any
 from pipeline.processes.child import die_with_parent
 from pipeline.worker.failures import start_failure
 from stages.declared import declared
-from stages.errors import StageError
+from stages.errors import StageError, text_of
 from stages.loading import load_stage
 from stages.stage import Stage
 
@@ -61,7 +61,7 @@ def refusal_of(error: BaseException) -> dict[str, Any]:
     told = isinstance(root, StageError)
     return {
         "error": type(error).__name__,
-        "message": str(error),
+        "message": text_of(error),
         "traceback": "" if told else start_failure(root)[1],
     }
 

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from pipeline.logs.entry import Entry
-from stages.errors import StageError
+from stages.errors import StageError, text_of
 from stages.request import RequestInfo
 
 __all__ = [
@@ -96,10 +96,7 @@ def message_of(error: BaseException) -> str:
     """The text of an exception, whatever it does; not longer than a notice takes."""
     if isinstance(error, bdb.BdbQuit):
         return NO_DEBUGGER
-    try:
-        text = str(error)
-    except Exception:  # a user's own __str__
-        text = "which cannot be shown"
+    text = text_of(error)
     if isinstance(error, ValueError) and text.endswith("is read-only"):
         # What numpy says of it.
         text += _READ_ONLY

@@ -1,4 +1,16 @@
-"""What segments that are files have in common: a descriptor is filled, or checked and mapped."""
+"""What segments that are files have in common: a descriptor is filled, or checked and mapped.
+
+A signal's handler that raises may do so after each call, before its result has a name. So what has a descriptor is put
+into a list by the same call, one of C, that opens it, and what is in the list is closed:
+
+    held = []
+    try:
+        held.extend(map(os.open, (name,), (flags,)))
+        ...
+    finally:
+        for fd in held:
+            os.close(fd)
+"""
 
 from __future__ import annotations
 

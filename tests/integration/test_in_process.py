@@ -32,6 +32,11 @@ from stages.errors import BadInput, StageBroken
 from stages.spec import TensorSpec
 
 
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
 class Show:
     '''Bytes in, the same bytes out; says where it runs, and does what the bytes say.'''
 
@@ -46,6 +51,8 @@ class Show:
         assert (context.max_batch, context.stage) == (1, "show")
         if self.broken == "setup":
             raise RuntimeError("broken in setup")
+        if self.broken == "mute":
+            raise Mute
 
     def process(self, batch):
         assert len(batch) == 1
@@ -342,6 +349,15 @@ def test_a_stage_that_cannot_be_made_is_reported_as_in_every_run(
     assert f"RuntimeError: broken in {where}" in err
     assert "own.py" in err
     assert "stages[0].use" in err or "stage show: setup failed" in err
+
+
+def test_an_exception_of_setup_that_cannot_be_shown_is_told_by_its_name(
+    cli: Callable[..., Any], shown: Callable[..., list[str]]
+) -> None:
+    ended, out, err = cli(*shown("fine", broken="mute"))
+    assert (ended, out) == (3, "")
+    assert "stage show: setup failed: Mute: which cannot be shown" in err
+    assert "no words" not in err
 
 
 def test_env_of_stages_holds_and_a_contradiction_is_told(cli: Callable[..., Any], tmp_path: Path) -> None:

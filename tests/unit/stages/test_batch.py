@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from stages.copies import (
 from stages.errors import BadInput, SpecMismatch
 from stages.request import RequestInfo
 from stages.spec import TensorSpec
+from stages.testing import MemoryBatch
 
 IMAGE = TensorSpec("image", "float32", (2, 3))
 TAGS = TensorSpec.json("tags", 32)
@@ -181,7 +182,7 @@ def test_a_free_dimension_must_be_given_and_stay_below_its_maximum() -> None:
         b.out(0, "boxes", (6, 4))
 
 
-def test_rows_and_shapes_may_be_numbers_of_numpy_and_rows_count_from_the_end() -> None:
+def test_rows_and_shapes_may_be_numbers_of_numpy() -> None:
     asked: list[tuple[int, tuple[int, ...]]] = []
 
     def allocate(row: Any, name: str, shape: Any) -> Array:
@@ -195,19 +196,39 @@ def test_rows_and_shapes_may_be_numbers_of_numpy_and_rows_count_from_the_end() -
     many: Any = TensorSpec("z", "uint8", (np.int64(2),), many=2)  # type: ignore[arg-type]
     made: Any = Batch(3, {}, {"y": free, "z": many}, allocate, allocate_many)
     made.out(np.int64(1), "y", (np.int64(4),))
-    made.out(-1, "y", [3])
+    made.out(2, "y", [3])
     made.out_many(np.uint8(0), "z", [np.array([2]), (2,)])
     assert asked == [(1, (4,)), (2, (3,)), (0, (2,)), (0, (2,))]
     assert {type(number) for row, shape in asked for number in (row, *shape)} == {int}
     assert [type(free.max["n"]), type(many.shape[0])] == [int, int]
 
 
-@pytest.mark.parametrize("row", [3, -4, 1.0, "0", None])
-def test_a_row_that_is_none_is_refused_with_those_there_are(row: Any) -> None:
-    made, _ = batch(specs=[IMAGE])
-    for act in (lambda: made.out(row, "image"), lambda: made.fail(row, "no")):
-        with pytest.raises(SpecMismatch, match=f"row {row!r}: this batch has the rows 0 to 2"):
-            act()
+@pytest.mark.parametrize("row", [3, -1, -4, np.int64(-1), True, np.bool_(True), 1.0, "0", None])
+@pytest.mark.parametrize(
+    "act", ["out", "out_many", "write", "write of many", "write of bytes", "fail", "document", "result"]
+)
+def test_a_row_that_is_none_is_refused_with_those_there_are(row: Any, act: str) -> None:
+    many, names = TensorSpec("many", "uint8", (2,), many=2), TensorSpec("names", "bytes", ("n",), {"n": 2, "bytes": 20})
+    outputs = {spec.name: spec for spec in (IMAGE, many, names)}
+    made = MemoryBatch(3, {"text": [np.frombuffer(b"1", np.uint8)] * 3}, outputs)
+    value = np.ones(IMAGE.shape, IMAGE.dtype)
+    for each in range(3):
+        made.write(each, "image", 0 * value)
+    acts: dict[str, Callable[[], object]] = {
+        "out": lambda: made.out(row, "image"),
+        "out_many": lambda: made.out_many(row, "many", [(2,)]),
+        "write": lambda: made.write(row, "image", value),
+        "write of many": lambda: made.write(row, "many", [[1, 2]]),
+        "write of bytes": lambda: made.write(row, "names", [b"a"]),
+        "fail": lambda: made.fail(row, "no"),
+        "document": lambda: made.document(row, "text"),
+        "result": lambda: made.result(row, "image"),
+    }
+    expected = f"row {row!r}: this batch has the rows 0 to 2, 3 in all; give the number of one of them"
+    with pytest.raises(SpecMismatch, match=re.escape(expected)):
+        acts[act]()
+    assert not made.failed
+    assert not any(made.result(each, "image").any() for each in range(3))
 
 
 @pytest.mark.parametrize("shape", [(1.5, 4), ("n", 4), 3])

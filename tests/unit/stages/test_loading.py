@@ -156,6 +156,64 @@ def test_what_the_yaml_got_wrong_is_said_with_the_nearest_right_thing(
         load_stage(use, options, folder)
 
 
+MUTE = """
+from stages.errors import BadInput, BadOption, ModelError
+
+class Mute:
+    def __str__(self): raise RuntimeError("no words")
+    __repr__ = __str__
+
+class MuteError(Mute, Exception): pass
+
+class MuteRefusal(Mute, ModelError): pass
+
+class Told(BadOption):
+    def __init__(self, option, why): super().__init__(f"{option}: {why}")
+
+class Made:
+    inputs, outputs = (), ()
+
+    def __init__(self, error):
+        if error == "specs":
+            self.inputs = Mute()
+        elif error:
+            raise {"own": MuteError, "ours": MuteRefusal, "told": lambda: Told("size", "too large")}[error]()
+
+    def process(self, batch): pass
+
+ONE = Mute()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "kind", "why"),
+    [
+        ("Made", "own", BadOption, "Made: constructing it failed: MuteError: which cannot be shown"),
+        ("Made", "ours", ModelError, "Made: which cannot be shown"),
+        ("Made", "told", BadOption, "Made: size: too large"),
+        ("Made", "specs", SpecMismatch, "inputs must be a tuple of TensorSpec, found <Mute that cannot be shown>"),
+        ("ONE", "", BadOption, "expected a class or a function, found Mute <Mute that cannot be shown>"),
+    ],
+)
+def test_a_class_of_the_users_own_is_told_by_its_name_whatever_it_says_of_itself(
+    folder: Path, name: str, error: str, kind: type[Exception], why: str
+) -> None:
+    (folder / "mute.py").write_text(MUTE)
+    with pytest.raises(kind, match=why) as caught:
+        load_stage(f"./mute.py:{name}", {"error": error}, folder)
+    assert type(caught.value) is kind
+
+
+def test_an_import_that_raises_what_cannot_be_shown_is_told_by_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "says_nothing.py").write_text(f"{MUTE}\nraise MuteError\n")
+    monkeypatch.syspath_prepend(str(folder))
+    for use in ("./says_nothing.py:Made", "says_nothing:Made"):
+        with pytest.raises(BadOption, match=r"importing .* failed: MuteError: which cannot be shown"):
+            load_stage(use, {}, folder)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "why"),
     [

@@ -307,6 +307,55 @@ def test_variables_that_no_process_can_have_are_refused(complaints: Complaints, 
     assert line.endswith(complaint)
 
 
+@pytest.mark.parametrize("text", ["a\\0b", "a\\ud800b"])
+@pytest.mark.parametrize(
+    ("section", "path"),
+    [
+        ("canary: {input: TEXT}", "canary.input"),
+        ("run: {inputs: [a, TEXT]}", "run.inputs[1]"),
+        ("run: {files: [TEXT]}", "run.files[0]"),
+        ("capsules: {folder: TEXT}", "capsules.folder"),
+        ("record: {dir: TEXT}", "record.dir"),
+        ("metrics: {port: 0, host: TEXT}", "metrics.host"),
+        ("serve: {host: TEXT}", "serve.host"),
+        ("serve: {hosts: [TEXT]}", "serve.hosts[0]"),
+        ("serve: {token_file: TEXT}", "serve.token_file"),
+        ("serve: {tls: {certificate: TEXT, key: k}}", "serve.tls.certificate"),
+        ("serve: {tls: {certificate: c, key: TEXT}}", "serve.tls.key"),
+        ("serve: {tls: {certificate: c, key: k, client_ca: TEXT}}", "serve.tls.client_ca"),
+        ("sources: [{name: door, url: f, password_file: TEXT}]", "sources[0].password_file"),
+        ("mqtt: {host: h, user: TEXT}", "mqtt.user"),
+        ("mqtt: {host: h, password_file: TEXT}", "mqtt.password_file"),
+        ("mqtt: {host: h, tls: {ca: TEXT}}", "mqtt.tls.ca"),
+        ("mqtt: {host: h, tls: {certificate: TEXT}}", "mqtt.tls.certificate"),
+        ("mqtt: {host: h, tls: {key: TEXT}}", "mqtt.tls.key"),
+        ("tracing: {headers_file: TEXT}", "tracing.headers_file"),
+        ("tracing: {service: TEXT}", "tracing.service"),
+        ("  - {name: second, use: TEXT}", "stages[1].use"),
+    ],
+)
+def test_a_path_and_a_name_that_the_system_does_not_take_are_refused(
+    complaints: Complaints, section: str, path: str, text: str
+) -> None:
+    (line,) = complaints(f"{MINIMAL}{section}\n".replace("TEXT", f'"{text}"'))
+    found = text.replace("\\0", "\\x00")
+    assert line.endswith(f": {path}: expected text without NUL and halves of surrogate pairs, found '{found}'")
+
+
+@pytest.mark.parametrize(
+    ("section", "path"),
+    [
+        ('sources: [{name: door, url: "rtsp://me:secret@door\\0/live"}]', "sources[0].url"),
+        ('mqtt: {host: "mqtt://me:secret@broker\\0"}', "mqtt.host"),
+    ],
+)
+def test_what_may_hold_a_password_is_not_shown_when_the_system_does_not_take_it(
+    complaints: Complaints, section: str, path: str
+) -> None:
+    (line,) = complaints(MINIMAL + section + "\n")
+    assert line.endswith(f": {path}: expected text without NUL and halves of surrogate pairs, found something else")
+
+
 @pytest.mark.parametrize("folder", ["/dev/shm/\\ud800", "/dev/shm/a\\0b"])
 def test_a_folder_that_no_file_system_can_have_is_refused(complaints: Complaints, folder: str) -> None:
     (line,) = complaints(MINIMAL + f'segments: {{dir: "{folder}"}}\n')

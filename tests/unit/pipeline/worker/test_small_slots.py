@@ -225,11 +225,10 @@ def test_rows_in_slots_side_by_side_are_one_array_also_in_smaller_ones(bench: Be
 
 
 @pytest.mark.parametrize("kind", [Stage, Flying])
-@pytest.mark.parametrize("back", [False, True], ids=["from the start", "from the end"])
-def test_rows_may_be_numbers_of_numpy_and_count_from_the_end(bench: Bench, kind: type[Stage], back: bool) -> None:
+def test_rows_may_be_numbers_of_numpy(bench: Bench, kind: type[Stage]) -> None:
     def process(batch: Batch) -> None:
         sizes = batch.rows("size")
-        for row in np.arange(len(batch)) - back * len(batch):
+        for row in np.arange(len(batch)):
             batch.out(row, "b")[...] = sizes[row]
             batch.out(row, "a", (np.int64(sizes[row]),))[...] = sizes[row]
             for child in batch.out_many(row, "many", [(10,)] * (int(sizes[row]) // 10)):
@@ -238,4 +237,21 @@ def test_rows_may_be_numbers_of_numpy_and_count_from_the_end(bench: Bench, kind:
     done = bench.run(kind(process), bench.order(7, 90, "small"), bench.order(8, 10, "middle"), bench.order(9, 20, "large"))
     assert done[7].code == TOO_SMALL
     bench.check(done[8], 10)
+    bench.check(done[9], 20)
+
+
+@pytest.mark.parametrize("kind", [Stage, Flying])
+def test_a_row_that_is_counted_from_the_end_fails_the_one_request_and_blames_the_stage(
+    bench: Bench, kind: type[Stage]
+) -> None:
+    def process(batch: Batch) -> None:
+        for row, size in enumerate(batch.rows("size")):
+            batch.out(row - len(batch) if size == 10 else row, "b")[...] = size
+            batch.out(row, "a", (int(size),))[...] = size
+            for child in batch.out_many(row, "many", [(10,)] * (int(size) // 10)):
+                child[...] = size
+
+    done = bench.run(kind(process), bench.order(8, 10, "middle"), bench.order(9, 20, "large"))
+    assert done[8].code == "StageFailed"
+    assert "SpecMismatch: row -1: this batch has the rows 0 to 0, 1 in all; give the number" in done[8].message
     bench.check(done[9], 20)
