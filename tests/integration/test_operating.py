@@ -86,6 +86,8 @@ def test_a_run_is_listed_watched_and_stopped_and_its_log_stays(
         # Before that stands what the run itself says of its drain, if it has said it by now.
         last = waited.out.splitlines()[-1]
         assert (waited.code, last.startswith(f"{run} has not ended yet: 1 requests inside")) == (3, True), waited.out
+        (row,) = json.loads(cli("ps", "--json").out)
+        assert (row["state"], row["reasons"], row["inside"]) == ("stopping", {}, 1)
         # It waits for the drain, too: a second SIGTERM would stop the run at once.
         stopped = cli("stop", run)
     assert (stopped.code, stopped.err) == (1, "")
