@@ -239,13 +239,14 @@ class RunFolder:
 
     def remove(self) -> None:
         """Remove it with all that is in it; never raises."""
-        # The owner's lock goes last: until then everything here has a living owner.
+        # The owner's lock goes last: until then everything here has a living owner. A client whose scheduler has ended
+        # looks whether the run was stopped: that is there as long as the lock is.
         with suppress(OSError):
             if self._is_there():
                 for entry in self.path.iterdir():
                     if entry.name == CLIENTS:
                         remove_folder(entry, ignore_errors=True)
-                    elif entry.name != LOCK:
+                    elif entry.name not in (LOCK, STOPPING):
                         with suppress(OSError):
                             entry.unlink()
         self._lock.release()
