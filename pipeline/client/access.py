@@ -19,7 +19,7 @@ from pipeline.wire.group import hold_lock, taking_place
 from pipeline.wire.interface import Interface
 from pipeline.wire.links import Inbox
 from pipeline.wire.messages import Welcome
-from pipeline.wire.run_dir import LOCK, find_run, lock_path, root_of, serving, successor_of
+from pipeline.wire.run_dir import LOCK, STOPPING, find_run, lock_path, root_of, serving, successor_of
 from pipeline.wire.shards import entered, is_front
 from shm import segments
 from shm.errors import NotInGroup, OwnerAlive, SegmentForbidden, ShmError
@@ -202,6 +202,16 @@ class Access:
         if self._scheduler is None:
             self.watch_scheduler()
         return self.is_over if self._scheduler is None else not self._scheduler.alive
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the run that the client has its place in was told to end, and no other one is there in its place."""
+        if self._owner is None or self.connection is None:
+            return False
+        folder = self.connection.run_dir
+        # Its folder goes at its end; that of a run which was killed stays, with the lock.
+        ends = (folder / STOPPING).exists() or not (self._owner.alive or (folder / LOCK).exists())
+        return ends and successor_of(folder) is None
 
 
 class Joined(NamedTuple):

@@ -303,7 +303,7 @@ class Driver(Carrier):
                 # What it sent before it ended, for example at the end of a drain, may still be on its way.
                 self._last_words_at = self._last_words_at or now + LAST_WORDS_MS * _MS
                 return []
-            pendings = self.session.scheduler_gone(now)
+            pendings = self.session.scheduler_gone(now, stopped=self.access.is_stopped)
             self._lose(now)
             return self.queue.finished(pendings, now)
         self._last_words_at = 0

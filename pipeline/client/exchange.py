@@ -147,7 +147,7 @@ class Exchange(Carrier):
             if session.lost is None:
                 self._receive(0)
         if session.lost is None and self.access.scheduler_is_gone:
-            session.scheduler_gone(time.monotonic_ns())
+            session.scheduler_gone(time.monotonic_ns(), stopped=self.access.is_stopped)
 
     # -- moving messages ------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ class Exchange(Carrier):
             if (answers := self._receive(LAST_WORDS_MS)) > 0:
                 self._looked_at = 0.0
                 return answers
-            self.session.scheduler_gone(time.monotonic_ns())
+            self.session.scheduler_gone(time.monotonic_ns(), stopped=self.access.is_stopped)
             assert self.session.lost is not None
             raise self.session.lost
         self._wake()

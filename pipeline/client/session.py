@@ -280,16 +280,17 @@ class Session:
         # Last: until then it may be begun again.
         self.lost = Unavailable(f"pipeline {self.interface.name} was replaced by a new version; ask again in a moment")
 
-    def scheduler_gone(self, now: int, reason: str = "") -> list[Pending]:
+    def scheduler_gone(self, now: int, reason: str = "", *, stopped: bool = False) -> list[Pending]:
         """The scheduler that knew this client is dead, or has let go of it: what it held is not answered, and fails.
         Returns that.
 
         Args:
-            reason: why, if it has said it. It lives, and its slots are still in use here: this client must leave, and
-                comes back as another one.
+            reason: why, if it has said it. It lives, its slots are in use: this client comes back as another one.
+            stopped: its run was told to end, and no other one takes its place.
         """
         asks, why = self._asks, reason or f"the scheduler of pipeline {self.interface.name} has died"
-        error = Unavailable(f"{why}; ask again in a moment")
+        late = f"pipeline {self.interface.name} was stopped; ask again when it runs"
+        error = Unavailable(late if stopped else f"{why}; ask again in a moment")
         if reason:
             self.slots.keep(self.there)
             self.moving = True

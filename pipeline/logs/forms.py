@@ -9,14 +9,17 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timezone
 
 from pipeline.logs.entry import Entry
 
-__all__ = ["ROOTS", "json_of", "text_of", "time_of"]
+__all__ = ["ROOTS", "before_of", "json_of", "missing_lines", "text_of", "text_of_before", "time_of"]
 
 ROOTS = ("", "supervisor", "serve")
 """The processes that a person starts: what they say themselves has no name before it."""
+
+_BEFORE = re.compile(r"\S+Z info: (\d+) lines came before this one")
 
 
 def time_of(now: float) -> str:
@@ -38,6 +41,22 @@ def text_of(entry: Entry) -> list[str]:
         # As it was written: a text of several lines is a text.
         return ["\n".join(lines)]
     return [f"{entry.process} | {line}" for line in lines]
+
+
+def text_of_before(count: int) -> str:
+    """The first line of a file that goes on where another one was full: so many lines stood in those before it."""
+    return f"info: {count} lines came before this one"
+
+
+def before_of(line: str) -> int | None:
+    """The count of `text_of_before`, if that is what this line of a file with times says."""
+    found = _BEFORE.fullmatch(line)
+    return None if found is None else int(found[1])
+
+
+def missing_lines(count: int, why: str) -> str:
+    """Tells in their place that so many lines of a log are not there."""
+    return f"warning: {count} lines are missing here: {why}"
 
 
 def json_of(entry: Entry, now: float, pipeline: str, run: str = "") -> str:

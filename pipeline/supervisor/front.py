@@ -298,6 +298,8 @@ class _FrontShell:
     # -- what is done -----------------------------------------------------------------------------
 
     def _carry_out(self, instructions: Sequence[Instruction]) -> None:
+        # First: who sees its children end knows that they were told to.
+        self._folder.mark_stopping(self._sharding.phase.ends)
         for instruction in instructions:
             if isinstance(instruction, StartShard):
                 self._start(instruction.number)

@@ -15,3 +15,8 @@ class Phase(Enum):
     DRAINING = "draining"
     STOPPING = "stopping"
     STOPPED = "stopped"
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is on its way to its end."""
+        return self in (Phase.DRAINING, Phase.STOPPING)

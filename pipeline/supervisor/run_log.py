@@ -3,6 +3,9 @@
     <logs home>/<run>.log        0600; the newest lines, each behind the time at which the supervisor had it, in UTC
     <logs home>/<run>.log.1      the lines before them
 
+Each file but the first begins with a line that says how many came before it: a reader that follows is told by it of
+what was overwritten before it was read.
+
 The supervisor alone writes it: its own lines, and those of its children that it passes on. A line costs one write(2)
 without a wait for the disk, and no process that serves requests writes any. A file has at most 1 MiB, and then becomes
 the second one, in place of what that was: a run keeps its last 1 to 2 MiB. Of the runs of a pipeline that have ended,
@@ -29,7 +32,7 @@ import msgspec
 from pipeline.errors import StartError
 from pipeline.logs.complaints import Complaints
 from pipeline.logs.entry import LEVELS, Entry
-from pipeline.logs.forms import text_of, time_of
+from pipeline.logs.forms import missing_lines, text_of, text_of_before, time_of
 from pipeline.logs.log import OperatorLog
 from pipeline.wire.home import logs_home
 
@@ -103,6 +106,8 @@ class LogFile:
         self.path = path
         self._bound = bound
         self._lost = 0
+        #: Lines that were written so far, into all files.
+        self._written = 0
         #: Lines that could not be written so far.
         self.lost = 0
         with suppress(FileNotFoundError):
@@ -122,8 +127,10 @@ class LogFile:
                         self._turn_over()
                 self.close()
                 self._fd = self._made()
+            if self._written and os.fstat(self._fd).st_size == 0:
+                self._add(text_of_before(self._written), counts=False)
             if self._lost:
-                self._add(f"warning: {self._lost} lines are missing here: they could not be written")
+                self._add(missing_lines(self._lost, "they could not be written"))
                 self._lost = 0
             self._add(line)
         except OSError:
@@ -146,13 +153,15 @@ class LogFile:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return fd
 
-    def _add(self, line: str) -> None:
+    def _add(self, line: str, *, counts: bool = True) -> None:
         text = f"{time_of(time.time())} {line}\n".encode(errors="backslashreplace")
         # A disk that is full takes a part of it, perhaps: the end of the line must not be missing for good.
         written = os.write(self._fd, text)
         if written < len(text):
             os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
             raise OSError("no room")
+        # An entry may be several lines.
+        self._written += text.count(b"\n") if counts else 0
 
 
 class RunLog:

@@ -385,6 +385,8 @@ class _SupervisorShell:
         return f"{self._run_dir.name}/{child.kind}-{child.number}"
 
     def _carry_out(self, instructions: Sequence[Instruction]) -> None:
+        # First: who sees its children end knows that they were told to.
+        self._folder.mark_stopping(self._supervision.phase.ends)
         for instruction in instructions:
             if isinstance(instruction, Spawn):
                 self._spawn(instruction.child)

@@ -19,7 +19,7 @@ from pipeline.watching.owner import Owner, owner_of
 from pipeline.watching.processes import uses_of
 from pipeline.watching.rates import Sample
 from pipeline.wire.records import Record
-from pipeline.wire.run_dir import READY, Run, living_runs, successor_of
+from pipeline.wire.run_dir import READY, STOPPING, Run, living_runs, successor_of
 from pipeline.wire.shards import is_front, shards_of
 from pipeline.wire.status import PipelineStatus, ReloadsStatus
 
@@ -38,7 +38,7 @@ class RunRow(Record, frozen=True):
     pid: int | None
     """Of its supervisor; None: it is in another container, or it cannot be proven which process it is."""
     state: str
-    """"ready", "not ready", "starting", "replaced", or "no answer"."""
+    """"ready", "not ready", "starting", "stopping", "replaced", or "no answer"."""
     reasons: dict[str, str]
     """Why it is not ready, by stage ("" is the whole pipeline)."""
     stages: tuple[str, ...]
@@ -91,7 +91,8 @@ def overview(timeout_s: float = ANSWER_S) -> list[RunRow]:
         after = successor_of(run.folder)
         return row_of(
             run.folder, None if owner is None else owner.pid, status, why, _age_of(owner), memory,
-            marked=(run.folder / READY).exists(), successor="" if after is None else after.name,
+            marked=(run.folder / READY).exists(), stopping=(run.folder / STOPPING).exists(),
+            successor="" if after is None else after.name,
         )  # fmt: skip
 
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
@@ -109,7 +110,7 @@ def front_row(own: RunRow, shards: Sequence[RunRow]) -> RunRow:
         shards: of those that are alive.
     """
     reloads = None
-    if own.state == "replaced":
+    if own.state in ("replaced", "stopping"):
         state, reasons = own.state, own.reasons
     else:
         # They are of the whole pipeline. A shard that has just been started again does not know of them yet.
@@ -137,6 +138,7 @@ def row_of(
     memory: int | None,
     *,
     marked: bool,
+    stopping: bool,
     successor: str,
 ) -> RunRow:
     """What is shown of a run. Pure.
@@ -149,11 +151,15 @@ def row_of(
         age_s: seconds since its supervisor started.
         memory: bytes of its processes.
         marked: whether it was ready when its supervisor looked last.
+        stopping: whether it is on its way to its end.
         successor: the name of the folder that leads to the run which has replaced it; empty: none has.
     """
     reasons = {"": why} if status is None else dict(status.reasons)
     if successor:
         state, reasons = "replaced", {"": f"by {successor}; it finishes what it has"}
+    elif stopping:
+        # Its scheduler says the same, or has ended already; a stage without a worker keeps it from its end.
+        state, reasons = "stopping", {stage: reason for stage, reason in reasons.items() if stage}
     elif status is None:
         state = "no answer" if marked else "starting"
     elif status.ready and marked:

@@ -3,6 +3,7 @@
     <home>/<pipeline>-<pid>/        0700; held (flock) by the supervisor for as long as it lives       0710
         owner.lock                  held by the supervisor, too; segments name it                      0640
         ready                       there while the run is ready
+        stopping                    there from when it is told to end, or ends by itself, to its end
         segments                    the folder of the segments, if they are files
         supervisor.sock w<number>.sock w<number>.ring
         scheduler.sock scheduler.ring                                                                  0660
@@ -53,7 +54,7 @@ from shm.owner import Alive, Dead, probe
 from shm.permissions import why_closed
 
 __all__ = [
-    "ENDED", "FRESH", "FRONT", "LOCK", "OWNED", "READY", "ROOT", "SEGMENTS", "SUCCESSOR", "Run", "find_run",
+    "ENDED", "FRESH", "FRONT", "LOCK", "OWNED", "READY", "ROOT", "SEGMENTS", "STOPPING", "SUCCESSOR", "Run", "find_run",
     "has_ended", "living_runs", "lock_path", "pipeline_of", "preferred", "remove_dead_runs", "root_of", "run_in",
     "runs", "runs_home", "segment_dirs", "serving", "successor_of", "why_none",
 ]  # fmt: skip
@@ -61,6 +62,8 @@ __all__ = [
 LOCK = "owner.lock"
 
 READY = "ready"
+
+STOPPING = "stopping"
 
 #: How the names end of folders that are being made, and of those that are being removed.
 FRESH = ".new"

@@ -12,7 +12,7 @@ from pipeline.errors import StartError
 from pipeline.wire.address import CLIENTS
 from pipeline.wire.folder_lock import held, is_held
 from pipeline.wire.home import OWN_HOME, make_home, remove_folder, runs_home
-from pipeline.wire.run_dir import ENDED, FRESH, LOCK, OWNED, READY, ROOT, SEGMENTS, SUCCESSOR, pipeline_of
+from pipeline.wire.run_dir import ENDED, FRESH, LOCK, OWNED, READY, ROOT, SEGMENTS, STOPPING, SUCCESSOR, pipeline_of
 from pipeline.wire.shards import make_door
 from shm.errors import NotInGroup, OwnerAlive
 from shm.owner import Dead, OwnerLock, probe
@@ -64,6 +64,7 @@ class RunFolder:
         self._group = group
         self._segment_dir = segment_dir
         self.ready = False
+        self.stopping = False
         self.ended = False
         #: The links in it, by name: the names of folders beside it. Relative, since others may see them elsewhere.
         self._links: dict[str, str] = {} if root is None else {ROOT: root.name}
@@ -133,11 +134,20 @@ class RunFolder:
     def mark_ready(self, ready: bool) -> None:
         """Have clients that connect by name sent here, or not any more. A folder that is gone is `renew`'s business."""
         self.ready = ready
+        self._mark(READY, there=ready)
+
+    def mark_stopping(self, stopping: bool) -> None:
+        """Tell others that the run is on its way to its end, or that it is not. Nothing is done if that is told."""
+        if stopping is not self.stopping:
+            self.stopping = stopping
+            self._mark(STOPPING, there=stopping)
+
+    def _mark(self, name: str, *, there: bool) -> None:
         with suppress(OSError):
-            if ready:
-                (self.path / READY).touch(mode=0o600)
+            if there:
+                (self.path / name).touch(mode=0o600)
             else:
-                (self.path / READY).unlink(missing_ok=True)
+                (self.path / name).unlink(missing_ok=True)
 
     def _note_segments(self, folder: Path) -> bool:
         """Say where the segments are, if that is not said yet; whether it was not."""
@@ -156,8 +166,8 @@ class RunFolder:
         """The run has ended: this folder is no run's any more, but the root's of those that serve."""
         self.ended = True
         self.mark_ready(False)
-        with suppress(OSError):
-            (self.path / ENDED).touch(mode=0o600)
+        self.mark_stopping(False)
+        self._mark(ENDED, there=True)
 
     def link(self, name: str, folder: str) -> None:
         """Have a link of this name lead to the folder beside this one."""
@@ -194,6 +204,9 @@ class RunFolder:
         if self.ready and not (self.path / READY).exists():
             self.mark_ready(True)
             gone.append(READY)
+        if self.stopping and not (self.path / STOPPING).exists():
+            self._mark(STOPPING, there=True)
+            gone.append(STOPPING)
         if self.ended and not (self.path / ENDED).exists():
             self.mark_ended()
             gone.append(ENDED)
@@ -226,13 +239,14 @@ class RunFolder:
 
     def remove(self) -> None:
         """Remove it with all that is in it; never raises."""
-        # The owner's lock goes last: until then everything here has a living owner.
+        # The owner's lock goes last: until then everything here has a living owner. A client whose scheduler has ended
+        # looks whether the run was stopped: that is there as long as the lock is.
         with suppress(OSError):
             if self._is_there():
                 for entry in self.path.iterdir():
                     if entry.name == CLIENTS:
                         remove_folder(entry, ignore_errors=True)
-                    elif entry.name != LOCK:
+                    elif entry.name not in (LOCK, STOPPING):
                         with suppress(OSError):
                             entry.unlink()
         self._lock.release()

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline import connect
 from pipeline.client.reloading import reload
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, Unavailable
 from pipeline.testing import RunningPipeline, running
 from tests.integration.conftest import Folder
 
@@ -86,6 +87,8 @@ def test_a_run_is_listed_watched_and_stopped_and_its_log_stays(
         # Before that stands what the run itself says of its drain, if it has said it by now.
         last = waited.out.splitlines()[-1]
         assert (waited.code, last.startswith(f"{run} has not ended yet: 1 requests inside")) == (3, True), waited.out
+        (row,) = json.loads(cli("ps", "--json").out)
+        assert (row["state"], row["reasons"], row["inside"]) == ("stopping", {}, 1)
         # It waits for the drain, too: a second SIGTERM would stop the run at once.
         stopped = cli("stop", run)
     assert (stopped.code, stopped.err) == (1, "")
@@ -99,6 +102,22 @@ def test_a_run_is_listed_watched_and_stopped_and_its_log_stays(
     assert cli("logs", "detect").out.endswith(followed)
     assert SECRET not in log.read_text()
     assert cli("ps").err.startswith("no pipeline runs here")
+
+
+def test_who_waits_for_an_answer_is_told_that_the_run_was_stopped_at_once(
+    pipeline: RunningPipeline, cli: Callable[..., Any]
+) -> None:
+    with pipeline.client() as client, connect(pipeline.run_dir) as manager:
+        futures = [
+            client.submit(data=np.frombuffer(b"linger", np.uint8)),
+            manager.infer_runner("detect").infer(data=np.frombuffer(b"linger", np.uint8)),
+        ]
+        until(lambda: pipeline.status()["inside"] == 2)
+        assert cli("stop", "detect", "--now").code == 1
+        for future in futures:
+            with pytest.raises(Unavailable, match="pipeline detect was stopped; ask again"):
+                future.get(200)
+    assert pipeline.wait() == 1
 
 
 @pytest.mark.foreign

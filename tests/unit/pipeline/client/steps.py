@@ -64,7 +64,7 @@ class FakeAccess:
         self.by_path = False
         #: Whether there is a run.
         self.there = True
-        self.is_over = self.scheduler_is_gone = self.is_replaced = self.is_coming = False
+        self.is_over = self.scheduler_is_gone = self.is_replaced = self.is_coming = self.is_stopped = False
         self.follows = True
         #: Where it was sent, and whether it has said goodbye.
         self.moves: list[tuple[str, bool]] = []

@@ -445,3 +445,31 @@ def test_wherever_a_move_is_interrupted_the_next_request_is_answered_by_the_new_
         for each in (runs.old, runs.new):
             arrived_without_client(each, lambda each=each: not any(each.in_use))  # type: ignore[misc]
     assert point > 30
+
+
+def test_a_run_that_was_stopped_is_told_from_one_that_was_killed_or_replaced(folders: list[RunFolder]) -> None:
+    stopped, killed = folders
+    for folder in folders:
+        folder.mark_ready(True)
+    access = Access(stopped.path, lambda folder, address: listen(folder, address), follows=False)
+    assert not access.is_stopped
+    assert place(access) == stopped.path
+    assert not access.is_stopped
+    stopped.mark_stopping(True)
+    assert access.is_stopped
+    stopped.replace(killed.path.name)
+    assert not access.is_stopped
+    (stopped.path / "successor").unlink()
+    # Its folder goes at its end.
+    shutil.rmtree(stopped.path)
+    os.close(stopped._lock._fd)
+    stopped._lock._fd = -1
+    assert access.is_stopped
+    access.detach(known=False)
+
+    access = Access(killed.path, lambda folder, address: listen(folder, address))
+    assert place(access) == killed.path
+    os.close(killed._lock._fd)
+    killed._lock._fd = -1
+    assert (access.is_over, access.is_stopped) == (True, False)
+    access.detach(known=False)

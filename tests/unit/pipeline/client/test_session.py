@@ -452,6 +452,12 @@ def test_a_client_that_is_let_go_of_says_no_hello_under_its_number_and_names_wha
     assert talk.session.there.goodbye() == Bye(ME, ())
 
 
+def test_what_is_under_way_in_a_run_that_is_stopped_is_told_so(talk: Talk) -> None:
+    pending = talk.submit(slot(1))
+    assert talk.session.scheduler_gone(talk.now, stopped=True) == [pending]
+    assert str(pending.error()) == "pipeline demo was stopped; ask again when it runs"
+
+
 def test_slots_of_a_dead_scheduler_are_not_given_to_the_next(talk: Talk) -> None:
     pending = talk.submit(slot(0))
     talk.said()

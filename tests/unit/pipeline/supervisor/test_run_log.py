@@ -97,12 +97,12 @@ def test_a_phase_is_told_when_it_begins() -> None:
 
 def test_a_full_file_becomes_the_one_before_and_the_one_before_that_goes(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
-    file = LogFile(path, bound=100)
+    file = LogFile(path, bound=200)
     for number in range(9):
         file.write(f"{number} {'x' * 40}")
     file.close()
     numbers = [line.split()[0] for each in (path.with_name("a.log.1"), path) for line in lines_of(each)]
-    assert numbers == ["6", "7", "8"] or numbers == ["5", "6", "7", "8"]
+    assert numbers == ["info:", "3", "4", "5", "info:", "6", "7", "8"]
     assert sorted(os.listdir(tmp_path)) == ["a.log", "a.log.1"]
 
 
@@ -122,7 +122,7 @@ def test_a_file_that_was_removed_is_made_again(tmp_path: Path) -> None:
     file.path.parent.rmdir()
     file.write("two")
     file.close()
-    assert lines_of(file.path) == ["two"]
+    assert lines_of(file.path) == ["info: 1 lines came before this one", "two"]
 
 
 def test_a_file_that_was_moved_away_and_is_full_there_is_made_again(tmp_path: Path) -> None:
@@ -133,8 +133,8 @@ def test_a_file_that_was_moved_away_and_is_full_there_is_made_again(tmp_path: Pa
     file.write("three")
     file.close()
     assert file.lost == 0
-    assert lines_of(file.path.with_name("a.log.1")) == ["two"]
-    assert lines_of(file.path) == ["three"]
+    assert lines_of(file.path.with_name("a.log.1")) == ["info: 1 lines came before this one", "two"]
+    assert lines_of(file.path) == ["info: 2 lines came before this one", "three"]
 
 
 def test_lines_that_find_no_room_are_counted_and_none_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

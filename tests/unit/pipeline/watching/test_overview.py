@@ -16,9 +16,11 @@ READY = PipelineStatus("detect", 1, True, {}, 3, {}, {"OK": 8, "Overloaded": 2},
 WITHOUT = PipelineStatus("detect", 1, False, {"a": "no worker"}, 0, {}, {}, (), (), (), (), (), 10.0)
 BEGINS = PipelineStatus("detect", 1, False, {}, 0, {}, {}, (), (), (), (), (), 10.0)
 
+STOPS = PipelineStatus("detect", 1, False, {"": "stopping"}, 0, {}, {}, (), (), (), (), (), 10.0)
+
 
 def row(status: PipelineStatus | None, *, marked: bool = True, successor: str = "", **fields: Any) -> RunRow:
-    given = {"pid": 7, "why": "", "age_s": 5.0, "memory": 9, **fields}
+    given = {"pid": 7, "why": "", "age_s": 5.0, "memory": 9, "stopping": False, **fields}
     return row_of(Path("/runs/de-tect-7"), status=status, marked=marked, successor=successor, **given)
 
 
@@ -40,6 +42,24 @@ def test_the_state_of_a_run(
 ) -> None:
     found = row(status, marked=marked, successor=successor, why="it hangs")
     assert (found.state, found.reasons) == (state, reasons)
+
+
+@pytest.mark.parametrize("status", [READY, BEGINS, STOPS, None])
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_run_that_ends_is_not_one_that_starts(status: PipelineStatus | None, *, marked: bool) -> None:
+    found = row(status, marked=marked, stopping=True, why="nothing runs there")
+    assert (found.state, found.reasons) == ("stopping", {})
+    shards = [row(READY, marked=marked), found]
+    whole = front_row(row(None, marked=marked, stopping=True, why="nothing runs there"), shards)
+    assert (whole.state, whole.reasons) == ("stopping", {})
+
+
+def test_a_run_that_ends_tells_which_of_its_stages_has_no_worker() -> None:
+    assert row(WITHOUT, stopping=True).reasons == {"a": "no worker"}
+
+
+def test_a_run_that_was_replaced_says_so_while_it_ends() -> None:
+    assert row(READY, stopping=True, successor="de-tect-9").state == "replaced"
 
 
 def test_answers_with_an_error_are_counted_apart() -> None:

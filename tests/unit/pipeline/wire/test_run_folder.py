@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.errors import StartError
 from pipeline.wire.group import group_of
-from pipeline.wire.run_dir import LOCK, READY, SEGMENTS, find_run, remove_dead_runs, runs, segment_dirs
+from pipeline.wire.run_dir import LOCK, READY, SEGMENTS, STOPPING, find_run, remove_dead_runs, runs, segment_dirs
 from pipeline.wire.run_folder import RunFolder
 from shm.errors import OwnerAlive
 from shm.owner import Alive, probe
@@ -206,6 +206,20 @@ def test_what_was_not_ready_is_not_ready_in_its_new_folder(folder: RunFolder) ->
     removed(folder, ".")
     folder.renew()
     assert not (folder.path / READY).exists()
+
+
+def test_that_a_run_ends_is_seen_until_its_folder_is_no_runs_any_more(folder: RunFolder) -> None:
+    assert not (folder.path / STOPPING).exists()
+    folder.mark_stopping(True)
+    assert (folder.path / STOPPING).exists()
+    removed(folder, STOPPING)
+    assert folder.renew() == [STOPPING]
+    removed(folder, ".")
+    assert folder.renew() == ["the folder", STOPPING]
+    assert (folder.path / STOPPING).exists()
+    folder.mark_ended()
+    assert not (folder.path / STOPPING).exists()
+    assert folder.renew() == []
 
 
 def test_also_the_home_is_made_anew(home: Path, folder: RunFolder) -> None:
