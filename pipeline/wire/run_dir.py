@@ -312,12 +312,13 @@ def _is_dead(folder: Path) -> bool:
     # Whatever was removed of it: while its supervisor lives, it holds the folder.
     if is_held(folder):
         return False
-    # `owned`, sockets and the scheduler's lock are made after the lock and removed before it. If they are there without
-    # one, a process with another home has collected the dead run's segments, and the lock with them; or one that did so
-    # was killed before the folder was gone; or a child that lived on for a moment made its own anew. Looked at in this
-    # order, a run that ends meanwhile is never taken for dead.
+    # `owned`, sockets and the scheduler's lock are made after the lock and removed before it, `stopping` right after.
+    # If they are there without one, a process with another home has collected the dead run's segments, and the lock
+    # with them; or such a process, or the run itself, was killed before the folder was gone; or a child that lived on
+    # for a moment made its own anew. Looked at in this order, a run that ends meanwhile is never taken for dead.
     scheduler = probe(lock_path(folder, SCHEDULER))
     has_files = (
-        (folder / OWNED).exists() or isinstance(scheduler, Dead) or any(folder.glob(f"*{SOCKET_SUFFIX}"))
+        (folder / OWNED).exists() or (folder / STOPPING).exists() or isinstance(scheduler, Dead)
+        or any(folder.glob(f"*{SOCKET_SUFFIX}"))
     )  # fmt: skip
     return isinstance(probe(folder / LOCK), Dead) or (has_files and not (folder / LOCK).exists())

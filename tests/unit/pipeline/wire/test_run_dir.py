@@ -146,6 +146,22 @@ def test_a_folder_with_sockets_whose_lock_was_collected_from_elsewhere_is_that_o
     assert not gone.exists()
 
 
+def test_a_folder_whose_run_was_killed_while_it_removed_it_is_that_of_a_dead_run(home: Path) -> None:
+    run = RunFolder("demo")
+    run.mark_stopping(True)
+    for entry in run.path.iterdir():
+        if entry.name == "clients":
+            entry.rmdir()
+        elif entry.name not in (LOCK, "stopping"):
+            entry.unlink()
+    assert remove_dead_runs() == []
+    run._lock.release()
+    assert remove_dead_runs() == []
+    os.close(run._fd)
+    assert remove_dead_runs() == [run.path]
+    assert list(home.iterdir()) == []
+
+
 def test_a_folder_whose_segments_another_process_removes_just_now_is_removed_once_that_is_done(home: Path) -> None:
     folder = dead(home, "demo-1")
     (folder / "owned").touch()
