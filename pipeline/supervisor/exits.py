@@ -17,7 +17,7 @@ class Exit(msgspec.Struct, frozen=True):
     code: int
     """Exit code; negative: the signal that killed it."""
     running: Mapping[int, tuple[int, ...]] = msgspec.field(default_factory=dict)
-    """The requests that it was computing, by the stage that computed them."""
+    """The requests that it was computing, by the stage that computed them; if it was computing none, its last ones."""
     finished: Mapping[int, int] = msgspec.field(default_factory=dict)
     """For each of its stages the batches that all workers have finished so far, dead ones included."""
     out_of_memory: bool = False

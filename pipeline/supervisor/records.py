@@ -6,7 +6,7 @@ one has been at it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, KeysView
+from collections.abc import Iterator, KeysView, Mapping
 from typing import NamedTuple
 
 from pipeline.graph.plan import Plan
@@ -62,14 +62,20 @@ class FlightRecords:
             record.close()
 
     def end(self, process: Address) -> Last:
-        """The process is dead: what its records say. If it has none, nothing."""
+        """The process is dead: what its records say. If it has none, nothing.
+
+        One that was computing nothing may have died of what its last batch had broken: that is told as running then,
+        and not as finished. If the scheduler knows what came of it, it suspects nothing of it.
+        """
         last = Last({}, {}, {})
-        for stage, record in self._records.pop(process, {}).items():
-            self._retired[stage] += record.done
+        records = self._records.pop(process, {})
+        was_last = None if any(record.since for record in records.values()) else _last_of(records)
+        for stage, record in records.items():
+            self._retired[stage] += record.done - (stage == was_last)
             alive = sum(others[stage].done for others in self._records.values() if stage in others)
             last.finished[stage] = self._retired[stage] + alive
-            if record.running:
-                last.running[stage], last.rows[stage] = record.running, record.row
+            if requests := record.last if stage == was_last else record.running:
+                last.running[stage], last.rows[stage] = requests, record.row
             record.close()
         return last
 
@@ -89,3 +95,9 @@ class FlightRecords:
         """Let go of all of them."""
         for process in list(self._records):
             self.forget(process)
+
+
+def _last_of(records: Mapping[int, Recorder]) -> int | None:
+    """The stage that has computed the last batch of a process; None: it has computed none."""
+    began, stage = max(((record.last_began, stage) for stage, record in records.items()), default=(0, 0))
+    return stage if began else None

@@ -355,7 +355,7 @@ class WorkerGone(Message, frozen=True, tag=tag_of(42)):
     how: str
     """For people: `killed by signal 11 (SIGSEGV)`, with its last lines of stderr."""
     running: tuple[int, ...]
-    """The requests of the batch that it was computing, read from its flight recorder."""
+    """The requests of the batch that it was computing, or else of its last one, read from its flight recorder."""
     outside: bool
     """A SIGKILL of another process of the host, as far as can be told: not a sign of what it was computing."""
     beside: bool

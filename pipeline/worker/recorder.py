@@ -6,14 +6,15 @@
     | since  | done   | count  | row    | request|                 |   unsigned 64-bit, native order
     +--------+--------+--------+--------+--------+-------- ... ----+
 
-`since` is the monotonic time at which the batch began, in nanoseconds; 0 while none is computed, nor what came of one
-told. It is written last and cleared first, so that a reader of a nonzero `since` finds the requests there.
+`since` is the monotonic time at which the batch began, in nanoseconds, and 0 before the first one. It is written last,
+so that a reader finds the requests there. Once the batch is over, its highest bit is set: the requests stay, since what
+they have broken may kill the worker a moment later.
 `done` counts the batches that this worker has finished. If several batches are in flight, the requests are those of all
 of them, the oldest batch first, and `since` is when the oldest began. `row` is 0, or, of a request of several rows that
 are computed one by one, the number of the row from 1 on.
 
-The worker writes its own slot before `process` and once it has told what came of it; the supervisor reads it when the
-worker is dead (who is suspect?) and while it lives (does it overrun its time?).
+The worker writes its own slot before and after `process`; the supervisor reads it when the worker
+is dead (who is suspect?) and while it lives (does it overrun its time?).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ MAX_ROWS = 508
 """Requests of a batch that are recorded; later rows of a larger batch are not suspected."""
 
 RECORD_BYTES = 4096
+
+_OVER = 1 << 63
 
 
 class Recorder:
@@ -72,7 +75,7 @@ class Recorder:
             words[2] = count
             words[0] = since
         else:
-            words[0] = 0
+            words[0] |= _OVER
         words[1] += 1
 
     def clear(self) -> None:
@@ -82,19 +85,32 @@ class Recorder:
     @property
     def since(self) -> int:
         """When the running batch began; 0: none runs."""
-        return self._words[0]
+        since = self._words[0]
+        return 0 if since & _OVER else since
+
+    @property
+    def last_began(self) -> int:
+        """When the last batch began that is over; 0: there was none, or one runs."""
+        since = self._words[0]
+        return since ^ _OVER if since & _OVER else 0
 
     @property
     def running(self) -> tuple[int, ...]:
         """The requests of the running batch."""
-        if not self._words[0]:
-            return ()
+        return self._requests() if self.since else ()
+
+    @property
+    def last(self) -> tuple[int, ...]:
+        """The requests of the last batch that is over, if none runs."""
+        return self._requests() if self.last_began else ()
+
+    def _requests(self) -> tuple[int, ...]:
         return tuple(self._words[4 : 4 + min(self._words[2], MAX_ROWS)])
 
     @property
     def row(self) -> int:
         """The row of the running request that is computed alone; -1: none is, or that is not known."""
-        return self._words[3] - 1 if self._words[0] else -1
+        return self._words[3] - 1 if self.since else -1
 
     @property
     def done(self) -> int:

@@ -251,9 +251,8 @@ class Replica:
             return
         self._recorder.begin(requests, time.monotonic_ns())
         outcome = self._lean.run(batch)
-        # Before the record ends: what a stage has broken may kill the worker here, in the first call of ours.
-        self._pass_on(outcome)
         self._recorder.end()
+        self._pass_on(outcome)
 
     def _compute(self, rows: list[Waiting]) -> None:
         self._began(rows_in(rows))
@@ -263,8 +262,8 @@ class Replica:
             return
         self._recorder.begin([row.order.request for row in rows], time.monotonic_ns())
         outcome = self._execution.run(rows)
-        self._pass_on(outcome)
         self._recorder.end()
+        self._pass_on(outcome)
 
     def _record(self, requests: list[int]) -> int:
         """Record that a batch begins beside those in flight; since when the oldest of them all is computed."""
@@ -275,12 +274,11 @@ class Replica:
     def _launched(self, oldest: int, outcome: Outcome, flight: Flight | ColumnFlight | None) -> None:
         """A batch was begun; None: nothing of it is in flight."""
         if flight is None:
-            self._pass_on(outcome)
             self._recorder.end(self._flying(), oldest)
         else:
             self.flights.append(flight)
             self.batcher.flying += flight.size
-            self._pass_on(outcome)
+        self._pass_on(outcome)
 
     def _begin_piece(self, row: int) -> None:
         """The next piece of an order of many rows is computed; which row it is, if it is one alone."""
@@ -324,8 +322,8 @@ class Replica:
             self._oldest_ended = time.monotonic_ns()
         self.flights.remove(flight)
         self.batcher.flying -= flight.size
-        self._pass_on(outcome)
         self._recorder.end(self._flying(), self._oldest(0))
+        self._pass_on(outcome)
         return True
 
     def land_all(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 from pipeline.wire.columns import Columns
 from pipeline.wire.messages import SlotRef
@@ -14,7 +15,7 @@ from pipeline.worker.forwarder import Said, untold
 from pipeline.worker.lean import Lean
 from shm.handle import TensorHandle
 
-__all__ = ["EPOCH", "MS", "SCHEDULER", "SUPERVISOR", "Client", "Expected", "Peer", "Worker", "mark_of"]
+__all__ = ["EPOCH", "MS", "SCHEDULER", "SUPERVISOR", "Client", "Expected", "Peer", "Worker", "mark_of", "running_of"]
 
 EPOCH = 1
 MS = 1_000_000
@@ -22,6 +23,8 @@ SCHEDULER = "scheduler"
 SUPERVISOR = "supervisor"
 
 Peer = str | tuple[str, int]
+
+_BATCHES = count(1)
 
 
 @dataclass
@@ -48,16 +51,37 @@ class Worker:
     columns: Sequence[tuple[int, Columns]] = ()
     #: The scheduler has told it to leave.
     retired: bool = False
+    #: The requests of the batch before, and the how-manieth of all batches of all workers that was.
+    last: tuple[int, ...] = ()
+    last_number: int = 0
 
     @property
     def peer(self) -> Peer:
         return ("w", self.number)
+
+    @property
+    def requests(self) -> tuple[int, ...]:
+        """Those that it computes."""
+        return tuple(row.order.request for row in self.rows)
+
+    def end_batch(self) -> None:
+        """What it computes is over."""
+        self.last, self.last_number = self.requests, next(_BATCHES)
+        self.rows, self.columns, self.read, self.wrote = [], (), [], []
 
     def settle(self, settled: int) -> int:
         """Its process hears up to which request all are over; how many notices of those it need not send."""
         self.settled, before = max(self.settled, settled), self.late
         self.late = untold(before, self.settled)
         return len(before) - len(self.late)
+
+
+def running_of(process: Sequence[Worker]) -> dict[int, tuple[int, ...]]:
+    """What the flight records of a dead process's workers say that it was computing, by worker."""
+    if running := {worker.number: worker.requests for worker in process if worker.rows}:
+        return running
+    latest = max(process, key=lambda worker: worker.last_number)
+    return {latest.number: latest.last} if latest.last else {}
 
 
 @dataclass

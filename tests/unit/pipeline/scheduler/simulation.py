@@ -66,6 +66,7 @@ from tests.unit.pipeline.scheduler.actors import (
     Peer,
     Worker,
     mark_of,
+    running_of,
 )
 from tests.unit.pipeline.scheduler.clientele import Clientele
 from tests.unit.pipeline.scheduler.graphs import PARTS, TENSOR_BYTES, stage_of
@@ -367,7 +368,7 @@ class Simulation(Clientele):
             found = self.table.view(handle)[: TENSOR_BYTES // 2].tobytes()
             assert found == mark, f"{handle}: another process wrote while worker {worker.number} did"
         outcome = worker.lean.run(worker.columns) if worker.columns else worker.execution.run(worker.rows)
-        worker.rows, worker.columns, worker.read, worker.wrote = [], (), [], []
+        worker.end_batch()
         for number in dict.fromkeys([*outcome.forwards, *outcome.columns]):
             forward = Orders(EPOCH, tuple(outcome.forwards.get(number, ())), tuple(outcome.columns.get(number, ())), worker.settled)
             if self.workers[number].process == worker.process:
@@ -398,8 +399,7 @@ class Simulation(Clientele):
 
     def kill_worker(self) -> bool:
         """A worker dies, whatever it is doing, and some of what it sent is lost. The supervisor tells the scheduler."""
-        living = self._living()
-        if not living:
+        if not (living := self._living()):
             return False
         busy = [worker for worker in living if worker.rows]
         among = busy if busy and self.choose(2) else living
@@ -409,7 +409,7 @@ class Simulation(Clientele):
     def kill(self, worker: Worker) -> None:
         """This worker dies, and its whole process with it."""
         mates = self._mates(worker)
-        running = {mate.number: tuple(row.order.request for row in mate.rows) for mate in mates if mate.rows}
+        running = running_of(mates)
         outside = not self.choose(4)
         everything = [number for numbers in running.values() for number in numbers]
         if len(everything) == 1 and (request := self.scheduler.requests.get(everything[0])) is not None:

@@ -63,6 +63,29 @@ def test_a_dead_process_leaves_what_it_was_computing_and_what_its_stage_has_fini
     assert records.end(SECOND) == Last({}, {}, {})
 
 
+def test_of_a_process_that_died_between_two_batches_the_last_one_is_told_and_does_not_count_as_finished(
+    records: FlightRecords, memory: Memory
+) -> None:
+    records.begin(child(FIRST, (0, 0), (1, 1)), memory)  # type: ignore[arg-type]
+    records.begin(child(SECOND, (0, 2)), memory)  # type: ignore[arg-type]
+    for number, slot, request in ((1, 0, 7), (2, 1, 8), (3, 0, 9), (4, 1, 10)):
+        recorder = Recorder(memory.slot(slot))
+        recorder.begin([request], number)
+        recorder.end()
+    # Of one stage only: those of the others were over before that one began.
+    assert records.end(FIRST) == Last({1: (10,)}, {0: 2, 1: 1}, {1: -1})
+    # This one has computed nothing.
+    assert records.end(SECOND) == Last({}, {0: 2}, {})
+
+
+def test_beside_a_batch_that_runs_none_before_it_is_told(records: FlightRecords, memory: Memory) -> None:
+    records.begin(child(FIRST, (0, 0), (1, 1)), memory)  # type: ignore[arg-type]
+    Recorder(memory.slot(1)).begin([8], 1)
+    Recorder(memory.slot(1)).end()
+    Recorder(memory.slot(0)).begin([7], 2)
+    assert records.end(FIRST) == Last({0: (7,)}, {0: 0, 1: 1}, {0: -1})
+
+
 def test_a_process_that_takes_over_a_record_begins_with_an_empty_one(records: FlightRecords, memory: Memory) -> None:
     Recorder(memory.slot(0)).begin([7], 5)
     records.begin(child(FIRST, (0, 0)), memory)  # type: ignore[arg-type]

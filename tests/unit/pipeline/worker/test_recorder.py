@@ -19,6 +19,20 @@ def test_what_runs_can_be_read_by_another_process(memory: memoryview) -> None:
     assert (supervisor.since, supervisor.running) == (0, ())
 
 
+def test_the_last_batch_can_be_read_once_it_is_over_until_the_next_one_begins(memory: memoryview) -> None:
+    worker, supervisor = Recorder(memory), Recorder(memory)
+    assert (supervisor.last_began, supervisor.last) == (0, ())
+    worker.begin([7, 8], 12)
+    assert (supervisor.last_began, supervisor.last) == (0, ())
+    worker.end()
+    assert (supervisor.last_began, supervisor.last) == (12, (7, 8))
+    worker.begin([9], 13)
+    assert (supervisor.last_began, supervisor.last) == (0, ())
+    worker.end()
+    worker.clear()
+    assert (supervisor.last_began, supervisor.last) == (0, ())
+
+
 def test_a_shorter_batch_does_not_show_rows_of_the_one_before(memory: memoryview) -> None:
     recorder = Recorder(memory)
     recorder.begin([1, 2, 3], 1)

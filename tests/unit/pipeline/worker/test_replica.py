@@ -276,37 +276,6 @@ def test_a_batch_that_waits_for_the_one_before_it_is_not_counted_as_computed(pro
     assert record.running == ()
 
 
-@pytest.mark.parametrize("way", ["rows", "columns", "in flight"])
-def test_a_batch_is_recorded_until_what_came_of_it_is_told(
-    process: Process, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
-    class Stage:
-        def process(self, batch: Batch) -> None:
-            pass
-
-        def start(self, batch: Batch) -> int:
-            return 1
-
-        def done(self, token: int) -> bool:
-            return True
-
-    # What the stage has broken kills the worker in this call.
-    recorded: list[tuple[int, ...]] = []
-    replica, record = process.a, process.records[0]
-    monkeypatch.setattr(replica, "_pass_on", lambda outcome: recorded.append(record.running))
-    replica._lean._stage = replica._execution._stage = Stage()  # type: ignore[assignment]
-    replica.concurrency = 2 if way == "in flight" else 1
-    if way == "columns":
-        replica.add_columns([process.columns(7)])
-    else:
-        replica.add([process.order(7, 4, 5)])
-    while replica.step(now() + 10**9) or replica.flights:
-        pass
-    assert record.done == 1
-    assert recorded[-1] == (7,)
-    assert record.running == ()
-
-
 class Paced:
     """Many batches at once, which end when they are told to; counts which were asked for."""
 
