@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from shm import leftovers
+
 pytestmark = pytest.mark.foreign
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +48,6 @@ def test_a_killed_replica_takes_its_pipeline_with_it_and_ray_starts_another(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    before = set(os.listdir("/dev/shm"))
     done = subprocess.run(
         [RAY / "bin/python", "-m", "tests.foreign.ray_probe", str(port), short_folder / "ray"], cwd=ROOT, capture_output=True, text=True,
         timeout=1200, check=False,
@@ -63,6 +64,5 @@ def test_a_killed_replica_takes_its_pipeline_with_it_and_ray_starts_another(
     assert found.get("wrong", 0) == 0
     # What the replica had under way, of two callers that ask one after the other.
     assert found.get("lost", 0) <= 2
-    left = {name for name in set(os.listdir("/dev/shm")) - before if name.startswith("trtlab.digits")}
-    assert left == set()
+    assert [found.name for found in leftovers.scan() if found.state.path.startswith(str(runs))] == []
     assert list(runs.iterdir()) == []

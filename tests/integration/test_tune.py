@@ -45,7 +45,7 @@ def config(tmp_path: Path) -> Path:
 def test_a_tuning_finds_the_better_arrangement_and_writes_it_down(config: Path, cli: Cli) -> None:
     # A busy machine needs more time until the better one has shown itself.
     for minutes in (0.3, 1, 2.5):
-        code, out, err = cli("tune", config, config.parent / "one.npy", "--minutes", minutes)
+        code, out, err = cli("tune", config, config.parent / "one.npy", "--minutes", minutes, "--overwrite")
         assert code == 0, err
         if "wrote " in err:
             break
