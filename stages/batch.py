@@ -306,7 +306,8 @@ class Batch:
         if type(row) is int and 0 <= row < self._size:
             return row
         try:
-            number = None if isinstance(row, bool) else index(row)
+            # Of numpy before 2.3 a bool is a number, with a warning.
+            number = None if isinstance(row, (bool, np.bool_)) else index(row)
         except TypeError:
             number = None
         if number is None or not 0 <= number < self._size:

@@ -32,8 +32,8 @@ def x_of(number: int) -> bytes:
 
 
 class Direct:
-    """One client of one scheduler at a time. Messages move when a test says so; the clock is the machine's, plus what a
-    test adds (`later`)."""
+    """One client of one scheduler at a time. Messages move when a test says so; the clock is the machine's, until a
+    test stops it, plus what the test adds (`later`)."""
 
     def __init__(self, plan: Plan | None = None, pending: int = 100) -> None:
         self.plan = plan or make_plan("chain", slots=8, credits=4)
@@ -42,6 +42,7 @@ class Direct:
         self.leases = Leases(ME)
         self.epoch = 0
         self.later = 0
+        self._stopped_at: int | None = None
         #: On their way to the client.
         self.coming: deque[Any] = deque()
         self.workers: LocalWorkers | None = None
@@ -51,7 +52,11 @@ class Direct:
 
     @property
     def now(self) -> int:
-        return time.monotonic_ns() + self.later
+        return (time.monotonic_ns() if self._stopped_at is None else self._stopped_at) + self.later
+
+    def stop_clock(self) -> None:
+        """From here on time passes by `after` alone, however slow the machine is."""
+        self._stopped_at = time.monotonic_ns()
 
     def after(self, seconds: float) -> None:
         self.later += round(seconds * 1e9)

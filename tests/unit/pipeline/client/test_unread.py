@@ -111,6 +111,7 @@ def test_parts_that_were_not_read_are_all_there(start: Callable[..., Pipeline], 
 
 
 def test_an_unread_answer_keeps_its_slots_until_a_request_has_waited_for_one(direct: Direct) -> None:
+    direct.stop_clock()
     request = direct.infer(1)
     for _ in range(3):
         direct.step()
@@ -137,6 +138,7 @@ def test_an_unread_answer_keeps_its_slots_until_a_request_has_waited_for_one(dir
 
 
 def test_an_answer_that_came_a_moment_ago_is_left_to_the_caller_who_is_about_to_read_it(direct: Direct) -> None:
+    direct.stop_clock()
     before, just_now = direct.infer(1), direct.infer(2)
     for _ in range(3):
         direct.step()
