@@ -110,12 +110,15 @@ class _Interrupt(Exception):
 
 
 @pytest.mark.timeout(300, method="thread")  # the test has the signal of the other method
-# What a handler raises within a callback of the interpreter's is shown and forgotten.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_interruptions_at_any_point_lose_nothing_of_any_thread(runner: InferRunner, client: SharedClient) -> None:
+def test_interruptions_at_any_point_lose_nothing_of_any_thread(
+    runner: InferRunner, client: SharedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(*_: Any) -> None:
         raise _Interrupt
 
+    # What a handler raises within a callback of the interpreter's is shown and forgotten. pytest keeps it to show it later,
+    # with frames that have results, and with them slots and descriptors of segments.
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     stop = threading.Event()
     count = [0]
 
@@ -156,7 +159,6 @@ def test_interruptions_at_any_point_lose_nothing_of_any_thread(runner: InferRunn
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    # No slot is looked for: what pytest keeps of an exception that was shown and forgotten has frames with results.
     assert client.wait_until_idle(60)
 
 
