@@ -246,14 +246,15 @@ class Exchange:
         Args:
             clean: the server has answered, and has nothing more to do with it.
         """
+        # Before the caller hears of it: its next request takes what this one gives back. The link has taken the values
+        # out. An earlier attempt of it may still run.
+        if clean and job.attempt == 1:
+            job.payload.release()
+        else:
+            job.payload.abandon()
         try:
             self._called(job.over, response, error)
         finally:
-            # After the values were taken out. An earlier attempt of it may still run.
-            if clean and job.attempt == 1:
-                job.payload.release()
-            else:
-                job.payload.abandon()
             self._room.open(1)
 
     def _called(self, function: Callable[..., None], *arguments: object) -> None:

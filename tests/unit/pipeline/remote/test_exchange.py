@@ -159,6 +159,15 @@ def test_a_callback_may_send_and_may_not_wait(exchange: Exchange, wire: Wire) ->
     exchange.refuse_waiting()
 
 
+def test_what_a_request_gives_back_is_there_before_its_caller_hears_of_the_answer(exchange: Exchange, wire: Wire) -> None:
+    # Otherwise the next request of a caller that asks one by one would find it taken now and then.
+    payload = Told()
+    found: list[Any] = []
+    exchange.put([Job(payload, 0, 0, lambda response, error: found.append(list(payload.ends)))])
+    wire.sent[0](ANSWER)
+    assert found == [["release"]]
+
+
 def test_cancelling_breaks_off_what_was_sent(exchange: Exchange, wire: Wire) -> None:
     over: list[Any] = []
     one = job(over)
