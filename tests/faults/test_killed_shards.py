@@ -22,7 +22,7 @@ from pipeline.client.reloading import reload
 from pipeline.client.status import ask_status
 from pipeline.errors import ReloadFailed, Unavailable
 from pipeline.testing import RunningPipeline, running
-from pipeline.wire.run_dir import runs
+from pipeline.wire.run_dir import STOPPING, runs
 from pipeline.wire.shards import shards_of
 from shm import leftovers
 from tests.faults.callers import Caller
@@ -192,6 +192,8 @@ def test_a_signal_to_every_process_of_the_tree_is_one_and_a_second_one_stops_at_
         client.submit(data=b"sleep")
         until(lambda: client.status()["inside"])
         os.kill(pipeline.pid, signal.SIGTERM)
+        # `pipeline ps` tells it by that.
+        until((pipeline.run_dir / STOPPING).exists)
         time.sleep(0.3)
         os.kill(pipeline.pid, signal.SIGTERM)
         assert pipeline.wait(200) == 1

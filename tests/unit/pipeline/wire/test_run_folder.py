@@ -222,6 +222,21 @@ def test_that_a_run_ends_is_seen_until_its_folder_is_no_runs_any_more(folder: Ru
     assert folder.renew() == []
 
 
+def test_that_a_run_ends_is_told_for_as_long_as_its_lock_is_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder("demo")
+    folder.mark_ready(True)
+    folder.mark_stopping(True)
+    before: list[set[str]] = []
+    release = folder._lock.release
+    monkeypatch.setattr(
+        folder._lock, "release", lambda: (before.append({each.name for each in folder.path.iterdir()}), release())
+    )
+    folder.remove()
+    # A client whose scheduler has ended would take the run for one that was killed.
+    assert before == [{LOCK, STOPPING}]
+    assert list(home.iterdir()) == []
+
+
 def test_also_the_home_is_made_anew(home: Path, folder: RunFolder) -> None:
     shutil.rmtree(home)
     assert folder.renew() == ["the folder"]
